@@ -1,0 +1,1 @@
+"""Pure numbers: no files, clock, global random state, Ray or MLflow."""

@@ -1,0 +1,134 @@
+"""Barriers: one measured curve along the path θ(λ) = (1−λ) θ_A + λ θ_B gives several numbers, each named.
+
+A curve is a pair of arrays ``(lambdas, values)``: ``lambdas`` strictly increasing from 0 to 1, ``values`` a loss
+(nats) or an error (fraction). Positive barrier = the path is worse than the definition's baseline.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Definition = Literal["chord", "endpoint_mean", "midpoint", "local_minima", "max_endpoint"]
+DEFINITIONS: tuple[Definition, ...] = get_args(Definition)
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Barrier:
+    """A barrier and where on the path it stands.
+
+    ``height`` is in the unit of the curve (nats or fraction); ``lambda_`` in [0, 1] is the position at which it was
+    read (0 where the curve has no barrier by this definition).
+    """
+
+    height: float
+    lambda_: float
+
+
+def path_grid(n: int) -> Array:
+    """``n`` equally spaced positions from 0 to 1, the midpoint among them.
+
+    Raises:
+        ValueError: if ``n`` is even or below 3: the grid would miss λ = ½.
+    """
+    if n < 3 or n % 2 == 0:
+        raise ValueError(f"a path grid needs an odd number of points, at least 3, so that λ = ½ is on it; got {n}")
+    return np.linspace(0.0, 1.0, n)
+
+
+def barrier(lambdas: ArrayLike, values: ArrayLike, definition: Definition = "chord") -> float:
+    """Height of the barrier of one curve; see :func:`locate_barrier`."""
+    return locate_barrier(lambdas, values, definition).height
+
+
+def locate_barrier(lambdas: ArrayLike, values: ArrayLike, definition: Definition = "chord") -> Barrier:
+    """Barrier of one curve and its position.
+
+    ============== ======================================================= ==========================================
+    definition     height                                                  source
+    ============== ======================================================= ==========================================
+    chord          max over λ of L(λ) − ((1−λ) L(0) + λ L(1))              Entezari et al. 2022
+    endpoint_mean  max over λ of L(λ) − ½ (L(0) + L(1))                    Frankle et al. 2020; Ainsworth et al. 2023
+    midpoint       L(½) − ½ (L(0) + L(1))                                  Adilova et al. 2024; Jordan et al. 2023
+    local_minima   L(λ*) − ½ (min before λ* + min after λ*), λ* the top    Hepburn et al. 2025, Fig. 3 (reconstructed)
+                   of the interior bump highest over its own flanks
+    max_endpoint   max over λ of L(λ) − max(L(0), L(1))                    "worse than both"
+    ============== ======================================================= ==========================================
+
+    Where several positions tie, the smallest λ is reported. A non-finite value anywhere makes the height NaN: such a
+    curve has no barrier that could be compared with a threshold.
+
+    Args:
+        lambdas: (n,) positions, strictly increasing, first 0, last 1.
+        values: (n,) loss or error at each position.
+        definition: a name from the table above.
+
+    Raises:
+        ValueError: if the arrays are not a curve, the name is unknown, or ``midpoint`` is asked of a grid without ½.
+    """
+    grid, curve = _checked_curve(lambdas, values)
+    if definition not in DEFINITIONS:
+        raise ValueError(f"unknown barrier definition {definition!r}; choose one of {', '.join(DEFINITIONS)}")
+    if not np.all(np.isfinite(curve)):
+        return Barrier(height=float("nan"), lambda_=float("nan"))
+    if definition == "local_minima":
+        return _local_minima(grid, curve)
+    excess = curve - _baseline(grid, curve, definition)
+    if definition == "midpoint":
+        at = _index_of_midpoint(grid)
+        return Barrier(height=float(excess[at]), lambda_=0.5)
+    at = int(np.argmax(excess))
+    return Barrier(height=float(excess[at]), lambda_=float(grid[at]))
+
+
+def _baseline(grid: Array, curve: Array, definition: Definition) -> Array:
+    first, last = curve[0], curve[-1]
+    if definition == "chord":
+        # Written so that both endpoints are reproduced exactly: a flat path must read 0, not rounding noise.
+        chord = first + grid * (last - first)
+        chord[-1] = last
+        return chord
+    level = max(first, last) if definition == "max_endpoint" else 0.5 * (first + last)
+    return np.full_like(curve, level)
+
+
+def _local_minima(grid: Array, curve: Array) -> Barrier:
+    """The interior local maximum that rises highest over the mean of the minima on its two sides."""
+    best = Barrier(height=0.0, lambda_=0.0)
+    for at in _interior_maxima(curve):
+        height = float(curve[at] - 0.5 * (curve[: at + 1].min() + curve[at:].min()))
+        if height > best.height:
+            best = Barrier(height=height, lambda_=float(grid[at]))
+    return best
+
+
+def _interior_maxima(curve: Array) -> list[int]:
+    """First index of every interior plateau (of one or more points) that is higher than both its neighbours."""
+    starts = np.flatnonzero(np.diff(curve, prepend=np.nan) != 0)
+    levels = curve[starts]
+    return [int(starts[i]) for i in range(1, len(starts) - 1) if levels[i - 1] < levels[i] > levels[i + 1]]
+
+
+def _index_of_midpoint(grid: Array) -> int:
+    at = int(np.argmin(np.abs(grid - 0.5)))
+    if abs(grid[at] - 0.5) > 1e-12:
+        raise ValueError("midpoint needs λ = ½ on the grid; build the grid with path_grid(n)")
+    return at
+
+
+def _checked_curve(lambdas: ArrayLike, values: ArrayLike) -> tuple[Array, Array]:
+    grid = np.asarray(lambdas, dtype=np.float64)
+    curve = np.asarray(values, dtype=np.float64)
+    if grid.ndim != 1 or grid.shape != curve.shape or grid.size < 2:
+        raise ValueError(
+            f"lambdas and values must be two equally long 1-D arrays, got shapes {grid.shape} and {curve.shape}"
+        )
+    for name, got, want in (("lambdas[0]", grid[0], 0.0), ("lambdas[-1]", grid[-1], 1.0)):
+        if got != want:
+            raise ValueError(f"lambdas must run from 0 to 1, got {name}={got:g}; build it with path_grid(n)")
+    if np.any(np.diff(grid) <= 0):
+        raise ValueError("lambdas must increase strictly; sort them and drop duplicates")
+    return grid, curve

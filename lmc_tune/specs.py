@@ -1,0 +1,237 @@
+"""What an experiment is: frozen data, from one pair of trainings up. No torch, no files.
+
+A :class:`PairSpec` names everything that decides a pair's result. Its :attr:`~PairSpec.key` is a hash over *all* its
+fields, defaults included, plus :data:`SCHEMA_VERSION`: two experiments never share a key, and the same experiment
+always finds its result again.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lmc_tune.core.barrier import Definition
+from lmc_tune.core.seeding import child_seed
+
+# Raise it whenever the same PairSpec would give another result (training or measuring changed).
+SCHEMA_VERSION = 1
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Split = Literal["train", "test"]
+Condition = Literal["naive"]
+
+
+class Spec(BaseModel):
+    """Frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetSpec(Spec):
+    """A data set, how much of it, and how its inputs are scaled.
+
+    train: size of a label-stratified subset of the training set, shared by both members; all of it by default.
+    validation: examples held out from the training set, label-stratified.
+    normalise: subtract the training set's mean and divide by its standard deviation, per channel.
+    """
+
+    name: str = "digits"
+    train: Count | None = None
+    validation: Annotated[int, Field(ge=0)] = 0
+    normalise: bool = True
+
+
+class ModelSpec(Spec):
+    """A network by its name in the registry.
+
+    hidden: widths of the hidden layers of an ``mlp``; ``norm`` stands between each linear layer and its activation.
+    """
+
+    name: Literal["mlp"] = "mlp"
+    hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (64,)
+    activation: Literal["relu", "tanh", "gelu"] = "relu"
+    norm: Literal["none", "batch", "layer"] = "none"
+
+
+class TrainSpec(Spec):
+    """How each member is trained. Exactly one of ``epochs`` and ``steps`` is set.
+
+    schedule: ``constant``; ``step`` divides the rate by 10 after 1/2 and 3/4 of the steps; ``cosine`` goes to 0.
+    warmup: fraction of the steps over which the rate rises linearly from 0, before the schedule.
+    noise: ``fixed``: both members see the same positions of their parts in every step; ``varied``: each its own.
+    """
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: Positive
+    batch_size: Count
+    momentum: Momentum = 0.0
+    nesterov: bool = False
+    weight_decay: NonNegative = 0.0
+    epochs: Count | None = None
+    steps: Count | None = None
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    warmup: Fraction = 0.0
+    noise: Literal["fixed", "varied"] = "fixed"
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("set exactly one of epochs and steps")
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ValueError("nesterov needs optimizer: sgd and a momentum above 0")
+        if self.optimizer != "sgd" and self.momentum > 0:
+            raise ValueError(f"momentum belongs to sgd; {self.optimizer} has its own moments: remove momentum")
+        return self
+
+
+class ShiftSpec(Spec):
+    """How the two members' data differ (docs/definitions.md, "Shifts"). Severity 0 is no shift, 1 the strongest.
+
+    none: both members see the same half of the training set.
+    covariate: disjoint label-stratified halves; a severity below 1 lets them share 1 − severity of their examples.
+    label: disjoint parts with skewed labels. ``skew: ratio`` gives part A the fraction r = (1 + severity)/2 of half
+        of the classes and 1 − r of the others, part B the mirror image; ``skew: dirichlet`` draws the fractions from
+        Dirichlet(α, α) with α = (1 − severity)/severity. ``ratio: 0.8`` and ``alpha: 0.5`` may be written instead of
+        the severity they stand for.
+    """
+
+    kind: Literal["none", "covariate", "label"] = "covariate"
+    severity: Fraction = 1.0
+    skew: Literal["ratio", "dirichlet"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _canonical(cls, given: Any) -> Any:
+        """Rewrite the short forms, so that one shift has one spec and one key."""
+        if not isinstance(given, dict):
+            return given
+        given = dict(given)
+        for short, skew in (("ratio", "ratio"), ("alpha", "dirichlet")):
+            if short not in given:
+                continue
+            if "severity" in given or given.get("skew", skew) != skew:
+                raise ValueError(f"{short} already says skew and severity; keep one of them")
+            given["skew"], given["severity"] = skew, _severity(short, given.pop(short))
+        if given.get("kind") == "label":
+            given.setdefault("skew", "ratio")
+        if given.get("kind") == "none":
+            given.setdefault("severity", 0.0)
+        return given
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.skew is not None and self.kind != "label":
+            raise ValueError(f"skew, ratio and alpha belong to kind: label, not {self.kind}")
+        if self.kind == "none" and self.severity != 0:
+            raise ValueError(f"kind: none has no severity, got {self.severity}; use kind: covariate or label")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The shift in a few words, e.g. ``label 80/20``; unique within the kinds of shift."""
+        if self.kind == "none":
+            return "none"
+        if self.kind == "covariate":
+            return "covariate" if self.severity == 1 else f"covariate {self.severity:g}"
+        if self.skew == "ratio":
+            percent = 50 * (1 + self.severity)
+            return f"label {percent:.3g}/{100 - percent:.3g}"
+        return f"label dirichlet {self.severity:g}"
+
+
+def _severity(short: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{short} must be a number, got {value!r}")
+    if short == "ratio":
+        if not 0.5 <= value <= 1:
+            raise ValueError(f"ratio must be between 0.5 (no skew) and 1 (disjoint classes), got {value}")
+        return round(2 * value - 1, 12)
+    if not value > 0:
+        raise ValueError(f"alpha must be above 0, got {value}")
+    return round(1 / (1 + value), 12)
+
+
+class MeasureSpec(Spec):
+    """What is measured along the path and how finely.
+
+    lambdas: points of the first, equally spaced grid; odd, so that λ = ½ is on it.
+    refinements: at most this many times, every barrier's top is bracketed by two more points...
+    tolerance_error, tolerance_loss: ...until no barrier of error (fraction) or loss (nats) moved by more than this.
+        A pair whose barriers still move after the last refinement is flagged ``under_resolved``.
+    conditions: how the interpolated model is prepared; ``naive`` interpolates BatchNorm's statistics with the weights.
+    """
+
+    lambdas: Annotated[int, Field(ge=3)] = 25
+    splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("train", "test")
+    conditions: Annotated[tuple[Condition, ...], Field(min_length=1)] = ("naive",)
+    refinements: Annotated[int, Field(ge=1)] = 6
+    tolerance_error: Positive = 0.002
+    tolerance_loss: Positive = 0.01
+
+    @model_validator(mode="after")
+    def _has_midpoint(self) -> Self:
+        if self.lambdas % 2 == 0:
+            raise ValueError(f"lambdas must be odd so that λ = ½ is on the grid; use {self.lambdas + 1}")
+        if "test" not in self.splits or "train" not in self.splits:
+            raise ValueError("splits must name both train and test: the verdict reads test, the gate reads train")
+        return self
+
+
+class VerdictSpec(Spec):
+    """How a cell's pairs become one of five verdicts. Not part of a pair's key: it can change without retraining.
+
+    threshold: in the unit of the barrier's curve (fraction for errors, nats for losses).
+    confidence: of the interval of the mean barrier.
+    min_train_accuracy: a pair with a member below it is ``undertrained``; a flat path then means nothing.
+    """
+
+    barrier: Definition = "chord"
+    of: Literal["test_error", "test_loss", "train_error", "train_loss"] = "test_error"
+    condition: Condition = "naive"
+    threshold: Positive = 0.02
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    min_train_accuracy: Fraction = 0.5
+
+    @property
+    def column(self) -> str:
+        """The column of the results table that is judged."""
+        return f"{self.of}_barrier_{self.barrier}"
+
+
+class PairSpec(Spec):
+    """One pair: two members trained from one initialisation on two parts of the data, then measured.
+
+    Seeds derive from ``seed`` and ``replicate`` alone, not from the cell: replicate k of every cell starts from the
+    same initial weights (of its model), the same split (of its shift) and the same orders, so that cells are compared
+    with common random numbers.
+    """
+
+    dataset: DatasetSpec
+    model: ModelSpec
+    train: TrainSpec
+    shift: ShiftSpec
+    measure: MeasureSpec
+    replicate: Annotated[int, Field(ge=0)]
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        """Content hash, 24 hexadecimal digits."""
+        content = {"schema": SCHEMA_VERSION, **self.model_dump(mode="json")}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+    def seed_for(self, *labels: str | int) -> int:
+        """The pair's own seed for one purpose: ``init``, ``split``, ``order``..."""
+        return child_seed(self.seed, "replicate", self.replicate, *labels)
+
+
+class Cohort(Spec):
+    """Pairs that one worker runs one after the other (or, stacked, at once); at least one."""
+
+    pairs: Annotated[tuple[PairSpec, ...], Field(min_length=1)]

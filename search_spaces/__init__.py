@@ -1,0 +1,1 @@
+"""Search-space presets, one YAML file each."""
