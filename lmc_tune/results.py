@@ -339,7 +339,7 @@ def write_text(path: Path, text: str) -> None:
     part = _part(path)
     try:
         part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -350,7 +350,7 @@ def _publish(table: pa.Table, path: Path) -> None:
         pq.write_table(table, part, compression="zstd")
         with part.open("rb") as written:
             os.fsync(written.fileno())
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 

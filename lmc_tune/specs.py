@@ -146,7 +146,7 @@ class ShiftSpec(Spec):
 
 def _severity(short: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{short} must be a number, got {value!r}")
+        raise ValueError(f"{short} must be a number, got {value!r}")  # noqa: TRY004 - pydantic collects ValueError
     if short == "ratio":
         if not 0.5 <= value <= 1:
             raise ValueError(f"ratio must be between 0.5 (no skew) and 1 (disjoint classes), got {value}")
