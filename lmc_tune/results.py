@@ -28,6 +28,7 @@ Row = dict[str, Any]
 SPEC_FIELDS: dict[str, pa.DataType] = {
     "dataset": pa.string(),
     "train_examples": pa.int64(),
+    "test_examples": pa.int64(),
     "validation_examples": pa.int64(),
     "normalise": pa.bool_(),
     "model": pa.string(),
@@ -166,6 +167,7 @@ def spec_columns(spec: PairSpec) -> Row:
         "spec": spec.model_dump_json(),
         "dataset": spec.dataset.name,
         "train_examples": spec.dataset.train,
+        "test_examples": spec.dataset.test,
         "validation_examples": spec.dataset.validation,
         "normalise": spec.dataset.normalise,
         "model": model.name,
@@ -256,6 +258,21 @@ class Store:
     def curves(self) -> pd.DataFrame:
         """One row per pair × member × epoch."""
         return _frame(self._all()[2])
+
+    def recall(self, name: str, keys: Iterable[str]) -> dict[str, PairResult]:
+        """Results of the pairs ``keys`` of the cohort ``name`` by key, without reading other cohorts' shards."""
+        wanted = list(keys)
+        tables = [
+            _read_table(self.folder / f"{table}.parquet", rows=wanted)
+            if (self.folder / f"{table}.parquet").exists()
+            else schema.empty_table()
+            for table, schema in (("results", RESULTS_SCHEMA), ("paths", PATHS_SCHEMA), ("curves", CURVES_SCHEMA))
+        ]
+        found = {result.key: result for result in _assemble(*tables)}
+        shard = self.shards / f"{name}.parquet"
+        if shard.exists():
+            found |= {result.key: result for result in _assemble(*_unnest(_read_table(shard)))}
+        return found
 
     def pairs(self, keys: Iterable[str]) -> list[PairResult]:
         """The named finished pairs with all their curves; keys that are not there are passed over."""
@@ -359,9 +376,11 @@ def _part(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
-def _read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+def _read_table(path: Path, columns: list[str] | None = None, rows: list[str] | None = None) -> pa.Table:
+    """A table, or some columns of it, or the rows of some keys."""
+    filters = None if rows is None else [("key", "in", rows)]
     try:
-        return pq.read_table(path, columns=columns, partitioning=None)
+        return pq.read_table(path, columns=columns, filters=filters, partitioning=None)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError) as error:
         raise DamagedTableError(
             f"{path} cannot be read ({str(error).splitlines()[0]}). Restore it from a copy, or move it away and run "

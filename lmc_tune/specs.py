@@ -36,12 +36,14 @@ class DatasetSpec(Spec):
     """A data set, how much of it, and how its inputs are scaled.
 
     train: size of a label-stratified subset of the training set, shared by both members; all of it by default.
+    test: size of a label-stratified subset of the test set; all of it by default.
     validation: examples held out from the training set, label-stratified.
     normalise: subtract the training set's mean and divide by its standard deviation, per channel.
     """
 
     name: str = "digits"
     train: Count | None = None
+    test: Count | None = None
     validation: Annotated[int, Field(ge=0)] = 0
     normalise: bool = True
 

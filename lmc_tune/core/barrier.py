@@ -88,7 +88,7 @@ def _baseline(grid: Array, curve: Array, definition: Definition) -> Array:
     first, last = curve[0], curve[-1]
     if definition == "chord":
         # Written so that both endpoints are reproduced exactly: a flat path must read 0, not rounding noise.
-        chord = first + grid * (last - first)
+        chord: Array = first + grid * (last - first)
         chord[-1] = last
         return chord
     level = max(first, last) if definition == "max_endpoint" else 0.5 * (first + last)

@@ -36,5 +36,8 @@ def energy_coefficient(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def _mean_distance(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
-    squares = np.einsum("id,id->i", x, x)[:, None] + np.einsum("jd,jd->j", y, y)[None, :] - 2 * (x @ y.T)
-    return float(np.sqrt(np.maximum(squares, 0)).mean(dtype=np.float64))
+    squares = x @ (-2 * y.T)
+    squares += np.einsum("id,id->i", x, x)[:, None]
+    squares += np.einsum("jd,jd->j", y, y)
+    np.maximum(squares, 0, out=squares)
+    return float(np.sqrt(squares, out=squares).mean(dtype=np.float64))

@@ -54,7 +54,8 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> NDArray[np.flo
     means = data @ (counts / n).T
     bounds = np.quantile(means, [tail, 1 - tail], axis=-1)
     # A weighted mean of equal numbers can leave them by one rounding; the data's own range is the honest limit.
-    return np.clip(np.moveaxis(bounds, 0, -1), data[..., :1], data[..., -1:])
+    interval: NDArray[np.float64] = np.clip(np.moveaxis(bounds, 0, -1), data[..., :1], data[..., -1:])
+    return interval
 
 
 def verdict_of_interval(low: float, high: float, threshold: float) -> Verdict:

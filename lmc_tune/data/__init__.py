@@ -1,0 +1,1 @@
+"""Data sets and shifts: from a name to the two members' examples."""

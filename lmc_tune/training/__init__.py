@@ -1,0 +1,1 @@
+"""Training of the two members of a pair."""

@@ -1,0 +1,151 @@
+"""What is known of each data set without loading it: sizes, files, source, terms. No torch."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class DataError(Exception):
+    """Data that is missing or damaged; the message says how to mend it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetFacts:
+    """A data set as published.
+
+    shape: (channels, height, width) of an input. files: md5 by path below the data root, of the files that
+    torchvision reads; empty for data that ships inside a package.
+    """
+
+    name: str
+    title: str
+    shape: tuple[int, int, int]
+    n_classes: int
+    n_train: int
+    n_test: int
+    source: str
+    terms: str
+    megabytes: float
+    torchvision_class: str | None = None
+    files: tuple[tuple[str, str], ...] = ()
+
+
+def _raw(folder: str, md5s: tuple[str, str, str, str]) -> tuple[tuple[str, str], ...]:
+    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    return tuple((f"{folder}/raw/{name}-ubyte", md5) for name, md5 in zip(names, md5s, strict=True))
+
+
+DATASETS = {
+    facts.name: facts
+    for facts in (
+        DatasetFacts(
+            name="digits",
+            title="Handwritten digits (UCI test part), bundled with scikit-learn",
+            shape=(1, 8, 8),
+            n_classes=10,
+            n_train=1437,
+            n_test=360,
+            source="archive.ics.uci.edu, Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998)",
+            terms="CC BY 4.0",
+            megabytes=0.1,
+        ),
+        DatasetFacts(
+            name="mnist",
+            title="MNIST handwritten digits",
+            shape=(1, 28, 28),
+            n_classes=10,
+            n_train=60_000,
+            n_test=10_000,
+            source="yann.lecun.com/exdb/mnist (LeCun, Cortes, Burges)",
+            terms="CC BY-SA 3.0, as commonly stated",
+            megabytes=55,
+            torchvision_class="MNIST",
+            files=_raw(
+                "MNIST",
+                (
+                    "6bbc9ace898e44ae57da46a324031adb",
+                    "a25bea736e30d166cdddb491f175f624",
+                    "2646ac647ad5339dbf082846283269ea",
+                    "27ae3e4e09519cfbb04c329615203637",
+                ),
+            ),
+        ),
+        DatasetFacts(
+            name="fashion_mnist",
+            title="Fashion-MNIST articles of clothing",
+            shape=(1, 28, 28),
+            n_classes=10,
+            n_train=60_000,
+            n_test=10_000,
+            source="github.com/zalandoresearch/fashion-mnist (Xiao, Rasul, Vollgraf 2017)",
+            terms="MIT",
+            megabytes=55,
+            torchvision_class="FashionMNIST",
+            files=_raw(
+                "FashionMNIST",
+                (
+                    "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+                    "9018921c3c673c538a1fc5bad174d6f9",
+                    "8181f5470baa50b63fa0f6fddb340f0a",
+                    "15d484375f8d13e6eb1aabb0c3f46965",
+                ),
+            ),
+        ),
+        DatasetFacts(
+            name="cifar10",
+            title="CIFAR-10 natural images",
+            shape=(3, 32, 32),
+            n_classes=10,
+            n_train=50_000,
+            n_test=10_000,
+            source="www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky 2009)",
+            terms="free to download, citation asked, no licence stated",
+            megabytes=186,
+            torchvision_class="CIFAR10",
+            files=tuple(
+                (f"cifar-10-batches-py/{name}", md5)
+                for name, md5 in (
+                    ("data_batch_1", "c99cafc152244af753f735de768cd75f"),
+                    ("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
+                    ("data_batch_3", "54ebc095f3ab1f0389bbae665268c751"),
+                    ("data_batch_4", "634d18415352ddfa80567beed471001a"),
+                    ("data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"),
+                    ("test_batch", "40351d587109b95175f43aff81a1287e"),
+                    ("batches.meta", "5ff9c542aee3614f3951f8cda6e48888"),
+                )
+            ),
+        ),
+    )
+}
+
+
+def data_root(given: str | os.PathLike[str] | None = None) -> Path:
+    """Where data sets lie: the path given, else ``LMC_TUNE_DATA``, else the user's cache folder."""
+    if given is not None:
+        return Path(given).expanduser().resolve()
+    if from_environment := os.environ.get("LMC_TUNE_DATA"):
+        return Path(from_environment).expanduser().resolve()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "lmc-tune" / "data"
+
+
+def check_files(name: str, root: Path) -> None:
+    """Verify that every file of a data set is below ``root`` and has its published content.
+
+    Raises:
+        DataError: naming the first file that is missing or differs, and the command that mends it.
+    """
+    facts = DATASETS[name]
+    mend = f"Get it with: lmc-tune datasets get {name} --data-root {root}"
+    for relative, md5 in facts.files:
+        path = root / relative
+        if not path.is_file():
+            raise DataError(
+                f"{facts.title} is not in {root}: {relative} is missing. {mend}, or name the folder that holds it "
+                f"with --data-root or LMC_TUNE_DATA."
+            )
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "md5").hexdigest()
+        if found != md5:
+            raise DataError(f"{path} is damaged: its md5 is {found}, not {md5}. Delete it, then get it again. {mend}")

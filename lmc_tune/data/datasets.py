@@ -1,0 +1,174 @@
+"""Loading a data set as tensors on a device."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lmc_tune.core.seeding import child_seed
+from lmc_tune.data.catalogue import DATASETS, DataError, check_files
+from lmc_tune.data.vision import import_torchvision
+from lmc_tune.specs import DatasetSpec
+
+Indices = NDArray[np.int64]
+# (n, channels, height, width), in [0, 1] before normalisation.
+Pixels = NDArray[np.float32]
+# (n, height, width) or (n, height, width, channels), bytes or floats in [0, 1].
+Images = NDArray[np.uint8] | NDArray[np.float32]
+# Training images and labels, test images and labels.
+Raw = tuple[Images, Indices, Images, Indices]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Inputs (n, channels, height, width) float32 and labels (n,) int64, on one device."""
+
+    inputs: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Indices) -> "Examples":
+        """The examples at ``indices``, in that order."""
+        at = torch.from_numpy(np.ascontiguousarray(indices)).to(self.labels.device)
+        return Examples(inputs=self.inputs[at], labels=self.labels[at])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A data set in memory; ``validation`` may be empty."""
+
+    name: str
+    n_classes: int
+    train: Examples
+    validation: Examples
+    test: Examples
+
+
+def load_dataset(spec: DatasetSpec, root: Path, device: torch.device | str = "cpu") -> Dataset:
+    """Load, cut down and scale a data set.
+
+    The subsets are label-stratified and depend on the data set's name and the sizes alone, never on a pair's seed.
+    Normalisation uses the mean and standard deviation, per channel, of the training examples kept.
+
+    Raises:
+        DataError: if files are missing or damaged, or a subset is larger than the data.
+    """
+    facts = DATASETS[spec.name]
+    train_x, train_y, test_x, test_y = _read(spec.name, root)
+    validation_at, train_at = _training_indices(spec, train_y)
+    test_at = _test_indices(spec, test_y)
+    kept = _pixels(train_x[train_at])
+    mean, std = _channel_moments(kept) if spec.normalise else (np.float32(0), np.float32(1))
+
+    def examples(pixels: Pixels, labels: Indices) -> Examples:
+        pixels -= mean
+        pixels /= std
+        return Examples(inputs=torch.from_numpy(pixels).to(device), labels=torch.from_numpy(labels).to(device))
+
+    return Dataset(
+        name=spec.name,
+        n_classes=facts.n_classes,
+        train=examples(kept, train_y[train_at]),
+        validation=examples(_pixels(train_x[validation_at]), train_y[validation_at]),
+        test=examples(_pixels(test_x[test_at]), test_y[test_at]),
+    )
+
+
+def download(name: str, root: Path) -> None:
+    """Download a data set through torchvision into ``root`` and verify every file.
+
+    Raises:
+        DataError: if the download fails or a file differs from the published one.
+    """
+    facts = DATASETS[name]
+    if facts.torchvision_class is None:
+        return
+    reader = getattr(import_torchvision().datasets, facts.torchvision_class)
+    try:
+        reader(str(root), train=True, download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{facts.title} could not be downloaded into {root} ({error}). Check the connection, or copy the files "
+            f"there by hand from {facts.source}: {', '.join(path for path, _ in facts.files)}"
+        ) from error
+    check_files(name, root)
+
+
+def stratified(labels: Indices, n: int, seed: int) -> Indices:
+    """Indices of a random subset of ``n`` examples with the label distribution of the whole, in ascending order.
+
+    Each class gets its proportional share rounded down; the examples still missing go to the classes with the
+    largest remainders (the smaller label first on ties).
+
+    Raises:
+        ValueError: if ``n`` is not in [0, len(labels)].
+    """
+    if not 0 <= n <= len(labels):
+        raise ValueError(f"a subset of {n} examples cannot be drawn from {len(labels)}")
+    rng = np.random.default_rng(seed)
+    classes, counts = np.unique(labels, return_counts=True)
+    quota = n * counts / max(len(labels), 1)
+    share = np.floor(quota).astype(int)
+    share[np.argsort(share - quota, kind="stable")[: n - share.sum()]] += 1
+    chosen = [rng.permutation(np.flatnonzero(labels == c))[:k] for c, k in zip(classes, share, strict=True)]
+    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)
+
+
+def _training_indices(spec: DatasetSpec, labels: Indices) -> tuple[Indices, Indices]:
+    """Held-out and kept training examples, disjoint."""
+    held_out = stratified(labels, spec.validation, child_seed(0, "validation", spec.name))
+    rest = np.setdiff1d(np.arange(len(labels)), held_out)
+    if spec.train is None:
+        return held_out, rest
+    return held_out, rest[stratified(labels[rest], spec.train, child_seed(0, "train", spec.name))]
+
+
+def _test_indices(spec: DatasetSpec, labels: Indices) -> Indices:
+    n = len(labels) if spec.test is None else spec.test
+    return stratified(labels, n, child_seed(0, "test", spec.name))
+
+
+def _channel_moments(pixels: Pixels) -> tuple[Pixels, Pixels]:
+    mean = pixels.mean(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
+    std = pixels.std(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
+    return mean.astype(np.float32), np.maximum(std, 1e-8).astype(np.float32)
+
+
+def _pixels(images: Images) -> Pixels:
+    """A fresh array: callers normalise it in place."""
+    with_channels = images[..., None] if images.ndim == 3 else images
+    pixels = np.array(with_channels.transpose(0, 3, 1, 2), dtype=np.float32, order="C")
+    if images.dtype == np.uint8:
+        pixels /= 255
+    return pixels
+
+
+def _read(name: str, root: Path) -> Raw:
+    class_name = DATASETS[name].torchvision_class
+    if class_name is None:
+        return _read_digits()
+    check_files(name, root)
+    reader = getattr(import_torchvision().datasets, class_name)
+    train, test = (reader(str(root), train=part, download=False) for part in (True, False))
+    return (
+        np.asarray(train.data),
+        np.asarray(train.targets, dtype=np.int64),
+        np.asarray(test.data),
+        np.asarray(test.targets, dtype=np.int64),
+    )
+
+
+def _read_digits() -> Raw:
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - seconds that other data sets need not pay
+
+    images, labels = load_digits(return_X_y=True)
+    images = (images / 16).astype(np.float32).reshape(-1, 8, 8)
+    labels = labels.astype(np.int64)
+    test = stratified(labels, DATASETS["digits"].n_test, child_seed(0, "digits", "test part"))
+    train = np.setdiff1d(np.arange(len(labels)), test)
+    return images[train], labels[train], images[test], labels[test]

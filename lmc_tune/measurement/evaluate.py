@@ -1,0 +1,56 @@
+"""Exact loss and error of one model on one set of examples."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lmc_tune.data.datasets import Examples
+
+# Examples per forward pass. Sums are exact whatever it is; it only bounds memory.
+CHUNK = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Sums over ``n`` examples, divided only when read. loss_sum in nats, added up in float64."""
+
+    loss_sum: float
+    correct: int
+    n: int
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, nats."""
+        return self.loss_sum / self.n
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.n
+
+    @property
+    def error(self) -> float:
+        return (self.n - self.correct) / self.n
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, examples: Examples) -> Tensor:
+    """(n, classes) logits of ``model`` in evaluation mode."""
+    model.eval()
+    return torch.cat([model(chunk) for chunk in examples.inputs.split(CHUNK)])
+
+
+def evaluate(model: nn.Module, examples: Examples) -> Score:
+    """Loss and error of ``model``, in evaluation mode, on all ``examples``."""
+    return score_of(logits_of(model, examples), examples.labels)
+
+
+def score_of(logits: Tensor, labels: Tensor) -> Score:
+    """Sums of cross-entropy and of correct predictions; ties between logits go to the smaller label."""
+    losses = functional.cross_entropy(logits, labels, reduction="none")
+    return Score(
+        loss_sum=float(losses.sum(dtype=torch.float64)),
+        correct=int(logits.argmax(1).eq(labels).sum()),
+        n=len(labels),
+    )

@@ -1,0 +1,142 @@
+"""The path between two members: losses and errors along θ(λ), refined where a barrier has its top."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from torch import Tensor, nn
+
+from lmc_tune.core.barrier import Array, Barrier, Definition, locate_barrier, path_grid
+from lmc_tune.core.interpolation import check_same_entries, lerp_state
+from lmc_tune.data.datasets import Examples
+from lmc_tune.measurement.evaluate import Score, evaluate
+from lmc_tune.specs import MeasureSpec
+
+# The definitions whose top must be bracketed; the others read their height off the same tops or at λ = ½.
+_REFINED: tuple[Definition, ...] = ("chord", "endpoint_mean")
+
+Scores = dict[str, Score]
+
+
+class MeasurementError(Exception):
+    """A path that cannot be measured; the message says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Path:
+    """Scores by split at every measured λ, ascending from 0 (member A) to 1 (member B).
+
+    under_resolved: a barrier was still moving by more than its tolerance at the last refinement.
+    """
+
+    lambdas: Array
+    scores: tuple[Mapping[str, Score], ...]
+    under_resolved: bool
+
+    def curve(self, split: str, quantity: str) -> Array:
+        """(n,) ``loss`` (nats), ``error`` or ``accuracy`` (fractions) of a split along ``lambdas``."""
+        return np.array([getattr(score[split], quantity) for score in self.scores], dtype=np.float64)
+
+    def barrier(self, split: str, quantity: str, definition: Definition = "chord") -> Barrier:
+        """A barrier of one curve, see :func:`~lmc_tune.core.barrier.locate_barrier`."""
+        return locate_barrier(self.lambdas, self.curve(split, quantity), definition)
+
+    @property
+    def splits(self) -> list[str]:
+        return list(self.scores[0])
+
+
+def measure_path(
+    model: nn.Module,
+    state_a: Mapping[str, Tensor],
+    state_b: Mapping[str, Tensor],
+    data: Mapping[str, Examples],
+    measure: MeasureSpec | None = None,
+) -> Path:
+    """Measure loss and error along the straight path from ``state_a`` to ``state_b``.
+
+    A first, equally spaced grid is refined around the top of every barrier (chord and endpoint_mean, of loss and of
+    error, on every split): each round halves the two intervals beside every top, until no barrier rose by more than
+    its tolerance.
+
+    Args:
+        model: a network of the members' architecture; its own weights are overwritten.
+        state_a: A's state dict.
+        state_b: B's.
+        data: examples by the name of their split, on the model's device.
+        measure: grid, tolerances and the most rounds of refinement.
+
+    Raises:
+        MeasurementError: if the same weights give two different results, or the members differ in architecture.
+    """
+    measure = measure or MeasureSpec()
+    try:
+        check_same_entries(state_a, state_b)
+    except ValueError as error:
+        raise MeasurementError(f"{error}; a path needs two members of one architecture") from error
+
+    def score_at(lambda_: float) -> Scores:
+        model.load_state_dict(lerp_state(state_a, state_b, lambda_))
+        return {split: evaluate(model, examples) for split, examples in data.items()}
+
+    scores = {0.0: score_at(0.0)}
+    _check_deterministic(scores[0.0], score_at(0.0))
+    scores.update({lambda_: score_at(lambda_) for lambda_ in path_grid(measure.lambdas).tolist()[1:]})
+    settled = _refine(scores, score_at, measure)
+    lambdas = sorted(scores)
+    return Path(
+        lambdas=np.array(lambdas), scores=tuple(scores[lambda_] for lambda_ in lambdas), under_resolved=not settled
+    )
+
+
+def _check_deterministic(first: Scores, second: Scores) -> None:
+    for split, score in first.items():
+        again = second[split]
+        same_loss = score.loss_sum == again.loss_sum or (math.isnan(score.loss_sum) and math.isnan(again.loss_sum))
+        if not same_loss or score.correct != again.correct:
+            raise MeasurementError(
+                f"the same weights scored {score.loss_sum!r} and {again.loss_sum!r} on {split}: the model is random in "
+                f"evaluation mode, or the device's kernels are; switch dropout off in eval() and use "
+                f"deterministic kernels"
+            )
+
+
+def _refine(scores: dict[float, Scores], score_at: Callable[[float], Scores], measure: MeasureSpec) -> bool:
+    """Add positions to ``scores`` until the barriers settle; False if they have not after the last round."""
+    before = _tops(scores)
+    for _ in range(measure.refinements):
+        for lambda_ in _beside(before, sorted(scores)):
+            scores[lambda_] = score_at(lambda_)
+        after = _tops(scores)
+        tolerance = {"loss": measure.tolerance_loss, "error": measure.tolerance_error}
+        if all(
+            not abs(after[name].height - top.height) > tolerance[name[1]]  # NaN has nothing to settle
+            for name, top in before.items()
+        ):
+            return True
+        before = after
+    return False
+
+
+def _tops(scores: dict[float, Scores]) -> dict[tuple[str, str, Definition], Barrier]:
+    lambdas = sorted(scores)
+    path = Path(lambdas=np.array(lambdas), scores=tuple(scores[at] for at in lambdas), under_resolved=False)
+    return {
+        (split, quantity, definition): path.barrier(split, quantity, definition)
+        for split in path.splits
+        for quantity in ("loss", "error")
+        for definition in _REFINED
+    }
+
+
+def _beside(tops: Mapping[tuple[str, str, Definition], Barrier], lambdas: list[float]) -> Iterable[float]:
+    """Midpoints of the grid intervals on both sides of every top."""
+    new = set()
+    for top in tops.values():
+        if math.isnan(top.lambda_):
+            continue
+        at = lambdas.index(top.lambda_)
+        new |= {(left + right) / 2 for left, right in pairwise(lambdas) if lambdas[at] in (left, right)}
+    return sorted(new)

@@ -1,0 +1,30 @@
+"""Multilayer perceptrons."""
+
+from collections import OrderedDict
+from math import prod
+
+from torch import nn
+
+from lmc_tune.specs import ModelSpec
+
+_ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
+
+
+def mlp(spec: ModelSpec, input_shape: tuple[int, ...], n_classes: int) -> nn.Sequential:
+    """Flatten, then linear (+ norm) + activation per hidden layer, then a linear head.
+
+    Layers are named ``linear1``, ``norm1``, ..., ``head``, so that a layer-wise table reads by itself. Weights are
+    initialised by torch's defaults.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    width_in = prod(input_shape)
+    for number, width in enumerate(spec.hidden, start=1):
+        layers[f"linear{number}"] = nn.Linear(width_in, width)
+        if spec.norm == "batch":
+            layers[f"norm{number}"] = nn.BatchNorm1d(width)
+        elif spec.norm == "layer":
+            layers[f"norm{number}"] = nn.LayerNorm(width)
+        layers[f"activation{number}"] = _ACTIVATIONS[spec.activation]()
+        width_in = width
+    layers["head"] = nn.Linear(width_in, n_classes)
+    return nn.Sequential(layers)

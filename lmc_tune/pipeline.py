@@ -1,0 +1,262 @@
+"""The whole unit of work: a cohort of pairs in, their rows out. No Ray, no MLflow.
+
+Idempotent by key: a pair that the store already holds is returned, not trained; a failed one is tried again.
+"""
+
+import hashlib
+import math
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lmc_tune.core.barrier import DEFINITIONS
+from lmc_tune.core.divergence import energy_coefficient, total_variation
+from lmc_tune.core.interpolation import distance
+from lmc_tune.core.noise import noise_scale
+from lmc_tune.core.similarity import disagreement, error_overlap
+from lmc_tune.data.datasets import Dataset, Examples, load_dataset
+from lmc_tune.data.shifts import Parts, split
+from lmc_tune.measurement.evaluate import evaluate, logits_of
+from lmc_tune.measurement.path import Path as MeasuredPath
+from lmc_tune.measurement.path import measure_path
+from lmc_tune.models.registry import build_model
+from lmc_tune.results import PairResult, Row, Store, gate, spec_columns
+from lmc_tune.specs import Cohort, DatasetSpec, PairSpec
+from lmc_tune.training.loop import Trained, budget, train_member
+
+# Examples of each part that the measured covariate shift looks at; its cost grows with the square.
+_SHIFT_SAMPLE = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workbench:
+    """Where a cohort is run: what does not change a result, or belongs to the verdict.
+
+    members: folder for the members' weights, None to drop them.
+    """
+
+    store: Store
+    data_root: Path
+    device: str = "cpu"
+    min_train_accuracy: float = 0.5
+    members: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A trained pair in memory: the initial state and both members, on their data."""
+
+    model: nn.Module
+    start: dict[str, Tensor]
+    a: Trained
+    b: Trained
+
+
+def cohort_name(cohort: Cohort) -> str:
+    """Name of the cohort's shard: a hash of its pairs' keys."""
+    keys = " ".join(pair.key for pair in cohort.pairs)
+    return hashlib.blake2b(keys.encode(), digest_size=8).hexdigest()
+
+
+def run_cohort(
+    cohort: Cohort, bench: Workbench, on_pair: Callable[[PairResult], None] | None = None
+) -> list[PairResult]:
+    """Run the pairs of a cohort that have no result yet; return the results of all, in order.
+
+    Every pair is published as soon as it is finished. An exception inside a pair becomes a ``failed`` row with its
+    traceback and the cohort goes on; one from the store (disk full, folder gone) ends the cohort, since nothing
+    further could be kept.
+
+    Args:
+        cohort: the pairs.
+        bench: store, data, device.
+        on_pair: called after each newly finished pair is published.
+    """
+    name, store = cohort_name(cohort), bench.store
+    found = store.recall(name, [spec.key for spec in cohort.pairs])
+    kept = {key: result for key, result in found.items() if result.status != "failed"}
+    try:
+        for spec in cohort.pairs:
+            if spec.key in kept:
+                continue
+            store.mark_running(name, spec.key)
+            kept[spec.key] = result = _run_or_fail(spec, bench)
+            store.write_shard(name, list(kept.values()))
+            if on_pair:
+                on_pair(result)
+    finally:
+        store.unmark_running(name)
+    return [kept[spec.key] for spec in cohort.pairs]
+
+
+def run_pair(spec: PairSpec, bench: Workbench) -> PairResult:
+    """Train and measure one pair; exceptions pass through."""
+    device = torch.device(bench.device)
+    dataset = _dataset(spec.dataset, bench.data_root, bench.device)
+    started = time.perf_counter()
+    parts = split(dataset.train.labels.cpu().numpy(), spec.shift, spec.seed_for("split"))
+    pair = train_pair(spec, dataset, parts, device)
+    trained = time.perf_counter()
+    if bench.members:
+        save_members(pair, spec.key, bench.members)
+    row = {
+        **spec_columns(spec),
+        **_training_columns(spec, pair, dataset, parts),
+        "seconds_train": trained - started,
+        "device": _device_name(device),
+    }
+    curves = [
+        {"member": member, **asdict(point)}
+        for member, trained_member in (("a", pair.a), ("b", pair.b))
+        for point in trained_member.curve
+    ]
+    if row["status"] == "diverged":
+        return PairResult(row={**row, "seconds_measure": 0.0}, curves=curves)
+    data = {"train": dataset.train.take(np.union1d(parts.a, parts.b)), "test": dataset.test}
+    path = measure_path(pair.model, pair.a.state, pair.b.state, data, spec.measure)
+    row |= path_columns(path) | _similarity_columns(pair, dataset.test)
+    row["seconds_measure"] = time.perf_counter() - trained
+    return PairResult(row=gate(row, bench.min_train_accuracy), paths=_path_rows(path), curves=curves)
+
+
+def train_pair(spec: PairSpec, dataset: Dataset, parts: Parts, device: torch.device) -> Pair:
+    """Train both members from one initialisation, each on its part."""
+    shape = tuple(dataset.train.inputs.shape[1:])
+    model = build_model(spec.model, shape, dataset.n_classes, spec.seed_for("init"), device)
+    start = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    def member(part: Examples, order_seed: int) -> Trained:
+        model.load_state_dict(start)
+        return train_member(model, part, dataset.test, spec.train, order_seed)
+
+    order_a = spec.seed_for("order")
+    order_b = order_a if spec.train.noise == "fixed" else spec.seed_for("order", "b")
+    a = member(dataset.train.take(parts.a), order_a)
+    b = member(dataset.train.take(parts.b), order_b)
+    return Pair(model=model, start=start, a=a, b=b)
+
+
+def save_members(pair: Pair, key: str, folder: Path) -> None:
+    """Write ``KEY-a.safetensors``, ``KEY-b.safetensors`` and ``KEY-start.safetensors``, each atomically."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for member, state in (("a", pair.a.state), ("b", pair.b.state), ("start", pair.start)):
+        part = folder / f".{key}-{member}.part"
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
+        part.replace(folder / f"{key}-{member}.safetensors")
+
+
+def path_columns(path: MeasuredPath) -> Row:
+    """Every barrier of the path with its λ*; ``accuracy_difference`` at the λ* of the test error's chord barrier."""
+    row: Row = {"under_resolved": path.under_resolved}
+    for split_name in path.splits:
+        for quantity in ("error", "loss"):
+            for definition in DEFINITIONS:
+                found = path.barrier(split_name, quantity, definition)
+                column = f"{split_name}_{quantity}_barrier_{definition}"
+                row[column], row[f"{column}_lambda"] = found.height, found.lambda_
+    row["barrier_lambda"] = row["test_error_barrier_chord_lambda"]
+    accuracy = path.curve("test", "accuracy")
+    at = int(np.searchsorted(path.lambdas, row["barrier_lambda"]))
+    row["accuracy_difference"] = 100 * float(accuracy[at] - 0.5 * (accuracy[0] + accuracy[-1]))
+    return row
+
+
+def _run_or_fail(spec: PairSpec, bench: Workbench) -> PairResult:
+    try:
+        return run_pair(spec, bench)
+    except Exception:  # noqa: BLE001 - failure is data: the row keeps the traceback and the sweep goes on
+        return failed(spec, traceback.format_exc())
+
+
+def failed(spec: PairSpec, reason: str) -> PairResult:
+    """The row of a pair that crashed."""
+    return PairResult(row={**spec_columns(spec), "status": "failed", "reason": reason})
+
+
+def _training_columns(spec: PairSpec, pair: Pair, dataset: Dataset, parts: Parts) -> Row:
+    n_train = len(parts.a)
+    _, steps = budget(spec.train, n_train)
+    row: Row = {
+        "n_train": n_train,
+        "steps": steps,
+        "noise_scale": noise_scale(spec.train.lr, spec.train.batch_size, n_train),
+        **_measured_shift(parts, dataset),
+    }
+    names = tuple(name for name, _ in pair.model.named_parameters())
+    for member, trained, indices in (("a", pair.a, parts.a), ("b", pair.b, parts.b)):
+        pair.model.load_state_dict(trained.state)
+        for split_name, examples in (("train", dataset.train.take(indices)), ("test", dataset.test)):
+            score = evaluate(pair.model, examples)
+            row[f"{split_name}_loss_{member}"] = score.loss
+            row[f"{split_name}_accuracy_{member}"] = score.accuracy
+        row[f"distance_{member}"] = distance(trained.state, pair.start, names)
+    row["distance"] = distance(pair.a.state, pair.b.state, names)
+    reason = _divergence(pair, row, dataset.n_classes)
+    return {**row, "status": "diverged" if reason else "ok", "reason": reason}
+
+
+def _divergence(pair: Pair, row: Row, n_classes: int) -> str:
+    """Why the pair counts as diverged; empty if it does not."""
+    chance = math.log(n_classes)
+    reasons = []
+    for member, trained in (("a", pair.a), ("b", pair.b)):
+        loss = row[f"train_loss_{member}"]
+        if trained.diverged:
+            reasons.append(f"member {member.upper()}: {trained.diverged}")
+        elif not loss <= chance:
+            reasons.append(f"member {member.upper()} ended above chance level: train loss {loss:.3g} > ln {n_classes}")
+    return "; ".join(reasons)
+
+
+def _similarity_columns(pair: Pair, test: Examples) -> Row:
+    predictions = []
+    for trained in (pair.a, pair.b):
+        pair.model.load_state_dict(trained.state)
+        predictions.append(logits_of(pair.model, test).argmax(1).cpu().numpy())
+    overlap = error_overlap(predictions[0], predictions[1], test.labels.cpu().numpy())
+    return {
+        "disagreement": disagreement(predictions[0], predictions[1]),
+        "error_overlap": overlap.both_wrong,
+        "error_overlap_ratio": overlap.over_independence,
+        "same_error": overlap.same_wrong_label,
+    }
+
+
+def _measured_shift(parts: Parts, dataset: Dataset) -> Row:
+    labels = dataset.train.labels.cpu().numpy()
+    counts = [np.bincount(labels[at], minlength=dataset.n_classes) for at in (parts.a, parts.b)]
+    samples = [dataset.train.take(at[:_SHIFT_SAMPLE]).inputs.flatten(1).cpu().numpy() for at in (parts.a, parts.b)]
+    return {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}
+
+
+def _path_rows(path: MeasuredPath) -> list[Row]:
+    return [
+        {
+            "condition": "naive",
+            "split": split_name,
+            "lambda": float(lambda_),
+            "loss_sum": score.loss_sum,
+            "correct": score.correct,
+            "n": score.n,
+        }
+        for lambda_, scores in zip(path.lambdas, path.scores, strict=True)
+        for split_name, score in scores.items()
+    ]
+
+
+@lru_cache(maxsize=2)
+def _dataset(spec: DatasetSpec, root: Path, device: str) -> Dataset:
+    """Loaded once per worker, however many pairs it runs."""
+    return load_dataset(spec, root, device)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

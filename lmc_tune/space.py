@@ -1,0 +1,111 @@
+"""Search spaces: axes, what is fixed, and the cells and pairs they span. Data, not code."""
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from lmc_tune.specs import (
+    Count,
+    DatasetSpec,
+    MeasureSpec,
+    ModelSpec,
+    PairSpec,
+    ShiftSpec,
+    Spec,
+    TrainSpec,
+    VerdictSpec,
+)
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "dataset": DatasetSpec,
+    "model": ModelSpec,
+    "train": TrainSpec,
+    "shift": ShiftSpec,
+}
+# What an axis may vary: a whole section, or one field of a section by its bare name (`lr`, `norm`, `severity`).
+AXES: dict[str, tuple[str, ...]] = {name: (name,) for name in SECTIONS if name != "train"} | {
+    field: (section, field) for section, model in SECTIONS.items() for field in model.model_fields if field != "name"
+}
+
+Sections = dict[str, dict[str, Any]]
+
+
+class Cell(Spec):
+    """One point of a space: its coordinates on the axes, and replicate 0 of its pairs."""
+
+    coordinates: dict[str, Any]
+    first: PairSpec
+
+    @property
+    def key(self) -> str:
+        """Identity of the cell, the ``cell`` column of the results table."""
+        return self.first.key
+
+    def pairs(self, replicates: int) -> Iterator[PairSpec]:
+        """The cell's pairs, replicate 0 first."""
+        for replicate in range(replicates):
+            yield self.first.model_copy(update={"replicate": replicate})
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.coordinates.items())
+
+
+class SearchSpace(Spec):
+    """A whole study.
+
+    fixed: sections (dataset, model, train, shift) as plain mappings, without what the axes vary.
+    axes: values by axis name, in the order in which cells are enumerated (the last axis varies fastest).
+    replicates: pairs per cell. seed: base of every pair's seeds.
+    engine: how members are trained; it does not change a result. members: keep or drop the trained weights.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]+$", min_length=1, max_length=120)]
+    fixed: Sections
+    axes: dict[str, tuple[Any, ...]]
+    replicates: Count = 5
+    seed: int = 0
+    engine: Literal["auto", "loop"] = "auto"
+    measure: MeasureSpec = MeasureSpec()
+    verdict: VerdictSpec = VerdictSpec()
+    members: Literal["drop", "keep"] = "drop"
+
+    def cells(self) -> list[Cell]:
+        """Every point of the grid.
+
+        Raises:
+            pydantic.ValidationError: if a combination of values is impossible.
+        """
+        return [self.cell(dict(zip(self.axes, values, strict=True))) for values in product(*self.axes.values())]
+
+    def cell(self, coordinates: Mapping[str, Any]) -> Cell:
+        """The cell at ``coordinates``, one value per axis."""
+        first = PairSpec.model_validate(
+            {**place(self.fixed, coordinates), "measure": self.measure, "replicate": 0, "seed": self.seed}
+        )
+        return Cell(coordinates=dict(coordinates), first=first)
+
+    def pairs(self) -> list[PairSpec]:
+        """Every pair, replicate by replicate, so that a sweep cut short has covered the whole grid."""
+        cells = self.cells()
+        return [cell.first.model_copy(update={"replicate": k}) for k in range(self.replicates) for cell in cells]
+
+    def plain(self) -> dict[str, Any]:
+        """The space as it would be written in YAML, defaults filled in; reading it back gives the same space."""
+        content = self.model_dump(mode="json")
+        fixed = content.pop("fixed")
+        fixed["train"] = {**fixed["train"], "engine": content.pop("engine")}
+        return {"name": content.pop("name"), **fixed, **content}
+
+
+def place(fixed: Sections, coordinates: Mapping[str, Any]) -> Sections:
+    """The four sections with the axes' values put in; whole sections first, so that their fields can be varied too."""
+    sections = {name: dict(fixed.get(name, {})) for name in SECTIONS}
+    for axis, value in sorted(coordinates.items(), key=lambda item: len(AXES[item[0]])):
+        section, *field = AXES[axis]
+        if field:
+            sections[section][field[0]] = value
+        else:
+            sections[section] |= value
+    return sections

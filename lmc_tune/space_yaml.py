@@ -1,0 +1,393 @@
+"""Reading a search space: every problem at once, each with its line, its path, the value and the nearest known name."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from lmc_tune.data.catalogue import DATASETS
+from lmc_tune.space import AXES, SECTIONS, SearchSpace, Sections, place
+from lmc_tune.specs import DatasetSpec, PairSpec
+
+Place = tuple[str | int, ...]
+
+_TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name not in ("fixed", "engine")))
+
+
+class SpaceError(Exception):
+    """A space that cannot be run; ``problems`` holds one line per problem."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+def presets() -> dict[str, Path]:
+    """The spaces that ship with lmc-tune, by name."""
+    folder = Path(str(resources.files("search_spaces")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
+    """Read a YAML file or a preset, with ``key=value`` overrides.
+
+    Raises:
+        SpaceError: listing every problem found.
+    """
+    known = presets()
+    path = known.get(space, Path(space))
+    if not path.is_file():
+        hint = _nearest(space, known) or f"; the presets are {', '.join(known)}"
+        raise SpaceError([f"{space}: no such file and no such preset{hint}"])
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpaceError([f"{space}: cannot be read as text: {error}"]) from error
+    return parse_space(text, path.name, sets)
+
+
+def parse_space(text: str, source: str = "space.yaml", sets: Sequence[str] = ()) -> SearchSpace:
+    """Build a space from YAML text.
+
+    Args:
+        text: the YAML document.
+        source: its name, for messages.
+        sets: overrides such as ``train.epochs=3`` or ``axes.lr=[0.1]``; the value is YAML.
+
+    Raises:
+        SpaceError: listing every problem found.
+    """
+    content, lines = _load(text, source)
+    reader = _Reader(source, lines)
+    for override in sets:
+        reader.override(content, override)
+    return reader.space(content)
+
+
+class _Reader:
+    """Collects problems while a plain mapping becomes a SearchSpace."""
+
+    def __init__(self, source: str, lines: dict[Place, int]) -> None:
+        self.source = source
+        self.lines = lines
+        self.overridden: set[Place] = set()
+        self.problems: list[str] = []
+
+    def problem(self, place: Place, message: str) -> None:
+        line = next((self.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.lines), 1)
+        by_set = any(place[: len(path)] == path or path[: len(place)] == place for path in self.overridden)
+        where = "--set" if by_set else f"{self.source}:{line}"
+        text = f"{where}: {_dotted(place)}: {message}" if place else f"{where}: {message}"
+        if text not in self.problems:
+            self.problems.append(text)
+
+    def stop_on_problems(self) -> None:
+        if self.problems:
+            raise SpaceError(self.problems)
+
+    def override(self, content: dict[str, Any], text: str) -> None:
+        key, equals, value = text.partition("=")
+        keys = key.strip().split(".")
+        if not equals or not all(keys):
+            raise SpaceError([f"--set {text}: write it as key=value, e.g. train.epochs=3 or axes.lr=[0.01, 0.1]"])
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise SpaceError([f"--set {text}: the value is not YAML: {_first_line(error)}"]) from error
+        at: Any = content
+        for step, name in enumerate(keys[:-1]):
+            if step == 0 and isinstance(at.get(name), str):
+                at[name] = _spelled_out(name, at[name])
+            at = at.setdefault(name, {})
+            if not isinstance(at, dict):
+                raise SpaceError([f"--set {text}: {'.'.join(keys[: step + 1])} is not a mapping"])
+        at[keys[-1]] = parsed
+        self.overridden.add(tuple(keys))
+
+    def space(self, content: dict[str, Any]) -> SearchSpace:
+        for key in content:
+            if key not in _TOP_LEVEL:
+                self.problem((key,), f"unknown key{_nearest(key, _TOP_LEVEL)}")
+        fixed = self._sections(content)
+        engine = fixed["train"].pop("engine", "auto")
+        axes = self._axes(content.get("axes"))
+        self._refuse_fixed_and_varied(fixed, axes)
+        rest = {k: v for k, v in content.items() if k in _TOP_LEVEL and k not in SECTIONS and k != "axes"}
+        space = self._validated(rest | {"engine": engine, "fixed": fixed, "axes": axes})
+        self._check_sections(fixed, axes)
+        self.stop_on_problems()
+        assert space is not None  # noqa: S101 - no problems, so it was built
+        space = _canonical(space)
+        self._check_cells(space)
+        self.stop_on_problems()
+        return space
+
+    def _sections(self, content: dict[str, Any]) -> Sections:
+        fixed: Sections = {}
+        for name in SECTIONS:
+            section = _spelled_out(name, content.get(name))
+            if not isinstance(section, dict):
+                self.problem((name,), f"must be a mapping, got {section!r}")
+                section = {}
+            fixed[name] = dict(section)
+        return fixed
+
+    def _axes(self, given: Any) -> dict[str, tuple[Any, ...]]:
+        if not isinstance(given, dict) or not given:
+            self.problem(("axes",), "name at least one axis, e.g. lr: [0.01, 0.1]")
+            return {}
+        axes = {}
+        for name, values in given.items():
+            if name not in AXES:
+                self.problem(("axes", name), f"unknown axis{_nearest(name, AXES)}")
+                continue
+            axes[name] = tuple(_spelled_out(name, value) for value in self._values(("axes", name), values))
+        return axes
+
+    def _values(self, place: Place, given: Any) -> list[Any]:
+        """The values of one axis: a list, or a linear or logarithmic range."""
+        if isinstance(given, list):
+            if not given:
+                self.problem(place, "an axis needs at least one value")
+            return given
+        kinds = ("linear", "log")
+        kind = next((kind for kind in kinds if isinstance(given, dict) and set(given) == {kind, "steps"}), None)
+        if kind is None:
+            self.problem(place, f"write a list, {{log: [low, high], steps: n}} or {{linear: ...}}; got {given!r}")
+            return []
+        bounds, steps = given[kind], given["steps"]
+        numbers = isinstance(bounds, list) and len(bounds) == 2 and all(map(_is_number, bounds))
+        if not numbers or not isinstance(steps, int) or steps < 2 or (kind == "log" and min(bounds) <= 0):
+            above = " above 0" if kind == "log" else ""
+            self.problem(place, f"needs two numbers{above} and steps of at least 2; got {given!r}")
+            return []
+        low, high = bounds
+        values = np.geomspace(low, high, steps) if kind == "log" else np.linspace(low, high, steps)
+        # Six digits: the same text, and so the same key, whatever the platform's pow() does to the last bits.
+        rounded = [float(f"{value:.6g}") for value in values]
+        return [int(v) for v in rounded] if all(v.is_integer() for v in rounded) and _all_int(bounds) else rounded
+
+    def _refuse_fixed_and_varied(self, fixed: Sections, axes: dict[str, tuple[Any, ...]]) -> None:
+        for axis, values in axes.items():
+            section, *field = AXES[axis]
+            varied = field or {key for value in values if isinstance(value, dict) for key in value}
+            for key in sorted(set(varied) & fixed[section].keys()):
+                self.problem((section, key), f"is fixed here and varied by axes.{axis}; remove one of them")
+
+    def _validated(self, fields: dict[str, Any]) -> SearchSpace | None:
+        try:
+            return SearchSpace.model_validate(fields)
+        except ValidationError as error:
+            for detail in error.errors():
+                place = ("train", "engine") if detail["loc"] == ("engine",) else detail["loc"]
+                self.problem(place, _message(detail, SearchSpace))
+            return None
+
+    def _check_sections(self, fixed: Sections, axes: dict[str, tuple[Any, ...]]) -> None:
+        """Validate the sections at the first value of every axis, then every further value of each axis alone."""
+        if any(not values for values in axes.values()):
+            return
+        first = {axis: values[0] for axis, values in axes.items()}
+        origin = dict.fromkeys(axes, 0)
+        self._check_point(fixed, first, origin)
+        for axis, values in axes.items():
+            for index, value in enumerate(values[1:], start=1):
+                self._check_point(fixed, {**first, axis: value}, {**origin, axis: index})
+
+    def _check_point(self, fixed: Sections, coordinates: dict[str, Any], indices: dict[str, int]) -> None:
+        for axis, index in indices.items():
+            if len(AXES[axis]) == 1 and not isinstance(coordinates[axis], dict):
+                self.problem(("axes", axis, index), f"must be a mapping or a name, got {coordinates[axis]!r}")
+                return
+        sections = place(fixed, coordinates)
+        for name, model in SECTIONS.items():
+            try:
+                model.model_validate(sections[name])
+            except ValidationError as error:
+                for detail in error.errors():
+                    self.problem(_origin(name, detail["loc"], indices), _message(detail, model))
+        dataset = sections["dataset"].get("name", DatasetSpec().name)
+        if dataset not in DATASETS:
+            self.problem(
+                _origin("dataset", ("name",), indices), f"unknown data set {dataset!r}{_nearest(dataset, DATASETS)}"
+            )
+
+    def _check_cells(self, space: SearchSpace) -> None:
+        seen: dict[str, str] = {}
+        for cell in _cells_or_problems(space, self):
+            self._check_sizes(cell.first, cell.coordinates, space)
+            if cell.key in seen:
+                self.problem(("axes",), f"two cells are the same experiment: {seen[cell.key]} and {cell}")
+                return
+            seen[cell.key] = str(cell)
+
+    def _check_sizes(self, pair: PairSpec, coordinates: dict[str, Any], space: SearchSpace) -> None:
+        dataset = pair.dataset
+        origin = _axis_origin(space, coordinates)
+        facts = DATASETS[dataset.name]
+        available = facts.n_train - dataset.validation
+        if (dataset.train or 0) > available or available < 1:
+            wanted = f"{dataset.validation} for validation and {dataset.train or 'some'} to train on"
+            self.problem(origin("dataset", "train"), f"{dataset.name} has {facts.n_train} training examples; {wanted}")
+            return
+        if (dataset.test or 0) > facts.n_test:
+            self.problem(origin("dataset", "test"), f"{dataset.name} has only {facts.n_test} test examples")
+        part = part_size(dataset)
+        if pair.train.batch_size > part:
+            self.problem(
+                origin("train", "batch_size"),
+                f"{pair.train.batch_size} is above the {part} examples that a member sees "
+                f"(half of the training set); lower it or raise dataset.train",
+            )
+
+
+def part_size(dataset: DatasetSpec) -> int:
+    """Examples that each member sees, up to the few that a stratified split has to leave out."""
+    facts = DATASETS[dataset.name]
+    return (dataset.train or facts.n_train - dataset.validation) // 2
+
+
+def _cells_or_problems(space: SearchSpace, reader: _Reader) -> Iterator[Any]:
+    try:
+        yield from space.cells()
+    except ValidationError as error:
+        for detail in error.errors():
+            reader.problem(("axes",), f"a combination of values is impossible: {_message(detail, PairSpec)}")
+
+
+def _canonical(space: SearchSpace) -> SearchSpace:
+    """Defaults filled in and short forms written out, in the fixed sections and on the axes."""
+    axes = {
+        axis: tuple(
+            value if field else _dump(section, {**space.fixed.get(section, {}), **value}) for value in space.axes[axis]
+        )
+        for axis, (section, *field) in ((axis, AXES[axis]) for axis in space.axes)
+    }
+    first = {axis: values[0] for axis, values in axes.items()}
+    sections = place(space.fixed, first)
+    varied = {AXES[axis] for axis in axes}
+    fixed = {
+        name: {k: v for k, v in _dump(name, sections[name]).items() if (name, k) not in varied}
+        for name in SECTIONS
+        if (name,) not in varied
+    }
+    fixed.setdefault("train", {})
+    return space.model_copy(update={"axes": axes, "fixed": fixed})
+
+
+def _dump(section: str, values: dict[str, Any]) -> dict[str, Any]:
+    return SECTIONS[section].model_validate(values).model_dump(mode="json")
+
+
+def _spelled_out(section: str, value: Any) -> Any:
+    """``dataset: digits`` means ``dataset: {name: digits}``; an absent section is empty."""
+    if value is None:
+        return {}
+    if section in SECTIONS and isinstance(value, str):
+        return {"kind" if section == "shift" else "name": value}
+    return value
+
+
+def _origin(section: str, location: tuple[str | int, ...], indices: dict[str, int]) -> Place:
+    """Where a section's value was written: on an axis, or in the section itself."""
+    for axis, index in indices.items():
+        if AXES[axis] == (section, *location[:1]) or AXES[axis] == (section,):
+            return ("axes", axis, index)
+    return (section, *location)
+
+
+def _axis_origin(space: SearchSpace, coordinates: dict[str, Any]) -> Any:
+    def origin(section: str, field: str) -> Place:
+        for axis in (field, section):
+            if axis in coordinates and AXES[axis][0] == section:
+                return ("axes", axis, space.axes[axis].index(coordinates[axis]))
+        return (section, field)
+
+    return origin
+
+
+def _message(detail: ErrorDetails, model: Any) -> str:
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key{_nearest(str(detail['loc'][-1]), _fields_at(model, detail['loc']))}"
+    if detail["type"] == "missing":
+        name = detail["loc"][-1]
+        return f"is missing: give it a value here or vary it with axes.{name}" if name in AXES else "is missing"
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if detail["type"] == "value_error":
+        return message
+    wrong = detail["input"]
+    near = _nearest(wrong, _choices(detail)) if isinstance(wrong, str) else ""
+    return f"{message}, got {wrong!r}{near}"
+
+
+def _choices(detail: ErrorDetails) -> list[str]:
+    expected = str(detail.get("ctx", {}).get("expected", ""))
+    return [word.strip("' ") for word in expected.replace(" or ", ",").split(",")]
+
+
+def _fields_at(model: Any, location: tuple[str | int, ...]) -> list[str]:
+    for step in location[:-1]:
+        model = model.model_fields[step].annotation
+    fields = list(model.model_fields)
+    return [*fields, "engine"] if model is SECTIONS["train"] else fields
+
+
+def _nearest(name: Any, known: Any) -> str:
+    found = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
+
+
+def _all_int(values: list[Any]) -> bool:
+    return all(isinstance(value, int) for value in values)
+
+
+def _dotted(place: Place) -> str:
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
+    return text.removeprefix(".")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def _load(text: str, source: str) -> tuple[dict[str, Any], dict[Place, int]]:
+    """The document as plain data, and the line of every value by its path."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        raise SpaceError([f"{source}:{line}: not valid YAML: {getattr(error, 'problem', error)}"]) from error
+    if not isinstance(content, dict) or root is None:
+        raise SpaceError([f"{source}:1: a search space is a mapping that starts with name:"])
+    lines: dict[Place, int] = {}
+    twice: list[str] = []
+    _walk(root, (), lines, twice)
+    if twice:
+        raise SpaceError([f"{source}:{text_}" for text_ in twice])
+    return content, lines
+
+
+def _walk(node: yaml.Node, place: Place, lines: dict[Place, int], twice: list[str]) -> None:
+    lines.setdefault(place, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            at = (*place, str(key.value))
+            if at in lines:
+                twice.append(f"{key.start_mark.line + 1}: {_dotted(at)}: is given twice; YAML would keep the last")
+            lines[at] = key.start_mark.line + 1
+            _walk(value, at, lines, twice)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _walk(value, (*place, index), lines, twice)
