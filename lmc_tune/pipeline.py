@@ -28,26 +28,13 @@ from lmc_tune.measurement.evaluate import evaluate, logits_of
 from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.measurement.path import measure_path
 from lmc_tune.models.registry import build_model
-from lmc_tune.results import PairResult, Row, Store, gate, spec_columns
+from lmc_tune.results import PairResult, Row, failed_result, gate, spec_columns
 from lmc_tune.specs import Cohort, DatasetSpec, PairSpec
 from lmc_tune.training.loop import Trained, budget, train_member
+from lmc_tune.workbench import Workbench
 
 # Examples of each part that the measured covariate shift looks at; its cost grows with the square.
 _SHIFT_SAMPLE = 500
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workbench:
-    """Where a cohort is run: what does not change a result, or belongs to the verdict.
-
-    members: folder for the members' weights, None to drop them.
-    """
-
-    store: Store
-    data_root: Path
-    device: str = "cpu"
-    min_train_accuracy: float = 0.5
-    members: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +86,8 @@ def run_cohort(
 
 def run_pair(spec: PairSpec, bench: Workbench) -> PairResult:
     """Train and measure one pair; exceptions pass through."""
-    device = torch.device(bench.device)
-    dataset = _dataset(spec.dataset, bench.data_root, bench.device)
+    device = _device(bench.device)
+    dataset = _dataset(spec.dataset, bench.data_root, device)
     started = time.perf_counter()
     parts = split(dataset.train.labels.cpu().numpy(), spec.shift, spec.seed_for("split"))
     pair = train_pair(spec, dataset, parts, device)
@@ -173,12 +160,7 @@ def _run_or_fail(spec: PairSpec, bench: Workbench) -> PairResult:
     try:
         return run_pair(spec, bench)
     except Exception:  # noqa: BLE001 - failure is data: the row keeps the traceback and the sweep goes on
-        return failed(spec, traceback.format_exc())
-
-
-def failed(spec: PairSpec, reason: str) -> PairResult:
-    """The row of a pair that crashed."""
-    return PairResult(row={**spec_columns(spec), "status": "failed", "reason": reason})
+        return failed_result(spec, traceback.format_exc())
 
 
 def _training_columns(spec: PairSpec, pair: Pair, dataset: Dataset, parts: Parts) -> Row:
@@ -253,9 +235,15 @@ def _path_rows(path: MeasuredPath) -> list[Row]:
 
 
 @lru_cache(maxsize=2)
-def _dataset(spec: DatasetSpec, root: Path, device: str) -> Dataset:
+def _dataset(spec: DatasetSpec, root: Path, device: torch.device) -> Dataset:
     """Loaded once per worker, however many pairs it runs."""
     return load_dataset(spec, root, device)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 def _device_name(device: torch.device) -> str:

@@ -194,6 +194,11 @@ def spec_columns(spec: PairSpec) -> Row:
     }
 
 
+def failed_result(spec: PairSpec, reason: str) -> PairResult:
+    """The result of a pair that crashed; ``reason`` is its traceback."""
+    return PairResult(row={**spec_columns(spec), "status": "failed", "reason": reason})
+
+
 def gate(row: Row, min_train_accuracy: float) -> Row:
     """Decide between ``ok`` and ``undertrained``; other statuses stay.
 
@@ -269,10 +274,17 @@ class Store:
             for table, schema in (("results", RESULTS_SCHEMA), ("paths", PATHS_SCHEMA), ("curves", CURVES_SCHEMA))
         ]
         found = {result.key: result for result in _assemble(*tables)}
-        shard = self.shards / f"{name}.parquet"
-        if shard.exists():
-            found |= {result.key: result for result in _assemble(*_unnest(_read_table(shard)))}
+        if (self.shards / f"{name}.parquet").exists():
+            found |= {result.key: result for result in self.read_shard(name)}
         return found
+
+    def read_shard(self, name: str) -> list[PairResult]:
+        """Results of one cohort that are not compacted yet."""
+        return _assemble(*_unnest(_read_table(self.shards / f"{name}.parquet")))
+
+    def shard_stamps(self) -> dict[Path, int]:
+        """When each shard was last published, in nanoseconds, by its path; oldest first."""
+        return {path: path.stat().st_mtime_ns for path in self._shard_paths()}
 
     def pairs(self, keys: Iterable[str]) -> list[PairResult]:
         """The named finished pairs with all their curves; keys that are not there are passed over."""
@@ -349,6 +361,11 @@ def load_results(folder: str | os.PathLike[str]) -> pd.DataFrame:
 def write_json(path: Path, content: object) -> None:
     """Write a small JSON file atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a small JSON file; ValueError if it is not JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,1 @@
+"""Running a whole search space: planning, scheduling on Ray Tune, resuming."""

@@ -1,0 +1,316 @@
+"""The command line: wiring and printing."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+# Everything heavy is imported inside the commands, so that --help answers at once.
+
+app = typer.Typer(
+    name="lmc-tune",
+    help="Map where linear mode connectivity holds and where it breaks, under data shift and SGD noise.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+datasets_app = typer.Typer(help="List the data sets; `datasets get NAME` downloads and verifies one.")
+app.add_typer(datasets_app, name="datasets")
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+Space = Annotated[str, typer.Argument(help="A YAML file, or a preset's name (see `lmc-tune presets`).")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one value: `--set train.epochs=3`, `--set axes.lr=[0.01,0.1]`. Repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Folder of the data sets (default: $LMC_TUNE_DATA, else a cache folder).")
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(help="MLflow store (default: $MLFLOW_TRACKING_URI, else an embedded one in the run folder)."),
+]
+RunFolder = Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart.")]
+
+
+@app.callback()
+def _version(
+    *, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False
+) -> None:
+    if version:
+        from lmc_tune import __version__  # noqa: PLC0415
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def sweep(  # noqa: PLR0913 - one parameter per option
+    space: Space,
+    *,
+    out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/NAME).")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the sweep (default: the space's).")] = None,
+    sets: Sets = None,
+    data_root: DataRoot = None,
+    tracking_uri: TrackingUri = None,
+    address: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster (default: run on this machine).")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once (default: one per core or GPU).")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
+    max_pairs: Annotated[int | None, typer.Option(min=1, help="Train at most so many pairs in this call.")] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Do not render the report at the end.")] = False,
+    json_: Json = False,
+) -> None:
+    """Run a search space, or go on with it: finished pairs are never trained again."""
+    from lmc_tune.data.catalogue import data_root as resolve_data_root  # noqa: PLC0415
+    from lmc_tune.progress import listener_for  # noqa: PLC0415
+    from lmc_tune.space_yaml import read_space  # noqa: PLC0415
+    from lmc_tune.sweep.run import Options, run_sweep  # noqa: PLC0415
+
+    with _bad_input():
+        study = read_space(space, [*(sets or []), *([f"name={json.dumps(name)}"] if name else [])])
+        folder = (out or Path("runs") / study.name).absolute()
+        options = Options(
+            data_root=resolve_data_root(data_root),
+            workers=workers,
+            device=device,
+            address=address,
+            tracking_uri=tracking_uri,
+            max_pairs=max_pairs,
+            report=not no_report,
+        )
+        with listener_for(sys.stderr) as listener:
+            outcome = run_sweep(study, folder, options, listener)
+    again = f"lmc-tune sweep {space} --out {out}" if out else f"lmc-tune sweep {space}"
+    if json_:
+        _print_json(
+            {
+                "folder": str(outcome.folder),
+                "trained": outcome.trained,
+                "counts": outcome.counts,
+                "report": str(outcome.report) if outcome.report else None,
+                "mirrored": outcome.mirrored,
+                "interrupted": outcome.interrupted,
+            }
+        )
+    else:
+        _print_outcome(outcome)
+    if outcome.interrupted:
+        _note(f"Interrupted; every finished pair is kept. Continue with the same command: {again}")
+        raise typer.Exit(INTERRUPTED)
+    if outcome.counts.get("failed"):
+        _print_failures(outcome.folder)
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    folder: RunFolder,
+    *,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where (default: DIR/report.html).")] = None,
+    formats: Annotated[str, typer.Option(help="Comma-separated: html, png, svg, pdf.")] = "html",
+) -> None:
+    """Render the phase-diagram report of a run folder from its tables alone."""
+    with _bad_input():
+        from analysis.report import render  # noqa: PLC0415
+
+        for path in render(folder, output, tuple(part.strip() for part in formats.split(","))):
+            typer.echo(path)
+
+
+@app.command()
+def status(folder: RunFolder, *, json_: Json = False) -> None:
+    """Count a run folder's pairs by status; name what failed and why; estimate the time left."""
+    from lmc_tune.sweep.status import read_status  # noqa: PLC0415
+
+    with _bad_input():
+        state = read_status(folder)
+    if json_:
+        _print_json(state.plain())
+        return
+    for name, count in state.counts.items():
+        typer.echo(f"{name:>12}  {count}")
+    typer.echo(f"{'total':>12}  {state.total}")
+    unfinished = state.counts["running"] + state.counts["pending"]
+    if unfinished and state.seconds_left is not None:
+        typer.echo(f"about {_duration(state.seconds_left)} of training left")
+    if state.other_pairs:
+        typer.echo(f"{state.other_pairs} more finished pairs here are not in {folder}/space.yaml")
+    for failure in state.failures:
+        typer.echo(f"failed {failure.key} ({failure.what}): {failure.reason}")
+
+
+@app.command()
+def space(space: Space, *, sets: Sets = None, json_: Json = False) -> None:
+    """Validate a search space without running it; print cells, pairs, cohorts, steps and an estimated cost."""
+    from lmc_tune.space_yaml import read_space  # noqa: PLC0415
+    from lmc_tune.sweep.cost import estimate_cost  # noqa: PLC0415
+
+    with _bad_input():
+        study = read_space(space, sets or [])
+        cost = estimate_cost(study)
+    if json_:
+        _print_json(cost.plain())
+        return
+    for axis, values in study.axes.items():
+        typer.echo(f"{axis:>12}  {', '.join(map(_short, values))}")
+    for label, value in cost.lines():
+        typer.echo(f"{label:>12}  {value}")
+
+
+@app.command()
+def presets() -> None:
+    """List the search spaces that ship with lmc-tune."""
+    from lmc_tune.space_yaml import presets as known  # noqa: PLC0415
+
+    for name, path in known().items():
+        about = next((line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")), "")
+        typer.echo(f"{name:<16} {about}")
+
+
+@datasets_app.callback(invoke_without_command=True)
+def datasets(context: typer.Context, *, data_root: DataRoot = None) -> None:
+    """List the data sets: size, where they come from, whether they are here."""
+    if context.invoked_subcommand:
+        return
+    from lmc_tune.data.catalogue import DATASETS, DataError, check_files  # noqa: PLC0415
+    from lmc_tune.data.catalogue import data_root as resolve  # noqa: PLC0415
+
+    root = resolve(data_root)
+    typer.echo(f"data root: {root}\n")
+    for facts in DATASETS.values():
+        try:
+            check_files(facts.name, root)
+            here = "ready" if facts.files else "bundled"
+        except DataError as error:
+            here = "damaged" if "damaged" in str(error) else f"not here: lmc-tune datasets get {facts.name}"
+        shape = "x".join(map(str, facts.shape))
+        typer.echo(
+            f"{facts.name:<14} {facts.n_train:>6} + {facts.n_test:<6} {shape:<9} {facts.megabytes:>5g} MB  {here}"
+        )
+        typer.echo(f"{'':<14} {facts.title}; {facts.source}; {facts.terms}")
+
+
+@datasets_app.command("get")
+def datasets_get(name: str, *, data_root: DataRoot = None) -> None:
+    """Download a data set and verify every file."""
+    from lmc_tune.data.catalogue import DATASETS, check_files  # noqa: PLC0415
+    from lmc_tune.data.catalogue import data_root as resolve  # noqa: PLC0415
+
+    with _bad_input():
+        if name not in DATASETS:
+            raise ValueError(f"unknown data set {name!r}; there are {', '.join(DATASETS)}")
+        from lmc_tune.data.datasets import download  # noqa: PLC0415
+
+        root = resolve(data_root)
+        download(name, root)
+        check_files(name, root)
+    typer.echo(f"{name} is in {root}" if DATASETS[name].files else f"{name} ships with scikit-learn")
+
+
+@app.command()
+def track(folder: RunFolder, *, tracking_uri: TrackingUri = None, json_: Json = False) -> None:
+    """Send a run folder to an MLflow store again; what is there already is left alone."""
+    with _bad_input():
+        from lmc_tune.tracking.track import track as send  # noqa: PLC0415
+
+        sent = send(folder.absolute(), tracking_uri)
+    if json_:
+        _print_json({"created": sent.created, "updated": sent.updated, "unchanged": sent.unchanged})
+    else:
+        typer.echo(f"{sent.created} runs created, {sent.updated} updated, {sent.unchanged} already there")
+
+
+@app.command()
+def ui(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")] = Path("runs/quickstart"),
+    *,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open the MLflow UI over a run folder's own store, on this machine only."""
+    with _bad_input():
+        from lmc_tune.tracking.connection import ui_command  # noqa: PLC0415
+
+        command, environment = ui_command(folder.absolute(), port)
+    _note(f"MLflow UI over {folder}: http://127.0.0.1:{port}  (Ctrl-C ends it)")
+    try:
+        raise typer.Exit(subprocess.call(command, env={**os.environ, **environment}))  # noqa: S603 - our own command
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def main() -> None:
+    """Entry point of the ``lmc-tune`` command."""
+    app()
+
+
+@contextmanager
+def _bad_input() -> Iterator[None]:
+    """Turn the errors that users can mend into one clear message and an exit code."""
+    from lmc_tune.data.catalogue import DataError  # noqa: PLC0415
+    from lmc_tune.results import DamagedTableError  # noqa: PLC0415
+    from lmc_tune.space_yaml import SpaceError  # noqa: PLC0415
+    from lmc_tune.sweep.folder import FolderError, StoreFullError  # noqa: PLC0415
+    from lmc_tune.tracking.connection import TrackingError  # noqa: PLC0415
+
+    try:
+        yield
+    except (SpaceError, DataError, FolderError, DamagedTableError, FileNotFoundError, ValueError) as error:
+        _note(str(error))
+        raise typer.Exit(BAD_INPUT) from error
+    except (StoreFullError, TrackingError) as error:
+        _note(str(error))
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        _note("Interrupted before anything was trained.")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _print_outcome(outcome: Any) -> None:
+    counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items())
+    _note(f"{outcome.trained} pairs trained in this call; now {counts}")
+    _note(f"tables  {outcome.folder}")
+    if outcome.report:
+        _note("report  ", end="")
+        typer.echo(outcome.report)
+
+
+def _print_failures(folder: Path) -> None:
+    from lmc_tune.sweep.status import read_status  # noqa: PLC0415
+
+    failures = read_status(folder).failures
+    for failure in failures[:5]:
+        _note(f"failed {failure.key} ({failure.what}): {failure.reason}")
+    _note(f"{len(failures)} pairs failed; run the same command to try them again, or see: lmc-tune status {folder}")
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    typer.echo(json.dumps(content, ensure_ascii=False))
+
+
+def _note(text: str, end: str = "\n") -> None:
+    sys.stderr.write(text + end)
+    sys.stderr.flush()
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(str(part) for part in value.values() if part is not None)
+    return str(value)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,114 @@
+"""Ray Tune runs the cohorts: one trial each, on reused workers. The only module that imports ray."""
+
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lmc_tune.specs import Cohort
+from lmc_tune.workbench import Workbench
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is the driver's to handle: it says how to go on
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@contextmanager
+def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
+    """A Ray instance of our own on loopback, or a connection to the cluster at ``address``.
+
+    The local instance sends no telemetry, binds every port to loopback, keeps its token in memory, and leaves no
+    file behind when it ends in order.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
+    scratch = None
+    if address is None:
+        # Must be set before ray is imported; binds all of Ray's ports to loopback.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        # Short, because Ray puts sockets below it and their paths may not exceed 107 characters.
+        scratch = tempfile.mkdtemp(prefix="lmc-", dir="/tmp")
+    import ray  # noqa: PLC0415 - after the environment is set
+
+    try:
+        if address is None:
+            ray.init(
+                num_cpus=workers,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+                _temp_dir=scratch,
+                object_store_memory=128 * 2**20,
+            )
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        yield
+    finally:
+        ray.shutdown()
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, workers: int) -> list[str]:
+    """Run every cohort once, ``workers`` at a time, in the order given.
+
+    Results go to the bench's store, written by the workers.
+
+    Returns:
+        What went wrong with the trials that did not end in order (a worker killed, a store that cannot be written);
+        pairs that fail by themselves are rows, not errors.
+    """
+    import ray  # noqa: PLC0415
+    from ray import tune  # noqa: PLC0415
+
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    gpus = min(1.0, resources.get("GPU", 0.0)) if bench.device != "cpu" else 0.0
+    with tempfile.TemporaryDirectory(prefix="lmc-tune-") as scratch:
+        tuner = tune.Tuner(
+            tune.with_resources(
+                tune.with_parameters(_trial, cohorts=list(cohorts), bench=bench), {"cpu": 1, "gpu": gpus}
+            ),
+            param_space={"cohort": tune.grid_search(list(range(len(cohorts))))},
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
+            run_config=tune.RunConfig(name="sweep", storage_path=str(Path(scratch).resolve()), verbose=0),
+        )
+        with _quiet():
+            return [str(error) for error in tuner.fit().errors]
+
+
+def _trial(config: dict[str, Any], cohorts: list[Cohort], bench: Workbench) -> None:
+    # In the worker: the driver does without torch, whose import takes seconds.
+    import torch  # noqa: PLC0415
+    from ray import tune  # noqa: PLC0415
+
+    from lmc_tune.pipeline import run_cohort  # noqa: PLC0415
+
+    # Two busy teams of threads on shared cores are many times slower than one thread each.
+    torch.set_num_threads(1)
+    results = run_cohort(cohorts[config["cohort"]], bench)
+    tune.report({"pairs": len(results)})
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Tune's own progress talk and tracebacks off the terminal: failures are told at the end, in one place."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train", "ray.air")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

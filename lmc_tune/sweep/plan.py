@@ -1,0 +1,59 @@
+"""Which pairs are still to run, and how they are packed into cohorts. No Ray."""
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from math import ceil
+
+from lmc_tune.results import Status
+from lmc_tune.space_yaml import part_size
+from lmc_tune.specs import Cohort, PairSpec
+
+# Cohorts per program and worker: enough that the last ones keep all workers busy, few enough that starting a trial
+# costs little beside running it.
+_COHORTS_PER_WORKER = 4
+
+# Most pairs in a cohort, pass by pass. A pair that failed, or whose worker died, is tried again in another pass; there
+# each pair is a cohort of its own, so that one that kills its worker takes no other with it.
+COHORT_LIMITS = (16, 1, 1)
+
+
+def pending(pairs: Sequence[PairSpec], statuses: Mapping[str, Status]) -> list[PairSpec]:
+    """Pairs without a result, and failed ones, in their order."""
+    return [pair for pair in pairs if statuses.get(pair.key, "failed") == "failed"]
+
+
+def pack(pairs: Sequence[PairSpec], workers: int, largest: int) -> list[Cohort]:
+    """Pack pairs that run the same program into cohorts, longest first.
+
+    Args:
+        pairs: what is to run.
+        workers: how many cohorts run at once.
+        largest: most pairs in one cohort.
+    """
+    programs: dict[str, list[PairSpec]] = defaultdict(list)
+    for pair in pairs:
+        programs[_program(pair)].append(pair)
+    cohorts = []
+    for group in programs.values():
+        size = max(1, min(largest, ceil(len(group) / (_COHORTS_PER_WORKER * workers))))
+        cohorts += [Cohort(pairs=tuple(group[at : at + size])) for at in range(0, len(group), size)]
+    return sorted(cohorts, key=lambda cohort: -sum(map(planned_steps, cohort.pairs)))
+
+
+def workers_here() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def planned_steps(pair: PairSpec) -> int:
+    """Steps of one member; a split may leave out a few examples and so come out slightly lower."""
+    if pair.train.steps is not None:
+        return pair.train.steps
+    return (part_size(pair.dataset) // pair.train.batch_size) * (pair.train.epochs or 0)
+
+
+def _program(pair: PairSpec) -> str:
+    """What pairs must share to be trained as one batch of models: all but data order, rates and shift."""
+    train = pair.train
+    return repr((pair.dataset, pair.model, train.batch_size, train.optimizer, train.steps, train.epochs))

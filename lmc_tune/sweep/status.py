@@ -1,0 +1,103 @@
+"""What a run folder holds: counts, failures, time left."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lmc_tune.results import STATUSES, Store
+from lmc_tune.space_yaml import parse_space
+from lmc_tune.sweep.folder import SPACE_FILE, FolderError, is_owned, read_sweep
+from lmc_tune.sweep.plan import planned_steps
+
+COUNTS = (*STATUSES, "running", "pending")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A pair that crashed: its key, where it is in the space, the last line and the whole of its traceback."""
+
+    key: str
+    what: str
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepStatus:
+    """Counts by status of the planned pairs, the failed pairs, and an estimate of what is left.
+
+    seconds_left: from the time per step of the finished pairs; None before the first.
+    other_pairs: finished pairs of the folder that are not (or no longer) in its space.
+    """
+
+    name: str
+    counts: dict[str, int]
+    failures: list[Failure]
+    seconds_left: float | None
+    other_pairs: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    def plain(self) -> dict[str, object]:
+        """As ``lmc-tune status --json`` prints it."""
+        return {
+            "name": self.name,
+            "counts": self.counts,
+            "total": self.total,
+            "seconds_left": self.seconds_left,
+            "failed": [{"key": f.key, "pair": f.what, "reason": f.reason} for f in self.failures],
+            "other_pairs": self.other_pairs,
+        }
+
+
+def read_status(folder: Path) -> SweepStatus:
+    """Read the state of a sweep, running or not.
+
+    Raises:
+        FolderError: if the folder holds no sweep.
+        DamagedTableError: if a table cannot be read.
+    """
+    if not (folder / SPACE_FILE).exists():
+        raise FolderError(f"no sweep in {folder}: {SPACE_FILE} is missing; start one with: lmc-tune sweep SPACE")
+    space = parse_space((folder / SPACE_FILE).read_text(encoding="utf-8"), SPACE_FILE)
+    planned = {pair.key: pair for pair in space.pairs()}
+    store = Store(folder)
+    results = store.results()
+    mine = results[results["key"].isin(planned.keys())]
+    running = (store.running() - set(results["key"])) & planned.keys() if is_owned(folder) else set()
+    counts: dict[str, int] = {status: int((mine["status"] == status).sum()) for status in STATUSES}
+    counts |= {"running": len(running), "pending": len(planned) - len(mine) - len(running)}
+    left = sum(planned_steps(planned[key]) for key in planned.keys() - set(mine["key"]))
+    return SweepStatus(
+        name=space.name,
+        counts=counts,
+        failures=_failures(mine),
+        seconds_left=_seconds_left(mine, left, workers=read_sweep(folder).get("workers", 1)),
+        other_pairs=len(results) - len(mine),
+    )
+
+
+def _failures(results: pd.DataFrame) -> list[Failure]:
+    failed: list[dict[str, Any]] = results[results["status"] == "failed"].to_dict("records")  # type: ignore[assignment]
+    return [
+        Failure(
+            key=row["key"],
+            what=f"lr={row['lr']:g} batch_size={row['batch_size']} shift={row['shift']} {row['severity']:g} "
+            f"#{row['replicate']}",
+            reason=(row["reason"].strip().splitlines() or ["unknown"])[-1],
+            traceback=row["reason"],
+        )
+        for row in failed
+    ]
+
+
+def _seconds_left(finished: pd.DataFrame, steps_left: int, workers: int) -> float | None:
+    steps = finished["steps"].sum()
+    if steps == 0:
+        return None
+    seconds = finished["seconds_train"].sum() + finished["seconds_measure"].sum()
+    return float(seconds / steps * steps_left / max(1, workers))

@@ -1,0 +1,57 @@
+"""Seeing pairs finish: the workers publish shards, the driver looks at them."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lmc_tune.results import DamagedTableError, PairResult, Store
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+
+
+class Watch:
+    """Calls ``on_results`` from a thread of its own with every newly finished pair, each once.
+
+    Use as a context manager; on exit the shards are looked at a last time.
+    """
+
+    def __init__(self, store: Store, on_results: Callable[[list[PairResult]], None]) -> None:
+        self._store = store
+        self._on_results = on_results
+        self._seen: set[str] = set()
+        self._stamps: dict[Path, int] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="watch shards", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._look()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+
+    def _work(self) -> None:
+        while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
+            self._look()
+
+    def _look(self) -> None:
+        fresh = []
+        for path, stamp in self._store.shard_stamps().items():
+            if self._stamps.get(path) == stamp:
+                continue
+            try:
+                results = self._store.read_shard(path.stem)
+            except DamagedTableError:
+                continue  # told by whoever compacts
+            self._stamps[path] = stamp
+            fresh += [result for result in results if result.key not in self._seen]
+            self._seen |= {result.key for result in results if result.status != "failed"}
+        if fresh:
+            self._on_results(fresh)

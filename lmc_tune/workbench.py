@@ -1,0 +1,23 @@
+"""Where a cohort is run. No torch: the driver of a sweep describes it, the workers use it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lmc_tune.results import Store
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workbench:
+    """What does not change a pair's result, or belongs to the verdict.
+
+    device: ``auto`` takes the GPU if there is one. members: folder for the members' weights, None to drop them.
+    """
+
+    store: Store
+    data_root: Path
+    device: Device = "cpu"
+    min_train_accuracy: float = 0.5
+    members: Path | None = None
