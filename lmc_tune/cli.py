@@ -240,10 +240,11 @@ def ui(
 ) -> None:
     """Open the MLflow UI over a run folder's own store, on this machine only."""
     with _bad_input():
-        from lmc_tune.tracking.connection import ui_command  # noqa: PLC0415
+        from lmc_tune.tracking.ui import ui_address, ui_command  # noqa: PLC0415
 
         command, environment = ui_command(folder.absolute(), port)
-    _note(f"MLflow UI over {folder}: http://127.0.0.1:{port}  (Ctrl-C ends it)")
+        address = ui_address(folder.absolute(), port)
+    _note(f"MLflow UI over {folder}: {address}  (Ctrl-C ends it)")
     try:
         raise typer.Exit(subprocess.call(command, env={**os.environ, **environment}))  # noqa: S603 - our own command
     except KeyboardInterrupt:

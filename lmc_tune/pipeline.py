@@ -105,7 +105,7 @@ def run_pair(spec: PairSpec, bench: Workbench) -> PairResult:
         for member, trained_member in (("a", pair.a), ("b", pair.b))
         for point in trained_member.curve
     ]
-    if row["status"] == "diverged":
+    if pair.a.diverged or pair.b.diverged:  # non-finite weights have no path
         return PairResult(row={**row, "seconds_measure": 0.0}, curves=curves)
     data = {"train": dataset.train.take(np.union1d(parts.a, parts.b)), "test": dataset.test}
     path = measure_path(pair.model, pair.a.state, pair.b.state, data, spec.measure)
@@ -181,21 +181,32 @@ def _training_columns(spec: PairSpec, pair: Pair, dataset: Dataset, parts: Parts
             row[f"{split_name}_accuracy_{member}"] = score.accuracy
         row[f"distance_{member}"] = distance(trained.state, pair.start, names)
     row["distance"] = distance(pair.a.state, pair.b.state, names)
-    reason = _divergence(pair, row, dataset.n_classes)
+    reason = _divergence(pair, row, dataset, parts)
     return {**row, "status": "diverged" if reason else "ok", "reason": reason}
 
 
-def _divergence(pair: Pair, row: Row, n_classes: int) -> str:
-    """Why the pair counts as diverged; empty if it does not."""
-    chance = math.log(n_classes)
+def _divergence(pair: Pair, row: Row, dataset: Dataset, parts: Parts) -> str:
+    """Why the pair counts as diverged; empty if it does not.
+
+    The initial weights may already lie above chance level: a member that hardly moved from there is undertrained, so
+    its loss has to have risen as well.
+    """
+    chance = math.log(dataset.n_classes)
     reasons = []
-    for member, trained in (("a", pair.a), ("b", pair.b)):
+    for member, trained, indices in (("a", pair.a, parts.a), ("b", pair.b, parts.b)):
         loss = row[f"train_loss_{member}"]
         if trained.diverged:
             reasons.append(f"member {member.upper()}: {trained.diverged}")
-        elif not loss <= chance:
-            reasons.append(f"member {member.upper()} ended above chance level: train loss {loss:.3g} > ln {n_classes}")
+        elif not loss <= chance and not loss <= _initial_loss(pair, dataset.train.take(indices)):
+            reasons.append(
+                f"member {member.upper()} rose above chance level: train loss {loss:.3g} > ln {dataset.n_classes}"
+            )
     return "; ".join(reasons)
+
+
+def _initial_loss(pair: Pair, examples: Examples) -> float:
+    pair.model.load_state_dict(pair.start)
+    return evaluate(pair.model, examples).loss
 
 
 def _similarity_columns(pair: Pair, test: Examples) -> Row:

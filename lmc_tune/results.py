@@ -407,7 +407,7 @@ def _read_table(path: Path, columns: list[str] | None = None, rows: list[str] | 
 
 def _newest(shards: pa.Table) -> pa.Table:
     last = {key: at for at, key in enumerate(shards["key"].to_pylist())}
-    return shards.take(list(last.values()))
+    return shards.take(pa.array(last.values(), pa.int64()))
 
 
 def _unnest(shards: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:

@@ -1,6 +1,7 @@
 """Reading a search space: every problem at once, each with its line, its path, the value and the nearest known name."""
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,6 +19,15 @@ from lmc_tune.specs import DatasetSpec, PairSpec
 Place = tuple[str | int, ...]
 
 _TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name not in ("fixed", "engine")))
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads ``1e-3`` as a number, as YAML 1.2 does; PyYAML wants ``1.0e-3`` and takes anything else for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 class SpaceError(Exception):
@@ -97,7 +107,7 @@ class _Reader:
         if not equals or not all(keys):
             raise SpaceError([f"--set {text}: write it as key=value, e.g. train.epochs=3 or axes.lr=[0.01, 0.1]"])
         try:
-            parsed = yaml.safe_load(value)
+            parsed = yaml.load(value, _Loader)  # noqa: S506 - a SafeLoader
         except yaml.YAMLError as error:
             raise SpaceError([f"--set {text}: the value is not YAML: {_first_line(error)}"]) from error
         at: Any = content
@@ -179,6 +189,10 @@ class _Reader:
             varied = field or {key for value in values if isinstance(value, dict) for key in value}
             for key in sorted(set(varied) & fixed[section].keys()):
                 self.problem((section, key), f"is fixed here and varied by axes.{axis}; remove one of them")
+            for index, value in enumerate(values):
+                twice = set() if field or not isinstance(value, dict) else value.keys() & axes.keys()
+                for key in sorted(key for key in twice if AXES[key] == (section, key)):
+                    self.problem(("axes", axis, index, key), f"is given here and varied by axes.{key}; remove one")
 
     def _validated(self, fields: dict[str, Any]) -> SearchSpace | None:
         try:
@@ -213,7 +227,7 @@ class _Reader:
                 for detail in error.errors():
                     self.problem(_origin(name, detail["loc"], indices), _message(detail, model))
         dataset = sections["dataset"].get("name", DatasetSpec().name)
-        if dataset not in DATASETS:
+        if isinstance(dataset, str) and dataset not in DATASETS:
             self.problem(
                 _origin("dataset", ("name",), indices), f"unknown data set {dataset!r}{_nearest(dataset, DATASETS)}"
             )
@@ -263,26 +277,25 @@ def _cells_or_problems(space: SearchSpace, reader: _Reader) -> Iterator[Any]:
 
 def _canonical(space: SearchSpace) -> SearchSpace:
     """Defaults filled in and short forms written out, in the fixed sections and on the axes."""
+    varied = {AXES[axis] for axis in space.axes}
+
+    def filled_in(section: str, values: dict[str, Any]) -> dict[str, Any]:
+        # A shift's defaults depend on its kind: where an axis varies the kind, each cell fills in its own.
+        depends = section == "shift" and ("shift", "kind") in varied
+        full = values if depends else SECTIONS[section].model_validate(values).model_dump(mode="json")
+        return {field: value for field, value in full.items() if (section, field) not in varied}
+
     axes = {
         axis: tuple(
-            value if field else _dump(section, {**space.fixed.get(section, {}), **value}) for value in space.axes[axis]
+            value if field else filled_in(section, {**space.fixed.get(section, {}), **value}) for value in values
         )
-        for axis, (section, *field) in ((axis, AXES[axis]) for axis in space.axes)
+        for axis, values in space.axes.items()
+        for section, *field in [AXES[axis]]
     }
-    first = {axis: values[0] for axis, values in axes.items()}
-    sections = place(space.fixed, first)
-    varied = {AXES[axis] for axis in axes}
-    fixed = {
-        name: {k: v for k, v in _dump(name, sections[name]).items() if (name, k) not in varied}
-        for name in SECTIONS
-        if (name,) not in varied
-    }
+    sections = place(space.fixed, {axis: values[0] for axis, values in axes.items()})
+    fixed = {name: filled_in(name, sections[name]) for name in SECTIONS if (name,) not in varied}
     fixed.setdefault("train", {})
     return space.model_copy(update={"axes": axes, "fixed": fixed})
-
-
-def _dump(section: str, values: dict[str, Any]) -> dict[str, Any]:
-    return SECTIONS[section].model_validate(values).model_dump(mode="json")
 
 
 def _spelled_out(section: str, value: Any) -> Any:
@@ -363,8 +376,8 @@ def _first_line(error: Exception) -> str:
 def _load(text: str, source: str) -> tuple[dict[str, Any], dict[Place, int]]:
     """The document as plain data, and the line of every value by its path."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
+        root = yaml.compose(text, _Loader)
+        content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1

@@ -120,7 +120,7 @@ class ShiftSpec(Spec):
                 raise ValueError(f"{short} already says skew and severity; keep one of them")
             given["skew"], given["severity"] = skew, _severity(short, given.pop(short))
         if given.get("kind") == "label":
-            given.setdefault("skew", "ratio")
+            given["skew"] = given.get("skew") or "ratio"
         if given.get("kind") == "none":
             given.setdefault("severity", 0.0)
         return given
@@ -220,6 +220,12 @@ class PairSpec(Spec):
     measure: MeasureSpec
     replicate: Annotated[int, Field(ge=0)]
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _has_batch_statistics(self) -> Self:
+        if self.model.norm == "batch" and self.train.batch_size == 1:
+            raise ValueError("norm: batch has no statistics in a batch of 1; use a batch_size of at least 2")
+        return self
 
     @property
     def key(self) -> str:

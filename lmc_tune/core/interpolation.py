@@ -32,7 +32,7 @@ def distance(state_a: State, state_b: State, names: tuple[str, ...]) -> float:
 
 
 def check_same_entries(state_a: State, state_b: State) -> None:
-    """Raise ValueError unless both states have the same names and shapes."""
+    """Raise ValueError unless both states have the same names, shapes and types."""
     for name in sorted(state_a.keys() ^ state_b.keys()):
         raise ValueError(f"the two members differ in architecture: only one has {name!r}")
     for name, a in state_a.items():
@@ -41,3 +41,5 @@ def check_same_entries(state_a: State, state_b: State) -> None:
                 f"the two members differ in architecture: {name!r} is {tuple(a.shape)} in A "
                 f"and {tuple(state_b[name].shape)} in B"
             )
+        if a.dtype != state_b[name].dtype:
+            raise ValueError(f"the two members differ in precision: {name!r} is {a.dtype} and {state_b[name].dtype}")

@@ -112,9 +112,8 @@ def stratified(labels: Indices, n: int, seed: int) -> Indices:
         raise ValueError(f"a subset of {n} examples cannot be drawn from {len(labels)}")
     rng = np.random.default_rng(seed)
     classes, counts = np.unique(labels, return_counts=True)
-    quota = n * counts / max(len(labels), 1)
-    share = np.floor(quota).astype(int)
-    share[np.argsort(share - quota, kind="stable")[: n - share.sum()]] += 1
+    share, remainder = np.divmod(n * counts, max(len(labels), 1))  # whole numbers: equal remainders must tie
+    share[np.argsort(-remainder, kind="stable")[: n - share.sum()]] += 1
     chosen = [rng.permutation(np.flatnonzero(labels == c))[:k] for c, k in zip(classes, share, strict=True)]
     return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)
 

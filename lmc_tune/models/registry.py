@@ -29,6 +29,6 @@ def build_model(
         device: where the model ends up.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too
         model = BUILDERS[spec.name](spec, input_shape, n_classes)
     return model.to(device)

@@ -4,7 +4,9 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,11 +37,13 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
     if address is None:
         # Must be set before ray is imported; binds all of Ray's ports to loopback.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         # Short, because Ray puts sockets below it and their paths may not exceed 107 characters.
         scratch = tempfile.mkdtemp(prefix="lmc-", dir="/tmp")
     import ray  # noqa: PLC0415 - after the environment is set
 
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
             ray.init(
@@ -53,6 +57,8 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
             )
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # ray.init puts its own in place, which ends the process
         yield
     finally:
         ray.shutdown()

@@ -1,0 +1,51 @@
+# Targets: quickstart, check, test, bench, clean. Everything happens in $(VENV); nothing else is touched.
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= runs/quickstart
+BIN := $(VENV)/bin
+
+.PHONY: help quickstart check test bench format clean
+
+help:
+	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
+	@echo "make check                             format, lint, types, imports, fast tests"
+	@echo "make test                              everything that CI runs"
+	@echo "make bench                             start-up, orchestration cost and sweep time beside a plain loop"
+	@echo "make format                            rewrite the code in the house format"
+
+$(VENV)/run.stamp: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "lmc-tune needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name one with: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+quickstart: $(VENV)/run.stamp
+	@$(BIN)/lmc-tune sweep quickstart --out $(OUT)
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: lint
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint
+	$(BIN)/pytest -m "not slow"
+
+test: lint
+	$(BIN)/pytest --cov --cov-report=term
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.sweep
+
+clean:
+	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

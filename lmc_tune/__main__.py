@@ -1,0 +1,5 @@
+"""``python -m lmc_tune``."""
+
+from lmc_tune.cli import main
+
+main()

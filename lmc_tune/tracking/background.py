@@ -1,0 +1,127 @@
+"""The mirror beside a running sweep: it never blocks, never raises, and says once if MLflow cannot be reached."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from lmc_tune.results import PairResult
+from lmc_tune.tracking import connection
+from lmc_tune.tracking.mirror import EndStatus, Mirror, SweepIdentity, open_mirror
+from lmc_tune.tracking.track import catch_up, finish
+
+_FIRST_RETRY_SECONDS = 30.0
+_LAST_RETRY_SECONDS = 600.0
+
+
+class BackgroundMirror:
+    """Sends results from a thread of its own, in which MLflow is also imported and its store opened.
+
+    A failure costs nothing but the window: results that could not be sent are in the tables, and :meth:`close` sends
+    what is missing if MLflow answers by then.
+    """
+
+    def __init__(
+        self, folder: Path, sweep: SweepIdentity, uri: str | None = None, say: Callable[[str], None] = print
+    ) -> None:
+        self._folder = folder
+        self._sweep = sweep
+        self._uri = connection.tracking_uri(folder, uri)
+        self._say = say
+        self._said = False
+        self._queue: queue.SimpleQueue[PairResult | EndStatus] = queue.SimpleQueue()
+        self._mirror: Mirror | None = None
+        self._retry_seconds = _FIRST_RETRY_SECONDS
+        self._closed_until = 0.0
+        self._last_progress = time.monotonic()
+        self._complete = False
+        self._thread = threading.Thread(target=self._work, name="mlflow mirror", daemon=True)
+        self._thread.start()
+
+    def send(self, results: Sequence[PairResult]) -> None:
+        """Queue finished pairs; returns at once."""
+        for result in results:
+            self._queue.put(result)
+
+    def close(
+        self, status: EndStatus = "FINISHED", *, patience_seconds: float = 30, limit_seconds: float = 600
+    ) -> bool:
+        """Send what is missing from the tables, then the report, and end the parent run.
+
+        Call it when the tables are compacted and the report is written. Waits no longer than ``limit_seconds``, nor
+        than ``patience_seconds`` without any progress.
+
+        Args:
+            status: KILLED if the sweep was interrupted.
+            patience_seconds: a server that answers nothing for so long is given up.
+            limit_seconds: at most so long in all.
+
+        Returns:
+            True if MLflow now shows everything that the tables hold.
+        """
+        self._queue.put(status)
+        self._last_progress = started = time.monotonic()
+        while self._thread.is_alive():
+            now = time.monotonic()
+            left = min(started + limit_seconds, self._last_progress + patience_seconds) - now
+            if left <= 0:
+                self._warn(f"{connection.place(self._uri)} did not answer in time")
+                return False
+            self._thread.join(min(left, 0.5))
+        return self._complete
+
+    def _work(self) -> None:
+        self._attempt(self._open)
+        while True:
+            item = self._queue.get()
+            if isinstance(item, str):
+                self._complete = self._attempt(partial(self._finish, item), last=True)
+                return
+            self._attempt(partial(self._send, item))
+
+    def _send(self, result: PairResult) -> None:
+        self._open().send([result])
+
+    def _open(self) -> Mirror:
+        if self._mirror is None:
+            self._mirror = open_mirror(self._folder, self._sweep, self._uri)
+            self._progress()
+        return self._mirror
+
+    def _finish(self, status: EndStatus) -> None:
+        mirror = self._open()
+        catch_up(mirror, self._folder, self._progress)
+        finish(mirror, self._folder, status)
+        if self._said:
+            self._say("MLflow can be reached again and shows every pair; nothing needs to be re-sent.")
+
+    def _attempt(self, work: Callable[[], object], *, last: bool = False) -> bool:
+        """Do it, unless MLflow failed a short while ago. Whatever fails here is re-sent from the tables later."""
+        if not last and time.monotonic() < self._closed_until:
+            return False
+        try:
+            with connection.errors_of(self._uri):
+                work()
+        except Exception as error:  # noqa: BLE001 - nothing that happens to the window may reach the sweep
+            self._mirror = None
+            self._closed_until = time.monotonic() + self._retry_seconds
+            self._retry_seconds = min(2 * self._retry_seconds, _LAST_RETRY_SECONDS)
+            self._warn(str(error))
+            return False
+        self._progress()
+        return True
+
+    def _progress(self) -> None:
+        self._last_progress = time.monotonic()
+
+    def _warn(self, reason: str) -> None:
+        """Say once what is wrong and how to mend it."""
+        if self._said:
+            return
+        self._said = True
+        self._say(
+            f"{reason[:1].upper()}{reason[1:]}. The run folder keeps everything; send it later with: "
+            f"lmc-tune track {self._folder} --tracking-uri {connection.without_credentials(self._uri)}"
+        )

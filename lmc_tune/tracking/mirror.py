@@ -1,0 +1,287 @@
+"""A sweep's runs in MLflow: one parent, one nested run per pair, found again by their tags.
+
+Whatever is sent twice changes nothing: runs are told apart by the tags ``lmc_tune.sweep`` and ``lmc_tune.key``, and
+every metric carries its run's own start time, so that MLflow drops the second copy.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from lmc_tune.results import STATUSES, PairResult, Status
+from lmc_tune.tracking import connection
+from lmc_tune.tracking.chart import interpolation_page
+from lmc_tune.tracking.content import DIGEST_TAG, KEY_TAG, KIND_TAG, SWEEP_TAG, Measurement, RunContent, run_content
+from lmc_tune.tracking.views import experiment_tags
+
+CHART_FILE = "interpolation.html"
+METRICS_PER_REQUEST = 900  # MLflow takes 1000 metrics, parameters and tags at once
+_RUNS_PER_PAGE = 1000
+
+EndStatus = Literal["FINISHED", "KILLED", "FAILED"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepIdentity:
+    """What makes a run folder's sweep one sweep: its id, made once. ``planned_pairs`` may grow."""
+
+    id: str
+    name: str
+    planned_pairs: int | None = None
+    versions: Mapping[str, str] | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """From the folder's ``sweep.json``.
+
+        Raises:
+            FileNotFoundError: if the folder is not a run folder.
+        """
+        path = folder / "sweep.json"
+        if not path.exists():
+            raise FileNotFoundError(f"no sweep in {folder}: {path.name} is missing; start one with lmc-tune sweep")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{name: content[name] for name in ("id", "name", "planned_pairs", "versions") if name in content})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """How many runs a sending created, updated and left as they were."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+
+    def __add__(self, other: "Sent") -> "Sent":
+        return Sent(
+            created=self.created + other.created,
+            updated=self.updated + other.updated,
+            unchanged=self.unchanged + other.unchanged,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """A run as the store knows it."""
+
+    id: str
+    start_time: int
+    status: str
+    artifact_uri: str
+    tags: Mapping[str, str]
+
+    @classmethod
+    def of(cls, run: Any) -> Self:
+        info = run.info
+        return cls(
+            id=info.run_id,
+            start_time=info.start_time,
+            status=info.status,
+            artifact_uri=info.artifact_uri,
+            tags=dict(run.data.tags),
+        )
+
+    def says(self, content: RunContent) -> bool:
+        return self.status == _status(content) and content.tags.items() <= self.tags.items()
+
+
+class Mirror:
+    """The runs of one sweep in one MLflow store. Not for two threads at once; one writer per sweep.
+
+    Made by :func:`open_mirror`. Methods raise whatever MLflow raises when the store cannot be reached.
+    """
+
+    def __init__(self, client: Any, experiment_id: str, sweep: SweepIdentity, file: Path | None) -> None:
+        self._client = client
+        self._experiment = experiment_id
+        self._sweep = sweep
+        self._artifacts = None if file is None else file.parent / connection.ARTIFACTS
+        parent, self._runs = self._find_runs()
+        self._parent = self._open_parent(parent)
+
+    def send(self, results: Iterable[PairResult]) -> Sent:
+        """Create or update the run of each pair; a pair that is there already, unchanged, costs nothing."""
+        return sum((self._send(result) for result in results), Sent())
+
+    def finish(
+        self,
+        statuses: Mapping[str, Status],
+        artifacts: Sequence[Path] = (),
+        status: EndStatus = "FINISHED",
+    ) -> None:
+        """Close the parent run: counts by status as metrics, the report (and other text files) as artifacts.
+
+        Args:
+            statuses: status of every finished pair, by key.
+            artifacts: files to log on the parent; those that do not exist are passed over.
+            status: KILLED if the sweep was interrupted.
+        """
+        parent, done = self._parent, list(statuses.values())
+        counts = {"pairs": len(done), **{f"pairs_{name}": done.count(name) for name in STATUSES}}
+        shown = self._client.get_run(parent.id).data.metrics
+        news = [(name, float(count), len(done)) for name, count in counts.items() if shown.get(name) != count]
+        now = _now()  # the gate may turn as many pairs into other counts: of those, MLflow shows the later ones
+        self._log(parent, news, timestamp=now)
+        for path in artifacts:
+            if path.exists():
+                self._write_artifact(parent, path.name, path.read_text(encoding="utf-8"))
+        self._client.set_terminated(parent.id, status=status, end_time=now)
+
+    def _send(self, result: PairResult) -> Sent:
+        content = run_content(result)
+        known = self._runs.get(content.key)
+        if known is not None and known.says(content):
+            return Sent(unchanged=1)
+        if known is not None and known.tags.get(DIGEST_TAG) not in ("", content.tags[DIGEST_TAG]):
+            # Metrics can only be added to, never replaced: other measurements need a run of their own.
+            self._client.delete_run(known.id)
+            run = self._create(content)
+        else:
+            run = known or self._create(content)
+        # The tags go last: a run that has them all is complete.
+        self._write_artifact(run, CHART_FILE, interpolation_page(result, content.name))
+        self._fill(run, content)
+        self._client.set_terminated(run.id, status=_status(content), end_time=run.start_time + _ms(content.seconds))
+        self._runs[content.key] = _Run(
+            id=run.id,
+            start_time=run.start_time,
+            status=_status(content),
+            artifact_uri=run.artifact_uri,
+            tags={**run.tags, **content.tags},
+        )
+        return Sent(created=1) if known is None else Sent(updated=1)
+
+    def _create(self, content: RunContent) -> _Run:
+        # The tags make the run findable from its first moment: a kill right after leaves no orphan.
+        return _Run.of(
+            self._client.create_run(
+                self._experiment,
+                start_time=_now() - _ms(content.seconds),
+                tags={SWEEP_TAG: self._sweep.id, "mlflow.parentRunId": self._parent.id, **content.tags},
+                run_name=content.name,
+            )
+        )
+
+    def _fill(self, run: _Run, content: RunContent) -> None:
+        tags = {name: value for name, value in content.tags.items() if run.tags.get(name) != value}
+        self._log(run, content.metrics, params=content.params, tags=tags, timestamp=run.start_time)
+
+    def _log(
+        self,
+        run: _Run,
+        metrics: Sequence[Measurement],
+        *,
+        timestamp: int,
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
+
+        rest = {
+            "params": [Param(name, value) for name, value in (params or {}).items()],
+            "tags": [RunTag(name, value) for name, value in (tags or {}).items()],
+        }
+        for part in _parts(metrics, METRICS_PER_REQUEST):
+            entities = [Metric(name, value, timestamp, step) for name, value, step in part]
+            self._client.log_batch(run.id, metrics=entities, **rest, synchronous=True)
+            rest = {}
+
+    def _write_artifact(self, run: _Run, name: str, text: str) -> None:
+        if self._artifacts is not None and run.artifact_uri.startswith(connection.ARTIFACT_ROOT):
+            folder = self._artifacts / run.artifact_uri.removeprefix(connection.ARTIFACT_ROOT)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+        else:
+            self._client.log_text(run.id, text, name)
+
+    def _find_runs(self) -> tuple[_Run | None, dict[str, _Run]]:
+        """The sweep's parent and pairs already in the store, so that sending needs no search per pair."""
+        parent, runs, token = None, {}, None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment],
+                f"tags.`{SWEEP_TAG}` = '{self._sweep.id}'",
+                max_results=_RUNS_PER_PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            for run in map(_Run.of, page):
+                if KEY_TAG in run.tags:
+                    runs[run.tags[KEY_TAG]] = run
+                else:
+                    parent = parent or run
+            token = page.token
+            if not token:
+                return parent, runs
+
+    def _open_parent(self, parent: _Run | None) -> _Run:
+        sweep = self._sweep
+        tags = {
+            SWEEP_TAG: sweep.id,
+            KIND_TAG: "sweep",
+            "planned_pairs": "" if sweep.planned_pairs is None else str(sweep.planned_pairs),
+            "mlflow.source.name": "lmc-tune",
+            "mlflow.source.type": "LOCAL",
+            **{f"version.{name}": version for name, version in (sweep.versions or {}).items()},
+        }
+        if parent is None:
+            return _Run.of(
+                self._client.create_run(self._experiment, tags=tags, run_name=f"{sweep.name} {sweep.id[:8]}")
+            )
+        self._client.update_run(parent.id, status="RUNNING")
+        for name, value in tags.items():
+            if parent.tags.get(name) != value:
+                self._client.set_tag(parent.id, name, value)
+        return parent
+
+
+def open_mirror(folder: Path, sweep: SweepIdentity, uri: str | None = None) -> Mirror:
+    """Find or create the sweep's experiment and parent run.
+
+    Args:
+        folder: the run folder.
+        sweep: whose runs these are.
+        uri: of the MLflow store; by default ``MLFLOW_TRACKING_URI``, else the folder's own SQLite file.
+    """
+    target = connection.tracking_uri(folder, uri)
+    client = connection.connect(target)
+    file = connection.embedded_file(target)
+    return Mirror(client, _experiment(client, sweep.name, connection.ARTIFACT_LOCATION if file else None), sweep, file)
+
+
+def _experiment(client: Any, sweep_name: str, artifact_location: str | None) -> str:
+    """The id of the sweep's experiment: ``MLFLOW_EXPERIMENT_NAME`` if set, else ``lmc-tune/NAME``."""
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or f"lmc-tune/{sweep_name}"
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        created: str = client.create_experiment(name, artifact_location, experiment_tags())
+        return created
+    if experiment.lifecycle_stage != "active":
+        raise connection.TrackingError(
+            f"the MLflow experiment {name!r} was deleted; restore it (mlflow experiments restore --experiment-id "
+            f"{experiment.experiment_id}) or set MLFLOW_EXPERIMENT_NAME to another name"
+        )
+    known: str = experiment.experiment_id
+    return known
+
+
+def _parts(metrics: Sequence[Measurement], size: int) -> Iterator[Sequence[Measurement]]:
+    """At least one part, so that parameters and tags travel even where nothing was measured."""
+    for start in range(0, max(len(metrics), 1), size):
+        yield metrics[start : start + size]
+
+
+def _status(content: RunContent) -> EndStatus:
+    return "FINISHED" if content.finished else "FAILED"
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _ms(seconds: float) -> int:
+    return round(1000 * seconds)

@@ -1,0 +1,51 @@
+"""Re-sending a whole run folder: the mirror made equal to the tables."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lmc_tune.results import Store
+from lmc_tune.tracking import connection
+from lmc_tune.tracking.mirror import EndStatus, Mirror, Sent, SweepIdentity, open_mirror
+
+PARENT_ARTIFACTS = ("report.html", "space.yaml")
+_PAIRS_PER_READ = 500  # bounds the memory that curves take
+
+
+def track(folder: Path, uri: str | None = None) -> Sent:
+    """Send every finished pair of a run folder to an MLflow store, and the report; what is there already stays.
+
+    Args:
+        folder: a run folder.
+        uri: of the MLflow store; by default ``MLFLOW_TRACKING_URI``, else the folder's own SQLite file.
+
+    Returns:
+        How many pairs' runs were created, updated and left as they were.
+
+    Raises:
+        FileNotFoundError: if the folder is not a run folder.
+        DamagedTableError: if its tables cannot be read.
+        TrackingError: if the store cannot be used. What was sent stays; the next call sends the rest.
+    """
+    sweep = SweepIdentity.read(folder)
+    with connection.errors_of(connection.tracking_uri(folder, uri)):
+        mirror = open_mirror(folder, sweep, uri)
+        sent = catch_up(mirror, folder)
+        finish(mirror, folder)
+    return sent
+
+
+def catch_up(mirror: Mirror, folder: Path, progress: Callable[[], None] = lambda: None) -> Sent:
+    """Send what the tables say of every finished pair; ``progress`` is called after each."""
+    store = Store(folder)
+    keys = sorted(store.statuses())
+    sent = Sent()
+    for start in range(0, len(keys), _PAIRS_PER_READ):
+        for result in store.pairs(keys[start : start + _PAIRS_PER_READ]):
+            sent += mirror.send([result])
+            progress()
+    return sent
+
+
+def finish(mirror: Mirror, folder: Path, status: EndStatus = "FINISHED") -> None:
+    """Close the parent run with the folder's counts, report and space."""
+    mirror.finish(Store(folder).statuses(), [folder / name for name in PARENT_ARTIFACTS], status)

@@ -1,0 +1,283 @@
+"""Whole sweeps on the real Ray and the real MLflow."""
+
+import ipaddress
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lmc_tune.results import Store
+from tests.sweep.cases import (
+    PAIRS,
+    SPACE,
+    assert_same_tables,
+    command,
+    environment,
+    lmc_tune,
+    lmc_tune_json,
+    rows,
+    write_space,
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep that ran through undisturbed."""
+    folder = tmp_path_factory.mktemp("reference")
+    space = write_space(folder)
+    outcome = lmc_tune_json("sweep", space, "--out", folder / "run")
+    assert outcome["trained"] == PAIRS
+    return folder
+
+
+def mlflow_statuses(folder: Path) -> dict[str, int]:
+    """Runs in the folder's MLflow store by status, read past MLflow."""
+    with closing(sqlite3.connect(f"file:{folder}/mlflow.db?mode=ro", uri=True)) as store:
+        return dict(store.execute("select status, count(*) from runs group by status"))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != ".lock"}
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"ended early: {process.communicate()}"
+        assert time.monotonic() < deadline, "nothing finished in time"
+        time.sleep(0.05)
+
+
+def finished(folder: Path) -> int:
+    return len(Store(folder).statuses())
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+
+
+def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def test_every_pair_gets_a_row_a_curve_and_a_finished_run(reference: Path) -> None:
+    folder = reference / "run"
+    results = rows(folder)
+    assert len(results) == results["key"].nunique() == PAIRS
+    assert set(Store(folder).paths()["key"]) == set(results["key"])
+    assert mlflow_statuses(folder) == {"FINISHED": PAIRS + 1}
+    assert (folder / "report.html").stat().st_size > 100_000
+    assert not list((folder / "shards").iterdir())
+
+
+def test_running_again_trains_nothing(reference: Path) -> None:
+    before = Store(reference / "run").results()
+    outcome = lmc_tune_json("sweep", reference / "tiny.yaml", "--out", reference / "run")
+    assert outcome["trained"] == 0
+    assert outcome["counts"] == dict(Counter(before["status"]))
+    assert Store(reference / "run").results().equals(before)
+    assert mlflow_statuses(reference / "run") == {"FINISHED": PAIRS + 1}
+
+
+def test_two_folders_hold_the_same_rows_whatever_the_number_of_workers(reference: Path, tmp_path: Path) -> None:
+    lmc_tune_json("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--workers", "1", "--no-report")
+    assert_same_tables(reference / "run", tmp_path / "run")
+
+
+def test_kill_9_loses_nothing_and_the_same_command_goes_on(reference: Path, tmp_path: Path) -> None:
+    arguments = ("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--workers", "1")
+    process = start(*arguments)
+    wait_for(lambda: finished(tmp_path / "run") >= PAIRS // 4, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    kept = Store(tmp_path / "run").results()
+    assert PAIRS // 4 <= len(kept) < PAIRS
+    outcome = lmc_tune_json(*arguments)
+    assert 0 < outcome["trained"] <= PAIRS - len(kept)
+    assert_same_tables(reference / "run", tmp_path / "run")
+    times = ["key", "seconds_train"]  # a pair trained again would have another
+    after = Store(tmp_path / "run").results()
+    assert after[after["key"].isin(kept["key"])][times].reset_index(drop=True).equals(kept[times])
+    assert mlflow_statuses(tmp_path / "run") == {"FINISHED": PAIRS + 1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_says_how_to_go_on(reference: Path, tmp_path: Path, number: signal.Signals) -> None:
+    arguments = ("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--workers", "1", "--no-report")
+    process = start(*arguments)
+    wait_for(lambda: finished(tmp_path / "run") >= 2, process)
+    children = descendants(process)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Continue with the same command: lmc-tune sweep" in told
+    assert "Traceback" not in told
+    assert 2 <= finished(tmp_path / "run") < PAIRS
+    assert "RUNNING" not in mlflow_statuses(tmp_path / "run")
+    _, alive = psutil.wait_procs(children, timeout=15)
+    assert not alive, "no process outlives the sweep"
+    lmc_tune_json(*arguments)
+    assert_same_tables(reference / "run", tmp_path / "run")
+
+
+def test_a_killed_worker_costs_no_pair(reference: Path, tmp_path: Path) -> None:
+    process = start("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--workers", "1", "--no-report")
+    wait_for(lambda: finished(tmp_path / "run") >= 2, process)
+    workers = [child for child in descendants(process) if "_trial" in child.name() or "ImplicitFunc" in child.name()]
+    assert workers, [child.name() for child in descendants(process)]
+    for worker in workers:
+        worker.kill()
+    _, told = process.communicate(timeout=240)
+    assert process.returncode == 0, told
+    assert_same_tables(reference / "run", tmp_path / "run")
+
+
+def test_failing_pairs_are_kept_with_their_traceback_and_tried_again(tmp_path: Path) -> None:
+    """A file where the members' folder should be makes every pair fail, until it is gone."""
+    arguments = ("sweep", write_space(tmp_path, SPACE + "members: keep\n"), "--out", tmp_path / "run", "--no-report")
+    (tmp_path / "run").mkdir()
+    obstacle = tmp_path / "run" / "members"
+    obstacle.touch()
+    done = lmc_tune(*arguments, "--max-pairs", "3")
+    assert done.returncode == 1
+    assert "3 pairs failed; run the same command to try them again" in done.stderr
+    state = lmc_tune_json("status", tmp_path / "run")
+    assert state["counts"] | {"failed": 3, "pending": PAIRS - 3} == state["counts"]
+    assert "FileExistsError" in state["failed"][0]["reason"]
+    assert set(rows(tmp_path / "run")["reason"].str[:9]) == {"Traceback"}
+    assert mlflow_statuses(tmp_path / "run") == {"FINISHED": 1, "FAILED": 3}
+    obstacle.unlink()
+    assert lmc_tune_json(*arguments, "--max-pairs", "3")["trained"] == 3
+    assert mlflow_statuses(tmp_path / "run") == {"FINISHED": 4}
+
+
+def test_a_second_driver_is_refused_and_the_first_named(reference: Path, tmp_path: Path) -> None:
+    arguments = ("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--no-report")
+    process = start(*arguments)
+    wait_for((tmp_path / "run" / "sweep.json").exists, process)
+    second = lmc_tune(*arguments)
+    assert second.returncode == 2
+    assert f"another sweep (process {process.pid}) is running" in second.stderr
+    process.communicate(timeout=240)
+    assert process.returncode == 0
+
+
+def test_status_of_a_running_sweep(reference: Path, tmp_path: Path) -> None:
+    process = start("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--workers", "1", "--no-report")
+    wait_for(lambda: finished(tmp_path / "run") >= 1, process)
+    state = lmc_tune_json("status", tmp_path / "run")
+    process.communicate(timeout=240)
+    assert state["total"] == PAIRS == sum(state["counts"].values())
+    assert state["counts"]["pending"] > 0
+    assert state["seconds_left"] > 0
+    assert lmc_tune_json("status", tmp_path / "run")["counts"]["pending"] == 0
+
+
+def test_nothing_listens_beyond_loopback_and_no_token_is_left(reference: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    process = subprocess.Popen(
+        command("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--no-report"),
+        env=environment(HOME=str(home)),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: finished(tmp_path / "run") >= 1, process)
+    open_ports = [
+        (child.name(), connection.laddr)
+        for child in [psutil.Process(process.pid), *descendants(process)]
+        for connection in child.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    process.communicate(timeout=240)
+    assert open_ports, "Ray was running"
+    addresses = [ipaddress.ip_address(address.ip.removeprefix("::ffff:")) for _, address in open_ports]
+    assert all(address.is_loopback for address in addresses), open_ports
+    assert not list(home.rglob("*token*"))
+
+
+def test_members_are_kept_when_the_space_says_so(tmp_path: Path) -> None:
+    space = write_space(tmp_path, SPACE + "members: keep\n")
+    lmc_tune_json("sweep", space, "--out", tmp_path / "run", "--max-pairs", "1", "--no-report")
+    key = Store(tmp_path / "run").results()["key"].item()
+    names = {path.name for path in (tmp_path / "run" / "members").iterdir()}
+    assert names == {f"{key}-{member}.safetensors" for member in ("a", "b", "start")}
+
+
+def test_max_pairs_runs_so_many_and_the_next_call_the_rest(reference: Path, tmp_path: Path) -> None:
+    arguments = ("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--no-report")
+    first = lmc_tune_json(*arguments, "--max-pairs", "5")
+    assert first["trained"] == 5
+    assert first["counts"]["pending"] == PAIRS - 5
+    assert lmc_tune_json(*arguments)["trained"] == PAIRS - 5
+    assert_same_tables(reference / "run", tmp_path / "run")
+
+
+def test_a_copied_run_folder_is_complete(reference: Path, tmp_path: Path) -> None:
+    shutil.copytree(reference / "run", tmp_path / "copy")
+    assert lmc_tune_json("sweep", reference / "tiny.yaml", "--out", tmp_path / "copy")["trained"] == 0
+    assert mlflow_statuses(tmp_path / "copy") == {"FINISHED": PAIRS + 1}
+
+
+def test_a_damaged_table_is_named_and_nothing_is_written(reference: Path, tmp_path: Path) -> None:
+    shutil.copytree(reference / "run", tmp_path / "run")
+    table = tmp_path / "run" / "results.parquet"
+    table.write_bytes(table.read_bytes()[:500])
+    before = files(tmp_path / "run")
+    done = lmc_tune("sweep", reference / "tiny.yaml", "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "results.parquet cannot be read" in done.stderr
+    assert "move it away and run the same sweep again" in done.stderr
+    assert files(tmp_path / "run") == before
+
+
+def test_a_full_disk_stops_the_sweep_and_keeps_what_is_finished(reference: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        arguments = ("sweep", reference / "tiny.yaml", "--out", disk / "run", "--no-report")
+        assert lmc_tune_json(*arguments, "--max-pairs", "4")["trained"] == 4
+        filler = disk / "filler"
+        with filler.open("wb") as file:
+            free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+            file.write(b"\0" * (free - 40_000))
+        done = lmc_tune(*arguments)
+        assert done.returncode == 1, done.stderr
+        assert "no space left" in done.stderr.lower()
+        assert "Traceback" not in done.stderr
+        assert finished(disk / "run") >= 4
+        filler.unlink()
+        lmc_tune_json(*arguments, "--tracking-uri", f"sqlite:///{tmp_path}/elsewhere.db")
+        assert_same_tables(reference / "run", disk / "run")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_json_is_one_object_on_stdout(reference: Path) -> None:
+    done = lmc_tune("sweep", reference / "tiny.yaml", "--out", reference / "run", "--json")
+    assert json.loads(done.stdout)["folder"] == str(reference / "run")
+    assert done.stdout.count("\n") == 1

@@ -1,0 +1,105 @@
+"""Fabricated pairs: whole results without a single training step."""
+
+import math
+from pathlib import Path
+
+from lmc_tune.core.barrier import DEFINITIONS, locate_barrier
+from lmc_tune.results import PairResult, Row, Status, Store, spec_columns, write_json
+from lmc_tune.specs import DatasetSpec, MeasureSpec, ModelSpec, PairSpec, ShiftSpec, TrainSpec, VerdictSpec
+
+N = {"train": 600, "test": 500}
+
+
+def pair_spec(
+    *, lr: float = 0.03, batch_size: int = 32, replicate: int = 0, shift: ShiftSpec | None = None
+) -> PairSpec:
+    return PairSpec(
+        dataset=DatasetSpec(),
+        model=ModelSpec(),
+        train=TrainSpec(lr=lr, batch_size=batch_size, momentum=0.9, epochs=20),
+        shift=shift or ShiftSpec(kind="label", ratio=0.8),
+        measure=MeasureSpec(),
+        replicate=replicate,
+    )
+
+
+def pair_result(
+    spec: PairSpec | None = None, *, status: Status = "ok", height: float = 0.2, epochs: int = 20
+) -> PairResult:
+    """A pair whose error rises by ``height`` in the middle of the path; diverged and failed pairs have none."""
+    row: Row = {**spec_columns(spec or pair_spec()), "status": status, "reason": "", "device": "cpu"}
+    if status in ("diverged", "failed"):
+        reason = (
+            "member B: loss is not finite at step 40"
+            if status == "diverged"
+            else "ValueError: no <b>luck</b>\nTraceback"
+        )
+        return PairResult(row={**row, "reason": reason})
+    paths = path(height)
+    row |= {"train_accuracy_a": 1.0, "train_accuracy_b": 0.99, "test_accuracy_a": 0.9, "test_accuracy_b": 0.88}
+    row |= {"n_train": 600, "steps": 380, "noise_scale": math.nan, "under_resolved": False, "disagreement": 0.125}
+    row |= {"seconds_train": 1.5, "seconds_measure": 0.25, **barriers(paths)}
+    return PairResult(row=row, paths=paths, curves=curves(epochs))
+
+
+def path(height: float, n: int = 29) -> list[Row]:
+    points = []
+    for split in ("test", "train"):
+        for i in range(n):
+            lambda_ = i / (n - 1)
+            error = height * math.sin(math.pi * lambda_) ** 2 + (0.1 + 0.02 * lambda_ if split == "test" else 0.0)
+            wrong = round(N[split] * error)
+            point = {"condition": "naive", "split": split, "lambda": lambda_, "n": N[split]}
+            points.append({**point, "loss_sum": 3.0 * wrong, "correct": N[split] - wrong})
+    return points
+
+
+def barriers(points: list[Row]) -> Row:
+    row: Row = {}
+    for split in ("train", "test"):
+        own = [point for point in points if point["split"] == split]
+        values = {"error": [1 - p["correct"] / p["n"] for p in own], "loss": [p["loss_sum"] / p["n"] for p in own]}
+        for quantity, curve in values.items():
+            for definition in DEFINITIONS:
+                found = locate_barrier([p["lambda"] for p in own], curve, definition)
+                row[f"{split}_{quantity}_barrier_{definition}"] = found.height
+                row[f"{split}_{quantity}_barrier_{definition}_lambda"] = found.lambda_
+    return {**row, "barrier_lambda": row["test_error_barrier_chord_lambda"]}
+
+
+def curves(epochs: int) -> list[Row]:
+    return [
+        {
+            "member": member,
+            "step": 19 * epoch,
+            "epoch": float(epoch),
+            "lr": 0.03,
+            "train_loss": 2.0 / epoch + shift,
+            "train_accuracy": 1 - 0.5 / epoch,
+            "test_loss": 2.2 / epoch + shift,
+            "test_accuracy": 0.9 - 0.4 / epoch,
+        }
+        for member, shift in (("a", 0.0), ("b", 0.01))
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+def six_results() -> list[PairResult]:
+    """Four ok, one diverged, one failed."""
+    pairs = [
+        pair_result(pair_spec(lr=lr, replicate=replicate), height=2 * lr) for lr in (0.03, 0.1) for replicate in (0, 1)
+    ]
+    return [*pairs, pair_result(pair_spec(lr=1.0), status="diverged"), pair_result(pair_spec(lr=0.3), status="failed")]
+
+
+def write_folder(folder: Path, results: list[PairResult], sweep_id: str = "5eed0001") -> Path:
+    """A run folder as a finished sweep leaves it, but for the mirror."""
+    folder.mkdir(parents=True, exist_ok=True)
+    versions = {"lmc_tune": "0.1.0", "torch": "2.13.0"}
+    sweep = {"id": sweep_id, "name": "quickstart", "created": "2026-11-20T08:00:00Z", "planned_pairs": len(results)}
+    write_json(folder / "sweep.json", {**sweep, "versions": versions})
+    (folder / "report.html").write_text("<h1>phase diagram</h1>", encoding="utf-8")
+    store = Store(folder)
+    store.write_shard("c0", results)
+    store.compact(VerdictSpec())
+    return folder

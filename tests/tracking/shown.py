@@ -1,0 +1,57 @@
+"""What an MLflow store shows of a sweep, read back independently of the mirror."""
+
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+
+def all_runs(uri: str, view: int = ViewType.ACTIVE_ONLY) -> list[Any]:
+    client = MlflowClient(uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(experiments, run_view_type=view, max_results=1000))
+
+
+def pair_runs(uri: str) -> dict[tuple[str, str], Any]:
+    """Active pair runs by sweep and key; fails if a pair has two."""
+    runs = [run for run in all_runs(uri) if run.data.tags.get("kind") == "pair"]
+    by_key = {(run.data.tags["lmc_tune.sweep"], run.data.tags["lmc_tune.key"]): run for run in runs}
+    assert len(by_key) == len(runs), "a pair has two runs"
+    return by_key
+
+
+def parents(uri: str) -> list[Any]:
+    return [run for run in all_runs(uri) if run.data.tags.get("kind") == "sweep"]
+
+
+def statuses(uri: str) -> list[str]:
+    return sorted(run.info.status for run in all_runs(uri))
+
+
+def history(uri: str, run: Any) -> dict[str, list[tuple[int, float]]]:
+    """Every metric as (step, value), in the order of the steps."""
+    client = MlflowClient(uri)
+    return {
+        name: sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, name))
+        for name in run.data.metrics
+    }
+
+
+def content(uri: str, artifacts: Path | None = None) -> dict[Any, Any]:
+    """Everything that must not depend on when and how often it was sent."""
+    found = {}
+    for key, run in pair_runs(uri).items():
+        tags = {name: value for name, value in run.data.tags.items() if name != "mlflow.parentRunId"}
+        chart = chart_text(uri, run, artifacts)
+        found[key] = (run.info.run_name, run.info.status, run.data.params, tags, history(uri, run), chart)
+    parent = parents(uri)[0]
+    found["parent"] = (parent.info.run_name, parent.info.status, parent.data.metrics, parent.data.tags)
+    return found
+
+
+def chart_text(uri: str, run: Any, artifacts: Path | None) -> str:
+    if artifacts is None:
+        return Path(MlflowClient(uri).download_artifacts(run.info.run_id, "interpolation.html")).read_text()
+    place = run.info.artifact_uri.removeprefix("mlflow-artifacts:/")
+    return (artifacts / place / "interpolation.html").read_text()

@@ -1,0 +1,64 @@
+import json
+import re
+
+import pytest
+
+from lmc_tune.results import PairResult
+from lmc_tune.tracking.chart import BOTTOM, HEIGHT, TOP, interpolation_page, path_panels
+from tests.tracking.cases import pair_result
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&\"'"
+
+
+def page_data(page: str) -> list:
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL).group(1))
+
+
+def test_every_measured_point_is_on_the_page():
+    data = page_data(interpolation_page(pair_result(), "x"))
+    assert [[line[0] for line in panel] for panel in data] == [["test", "train"]] * 2
+    assert [[(len(line[1]), len(line[2])) for line in panel] for panel in data] == [[(29, 29)] * 2] * 2
+    error = data[0][0][1]
+    assert error[0] == [0, 10.0]
+    assert error[-1] == [1, 12.0]
+    assert error[14][1] == pytest.approx(31.0)
+
+
+def test_higher_values_stand_higher_and_all_stay_in_the_frame():
+    for panel in path_panels(pair_result(height=0.7).paths):
+        for line in panel.lines:
+            by_value = sorted(zip(line.points, line.pixels, strict=True), key=lambda both: both[0][1])
+            heights = [pixel[1] for _, pixel in by_value]
+            assert heights == sorted(heights, reverse=True)
+            assert min(heights) >= TOP
+            assert max(heights) <= HEIGHT - BOTTOM
+
+
+def test_a_flat_path_at_zero_has_an_axis():
+    points = [{**point, "correct": point["n"], "loss_sum": 0.0} for point in pair_result().paths]
+    for panel in path_panels(points):
+        assert len(panel.ticks) >= 3
+        assert len({label for label, _ in panel.ticks}) == len(panel.ticks)
+
+
+def test_a_pair_without_a_path_shows_why():
+    page = interpolation_page(pair_result(status="diverged"), "x")
+    assert "No path was measured" in page
+    assert "loss is not finite at step 40" in page
+
+
+def test_hostile_text_stays_text():
+    result = pair_result()
+    row = {**result.row, "status": "failed", "reason": HOSTILE}
+    paths = [{**point, "split": HOSTILE} for point in result.paths]
+    page = interpolation_page(PairResult(row=row, paths=paths), HOSTILE)
+    assert "<script>alert" not in page
+    assert "<img" not in page
+    assert page.count("</script>") == 2
+    assert page_data(page)[0][0][0] == HOSTILE
+
+
+def test_the_page_is_small_and_asks_no_network():
+    page = interpolation_page(pair_result(), "x")
+    assert len(page) < 20_000
+    assert "http" not in page

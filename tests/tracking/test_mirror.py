@@ -1,0 +1,254 @@
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from sqlite3 import connect
+from traceback import format_exception
+from types import MappingProxyType
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+from lmc_tune.results import PairResult, Store
+from lmc_tune.specs import VerdictSpec
+from lmc_tune.tracking import connection
+from lmc_tune.tracking.connection import TrackingError
+from lmc_tune.tracking.content import run_content
+from lmc_tune.tracking.mirror import Sent, SweepIdentity, open_mirror
+from lmc_tune.tracking.track import track
+from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
+from tests.tracking.shown import all_runs, chart_text, content, history, pair_runs, parents, statuses
+
+SWEEP = SweepIdentity(id="5eed0001", name="quickstart", planned_pairs=6)
+
+
+def uri_of(folder: Path) -> str:
+    return f"sqlite:///{folder / connection.STORE_FILE}"
+
+
+def test_the_mirror_says_what_the_tables_say(folder):
+    results = six_results()
+    write_folder(folder, results)
+    assert track(folder) == Sent(created=6)
+    shown = pair_runs(uri_of(folder))
+    for result in Store(folder).pairs([result.key for result in results]):
+        run, said = shown["5eed0001", result.key], run_content(result)
+        by_name: dict[str, list[tuple[int, float]]] = {}
+        for name, value, step in said.metrics:
+            by_name.setdefault(name, []).append((step, value))
+        assert history(uri_of(folder), run) == {name: sorted(points) for name, points in by_name.items()}
+        assert run.data.params == said.params
+        assert said.tags.items() <= run.data.tags.items()
+        assert run.info.run_name == said.name
+        assert run.info.status == ("FAILED" if result.status == "failed" else "FINISHED")
+        assert said.name in chart_text(uri_of(folder), run, folder / "artifacts")
+
+
+def test_pairs_hang_under_one_parent_that_holds_the_report(folder):
+    track(write_folder(folder, six_results()))
+    [parent] = parents(uri_of(folder))
+    runs = pair_runs(uri_of(folder)).values()
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {parent.info.run_id}
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics == {
+        "pairs": 6, "pairs_ok": 4, "pairs_undertrained": 0, "pairs_diverged": 1, "pairs_failed": 1,
+    }  # fmt: skip
+    assert parent.data.tags["version.torch"] == "2.13.0"
+    report = folder / "artifacts" / "lmc-tune" / parent.info.run_id / "artifacts" / "report.html"
+    assert report.read_text() == "<h1>phase diagram</h1>"
+
+
+def test_sending_again_changes_nothing(folder):
+    track(write_folder(folder, six_results()))
+    before, runs = content(uri_of(folder), folder / "artifacts"), {run.info.run_id for run in all_runs(uri_of(folder))}
+    assert track(folder) == Sent(unchanged=6)
+    assert content(uri_of(folder), folder / "artifacts") == before
+    assert {run.info.run_id for run in all_runs(uri_of(folder), ViewType.ALL)} == runs
+
+
+def test_the_filters_of_the_guide_work(folder):
+    track(write_folder(folder, six_results()))
+    client = MlflowClient(uri_of(folder))
+    experiment = client.get_experiment_by_name("lmc-tune/quickstart").experiment_id
+    found = {
+        query: len(client.search_runs([experiment], query))
+        for query in ("tags.kind = 'pair'", "tags.status = 'ok'", "params.lr = '0.03'", "metrics.n_train > 0",
+                      "metrics.test_error_barrier_chord > 0.1")
+    }  # fmt: skip
+    assert list(found.values()) == [6, 4, 2, 4, 2]
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_run_left_running_is_finished(folder, filled):
+    results = six_results()
+    mirror = open_mirror(folder, SWEEP, uri_of(folder))
+    said = run_content(results[0])
+    run = mirror._create(said)
+    if filled:
+        mirror._fill(run, said)
+    assert statuses(uri_of(folder)) == ["RUNNING", "RUNNING"]
+    assert track(write_folder(folder, results)) == Sent(created=5, updated=1)
+    shown = pair_runs(uri_of(folder))
+    assert len(shown) == 6
+    assert shown["5eed0001", said.key].info.run_id == run.id
+    assert len(history(uri_of(folder), shown["5eed0001", said.key])["path/test_error"]) == 29
+    assert statuses(uri_of(folder)) == ["FAILED"] + 6 * ["FINISHED"]
+
+
+def test_a_gate_that_changes_the_status_changes_the_tags_of_the_same_run(folder):
+    write_folder(folder, [pair_result()])
+    track(folder)
+    [before] = pair_runs(uri_of(folder)).values()
+    Store(folder).compact(VerdictSpec(min_train_accuracy=0.995))
+    assert track(folder) == Sent(updated=1)
+    [after] = pair_runs(uri_of(folder)).values()
+    assert after.info.run_id == before.info.run_id
+    assert after.data.tags["status"] == "undertrained"
+    assert "member B reached 99.0%" in chart_text(uri_of(folder), after, folder / "artifacts")
+    assert history(uri_of(folder), after) == history(uri_of(folder), before)
+    assert parents(uri_of(folder))[0].data.metrics["pairs_undertrained"] == 1
+    assert parents(uri_of(folder))[0].data.metrics["pairs_ok"] == 0
+
+
+def test_a_failed_pair_that_is_retried_keeps_its_run(folder):
+    track(write_folder(folder, [pair_result(status="failed")]))
+    [before] = pair_runs(uri_of(folder)).values()
+    assert track(write_folder(folder, [pair_result()])) == Sent(updated=1)
+    [after] = pair_runs(uri_of(folder)).values()
+    assert (after.info.run_id, after.info.status) == (before.info.run_id, "FINISHED")
+    assert after.data.tags["reason"] == after.data.tags["mlflow.note.content"] == ""
+
+
+def test_other_measurements_replace_the_old_ones_instead_of_mixing(folder):
+    track(write_folder(folder, [pair_result(height=0.2)]))
+    assert track(write_folder(folder, [pair_result(height=0.1)])) == Sent(updated=1)
+    [run] = pair_runs(uri_of(folder)).values()
+    assert len(history(uri_of(folder), run)["path/test_error"]) == 29
+    assert run.data.metrics["test_error_barrier_chord"] == pytest.approx(0.1, abs=0.01)
+
+
+def test_more_metrics_than_one_request_takes_all_arrive(folder):
+    result = pair_result()
+    paths = [{**point, "condition": name} for name in "abcdefghij" for point in result.paths]
+    track(write_folder(folder, [PairResult(row=result.row, paths=paths)]))
+    [run] = pair_runs(uri_of(folder)).values()
+    shown = history(uri_of(folder), run)
+    assert sum(len(points) for name, points in shown.items() if name.startswith("path ")) == 10 * 4 * 29
+
+
+def test_two_folders_on_one_store_are_two_sweeps(tmp_path, folder):
+    first = write_folder(tmp_path / "one", six_results(), "5eed0001")
+    second = write_folder(tmp_path / "two", six_results(), "5eed0002")
+    for path in (first, second, first):
+        track(path, uri_of(folder))
+    assert sorted(sweep for sweep, _ in pair_runs(uri_of(folder))) == 6 * ["5eed0001"] + 6 * ["5eed0002"]
+    assert len(parents(uri_of(folder))) == 2
+
+
+def test_a_copied_folder_shows_the_same_and_continues(tmp_path, folder):
+    track(write_folder(folder, six_results()))
+    before = content(uri_of(folder), folder / "artifacts")
+    moved = tmp_path / "elsewhere" / "run"
+    shutil.copytree(folder, moved)
+    assert not [line for line in _dump(folder) if str(tmp_path) in line], "an absolute path in the store"
+    shutil.rmtree(folder)
+    assert content(uri_of(moved), moved / "artifacts") == before
+    assert track(moved) == Sent(unchanged=6)
+
+
+def _dump(folder: Path) -> list[str]:
+    with closing(connect(folder / connection.STORE_FILE)) as store:
+        return list(store.iterdump())
+
+
+def test_without_a_uri_the_environment_decides(tmp_path, folder, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(folder))
+    track(write_folder(tmp_path / "one", [pair_result()]))
+    assert len(pair_runs(uri_of(folder))) == 1
+    assert not (tmp_path / "one" / connection.STORE_FILE).exists()
+
+
+def test_an_interrupted_sweep_ends_its_parent_and_goes_on_with_it(folder):
+    open_mirror(folder, SWEEP).finish({}, status="KILLED")
+    assert statuses(uri_of(folder)) == ["KILLED"]
+    open_mirror(folder, SWEEP)
+    assert statuses(uri_of(folder)) == ["RUNNING"]
+
+
+def test_a_deleted_experiment_is_named(folder):
+    write_folder(folder, [pair_result()])
+    track(folder)
+    client = MlflowClient(uri_of(folder))
+    client.delete_experiment(client.get_experiment_by_name("lmc-tune/quickstart").experiment_id)
+    with pytest.raises(TrackingError, match="'lmc-tune/quickstart' was deleted; restore it"):
+        track(folder)
+
+
+def test_a_folder_without_a_sweep_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"sweep\.json is missing"):
+        track(tmp_path)
+
+
+def test_credentials_are_never_told():
+    uri = "http://user:p%40ss@127.0.0.1:9/x"
+    assert connection.without_credentials(f"at {uri} and {uri}") == "at http://127.0.0.1:9/x and http://127.0.0.1:9/x"
+    with pytest.raises(TrackingError, match=r"the MLflow server http://127\.0\.0\.1:9/x ") as caught:  # noqa: SIM117
+        with connection.errors_of(uri):
+            raise OSError(f"no route to {uri}")
+    assert "p%40ss" not in "".join(format_exception(caught.value))
+
+
+def test_errors_of_our_own_are_not_blamed_on_the_server():
+    with pytest.raises(KeyError), connection.errors_of("http://127.0.0.1:9"):
+        raise KeyError("lr")
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_then_sent_again(tmp_path):
+    """SIGKILL at several depths; what is left is always completed to one finished run per pair."""
+    results = [pair_result(pair_spec(lr=0.01 * (1 + i))) for i in range(60)]
+    folder = write_folder(tmp_path / "run", results)
+    for runs in (1, 7, 20):
+        sender = subprocess.Popen([sys.executable, "-c", _SENDER, str(folder)], stdout=subprocess.PIPE, text=True)
+        lines = iter(sender.stdout.readline, "")
+        assert sum(1 for _, _ in zip(range(runs), lines, strict=False)) == runs
+        sender.send_signal(signal.SIGKILL)
+        sender.wait()
+        sender.stdout.close()
+    assert "RUNNING" in statuses(uri_of(folder))
+    sent = track(folder)
+    assert sent.created > 0
+    assert sent.unchanged > 0
+    assert statuses(uri_of(folder)) == 61 * ["FINISHED"]
+    assert len(pair_runs(uri_of(folder))) == 60
+    assert all(len(history(uri_of(folder), run)["path/test_error"]) == 29 for run in pair_runs(uri_of(folder)).values())
+
+
+_SENDER = """
+import sys
+from pathlib import Path
+from lmc_tune.tracking.mirror import SweepIdentity, open_mirror
+from lmc_tune.tracking.track import catch_up
+folder = Path(sys.argv[1])
+catch_up(open_mirror(folder, SweepIdentity.read(folder)), folder, lambda: print("sent", flush=True))
+"""
+
+
+def test_versions_may_be_any_mapping(folder):
+    sweep = SweepIdentity(id="5eed0003", name="other", versions=MappingProxyType({"ray": "2.60.0"}))
+    open_mirror(folder, sweep).finish({})
+    assert parents(uri_of(folder))[0].data.tags["version.ray"] == "2.60.0"
+
+
+@pytest.mark.slow
+def test_a_server_shows_the_same_as_the_embedded_store(tmp_path, folder, server):
+    path = write_folder(tmp_path / "one", six_results())
+    write_folder(folder, six_results())
+    track(folder)
+    assert track(path, server) == Sent(created=6)
+    assert track(path, server) == Sent(unchanged=6)
+    assert content(server) == content(uri_of(folder), folder / "artifacts")
+    assert sum(parent.info.status == "FINISHED" for parent in parents(server)) == 1

@@ -1,0 +1,112 @@
+"""The MLflow UI as its user meets it: a real server over a run folder, a real browser, the tool's own address."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Frame, Page, expect, sync_playwright
+
+from lmc_tune.tracking.connection import TrackingError
+from lmc_tune.tracking.track import track
+from lmc_tune.tracking.ui import ui_address, ui_command
+from tests.tracking.cases import six_results, write_folder
+from tests.tracking.conftest import free_port, serving
+from tests.tracking.shown import pair_runs
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+def test_a_folder_without_a_store_is_told_how_to_get_one(tmp_path):
+    with pytest.raises(TrackingError, match=r"holds no MLflow store .* lmc-tune track .*mlflow\.db"):
+        ui_command(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Six mirrored pairs, in a folder that was moved afterwards, under the command of ``lmc-tune ui``."""
+    made = write_folder(tmp_path_factory.mktemp("made") / "run", six_results())
+    track(made)
+    folder = tmp_path_factory.mktemp("moved") / "run"
+    shutil.move(made, folder)
+    port = free_port()
+    with serving(*ui_command(folder, port), port):
+        yield ui_address(folder, port), folder
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1500, "height": 900})
+    page.set_default_timeout(30_000)
+    expect.set_options(timeout=30_000)
+    yield page
+    page.close()
+
+
+def picture(page: Page, name: str) -> None:
+    """Keep a screenshot where ``LMC_TUNE_PICTURES`` names a folder."""
+    if folder := os.environ.get("LMC_TUNE_PICTURES"):
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def first_run(folder: Path) -> str:
+    runs = pair_runs(f"sqlite:///{folder}/mlflow.db").values()
+    return next(run.info.run_id for run in runs if run.info.run_name == "lr=0.1 B=32 label 80/20 #0")
+
+
+@pytest.mark.slow
+def test_the_table_lists_the_pairs_with_their_barriers(page, served):
+    page.goto(served[0])
+    for name in ("lr=0.03 B=32 label 80/20 #1", "lr=0.1 B=32 label 80/20 #0", "lr=1 B=32 label 80/20 #0"):
+        expect(page.get_by_role("link", name=name)).to_be_visible()
+    expect(page.get_by_text("6 matching runs")).to_be_visible()
+    for column in ("test_error_barrier_chord", "lr", "batch_size", "shift_label", "status"):
+        expect(page.get_by_role("columnheader", name=column, exact=True).first).to_be_attached()
+    picture(page, "table")
+
+
+@pytest.mark.slow
+def test_the_chart_view_draws_barriers_and_paths(page, served):
+    page.goto(served[0])
+    expect(page.get_by_text("6 matching runs")).to_be_visible()
+    page.goto(f"{page.url}&compareRunsMode=CHART")
+    for text in ("Barriers", "path/test_error", "path/test_loss"):
+        expect(page.get_by_text(text, exact=True).first).to_be_attached()
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot .scatterlayer path.point').length > 50")
+    picture(page, "charts")
+
+
+@pytest.mark.slow
+def test_the_interpolation_chart_is_live_inside_the_ui(page, served):
+    address, folder = served
+    runs_page = address.split("?")[0]
+    page.goto(f"{runs_page}/{first_run(folder)}/artifacts/interpolation.html")
+    frame = chart_frame(page)
+    assert "ok" in frame.locator("h1").inner_text()
+    assert frame.locator("polyline").count() == 4
+    frame.locator("svg").first.get_by_text("λ", exact=True).hover()  # stands below λ = ½
+    for caption in frame.locator("figcaption").all():
+        expect(caption).to_contain_text("λ = 0.500")
+    expect(frame.locator("figcaption").first).to_contain_text("test 31 %")
+    picture(page, "interpolation")
+
+
+def chart_frame(page: Page) -> Frame:
+    page.wait_for_selector("iframe")
+    for _ in range(100):
+        for frame in page.frames:
+            if frame.locator("figure").count() == 2:
+                return frame
+        page.wait_for_timeout(100)
+    raise AssertionError("no frame holds the chart")
