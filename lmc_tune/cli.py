@@ -43,15 +43,22 @@ TrackingUri = Annotated[
 RunFolder = Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart.")]
 
 
-@app.callback()
-def _version(
-    *, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
+    if asked:
         from lmc_tune import __version__  # noqa: PLC0415
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Map where linear mode connectivity holds and where it breaks, under data shift and SGD noise."""
 
 
 @app.command()

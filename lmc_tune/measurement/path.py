@@ -59,7 +59,7 @@ def measure_path(
 
     A first, equally spaced grid is refined around the top of every barrier (chord and endpoint_mean, of loss and of
     error, on every split): each round halves the two intervals beside every top, until no barrier rose by more than
-    its tolerance.
+    its tolerance and, for losses, the parabola through every top and its two neighbours promises no more either.
 
     Args:
         model: a network of the members' architecture; its own weights are overwritten.
@@ -112,26 +112,57 @@ def _refine(scores: dict[float, Scores], score_at: Callable[[float], Scores], me
         after = _tops(scores)
         tolerance = {"loss": measure.tolerance_loss, "error": measure.tolerance_error}
         if all(
-            not abs(after[name].height - top.height) > tolerance[name[1]]  # NaN has nothing to settle
-            for name, top in before.items()
+            # NaN has nothing to settle.
+            not max(abs(top.height - before[name].height), top.unseen) > tolerance[name[1]]
+            for name, top in after.items()
         ):
             return True
         before = after
     return False
 
 
-def _tops(scores: dict[float, Scores]) -> dict[tuple[str, str, Definition], Barrier]:
+@dataclass(frozen=True, kw_only=True)
+class _Top:
+    """A barrier, and how much higher it may stand between the measured positions beside it."""
+
+    height: float
+    lambda_: float
+    unseen: float
+
+
+def _tops(scores: dict[float, Scores]) -> dict[tuple[str, str, Definition], _Top]:
     lambdas = sorted(scores)
     path = Path(lambdas=np.array(lambdas), scores=tuple(scores[at] for at in lambdas), under_resolved=False)
     return {
-        (split, quantity, definition): path.barrier(split, quantity, definition)
+        (split, quantity, definition): _top(path, split, quantity, definition)
         for split in path.splits
         for quantity in ("loss", "error")
         for definition in _REFINED
     }
 
 
-def _beside(tops: Mapping[tuple[str, str, Definition], Barrier], lambdas: list[float]) -> Iterable[float]:
+def _top(path: Path, split: str, quantity: str, definition: Definition) -> _Top:
+    found = path.barrier(split, quantity, definition)
+    unseen = 0.0
+    if quantity == "loss" and math.isfinite(found.height):  # an error is a step function: no parabola foretells it
+        curve = path.curve(split, quantity)
+        tilt = curve[-1] - curve[0] if definition == "chord" else 0.0
+        unseen = _rise(path.lambdas, curve - tilt * path.lambdas, int(np.searchsorted(path.lambdas, found.lambda_)))
+    return _Top(height=found.height, lambda_=found.lambda_, unseen=unseen)
+
+
+def _rise(lambdas: Array, excess: Array, at: int) -> float:
+    """How far the parabola through a top and its two neighbours rises above it; 0 at an end of the path."""
+    if not 0 < at < len(lambdas) - 1:
+        return 0.0
+    left, right = lambdas[at] - lambdas[at - 1], lambdas[at + 1] - lambdas[at]
+    steepness_left, steepness_right = (excess[at] - excess[at - 1]) / left, (excess[at] - excess[at + 1]) / right
+    bend = (steepness_left + steepness_right) / (left + right)
+    slope = steepness_left - bend * left
+    return float(slope**2 / (4 * bend)) if bend > 0 else 0.0
+
+
+def _beside(tops: Mapping[tuple[str, str, Definition], _Top], lambdas: list[float]) -> Iterable[float]:
     """Midpoints of the grid intervals on both sides of every top."""
     new = set()
     for top in tops.values():

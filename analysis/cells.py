@@ -1,0 +1,189 @@
+"""From pairs to cells: counts, exclusions, mean barrier with its interval, and one of five verdicts per cell.
+
+A *cell* is one point of the space; its pairs differ in the replicate alone. Everything is computed for all cells at
+once, and nothing depends on the order of the rows.
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lmc_tune.core.barrier import DEFINITIONS
+from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict, mean_interval, verdict_of_interval
+from lmc_tune.results import SPEC_FIELDS, STATUSES, gate
+from lmc_tune.specs import VerdictSpec
+
+Array = NDArray[np.float64]
+
+CELL_FIELDS = [name for name in SPEC_FIELDS if name != "replicate"]
+
+# Known of every finished pair; everything in OK_MEANS means something only for pairs whose members were trained.
+PAIR_MEANS = ["noise_scale", "steps", "n_train", "label_shift", "covariate_shift"]
+OK_MEANS = [
+    "train_accuracy_a",
+    "train_accuracy_b",
+    "test_accuracy_a",
+    "test_accuracy_b",
+    "accuracy_difference",
+    "distance",
+    "distance_a",
+    "distance_b",
+    "disagreement",
+    "error_overlap",
+]
+
+# mean_interval holds 9999 resampled means per cell: this many cells at once take about 20 MB.
+CELLS_AT_ONCE = 256
+
+
+def summarise(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
+    """One row per cell, in the order of the cells' ids.
+
+    Columns: ``cell`` and the spec's columns; ``n_pairs`` finished pairs, of which ``n_ok``, ``n_undertrained``,
+    ``n_diverged`` and ``n_failed`` add up to it; ``n_under_resolved`` and ``n_without_barrier`` of the ok pairs;
+    ``mean_barrier``, ``low`` and ``high`` over the ok pairs, in the unit of the judged curve (fraction or nats);
+    ``estimator``, ``threshold``, ``confidence``; ``verdict`` and ``judged`` (the mean is known and the verdict rests on
+    it); and means of what was measured: noise scale, steps and shifts over all pairs, the rest over the ok pairs.
+
+    A pair is ok if it is so under ``verdict.min_train_accuracy``, whatever gate the table was written with. One ok
+    pair without a finite barrier leaves the cell's mean unknown: leaving it out would flatter the cell.
+
+    Raises:
+        ValueError: if the table lacks the judged column.
+    """
+    rows = regate(results, verdict)
+    cells, code = _count(rows)
+    n = len(cells)
+    ok = (rows["status"] == "ok").to_numpy()
+    unresolved = rows["under_resolved"].astype("boolean").fillna(value=False).to_numpy(dtype=bool)
+    cells["n_under_resolved"] = np.bincount(code[ok & unresolved], minlength=n)
+    barriers = _barriers(rows, verdict)
+    cells["n_without_barrier"] = np.bincount(code[ok & ~np.isfinite(barriers)], minlength=n)
+    intervals = _intervals(code[ok], barriers[ok], n, verdict.confidence)
+    cells[["mean_barrier", "low", "high"]] = intervals
+    cells["estimator"], cells["threshold"], cells["confidence"] = ESTIMATOR, verdict.threshold, verdict.confidence
+    cells["verdict"] = _verdicts(cells, verdict.threshold)
+    cells["judged"] = (2 * cells["n_ok"] > cells["n_pairs"]) & np.isfinite(cells["mean_barrier"])
+    return pd.concat([cells, _means(rows, code, n, ok)], axis="columns")
+
+
+def regate(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
+    """The pairs sorted by cell and replicate, their status decided by this verdict's train-accuracy gate."""
+    rows = results.sort_values(["cell", "replicate", "key"], kind="stable").reset_index(drop=True)
+    gated = ["status", "reason", "train_accuracy_a", "train_accuracy_b"]
+    low = (rows[gated[2:]] < verdict.min_train_accuracy).any(axis="columns")
+    moved = (low & (rows["status"] == "ok")) | (~low & (rows["status"] == "undertrained"))
+    if moved.any():
+        fresh = [
+            gate({str(name): value for name, value in row.items()}, verdict.min_train_accuracy)
+            for row in rows.loc[moved, gated].to_dict("records")
+        ]
+        rows.loc[moved, "status"] = [row["status"] for row in fresh]
+        rows.loc[moved, "reason"] = [row["reason"] for row in fresh]
+    return rows
+
+
+def exclusions(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
+    """What was left out of the means and why: cell, status, count and the first reason given (by replicate).
+
+    Ok pairs without a finite barrier are listed as ``ok``: they are what leaves their cell undecided.
+    """
+    rows = regate(results, verdict)
+    without = (rows["status"] == "ok") & ~np.isfinite(_barriers(rows, verdict))
+    rows.loc[without, "reason"] = f"{verdict.column} is not finite; the mean of the cell is unknown"
+    left_out = rows[(rows["status"] != "ok") | without]
+    groups = left_out.groupby(["cell", "status"], sort=True)
+    table = groups.agg(count=("key", "size"), reason=("reason", "first")).reset_index()
+    table["reason"] = table["reason"].fillna("")
+    return table
+
+
+def compare_definitions(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
+    """How many cells each barrier definition would call what, at the same threshold: one row per definition.
+
+    A definition whose column is not in the table is left out. The interval is worked out only where it can matter:
+    it never leaves the range of its data, so pairs that all lie on one side of the threshold decide their cell.
+    """
+    rows = regate(results, verdict)
+    ok = (rows["status"] == "ok").to_numpy()
+    cells, code = _count(rows)
+    table = []
+    for definition in DEFINITIONS:
+        other = verdict.model_copy(update={"barrier": definition})
+        if other.column in rows:
+            cells[["low", "high"]] = _bounds(code[ok], _barriers(rows, other)[ok], len(cells), other)
+            counts = pd.Series(_verdicts(cells, verdict.threshold)).value_counts()
+            table.append({name: int(counts.get(name, 0)) for name in VERDICTS} | {"definition": definition})
+    return pd.DataFrame(table, columns=["definition", *VERDICTS])
+
+
+def _count(rows: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.intp]]:
+    """The cells with their numbers of pairs, and the index of every row's cell."""
+    cells = rows.drop_duplicates("cell")[["cell", *CELL_FIELDS]].reset_index(drop=True)
+    code = pd.Categorical(rows["cell"], categories=cells["cell"]).codes.astype(np.intp)
+    cells["n_pairs"] = np.bincount(code, minlength=len(cells))
+    for status in STATUSES:
+        cells[f"n_{status}"] = np.bincount(code[rows["status"] == status], minlength=len(cells))
+    return cells, code
+
+
+def _barriers(rows: pd.DataFrame, verdict: VerdictSpec) -> Array:
+    if verdict.column not in rows:
+        raise ValueError(f"the results have no column {verdict.column!r}; the verdict asks for it")
+    return rows[verdict.column].to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _intervals(code: NDArray[np.intp], barriers: Array, n_cells: int, confidence: float) -> Array:
+    """(n_cells, 3) mean, low and high; NaN, −∞ and ∞ where no pair is ok or one of them has no finite barrier."""
+    table = np.tile([np.nan, -np.inf, np.inf], (n_cells, 1))
+    order = np.lexsort((barriers, code))  # by value within the cell: no sum depends on the order of the pairs
+    values = barriers[order]
+    size = np.bincount(code, minlength=n_cells)
+    start = np.cumsum(size) - size
+    finite = np.bincount(code[np.isfinite(barriers)], minlength=n_cells) == size
+    for n in np.unique(size[finite & (size > 0)]):
+        members = np.flatnonzero(finite & (size == n))
+        for at in range(0, len(members), CELLS_AT_ONCE):
+            chunk = members[at : at + CELLS_AT_ONCE]
+            data = values[start[chunk, None] + np.arange(n)]
+            table[chunk, 0] = data.mean(axis=1)
+            table[chunk, 1:] = mean_interval(data, confidence)
+    return table
+
+
+def _bounds(code: NDArray[np.intp], barriers: Array, n_cells: int, verdict: VerdictSpec) -> Array:
+    """(n_cells, 2) bounds that decide as the interval's would: those of the data where they are on one side."""
+    lowest, highest = np.full(n_cells, np.inf), np.full(n_cells, -np.inf)
+    np.minimum.at(lowest, code, barriers)
+    np.maximum.at(highest, code, barriers)
+    size = np.bincount(code, minlength=n_cells)
+    one_sided = (
+        ((highest < verdict.threshold) | (lowest > verdict.threshold)) & np.isfinite(highest - lowest) & (size > 1)
+    )
+    open_ = ~one_sided[code]
+    intervals = _intervals(code[open_], barriers[open_], n_cells, verdict.confidence)[:, 1:]
+    return np.where(one_sided[:, None], np.column_stack([lowest, highest]), intervals)
+
+
+def _verdicts(cells: pd.DataFrame, threshold: float) -> list[Verdict]:
+    """The interval's verdict, unless at least half of the finished pairs are not ok."""
+    columns = ["n_pairs", "n_undertrained", "n_diverged", "n_failed", "low", "high"]
+    return [
+        _excluded_verdict(undertrained, diverged, failed)
+        if 2 * (undertrained + diverged + failed) >= n_pairs
+        else verdict_of_interval(low, high, threshold)
+        for n_pairs, undertrained, diverged, failed, low, high in cells[columns].itertuples(index=False)
+    ]
+
+
+def _excluded_verdict(undertrained: int, diverged: int, failed: int) -> Verdict:
+    if failed > undertrained + diverged:
+        return "undecided"
+    return "diverged" if diverged >= undertrained else "undertrained"
+
+
+def _means(rows: pd.DataFrame, code: NDArray[np.intp], n_cells: int, ok: NDArray[np.bool_]) -> pd.DataFrame:
+    everywhere = pd.RangeIndex(n_cells)
+    of_pairs = rows[PAIR_MEANS].groupby(code).mean()
+    of_ok = rows.loc[ok, OK_MEANS].groupby(code[ok]).mean()
+    return pd.concat([of_pairs.reindex(everywhere), of_ok.reindex(everywhere)], axis="columns")

@@ -1,0 +1,136 @@
+"""What all charts share: palette, type, axes, and mean barriers drawn as points with their intervals."""
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from analysis.phase import Axis, PhaseDiagram
+from analysis.words import axis_title, is_error, quantity
+from lmc_tune.core.statistics import Verdict
+from lmc_tune.specs import VerdictSpec
+
+# Blue against orange holds up in the common colour blindnesses; letters and shapes carry the rest.
+VERDICT_COLOURS: dict[Verdict, str] = {
+    "connected": "#2f7d9f",
+    "disconnected": "#e8995c",
+    "undecided": "#f7ecc5",
+    "undertrained": "#d9dcdf",
+    "diverged": "#5b6067",
+}
+DARK_VERDICTS: tuple[Verdict, ...] = ("connected", "diverged")
+VERDICT_SHAPES = {"connected": "circle", "disconnected": "diamond", "undecided": "triangle-up"}
+INK, FAINT, PAPER, RULE = "#1d2226", "#4a5157", "#ffffff", "#b9bfc4"
+FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, sans-serif"
+# Two panels side by side leave room for the curves at 1280 px.
+PANEL_WIDTH = 312
+
+
+def barrier_title(verdict: VerdictSpec) -> str:
+    return f"mean barrier of {quantity(verdict)}" + ("" if is_error(verdict) else " (nats)")
+
+
+def barrier_format(verdict: VerdictSpec) -> str:
+    """A d3 format for barriers in the unit of the judged curve."""
+    return ".3~%" if is_error(verdict) else ".3~g"
+
+
+def tick_axis(axis: Axis) -> alt.Axis:
+    """Ticks at the values themselves; the title says the scale."""
+    whole = all(value.is_integer() for value in axis.ticks)
+    return alt.Axis(
+        title=f"{axis_title(axis.column)} ({axis.scale} scale)",
+        values=list(axis.ticks),
+        format="d" if whole else ".3~g",
+        labelOverlap="greedy",
+        labelSeparation=5,
+        grid=False,
+    )
+
+
+def tile_scale(axis: Axis) -> alt.Scale:
+    """From the first tile's border to the last one's."""
+    return alt.Scale(type=axis.scale, domain=[axis.edges[0], axis.edges[-1]], nice=False)
+
+
+def interval_layers(
+    table: pd.DataFrame, x: alt.X, diagram: PhaseDiagram, colour: alt.Color | None, picked: str | None
+) -> list[alt.Chart]:
+    """Threshold, intervals and means of the judged cells: columns as :func:`analysis.phase_chart.phase_table`."""
+    verdict = diagram.verdict
+    base = alt.Chart(table)
+    y = alt.Y(
+        "shown_barrier:Q", title=barrier_title(verdict), axis=alt.Axis(format=barrier_format(verdict), tickCount=6)
+    )
+    ink = {"color": colour} if colour is not None else {}
+    known = table.dropna(subset=["shown_low", "shown_high"])  # one pair alone has no interval
+    bars = alt.Chart(known).mark_rule(strokeWidth=1.6, opacity=0.75)
+    threshold = pd.DataFrame({"threshold": [verdict.threshold]})
+    shapes = alt.Scale(domain=list(VERDICT_SHAPES), range=list(VERDICT_SHAPES.values()))
+    return [
+        alt.Chart(threshold).mark_rule(strokeDash=[5, 4], color=FAINT).encode(y="threshold:Q"),
+        *([bars.encode(x=x, y=alt.Y("shown_low:Q"), y2="shown_high:Q", **ink)] if len(known) else []),
+        base.mark_point(filled=True, size=70, opacity=1, stroke=PAPER, strokeWidth=0.8).encode(
+            x=x,
+            y=y,
+            shape=alt.Shape("verdict:N", scale=shapes, title="verdict", legend=alt.Legend(orient="top")),
+            tooltip=tooltips(diagram),
+            **ink,
+        ),
+        *outline(base.mark_point(size=190, strokeWidth=2, color=INK).encode(x=x, y=y), picked),
+    ]
+
+
+def outline(chart: alt.Chart, picked: str | None) -> list[alt.Chart]:
+    """The chart, seen on the picked cell alone and moved by the parameter ``picked``; nothing if none is picked."""
+    if picked is None:
+        return []
+    return [chart.encode(strokeOpacity=alt.condition("datum.cell === picked", alt.value(1), alt.value(0)))]
+
+
+def tooltips(diagram: PhaseDiagram) -> list[alt.Tooltip]:
+    """The numbers of a cell: columns as :func:`analysis.phase_chart.phase_table`."""
+    axes = [axis for axis in (diagram.x, diagram.y) if axis is not None]
+    return [
+        *(alt.Tooltip(f"{axis.column}:Q", title=axis_title(axis.column), format="~g") for axis in axes),
+        alt.Tooltip("panel:N", title="panel"),
+        alt.Tooltip("verdict:N", title="verdict"),
+        alt.Tooltip("mean:N", title="mean barrier"),
+        alt.Tooltip("interval:N", title=f"{100 * diagram.verdict.confidence:g}% interval"),
+        alt.Tooltip("counted:N", title="counted"),
+        alt.Tooltip("left_out:N", title="left out"),
+        alt.Tooltip("noise_scale:N", title="noise scale g"),
+    ]
+
+
+def finish(chart: Any, picked: str | None = None) -> Any:
+    """The chart with the page's type and rules, and the parameter ``picked`` where a cell is picked.
+
+    Set in place: each of Altair's own ``configure_x`` and ``add_params`` copies every layer of every panel.
+    """
+    axis = alt.AxisConfig(
+        labelColor=FAINT,
+        titleColor=INK,
+        labelFontSize=11,
+        titleFontSize=11.5,
+        titleFontWeight="normal",
+        titlePadding=7,
+        domainColor=RULE,
+        tickColor=RULE,
+        gridColor="#eceef0",
+    )
+    legend = alt.LegendConfig(
+        labelFontSize=11.5,
+        titleFontSize=11.5,
+        titleFontWeight="normal",
+        labelColor=INK,
+        titleColor=INK,
+        padding=7,
+    )
+    title = alt.TitleConfig(fontSize=13, fontWeight=600, color=INK, anchor="start")
+    chart.config = alt.Config(
+        font=FONT, background=PAPER, padding=4, view=alt.ViewConfig(stroke=None), axis=axis, legend=legend, title=title
+    )
+    if picked is not None:
+        chart.params = [alt.param(name="picked", value=picked).param]
+    return chart

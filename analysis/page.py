@@ -1,0 +1,300 @@
+"""What the report's page says: every table and sentence as plain values, for the template to set."""
+
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.cells import CELL_FIELDS, compare_definitions, exclusions
+from analysis.charts import DARK_VERDICTS, VERDICT_COLOURS
+from analysis.curves import Curves
+from analysis.phase import PhaseDiagram
+from analysis.phase_chart import left_out
+from analysis.words import (
+    LETTERS,
+    UNKNOWN,
+    axis_title,
+    counted,
+    height,
+    interval,
+    listed,
+    number,
+    percent,
+    quantity,
+)
+from lmc_tune.core.barrier import Definition
+from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict
+
+# A longer table of cells is folded away until it is asked for.
+LONG_TABLE = 60
+LIBRARIES = ("lmc-tune", "altair", "contourpy", "numpy", "pandas", "scipy", "vl-convert-python")
+
+# What the path is compared with, after "how far the error rises above".
+BASELINES: dict[Definition, str] = {
+    "chord": "the straight line between its values at A and B",
+    "endpoint_mean": "the mean of its values at A and B",
+    "midpoint": "the mean of its values at A and B, read at λ = ½",
+    "local_minima": "the mean of the lowest points on the two sides of its bump",
+    "max_endpoint": "the worse of its values at A and B",
+}
+
+Row = Mapping[Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a run folder says of itself beside its tables; anything may be missing."""
+
+    name: str
+    id: str = ""
+    created: str = ""
+    planned_pairs: int | None = None
+    versions: dict[str, str]
+    space: str = ""
+
+
+def words(diagram: PhaseDiagram, results: pd.DataFrame, sweep: Sweep) -> dict[str, Any]:
+    """Everything the template sets in type, by the name it uses."""
+    verdict = diagram.verdict
+    return {
+        "sweep": sweep,
+        "diagram": diagram,
+        "finished": finished(diagram, sweep),
+        "answer": answer(diagram),
+        "findings": findings(diagram),
+        "quantity": quantity(verdict),
+        "limit": height(verdict.threshold, verdict),
+        "confidence": f"{100 * verdict.confidence:g}%",
+        "baseline": BASELINES[verdict.barrier],
+        "key": verdict_key(diagram),
+        "definitions": definition_table(diagram, results),
+        "cells": cell_table(diagram),
+        "long_table": LONG_TABLE,
+        "accounting": accounting(diagram),
+        "exclusions": exclusion_table(diagram, results),
+        "settings": dict(zip(("Varied", "Fixed"), settings(diagram), strict=True)),
+        "judgement": judgement(diagram),
+        "versions": versions(sweep),
+    }
+
+
+def verdict_key(diagram: PhaseDiagram) -> list[Row]:
+    """The five verdicts: letter, colours, number of cells and the rule in plain words."""
+    verdict = diagram.verdict
+    limit = height(verdict.threshold, verdict)
+    rules: dict[Verdict, str] = {
+        "connected": f"the whole interval of the mean barrier lies below {limit}",
+        "disconnected": f"the whole interval lies above {limit}",
+        "undecided": f"the interval straddles {limit}, or too few pairs are ok for one",
+        "undertrained": "at least half of the pairs are left out, most of them because a member stayed below "
+        f"{percent(verdict.min_train_accuracy, 0)} train accuracy: a flat path between such members means nothing",
+        "diverged": "at least half of the pairs are left out, most of them because the loss of a member blew up",
+    }
+    counts = diagram.cells["verdict"].value_counts()
+    return [
+        {
+            "name": name,
+            "letter": LETTERS[name],
+            "colour": VERDICT_COLOURS[name],
+            "dark": name in DARK_VERDICTS,
+            "count": int(counts.get(name, 0)),
+            "rule": rules[name],
+        }
+        for name in VERDICTS
+    ]
+
+
+def answer(diagram: PhaseDiagram) -> str:
+    """The outcome in one sentence."""
+    cells = diagram.cells
+    first, *others = _tally(cells)
+    count, name = first.split(" ", 1)
+    if not others:
+        return f"The one cell is {name}." if count == "1" else f"All {count} cells are {name}."
+    verb = "is" if count == "1" else "are"
+    return f"Of {counted(len(cells), 'cell')}, {listed([f'{count} {verb} {name}', *others])}."
+
+
+def findings(diagram: PhaseDiagram) -> list[tuple[str, str]]:
+    """What to know next: the tally of every panel if there are a few, and the noise scales of the regions."""
+    cells = diagram.cells
+    found = []
+    if 1 < len(diagram.panels) <= 6:
+        found += [(panel, listed(_tally(cells[cells["panel"] == panel]))) for panel in diagram.panels]
+    ranges = [
+        f"{name} cells {_range(g)}"
+        for name in ("connected", "disconnected")
+        if len(g := cells.loc[cells["verdict"] == name, "noise_scale"].dropna())
+    ]
+    if ranges:
+        found.append(("noise scale g", listed(ranges)))
+    return found
+
+
+def _range(values: pd.Series) -> str:
+    low, high = number(values.min()), number(values.max())
+    return f"at {low}" if low == high else f"from {low} to {high}"
+
+
+def _tally(cells: pd.DataFrame) -> list[str]:
+    counts = cells["verdict"].value_counts()
+    return [f"{counts[name]} {name}" for name in VERDICTS if counts.get(name, 0)]
+
+
+def finished(diagram: PhaseDiagram, sweep: Sweep) -> str:
+    """E.g. ``178 of 180 pairs finished``."""
+    n = int(diagram.cells["n_pairs"].sum())
+    if sweep.planned_pairs is None:
+        return f"{counted(n, 'pair')} finished"
+    return f"{n} of {counted(sweep.planned_pairs, 'pair')} finished"
+
+
+def place(diagram: PhaseDiagram, row: Row) -> str:
+    """Where a cell stands, e.g. ``learning rate 0.1 · batch size 64 · label 80/20``."""
+    axes = [axis for axis in (diagram.x, diagram.y) if axis is not None]
+    parts = [f"{axis_title(axis.column)} {number(row[axis.column])}" for axis in axes]
+    return " · ".join([*parts, *([row["panel"]] if len(diagram.panels) > 1 or not axes else [])])
+
+
+def cell_table(diagram: PhaseDiagram) -> pd.DataFrame:
+    """Every cell in words, in the order of the panels and axes; indexed by the cell's id, columns as headed."""
+    axes = [axis for axis in (diagram.x, diagram.y) if axis is not None]
+    order = diagram.cells["panel"].map({panel: at for at, panel in enumerate(diagram.panels)})
+    cells = diagram.cells.assign(order=order).sort_values(["order", *(axis.column for axis in reversed(axes)), "cell"])
+    rows = [_cell_row(diagram, row) for row in cells.to_dict("records")]
+    return pd.DataFrame(rows, index=cells["cell"])
+
+
+def _cell_row(diagram: PhaseDiagram, row: Row) -> Row:
+    verdict = diagram.verdict
+    axes = [axis for axis in (diagram.x, diagram.y) if axis is not None]
+    return {
+        **({"panel": row["panel"]} if len(diagram.panels) > 1 or not axes else {}),
+        **{axis_title(axis.column): number(row[axis.column]) for axis in axes},
+        "verdict": row["verdict"],
+        "mean barrier": height(row["mean_barrier"], verdict),
+        f"{100 * verdict.confidence:g}% interval": interval(row["low"], row["high"], verdict),
+        "n": str(row["n_ok"]),
+        "left out": left_out(row),
+        "under-resolved": str(row["n_under_resolved"]),
+        "noise scale g": number(row["noise_scale"]),
+        "test accuracy A, B": _both(row, "test_accuracy"),
+        "train accuracy A, B": _both(row, "train_accuracy"),
+        "disagreement": percent(row["disagreement"]),
+        "distance": number(row["distance"]),
+    }
+
+
+def _both(row: Row, name: str) -> str:
+    a, b = (percent(row[f"{name}_{member}"]) for member in ("a", "b"))
+    return UNKNOWN if UNKNOWN == a == b else f"{a}, {b}"
+
+
+def exclusion_table(diagram: PhaseDiagram, results: pd.DataFrame) -> pd.DataFrame:
+    """What was left out: cell in words, status, count and the first reason; indexed by the cell's id."""
+    places = {row["cell"]: place(diagram, row) for row in diagram.cells.to_dict("records")}
+    table = exclusions(results, diagram.verdict)
+    table.insert(0, "place", table["cell"].map(places))
+    return table.set_index("cell")
+
+
+def accounting(diagram: PhaseDiagram) -> list[tuple[str, int]]:
+    """Every finished pair once: how many by status."""
+    names = ("ok", "undertrained", "diverged", "failed")
+    return [(name, int(diagram.cells[f"n_{name}"].sum())) for name in names]
+
+
+def definition_table(diagram: PhaseDiagram, results: pd.DataFrame) -> list[Row]:
+    """Cells by verdict under each barrier definition; ``judged`` marks the one the page uses."""
+    table = compare_definitions(results, diagram.verdict)
+    return [{**row, "judged": row["definition"] == diagram.verdict.barrier} for row in table.to_dict("records")]
+
+
+def settings(diagram: PhaseDiagram) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The fields of the space that were varied, over which values, and those that were not."""
+    varied: list[tuple[str, str]] = []
+    fixed: list[tuple[str, str]] = []
+    for column in CELL_FIELDS:
+        values = [_value(value) for value in diagram.cells[column].drop_duplicates().sort_values()]
+        (varied if len(values) > 1 else fixed).append((axis_title(column), ", ".join(values)))
+    return varied, fixed
+
+
+def _value(value: Any) -> str:
+    if pd.isna(value) or value == "":
+        return UNKNOWN
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def caption(diagram: PhaseDiagram) -> list[str]:
+    """What a picture of the diagram alone must say: outcome, criterion and number of pairs."""
+    verdict = diagram.verdict
+    criterion = f"Line: mean {verdict.barrier} barrier of {quantity(verdict)} = {height(verdict.threshold, verdict)}"
+    n = diagram.cells.loc[diagram.cells["judged"], "n_ok"]
+    if n.empty:
+        return [answer(diagram), criterion]
+    count = str(n.min()) if n.min() == n.max() else f"{n.min()} to {n.max()}"
+    return [answer(diagram), f"{criterion}; {100 * verdict.confidence:g}% intervals, n = {count} pairs per judged cell"]
+
+
+def judgement(diagram: PhaseDiagram) -> list[tuple[str, str]]:
+    """The verdict's settings."""
+    verdict = diagram.verdict
+    return [
+        ("barrier", f"{verdict.barrier} of {quantity(verdict)} (column {verdict.column})"),
+        ("path", f"condition {verdict.condition}"),
+        ("threshold", height(verdict.threshold, verdict)),
+        ("confidence", f"{100 * verdict.confidence:g}%"),
+        ("estimator", ESTIMATOR),
+        ("train-accuracy gate", percent(verdict.min_train_accuracy, 0)),
+    ]
+
+
+def versions(sweep: Sweep) -> list[tuple[str, str, str]]:
+    """Package, version that trained, version that made this page."""
+    here = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    names = sorted({*sweep.versions, *here})
+    return [(name, sweep.versions.get(name, UNKNOWN), here.get(name, UNKNOWN)) for name in names]
+
+
+def cell_details(diagram: PhaseDiagram, results: pd.DataFrame, curves: Curves) -> Row:
+    """What the page shows of a cell under the pointer: title, verdict, numbers, note, and curves by quantity."""
+    reasons = exclusions(results, diagram.verdict).groupby("cell")["reason"].first()
+    return {row["cell"]: _detail(diagram, row, reasons, curves) for row in diagram.cells.to_dict("records")}
+
+
+def _detail(diagram: PhaseDiagram, row: Row, reasons: pd.Series, curves: Curves) -> Row:
+    verdict = diagram.verdict
+    return {
+        "place": place(diagram, row),
+        "verdict": row["verdict"],
+        "numbers": [
+            ["mean barrier", height(row["mean_barrier"], verdict)],
+            [f"{100 * verdict.confidence:g}% interval", interval(row["low"], row["high"], verdict)],
+            ["counted", f"{row['n_ok']} of {counted(row['n_pairs'], 'pair')}"],
+            ["left out", left_out(row)],
+            ["noise scale g", number(row["noise_scale"])],
+            ["test accuracy A, B", _both(row, "test_accuracy")],
+        ],
+        "reason": str(reasons.get(row["cell"], "")),
+        "curves": {quantity: _compact(band) for quantity, band in curves.of(row["cell"]).items()},
+    }
+
+
+def _compact(band: NDArray[np.float64]) -> list[list[float | None]]:
+    """Four decimals; None where a curve is not finite, which JSON cannot say."""
+    return [[value if math.isfinite(value) else None for value in line] for line in band.round(4).tolist()]
+
+
+def most_telling(diagram: PhaseDiagram) -> str:
+    """The cell that is picked at first: the highest judged mean barrier, else the one with the most counted pairs."""
+    cells = diagram.cells
+    known = cells[cells["judged"]]
+    best = known["mean_barrier"].argmax() if len(known) else cells["n_ok"].argmax()
+    return str((known if len(known) else cells)["cell"].iloc[best])

@@ -1,0 +1,205 @@
+"""The phase diagram: every cell's verdict over two axes of the space, one panel per setting of all the others."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.boundary import find_boundary, tile_edges
+from analysis.cells import CELL_FIELDS, summarise
+from analysis.words import setting, shift_words
+from lmc_tune.specs import VerdictSpec
+
+Array = NDArray[np.float64]
+
+# Numeric fields that can be an axis, the likeliest first, and how their values are usually spaced.
+AXES: dict[str, Literal["log", "linear"]] = {
+    "lr": "log",
+    "batch_size": "log",
+    "severity": "linear",
+    "epochs": "log",
+    "step_budget": "log",
+    "train_examples": "log",
+    "weight_decay": "log",
+    "momentum": "linear",
+    "warmup": "linear",
+    "spawn_epoch": "linear",
+    "validation_examples": "linear",
+}
+SHIFT_FIELDS = ["shift", "severity", "skew"]
+SHIFT_ORDER = ["none", "covariate", "label"]
+DEFAULT_VERDICT = VerdictSpec()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One axis of a phase diagram: a column of the results, the values it has (increasing), and its scale."""
+
+    column: str
+    ticks: tuple[float, ...]
+    scale: Literal["log", "linear"]
+
+    def position(self, values: ArrayLike) -> Array:
+        """Where values stand along the axis, in its own scale."""
+        given = np.asarray(values, dtype=np.float64)
+        return np.log10(given) if self.scale == "log" else given
+
+    def value(self, positions: ArrayLike) -> Array:
+        """The inverse of :meth:`position`."""
+        given = np.asarray(positions, dtype=np.float64)
+        return np.power(10.0, given) if self.scale == "log" else given
+
+    @property
+    def edges(self) -> Array:
+        """Borders of the tiles, one more than there are values."""
+        return self.value(tile_edges(self.position(self.ticks)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseDiagram:
+    """Cells with their verdicts, arranged.
+
+    cells: as :func:`analysis.cells.summarise` gives them, and ``panel``, the panel's title.
+    x, y: the axes. One numeric axis varies: ``y`` is None. None varies: both are None, and every panel is one cell.
+    facets: the columns that tell the panels apart.
+    panels: the panels' titles in drawing order.
+    boundary: where the mean barrier crosses the threshold: ``panel``, ``line``, ``order``, ``x``, ``y``.
+    """
+
+    cells: pd.DataFrame
+    x: Axis | None
+    y: Axis | None
+    facets: tuple[str, ...]
+    panels: tuple[str, ...]
+    verdict: VerdictSpec
+    boundary: pd.DataFrame
+
+
+def map_regions(
+    results: pd.DataFrame,
+    x: str = "lr",
+    y: str = "batch_size",
+    *,
+    verdict: VerdictSpec = DEFAULT_VERDICT,
+) -> PhaseDiagram:
+    """Judge every cell and arrange the cells in panels over two axes.
+
+    Panels are one per combination of all other columns of the spec that vary. Where ``x`` or ``y`` does not vary,
+    the varying numeric column that suits best takes its place.
+
+    Args:
+        results: one row per finished pair (:func:`lmc_tune.load_results`), in any order.
+        x, y: two numeric columns of the spec.
+        verdict: which barrier is judged, against what, how surely.
+
+    Raises:
+        ValueError: if there are no pairs, a column is unknown, or x and y are the same.
+    """
+    _check_axes(x, y)
+    if results.empty:
+        raise ValueError("no pair has finished yet: there is nothing to map")
+    cells = summarise(results, verdict)
+    axes = [_axis(cells, column) for column in _choose_axes(cells, x, y)]
+    facets = _varying(cells, without=[axis.column for axis in axes])
+    cells["panel"], panels = _panels(cells, facets, axes)
+    x_axis, y_axis = (*axes, None, None)[:2]
+    return PhaseDiagram(
+        cells=cells,
+        x=x_axis,
+        y=y_axis,
+        facets=tuple(facets),
+        panels=tuple(panels),
+        verdict=verdict,
+        boundary=_boundaries(cells, panels, axes, verdict.threshold),
+    )
+
+
+def _check_axes(x: str, y: str) -> None:
+    for name in (x, y):
+        if name not in AXES:
+            near = difflib.get_close_matches(name, AXES, n=1)
+            raise ValueError(
+                f"{name!r} is not a numeric column of the spec"
+                + (f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(AXES)}")
+            )
+    if x == y:
+        raise ValueError(f"x and y are both {x!r}; a phase diagram needs two different axes")
+
+
+def _choose_axes(cells: pd.DataFrame, x: str, y: str) -> list[str]:
+    wanted = dict.fromkeys([x, y, *AXES])
+    return [column for column in wanted if _spreads(cells, column)][:2]
+
+
+def _spreads(cells: pd.DataFrame, column: str) -> bool:
+    """Whether the column varies; a severity must vary within one kind of shift, not from kind to kind."""
+    if column == "severity":
+        return bool((cells.groupby(["shift", "skew"])["severity"].nunique() > 1).any())  # noqa: PD101
+    return _varies(cells[column]) and bool(cells[column].notna().all())
+
+
+def _axis(cells: pd.DataFrame, column: str) -> Axis:
+    values = np.unique(cells[column].to_numpy(dtype=np.float64))
+    scale = AXES[column] if values[0] > 0 else "linear"
+    return Axis(column=column, ticks=tuple(values.tolist()), scale=scale)
+
+
+def _varying(cells: pd.DataFrame, without: list[str]) -> list[str]:
+    return [name for name in CELL_FIELDS if name not in without and _varies(cells[name])]
+
+
+def _varies(column: pd.Series) -> bool:
+    return len(column.unique()) > 1
+
+
+def _panels(cells: pd.DataFrame, facets: list[str], axes: list[Axis]) -> tuple[list[str], list[str]]:
+    """The panel of every cell, and the panels in order.
+
+    Cells that no column tells apart (their pairs were measured differently) go to panels of their own, numbered.
+    """
+    columns = [axis.column for axis in axes]
+    setups = cells.assign(space=0).groupby(["space", *facets, *columns], dropna=False).cumcount()
+    keys, titles = [], {}
+    for row, setup in zip(cells.to_dict("records"), setups, strict=True):
+        key = (*(_sortable(row[name]) for name in facets), (1, int(setup)))
+        keys.append(key)
+        if key not in titles:
+            parts = [_title(row, facets, columns), f"setup {setup + 1}" if setup else ""]
+            titles[key] = " · ".join(part for part in parts if part) or "all cells"
+    return [titles[key] for key in keys], [titles[key] for key in sorted(titles)]
+
+
+def _sortable(value: Any) -> tuple[int, Any]:
+    """No shift (or norm) first, then by size or name; what is not set comes last. Widths ``64-32`` sort as numbers."""
+    if isinstance(value, str):
+        widths = value.split("-")
+        if all(width.isdecimal() for width in widths):
+            return (1, tuple(int(width) for width in widths))
+        return (0, SHIFT_ORDER.index(value)) if value in SHIFT_ORDER else (1, value)
+    return (2, 0.0) if pd.isna(value) else (1, value)
+
+
+def _title(row: Mapping[Any, Any], facets: list[str], axes: list[str]) -> str:
+    parts = []
+    if set(facets) & set(SHIFT_FIELDS):
+        parts.append(shift_words(row, severity_is_axis="severity" in axes))
+    parts += [setting(name, row[name]) for name in facets if name not in SHIFT_FIELDS]
+    return " · ".join(parts)
+
+
+def _boundaries(cells: pd.DataFrame, panels: list[str], axes: list[Axis], threshold: float) -> pd.DataFrame:
+    parts = [pd.DataFrame(columns=["line", "order", "x", "y", "panel"])]
+    if len(axes) == 2:
+        x, y = axes
+        for panel in panels:
+            known = cells[(cells["panel"] == panel) & cells["judged"]]
+            means = np.full((len(y.ticks), len(x.ticks)), np.nan)
+            at = np.searchsorted(y.ticks, known[y.column]), np.searchsorted(x.ticks, known[x.column])
+            means[at] = known["mean_barrier"]
+            found = find_boundary(x.position(x.ticks), y.position(y.ticks), means, threshold)
+            parts.append(found.assign(x=x.value(found["x"]), y=y.value(found["y"]), panel=panel))
+    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)

@@ -1,0 +1,93 @@
+"use strict";
+// Draws the charts and keeps one cell picked: the pointer on any tile, point or table row picks its cell.
+(async () => {
+  const page = JSON.parse(document.getElementById("page-data").textContent);
+  const [split, quantity] = page.judged.split("_");
+  const element = (id) => document.getElementById(id);
+  const options = {
+    renderer: page.renderer,
+    actions: { export: { svg: true, png: true }, source: false, compiled: false, editor: false },
+    downloadFileName: document.title,
+  };
+  function curveRows(curves) {
+    return Object.entries(curves).flatMap(([name, [mean, low, high]]) => {
+      const [of, what] = name.split("_");
+      const chord = (at) => (of === split && what === quantity ? mean[0] + at * (mean.at(-1) - mean[0]) : null);
+      return page.lambdas.map((at, i) => ({
+        split: of, quantity: what, lambda: at, mean: mean[i], low: low[i], high: high[i], chord: chord(at),
+      }));
+    });
+  }
+
+  const views = {};
+  for (const [id, spec] of Object.entries(page.charts)) {
+    if (id === "curves") spec.datasets = { curves: curveRows(page.cells[page.picked].curves) };
+    views[id] = (await vegaEmbed(`#${id}`, spec, id === "curves" ? { ...options, actions: false } : options)).view;
+  }
+
+  function describe(cell) {
+    element("cell-place").textContent = cell.place;
+    element("cell-verdict").textContent = cell.verdict;
+    element("cell-verdict").className = `chip ${cell.verdict}`;
+    element("cell-reason").textContent = cell.reason;
+    element("cell-numbers").replaceChildren(
+      ...cell.numbers.flatMap(([name, value]) => {
+        const term = document.createElement("dt");
+        const description = document.createElement("dd");
+        term.textContent = name;
+        description.textContent = value;
+        return [term, description];
+      }),
+    );
+  }
+
+  // A cell without curves leaves the last ones in place, out of sight: an empty chart has no scales.
+  async function draw(rows) {
+    element("cell-curves").hidden = rows.length === 0;
+    if (rows.length === 0) return;
+    await views.curves.data("curves", rows).runAsync();
+  }
+
+  let picked = null;
+  async function pick(id) {
+    if (id === picked || !(id in page.cells)) return;
+    picked = id;
+    const cell = page.cells[id];
+    element("cell").dataset.cell = id;
+    describe(cell);
+    for (const row of document.querySelectorAll("tr[data-cell]")) row.classList.toggle("picked", row.dataset.cell === id);
+    await draw(curveRows(cell.curves));
+    for (const name of ["phase", "noise"]) if (views[name]) await views[name].signal("picked", id).runAsync();
+  }
+
+  for (const name of ["phase", "noise"]) {
+    views[name]?.addEventListener("pointerover", (_, item) => pick(item?.datum?.cell));
+  }
+  for (const row of document.querySelectorAll("tr[data-cell]")) {
+    row.addEventListener("pointerenter", () => pick(row.dataset.cell));
+  }
+
+  function sortBy(header) {
+    const table = header.closest("table");
+    const column = [...header.parentNode.children].indexOf(header);
+    const ascending = header.getAttribute("aria-sort") !== "ascending";
+    const text = (row) => row.children[column].textContent;
+    const value = (row) => Number.parseFloat(text(row).replace("−", "-"));
+    const compare = (a, b) => {
+      const [x, y] = [value(a), value(b)];
+      if (Number.isNaN(x) && Number.isNaN(y)) return text(a).localeCompare(text(b)) * (ascending ? 1 : -1);
+      if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) ? 1 : -1;
+      return (x - y) * (ascending ? 1 : -1);
+    };
+    for (const other of header.parentNode.children) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+    table.tBodies[0].append(...[...table.tBodies[0].rows].sort(compare));
+  }
+  for (const header of document.querySelectorAll(".sortable th")) {
+    header.querySelector("button").addEventListener("click", () => sortBy(header));
+  }
+
+  await pick(page.picked);
+  window.report = { page, views, pick };
+  document.body.dataset.ready = "true";
+})();

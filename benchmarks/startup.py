@@ -1,0 +1,50 @@
+"""Seconds from the command to the first training step: ``python -m benchmarks.startup``."""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.report import publish
+from lmc_tune.results import Store
+
+_RUNS = 5
+
+
+def main() -> None:
+    seconds = [_seconds_to_first_step() for _ in range(_RUNS)]
+    publish(
+        "startup",
+        [
+            {
+                "what": "command to first training step",
+                "runs": _RUNS,
+                "median_seconds": statistics.median(seconds),
+                "fastest_seconds": min(seconds),
+                "slowest_seconds": max(seconds),
+                "target_seconds": 8,
+            }
+        ],
+    )
+
+
+def _seconds_to_first_step() -> float:
+    with tempfile.TemporaryDirectory() as scratch:
+        store = Store(Path(scratch) / "run")
+        command = [sys.executable, "-m", "lmc_tune", "sweep", "quickstart", "--out", str(store.folder), "--no-report"]
+        started = time.time()
+        with subprocess.Popen([*command, "--max-pairs", "8"], stderr=subprocess.DEVNULL) as process:
+            while not (stamps := store.shard_stamps()):
+                if process.poll() is not None:
+                    raise RuntimeError("the sweep ended before a pair was seen to finish")
+                time.sleep(0.002)
+            path, published_ns = next(iter(stamps.items()))
+            first = store.read_shard(path.stem)[0].row
+        began = published_ns / 1e9 - first["seconds_train"] - first["seconds_measure"]
+        return float(began - started)
+
+
+if __name__ == "__main__":
+    main()

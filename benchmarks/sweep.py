@@ -1,0 +1,84 @@
+"""A sweep beside a bare loop over the same pairs: ``python -m benchmarks.sweep [--quick]``.
+
+Two figures: what orchestration (Ray, tables, MLflow) adds to a pair, from the slope between a shorter and a longer
+sweep of tiny pairs with one worker; and the time of a whole sweep with two workers as a fraction of the loop's.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+from benchmarks.plain_loop import run_plain
+from benchmarks.report import publish
+from lmc_tune.data.catalogue import data_root
+from lmc_tune.results import Store
+from lmc_tune.space import SearchSpace
+from lmc_tune.space_yaml import read_space
+
+_SHORT, _LONG = 6, 30  # replicates of the sweep of tiny pairs
+_TINY = ("train.epochs=1", "axes.batch_size=[128]", "axes.lr=[0.01, 0.03, 0.1, 0.3]")
+_REPLICATES = 15  # quickstart's 36 cells then take a bare loop more than five minutes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a fifth of the work; too short for the target's terms")
+    replicates = 3 if parser.parse_args().quick else _REPLICATES
+    publish("orchestration", [_orchestration()])
+    publish("sweep", [_whole_sweep(replicates)])
+
+
+def _orchestration() -> dict[str, object]:
+    spaces = [_space((*_TINY, f"replicates={replicates}")) for replicates in (_SHORT, _LONG)]
+    pairs = [len(space.pairs()) for space in spaces]
+    seconds = [_sweep((*_TINY, f"replicates={replicates}"), workers=1)[0] for replicates in (_SHORT, _LONG)]
+    plain, _ = run_plain(spaces[1].pairs(), data_root())
+    each = (seconds[1] - seconds[0]) / (pairs[1] - pairs[0])
+    return {
+        "what": "orchestration per pair",
+        "pairs": f"{pairs[0]} and {pairs[1]}",
+        "sweep_ms_per_pair": 1000 * each,
+        "loop_ms_per_pair": 1000 * plain / pairs[1],
+        "difference_ms": 1000 * (each - plain / pairs[1]),
+        "target_ms": 60,
+    }
+
+
+def _whole_sweep(replicates: int) -> dict[str, object]:
+    sets = (f"replicates={replicates}",)
+    plain, accuracies = run_plain(_space(sets).pairs(), data_root())
+    seconds, measured = _sweep(sets, workers=2)
+    same = sum(abs(measured[key] - accuracy) < 1e-9 for key, accuracy in accuracies.items())
+    return {
+        "what": "whole sweep, 2 workers",
+        "pairs": len(accuracies),
+        "loop_seconds": plain,
+        "sweep_seconds": seconds,
+        "ratio": seconds / plain,
+        "target_ratio": 0.65,
+        "pairs_with_equal_accuracy": same,
+    }
+
+
+def _space(sets: Sequence[str]) -> SearchSpace:
+    return read_space("quickstart", sets)
+
+
+def _sweep(sets: Sequence[str], workers: int) -> tuple[float, dict[str, float]]:
+    """Seconds of the whole command, report and MLflow included; test accuracy of member A by key."""
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-m", "lmc_tune", "sweep", "quickstart", "--out", scratch, "--workers", str(workers)]
+        started = time.perf_counter()
+        subprocess.run(
+            [*command, *(part for text in sets for part in ("--set", text))], check=True, stderr=subprocess.DEVNULL
+        )
+        seconds = time.perf_counter() - started
+        results = Store(scratch).results()
+        return seconds, dict(zip(results["key"], results["test_accuracy_a"], strict=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Run folders made up from formulas: what a sweep would leave behind, without training anything."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from lmc_tune.core.barrier import DEFINITIONS, locate_barrier, path_grid
+from lmc_tune.core.noise import noise_scale
+from lmc_tune.results import PairResult, Row, Store, spec_columns
+from lmc_tune.specs import DatasetSpec, MeasureSpec, ModelSpec, PairSpec, ShiftSpec, TrainSpec, VerdictSpec
+
+N_TRAIN = 700
+N_TEST = 360
+LRS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+BATCH_SIZES = (16, 64, 256)
+COVARIATE = ShiftSpec(kind="covariate")
+LABEL = ShiftSpec(kind="label", severity=0.6)
+
+
+def pair_spec(
+    lr: float = 0.1,
+    batch_size: int = 64,
+    shift: ShiftSpec = COVARIATE,
+    replicate: int = 0,
+    model: ModelSpec | None = None,
+) -> PairSpec:
+    return PairSpec(
+        dataset=DatasetSpec(),
+        model=model or ModelSpec(),
+        train=TrainSpec(lr=lr, batch_size=batch_size, momentum=0.9, epochs=20),
+        shift=shift,
+        measure=MeasureSpec(),
+        replicate=replicate,
+    )
+
+
+def ok_pair(spec: PairSpec, hump: float, endpoint: float = 0.04, tilt: float = 0.0) -> PairResult:
+    """An ok pair whose error runs from ``endpoint`` to ``endpoint + tilt`` over a hump of the given height."""
+    lambdas = path_grid(25)
+    error = endpoint + tilt * lambdas + hump * np.sin(np.pi * lambdas) ** 2
+    paths: list[Row] = []
+    measured: Row = {}
+    for split, n, scale in (("train", N_TRAIN, 0.5), ("test", N_TEST, 1.0)):
+        curves = {"error": scale * error, "loss": 4 * scale * error + 0.02}
+        for quantity, curve in curves.items():
+            for definition in DEFINITIONS:
+                top = locate_barrier(lambdas, curve, definition)
+                name = f"{split}_{quantity}_barrier_{definition}"
+                measured |= {name: top.height, f"{name}_lambda": top.lambda_}
+        for end, member in ((0, "a"), (-1, "b")):
+            measured[f"{split}_loss_{member}"] = curves["loss"][end]
+            measured[f"{split}_accuracy_{member}"] = 1 - curves["error"][end]
+        paths += [
+            {
+                "condition": "naive",
+                "split": split,
+                "lambda": lambda_,
+                "loss_sum": loss * n,
+                "correct": round((1 - wrong) * n),
+                "n": n,
+            }
+            for lambda_, loss, wrong in zip(lambdas, curves["loss"], curves["error"], strict=True)
+        ]
+    row = {**_row(spec, "ok", ""), **measured, "under_resolved": False, "barrier_lambda": 0.5}
+    row |= {"distance": 3 + 20 * hump, "distance_a": 5.0, "distance_b": 5.2, "disagreement": endpoint + hump / 4}
+    return PairResult(row=row, paths=paths)
+
+
+def undertrained_pair(spec: PairSpec, accuracy: float = 0.21) -> PairResult:
+    """A pair that was measured, but whose members did not pass the gate of 50%."""
+    flat = ok_pair(spec, hump=0.0, endpoint=2 * (1 - accuracy) * 0.5)
+    changed = {f"train_accuracy_{member}": accuracy for member in "ab"}
+    reason = (
+        f"train accuracy below the gate of 50.0%: member A reached {accuracy:.1%} and member B reached {accuracy:.1%}"
+    )
+    return PairResult(row={**flat.row, **changed, "status": "undertrained", "reason": reason}, paths=flat.paths)
+
+
+def diverged_pair(spec: PairSpec, reason: str = "member A: the loss became non-finite at step 14") -> PairResult:
+    return PairResult(row=_row(spec, "diverged", reason))
+
+
+def failed_pair(spec: PairSpec, reason: str = "RuntimeError: the machine went away") -> PairResult:
+    return PairResult(row=_row(spec, "failed", reason))
+
+
+def _row(spec: PairSpec, status: str, reason: str) -> Row:
+    return {
+        **spec_columns(spec),
+        "status": status,
+        "reason": reason,
+        "noise_scale": noise_scale(spec.train.lr, spec.train.batch_size, N_TRAIN),
+        "steps": 20 * -(-N_TRAIN // spec.train.batch_size),
+        "n_train": N_TRAIN,
+        "seconds_train": 1.0,
+        "seconds_measure": 0.2,
+        "device": "cpu",
+        "label_shift": 0.6 if spec.shift.kind == "label" else 0.02,
+        "covariate_shift": 0.004,
+    }
+
+
+def realistic_pair(spec: PairSpec) -> PairResult:
+    """A pair of a plausible sweep: small steps learn nothing, large ones break connectivity, the largest diverge."""
+    lr, batch_size = spec.train.lr, spec.train.batch_size
+    rng = np.random.default_rng(spec.seed_for("case", int(lr * 1e6), batch_size, spec.shift.kind))
+    effective = np.log10(lr) + 0.25 * np.log10(16 / batch_size)
+    if effective < -2.6:
+        return undertrained_pair(spec, accuracy=float(rng.uniform(0.12, 0.35)))
+    if effective > -0.2 or (effective > -0.6 and rng.random() < 0.3):
+        return diverged_pair(spec, f"member B: the loss became non-finite at step {rng.integers(8, 40)}")
+    middle = -1.1 if spec.shift.kind == "covariate" else -1.5
+    hump = 0.42 / (1 + np.exp(-4.5 * (effective - middle))) * rng.lognormal(0, 0.25)
+    return ok_pair(spec, hump=float(hump), endpoint=float(rng.uniform(0.03, 0.06)), tilt=float(rng.normal(0, 0.01)))
+
+
+def grid(
+    lrs: Sequence[float] = LRS,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    shifts: Sequence[ShiftSpec] = (COVARIATE, LABEL),
+    replicates: int = 5,
+) -> list[PairSpec]:
+    return [
+        pair_spec(lr=lr, batch_size=batch_size, shift=shift, replicate=replicate)
+        for shift in shifts
+        for batch_size in batch_sizes
+        for lr in lrs
+        for replicate in range(replicates)
+    ]
+
+
+def write_run(
+    folder: Path,
+    specs: Sequence[PairSpec] | None = None,
+    make: Callable[[PairSpec], PairResult] = realistic_pair,
+    name: str = "quickstart",
+    planned: int | None = None,
+) -> Path:
+    """A finished run folder: tables, sweep.json and space.yaml."""
+    specs = grid() if specs is None else specs
+    store = Store(folder)
+    store.write_shard("cohort", [make(spec) for spec in specs])
+    verdict = VerdictSpec()
+    store.compact(verdict)
+    sweep = {
+        "id": "0123456789abcdef",
+        "name": name,
+        "created": "2026-11-20T08:00:00+00:00",
+        "planned_pairs": len(specs) if planned is None else planned,
+        "versions": {"python": "3.11.2", "torch": "2.13.0", "lmc-tune": "0.1.0"},
+    }
+    (folder / "sweep.json").write_text(json.dumps(sweep))
+    space = {"name": name, "verdict": verdict.model_dump(mode="json")}
+    (folder / "space.yaml").write_text(yaml.safe_dump(space))
+    return folder

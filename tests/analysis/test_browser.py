@@ -1,0 +1,152 @@
+"""The page in a real browser without a network: drawn, answering the pointer, and silent on the console."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from analysis.report import render
+from tests.analysis.cases import failed_pair, grid, realistic_pair, write_run
+from tests.analysis.test_report import HOSTILE
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome on the PATH"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page opened offline, with everything that it complained of or asked the network for."""
+
+    def __init__(self, browser: Browser, path: Path) -> None:
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+        self.page: Page = context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("body[data-ready]", timeout=60_000)
+
+    def marks(self, chart: str, kind: str) -> int:
+        return self.page.locator(f"#{chart} svg .{kind} path").count()
+
+    def curves(self) -> list[dict]:
+        return self.page.evaluate("window.report.views.curves.data('curves')")
+
+    def point_at(self, cell: str, chart: str = "phase") -> None:
+        """Move the pointer to the middle of the cell's first mark."""
+        where = self.page.evaluate(
+            """([chart, cell]) => {
+                const marks = [...document.querySelectorAll(`#${chart} svg path`)];
+                const mark = marks.find((mark) => mark.__data__?.datum?.cell === cell);
+                mark.scrollIntoView({ block: "center" });
+                const box = mark.getBoundingClientRect();
+                return [box.x + box.width / 2, box.y + box.height / 2];
+            }""",
+            [chart, cell],
+        )
+        self.page.mouse.move(0, 0)
+        self.page.mouse.move(*where)
+        self.page.wait_for_selector(f"#cell[data-cell='{cell}']", timeout=10_000)
+
+
+@pytest.fixture(scope="module")
+def visit(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Visit:
+    folder = write_run(tmp_path_factory.mktemp("run"), grid(replicates=3))
+    return Visit(browser, render(folder)[0])
+
+
+def test_all_charts_are_drawn(visit: Visit) -> None:
+    assert visit.marks("phase", "mark-rect") >= 2 * 36
+    assert visit.marks("phase", "mark-line") >= 4
+    assert visit.marks("noise", "mark-symbol") >= 20
+    assert visit.marks("curves", "mark-line") >= 4
+    assert visit.page.locator("#cell-table tbody tr").count() == 36
+
+
+def test_pointing_at_a_tile_shows_its_curves_and_numbers(visit: Visit) -> None:
+    cells = visit.page.evaluate("window.report.page.cells")
+    connected = next(key for key, cell in cells.items() if cell["verdict"] == "connected")
+    before, drawn = visit.curves(), visit.page.locator("#curves svg").inner_html()
+    visit.point_at(connected)
+    after = visit.curves()
+    assert [row["mean"] for row in after] != [row["mean"] for row in before]
+    assert [row["mean"] for row in after if row["split"] == "test" and row["quantity"] == "error"] == cells[connected][
+        "curves"
+    ]["test_error"][0]
+    assert visit.page.locator("#curves svg").inner_html() != drawn
+    assert visit.page.locator("#cell-verdict").inner_text() == "connected"
+    assert visit.page.locator("#cell-place").inner_text() == cells[connected]["place"]
+    visit.page.wait_for_selector("#vg-tooltip-element.visible")
+    assert "mean barrier" in visit.page.locator("#vg-tooltip-element").inner_text()
+
+
+def test_what_was_pointed_at_stays(visit: Visit) -> None:
+    picked = visit.page.locator("#cell").get_attribute("data-cell")
+    visit.page.mouse.move(2, 2)
+    assert visit.page.locator("#cell").get_attribute("data-cell") == picked
+    assert visit.page.evaluate("window.report.views.phase.signal('picked')") == picked
+
+
+def test_a_cell_without_curves_says_why(visit: Visit) -> None:
+    cells = visit.page.evaluate("window.report.page.cells")
+    lost = next(key for key, cell in cells.items() if not cell["curves"])
+    visit.point_at(lost)
+    assert not visit.page.locator("#curves").is_visible()
+    assert visit.page.locator("#cell-reason").inner_text() == cells[lost]["reason"]
+
+
+def test_a_row_of_the_table_picks_its_cell_and_heads_sort(visit: Visit) -> None:
+    row = visit.page.locator("#cell-table tbody tr").nth(5)
+    row.hover()
+    assert visit.page.locator("#cell").get_attribute("data-cell") == row.get_attribute("data-cell")
+    visit.page.get_by_role("button", name="mean barrier").click()
+    heights = visit.page.locator("#cell-table tbody tr td:nth-child(5)").all_inner_texts()
+    known = [float(text.removesuffix("%")) for text in heights if text != "–"]
+    assert known == sorted(known)
+    assert heights[-1] == "–"
+
+
+def test_nothing_is_wider_than_the_window(visit: Visit) -> None:
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+def test_no_complaints_and_no_requests(visit: Visit) -> None:
+    assert visit.complaints == []
+    assert [url for url in visit.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_hostile_text_does_not_run(browser: Browser, tmp_path: Path) -> None:
+    folder = write_run(
+        tmp_path,
+        grid(lrs=(0.01, 0.1), replicates=2),
+        make=lambda spec: failed_pair(spec, HOSTILE) if spec.train.lr == 0.1 else realistic_pair(spec),
+        name=HOSTILE,
+    )
+    visit = Visit(browser, render(folder)[0])
+    cells = visit.page.evaluate("window.report.page.cells")
+    visit.point_at(next(key for key, cell in cells.items() if cell["reason"]))
+    assert visit.page.evaluate("window.hostile") is None
+    assert visit.page.locator("h1").inner_text() == HOSTILE
+    assert visit.complaints == []
+
+
+def test_it_prints_on_a_few_pages(visit: Visit) -> None:
+    paper = visit.page.pdf(prefer_css_page_size=True, print_background=True)
+    assert paper.startswith(b"%PDF-")
+    assert 3 <= paper.count(b"/Type /Page\n") <= 9

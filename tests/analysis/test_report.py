@@ -1,0 +1,146 @@
+"""What render writes: files, words, and nothing that could run or call home."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from analysis.report import render
+from lmc_tune.results import PairResult
+from lmc_tune.specs import PairSpec
+from tests.analysis.cases import COVARIATE, diverged_pair, failed_pair, grid, ok_pair, realistic_pair, write_run
+
+HOSTILE = "</script><script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'>"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("run"), grid(replicates=3), planned=120)
+
+
+@pytest.fixture(scope="module")
+def html(folder: Path) -> str:
+    return render(folder)[0].read_text(encoding="utf-8")
+
+
+def embedded(html: str) -> dict:
+    found = re.search(r'<script type="application/json" id="page-data">(.*?)</script>', html, flags=re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def test_formats_are_written_beside_the_page(folder: Path, tmp_path: Path) -> None:
+    written = render(folder, tmp_path / "figures" / "phase.html", ["html", "png", "svg", "pdf"])
+    assert [path.name for path in written] == ["phase.html", "phase.png", "phase.svg", "phase.pdf"]
+    magic = (b"<!doctype html>", b"\x89PNG\r\n\x1a\n", b"<svg", b"%PDF-")
+    for path, start in zip(written, magic, strict=True):
+        content = path.read_bytes()
+        assert content.startswith(start)
+        assert len(content) > 20_000
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(path.name for path in written)
+    assert "disconnected" in written[2].read_text(encoding="utf-8")
+
+
+def test_the_page_says_what_came_out(html: str) -> None:
+    for text in (
+        "108 of 120 pairs finished",
+        "Of 36 cells, ",
+        "label 80/20",
+        "a 95% bootstrap interval",
+        "mean, expanded percentile bootstrap",
+        "column test_error_barrier_chord",
+        "the loss became non-finite",
+        "train accuracy below the gate of 50.0%",
+        "2.13.0",
+        "local_minima",
+        "space.yaml",
+    ):
+        assert text in html
+
+
+def test_the_page_stays_small_and_calls_nobody(html: str) -> None:
+    assert len(html) < 2_500_000
+    assert "default-src 'none'" in html
+    assert not re.search(
+        r"<(?:script|link|img|iframe)[^>]*(?:src|href)=", html.split('<script type="application/json"', maxsplit=1)[0]
+    )
+
+
+def test_every_cell_has_its_numbers_and_its_curves(html: str) -> None:
+    page = embedded(html)
+    assert len(page["cells"]) == 36
+    with_curves = [cell for cell in page["cells"].values() if cell["curves"]]
+    assert len(with_curves) > 20
+    for cell in with_curves:
+        assert {len(line) for band in cell["curves"].values() for line in band} == {len(page["lambdas"])} == {51}
+    assert page["cells"][page["picked"]]["verdict"] == "disconnected"
+
+
+def test_hostile_names_and_reasons_are_only_text(tmp_path: Path) -> None:
+    def make(spec: PairSpec) -> PairResult:
+        return failed_pair(spec, HOSTILE) if spec.train.lr > 0.05 else realistic_pair(spec)
+
+    folder = write_run(tmp_path, grid(lrs=(0.01, 0.03, 0.1), replicates=2), make=make, name=HOSTILE)
+    html = render(folder)[0].read_text(encoding="utf-8")
+    assert html.count("<script") == 3
+    assert "<img src=x" not in html
+    assert "&lt;script&gt;window.hostile" in html
+    assert any(HOSTILE in cell["reason"] for cell in embedded(html)["cells"].values())
+
+
+def test_the_spaces_verdict_is_used(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, grid(replicates=3))
+    space = {"name": "losses", "verdict": {"of": "test_loss", "barrier": "endpoint_mean", "threshold": 0.3}}
+    (folder / "space.yaml").write_text(yaml.safe_dump(space))
+    html = render(folder)[0].read_text(encoding="utf-8")
+    assert "column test_loss_barrier_endpoint_mean" in html
+    assert "0.3 nats" in html
+
+
+def test_tables_alone_are_enough(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "my-run", grid(lrs=(0.01, 0.1), replicates=2))
+    for name in ("space.yaml", "sweep.json", "paths.parquet"):
+        (folder / name).unlink()
+    html = render(folder)[0].read_text(encoding="utf-8")
+    assert "<h1>my-run</h1>" in html
+    assert "24 pairs finished" in html
+    assert "curves" not in embedded(html)["charts"]
+
+
+@pytest.mark.parametrize(
+    ("specs", "charts"),
+    [
+        (grid(batch_sizes=(64,), replicates=3), {"phase", "curves", "noise"}),
+        (grid(lrs=(0.03,), batch_sizes=(64,), replicates=3), {"phase", "curves", "noise"}),
+        (grid(lrs=(0.03,), batch_sizes=(64,), shifts=(COVARIATE,), replicates=1), {"phase", "curves", "noise"}),
+    ],
+)
+def test_one_axis_or_none_still_make_a_page(tmp_path: Path, specs: list[PairSpec], charts: set[str]) -> None:
+    page, picture = render(write_run(tmp_path, specs), formats=["html", "svg"])
+    assert set(embedded(page.read_text(encoding="utf-8"))["charts"]) == charts
+    assert "mean barrier of test error" in picture.read_text(encoding="utf-8")
+
+
+def test_a_sweep_of_which_nothing_is_left_still_makes_a_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, grid(lrs=(0.3, 1.0), replicates=2), make=diverged_pair)
+    html = render(folder)[0].read_text(encoding="utf-8")
+    assert "All 12 cells are diverged." in html
+    assert set(embedded(html)["charts"]) == {"phase"}
+
+
+def test_full_batches_are_left_out_of_the_noise_chart_not_of_the_page(tmp_path: Path) -> None:
+    folder = write_run(
+        tmp_path, grid(lrs=(0.01, 0.1), batch_sizes=(64, 700), replicates=3), make=lambda s: ok_pair(s, 0.1)
+    )
+    page = embedded(render(folder)[0].read_text(encoding="utf-8"))
+    noise = {row["cell"] for rows in page["charts"]["noise"]["datasets"].values() for row in rows if "cell" in row}
+    assert (len(noise), len(page["cells"])) == (4, 8)
+
+
+def test_bad_calls_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown format 'jpg'; choose from html, png, svg, pdf"):
+        render(folder, formats=["jpg"])
+    with pytest.raises(FileNotFoundError, match="no results in"):
+        render(tmp_path)

@@ -1,0 +1,143 @@
+"""The command as a user meets it: help, listings, and every kind of bad input."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.sweep.cases import PAIRS, SPACE, lmc_tune, lmc_tune_json, write_space
+
+
+def refused(folder: Path, *arguments: str | Path, text: str | None = None) -> str:
+    """What a sweep that must be refused says; nothing may have been written."""
+    space = write_space(folder, text) if text else "quickstart"
+    done = lmc_tune("sweep", space, "--out", folder / "run", *arguments)
+    assert done.returncode == 2, done
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert not (folder / "run").exists()
+    return done.stderr
+
+
+def test_a_misspelt_key_is_named_with_its_line_and_the_nearest_name(tmp_path: Path) -> None:
+    told = refused(tmp_path, text=SPACE.replace("momentum", "momentm"))
+    assert told == "tiny.yaml:5: train.momentm: unknown key; did you mean momentum?\n"
+
+
+def test_a_negative_learning_rate_is_refused(tmp_path: Path) -> None:
+    told = refused(tmp_path, text=SPACE.replace("[0.01, 0.1]", "[0.01, -0.1]"))
+    assert told == "tiny.yaml:9: axes.lr[1]: should be greater than 0, got -0.1\n"
+
+
+def test_an_empty_axis_is_refused(tmp_path: Path) -> None:
+    told = refused(tmp_path, text=SPACE.replace("[10, 50]", "[]"))
+    assert told == "tiny.yaml:8: axes.batch_size: an axis needs at least one value\n"
+
+
+def test_a_batch_larger_than_the_part_is_refused(tmp_path: Path) -> None:
+    told = refused(tmp_path, text=SPACE.replace("[10, 50]", "[10, 101]"))
+    assert told.startswith("tiny.yaml:8: axes.batch_size[1]: 101 is above the 100 examples that a member sees")
+    assert "lower it or raise dataset.train" in told
+
+
+def test_an_unknown_preset_names_the_nearest(tmp_path: Path) -> None:
+    done = lmc_tune("sweep", "quikstart", "--out", tmp_path / "run")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "quikstart: no such file and no such preset; did you mean quickstart?\n",
+    )
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    told = refused(tmp_path, "--set", "replicates=0", text=SPACE.replace("momentum", "momentm").replace("50", "-5"))
+    assert len(told.splitlines()) == 3
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = lmc_tune("sweep", "quickstart", "--out", tmp_path / "file" / "run")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"cannot write to {tmp_path}/file/run")
+    assert "choose another folder with --out" in done.stderr
+
+
+def test_missing_data_name_the_command_that_gets_them(tmp_path: Path) -> None:
+    told = refused(tmp_path, "--data-root", tmp_path / "nowhere", text=SPACE.replace("name: digits", "name: mnist"))
+    assert f"Get it with: lmc-tune datasets get mnist --data-root {tmp_path}/nowhere" in told
+
+
+@pytest.mark.parametrize("command", [["report"], ["status"], ["track"], ["ui"]])
+def test_a_folder_without_a_sweep_is_named(tmp_path: Path, command: list[str]) -> None:
+    done = lmc_tune(*command, tmp_path)
+    assert done.returncode in (1, 2)
+    assert str(tmp_path) in done.stderr
+    assert "lmc-tune" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_does_not_import_what_is_slow() -> None:
+    done = lmc_tune("--help", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0
+    imported = set(re.findall(r"\| +(\w+)$", done.stderr, flags=re.MULTILINE))
+    assert "typer" in imported
+    assert not imported & {"torch", "ray", "mlflow", "pandas", "numpy", "scipy", "altair", "pyarrow", "sklearn"}
+
+
+def test_version() -> None:
+    done = lmc_tune("--version")
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout)
+
+
+def test_space_counts_cells_pairs_and_steps(tmp_path: Path) -> None:
+    cost = lmc_tune_json("space", write_space(tmp_path))
+    # 8 cells x 2 replicates x 2 members x 3 epochs of 100/10 or 100/50 steps
+    assert (cost["cells"], cost["pairs"], cost["steps"]) == (8, PAIRS, 8 * 2 * 3 * (10 + 2))
+    assert cost["seconds"] > 0
+    assert not list(tmp_path.glob("run*"))
+
+
+def test_presets_and_data_sets_are_listed(tmp_path: Path) -> None:
+    presets = lmc_tune("presets").stdout
+    assert all(name in presets for name in ("quickstart", "mnist_mlp", "fashion_mlp", "cifar10_mlp"))
+    datasets = lmc_tune("datasets", "--data-root", tmp_path).stdout
+    assert re.search(r"digits .* bundled", datasets)
+    assert "not here: lmc-tune datasets get cifar10" in datasets
+
+
+def test_getting_an_unknown_data_set_names_the_known_ones(tmp_path: Path) -> None:
+    done = lmc_tune("datasets", "get", "imagenet", "--data-root", tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "unknown data set 'imagenet'; there are digits, mnist, fashion_mnist, cifar10\n",
+    )
+
+
+@pytest.mark.slow
+def test_report_renders_every_format_from_the_tables_alone(tmp_path: Path) -> None:
+    space = write_space(tmp_path)
+    lmc_tune_json("sweep", space, "--out", tmp_path / "run", "--no-report", "--max-pairs", "8")
+    kept = tmp_path / "elsewhere"
+    kept.mkdir()
+    for name in ("results.parquet", "paths.parquet", "curves.parquet"):
+        (tmp_path / "run" / name).rename(kept / name)
+    done = lmc_tune("report", kept, "-o", tmp_path / "out.html", "--formats", "html,png,svg,pdf")
+    assert done.returncode == 0, done.stderr
+    starts = {"html": b"<!doctype html>", "png": b"\x89PNG", "svg": b"<svg", "pdf": b"%PDF"}
+    for suffix, start in starts.items():
+        assert (tmp_path / f"out.{suffix}").read_bytes()[:15].lower().startswith(start.lower())
+    assert len(done.stdout.splitlines()) == len(starts)
+
+
+@pytest.mark.slow
+def test_a_dead_server_stops_nothing_and_track_sends_the_rest(tmp_path: Path) -> None:
+    space, folder = write_space(tmp_path), tmp_path / "run"
+    dead = ("--tracking-uri", "http://127.0.0.1:9")
+    done = lmc_tune("sweep", space, "--out", folder, "--no-report", "--max-pairs", "4", "--json", *dead)
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert (outcome["trained"], outcome["mirrored"]) == (4, False)
+    assert done.stderr.count("lmc-tune track") == 1
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    assert lmc_tune_json("track", folder, "--tracking-uri", store) == {"created": 4, "updated": 0, "unchanged": 0}
+    assert lmc_tune_json("track", folder, "--tracking-uri", store) == {"created": 0, "updated": 0, "unchanged": 4}
