@@ -10,14 +10,17 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lmc_tune.core.barrier import DEFINITIONS
 from lmc_tune.specs import PairSpec, VerdictSpec
+
+if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only write, do without it
+    import pandas as pd
 
 Status = Literal["ok", "undertrained", "diverged", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -129,6 +132,15 @@ SHARD_SCHEMA = pa.schema(
         pa.field("curves", pa.list_(pa.struct(_CURVE_FIELDS))),
     ]
 )
+
+
+TableName = Literal["results", "paths", "curves"]
+_SCHEMAS: dict[TableName, pa.Schema] = {"results": RESULTS_SCHEMA, "paths": PATHS_SCHEMA, "curves": CURVES_SCHEMA}
+_SORTED_BY: dict[TableName, tuple[str, ...]] = {
+    "results": ("key",),
+    "paths": ("key", "condition", "split", "lambda"),
+    "curves": ("key", "member", "step"),
+}
 
 
 class DamagedTableError(Exception):
@@ -251,28 +263,22 @@ class Store:
         """Keys of the pairs that were last reported as being trained or measured."""
         return {text for mark in self.shards.glob("*.running") if (text := mark.read_text())}
 
-    def results(self) -> pd.DataFrame:
+    def results(self) -> "pd.DataFrame":
         """One row per finished pair, compacted or not, in the order of their keys."""
-        table, _, _ = self._all()
-        return _frame(table)
+        return _frame(self._merged("results", self._fresh()))
 
-    def paths(self) -> pd.DataFrame:
+    def paths(self) -> "pd.DataFrame":
         """One row per pair × condition × split × λ."""
-        return _frame(self._all()[1])
+        return _frame(self._merged("paths", self._fresh()))
 
-    def curves(self) -> pd.DataFrame:
+    def curves(self) -> "pd.DataFrame":
         """One row per pair × member × epoch."""
-        return _frame(self._all()[2])
+        return _frame(self._merged("curves", self._fresh()))
 
     def recall(self, name: str, keys: Iterable[str]) -> dict[str, PairResult]:
         """Results of the pairs ``keys`` of the cohort ``name`` by key, without reading other cohorts' shards."""
         wanted = list(keys)
-        tables = [
-            _read_table(self.folder / f"{table}.parquet", rows=wanted)
-            if (self.folder / f"{table}.parquet").exists()
-            else schema.empty_table()
-            for table, schema in (("results", RESULTS_SCHEMA), ("paths", PATHS_SCHEMA), ("curves", CURVES_SCHEMA))
-        ]
+        tables = (self._read(table, rows=wanted) for table in _SCHEMAS)
         found = {result.key: result for result in _assemble(*tables)}
         if (self.shards / f"{name}.parquet").exists():
             found |= {result.key: result for result in self.read_shard(name)}
@@ -280,7 +286,7 @@ class Store:
 
     def read_shard(self, name: str) -> list[PairResult]:
         """Results of one cohort that are not compacted yet."""
-        return _assemble(*_unnest(_read_table(self.shards / f"{name}.parquet")))
+        return _assemble(*_unnest(_read_table(self.shards / f"{name}.parquet")).values())
 
     def shard_stamps(self) -> dict[Path, int]:
         """When each shard was last published, in nanoseconds, by its path; oldest first."""
@@ -289,14 +295,13 @@ class Store:
     def pairs(self, keys: Iterable[str]) -> list[PairResult]:
         """The named finished pairs with all their curves; keys that are not there are passed over."""
         wanted = pa.array(list(keys), pa.string())
-        results, paths, curves = (
-            table.filter(pa.compute.is_in(table["key"], value_set=wanted)) for table in self._all()
-        )
-        return _assemble(results, paths, curves)
+        fresh = self._fresh()
+        tables = (self._merged(name, fresh) for name in _SCHEMAS)
+        return _assemble(*(table.filter(pc.is_in(table["key"], value_set=wanted)) for table in tables))
 
     def statuses(self) -> dict[str, Status]:
         """Status by key of every finished pair."""
-        tables = [self._read("results", RESULTS_SCHEMA, ["key", "status"])]
+        tables = [self._read("results", ["key", "status"])]
         tables += [_read_table(path, ["key", "status"]) for path in self._shard_paths()]
         return {row["key"]: row["status"] for table in tables for row in table.to_pylist()}
 
@@ -307,7 +312,8 @@ class Store:
         every pair readable, and the next compaction finishes the work.
         """
         shard_paths = self._shard_paths()
-        results, paths, curves = self._all()
+        fresh = self._fresh()
+        results, paths, curves = (self._merged(name, fresh) for name in _SCHEMAS)
         rows = [gate(row, verdict.min_train_accuracy) for row in results.to_pylist()]
         _publish(curves, self.folder / "curves.parquet")
         _publish(paths, self.folder / "paths.parquet")
@@ -315,37 +321,35 @@ class Store:
         for path in shard_paths:
             path.unlink(missing_ok=True)
 
-    def _all(self) -> tuple[pa.Table, pa.Table, pa.Table]:
-        """Tables and shards together; a pair that is in several keeps its newest row, shards before tables."""
-        results = self._read("results", RESULTS_SCHEMA)
-        paths = self._read("paths", PATHS_SCHEMA)
-        curves = self._read("curves", CURVES_SCHEMA)
+    def _fresh(self) -> pa.Table:
+        """The rows of all shards, curves nested; of a pair that is in several, the newest."""
         shards = [_read_table(path) for path in self._shard_paths()]
-        if shards:
-            fresh = _newest(pa.concat_tables(shards))
-            results, paths, curves = (
-                pa.concat_tables([_without(table, fresh["key"]), part])
-                for table, part in zip((results, paths, curves), _unnest(fresh), strict=True)
-            )
-        known = results["key"]
-        return (
-            results.sort_by("key"),
-            _only(paths, known).sort_by([(name, "ascending") for name in ("key", "condition", "split", "lambda")]),
-            _only(curves, known).sort_by([(name, "ascending") for name in ("key", "member", "step")]),
-        )
+        return _newest(pa.concat_tables([SHARD_SCHEMA.empty_table(), *shards]))
 
-    def _read(self, name: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    def _merged(self, name: TableName, fresh: pa.Table) -> pa.Table:
+        """One table with the rows of ``fresh``, which replace its own, sorted by key."""
+        table = self._read(name)
+        if len(fresh):
+            order = [(column, "ascending") for column in _SORTED_BY[name]]
+            table = pa.concat_tables([_without(table, fresh["key"]), _unnest(fresh)[name]]).sort_by(order)
+        if name == "results":
+            return table
+        known = pa.concat_tables([self._read("results", ["key"]), fresh.select(["key"])])
+        return _only(table, known["key"])
+
+    def _read(self, name: TableName, columns: list[str] | None = None, rows: list[str] | None = None) -> pa.Table:
         path = self.folder / f"{name}.parquet"
-        if not path.exists():
-            return schema.empty_table() if columns is None else schema.empty_table().select(columns)
-        return _read_table(path, columns)
+        if path.exists():
+            return _read_table(path, columns, rows)
+        empty = _SCHEMAS[name].empty_table()
+        return empty if columns is None else empty.select(columns)
 
     def _shard_paths(self) -> list[Path]:
         """Oldest first, so that later rows of the same pair win."""
         return sorted(self.shards.glob("*.parquet"), key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
-def load_results(folder: str | os.PathLike[str]) -> pd.DataFrame:
+def load_results(folder: str | os.PathLike[str]) -> "pd.DataFrame":
     """One row per finished pair of a run folder; columns as in :data:`RESULTS_SCHEMA`.
 
     Raises:
@@ -410,15 +414,13 @@ def _newest(shards: pa.Table) -> pa.Table:
     return shards.take(pa.array(last.values(), pa.int64()))
 
 
-def _unnest(shards: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
-    rows = shards.select(RESULTS_SCHEMA.names)
-    nested = []
-    for name, schema in (("paths", PATHS_SCHEMA), ("curves", CURVES_SCHEMA)):
+def _unnest(shards: pa.Table) -> dict[TableName, pa.Table]:
+    tables: dict[TableName, pa.Table] = {"results": shards.select(RESULTS_SCHEMA.names)}
+    for name in ("paths", "curves"):
         column = shards[name].combine_chunks()
-        items = column.flatten()
         keys = shards["key"].combine_chunks().take(column.value_parent_indices())
-        nested.append(pa.Table.from_arrays([keys, *items.flatten()], schema=schema))
-    return rows, nested[0], nested[1]
+        tables[name] = pa.Table.from_arrays([keys, *column.flatten().flatten()], schema=_SCHEMAS[name])
+    return tables
 
 
 def _assemble(results: pa.Table, paths: pa.Table, curves: pa.Table) -> list[PairResult]:
@@ -432,13 +434,13 @@ def _assemble(results: pa.Table, paths: pa.Table, curves: pa.Table) -> list[Pair
 
 
 def _without(table: pa.Table, keys: pa.ChunkedArray) -> pa.Table:
-    return table.filter(pa.compute.invert(pa.compute.is_in(table["key"], value_set=keys.combine_chunks())))
+    return table.filter(pc.invert(pc.is_in(table["key"], value_set=keys.combine_chunks())))
 
 
 def _only(table: pa.Table, keys: pa.ChunkedArray) -> pa.Table:
-    return table.filter(pa.compute.is_in(table["key"], value_set=keys.combine_chunks()))
+    return table.filter(pc.is_in(table["key"], value_set=keys.combine_chunks()))
 
 
-def _frame(table: pa.Table) -> pd.DataFrame:
+def _frame(table: pa.Table) -> "pd.DataFrame":
     frame: pd.DataFrame = table.to_pandas()
     return frame

@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -31,10 +32,18 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
 
     The local instance sends no telemetry, binds every port to loopback, keeps its token in memory, and leaves no
     file behind when it ends in order.
+
+    Raises:
+        RuntimeError: if ray was imported before it could be told to stay on loopback.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
     scratch = None
     if address is None:
+        if "ray" in sys.modules and os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") != "0":
+            raise RuntimeError(
+                "ray was imported before the sweep began, so it can no longer be kept on loopback; start the sweep "
+                "before importing ray, or give the address of a running cluster"
+            )
         # Must be set before ray is imported; binds all of Ray's ports to loopback.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ.setdefault("RAY_AUTH_MODE", "token")

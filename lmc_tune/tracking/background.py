@@ -73,7 +73,7 @@ class BackgroundMirror:
         return self._complete
 
     def _work(self) -> None:
-        self._attempt(self._open)
+        # MLflow is imported when there is something to send: until then the cores are busy starting the workers.
         while True:
             item = self._queue.get()
             if isinstance(item, str):
