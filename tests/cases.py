@@ -1,0 +1,90 @@
+"""Tiny experiments, networks and curves that several tests share."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from lmc_tune.data.datasets import Examples
+from lmc_tune.specs import DatasetSpec, MeasureSpec, ModelSpec, PairSpec, ShiftSpec, TrainSpec
+
+ROOT_5 = math.sqrt(5)
+
+# λ-function and its barriers on eleven equally spaced λ: the first four by the table of docs/definitions.md,
+# local_minima by hand: (1) top 1.1 between minima 0.1 and 0.1; (2) and (4) have no interior top;
+# (3) top at 0.6, where sin² = (5+√5)/8; before it the minimum is 0.1, after it the value at 0.9, sin² = (3−√5)/8.
+TOP_3 = 0.64 + 0.6 * (5 + ROOT_5) / 8
+DIP_3 = 0.91 + 0.6 * (3 - ROOT_5) / 8
+CURVES: dict[str, tuple[Callable[[float], float], dict[str, float]]] = {
+    "hump": (
+        lambda x: 0.1 + 4 * x * (1 - x),
+        {"chord": 1.0, "endpoint_mean": 1.0, "midpoint": 1.0, "max_endpoint": 1.0, "local_minima": 1.0},
+    ),
+    "line": (
+        lambda x: 0.1 + 0.9 * x,
+        {"chord": 0.0, "endpoint_mean": 0.45, "midpoint": 0.0, "max_endpoint": 0.0, "local_minima": 0.0},
+    ),
+    "tilted hump": (
+        lambda x: 0.1 + 0.9 * x + 0.6 * math.sin(math.pi * x) ** 2,
+        {
+            "chord": 0.6,
+            "endpoint_mean": TOP_3 - 0.55,
+            "midpoint": 0.6,
+            "max_endpoint": TOP_3 - 1.0,
+            "local_minima": TOP_3 - 0.5 * (0.1 + DIP_3),
+        },
+    ),
+    "valley": (
+        lambda x: 0.5 - 1.2 * x * (1 - x),
+        {"chord": 0.0, "endpoint_mean": 0.0, "midpoint": -0.3, "max_endpoint": 0.0, "local_minima": 0.0},
+    ),
+}
+
+
+def pair_spec(  # noqa: PLR0913 - one argument per section
+    *,
+    train: dict[str, Any] | None = None,
+    shift: dict[str, Any] | None = None,
+    model: dict[str, Any] | None = None,
+    measure: dict[str, Any] | None = None,
+    dataset: dict[str, Any] | None = None,
+    replicate: int = 0,
+    seed: int = 0,
+) -> PairSpec:
+    """A pair that trains and measures in a tenth of a second: 400 digits, eight hidden units."""
+    return PairSpec(
+        dataset=DatasetSpec(**({"train": 400, "test": 100} | (dataset or {}))),
+        model=ModelSpec(**({"hidden": (8,)} | (model or {}))),
+        train=TrainSpec(**({"lr": 0.1, "batch_size": 20, "momentum": 0.9, "epochs": 2} | (train or {}))),
+        shift=ShiftSpec(**(shift or {})),
+        measure=MeasureSpec(**({"lambdas": 5, "refinements": 1} | (measure or {}))),
+        replicate=replicate,
+        seed=seed,
+    )
+
+
+def blobs(
+    n: int = 60, classes: int = 3, features: int = 4, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Examples:
+    """Gaussian blobs around one centre per class, shaped (n, 1, 1, features)."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % classes
+    centres = 2 * torch.randn(classes, features, generator=generator, dtype=torch.float64)
+    inputs = centres[labels] + torch.randn(n, features, generator=generator, dtype=torch.float64)
+    return Examples(inputs=inputs.to(dtype).view(n, 1, 1, features), labels=labels)
+
+
+def network(seed: int, *, features: int = 4, hidden: int = 6, classes: int = 3, norm: bool = False) -> nn.Sequential:
+    """A one-hidden-layer ReLU network with weights drawn from ``seed``, global random state left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = [nn.Flatten(), nn.Linear(features, hidden)]
+        if norm:
+            layers.append(nn.BatchNorm1d(hidden))
+        return nn.Sequential(*layers, nn.ReLU(), nn.Linear(hidden, classes))
+
+
+def state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

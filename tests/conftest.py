@@ -1,0 +1,51 @@
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from lmc_tune.data.datasets import Dataset, load_dataset
+from lmc_tune.results import Store
+from lmc_tune.specs import DatasetSpec
+from lmc_tune.workbench import Workbench
+
+settings.register_profile(
+    "laws", derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("laws")
+torch.set_num_threads(1)
+
+_PACKED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data root with the real MNIST, Fashion-MNIST and CIFAR-10, laid out as torchvision reads them."""
+    packed = Path(os.environ.get("LMC_TUNE_TEST_DATA", _PACKED))
+    if not packed.is_dir():
+        pytest.skip(f"the packed data sets are not in {packed}; set LMC_TUNE_TEST_DATA to the folder of unpack.py")
+    root = tmp_path_factory.mktemp("data")
+    subprocess.run([sys.executable, packed / "unpack.py", root], check=True)
+    yield root
+    shutil.rmtree(root)  # 290 MB; pytest would keep three of them
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """All of the bundled digits; treat as read-only."""
+    return load_dataset(DatasetSpec(), Path())
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Callable[..., Workbench]:
+    """A workbench on a fresh run folder; one folder per ``name``."""
+
+    def make(name: str = "run", **settings_: object) -> Workbench:
+        return Workbench(store=Store(tmp_path / name), data_root=tmp_path, **settings_)  # type: ignore[arg-type]
+
+    return make

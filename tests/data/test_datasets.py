@@ -1,0 +1,213 @@
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+
+from lmc_tune.data.catalogue import DATASETS, DataError, check_files, data_root
+from lmc_tune.data.datasets import Dataset, load_dataset, stratified
+from lmc_tune.specs import DatasetSpec
+from tests import oracles
+
+REAL = ("mnist", "fashion_mnist", "cifar10")
+# From the data's own documentation.
+MNIST_TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+MNIST_TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+COUNTS = {
+    "mnist": (MNIST_TRAIN, MNIST_TEST),
+    "fashion_mnist": ([6000] * 10, [1000] * 10),
+    "cifar10": ([5000] * 10, [1000] * 10),
+}
+# Mean and standard deviation per channel of the training pixels in [0, 1], as the literature normalises with them.
+MOMENTS = {
+    "mnist": ([0.1307], [0.3081]),
+    "fashion_mnist": ([0.2860], [0.3530]),
+    "cifar10": ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
+}
+labellings = st.lists(st.integers(0, 4), min_size=1, max_size=40).map(np.array)
+
+
+def class_counts(examples) -> list[int]:
+    return np.bincount(examples.labels.numpy(), minlength=10).tolist()
+
+
+def rows(examples) -> set[bytes]:
+    return {row.numpy().tobytes() for row in examples.inputs.flatten(1)}
+
+
+@given(labellings, st.data(), st.integers(0, 100))
+def test_a_stratified_subset_has_the_largest_remainder_share_of_every_class(labels, data, seed):
+    n = data.draw(st.integers(0, len(labels)))
+    chosen = stratified(labels, n, seed)
+    classes, counts = np.unique(labels, return_counts=True)
+    expected = oracles.stratified_counts(counts.tolist(), n)
+    assert [int(np.sum(labels[chosen] == c)) for c in classes] == expected
+    assert sorted(set(chosen.tolist())) == chosen.tolist()
+
+
+def test_equal_remainders_go_to_the_smaller_label():
+    # Quotas 1/3, 1/3 and 7/3: the missing example belongs to class 0, also where 7/3 − 2 > 1/3 in floating point.
+    labels = np.repeat([0, 1, 2], [1, 1, 7])
+    assert np.bincount(labels[stratified(labels, 3, 0)], minlength=3).tolist() == [1, 0, 2]
+
+
+def test_a_stratified_subset_depends_on_its_seed_alone():
+    labels = np.arange(200) % 7
+    assert stratified(labels, 50, 3).tolist() == stratified(labels, 50, 3).tolist()
+    assert stratified(labels, 50, 3).tolist() != stratified(labels, 50, 4).tolist()
+    assert stratified(labels, 200, 3).tolist() == list(range(200))
+
+
+@pytest.mark.parametrize("n", [-1, 4])
+def test_a_subset_larger_than_the_data_is_refused(n):
+    with pytest.raises(ValueError, match=f"a subset of {n} examples cannot be drawn from 3"):
+        stratified(np.array([0, 1, 1]), n, 0)
+
+
+def test_nothing_can_be_drawn_from_nothing():
+    assert stratified(np.array([], dtype=np.int64), 0, 0).tolist() == []
+
+
+def test_digits_are_all_of_scikit_learns_digits_split_once(digits: Dataset):
+    facts = DATASETS["digits"]
+    assert (len(digits.train), len(digits.test), len(digits.validation)) == (facts.n_train, facts.n_test, 0)
+    assert digits.train.inputs.shape[1:] == facts.shape
+    raw = load_dataset(DatasetSpec(normalise=False), Path())
+    images, labels = load_digits(return_X_y=True)
+    together = np.concatenate([raw.train.inputs.flatten(1), raw.test.inputs.flatten(1)])
+    ours = sorted(
+        zip(
+            (16 * together).round().astype(int).tolist(),
+            np.concatenate([raw.train.labels, raw.test.labels]),
+            strict=True,
+        )
+    )
+    assert ours == sorted(zip(images.astype(int).tolist(), labels, strict=True))
+    whole = np.bincount(labels).tolist()
+    assert class_counts(raw.test) == oracles.stratified_counts(whole, facts.n_test)
+
+
+def test_normalised_training_inputs_have_mean_0_and_deviation_1_and_the_rest_follows(digits: Dataset):
+    raw = load_dataset(DatasetSpec(normalise=False), Path())
+    pixels = raw.train.inputs.double()
+    assert 0 <= pixels.min() < pixels.max() == 1
+    assert digits.train.inputs.double().mean().item() == pytest.approx(0, abs=1e-6)
+    assert digits.train.inputs.double().std(correction=0).item() == pytest.approx(1, abs=1e-6)
+    expected = (raw.test.inputs.double() - pixels.mean()) / pixels.std(correction=0)
+    assert torch.allclose(digits.test.inputs.double(), expected, atol=1e-5)
+
+
+def test_subsets_are_stratified_disjoint_and_the_same_every_time():
+    spec = DatasetSpec(train=501, test=103, validation=207)
+    data, again = load_dataset(spec, Path()), load_dataset(spec, Path())
+    whole = load_dataset(DatasetSpec(), Path())
+    held_out = oracles.stratified_counts(class_counts(whole.train), 207)
+    rest = [n - k for n, k in zip(class_counts(whole.train), held_out, strict=True)]
+    assert class_counts(data.validation) == held_out
+    assert class_counts(data.train) == oracles.stratified_counts(rest, 501)
+    assert class_counts(data.test) == oracles.stratified_counts(class_counts(whole.test), 103)
+    assert not rows(data.train) & rows(data.validation)
+    for part in ("train", "validation", "test"):
+        assert torch.equal(getattr(data, part).inputs, getattr(again, part).inputs)
+        assert torch.equal(getattr(data, part).labels, getattr(again, part).labels)
+
+
+def test_holding_out_more_keeps_normalisation_to_the_kept_examples():
+    data = load_dataset(DatasetSpec(train=100, validation=700), Path())
+    assert data.train.inputs.double().mean().item() == pytest.approx(0, abs=1e-6)
+    assert data.train.inputs.double().std(correction=0).item() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [{"train": 1438}, {"test": 361}, {"validation": 1000, "train": 438}])
+def test_asking_for_more_than_there_is_is_refused(sizes):
+    with pytest.raises(ValueError, match=r"a subset of \d+ examples cannot be drawn from \d+"):
+        load_dataset(DatasetSpec(**sizes), Path())
+
+
+def test_take_keeps_the_order_asked_for(digits: Dataset):
+    at = np.array([5, 2, 2, 1000])[::-1]
+    taken = digits.train.take(at)
+    assert taken.labels.tolist() == [digits.train.labels[i].item() for i in (1000, 2, 2, 5)]
+    assert torch.equal(taken.inputs[3], digits.train.inputs[5])
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", pytest.param("cifar10", marks=pytest.mark.slow)])
+def test_real_data_has_its_published_sizes_classes_and_moments(real_data: Path, name: str):
+    facts = DATASETS[name]
+    data = load_dataset(DatasetSpec(name=name, normalise=False), real_data)
+    assert (class_counts(data.train), class_counts(data.test)) == COUNTS[name]
+    assert (len(data.train), len(data.test)) == (facts.n_train, facts.n_test)
+    assert data.train.inputs.shape[1:] == data.test.inputs.shape[1:] == facts.shape
+    pixels = data.train.inputs.double()
+    assert (pixels.min().item(), pixels.max().item()) == (0.0, 1.0)
+    mean, std = MOMENTS[name]
+    assert pixels.mean(dim=(0, 2, 3)).tolist() == pytest.approx(mean, abs=6e-5)
+    assert pixels.std(dim=(0, 2, 3)).tolist() == pytest.approx(std, abs=6e-5)
+
+
+def test_colour_channels_are_normalised_one_by_one(real_data: Path):
+    data = load_dataset(DatasetSpec(name="cifar10", train=2000, test=100), real_data)
+    assert data.train.inputs.shape == (2000, 3, 32, 32)
+    assert class_counts(data.train) == [200] * 10
+    assert data.train.inputs.double().mean(dim=(0, 2, 3)).tolist() == pytest.approx([0] * 3, abs=1e-5)
+    assert data.train.inputs.double().std(dim=(0, 2, 3)).tolist() == pytest.approx([1] * 3, abs=1e-4)
+
+
+def test_a_real_image_is_the_one_in_the_file(real_data: Path):
+    packed = (real_data / "MNIST/raw/t10k-images-idx3-ubyte").read_bytes()
+    first = np.frombuffer(packed, np.uint8, count=784, offset=16).reshape(28, 28)
+    data = load_dataset(DatasetSpec(name="mnist", train=10, normalise=False), real_data)
+    assert (255 * data.test.inputs[0, 0]).round().to(torch.uint8).tolist() == first.tolist()
+    assert data.test.labels[0] == 7
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_missing_data_is_named_with_the_command_that_gets_it(tmp_path: Path, name: str):
+    first = DATASETS[name].files[0][0]
+    message = (
+        rf"{DATASETS[name].title} is not in {tmp_path}: {first} is missing\. "
+        rf"Get it with: lmc-tune datasets get {name} --data-root {tmp_path}, or name the folder that holds it "
+        r"with --data-root or LMC_TUNE_DATA"
+    )
+    with pytest.raises(DataError, match=message):
+        load_dataset(DatasetSpec(name=name), tmp_path)
+
+
+def test_a_damaged_file_is_named_with_both_sums_and_the_mend(real_data: Path, tmp_path: Path):
+    shutil.copytree(real_data / "MNIST", tmp_path / "MNIST")
+    damaged = tmp_path / "MNIST/raw/train-labels-idx1-ubyte"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1  # one bit, same size
+    damaged.write_bytes(content)
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    message = (
+        f"{damaged} is damaged: its md5 is {found}, not a25bea736e30d166cdddb491f175f624. "
+        f"Delete it, then get it again. Get it with: lmc-tune datasets get mnist --data-root {tmp_path}"
+    )
+    with pytest.raises(DataError, match=re.escape(message)):
+        check_files("mnist", tmp_path)
+    damaged.unlink()
+    with pytest.raises(DataError, match="train-labels-idx1-ubyte is missing"):
+        check_files("mnist", tmp_path)
+
+
+def test_data_that_ships_in_a_package_needs_no_files(tmp_path: Path):
+    check_files("digits", tmp_path)
+
+
+def test_the_data_root_is_the_argument_then_the_environment_then_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("LMC_TUNE_DATA", str(tmp_path / "env"))
+    assert data_root(tmp_path / "arg") == (tmp_path / "arg").resolve()
+    assert data_root() == (tmp_path / "env").resolve()
+    monkeypatch.delenv("LMC_TUNE_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert data_root() == tmp_path / "cache" / "lmc-tune" / "data"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert data_root() == tmp_path / "home" / ".cache" / "lmc-tune" / "data"

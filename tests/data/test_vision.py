@@ -1,0 +1,7 @@
+from lmc_tune.data.vision import import_torchvision
+
+
+def test_torchvision_imports_beside_any_build_of_torch_and_only_once():
+    torchvision = import_torchvision()
+    assert import_torchvision() is torchvision
+    assert {"MNIST", "FashionMNIST", "CIFAR10"} <= set(dir(torchvision.datasets))

@@ -1,0 +1,465 @@
+import hashlib
+import math
+import random
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lmc_tune import pipeline
+from lmc_tune.core.barrier import DEFINITIONS
+from lmc_tune.data.shifts import split
+from lmc_tune.measurement.evaluate import evaluate
+from lmc_tune.models.registry import build_model
+from lmc_tune.pipeline import cohort_name, run_cohort, run_pair
+from lmc_tune.results import RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS, PairResult, Store
+from lmc_tune.specs import Cohort, PairSpec, VerdictSpec
+from lmc_tune.training import loop
+from lmc_tune.workbench import Workbench
+from tests import oracles
+from tests.cases import pair_spec
+
+SIX = tuple(pair_spec(train={"lr": lr, "epochs": 4}, replicate=k) for lr in (0.1, 0.3) for k in range(3))
+
+
+def cohort(*specs: PairSpec) -> Cohort:
+    return Cohort(pairs=specs)
+
+
+def timeless(results: list[PairResult]) -> dict[str, tuple]:
+    """Everything but the seconds, in one order of the points."""
+    return {
+        r.key: (
+            {k: v for k, v in r.row.items() if k not in TIME_FIELDS and v is not None},
+            sorted(r.paths, key=lambda p: (p["split"], p["lambda"])),
+            sorted(r.curves, key=lambda p: (p["member"], p["step"])),
+        )
+        for r in results
+    }
+
+
+@pytest.fixture(scope="module")
+def ok(tmp_path_factory) -> PairResult:
+    """One ordinary pair with a real barrier."""
+    folder = tmp_path_factory.mktemp("ok")
+    spec = pair_spec(train={"lr": 0.3, "epochs": 6}, shift={"kind": "label", "severity": 0.6}, measure={"lambdas": 11})
+    return run_pair(spec, Workbench(store=Store(folder), data_root=folder))
+
+
+def dies_on(monkeypatch, *doomed: PairSpec, error: type[BaseException] = RuntimeError) -> list[str]:
+    """Training these pairs raises; returns the keys that were trained, as they come."""
+    trained: list[str] = []
+    real, keys = pipeline.train_pair, {spec.key for spec in doomed}
+
+    def train(spec, *rest):
+        trained.append(spec.key)
+        if spec.key in keys:
+            raise error("the machine ran hot")
+        return real(spec, *rest)
+
+    monkeypatch.setattr(pipeline, "train_pair", train)
+    return trained
+
+
+# One cohort, many, any order
+
+
+def test_a_cohort_of_six_equals_six_cohorts_of_one_in_every_column_but_the_seconds(bench):
+    together = run_cohort(cohort(*SIX), bench("together"))
+    alone = [run_cohort(cohort(spec), bench("alone"))[0] for spec in reversed(SIX)]
+    shuffled = run_cohort(cohort(*SIX[3:], *SIX[:3]), bench("shuffled"))
+    assert [r.key for r in together] == [spec.key for spec in SIX]
+    assert timeless(together) == timeless(alone) == timeless(shuffled)
+    assert len({r.row["test_loss_a"] for r in together}) == 6
+
+
+def test_what_is_returned_is_what_the_store_keeps(bench):
+    tidy = bench()
+    results = run_cohort(cohort(*SIX[:2]), tidy)
+    assert timeless(tidy.store.read_shard(cohort_name(cohort(*SIX[:2])))) == timeless(results)
+
+
+def test_global_random_state_neither_matters_nor_changes(bench):
+    rows = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - the global state is what is looked at
+        random.seed(seed)
+        before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+        rows.append(timeless(run_cohort(cohort(SIX[0]), bench(str(seed)))))
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
+        assert random.getstate() == before[2]
+    assert rows[0] == rows[1]
+
+
+def test_a_cohorts_name_depends_on_its_pairs_alone():
+    assert cohort_name(cohort(*SIX)) == cohort_name(cohort(*SIX))
+    assert len({cohort_name(cohort(spec)) for spec in SIX}) == 6
+
+
+# Idempotence, failure, interruption
+
+
+def test_running_a_cohort_again_trains_nothing_and_returns_the_same(bench, monkeypatch):
+    tidy = bench()
+    first = run_cohort(cohort(*SIX[:2]), tidy)
+    trained = dies_on(monkeypatch, *SIX[:2])
+    assert run_cohort(cohort(*SIX[:2]), tidy) == [
+        PairResult(row={name: r.row.get(name) for name in RESULTS_SCHEMA.names}, paths=r.paths, curves=r.curves)
+        for r in first
+    ]
+    tidy.store.compact(VerdictSpec())
+    assert timeless(run_cohort(cohort(*SIX[:2]), tidy)) == timeless(first)
+    assert trained == []
+
+
+def test_a_compacted_pair_is_found_by_a_cohort_of_another_make_up(bench, monkeypatch):
+    tidy = bench()
+    run_cohort(cohort(*SIX[:2]), tidy)
+    tidy.store.compact(VerdictSpec())
+    trained = dies_on(monkeypatch)
+    run_cohort(cohort(SIX[2], SIX[1]), tidy)
+    assert trained == [SIX[2].key]
+
+
+def test_a_pair_that_crashes_keeps_its_traceback_and_the_others_their_results(bench, monkeypatch):
+    undisturbed = timeless(run_cohort(cohort(SIX[0], SIX[2]), bench("undisturbed")))
+    tidy = bench()
+    with monkeypatch.context() as hot:
+        dies_on(hot, SIX[1])
+        results = run_cohort(cohort(*SIX[:3]), tidy)
+    assert [r.status for r in results] == ["ok", "failed", "ok"]
+    assert "Traceback (most recent call last)" in results[1].row["reason"]
+    assert results[1].row["reason"].endswith("RuntimeError: the machine ran hot\n")
+    assert {name: results[1].row[name] for name in SPEC_FIELDS}["replicate"] == 1
+    assert timeless([results[0], results[2]]) == undisturbed
+    assert tidy.store.statuses()[SIX[1].key] == "failed"
+
+
+@pytest.mark.parametrize("compacted", [True, False])
+def test_a_failed_pair_and_only_it_is_tried_again(bench, monkeypatch, compacted):
+    tidy = bench()
+    with monkeypatch.context() as hot:
+        dies_on(hot, SIX[1])
+        run_cohort(cohort(*SIX[:3]), tidy)
+    if compacted:
+        tidy.store.compact(VerdictSpec())
+    trained = dies_on(monkeypatch)
+    results = run_cohort(cohort(*SIX[:3]), tidy)
+    assert trained == [SIX[1].key]
+    assert [r.status for r in results] == ["ok"] * 3
+    tidy.store.compact(VerdictSpec())
+    assert tidy.store.statuses() == {spec.key: "ok" for spec in SIX[:3]}
+    assert len(tidy.store.results()) == 3
+
+
+def test_an_interruption_ends_the_cohort_and_keeps_what_was_finished(bench, monkeypatch):
+    tidy = bench()
+    with monkeypatch.context() as interrupted:
+        dies_on(interrupted, SIX[1], error=KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_cohort(cohort(*SIX[:3]), tidy)
+    assert tidy.store.statuses() == {SIX[0].key: "ok"}
+    assert tidy.store.running() == set()
+    trained = dies_on(monkeypatch)
+    run_cohort(cohort(*SIX[:3]), tidy)
+    assert trained == [SIX[1].key, SIX[2].key]
+
+
+def test_a_store_that_cannot_write_ends_the_cohort(bench, monkeypatch):
+    tidy = bench()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(tidy.store), "write_shard", full)
+    trained = dies_on(monkeypatch)
+    with pytest.raises(OSError, match="No space left on device"):
+        run_cohort(cohort(*SIX[:3]), tidy)
+    assert trained == [SIX[0].key]
+    assert tidy.store.running() == set()
+
+
+def test_every_pair_is_published_before_it_is_announced(bench):
+    tidy = bench()
+    announced = []
+
+    def on_pair(result):
+        announced.append((result.key, sorted(tidy.store.statuses()), tidy.store.running()))
+
+    run_cohort(cohort(*SIX[:2]), tidy, on_pair)
+    first, second = SIX[0].key, SIX[1].key
+    assert announced == [(first, [first], {first}), (second, sorted([first, second]), {second})]
+
+
+def test_a_batch_larger_than_the_part_is_a_failure_with_its_reason(bench):
+    (result,) = run_cohort(cohort(pair_spec(train={"batch_size": 201})), bench())
+    assert result.status == "failed"
+    assert "batch_size 201 is above the" in result.row["reason"]
+
+
+# What a row says
+
+
+def test_an_ok_row_fills_every_column_of_the_table_and_none_besides(ok):
+    assert ok.status == "ok"
+    assert set(ok.row) == set(RESULTS_SCHEMA.names)
+    nullable = {"train_examples", "test_examples", "epochs", "step_budget"}
+    assert {name for name, value in ok.row.items() if value is None} <= nullable
+    assert ok.row["seconds_train"] > 0
+    assert ok.row["seconds_measure"] > 0
+    assert ok.row["device"] == "cpu"
+
+
+def test_every_barrier_of_a_row_follows_from_its_stored_path(ok):
+    points = pd.DataFrame(ok.paths).sort_values("lambda")
+    assert set(points["condition"]) == {"naive"}
+    for split_name in ("train", "test"):
+        own = points[points["split"] == split_name]
+        values = {"loss": own["loss_sum"] / own["n"], "error": 1 - own["correct"] / own["n"]}
+        for quantity, curve in values.items():
+            heights = oracles.barrier_heights(own["lambda"].tolist(), curve.tolist())
+            for definition in DEFINITIONS:
+                column = f"{split_name}_{quantity}_barrier_{definition}"
+                assert ok.row[column] == pytest.approx(heights[definition], abs=1e-9)
+    assert ok.row["test_error_barrier_chord"] > 0.02  # there is something to see
+
+
+def test_the_accuracy_difference_is_read_where_the_error_barrier_stands(ok):
+    points = pd.DataFrame(ok.paths)
+    accuracy = points[points["split"] == "test"].set_index("lambda").sort_index().eval("correct / n")
+    assert ok.row["barrier_lambda"] == ok.row["test_error_barrier_chord_lambda"]
+    expected = 100 * (accuracy[ok.row["barrier_lambda"]] - (accuracy[0.0] + accuracy[1.0]) / 2)
+    assert ok.row["accuracy_difference"] == pytest.approx(expected)
+    assert ok.row["accuracy_difference"] < 0
+
+
+def test_the_ends_of_the_test_path_are_the_members_scores(ok):
+    for lambda_, member in ((0.0, "a"), (1.0, "b")):
+        (end,) = [p for p in ok.paths if p["split"] == "test" and p["lambda"] == lambda_]
+        assert end["loss_sum"] / end["n"] == ok.row[f"test_loss_{member}"]
+        assert end["correct"] / end["n"] == ok.row[f"test_accuracy_{member}"]
+        last = [p for p in ok.curves if p["member"] == member][-1]
+        assert (last["test_loss"], last["test_accuracy"]) == (
+            ok.row[f"test_loss_{member}"],
+            ok.row[f"test_accuracy_{member}"],
+        )
+
+
+def test_the_train_path_runs_over_the_examples_of_both_members(ok):
+    parts = ok.row["n_train"]
+    assert {p["n"] for p in ok.paths if p["split"] == "train"} == {2 * parts}  # disjoint under a label shift
+    assert {p["n"] for p in ok.paths if p["split"] == "test"} == {100}
+    assert ok.row["label_shift"] == pytest.approx(0.6, abs=0.03)  # classes of 39 to 41
+
+
+def test_steps_and_the_noise_scale_count_what_one_member_sees(ok):
+    n = ok.row["n_train"]
+    assert ok.row["steps"] == 6 * (n // 20)
+    assert ok.row["noise_scale"] == pytest.approx(0.3 * (n / 20 - 1))
+    assert max(p["step"] for p in ok.curves) == ok.row["steps"]
+    assert len(ok.curves) == 2 * 6
+
+
+def test_a_budget_of_steps_is_the_number_of_steps(bench):
+    spec = pair_spec(train={"epochs": None, "steps": 13})
+    result = run_pair(spec, bench())
+    assert (result.row["steps"], result.row["step_budget"], result.row["epochs"]) == (13, 13, None)
+    assert result.curves[-1]["step"] == 13
+
+
+def test_saved_members_reproduce_the_row(bench, tmp_path):
+    tidy = bench(members=tmp_path / "members")
+    (result,) = run_cohort(cohort(SIX[3]), tidy)
+    saved = {m: load_file(tmp_path / "members" / f"{result.key}-{m}.safetensors") for m in ("a", "b", "start")}
+    assert len(list((tmp_path / "members").iterdir())) == 3
+    data = pipeline._dataset(SIX[3].dataset, tidy.data_root, torch.device("cpu"))
+    model = build_model(SIX[3].model, (1, 8, 8), 10, seed=0)
+    predictions = {}
+    for member in ("a", "b"):
+        model.load_state_dict(saved[member])
+        assert evaluate(model, data.test).loss == result.row[f"test_loss_{member}"]
+        with torch.no_grad():
+            predictions[member] = model(data.test.inputs).argmax(1)
+        moved = sum((saved[member][n] - saved["start"][n]).double().square().sum() for n in saved["start"])
+        assert result.row[f"distance_{member}"] == pytest.approx(math.sqrt(moved), rel=1e-6)
+    apart = sum((saved["a"][n].double() - saved["b"][n].double()).square().sum() for n in saved["a"])
+    assert result.row["distance"] == pytest.approx(math.sqrt(apart), rel=1e-9)
+    differ = predictions["a"] != predictions["b"]
+    assert result.row["disagreement"] == pytest.approx(differ.double().mean().item())
+    wrong = [predictions[m] != data.test.labels for m in ("a", "b")]
+    assert result.row["error_overlap"] == pytest.approx((wrong[0] & wrong[1]).double().mean().item())
+
+
+def test_distances_leave_running_statistics_out(bench, tmp_path):
+    spec = pair_spec(model={"norm": "batch"})
+    (result,) = run_cohort(cohort(spec), bench(members=tmp_path / "members"))
+    assert result.status == "ok"
+    a, b = (load_file(tmp_path / "members" / f"{result.key}-{m}.safetensors") for m in ("a", "b"))
+    weights = [name for name in a if name.endswith(("weight", "bias"))]
+    assert len(weights) < len(a)
+    apart = sum((a[n].double() - b[n].double()).square().sum() for n in weights)
+    assert result.row["distance"] == pytest.approx(math.sqrt(apart), rel=1e-9)
+
+
+def test_no_members_are_kept_unless_asked_for(bench, tmp_path):
+    run_cohort(cohort(SIX[0]), bench("run"))
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+# SGD noise
+
+
+def batches_of_labels(monkeypatch, spec: PairSpec, tidy) -> list[list[str]]:
+    """A hash of the labels of every batch, by member."""
+    seen: list[str] = []
+
+    def cross_entropy(logits, labels):
+        seen.append(hashlib.blake2b(labels.numpy().tobytes(), digest_size=8).hexdigest())
+        return torch.nn.functional.cross_entropy(logits, labels)
+
+    with monkeypatch.context() as spying:
+        spying.setattr(loop, "functional", SimpleNamespace(cross_entropy=cross_entropy))
+        result = run_pair(spec, tidy)
+    half = result.row["steps"]
+    assert len(seen) == 2 * half
+    return [seen[:half], seen[half:]]
+
+
+def test_under_fixed_noise_and_covariate_shift_both_members_see_the_same_labels_in_every_batch(bench, monkeypatch):
+    a, b = batches_of_labels(monkeypatch, pair_spec(shift={"kind": "covariate"}), bench())
+    assert a == b
+    assert len(set(a)) == len(a)  # and other ones in the next
+
+
+def test_under_varied_noise_they_see_others(bench, monkeypatch):
+    spec = pair_spec(shift={"kind": "covariate"}, train={"noise": "varied"})
+    a, b = batches_of_labels(monkeypatch, spec, bench())
+    assert not set(a) & set(b)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer"])
+@pytest.mark.parametrize("optimizer", [{"momentum": 0.9}, {"optimizer": "adam", "momentum": 0.0, "lr": 0.01}])
+def test_without_a_shift_fixed_noise_gives_one_member_twice(bench, norm, optimizer):
+    result = run_pair(pair_spec(shift={"kind": "none"}, train=optimizer, model={"norm": norm}), bench())
+    assert result.row["distance"] == 0.0
+    assert result.row["disagreement"] == 0.0
+    assert result.row["covariate_shift"] == result.row["label_shift"] == 0.0
+    assert result.row["test_loss_a"] == result.row["test_loss_b"]
+    barriers = {v for k, v in result.row.items() if "_barrier_" in k and not k.endswith("_lambda")}
+    assert barriers == {0.0}
+    assert {p["n"] for p in result.paths if p["split"] == "train"} == {result.row["n_train"]}
+
+
+def test_without_a_shift_varied_noise_gives_two_members(bench):
+    result = run_pair(pair_spec(shift={"kind": "none"}, train={"noise": "varied"}), bench())
+    assert result.row["distance"] > 0
+    assert result.row["label_shift"] == result.row["covariate_shift"] == 0.0
+
+
+def test_severity_moves_the_members_apart(bench):
+    distances = [
+        run_pair(pair_spec(shift={"kind": "covariate", "severity": s}), bench()).row["distance"]
+        for s in (0.0, 0.2, 1.0)
+    ]
+    assert distances[0] == 0.0
+    assert distances[0] < distances[1] < distances[2]
+
+
+def test_cells_share_their_start_and_split_and_replicates_do_not(bench, tmp_path):
+    specs = [pair_spec(train={"lr": lr}, replicate=k) for lr in (0.03, 0.3) for k in (0, 1)]
+    run_cohort(cohort(*specs), bench(members=tmp_path / "m"))
+    starts = [load_file(tmp_path / "m" / f"{spec.key}-start.safetensors")["linear1.weight"] for spec in specs]
+    assert torch.equal(starts[0], starts[2])
+    assert torch.equal(starts[1], starts[3])
+    assert not torch.equal(starts[0], starts[1])
+    labels = np.arange(100) % 10
+    splits = [split(labels, spec.shift, spec.seed_for("split")).a.tolist() for spec in specs]
+    assert splits[0] == splits[2] != splits[1] == splits[3]
+
+
+# Statuses
+
+
+def test_a_pair_that_learned_too_little_is_undertrained_but_measured(bench):
+    result = run_pair(pair_spec(train={"lr": 1e-6}), bench())
+    assert result.status == "undertrained"
+    assert result.row["reason"].startswith("train accuracy below the gate of 50.0%: member A reached")
+    assert "member B reached" in result.row["reason"]
+    assert result.row["test_error_barrier_chord"] is not None
+    assert result.paths
+
+
+def test_the_gate_of_the_workbench_decides(bench):
+    spec = pair_spec(train={"lr": 0.03})
+    accuracy = run_pair(spec, bench()).row["train_accuracy_a"]
+    assert run_pair(spec, bench(min_train_accuracy=0.0)).status == "ok"
+    assert run_pair(spec, bench(min_train_accuracy=accuracy + 0.1)).status == "undertrained"
+
+
+def test_a_fresh_network_above_chance_level_has_not_diverged(bench):
+    # Initial weights may lie above ln 10; a rate that moves nothing leaves them there.
+    spec = next(s for s in (pair_spec(train={"lr": 1e-12}, replicate=k) for k in range(9)) if _starts_above_chance(s))
+    result = run_pair(spec, bench())
+    assert result.row["train_loss_a"] > math.log(10)
+    assert result.status == "undertrained"
+
+
+def _starts_above_chance(spec: PairSpec) -> bool:
+    data = pipeline._dataset(spec.dataset, Path(), torch.device("cpu"))
+    model = build_model(spec.model, (1, 8, 8), 10, spec.seed_for("init"))
+    return evaluate(model, data.train).loss > math.log(10) + 0.01
+
+
+def test_members_whose_loss_rose_above_chance_for_good_have_diverged(bench):
+    result = run_pair(pair_spec(train={"lr": 30.0, "epochs": 3}), bench())
+    assert max(result.row["train_loss_a"], result.row["train_loss_b"]) > math.log(10)
+    assert math.isfinite(result.row["train_loss_a"])
+    assert result.status == "diverged"
+    assert "rose above chance level: train loss" in result.row["reason"]
+    assert "> ln 10" in result.row["reason"]
+
+
+def test_members_whose_loss_became_non_finite_have_diverged_and_have_no_path(bench):
+    tidy = bench()
+    (result,) = run_cohort(cohort(pair_spec(train={"lr": 1e30, "epochs": 5})), tidy)
+    assert result.status == "diverged"
+    assert "member A: the training loss became" in result.row["reason"]
+    assert "member B: the training loss became" in result.row["reason"]
+    assert result.paths == []
+    assert not [name for name in result.row if "_barrier_" in name]
+    assert len(result.curves) < 2 * 5
+    tidy.store.compact(VerdictSpec())
+    row = tidy.store.results().iloc[0]
+    assert row["status"] == "diverged"
+    assert math.isnan(row["test_error_barrier_chord"])
+
+
+def test_the_pipeline_runs_where_ray_mlflow_optuna_and_altair_are_missing(tmp_path):
+    code = f"""
+        import sys
+        class Missing:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] in ("ray", "mlflow", "optuna", "altair", "typer", "rich", "torchvision"):
+                    raise ModuleNotFoundError(name)
+        sys.meta_path.insert(0, Missing())
+        from pathlib import Path
+        from lmc_tune.pipeline import run_cohort
+        from lmc_tune.results import Store
+        from lmc_tune.specs import Cohort
+        from lmc_tune.workbench import Workbench
+        from tests.cases import pair_spec
+        folder = Path({str(tmp_path)!r})
+        bench = Workbench(store=Store(folder), data_root=folder)
+        print([result.status for result in run_cohort(Cohort(pairs=(pair_spec(),)), bench)])
+    """
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert (run.stdout, run.returncode) == ("['ok']\n", 0), run.stderr
