@@ -7,7 +7,6 @@ import hashlib
 import math
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -53,9 +52,7 @@ def cohort_name(cohort: Cohort) -> str:
     return hashlib.blake2b(keys.encode(), digest_size=8).hexdigest()
 
 
-def run_cohort(
-    cohort: Cohort, bench: Workbench, on_pair: Callable[[PairResult], None] | None = None
-) -> list[PairResult]:
+def run_cohort(cohort: Cohort, bench: Workbench) -> list[PairResult]:
     """Run the pairs of a cohort that have no result yet; return the results of all, in order.
 
     Every pair is published as soon as it is finished. An exception inside a pair becomes a ``failed`` row with its
@@ -65,23 +62,19 @@ def run_cohort(
     Args:
         cohort: the pairs.
         bench: store, data, device.
-        on_pair: called after each newly finished pair is published.
     """
     name, store = cohort_name(cohort), bench.store
-    found = store.recall(name, [spec.key for spec in cohort.pairs])
-    kept = {key: result for key, result in found.items() if result.status != "failed"}
+    results = store.recall(name, [spec.key for spec in cohort.pairs])
     try:
         for spec in cohort.pairs:
-            if spec.key in kept:
+            if spec.key in results and results[spec.key].status != "failed":
                 continue
             store.mark_running(name, spec.key)
-            kept[spec.key] = result = _run_or_fail(spec, bench)
-            store.write_shard(name, list(kept.values()))
-            if on_pair:
-                on_pair(result)
+            results[spec.key] = _run_or_fail(spec, bench)
+            store.write_shard(name, list(results.values()))
     finally:
         store.unmark_running(name)
-    return [kept[spec.key] for spec in cohort.pairs]
+    return [results[spec.key] for spec in cohort.pairs]
 
 
 def run_pair(spec: PairSpec, bench: Workbench) -> PairResult:

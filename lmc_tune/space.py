@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from lmc_tune.specs import (
     Count,
@@ -70,6 +70,13 @@ class SearchSpace(Spec):
     measure: MeasureSpec = MeasureSpec()
     verdict: VerdictSpec = VerdictSpec()
     members: Literal["drop", "keep"] = "drop"
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not name.strip(". "):
+            raise ValueError(f"{name!r} cannot name a run folder; use letters or digits")
+        return name
 
     def cells(self) -> list[Cell]:
         """Every point of the grid.

@@ -375,20 +375,22 @@ def _first_line(error: Exception) -> str:
 
 def _load(text: str, source: str) -> tuple[dict[str, Any], dict[Place, int]]:
     """The document as plain data, and the line of every value by its path."""
+    lines: dict[Place, int] = {}
+    twice: list[str] = []
     try:
         root = yaml.compose(text, _Loader)
         content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        if not isinstance(content, dict) or root is None:
+            raise SpaceError([f"{source}:1: a search space is a mapping that starts with name:"])
+        _walk(root, (), lines, twice)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         raise SpaceError([f"{source}:{line}: not valid YAML: {getattr(error, 'problem', error)}"]) from error
-    if not isinstance(content, dict) or root is None:
-        raise SpaceError([f"{source}:1: a search space is a mapping that starts with name:"])
-    lines: dict[Place, int] = {}
-    twice: list[str] = []
-    _walk(root, (), lines, twice)
+    except RecursionError as error:
+        raise SpaceError([f"{source}:1: an alias (*name) stands inside what it names; write the value out"]) from error
     if twice:
-        raise SpaceError([f"{source}:{text_}" for text_ in twice])
+        raise SpaceError([f"{source}:{problem}" for problem in twice])
     return content, lines
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lmc_tune.core.barrier import Definition
 from lmc_tune.core.seeding import child_seed
@@ -17,11 +17,19 @@ from lmc_tune.core.seeding import child_seed
 # Raise it whenever the same PairSpec would give another result (training or measuring changed).
 SCHEMA_VERSION = 1
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Momentum = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+
+def _number(value: object) -> object:
+    """YAML's ``true`` would otherwise count as 1."""
+    if isinstance(value, bool):
+        raise ValueError(f"should be a number, got {str(value).lower()}")  # noqa: TRY004 - pydantic collects ValueError
+    return value
+
+
+Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
+Momentum = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
 Split = Literal["train", "test"]
 Condition = Literal["naive"]
 

@@ -188,16 +188,19 @@ def test_a_store_that_cannot_write_ends_the_cohort(bench, monkeypatch):
     assert tidy.store.running() == set()
 
 
-def test_every_pair_is_published_before_it_is_announced(bench):
+def test_every_pair_is_published_as_soon_as_it_is_finished(bench, monkeypatch):
     tidy = bench()
-    announced = []
+    real, seen = pipeline.train_pair, []
 
-    def on_pair(result):
-        announced.append((result.key, sorted(tidy.store.statuses()), tidy.store.running()))
+    def train_pair(spec, *rest):
+        seen.append((sorted(tidy.store.statuses()), tidy.store.running()))
+        return real(spec, *rest)
 
-    run_cohort(cohort(*SIX[:2]), tidy, on_pair)
+    monkeypatch.setattr(pipeline, "train_pair", train_pair)
+    run_cohort(cohort(*SIX[:2]), tidy)
     first, second = SIX[0].key, SIX[1].key
-    assert announced == [(first, [first], {first}), (second, sorted([first, second]), {second})]
+    assert seen == [([], {first}), ([first], {second})]
+    assert tidy.store.running() == set()
 
 
 def test_a_batch_larger_than_the_part_is_a_failure_with_its_reason(bench):
@@ -463,3 +466,21 @@ def test_the_pipeline_runs_where_ray_mlflow_optuna_and_altair_are_missing(tmp_pa
     """
     run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert (run.stdout, run.returncode) == ("['ok']\n", 0), run.stderr
+
+
+def test_failed_rows_are_kept_until_their_pair_is_run_again(bench, monkeypatch):
+    tidy, two = bench(), SIX[:2]
+    monkeypatch.setattr(pipeline, "train_pair", lambda *_: 1 / 0)
+    run_cohort(cohort(*two), tidy)
+    monkeypatch.undo()
+
+    def interrupted(spec, *_):
+        if spec == two[1]:
+            raise KeyboardInterrupt
+        return run_pair(spec, tidy)
+
+    monkeypatch.setattr(pipeline, "_run_or_fail", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_cohort(cohort(*two), tidy)
+    assert tidy.store.statuses()[two[0].key] != "failed"
+    assert tidy.store.statuses()[two[1].key] == "failed"

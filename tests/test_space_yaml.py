@@ -352,3 +352,20 @@ def test_the_batch_may_be_as_large_as_the_part_and_no_larger():
     head = "name: s\ndataset: {name: digits, train: 100}\ntrain: {epochs: 1}\n"
     assert parse_space(with_axes("{lr: [0.1], batch_size: [50]}", head)).cells()
     assert "51 is above the 50 examples" in problems(with_axes("{lr: [0.1], batch_size: [51]}", head))[0]
+
+
+def test_an_alias_inside_what_it_names_is_refused():
+    with pytest.raises(SpaceError, match=r"an alias \(\*name\) stands inside what it names"):
+        parse_space("name: x\naxes: &a\n  lr: [*a]\n")
+
+
+@pytest.mark.parametrize("line", ["axes:\n  lr: [true]", "replicates: true\naxes:\n  lr: [0.1]"])
+def test_a_boolean_is_not_a_number(line):
+    with pytest.raises(SpaceError, match="should be a number, got true"):
+        parse_space(f"name: x\ntrain: {{epochs: 1, batch_size: 8}}\n{line}\n")
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", ""])
+def test_a_name_that_is_no_folder_is_refused(name):
+    with pytest.raises(SpaceError, match="name: "):
+        parse_space(f"name: {name!r}\ntrain: {{epochs: 1, batch_size: 8}}\naxes: {{lr: [0.1]}}\n")

@@ -14,7 +14,8 @@ from lmc_tune.data.datasets import Examples
 from lmc_tune.measurement.evaluate import Score, evaluate
 from lmc_tune.specs import MeasureSpec
 
-# The definitions whose top must be bracketed; the others read their height off the same tops or at λ = ½.
+# The definitions whose top is bracketed. max_endpoint has endpoint_mean's top, midpoint is on every grid; local_minima
+# depends on two minima as well, which bracketing tops does not settle: it is as fine as the grid (docs/definitions.md).
 _REFINED: tuple[Definition, ...] = ("chord", "endpoint_mean")
 
 Scores = dict[str, Score]
