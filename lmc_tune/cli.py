@@ -75,6 +75,10 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at once (default: one per core or GPU).")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
+    search: Annotated[
+        Literal["grid", "adaptive"],
+        typer.Option(help="Run every cell, or start coarse and refine where neighbouring verdicts differ."),
+    ] = "grid",
     max_pairs: Annotated[int | None, typer.Option(min=1, help="Train at most so many pairs in this call.")] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not render the report at the end.")] = False,
     json_: Json = False,
@@ -94,6 +98,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
             device=device,
             address=address,
             tracking_uri=tracking_uri,
+            search=search,
             max_pairs=max_pairs,
             report=not no_report,
         )
@@ -281,7 +286,7 @@ def _bad_input() -> Iterator[None]:
         _note(str(error))
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
-        _note("Interrupted before anything was trained.")
+        _note("Interrupted; whatever was finished is kept. Run the same command to continue.")
         raise typer.Exit(INTERRUPTED) from None
 
 

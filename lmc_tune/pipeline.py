@@ -100,8 +100,10 @@ def run_pair(spec: PairSpec, bench: Workbench) -> PairResult:
     ]
     if pair.a.diverged or pair.b.diverged:  # non-finite weights have no path
         return PairResult(row={**row, "seconds_measure": 0.0}, curves=curves)
-    data = {"train": dataset.train.take(np.union1d(parts.a, parts.b)), "test": dataset.test}
-    path = measure_path(pair.model, pair.a.state, pair.b.state, data, spec.measure)
+    both = dataset.train.take(np.union1d(parts.a, parts.b))
+    data = {"train": both, "test": dataset.test, "validation": dataset.validation}
+    measured = {str(name): data[name] for name in spec.measure.splits}
+    path = measure_path(pair.model, pair.a.state, pair.b.state, measured, spec.measure)
     row |= path_columns(path) | _similarity_columns(pair, dataset.test)
     row["seconds_measure"] = time.perf_counter() - trained
     return PairResult(row=gate(row, bench.min_train_accuracy), paths=_path_rows(path), curves=curves)
@@ -136,7 +138,7 @@ def save_members(pair: Pair, key: str, folder: Path) -> None:
 def path_columns(path: MeasuredPath) -> Row:
     """Every barrier of the path with its λ*; ``accuracy_difference`` at the λ* of the test error's chord barrier."""
     row: Row = {"under_resolved": path.under_resolved}
-    for split_name in path.splits:
+    for split_name in ("train", "test"):
         for quantity in ("error", "loss"):
             for definition in DEFINITIONS:
                 found = path.barrier(split_name, quantity, definition)

@@ -1,6 +1,6 @@
 """Search spaces: axes, what is fixed, and the cells and pairs they span. Data, not code."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Annotated, Any, Literal
 
@@ -42,11 +42,6 @@ class Cell(Spec):
     def key(self) -> str:
         """Identity of the cell, the ``cell`` column of the results table."""
         return self.first.key
-
-    def pairs(self, replicates: int) -> Iterator[PairSpec]:
-        """The cell's pairs, replicate 0 first."""
-        for replicate in range(replicates):
-            yield self.first.model_copy(update={"replicate": replicate})
 
     def __str__(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.coordinates.items())
@@ -94,9 +89,8 @@ class SearchSpace(Spec):
         return Cell(coordinates=dict(coordinates), first=first)
 
     def pairs(self) -> list[PairSpec]:
-        """Every pair, replicate by replicate, so that a sweep cut short has covered the whole grid."""
-        cells = self.cells()
-        return [cell.first.model_copy(update={"replicate": k}) for k in range(self.replicates) for cell in cells]
+        """Every pair of the grid, in the order in which they run."""
+        return by_replicate(self.cells(), self.replicates)
 
     def plain(self) -> dict[str, Any]:
         """The space as it would be written in YAML, defaults filled in; reading it back gives the same space."""
@@ -104,6 +98,11 @@ class SearchSpace(Spec):
         fixed = content.pop("fixed")
         fixed["train"] = {**fixed["train"], "engine": content.pop("engine")}
         return {"name": content.pop("name"), **fixed, **content}
+
+
+def by_replicate(cells: Sequence[Cell], replicates: int) -> list[PairSpec]:
+    """The pairs of some cells, replicate by replicate, so that a sweep cut short has been everywhere."""
+    return [cell.first.model_copy(update={"replicate": k}) for k in range(replicates) for cell in cells]
 
 
 def place(fixed: Sections, coordinates: Mapping[str, Any]) -> Sections:

@@ -7,9 +7,9 @@ always finds its result again.
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from lmc_tune.core.barrier import Definition
 from lmc_tune.core.seeding import child_seed
@@ -30,7 +30,7 @@ NonNegative = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_n
 Fraction = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
 Momentum = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
 Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
-Split = Literal["train", "test"]
+Split = Literal["train", "test", "validation"]
 Condition = Literal["naive"]
 
 
@@ -173,6 +173,7 @@ class MeasureSpec(Spec):
     refinements: at most this many times, every barrier's top is bracketed by two more points...
     tolerance_error, tolerance_loss: ...until no barrier of error (fraction) or loss (nats) moved by more than this.
         A pair whose barriers still move after the last refinement is flagged ``under_resolved``.
+    splits: ``train`` and ``test``, and ``validation`` where the data set holds examples out.
     conditions: how the interpolated model is prepared; ``naive`` interpolates BatchNorm's statistics with the weights.
     """
 
@@ -182,6 +183,12 @@ class MeasureSpec(Spec):
     refinements: Annotated[int, Field(ge=1)] = 6
     tolerance_error: Positive = 0.002
     tolerance_loss: Positive = 0.01
+
+    @field_validator("splits")
+    @classmethod
+    def _in_order(cls, splits: tuple[Split, ...]) -> tuple[Split, ...]:
+        """One set of splits, one spec."""
+        return tuple(split for split in get_args(Split) if split in splits)
 
     @model_validator(mode="after")
     def _has_midpoint(self) -> Self:
@@ -230,7 +237,9 @@ class PairSpec(Spec):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _has_batch_statistics(self) -> Self:
+    def _possible(self) -> Self:
+        if "validation" in self.measure.splits and self.dataset.validation == 0:
+            raise ValueError("measure.splits names validation, but dataset.validation holds no example out")
         if self.model.norm == "batch" and self.train.batch_size == 1:
             raise ValueError("norm: batch has no statistics in a batch of 1; use a batch_size of at least 2")
         return self

@@ -484,3 +484,15 @@ def test_failed_rows_are_kept_until_their_pair_is_run_again(bench, monkeypatch):
         run_cohort(cohort(*two), tidy)
     assert tidy.store.statuses()[two[0].key] != "failed"
     assert tidy.store.statuses()[two[1].key] == "failed"
+
+
+def test_held_out_examples_are_measured_along_the_path_when_asked_for(bench):
+    measure = {"splits": ["validation", "test", "train"]}
+    with pytest.raises(ValueError, match=r"dataset\.validation holds no example out"):
+        pair_spec(measure=measure)
+    spec = pair_spec(dataset={"validation": 30}, measure=measure)
+    (result,) = run_cohort(cohort(spec), bench())
+    counts = {point["split"]: point["n"] for point in result.paths}
+    assert counts["validation"] == 30
+    assert set(counts) == {"train", "test", "validation"}
+    assert spec.measure.splits == ("train", "test", "validation")

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lmc_tune.space import AXES, SearchSpace, place
+from lmc_tune.space import AXES, SearchSpace, by_replicate, place
 from lmc_tune.specs import PairSpec
 
 FIXED = {"dataset": {}, "model": {"hidden": [8]}, "train": {"epochs": 1}, "shift": {}}
@@ -43,14 +43,14 @@ def test_pairs_cover_the_grid_replicate_by_replicate():
     assert [(pair.replicate, pair.train.lr) for pair in whole.pairs()] == [
         (k, lr) for k in range(3) for lr in (0.1, 0.2)
     ]
-    by_cell = [pair.key for cell in whole.cells() for pair in cell.pairs(3)]
+    by_cell = [pair.key for cell in whole.cells() for pair in by_replicate([cell], 3)]
     assert sorted(by_cell) == sorted(pair.key for pair in whole.pairs())
 
 
 def test_a_cells_key_is_that_of_its_first_pair():
     cell = space({"lr": (0.1,), "batch_size": (4,)}).cells()[0]
-    assert cell.key == next(cell.pairs(1)).key
-    assert [pair.replicate for pair in cell.pairs(3)] == [0, 1, 2]
+    assert cell.key == by_replicate([cell], 1)[0].key
+    assert [pair.replicate for pair in by_replicate([cell], 3)] == [0, 1, 2]
 
 
 def test_every_pair_carries_the_spaces_seed_and_measure():

@@ -52,6 +52,7 @@ WALKED: dict[str, Any] = {
     **PLAIN,
     "shift": {"kind": "label", "severity": 0.5},
     "train": {**PLAIN["train"], "momentum": 0.5},
+    "dataset": {"validation": 10},
 }
 UNIONS = (typing.Union, types.UnionType)
 # Fields that only change together with another one.
@@ -60,7 +61,7 @@ TOGETHER = {
     ("train", "steps"): {"epochs": None, "steps": 10},
     ("train", "optimizer"): {"optimizer": "adam", "momentum": 0.0},
     ("shift", "kind"): {"kind": "covariate", "skew": None},
-    ("measure", "splits"): {"splits": ("test", "train")},
+    ("measure", "splits"): {"splits": ("train", "test", "validation")},
     ("measure", "lambdas"): {"lambdas": 27},
 }
 # One value so far: nothing to change them to.

@@ -72,10 +72,16 @@ def is_owned(folder: Path) -> bool:
     return False
 
 
-def describe(folder: Path, space: SearchSpace, workers: int, planned_pairs: int) -> None:
-    """Write what the sweep is: the space with its defaults, and ``sweep.json``, whose id is made once."""
+def describe(folder: Path, space: SearchSpace, workers: int, planned_pairs: int) -> bool:
+    """Write what the sweep is: the space with its defaults, and ``sweep.json``, whose id is made once.
+
+    Returns:
+        Whether the space differs from the one that was there.
+    """
     known = read_sweep(folder)
-    write_text(folder / SPACE_FILE, yaml.safe_dump(space.plain(), sort_keys=False, allow_unicode=True))
+    path, text = folder / SPACE_FILE, yaml.safe_dump(space.plain(), sort_keys=False, allow_unicode=True)
+    changed = not path.exists() or path.read_text(encoding="utf-8") != text
+    write_text(path, text)
     write_json(
         folder / SWEEP_FILE,
         {
@@ -87,6 +93,7 @@ def describe(folder: Path, space: SearchSpace, workers: int, planned_pairs: int)
             "versions": {name: metadata.version(name) for name in _VERSIONS},
         },
     )
+    return changed
 
 
 def read_sweep(folder: Path) -> dict[str, Any]:

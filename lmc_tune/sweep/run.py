@@ -11,11 +11,12 @@ from typing import Any, Protocol
 
 from lmc_tune.data.catalogue import check_files
 from lmc_tune.results import PairResult, Store, failed_result
-from lmc_tune.space import SearchSpace
+from lmc_tune.space import SearchSpace, by_replicate
 from lmc_tune.specs import PairSpec
 from lmc_tune.sweep.backend import ray_session, run_on_ray
 from lmc_tune.sweep.folder import REPORT_FILE, StoreFullError, describe, owned
 from lmc_tune.sweep.plan import COHORT_LIMITS, pack, pending, workers_here
+from lmc_tune.sweep.search import SearchName, boundary_cells
 from lmc_tune.sweep.watch import Watch
 from lmc_tune.tracking.background import BackgroundMirror
 from lmc_tune.tracking.mirror import SweepIdentity
@@ -31,6 +32,7 @@ class Options:
     device: Device = "auto"
     address: str | None = None
     tracking_uri: str | None = None
+    search: SearchName = "grid"
     max_pairs: int | None = None
     report: bool = True
 
@@ -90,59 +92,81 @@ class _Sweep:
         self.store = Store(folder)
         self.pairs = space.pairs()
         self.workers = options.workers or workers_here()
+        self.tried: set[str] = set()
 
     def run(self) -> Outcome:
-        left = pending(self.pairs, self.store.statuses())
-        todo = left[: self.options.max_pairs]
+        done = self.store.statuses()
         self.store.clear_running()
-        describe(self.folder, self.space, self.workers, planned_pairs=len(self.pairs))
-        self.listener.start(len(self.pairs), len(self.pairs) - len(left))
-        mirror = BackgroundMirror(
+        redescribed = describe(self.folder, self.space, self.workers, planned_pairs=len(self.pairs))
+        self.listener.start(len(self.pairs), len(self.pairs) - len(pending(self.pairs, done)))
+        self.mirror = BackgroundMirror(
             self.folder, SweepIdentity.read(self.folder), self.options.tracking_uri, self.listener.say
         )
         try:
             with _interruptible() as interrupted:
-                if todo:
-                    self._train(todo, mirror)
+                self._train()
             self.store.compact(self.space.verdict)
-            report = self._report(fresh=bool(todo)) if self.options.report else None
+            report = self._report(fresh=redescribed or bool(self.tried)) if self.options.report else None
         except BaseException:
-            mirror.close("FAILED")
+            self.mirror.close("FAILED")
             raise
-        mirrored = mirror.close("KILLED" if interrupted() else "FINISHED")
+        mirrored = self.mirror.close("KILLED" if interrupted() else "FINISHED")
         statuses = self.store.statuses()
         return Outcome(
             folder=self.folder,
-            trained=sum(statuses.get(pair.key, "failed") != "failed" for pair in todo),
+            trained=sum(statuses.get(key, "failed") != "failed" for key in self.tried),
             counts=dict(Counter(statuses.get(pair.key, "pending") for pair in self.pairs)),
             report=report,
             mirrored=mirrored,
             interrupted=interrupted(),
         )
 
-    def _train(self, todo: Sequence[PairSpec], mirror: BackgroundMirror) -> None:
-        """Run ``todo``; a pair that still has no result after the last pass becomes a failed row."""
+    def _train(self) -> None:
+        """Run what the search wants, batch by batch, until it wants no more or the call's share is done."""
+        batch = self._next_batch()
+        if not batch:
+            return
+        with Watch(self.store, self._on_results), ray_session(self.workers, self.options.address):
+            while batch:
+                self.tried |= {pair.key for pair in batch}
+                self._run_batch(batch)
+                batch = self._next_batch()
 
-        def on_results(results: list[PairResult]) -> None:
-            mirror.send(results)
-            self.listener.finished(results)
+    def _next_batch(self) -> list[PairSpec]:
+        """Wanted pairs that have no result and were not tried in this call."""
+        wanted = self.pairs if self.options.search == "grid" else self._pairs_at_the_boundary()
+        left = [pair for pair in pending(wanted, self.store.statuses()) if pair.key not in self.tried]
+        return left if self.options.max_pairs is None else left[: self.options.max_pairs - len(self.tried)]
 
-        with Watch(self.store, on_results), ray_session(self.workers, self.options.address):
-            left, errors = list(todo), list[str]()
-            for largest in COHORT_LIMITS:
-                errors = run_on_ray(pack(left, self.workers, largest), self._bench(), self.workers)
-                if any("No space left on device" in error for error in errors):
-                    raise StoreFullError(
-                        f"no space left in {self.folder}: the sweep has stopped, and every pair finished so far is "
-                        f"kept. Free some space and run the same command again."
-                    )
-                left = pending(left, self.store.statuses())
-                if not left:
-                    return
-            statuses = self.store.statuses()
-            reason = errors[-1] if errors else "its worker ended without a result"
-            if dead := [pair for pair in left if pair.key not in statuses]:
-                self.store.write_shard("failed", [failed_result(pair, reason) for pair in dead])
+    def _pairs_at_the_boundary(self) -> list[PairSpec]:
+        from analysis.cells import summarise  # noqa: PLC0415 - brings scipy
+
+        cells = summarise(self.store.results(), self.space.verdict)
+        complete = cells[cells["n_pairs"] >= self.space.replicates]
+        verdicts = dict(zip(complete["cell"], complete["verdict"], strict=True))
+        return by_replicate(boundary_cells(self.space, verdicts), self.space.replicates)
+
+    def _on_results(self, results: list[PairResult]) -> None:
+        self.mirror.send(results)
+        self.listener.finished(results)
+
+    def _run_batch(self, batch: Sequence[PairSpec]) -> None:
+        """Run some pairs; one that still has no result after the last pass becomes a failed row."""
+        left, errors = list(batch), list[str]()
+        for largest in COHORT_LIMITS:
+            errors = run_on_ray(pack(left, self.workers, largest), self._bench(), self.workers)
+            if any("No space left on device" in error for error in errors):
+                raise StoreFullError(
+                    f"no space left in {self.folder}: the sweep has stopped, and every pair finished so far is kept. "
+                    f"Free some space and run the same command again."
+                )
+            left = pending(left, self.store.statuses())
+            if not left:
+                return
+        statuses = self.store.statuses()
+        reason = errors[-1] if errors else "its worker ended without a result"
+        if dead := [pair for pair in left if pair.key not in statuses]:
+            self.store.write_shard(f"failed-{dead[0].key}", [failed_result(pair, reason) for pair in dead])
 
     def _bench(self) -> Workbench:
         return Workbench(

@@ -1,0 +1,94 @@
+"""The adaptive search against known maps; no training, no Ray."""
+
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmc_tune.space import Cell, SearchSpace
+from lmc_tune.space_yaml import parse_space
+from lmc_tune.sweep.search import boundary_cells
+
+
+def space_of(n_lr: int, batch_sizes: list[int]) -> SearchSpace:
+    return parse_space(
+        f"name: x\ntrain: {{epochs: 1}}\naxes:\n  norm: [none, layer]\n  batch_size: {batch_sizes}\n"
+        f"  lr: {{log: [0.001, 1.0], steps: {n_lr}}}\n"
+    )
+
+
+def truth(cell: Cell, slope: float, level: float) -> str:
+    """A straight boundary in lr × batch size, at another place for each norm."""
+    where = cell.coordinates["lr"] * 100 ** (slope * cell.coordinates["batch_size"] / 64)
+    return "disconnected" if where > level * (1 if cell.coordinates["norm"] == "none" else 3) else "connected"
+
+
+def searched(space: SearchSpace, slope: float, level: float) -> tuple[dict[str, str], int]:
+    """Verdicts of the cells that the search ran, and how many rounds it took."""
+    known: dict[str, str] = {}
+    for rounds in range(100):
+        fresh = [cell for cell in boundary_cells(space, known) if cell.key not in known]
+        if not fresh:
+            return known, rounds
+        known |= {cell.key: truth(cell, slope, level) for cell in fresh}
+    raise AssertionError("the search does not end")
+
+
+@given(st.integers(2, 13), st.integers(1, 5), st.floats(-1, 1), st.floats(0.0005, 2))
+def test_every_change_of_verdict_between_neighbours_is_found(
+    n_lr: int, n_batch: int, slope: float, level: float
+) -> None:
+    """Where the boundary is straight, both cells beside every step along lr are run, at full resolution."""
+    space = space_of(n_lr, [8, 16, 24, 32, 64][:n_batch])
+    known, _ = searched(space, slope, level)
+    values = space.axes["lr"]
+    for norm in space.axes["norm"]:
+        for batch_size in space.axes["batch_size"]:
+            row = [space.cell({"norm": norm, "batch_size": batch_size, "lr": lr}) for lr in values]
+            for left, right in pairwise(row):
+                if truth(left, slope, level) != truth(right, slope, level):
+                    assert {left.key, right.key} <= known.keys()
+
+
+@given(st.integers(2, 9), st.integers(1, 4), st.randoms(use_true_random=False))
+def test_the_search_ends_on_any_map(n_lr: int, n_batch: int, random: Random) -> None:
+    space = space_of(n_lr, [8, 16, 32, 64][:n_batch])
+    map_ = {cell.key: random.choice(["connected", "disconnected", "undecided"]) for cell in space.cells()}
+    known: dict[str, str] = {}
+    while fresh := [cell.key for cell in boundary_cells(space, known) if cell.key not in known]:
+        assert len(fresh) == len(set(fresh))
+        known |= {key: map_[key] for key in fresh}
+    assert known.items() <= map_.items()
+
+
+def test_a_map_of_one_verdict_costs_the_coarse_grid_alone() -> None:
+    space = space_of(13, [8, 16, 24, 32, 64])
+    known, rounds = searched(space, slope=0, level=1e9)
+    assert rounds == 1
+    assert len(known) <= len(space.cells()) / 3
+
+
+def test_a_fine_map_costs_its_boundary_and_not_its_area() -> None:
+    space = space_of(49, [8, 16, 24, 32, 64])
+    known, _ = searched(space, slope=0.5, level=0.03)
+    assert len(known) < len(space.cells()) / 3
+
+
+def test_what_is_wanted_only_grows_as_verdicts_come_in() -> None:
+    space = space_of(9, [8, 16, 32])
+    known: dict[str, str] = {}
+    wanted: set[str] = set()
+    for cell in space.cells():
+        now = {each.key for each in boundary_cells(space, known)}
+        assert wanted <= now
+        wanted = now
+        known[cell.key] = truth(cell, 0.3, 0.03)
+
+
+@pytest.mark.parametrize("axis", ["lr: [0.1, 0.001, 0.01]", "norm: [none, layer]"])
+def test_an_axis_without_an_order_is_run_whole(axis: str) -> None:
+    fixed = "lr: 0.1, " if axis.startswith("norm") else ""
+    space = parse_space(f"name: x\ntrain: {{{fixed}batch_size: 8, epochs: 1}}\naxes:\n  {axis}\n")
+    assert boundary_cells(space, {}) == space.cells()
