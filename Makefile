@@ -1,10 +1,10 @@
-# Targets: quickstart, check, test, bench, clean. Everything happens in $(VENV); nothing else is touched.
+# Everything is installed into $(VENV); `make help` lists the targets.
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= runs/quickstart
 BIN := $(VENV)/bin
 
-.PHONY: help quickstart check test bench format clean
+.PHONY: help quickstart format lint check test bench clean
 
 help:
 	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
@@ -12,6 +12,7 @@ help:
 	@echo "make test                              everything that CI runs"
 	@echo "make bench                             start-up, orchestration cost and sweep time beside a plain loop"
 	@echo "make format                            rewrite the code in the house format"
+	@echo "make clean                             remove the virtual environment and caches; runs/ stays"
 
 $(VENV)/run.stamp: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "lmc-tune needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name one with: make PYTHON=python3.12 ...")'
@@ -30,7 +31,6 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-.PHONY: lint
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -92,9 +92,9 @@ def verdict_key(diagram: PhaseDiagram) -> list[Row]:
         "connected": f"the whole interval of the mean barrier lies below {limit}",
         "disconnected": f"the whole interval lies above {limit}",
         "undecided": f"the interval straddles {limit}, or too few pairs are ok for one",
-        "undertrained": "at least half of the pairs are left out, most of them because a member stayed below "
+        "undertrained": "at least half of the finished pairs are left out, most often because a member stayed below "
         f"{percent(verdict.min_train_accuracy, 0)} train accuracy: a flat path between such members means nothing",
-        "diverged": "at least half of the pairs are left out, most of them because the loss of a member blew up",
+        "diverged": "at least half of the finished pairs are left out, most often because the loss of a member blew up",
     }
     counts = diagram.cells["verdict"].value_counts()
     return [

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from analysis.boundary import find_boundary, tile_edges
 from analysis.cells import CELL_FIELDS, summarise
 from analysis.words import setting, shift_words
+from lmc_tune.core.errors import UserError
 from lmc_tune.specs import VerdictSpec
 
 Array = NDArray[np.float64]
@@ -97,11 +98,12 @@ def map_regions(
         verdict: which barrier is judged, against what, how surely.
 
     Raises:
-        ValueError: if there are no pairs, a column is unknown, or x and y are the same.
+        UserError: if there are no pairs.
+        ValueError: if a column is unknown, or x and y are the same.
     """
     _check_axes(x, y)
     if results.empty:
-        raise ValueError("no pair has finished yet: there is nothing to map")
+        raise UserError("no pair has finished yet: there is nothing to map")
     cells = summarise(results, verdict)
     axes = [_axis(cells, column) for column in _choose_axes(cells, x, y)]
     facets = _varying(cells, without=[axis.column for axis in axes])

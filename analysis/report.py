@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,8 +18,10 @@ from analysis.curves import Curves, collect_curves, curve_chart
 from analysis.noise_scale import noise_chart, noise_table
 from analysis.phase import PhaseDiagram, map_regions
 from analysis.phase_chart import phase_chart, phase_table
-from lmc_tune.results import Store, load_results, write_text
+from lmc_tune.core.errors import UserError
+from lmc_tune.record import REPORT_FILE, SPACE_FILE, SWEEP_FILE, SweepRecord
 from lmc_tune.specs import VerdictSpec
+from lmc_tune.store import Store, load_results, replacing, write_text
 
 Format = Literal["html", "png", "svg", "pdf"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -49,16 +51,16 @@ def render(
 
     Raises:
         FileNotFoundError: if the folder holds no results.
-        ValueError: if no pair has finished, or a format is unknown.
+        UserError: if no pair has finished, a format is unknown, or what the folder says of its sweep is damaged.
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
-        raise ValueError(f"unknown format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
+        raise UserError(f"unknown format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
     folder = Path(folder)
     results = load_results(folder)
     sweep, verdict = read_sweep(folder)
     diagram = map_regions(results, verdict=verdict)
-    target = Path(out) if out is not None else folder / "report.html"
+    target = Path(out) if out is not None else folder / REPORT_FILE
     if target.suffix.removeprefix(".") in FORMATS:
         target = target.with_suffix("")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,29 +70,33 @@ def render(
         if name == "html":
             write_text(path, _page(folder, results, diagram, sweep))
         else:
-            _publish(path, _picture(diagram, sweep, name))
+            with replacing(path) as part:
+                part.write_bytes(_picture(diagram, sweep, name))
         written.append(path)
     return written
 
 
 def read_sweep(folder: Path) -> tuple[page.Sweep, VerdictSpec]:
     """What the folder says of itself beside its tables, and how its cells are to be judged."""
-    sweep = _read(folder / "sweep.json", json.loads)
-    text = (folder / "space.yaml").read_text(encoding="utf-8") if (folder / "space.yaml").exists() else ""
-    space = yaml.safe_load(text) or {}
+    record = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
+    text = (folder / SPACE_FILE).read_text(encoding="utf-8") if (folder / SPACE_FILE).exists() else ""
+    try:
+        space = yaml.safe_load(text) or {}
+        verdict = VerdictSpec(**space.get("verdict", {}))
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{folder / SPACE_FILE} is damaged ({str(error).splitlines()[0]}); restore it from a copy, or delete it: "
+            f"the report then judges by the default verdict"
+        ) from error
     named = page.Sweep(
-        name=str(sweep.get("name") or space.get("name") or folder.resolve().name),
-        id=str(sweep.get("id", "")),
-        created=str(sweep.get("created", ""))[:16].replace("T", " "),
-        planned_pairs=sweep.get("planned_pairs"),
-        versions={str(name): str(value) for name, value in sweep.get("versions", {}).items()},
+        name=(record.name if record else "") or str(space.get("name") or folder.resolve().name),
+        id=record.id if record else "",
+        created=record.created[:16].replace("T", " ") if record else "",
+        planned_pairs=record.planned_pairs if record else None,
+        versions=dict(record.versions) if record else {},
         space=text,
     )
-    return named, VerdictSpec(**space.get("verdict", {}))
-
-
-def _read(path: Path, parse: Callable[[str], Any]) -> Any:
-    return parse(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return named, verdict
 
 
 def _page(folder: Path, results: pd.DataFrame, diagram: PhaseDiagram, sweep: page.Sweep) -> str:
@@ -100,7 +106,7 @@ def _page(folder: Path, results: pd.DataFrame, diagram: PhaseDiagram, sweep: pag
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.globals["asset"] = lambda name: Markup((TEMPLATE / name).read_text(encoding="utf-8"))  # noqa: S704
+    environment.globals["asset"] = lambda name: Markup((TEMPLATE / name).read_text(encoding="utf-8"))  # noqa: S704 - our own
     data = {
         "charts": charts,
         "cells": page.cell_details(diagram, results, curves),
@@ -153,13 +159,3 @@ def _embedded(content: object) -> Markup:
 
 def _script(text: str) -> Markup:
     return Markup(text.replace("</script", "<\\/script"))  # noqa: S704 - a library's own code
-
-
-def _publish(path: Path, content: bytes) -> None:
-    """Write a binary file as a whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

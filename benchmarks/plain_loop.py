@@ -18,7 +18,7 @@ from lmc_tune.data.datasets import Dataset, Examples, load_dataset
 from lmc_tune.data.shifts import split
 from lmc_tune.models.registry import build_model
 from lmc_tune.specs import PairSpec
-from lmc_tune.training.noise import epoch_batches
+from lmc_tune.training.order import epoch_batches
 
 
 def run_plain(pairs: Sequence[PairSpec], data_root: Path) -> tuple[float, dict[str, float]]:

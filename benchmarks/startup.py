@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from benchmarks.report import publish
-from lmc_tune.results import Store
+from lmc_tune.store import Store
 
 _RUNS = 5
 

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from benchmarks.plain_loop import run_plain
 from benchmarks.report import publish
-from lmc_tune.data.catalogue import data_root
-from lmc_tune.results import Store
+from lmc_tune.data.catalogue import resolve_data_root
 from lmc_tune.space import SearchSpace
 from lmc_tune.space_yaml import read_space
+from lmc_tune.store import Store
 
 _SHORT, _LONG = 6, 30  # replicates of the sweep of tiny pairs
 _TINY = ("train.epochs=1", "axes.batch_size=[128]", "axes.lr=[0.01, 0.03, 0.1, 0.3]")
@@ -35,7 +35,7 @@ def _orchestration() -> dict[str, object]:
     spaces = [_space((*_TINY, f"replicates={replicates}")) for replicates in (_SHORT, _LONG)]
     pairs = [len(space.pairs()) for space in spaces]
     seconds = [_sweep((*_TINY, f"replicates={replicates}"), workers=1)[0] for replicates in (_SHORT, _LONG)]
-    plain, _ = run_plain(spaces[1].pairs(), data_root())
+    plain, _ = run_plain(spaces[1].pairs(), resolve_data_root())
     each = (seconds[1] - seconds[0]) / (pairs[1] - pairs[0])
     return {
         "what": "orchestration per pair",
@@ -49,7 +49,7 @@ def _orchestration() -> dict[str, object]:
 
 def _whole_sweep(replicates: int) -> dict[str, object]:
     sets = (f"replicates={replicates}",)
-    plain, accuracies = run_plain(_space(sets).pairs(), data_root())
+    plain, accuracies = run_plain(_space(sets).pairs(), resolve_data_root())
     seconds, measured = _sweep(sets, workers=2)
     same = sum(abs(measured[key] - accuracy) < 1e-9 for key, accuracy in accuracies.items())
     return {

@@ -1,5 +1,5 @@
 """``python -m lmc_tune``."""
 
-from lmc_tune.cli import main
+from lmc_tune.cli import app
 
-main()
+app(prog_name="lmc-tune")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ RunFolder = Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickst
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
     if asked:
-        from lmc_tune import __version__  # noqa: PLC0415
+        from lmc_tune import __version__
 
         typer.echo(__version__)
         raise typer.Exit
@@ -73,7 +74,9 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     address: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster (default: run on this machine).")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once (default: one per core or GPU).")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes at once (default: one per core or GPU).")
+    ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
     search: Annotated[
         Literal["grid", "adaptive"],
@@ -84,12 +87,12 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     json_: Json = False,
 ) -> None:
     """Run a search space, or go on with it: finished pairs are never trained again."""
-    from lmc_tune.data.catalogue import data_root as resolve_data_root  # noqa: PLC0415
-    from lmc_tune.progress import listener_for  # noqa: PLC0415
-    from lmc_tune.space_yaml import read_space  # noqa: PLC0415
-    from lmc_tune.sweep.run import Options, run_sweep  # noqa: PLC0415
+    from lmc_tune.data.catalogue import resolve_data_root
+    from lmc_tune.progress import listener_for
+    from lmc_tune.space_yaml import read_space
+    from lmc_tune.sweep.run import Options, run_sweep
 
-    with _bad_input():
+    with _told_plainly():
         study = read_space(space, [*(sets or []), *([f"name={json.dumps(name)}"] if name else [])])
         folder = (out or Path("runs") / study.name).absolute()
         options = Options(
@@ -104,7 +107,6 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         )
         with listener_for(sys.stderr) as listener:
             outcome = run_sweep(study, folder, options, listener)
-    again = f"lmc-tune sweep {space} --out {out}" if out else f"lmc-tune sweep {space}"
     if json_:
         _print_json(
             {
@@ -119,6 +121,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     else:
         _print_outcome(outcome)
     if outcome.interrupted:
+        again = shlex.join(["lmc-tune", *sys.argv[1:]])
         _note(f"Interrupted; every finished pair is kept. Continue with the same command: {again}")
         raise typer.Exit(INTERRUPTED)
     if outcome.counts.get("failed"):
@@ -134,8 +137,8 @@ def report(
     formats: Annotated[str, typer.Option(help="Comma-separated: html, png, svg, pdf.")] = "html",
 ) -> None:
     """Render the phase-diagram report of a run folder from its tables alone."""
-    with _bad_input():
-        from analysis.report import render  # noqa: PLC0415
+    with _told_plainly():
+        from analysis.report import render
 
         for path in render(folder, output, tuple(part.strip() for part in formats.split(","))):
             typer.echo(path)
@@ -144,9 +147,9 @@ def report(
 @app.command()
 def status(folder: RunFolder, *, json_: Json = False) -> None:
     """Count a run folder's pairs by status; name what failed and why; estimate the time left."""
-    from lmc_tune.sweep.status import read_status  # noqa: PLC0415
+    from lmc_tune.sweep.status import read_status
 
-    with _bad_input():
+    with _told_plainly():
         state = read_status(folder)
     if json_:
         _print_json(state.plain())
@@ -166,10 +169,10 @@ def status(folder: RunFolder, *, json_: Json = False) -> None:
 @app.command()
 def space(space: Space, *, sets: Sets = None, json_: Json = False) -> None:
     """Validate a search space without running it; print cells, pairs, cohorts, steps and an estimated cost."""
-    from lmc_tune.space_yaml import read_space  # noqa: PLC0415
-    from lmc_tune.sweep.cost import estimate_cost  # noqa: PLC0415
+    from lmc_tune.space_yaml import read_space
+    from lmc_tune.sweep.cost import estimate_cost
 
-    with _bad_input():
+    with _told_plainly():
         study = read_space(space, sets or [])
         cost = estimate_cost(study)
     if json_:
@@ -177,14 +180,15 @@ def space(space: Space, *, sets: Sets = None, json_: Json = False) -> None:
         return
     for axis, values in study.axes.items():
         typer.echo(f"{axis:>12}  {', '.join(map(_short, values))}")
-    for label, value in cost.lines():
-        typer.echo(f"{label:>12}  {value}")
+    for name in ("cells", "pairs", "cohorts", "steps"):
+        typer.echo(f"{name:>12}  {getattr(cost, name):,}")
+    typer.echo(f"{'training':>12}  about {_duration(cost.seconds)} on the CPU, {cost.workers} workers (timed just now)")
 
 
 @app.command()
 def presets() -> None:
     """List the search spaces that ship with lmc-tune."""
-    from lmc_tune.space_yaml import presets as known  # noqa: PLC0415
+    from lmc_tune.space_yaml import presets as known
 
     for name, path in known().items():
         about = next((line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")), "")
@@ -196,17 +200,18 @@ def datasets(context: typer.Context, *, data_root: DataRoot = None) -> None:
     """List the data sets: size, where they come from, whether they are here."""
     if context.invoked_subcommand:
         return
-    from lmc_tune.data.catalogue import DATASETS, DataError, check_files  # noqa: PLC0415
-    from lmc_tune.data.catalogue import data_root as resolve  # noqa: PLC0415
+    from lmc_tune.data.catalogue import DATASETS, DamagedDataError, DataError, check_files, resolve_data_root
 
-    root = resolve(data_root)
+    root = resolve_data_root(data_root)
     typer.echo(f"data root: {root}\n")
     for facts in DATASETS.values():
         try:
             check_files(facts.name, root)
             here = "ready" if facts.files else "bundled"
-        except DataError as error:
-            here = "damaged" if "damaged" in str(error) else f"not here: lmc-tune datasets get {facts.name}"
+        except DamagedDataError as error:
+            here = str(error)
+        except DataError:
+            here = f"not here: lmc-tune datasets get {facts.name}"
         shape = "x".join(map(str, facts.shape))
         typer.echo(
             f"{facts.name:<14} {facts.n_train:>6} + {facts.n_test:<6} {shape:<9} {facts.megabytes:>5g} MB  {here}"
@@ -217,25 +222,23 @@ def datasets(context: typer.Context, *, data_root: DataRoot = None) -> None:
 @datasets_app.command("get")
 def datasets_get(name: str, *, data_root: DataRoot = None) -> None:
     """Download a data set and verify every file."""
-    from lmc_tune.data.catalogue import DATASETS, check_files  # noqa: PLC0415
-    from lmc_tune.data.catalogue import data_root as resolve  # noqa: PLC0415
+    from lmc_tune.data.catalogue import DATASETS, DataError, resolve_data_root
 
-    with _bad_input():
+    with _told_plainly():
         if name not in DATASETS:
-            raise ValueError(f"unknown data set {name!r}; there are {', '.join(DATASETS)}")
-        from lmc_tune.data.datasets import download  # noqa: PLC0415
+            raise DataError(f"unknown data set {name!r}; there are {', '.join(DATASETS)}")
+        from lmc_tune.data.datasets import download
 
-        root = resolve(data_root)
+        root = resolve_data_root(data_root)
         download(name, root)
-        check_files(name, root)
     typer.echo(f"{name} is in {root}" if DATASETS[name].files else f"{name} ships with scikit-learn")
 
 
 @app.command()
 def track(folder: RunFolder, *, tracking_uri: TrackingUri = None, json_: Json = False) -> None:
     """Send a run folder to an MLflow store again; what is there already is left alone."""
-    with _bad_input():
-        from lmc_tune.tracking.track import track as send  # noqa: PLC0415
+    with _told_plainly():
+        from lmc_tune.tracking.track import track as send
 
         sent = send(folder.absolute(), tracking_uri)
     if json_:
@@ -251,8 +254,8 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open the MLflow UI over a run folder's own store, on this machine only."""
-    with _bad_input():
-        from lmc_tune.tracking.ui import ui_address, ui_command  # noqa: PLC0415
+    with _told_plainly():
+        from lmc_tune.tracking.ui import ui_address, ui_command
 
         command, environment = ui_command(folder.absolute(), port)
         address = ui_address(folder.absolute(), port)
@@ -263,30 +266,21 @@ def ui(
         raise typer.Exit(0) from None
 
 
-def main() -> None:
-    """Entry point of the ``lmc-tune`` command."""
-    app()
-
-
 @contextmanager
-def _bad_input() -> Iterator[None]:
-    """Turn the errors that users can mend into one clear message and an exit code."""
-    from lmc_tune.data.catalogue import DataError  # noqa: PLC0415
-    from lmc_tune.results import DamagedTableError  # noqa: PLC0415
-    from lmc_tune.space_yaml import SpaceError  # noqa: PLC0415
-    from lmc_tune.sweep.folder import FolderError, StoreFullError  # noqa: PLC0415
-    from lmc_tune.tracking.connection import TrackingError  # noqa: PLC0415
+def _told_plainly() -> Iterator[None]:
+    """Turn what a user can mend into one message and an exit code."""
+    from lmc_tune.core.errors import UserError
 
     try:
         yield
-    except (SpaceError, DataError, FolderError, DamagedTableError, FileNotFoundError, ValueError) as error:
+    except UserError as error:
+        _note(str(error))
+        raise typer.Exit(error.exit_code) from error
+    except FileNotFoundError as error:
         _note(str(error))
         raise typer.Exit(BAD_INPUT) from error
-    except (StoreFullError, TrackingError) as error:
-        _note(str(error))
-        raise typer.Exit(1) from error
     except KeyboardInterrupt:
-        _note("Interrupted; whatever was finished is kept. Run the same command to continue.")
+        _note("Interrupted.")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -295,12 +289,11 @@ def _print_outcome(outcome: Any) -> None:
     _note(f"{outcome.trained} pairs trained in this call; now {counts}")
     _note(f"tables  {outcome.folder}")
     if outcome.report:
-        _note("report  ", end="")
-        typer.echo(outcome.report)
+        typer.echo(f"report  {outcome.report}")
 
 
 def _print_failures(folder: Path) -> None:
-    from lmc_tune.sweep.status import read_status  # noqa: PLC0415
+    from lmc_tune.sweep.status import read_status
 
     failures = read_status(folder).failures
     for failure in failures[:5]:
@@ -312,9 +305,8 @@ def _print_json(content: dict[str, Any]) -> None:
     typer.echo(json.dumps(content, ensure_ascii=False))
 
 
-def _note(text: str, end: str = "\n") -> None:
-    sys.stderr.write(text + end)
-    sys.stderr.flush()
+def _note(text: str) -> None:
+    typer.echo(text, err=True)
 
 
 def _short(value: object) -> str:

@@ -29,7 +29,8 @@ from lmc_tune.measurement.path import measure_path
 from lmc_tune.models.registry import build_model
 from lmc_tune.results import PairResult, Row, failed_result, gate, spec_columns
 from lmc_tune.specs import Cohort, DatasetSpec, PairSpec
-from lmc_tune.training.loop import Trained, budget, train_member
+from lmc_tune.store import replacing
+from lmc_tune.training.loop import Trained, train_member
 from lmc_tune.workbench import Workbench
 
 # Examples of each part that the measured covariate shift looks at; its cost grows with the square.
@@ -130,9 +131,8 @@ def save_members(pair: Pair, key: str, folder: Path) -> None:
     """Write ``KEY-a.safetensors``, ``KEY-b.safetensors`` and ``KEY-start.safetensors``, each atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     for member, state in (("a", pair.a.state), ("b", pair.b.state), ("start", pair.start)):
-        part = folder / f".{key}-{member}.part"
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
-        part.replace(folder / f"{key}-{member}.safetensors")
+        with replacing(folder / f"{key}-{member}.safetensors") as part:
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
 
 
 def path_columns(path: MeasuredPath) -> Row:
@@ -160,10 +160,9 @@ def _run_or_fail(spec: PairSpec, bench: Workbench) -> PairResult:
 
 def _training_columns(spec: PairSpec, pair: Pair, dataset: Dataset, parts: Parts) -> Row:
     n_train = len(parts.a)
-    _, steps = budget(spec.train, n_train)
     row: Row = {
         "n_train": n_train,
-        "steps": steps,
+        "steps": spec.train.steps_for(n_train),
         "noise_scale": noise_scale(spec.train.lr, spec.train.batch_size, n_train),
         **_measured_shift(parts, dataset),
     }

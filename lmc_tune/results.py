@@ -1,26 +1,16 @@
-"""What is known of finished pairs: row types, the tables' schemas, reading and atomic writing. No torch.
+"""What is known of a finished pair, and the columns it is kept in. No torch, no files.
 
-A run folder holds three tables. ``results.parquet`` has one row per pair, ``paths.parquet`` the measured curves,
-``curves.parquet`` the learning curves. While a sweep runs, every cohort writes one *shard* of its own (rows with
-their curves nested inside); :meth:`Store.compact` folds shards into the tables. Readers see both.
+A run folder holds three tables: ``results.parquet`` has one row per pair, ``paths.parquet`` the measured curves,
+``curves.parquet`` the learning curves.
 """
 
-import json
-import os
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lmc_tune.core.barrier import DEFINITIONS
-from lmc_tune.specs import PairSpec, VerdictSpec
-
-if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only write, do without it
-    import pandas as pd
+from lmc_tune.specs import PairSpec
 
 Status = Literal["ok", "undertrained", "diverged", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -134,19 +124,6 @@ SHARD_SCHEMA = pa.schema(
 )
 
 
-TableName = Literal["results", "paths", "curves"]
-_SCHEMAS: dict[TableName, pa.Schema] = {"results": RESULTS_SCHEMA, "paths": PATHS_SCHEMA, "curves": CURVES_SCHEMA}
-_SORTED_BY: dict[TableName, tuple[str, ...]] = {
-    "results": ("key",),
-    "paths": ("key", "condition", "split", "lambda"),
-    "curves": ("key", "member", "step"),
-}
-
-
-class DamagedTableError(Exception):
-    """A table of a run folder cannot be read; the message names the file and the mend."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class PairResult:
     """Everything kept of one finished pair.
@@ -176,7 +153,7 @@ def spec_columns(spec: PairSpec) -> Row:
     return {
         "key": spec.key,
         "cell": spec.model_copy(update={"replicate": 0}).key,
-        "spec": spec.model_dump_json(),
+        "spec": spec.content(),
         "dataset": spec.dataset.name,
         "train_examples": spec.dataset.train,
         "test_examples": spec.dataset.test,
@@ -227,220 +204,3 @@ def gate(row: Row, min_train_accuracy: float) -> Row:
         "status": "undertrained",
         "reason": f"train accuracy below the gate of {min_train_accuracy:.1%}: {named}",
     }
-
-
-class Store:
-    """The tables of one run folder.
-
-    Writers publish whole files by renaming, so a reader never sees half a file and a crash leaves the old one. Each
-    cohort has one writer at a time; only the sweep's driver compacts.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-        self.shards = self.folder / "shards"
-
-    def write_shard(self, name: str, results: Sequence[PairResult]) -> None:
-        """Publish all results so far of the cohort ``name``, replacing its earlier shard."""
-        self.shards.mkdir(parents=True, exist_ok=True)
-        rows = [{**result.row, "paths": result.paths, "curves": result.curves} for result in results]
-        _publish(pa.Table.from_pylist(rows, schema=SHARD_SCHEMA), self.shards / f"{name}.parquet")
-
-    def mark_running(self, name: str, key: str) -> None:
-        """Say which pair the cohort ``name`` is at; read by ``lmc-tune status``."""
-        self.shards.mkdir(parents=True, exist_ok=True)
-        (self.shards / f"{name}.running").write_text(key)
-
-    def unmark_running(self, name: str) -> None:
-        (self.shards / f"{name}.running").unlink(missing_ok=True)
-
-    def clear_running(self) -> None:
-        """Forget marks that a killed sweep left behind."""
-        for mark in self.shards.glob("*.running"):
-            mark.unlink(missing_ok=True)
-
-    def running(self) -> set[str]:
-        """Keys of the pairs that were last reported as being trained or measured."""
-        return {text for mark in self.shards.glob("*.running") if (text := mark.read_text())}
-
-    def results(self) -> "pd.DataFrame":
-        """One row per finished pair, compacted or not, in the order of their keys."""
-        return _frame(self._merged("results", self._fresh()))
-
-    def paths(self) -> "pd.DataFrame":
-        """One row per pair × condition × split × λ."""
-        return _frame(self._merged("paths", self._fresh()))
-
-    def curves(self) -> "pd.DataFrame":
-        """One row per pair × member × epoch."""
-        return _frame(self._merged("curves", self._fresh()))
-
-    def recall(self, name: str, keys: Iterable[str]) -> dict[str, PairResult]:
-        """Results of the pairs ``keys`` of the cohort ``name`` by key, without reading other cohorts' shards."""
-        wanted = list(keys)
-        tables = (self._read(table, rows=wanted) for table in _SCHEMAS)
-        found = {result.key: result for result in _assemble(*tables)}
-        if (self.shards / f"{name}.parquet").exists():
-            found |= {result.key: result for result in self.read_shard(name)}
-        return found
-
-    def read_shard(self, name: str) -> list[PairResult]:
-        """Results of one cohort that are not compacted yet."""
-        return _assemble(*_unnest(_read_table(self.shards / f"{name}.parquet")).values())
-
-    def shard_stamps(self) -> dict[Path, int]:
-        """When each shard was last published, in nanoseconds, by its path; oldest first."""
-        return {path: path.stat().st_mtime_ns for path in self._shard_paths()}
-
-    def pairs(self, keys: Iterable[str]) -> list[PairResult]:
-        """The named finished pairs with all their curves; keys that are not there are passed over."""
-        wanted = pa.array(list(keys), pa.string())
-        fresh = self._fresh()
-        tables = (self._merged(name, fresh) for name in _SCHEMAS)
-        return _assemble(*(table.filter(pc.is_in(table["key"], value_set=wanted)) for table in tables))
-
-    def statuses(self) -> dict[str, Status]:
-        """Status by key of every finished pair."""
-        tables = [self._read("results", ["key", "status"])]
-        tables += [_read_table(path, ["key", "status"]) for path in self._shard_paths()]
-        return {row["key"]: row["status"] for table in tables for row in table.to_pylist()}
-
-    def compact(self, verdict: VerdictSpec) -> None:
-        """Fold all shards into the tables and apply the verdict's gate.
-
-        Curves are published before the rows that refer to them, and shards go last: a crash at any point leaves
-        every pair readable, and the next compaction finishes the work.
-        """
-        shard_paths = self._shard_paths()
-        fresh = self._fresh()
-        results, paths, curves = (self._merged(name, fresh) for name in _SCHEMAS)
-        rows = [gate(row, verdict.min_train_accuracy) for row in results.to_pylist()]
-        _publish(curves, self.folder / "curves.parquet")
-        _publish(paths, self.folder / "paths.parquet")
-        _publish(pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA), self.folder / "results.parquet")
-        for path in shard_paths:
-            path.unlink(missing_ok=True)
-
-    def _fresh(self) -> pa.Table:
-        """The rows of all shards, curves nested; of a pair that is in several, the newest."""
-        shards = [_read_table(path) for path in self._shard_paths()]
-        return _newest(pa.concat_tables([SHARD_SCHEMA.empty_table(), *shards]))
-
-    def _merged(self, name: TableName, fresh: pa.Table) -> pa.Table:
-        """One table with the rows of ``fresh``, which replace its own, sorted by key."""
-        table = self._read(name)
-        if len(fresh):
-            order = [(column, "ascending") for column in _SORTED_BY[name]]
-            table = pa.concat_tables([_without(table, fresh["key"]), _unnest(fresh)[name]]).sort_by(order)
-        if name == "results":
-            return table
-        known = pa.concat_tables([self._read("results", ["key"]), fresh.select(["key"])])
-        return _only(table, known["key"])
-
-    def _read(self, name: TableName, columns: list[str] | None = None, rows: list[str] | None = None) -> pa.Table:
-        path = self.folder / f"{name}.parquet"
-        if path.exists():
-            return _read_table(path, columns, rows)
-        empty = _SCHEMAS[name].empty_table()
-        return empty if columns is None else empty.select(columns)
-
-    def _shard_paths(self) -> list[Path]:
-        """Oldest first, so that later rows of the same pair win."""
-        return sorted(self.shards.glob("*.parquet"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-
-
-def load_results(folder: str | os.PathLike[str]) -> "pd.DataFrame":
-    """One row per finished pair of a run folder; columns as in :data:`RESULTS_SCHEMA`.
-
-    Raises:
-        FileNotFoundError: if the folder holds no results.
-        DamagedTableError: if a table cannot be read.
-    """
-    store = Store(folder)
-    if not (store.folder / "results.parquet").exists() and not store.shards.is_dir():
-        raise FileNotFoundError(f"no results in {store.folder}; run: lmc-tune sweep SPACE --out {store.folder}")
-    return store.results()
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write a small JSON file atomically."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read a small JSON file; ValueError if it is not JSON."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically: a reader sees the old text or the new one."""
-    part = _part(path)
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _publish(table: pa.Table, path: Path) -> None:
-    part = _part(path)
-    try:
-        pq.write_table(table, part, compression="zstd")
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
-
-
-def _read_table(path: Path, columns: list[str] | None = None, rows: list[str] | None = None) -> pa.Table:
-    """A table, or some columns of it, or the rows of some keys."""
-    filters = None if rows is None else [("key", "in", rows)]
-    try:
-        return pq.read_table(path, columns=columns, filters=filters, partitioning=None)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError) as error:
-        raise DamagedTableError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}). Restore it from a copy, or move it away and run "
-            f"the same sweep again: only the pairs that it held are trained anew."
-        ) from error
-
-
-def _newest(shards: pa.Table) -> pa.Table:
-    last = {key: at for at, key in enumerate(shards["key"].to_pylist())}
-    return shards.take(pa.array(last.values(), pa.int64()))
-
-
-def _unnest(shards: pa.Table) -> dict[TableName, pa.Table]:
-    tables: dict[TableName, pa.Table] = {"results": shards.select(RESULTS_SCHEMA.names)}
-    for name in ("paths", "curves"):
-        column = shards[name].combine_chunks()
-        keys = shards["key"].combine_chunks().take(column.value_parent_indices())
-        tables[name] = pa.Table.from_arrays([keys, *column.flatten().flatten()], schema=_SCHEMAS[name])
-    return tables
-
-
-def _assemble(results: pa.Table, paths: pa.Table, curves: pa.Table) -> list[PairResult]:
-    points: dict[str, tuple[list[Row], list[Row]]] = {key: ([], []) for key in results["key"].to_pylist()}
-    for which, table in enumerate((paths, curves)):
-        for point in table.to_pylist():
-            points[point.pop("key")][which].append(point)
-    return [
-        PairResult(row=row, paths=points[row["key"]][0], curves=points[row["key"]][1]) for row in results.to_pylist()
-    ]
-
-
-def _without(table: pa.Table, keys: pa.ChunkedArray) -> pa.Table:
-    return table.filter(pc.invert(pc.is_in(table["key"], value_set=keys.combine_chunks())))
-
-
-def _only(table: pa.Table, keys: pa.ChunkedArray) -> pa.Table:
-    return table.filter(pc.is_in(table["key"], value_set=keys.combine_chunks()))
-
-
-def _frame(table: pa.Table) -> "pd.DataFrame":
-    frame: pd.DataFrame = table.to_pandas()
-    return frame

@@ -12,6 +12,7 @@ from lmc_tune.specs import (
     MeasureSpec,
     ModelSpec,
     PairSpec,
+    Seed,
     ShiftSpec,
     Spec,
     TrainSpec,
@@ -26,7 +27,10 @@ SECTIONS: dict[str, type[BaseModel]] = {
 }
 # What an axis may vary: a whole section, or one field of a section by its bare name (`lr`, `norm`, `severity`).
 AXES: dict[str, tuple[str, ...]] = {name: (name,) for name in SECTIONS if name != "train"} | {
-    field: (section, field) for section, model in SECTIONS.items() for field in model.model_fields if field != "name"
+    field: (section, field)
+    for section, model in SECTIONS.items()
+    for field in model.model_fields
+    if field not in ("name", "engine")
 }
 
 Sections = dict[str, dict[str, Any]]
@@ -53,15 +57,14 @@ class SearchSpace(Spec):
     fixed: sections (dataset, model, train, shift) as plain mappings, without what the axes vary.
     axes: values by axis name, in the order in which cells are enumerated (the last axis varies fastest).
     replicates: pairs per cell. seed: base of every pair's seeds.
-    engine: how members are trained; it does not change a result. members: keep or drop the trained weights.
+    members: keep or drop the trained weights.
     """
 
     name: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]+$", min_length=1, max_length=120)]
     fixed: Sections
     axes: dict[str, tuple[Any, ...]]
     replicates: Count = 5
-    seed: int = 0
-    engine: Literal["auto", "loop"] = "auto"
+    seed: Seed = 0
     measure: MeasureSpec = MeasureSpec()
     verdict: VerdictSpec = VerdictSpec()
     members: Literal["drop", "keep"] = "drop"
@@ -95,9 +98,7 @@ class SearchSpace(Spec):
     def plain(self) -> dict[str, Any]:
         """The space as it would be written in YAML, defaults filled in; reading it back gives the same space."""
         content = self.model_dump(mode="json")
-        fixed = content.pop("fixed")
-        fixed["train"] = {**fixed["train"], "engine": content.pop("engine")}
-        return {"name": content.pop("name"), **fixed, **content}
+        return {"name": content.pop("name"), **content.pop("fixed"), **content}
 
 
 def by_replicate(cells: Sequence[Cell], replicates: int) -> list[PairSpec]:

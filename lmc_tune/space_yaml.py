@@ -12,13 +12,14 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from lmc_tune.data.catalogue import DATASETS
+from lmc_tune.core.errors import UserError
+from lmc_tune.data.catalogue import DATASETS, part_size
 from lmc_tune.space import AXES, SECTIONS, SearchSpace, Sections, place
 from lmc_tune.specs import DatasetSpec, PairSpec
 
 Place = tuple[str | int, ...]
 
-_TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name not in ("fixed", "engine")))
+_TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
 
 
 class _Loader(yaml.SafeLoader):
@@ -30,7 +31,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-class SpaceError(Exception):
+class SpaceError(UserError):
     """A space that cannot be run; ``problems`` holds one line per problem."""
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -125,11 +126,10 @@ class _Reader:
             if key not in _TOP_LEVEL:
                 self.problem((key,), f"unknown key{_nearest(key, _TOP_LEVEL)}")
         fixed = self._sections(content)
-        engine = fixed["train"].pop("engine", "auto")
         axes = self._axes(content.get("axes"))
         self._refuse_fixed_and_varied(fixed, axes)
         rest = {k: v for k, v in content.items() if k in _TOP_LEVEL and k not in SECTIONS and k != "axes"}
-        space = self._validated(rest | {"engine": engine, "fixed": fixed, "axes": axes})
+        space = self._validated(rest | {"fixed": fixed, "axes": axes})
         self._check_sections(fixed, axes)
         self.stop_on_problems()
         assert space is not None  # noqa: S101 - no problems, so it was built
@@ -199,8 +199,7 @@ class _Reader:
             return SearchSpace.model_validate(fields)
         except ValidationError as error:
             for detail in error.errors():
-                place = ("train", "engine") if detail["loc"] == ("engine",) else detail["loc"]
-                self.problem(place, _message(detail, SearchSpace))
+                self.problem(detail["loc"], _message(detail, SearchSpace))
             return None
 
     def _check_sections(self, fixed: Sections, axes: dict[str, tuple[Any, ...]]) -> None:
@@ -259,12 +258,6 @@ class _Reader:
                 f"{pair.train.batch_size} is above the {part} examples that a member sees "
                 f"(half of the training set); lower it or raise dataset.train",
             )
-
-
-def part_size(dataset: DatasetSpec) -> int:
-    """Examples that each member sees, up to the few that a stratified split has to leave out."""
-    facts = DATASETS[dataset.name]
-    return (dataset.train or facts.n_train - dataset.validation) // 2
 
 
 def _cells_or_problems(space: SearchSpace, reader: _Reader) -> Iterator[Any]:
@@ -347,8 +340,7 @@ def _choices(detail: ErrorDetails) -> list[str]:
 def _fields_at(model: Any, location: tuple[str | int, ...]) -> list[str]:
     for step in location[:-1]:
         model = model.model_fields[step].annotation
-    fields = list(model.model_fields)
-    return [*fields, "engine"] if model is SECTIONS["train"] else fields
+    return list(model.model_fields)
 
 
 def _nearest(name: Any, known: Any) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lmc_tune.core.barrier import Definition
 from lmc_tune.core.seeding import child_seed
@@ -17,19 +17,14 @@ from lmc_tune.core.seeding import child_seed
 # Raise it whenever the same PairSpec would give another result (training or measuring changed).
 SCHEMA_VERSION = 1
 
-
-def _number(value: object) -> object:
-    """YAML's ``true`` would otherwise count as 1."""
-    if isinstance(value, bool):
-        raise ValueError(f"should be a number, got {str(value).lower()}")  # noqa: TRY004 - pydantic collects ValueError
-    return value
-
-
-Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
-Momentum = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
+# Strict: YAML's `true` and `"0.1"` are no numbers.
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
+Momentum = Annotated[float, Field(strict=True, ge=0, lt=1)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Number = Annotated[int, Field(strict=True, ge=0)]
+Seed = Annotated[int, Field(strict=True)]
 Split = Literal["train", "test", "validation"]
 Condition = Literal["naive"]
 
@@ -52,7 +47,7 @@ class DatasetSpec(Spec):
     name: str = "digits"
     train: Count | None = None
     test: Count | None = None
-    validation: Annotated[int, Field(ge=0)] = 0
+    validation: Number = 0
     normalise: bool = True
 
 
@@ -74,6 +69,7 @@ class TrainSpec(Spec):
     schedule: ``constant``; ``step`` divides the rate by 10 after 1/2 and 3/4 of the steps; ``cosine`` goes to 0.
     warmup: fraction of the steps over which the rate rises linearly from 0, before the schedule.
     noise: ``fixed``: both members see the same positions of their parts in every step; ``varied``: each its own.
+    engine: how members are trained; ``auto`` chooses. It changes no result and is not part of a pair's key.
     """
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -87,6 +83,11 @@ class TrainSpec(Spec):
     schedule: Literal["constant", "step", "cosine"] = "constant"
     warmup: Fraction = 0.0
     noise: Literal["fixed", "varied"] = "fixed"
+    engine: Literal["auto", "loop"] = "auto"
+
+    def steps_for(self, n_train: int) -> int:
+        """Steps of one member whose part has ``n_train`` examples; incomplete batches are dropped."""
+        return self.steps if self.steps is not None else (n_train // self.batch_size) * (self.epochs or 0)
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
@@ -177,10 +178,10 @@ class MeasureSpec(Spec):
     conditions: how the interpolated model is prepared; ``naive`` interpolates BatchNorm's statistics with the weights.
     """
 
-    lambdas: Annotated[int, Field(ge=3)] = 25
+    lambdas: Annotated[int, Field(strict=True, ge=3)] = 25
     splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("train", "test")
     conditions: Annotated[tuple[Condition, ...], Field(min_length=1)] = ("naive",)
-    refinements: Annotated[int, Field(ge=1)] = 6
+    refinements: Count = 6
     tolerance_error: Positive = 0.002
     tolerance_loss: Positive = 0.01
 
@@ -233,8 +234,8 @@ class PairSpec(Spec):
     train: TrainSpec
     shift: ShiftSpec
     measure: MeasureSpec
-    replicate: Annotated[int, Field(ge=0)]
-    seed: int = 0
+    replicate: Number
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -247,9 +248,13 @@ class PairSpec(Spec):
     @property
     def key(self) -> str:
         """Content hash, 24 hexadecimal digits."""
-        content = {"schema": SCHEMA_VERSION, **self.model_dump(mode="json")}
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        text = f"{SCHEMA_VERSION} {self.content()}"
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+    def content(self) -> str:
+        """Everything that decides the result, as canonical JSON."""
+        fields = self.model_dump(mode="json", exclude={"train": {"engine"}})
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     def seed_for(self, *labels: str | int) -> int:
         """The pair's own seed for one purpose: ``init``, ``split``, ``order``..."""
@@ -257,6 +262,6 @@ class PairSpec(Spec):
 
 
 class Cohort(Spec):
-    """Pairs that one worker runs one after the other (or, stacked, at once); at least one."""
+    """Pairs that one worker runs one after the other; at least one."""
 
     pairs: Annotated[tuple[PairSpec, ...], Field(min_length=1)]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lmc_tune.results import Store
+from lmc_tune.store import Store
 
 Device = Literal["auto", "cpu", "cuda"]
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from lmc_tune.data.datasets import Dataset, load_dataset
-from lmc_tune.results import Store
 from lmc_tune.specs import DatasetSpec
+from lmc_tune.store import Store
 from lmc_tune.workbench import Workbench
 
 settings.register_profile(

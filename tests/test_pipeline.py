@@ -19,8 +19,9 @@ from lmc_tune.data.shifts import split
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.models.registry import build_model
 from lmc_tune.pipeline import cohort_name, run_cohort, run_pair
-from lmc_tune.results import RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS, PairResult, Store
+from lmc_tune.results import RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS, PairResult
 from lmc_tune.specs import Cohort, PairSpec, VerdictSpec
+from lmc_tune.store import Store
 from lmc_tune.training import loop
 from lmc_tune.workbench import Workbench
 from tests import oracles
@@ -456,7 +457,7 @@ def test_the_pipeline_runs_where_ray_mlflow_optuna_and_altair_are_missing(tmp_pa
         sys.meta_path.insert(0, Missing())
         from pathlib import Path
         from lmc_tune.pipeline import run_cohort
-        from lmc_tune.results import Store
+        from lmc_tune.store import Store
         from lmc_tune.specs import Cohort
         from lmc_tune.workbench import Workbench
         from tests.cases import pair_spec

@@ -5,9 +5,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmc_tune.core.errors import UserError
+from lmc_tune.specs import DatasetSpec
 
-class DataError(Exception):
-    """Data that is missing or damaged; the message says how to mend it."""
+
+class DataError(UserError):
+    """Data that is missing; the message says how to get it."""
+
+
+class DamagedDataError(DataError):
+    """Data that differs from what was published; the message says how to mend it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +127,7 @@ DATASETS = {
 }
 
 
-def data_root(given: str | os.PathLike[str] | None = None) -> Path:
+def resolve_data_root(given: str | os.PathLike[str] | None = None) -> Path:
     """Where data sets lie: the path given, else ``LMC_TUNE_DATA``, else the user's cache folder."""
     if given is not None:
         return Path(given).expanduser().resolve()
@@ -130,11 +137,16 @@ def data_root(given: str | os.PathLike[str] | None = None) -> Path:
     return Path(cache).expanduser() / "lmc-tune" / "data"
 
 
+def part_size(dataset: DatasetSpec) -> int:
+    """Examples that each member sees, up to the few that a stratified split has to leave out."""
+    return (dataset.train or DATASETS[dataset.name].n_train - dataset.validation) // 2
+
+
 def check_files(name: str, root: Path) -> None:
     """Verify that every file of a data set is below ``root`` and has its published content.
 
     Raises:
-        DataError: naming the first file that is missing or differs, and the command that mends it.
+        DataError, DamagedDataError: naming the first file that is missing or differs, and the command that mends it.
     """
     facts = DATASETS[name]
     mend = f"Get it with: lmc-tune datasets get {name} --data-root {root}"
@@ -148,4 +160,6 @@ def check_files(name: str, root: Path) -> None:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "md5").hexdigest()
         if found != md5:
-            raise DataError(f"{path} is damaged: its md5 is {found}, not {md5}. Delete it, then get it again. {mend}")
+            raise DamagedDataError(
+                f"{path} is damaged: its md5 is {found}, not {md5}. Delete it, then get it again. {mend}"
+            )

@@ -42,7 +42,6 @@ class Examples:
 class Dataset:
     """A data set in memory; ``validation`` may be empty."""
 
-    name: str
     n_classes: int
     train: Examples
     validation: Examples
@@ -71,7 +70,6 @@ def load_dataset(spec: DatasetSpec, root: Path, device: torch.device | str = "cp
         return Examples(inputs=torch.from_numpy(pixels).to(device), labels=torch.from_numpy(labels).to(device))
 
     return Dataset(
-        name=spec.name,
         n_classes=facts.n_classes,
         train=examples(kept, train_y[train_at]),
         validation=examples(_pixels(train_x[validation_at]), train_y[validation_at]),

@@ -20,9 +20,7 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is the driver's to handle: it says how to go on
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output ignores verbose=0 and prints tables
 }
 
 
@@ -36,7 +34,8 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
     Raises:
         RuntimeError: if ray was imported before it could be told to stay on loopback.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()})
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     scratch = None
     if address is None:
         if "ray" in sys.modules and os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") != "0":
@@ -59,7 +58,6 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
                 num_cpus=workers,
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level=logging.ERROR,
                 configure_logging=False,
                 _temp_dir=scratch,
                 object_store_memory=128 * 2**20,

@@ -29,38 +29,18 @@ class Cost:
         """As ``lmc-tune space --json`` prints it."""
         return dict(vars(self))
 
-    def lines(self) -> list[tuple[str, str]]:
-        """Label and value of each line that ``lmc-tune space`` prints."""
-        minutes = self.seconds / 60
-        duration = (
-            f"{self.seconds:.0f} s"
-            if minutes < 2
-            else f"{minutes:.0f} min"
-            if minutes < 120
-            else f"{minutes / 60:.1f} h"
-        )
-        return [
-            ("cells", str(self.cells)),
-            ("pairs", str(self.pairs)),
-            ("cohorts", str(self.cohorts)),
-            ("steps", f"{self.steps:,}"),
-            ("training", f"about {duration} on the CPU with {self.workers} workers (timed just now)"),
-        ]
 
-
-def estimate_cost(space: SearchSpace, workers: int | None = None) -> Cost:
+def estimate_cost(space: SearchSpace) -> Cost:
     """Count a space and time a few steps of each of its programs on random inputs, on one CPU thread.
 
-    Args:
-        space: a valid space; its data need not be there.
-        workers: trials at once; by default one per core.
+    The data need not be there. The time is for one worker per core.
     """
-    workers = workers or workers_here()
+    workers = workers_here()
     cells = space.cells()
-    programs: dict[str, tuple[PairSpec, int]] = {}
+    programs: dict[tuple[object, ...], tuple[PairSpec, int]] = {}
     for cell in cells:
         pair = cell.first
-        program = repr((pair.dataset.name, pair.model, pair.train.batch_size, pair.train.optimizer))
+        program = (pair.dataset.name, pair.model, pair.train.batch_size, pair.train.optimizer)
         _, steps = programs.get(program, (pair, 0))
         programs[program] = (pair, steps + 2 * space.replicates * planned_steps(pair))
     seconds = sum(_seconds_per_step(pair) * steps for pair, steps in programs.values())

@@ -8,25 +8,25 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from lmc_tune.results import read_json, write_json, write_text
+from lmc_tune.core.errors import UserError
+from lmc_tune.record import SPACE_FILE, SWEEP_FILE, SweepRecord
 from lmc_tune.space import SearchSpace
+from lmc_tune.store import write_text
 
-SPACE_FILE = "space.yaml"
-SWEEP_FILE = "sweep.json"
-REPORT_FILE = "report.html"
 _VERSIONS = ("lmc-tune", "torch", "torchvision", "ray", "mlflow", "numpy", "pandas", "scikit-learn", "altair")
 
 
-class FolderError(Exception):
+class FolderError(UserError):
     """A run folder that cannot be used; the message says what to do."""
 
 
-class StoreFullError(Exception):
+class StoreFullError(UserError):
     """Results can no longer be written; the message says what to do."""
+
+    exit_code = 1
 
 
 @contextmanager
@@ -72,43 +72,22 @@ def is_owned(folder: Path) -> bool:
     return False
 
 
-def describe(folder: Path, space: SearchSpace, workers: int, planned_pairs: int) -> bool:
-    """Write what the sweep is: the space with its defaults, and ``sweep.json``, whose id is made once.
+def write_description(folder: Path, space: SearchSpace, workers: int, planned_pairs: int) -> bool:
+    """Write what the sweep is: the space with its defaults, and its record, whose id is made once.
 
     Returns:
         Whether the space differs from the one that was there.
     """
-    known = read_sweep(folder)
+    known = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
     path, text = folder / SPACE_FILE, yaml.safe_dump(space.plain(), sort_keys=False, allow_unicode=True)
     changed = not path.exists() or path.read_text(encoding="utf-8") != text
     write_text(path, text)
-    write_json(
-        folder / SWEEP_FILE,
-        {
-            "id": known.get("id") or uuid.uuid4().hex,
-            "name": space.name,
-            "created": known.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
-            "planned_pairs": planned_pairs,
-            "workers": workers,
-            "versions": {name: metadata.version(name) for name in _VERSIONS},
-        },
-    )
+    SweepRecord(
+        id=known.id if known else uuid.uuid4().hex,
+        name=space.name,
+        created=known.created if known else datetime.now(UTC).isoformat(timespec="seconds"),
+        planned_pairs=planned_pairs,
+        workers=workers,
+        versions={name: metadata.version(name) for name in _VERSIONS},
+    ).write(folder)
     return changed
-
-
-def read_sweep(folder: Path) -> dict[str, Any]:
-    """The content of ``sweep.json``, empty if there is none.
-
-    Raises:
-        FolderError: if it is damaged.
-    """
-    path = folder / SWEEP_FILE
-    if not path.exists():
-        return {}
-    try:
-        content: dict[str, Any] = read_json(path)
-    except ValueError as error:
-        raise FolderError(
-            f"{path} is damaged ({error}); restore it from a copy, or delete it: the sweep then gets a new id in MLflow"
-        ) from error
-    return content

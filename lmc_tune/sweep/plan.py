@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import ceil
 
+from lmc_tune.data.catalogue import part_size
 from lmc_tune.results import Status
-from lmc_tune.space_yaml import part_size
 from lmc_tune.specs import Cohort, PairSpec
 
 # Cohorts per program and worker: enough that the last ones keep all workers busy, few enough that starting a trial
@@ -31,7 +31,7 @@ def pack(pairs: Sequence[PairSpec], workers: int, largest: int) -> list[Cohort]:
         workers: how many cohorts run at once.
         largest: most pairs in one cohort.
     """
-    programs: dict[str, list[PairSpec]] = defaultdict(list)
+    programs: dict[tuple[object, ...], list[PairSpec]] = defaultdict(list)
     for pair in pairs:
         programs[_program(pair)].append(pair)
     cohorts = []
@@ -48,12 +48,10 @@ def workers_here() -> int:
 
 def planned_steps(pair: PairSpec) -> int:
     """Steps of one member; a split may leave out a few examples and so come out slightly lower."""
-    if pair.train.steps is not None:
-        return pair.train.steps
-    return (part_size(pair.dataset) // pair.train.batch_size) * (pair.train.epochs or 0)
+    return pair.train.steps_for(part_size(pair.dataset))
 
 
-def _program(pair: PairSpec) -> str:
-    """What pairs must share to be trained as one batch of models: all but data order, rates and shift."""
+def _program(pair: PairSpec) -> tuple[object, ...]:
+    """What pairs of one cohort share, so that they take equally long and could run as one batch of models."""
     train = pair.train
-    return repr((pair.dataset, pair.model, train.batch_size, train.optimizer, train.steps, train.epochs))
+    return (pair.dataset, pair.model, train.batch_size, train.optimizer, train.steps, train.epochs)

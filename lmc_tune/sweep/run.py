@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lmc_tune.data.catalogue import check_files
-from lmc_tune.results import PairResult, Store, failed_result
+from lmc_tune.record import REPORT_FILE, SweepRecord
+from lmc_tune.results import PairResult, failed_result
 from lmc_tune.space import SearchSpace, by_replicate
 from lmc_tune.specs import PairSpec
+from lmc_tune.store import Store
 from lmc_tune.sweep.backend import ray_session, run_on_ray
-from lmc_tune.sweep.folder import REPORT_FILE, StoreFullError, describe, owned
+from lmc_tune.sweep.folder import StoreFullError, owned, write_description
 from lmc_tune.sweep.plan import COHORT_LIMITS, pack, pending, workers_here
 from lmc_tune.sweep.search import SearchName, boundary_cells
 from lmc_tune.sweep.watch import Watch
 from lmc_tune.tracking.background import BackgroundMirror
-from lmc_tune.tracking.mirror import SweepIdentity
 from lmc_tune.workbench import Device, Workbench
 
 
@@ -97,10 +98,10 @@ class _Sweep:
     def run(self) -> Outcome:
         done = self.store.statuses()
         self.store.clear_running()
-        redescribed = describe(self.folder, self.space, self.workers, planned_pairs=len(self.pairs))
+        redescribed = write_description(self.folder, self.space, self.workers, planned_pairs=len(self.pairs))
         self.listener.start(len(self.pairs), len(self.pairs) - len(pending(self.pairs, done)))
         self.mirror = BackgroundMirror(
-            self.folder, SweepIdentity.read(self.folder), self.options.tracking_uri, self.listener.say
+            self.folder, SweepRecord.read(self.folder), self.options.tracking_uri, self.listener.say
         )
         try:
             with _interruptible() as interrupted:
@@ -155,7 +156,7 @@ class _Sweep:
         left, errors = list(batch), list[str]()
         for largest in COHORT_LIMITS:
             errors = run_on_ray(pack(left, self.workers, largest), self._bench(), self.workers)
-            if any("No space left on device" in error for error in errors):
+            if any("No space left on device" in error for error in errors):  # Ray hands errors on as text
                 raise StoreFullError(
                     f"no space left in {self.folder}: the sweep has stopped, and every pair finished so far is kept. "
                     f"Free some space and run the same command again."

@@ -6,22 +6,21 @@ from typing import Any
 
 import pandas as pd
 
-from lmc_tune.results import STATUSES, Store
+from lmc_tune.record import SPACE_FILE, SweepRecord
+from lmc_tune.results import STATUSES
 from lmc_tune.space_yaml import parse_space
-from lmc_tune.sweep.folder import SPACE_FILE, FolderError, is_owned, read_sweep
+from lmc_tune.store import Store
+from lmc_tune.sweep.folder import FolderError, is_owned
 from lmc_tune.sweep.plan import planned_steps
-
-COUNTS = (*STATUSES, "running", "pending")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A pair that crashed: its key, where it is in the space, the last line and the whole of its traceback."""
+    """A pair that crashed: its key, where it is in the space, and the last line of its traceback."""
 
     key: str
     what: str
     reason: str
-    traceback: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +75,7 @@ def read_status(folder: Path) -> SweepStatus:
         name=space.name,
         counts=counts,
         failures=_failures(mine),
-        seconds_left=_seconds_left(mine, left, workers=read_sweep(folder).get("workers", 1)),
+        seconds_left=_seconds_left(mine, left, workers=SweepRecord.read(folder).workers),
         other_pairs=len(results) - len(mine),
     )
 
@@ -89,7 +88,6 @@ def _failures(results: pd.DataFrame) -> list[Failure]:
             what=f"lr={row['lr']:g} batch_size={row['batch_size']} shift={row['shift']} {row['severity']:g} "
             f"#{row['replicate']}",
             reason=(row["reason"].strip().splitlines() or ["unknown"])[-1],
-            traceback=row["reason"],
         )
         for row in failed
     ]

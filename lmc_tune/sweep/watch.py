@@ -6,7 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lmc_tune.results import DamagedTableError, PairResult, Store
+from lmc_tune.results import PairResult
+from lmc_tune.store import DamagedTableError, Store
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lmc_tune.core.errors import UserError
 from lmc_tune.tracking.content import one_line
 
 STORE_FILE = "mlflow.db"
@@ -30,8 +31,10 @@ _PATIENCE = {
 _MLFLOW_PACKAGES = {"mlflow", "requests", "urllib3", "sqlalchemy", "alembic"}
 
 
-class TrackingError(Exception):
+class TrackingError(UserError):
     """The MLflow server or store cannot be used; the message names it, without credentials."""
+
+    exit_code = 1
 
 
 def tracking_uri(folder: Path, uri: str | None = None) -> str:
@@ -63,8 +66,8 @@ def connect(uri: str) -> Any:
     from mlflow import MlflowClient  # noqa: PLC0415 - takes over a second, and the environment comes first
 
     # Server-side table upgrades and HTTP retries are MLflow's own business: our callers report what matters, once.
-    for name, level in (("mlflow", "ERROR"), ("alembic", "ERROR"), ("urllib3.connectionpool", "ERROR")):
-        logging.getLogger(name).setLevel(level)
+    for name in ("mlflow", "alembic", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     file = embedded_file(uri)
     if file is not None:
         _create_store(file)

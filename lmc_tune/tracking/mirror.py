@@ -4,7 +4,6 @@ Whatever is sent twice changes nothing: runs are told apart by the tags ``lmc_tu
 every metric carries its run's own start time, so that MLflow drops the second copy.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from lmc_tune.record import SweepRecord
 from lmc_tune.results import STATUSES, PairResult, Status
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.chart import interpolation_page
@@ -23,29 +23,6 @@ METRICS_PER_REQUEST = 900  # MLflow takes 1000 metrics, parameters and tags at o
 _RUNS_PER_PAGE = 1000
 
 EndStatus = Literal["FINISHED", "KILLED", "FAILED"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepIdentity:
-    """What makes a run folder's sweep one sweep: its id, made once. ``planned_pairs`` may grow."""
-
-    id: str
-    name: str
-    planned_pairs: int | None = None
-    versions: Mapping[str, str] | None = None
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """From the folder's ``sweep.json``.
-
-        Raises:
-            FileNotFoundError: if the folder is not a run folder.
-        """
-        path = folder / "sweep.json"
-        if not path.exists():
-            raise FileNotFoundError(f"no sweep in {folder}: {path.name} is missing; start one with lmc-tune sweep")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**{name: content[name] for name in ("id", "name", "planned_pairs", "versions") if name in content})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +72,7 @@ class Mirror:
     Made by :func:`open_mirror`. Methods raise whatever MLflow raises when the store cannot be reached.
     """
 
-    def __init__(self, client: Any, experiment_id: str, sweep: SweepIdentity, file: Path | None) -> None:
+    def __init__(self, client: Any, experiment_id: str, sweep: SweepRecord, file: Path | None) -> None:
         self._client = client
         self._experiment = experiment_id
         self._sweep = sweep
@@ -226,7 +203,7 @@ class Mirror:
             "planned_pairs": "" if sweep.planned_pairs is None else str(sweep.planned_pairs),
             "mlflow.source.name": "lmc-tune",
             "mlflow.source.type": "LOCAL",
-            **{f"version.{name}": version for name, version in (sweep.versions or {}).items()},
+            **{f"version.{name}": version for name, version in sweep.versions.items()},
         }
         if parent is None:
             return _Run.of(
@@ -239,7 +216,7 @@ class Mirror:
         return parent
 
 
-def open_mirror(folder: Path, sweep: SweepIdentity, uri: str | None = None) -> Mirror:
+def open_mirror(folder: Path, sweep: SweepRecord, uri: str | None = None) -> Mirror:
     """Find or create the sweep's experiment and parent run.
 
     Args:

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from lmc_tune.results import Store
+from lmc_tune.record import REPORT_FILE, SPACE_FILE, SweepRecord
+from lmc_tune.store import Store
 from lmc_tune.tracking import connection
-from lmc_tune.tracking.mirror import EndStatus, Mirror, Sent, SweepIdentity, open_mirror
+from lmc_tune.tracking.mirror import EndStatus, Mirror, Sent, open_mirror
 
-PARENT_ARTIFACTS = ("report.html", "space.yaml")
+PARENT_ARTIFACTS = (REPORT_FILE, SPACE_FILE)
 _PAIRS_PER_READ = 500  # bounds the memory that curves take
 
 
@@ -26,7 +27,7 @@ def track(folder: Path, uri: str | None = None) -> Sent:
         DamagedTableError: if its tables cannot be read.
         TrackingError: if the store cannot be used. What was sent stays; the next call sends the rest.
     """
-    sweep = SweepIdentity.read(folder)
+    sweep = SweepRecord.read(folder)
     with connection.errors_of(connection.tracking_uri(folder, uri)):
         mirror = open_mirror(folder, sweep, uri)
         sent = catch_up(mirror, folder)

@@ -1,4 +1,4 @@
-"""The reference engine: one member at a time, step by step."""
+"""Training one member, step by step."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from torch.nn import functional
 from lmc_tune.data.datasets import Examples
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.specs import TrainSpec
-from lmc_tune.training.noise import epoch_batches
+from lmc_tune.training.order import epoch_batches
 from lmc_tune.training.schedule import learning_rate
 
 
@@ -41,21 +41,6 @@ class Trained:
     diverged: str = ""
 
 
-def budget(spec: TrainSpec, n_train: int) -> tuple[int, int]:
-    """Steps per epoch and steps in all, for a part of ``n_train`` examples.
-
-    Raises:
-        ValueError: if a batch is larger than the part.
-    """
-    per_epoch = n_train // spec.batch_size
-    if per_epoch == 0:
-        raise ValueError(
-            f"batch_size {spec.batch_size} is above the {n_train} examples that a member sees; "
-            f"lower it or raise dataset.train"
-        )
-    return per_epoch, spec.steps if spec.steps is not None else per_epoch * (spec.epochs or 0)
-
-
 def train_member(model: nn.Module, part: Examples, test: Examples, spec: TrainSpec, order_seed: int) -> Trained:
     """Train ``model`` in place on ``part``.
 
@@ -66,9 +51,17 @@ def train_member(model: nn.Module, part: Examples, test: Examples, spec: TrainSp
         part: the member's training examples.
         test: measured after every epoch for the learning curve; never acted upon.
         spec: optimizer, schedule and budget.
-        order_seed: decides the order of the examples (:func:`~lmc_tune.training.noise.epoch_batches`).
+        order_seed: decides the order of the examples (:func:`~lmc_tune.training.order.epoch_batches`).
+
+    Raises:
+        ValueError: if a batch is larger than the part.
     """
-    per_epoch, n_steps = budget(spec, len(part))
+    per_epoch, n_steps = len(part) // spec.batch_size, spec.steps_for(len(part))
+    if per_epoch == 0:
+        raise ValueError(
+            f"batch_size {spec.batch_size} is above the {len(part)} examples that a member sees; "
+            f"lower it or raise dataset.train"
+        )
     optimizer = _optimizer(model.parameters(), spec)
     curve: list[CurvePoint] = []
     for epoch, first in enumerate(range(0, n_steps, per_epoch)):

@@ -9,8 +9,9 @@ import yaml
 
 from lmc_tune.core.barrier import DEFINITIONS, locate_barrier, path_grid
 from lmc_tune.core.noise import noise_scale
-from lmc_tune.results import PairResult, Row, Store, spec_columns
+from lmc_tune.results import PairResult, Row, spec_columns
 from lmc_tune.specs import DatasetSpec, MeasureSpec, ModelSpec, PairSpec, ShiftSpec, TrainSpec, VerdictSpec
+from lmc_tune.store import Store
 
 N_TRAIN = 700
 N_TEST = 360

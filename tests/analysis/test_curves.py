@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from analysis.curves import collect_curves
-from lmc_tune.results import Store
 from lmc_tune.specs import VerdictSpec
+from lmc_tune.store import Store
 from tests.analysis.cases import grid, realistic_pair, undertrained_pair, write_run
 
 VERDICT = VerdictSpec()

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.phase import map_regions
+from lmc_tune.core.errors import UserError
 from lmc_tune.results import PairResult
 from lmc_tune.specs import ModelSpec, PairSpec, ShiftSpec
 from tests.analysis.cases import COVARIATE, LABEL, grid, ok_pair, pair_spec, realistic_pair
@@ -97,5 +98,5 @@ def test_impossible_axes_are_refused() -> None:
         map_regions(results, y="batchsize")
     with pytest.raises(ValueError, match="two different axes"):
         map_regions(results, x="lr", y="lr")
-    with pytest.raises(ValueError, match="no pair has finished"):
+    with pytest.raises(UserError, match="no pair has finished"):
         map_regions(results.iloc[:0])

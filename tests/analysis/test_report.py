@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from analysis.report import render
+from lmc_tune.core.errors import UserError
 from lmc_tune.results import PairResult
 from lmc_tune.specs import PairSpec
 from tests.analysis.cases import COVARIATE, diverged_pair, failed_pair, grid, ok_pair, realistic_pair, write_run
@@ -140,7 +141,7 @@ def test_full_batches_are_left_out_of_the_noise_chart_not_of_the_page(tmp_path: 
 
 
 def test_bad_calls_are_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown format 'jpg'; choose from html, png, svg, pdf"):
+    with pytest.raises(UserError, match="unknown format 'jpg'; choose from html, png, svg, pdf"):
         render(folder, formats=["jpg"])
     with pytest.raises(FileNotFoundError, match="no results in"):
         render(tmp_path)

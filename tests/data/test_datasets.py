@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from lmc_tune.data.catalogue import DATASETS, DataError, check_files, data_root
+from lmc_tune.data.catalogue import DATASETS, DataError, check_files, resolve_data_root
 from lmc_tune.data.datasets import Dataset, load_dataset, stratified
 from lmc_tune.specs import DatasetSpec
 from tests import oracles
@@ -203,11 +203,11 @@ def test_data_that_ships_in_a_package_needs_no_files(tmp_path: Path):
 
 def test_the_data_root_is_the_argument_then_the_environment_then_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("LMC_TUNE_DATA", str(tmp_path / "env"))
-    assert data_root(tmp_path / "arg") == (tmp_path / "arg").resolve()
-    assert data_root() == (tmp_path / "env").resolve()
+    assert resolve_data_root(tmp_path / "arg") == (tmp_path / "arg").resolve()
+    assert resolve_data_root() == (tmp_path / "env").resolve()
     monkeypatch.delenv("LMC_TUNE_DATA")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert data_root() == tmp_path / "cache" / "lmc-tune" / "data"
+    assert resolve_data_root() == tmp_path / "cache" / "lmc-tune" / "data"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert data_root() == tmp_path / "home" / ".cache" / "lmc-tune" / "data"
+    assert resolve_data_root() == tmp_path / "home" / ".cache" / "lmc-tune" / "data"

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from lmc_tune.results import TIME_FIELDS, Store
+from lmc_tune.results import TIME_FIELDS
+from lmc_tune.store import Store
 
 SPACE = """
 name: tiny

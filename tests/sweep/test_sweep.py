@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lmc_tune.results import Store
+from lmc_tune.store import Store
 from tests.sweep.cases import (
     PAIRS,
     SPACE,

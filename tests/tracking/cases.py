@@ -4,8 +4,10 @@ import math
 from pathlib import Path
 
 from lmc_tune.core.barrier import DEFINITIONS, locate_barrier
-from lmc_tune.results import PairResult, Row, Status, Store, spec_columns, write_json
+from lmc_tune.record import SweepRecord
+from lmc_tune.results import PairResult, Row, Status, spec_columns
 from lmc_tune.specs import DatasetSpec, MeasureSpec, ModelSpec, PairSpec, ShiftSpec, TrainSpec, VerdictSpec
+from lmc_tune.store import Store
 
 N = {"train": 600, "test": 500}
 
@@ -95,9 +97,8 @@ def six_results() -> list[PairResult]:
 def write_folder(folder: Path, results: list[PairResult], sweep_id: str = "5eed0001") -> Path:
     """A run folder as a finished sweep leaves it, but for the mirror."""
     folder.mkdir(parents=True, exist_ok=True)
-    versions = {"lmc_tune": "0.1.0", "torch": "2.13.0"}
-    sweep = {"id": sweep_id, "name": "quickstart", "created": "2026-11-20T08:00:00Z", "planned_pairs": len(results)}
-    write_json(folder / "sweep.json", {**sweep, "versions": versions})
+    versions = {"lmc-tune": "0.1.0", "torch": "2.13.0"}
+    SweepRecord(id=sweep_id, name="quickstart", planned_pairs=len(results), versions=versions).write(folder)
     (folder / "report.html").write_text("<h1>phase diagram</h1>", encoding="utf-8")
     store = Store(folder)
     store.write_shard("c0", results)

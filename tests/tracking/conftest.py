@@ -14,11 +14,6 @@ import pytest
 from lmc_tune.tracking import connection
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # MLflow's own models under SQLAlchemy 2.1; nothing that a caller of MLflow could write otherwise.
-    config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy:DeprecationWarning")
-
-
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the caller's MLflow settings comes in, nothing set here goes out."""

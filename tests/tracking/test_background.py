@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lmc_tune.results import Store
+from lmc_tune.record import SweepRecord
 from lmc_tune.specs import VerdictSpec
+from lmc_tune.store import Store
 from lmc_tune.tracking.background import BackgroundMirror
 from lmc_tune.tracking.connection import TrackingError
-from lmc_tune.tracking.mirror import Sent, SweepIdentity
+from lmc_tune.tracking.mirror import Sent
 from lmc_tune.tracking.track import track
 from tests.tracking.cases import pair_result, six_results, write_folder
 from tests.tracking.conftest import free_port
@@ -32,7 +33,7 @@ def silent_server() -> Iterator[str]:
 def test_what_was_sent_on_the_way_equals_what_is_sent_afterwards(tmp_path, folder, empty_store):
     results, said = six_results(), []
     write_folder(folder, results)
-    mirror = BackgroundMirror(folder, SweepIdentity.read(folder), say=said.append)
+    mirror = BackgroundMirror(folder, SweepRecord.read(folder), say=said.append)
     for result in results:
         mirror.send([result])
     assert mirror.close()
@@ -46,7 +47,7 @@ def test_what_was_sent_on_the_way_equals_what_is_sent_afterwards(tmp_path, folde
 
 def test_close_sends_what_only_the_tables_know(folder):
     write_folder(folder, six_results())
-    mirror = BackgroundMirror(folder, SweepIdentity.read(folder))
+    mirror = BackgroundMirror(folder, SweepRecord.read(folder))
     mirror.send([pair_result()])
     Store(folder).compact(VerdictSpec(min_train_accuracy=0.995))
     assert mirror.close()
@@ -56,14 +57,14 @@ def test_close_sends_what_only_the_tables_know(folder):
 
 def test_an_interrupted_sweep_shows_as_killed(folder):
     write_folder(folder, [pair_result()])
-    assert BackgroundMirror(folder, SweepIdentity.read(folder)).close("KILLED")
+    assert BackgroundMirror(folder, SweepRecord.read(folder)).close("KILLED")
     assert statuses(uri_of(folder)) == ["FINISHED", "KILLED"]
 
 
 def test_a_dead_server_is_told_once_and_caught_up_later(tmp_path, folder):
     run, said = write_folder(tmp_path / "one", six_results()), []
     dead = f"http://user:secret@127.0.0.1:{free_port()}"
-    mirror = BackgroundMirror(run, SweepIdentity.read(run), dead, say=said.append)
+    mirror = BackgroundMirror(run, SweepRecord.read(run), dead, say=said.append)
     for result in six_results():
         mirror.send([result])
     assert not mirror.close(patience_seconds=20)
@@ -78,7 +79,7 @@ def test_a_dead_server_is_told_once_and_caught_up_later(tmp_path, folder):
 def test_a_server_that_never_answers_blocks_nothing(tmp_path, silent_server):
     run, said = write_folder(tmp_path / "one", six_results()), []
     started = time.monotonic()
-    mirror = BackgroundMirror(run, SweepIdentity.read(run), silent_server, say=said.append)
+    mirror = BackgroundMirror(run, SweepRecord.read(run), silent_server, say=said.append)
     mirror.send(1000 * six_results())
     assert time.monotonic() - started < 2
     assert not mirror.close(patience_seconds=1)

@@ -2,8 +2,9 @@ import math
 
 import pytest
 
-from lmc_tune.results import PairResult, Store
+from lmc_tune.results import PairResult
 from lmc_tune.specs import ShiftSpec
+from lmc_tune.store import Store
 from lmc_tune.tracking.content import MAX_CURVE_POINTS, one_line, run_content, run_name
 from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
 

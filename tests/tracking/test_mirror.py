@@ -12,17 +12,19 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from lmc_tune.results import PairResult, Store
+from lmc_tune.record import SweepRecord
+from lmc_tune.results import PairResult
 from lmc_tune.specs import VerdictSpec
+from lmc_tune.store import Store
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.connection import TrackingError
 from lmc_tune.tracking.content import run_content
-from lmc_tune.tracking.mirror import Sent, SweepIdentity, open_mirror
+from lmc_tune.tracking.mirror import Sent, open_mirror
 from lmc_tune.tracking.track import track
 from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
 from tests.tracking.shown import all_runs, chart_text, content, history, pair_runs, parents, statuses
 
-SWEEP = SweepIdentity(id="5eed0001", name="quickstart", planned_pairs=6)
+SWEEP = SweepRecord(id="5eed0001", name="quickstart", planned_pairs=6)
 
 
 def uri_of(folder: Path) -> str:
@@ -230,15 +232,16 @@ def test_killed_in_the_middle_then_sent_again(tmp_path):
 _SENDER = """
 import sys
 from pathlib import Path
-from lmc_tune.tracking.mirror import SweepIdentity, open_mirror
+from lmc_tune.record import SweepRecord
+from lmc_tune.tracking.mirror import open_mirror
 from lmc_tune.tracking.track import catch_up
 folder = Path(sys.argv[1])
-catch_up(open_mirror(folder, SweepIdentity.read(folder)), folder, lambda: print("sent", flush=True))
+catch_up(open_mirror(folder, SweepRecord.read(folder)), folder, lambda: print("sent", flush=True))
 """
 
 
 def test_versions_may_be_any_mapping(folder):
-    sweep = SweepIdentity(id="5eed0003", name="other", versions=MappingProxyType({"ray": "2.60.0"}))
+    sweep = SweepRecord(id="5eed0003", name="other", versions=MappingProxyType({"ray": "2.60.0"}))
     open_mirror(folder, sweep).finish({})
     assert parents(uri_of(folder))[0].data.tags["version.ray"] == "2.60.0"
 

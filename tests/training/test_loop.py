@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional
 
 from lmc_tune.specs import TrainSpec
-from lmc_tune.training.loop import budget, train_member
-from lmc_tune.training.noise import epoch_batches
+from lmc_tune.training.loop import train_member
+from lmc_tune.training.order import epoch_batches
 from lmc_tune.training.schedule import learning_rate
 from tests import oracles
 from tests.cases import blobs, network, state
@@ -100,18 +100,20 @@ def test_a_budget_of_steps_may_end_within_an_epoch(steps, ends, epochs):
 
 
 def test_a_batch_of_the_whole_part_is_one_step_an_epoch():
-    assert budget(train_spec(batch_size=61, epochs=4), 61) == (1, 4)
     trained = train_member(network(3).double(), PART, TEST, train_spec(batch_size=61, epochs=4), order_seed=0)
     assert [point.step for point in trained.curve] == [1, 2, 3, 4]
 
 
-def test_budgets_by_hand():
-    assert budget(train_spec(batch_size=8, epochs=3), 61) == (7, 21)
-    assert budget(train_spec(batch_size=8, epochs=None, steps=5), 61) == (7, 5)
-    with pytest.raises(
-        ValueError, match="batch_size 62 is above the 61 examples that a member sees; lower it or raise"
-    ):
-        budget(train_spec(batch_size=62), 61)
+def test_steps_by_hand():
+    assert train_spec(batch_size=8, epochs=3).steps_for(61) == 21
+    assert train_spec(batch_size=8, epochs=None, steps=5).steps_for(61) == 5
+    assert train_spec(batch_size=61, epochs=4).steps_for(61) == 4
+
+
+def test_a_batch_larger_than_the_part_is_refused():
+    spec = train_spec(batch_size=62)
+    with pytest.raises(ValueError, match="batch_size 62 is above the 61 examples that a member sees; lower it or"):
+        train_member(network(3), PART, TEST, spec, order_seed=0)
 
 
 @pytest.mark.parametrize("rule", RULES)

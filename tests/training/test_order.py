@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmc_tune.training.noise import epoch_batches
+from lmc_tune.training.order import epoch_batches
 
 sizes = st.integers(1, 80).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n)))
 seeds = st.integers(0, 2**63 - 1)
