@@ -3,9 +3,9 @@
 import contourpy
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from lmc_tune.core.barrier import Array
 
 COLUMNS = ["line", "order", "x", "y"]
 

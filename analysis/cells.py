@@ -8,12 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lmc_tune.core.barrier import DEFINITIONS
+from lmc_tune.core.barrier import DEFINITIONS, Array
 from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict, mean_interval, verdict_of_interval
 from lmc_tune.results import SPEC_FIELDS, STATUSES, gate
 from lmc_tune.specs import VerdictSpec
-
-Array = NDArray[np.float64]
 
 CELL_FIELDS = [name for name in SPEC_FIELDS if name != "replicate"]
 

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from analysis.cells import regate
 from analysis.charts import FAINT, finish
+from lmc_tune.core.barrier import Array
 from lmc_tune.specs import VerdictSpec
-
-Array = NDArray[np.float64]
 
 TEST, TRAIN = "#1f6f92", "#b5651d"
 

@@ -20,6 +20,7 @@ from analysis.words import (
     LETTERS,
     UNKNOWN,
     axis_title,
+    confidence,
     counted,
     height,
     interval,
@@ -70,7 +71,7 @@ def words(diagram: PhaseDiagram, results: pd.DataFrame, sweep: Sweep) -> dict[st
         "findings": findings(diagram),
         "quantity": quantity(verdict),
         "limit": height(verdict.threshold, verdict),
-        "confidence": f"{100 * verdict.confidence:g}%",
+        "confidence": confidence(verdict),
         "baseline": BASELINES[verdict.barrier],
         "key": verdict_key(diagram),
         "definitions": definition_table(diagram, results),
@@ -157,14 +158,14 @@ def finished(diagram: PhaseDiagram, sweep: Sweep) -> str:
 
 def place(diagram: PhaseDiagram, row: Row) -> str:
     """Where a cell stands, e.g. ``learning rate 0.1 · batch size 64 · label 80/20``."""
-    axes = [axis for axis in (diagram.x, diagram.y) if axis is not None]
+    axes = diagram.axes
     parts = [f"{axis_title(axis.column)} {number(row[axis.column])}" for axis in axes]
     return " · ".join([*parts, *([row["panel"]] if len(diagram.panels) > 1 or not axes else [])])
 
 
 def cell_table(diagram: PhaseDiagram) -> pd.DataFrame:
     """Every cell in words, in the order of the panels and axes; indexed by the cell's id, columns as headed."""
-    axes = [axis for axis in (diagram.x, diagram.y) if axis is not None]
+    axes = diagram.axes
     order = diagram.cells["panel"].map({panel: at for at, panel in enumerate(diagram.panels)})
     cells = diagram.cells.assign(order=order).sort_values(["order", *(axis.column for axis in reversed(axes)), "cell"])
     rows = [_cell_row(diagram, row) for row in cells.to_dict("records")]
@@ -173,13 +174,13 @@ def cell_table(diagram: PhaseDiagram) -> pd.DataFrame:
 
 def _cell_row(diagram: PhaseDiagram, row: Row) -> Row:
     verdict = diagram.verdict
-    axes = [axis for axis in (diagram.x, diagram.y) if axis is not None]
+    axes = diagram.axes
     return {
         **({"panel": row["panel"]} if len(diagram.panels) > 1 or not axes else {}),
         **{axis_title(axis.column): number(row[axis.column]) for axis in axes},
         "verdict": row["verdict"],
         "mean barrier": height(row["mean_barrier"], verdict),
-        f"{100 * verdict.confidence:g}% interval": interval(row["low"], row["high"], verdict),
+        f"{confidence(verdict)} interval": interval(row["low"], row["high"], verdict),
         "n": str(row["n_ok"]),
         "left out": left_out(row),
         "under-resolved": str(row["n_under_resolved"]),
@@ -240,7 +241,7 @@ def caption(diagram: PhaseDiagram) -> list[str]:
     if n.empty:
         return [answer(diagram), criterion]
     count = str(n.min()) if n.min() == n.max() else f"{n.min()} to {n.max()}"
-    return [answer(diagram), f"{criterion}; {100 * verdict.confidence:g}% intervals, n = {count} pairs per judged cell"]
+    return [answer(diagram), f"{criterion}; {confidence(verdict)} intervals, n = {count} pairs per judged cell"]
 
 
 def judgement(diagram: PhaseDiagram) -> list[tuple[str, str]]:
@@ -250,7 +251,7 @@ def judgement(diagram: PhaseDiagram) -> list[tuple[str, str]]:
         ("barrier", f"{verdict.barrier} of {quantity(verdict)} (column {verdict.column})"),
         ("path", f"condition {verdict.condition}"),
         ("threshold", height(verdict.threshold, verdict)),
-        ("confidence", f"{100 * verdict.confidence:g}%"),
+        ("confidence", confidence(verdict)),
         ("estimator", ESTIMATOR),
         ("train-accuracy gate", percent(verdict.min_train_accuracy, 0)),
     ]
@@ -276,7 +277,7 @@ def _detail(diagram: PhaseDiagram, row: Row, reasons: pd.Series, curves: Curves)
         "verdict": row["verdict"],
         "numbers": [
             ["mean barrier", height(row["mean_barrier"], verdict)],
-            [f"{100 * verdict.confidence:g}% interval", interval(row["low"], row["high"], verdict)],
+            [f"{confidence(verdict)} interval", interval(row["low"], row["high"], verdict)],
             ["counted", f"{row['n_ok']} of {counted(row['n_pairs'], 'pair')}"],
             ["left out", left_out(row)],
             ["noise scale g", number(row["noise_scale"])],

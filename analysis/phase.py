@@ -7,15 +7,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from analysis.boundary import find_boundary, tile_edges
 from analysis.cells import CELL_FIELDS, summarise
 from analysis.words import setting, shift_words
+from lmc_tune.core.barrier import Array
 from lmc_tune.core.errors import UserError
 from lmc_tune.specs import VerdictSpec
-
-Array = NDArray[np.float64]
 
 # Numeric fields that can be an axis, the likeliest first, and how their values are usually spaced.
 AXES: dict[str, Literal["log", "linear"]] = {
@@ -78,6 +77,11 @@ class PhaseDiagram:
     panels: tuple[str, ...]
     verdict: VerdictSpec
     boundary: pd.DataFrame
+
+    @property
+    def axes(self) -> list[Axis]:
+        """The axes there are."""
+        return [axis for axis in (self.x, self.y) if axis is not None]
 
 
 def map_regions(

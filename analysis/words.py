@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmc_tune.core.statistics import Verdict
-from lmc_tune.specs import ShiftSpec, VerdictSpec
+from lmc_tune.results import shift_label
+from lmc_tune.specs import VerdictSpec
 
 # What stands in a cell beside its colour, so that the verdict reads in grey and to the colour-blind.
 LETTERS: dict[Verdict, str] = {
@@ -62,6 +63,11 @@ def interval(low: float, high: float, verdict: VerdictSpec) -> str:
     return f"{height(low, verdict).removesuffix('%').removesuffix(' nats')} to {height(high, verdict)}"
 
 
+def confidence(verdict: VerdictSpec) -> str:
+    """The confidence level, e.g. ``95%``."""
+    return f"{100 * verdict.confidence:g}%"
+
+
 def is_error(verdict: VerdictSpec) -> bool:
     return verdict.of.endswith("_error")
 
@@ -91,7 +97,7 @@ def shift_words(row: Mapping[Any, Any], *, severity_is_axis: bool) -> str:
     kind, skew = row["shift"], row["skew"] or None
     if severity_is_axis:
         return f"{kind} {skew}" if skew not in (None, "ratio") else str(kind)
-    label = ShiftSpec.model_validate({"kind": kind, "severity": row["severity"], "skew": skew}).label
+    label = shift_label(dict(row))
     return "no shift" if label == "none" else label
 
 

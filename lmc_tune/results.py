@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 
 from lmc_tune.core.barrier import DEFINITIONS
-from lmc_tune.specs import PairSpec
+from lmc_tune.specs import PairSpec, ShiftSpec
 
 Status = Literal["ok", "undertrained", "diverged", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -181,6 +181,22 @@ def spec_columns(spec: PairSpec) -> Row:
         "replicate": spec.replicate,
         "seed": spec.seed,
     }
+
+
+def shift_label(row: Row) -> str:
+    """The shift of a row in a few words, e.g. ``label 80/20``."""
+    return ShiftSpec(kind=row["shift"], severity=row["severity"], skew=row["skew"] or None).label
+
+
+def pair_name(row: Row) -> str:
+    """A pair in a few words, e.g. ``mlp 64 lr=0.03 B=32 label 80/20 #2``; norm and noise where they are special."""
+    parts = [row["model"], row["hidden"]]
+    if row["norm"] != "none":
+        parts.append(f"{row['norm']} norm")
+    parts += [f"lr={row['lr']:g}", f"B={row['batch_size']}", shift_label(row)]
+    if row["noise"] != "fixed":
+        parts.append(f"{row['noise']} noise")
+    return " ".join([*parts, f"#{row['replicate']}"])
 
 
 def failed_result(spec: PairSpec, reason: str) -> PairResult:

@@ -1,34 +1,22 @@
 """Reading a search space: every problem at once, each with its line, its path, the value and the nearest known name."""
 
 import difflib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from lmc_tune.core.errors import UserError
 from lmc_tune.data.catalogue import DATASETS, part_size
-from lmc_tune.space import AXES, SECTIONS, SearchSpace, Sections, place
+from lmc_tune.space import AXES, SECTIONS, Cell, SearchSpace, Sections, place
 from lmc_tune.specs import DatasetSpec, PairSpec
-
-Place = tuple[str | int, ...]
+from lmc_tune.yaml_lines import Place, YamlError, dotted, load_value, load_with_lines
 
 _TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads ``1e-3`` as a number, as YAML 1.2 does; PyYAML wants ``1.0e-3`` and takes anything else for text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 class SpaceError(UserError):
@@ -74,7 +62,12 @@ def parse_space(text: str, source: str = "space.yaml", sets: Sequence[str] = ())
     Raises:
         SpaceError: listing every problem found.
     """
-    content, lines = _load(text, source)
+    try:
+        content, lines = load_with_lines(text)
+    except YamlError as error:
+        raise SpaceError([f"{source}:{error.line}: {error}"]) from error
+    if not isinstance(content, dict):
+        raise SpaceError([f"{source}:1: a search space is a mapping that starts with name:"])
     reader = _Reader(source, lines)
     for override in sets:
         reader.override(content, override)
@@ -94,7 +87,7 @@ class _Reader:
         line = next((self.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.lines), 1)
         by_set = any(place[: len(path)] == path or path[: len(place)] == place for path in self.overridden)
         where = "--set" if by_set else f"{self.source}:{line}"
-        text = f"{where}: {_dotted(place)}: {message}" if place else f"{where}: {message}"
+        text = f"{where}: {dotted(place)}: {message}" if place else f"{where}: {message}"
         if text not in self.problems:
             self.problems.append(text)
 
@@ -108,9 +101,9 @@ class _Reader:
         if not equals or not all(keys):
             raise SpaceError([f"--set {text}: write it as key=value, e.g. train.epochs=3 or axes.lr=[0.01, 0.1]"])
         try:
-            parsed = yaml.load(value, _Loader)  # noqa: S506 - a SafeLoader
-        except yaml.YAMLError as error:
-            raise SpaceError([f"--set {text}: the value is not YAML: {_first_line(error)}"]) from error
+            parsed = load_value(value)
+        except YamlError as error:
+            raise SpaceError([f"--set {text}: the value is {error}"]) from error
         at: Any = content
         for step, name in enumerate(keys[:-1]):
             if step == 0 and isinstance(at.get(name), str):
@@ -157,7 +150,10 @@ class _Reader:
             if name not in AXES:
                 self.problem(("axes", name), f"unknown axis{_nearest(name, AXES)}")
                 continue
-            axes[name] = tuple(_spelled_out(name, value) for value in self._values(("axes", name), values))
+            whole_section = len(AXES[name]) == 1
+            axes[name] = tuple(
+                _spelled_out(name, value) if whole_section else value for value in self._values(("axes", name), values)
+            )
         return axes
 
     def _values(self, place: Place, given: Any) -> list[Any]:
@@ -232,40 +228,42 @@ class _Reader:
             )
 
     def _check_cells(self, space: SearchSpace) -> None:
-        seen: dict[str, str] = {}
-        for cell in _cells_or_problems(space, self):
-            self._check_sizes(cell.first, cell.coordinates, space)
+        try:
+            cells = space.cells()
+        except ValidationError as error:
+            for detail in error.errors():
+                self.problem(("axes",), f"a combination of values is impossible: {_message(detail, PairSpec)}")
+            return
+        seen: dict[str, Cell] = {}
+        for cell in cells:
+            indices = {axis: space.axes[axis].index(value) for axis, value in cell.coordinates.items()}
+            self._check_sizes(cell.first, indices)
             if cell.key in seen:
                 self.problem(("axes",), f"two cells are the same experiment: {seen[cell.key]} and {cell}")
                 return
-            seen[cell.key] = str(cell)
+            seen[cell.key] = cell
 
-    def _check_sizes(self, pair: PairSpec, coordinates: dict[str, Any], space: SearchSpace) -> None:
+    def _check_sizes(self, pair: PairSpec, indices: dict[str, int]) -> None:
         dataset = pair.dataset
-        origin = _axis_origin(space, coordinates)
         facts = DATASETS[dataset.name]
         available = facts.n_train - dataset.validation
         if (dataset.train or 0) > available or available < 1:
             wanted = f"{dataset.validation} for validation and {dataset.train or 'some'} to train on"
-            self.problem(origin("dataset", "train"), f"{dataset.name} has {facts.n_train} training examples; {wanted}")
+            self.problem(
+                _origin("dataset", ("train",), indices),
+                f"{dataset.name} has {facts.n_train} training examples; {wanted}",
+            )
             return
         if (dataset.test or 0) > facts.n_test:
-            self.problem(origin("dataset", "test"), f"{dataset.name} has only {facts.n_test} test examples")
-        part = part_size(dataset)
-        if pair.train.batch_size > part:
             self.problem(
-                origin("train", "batch_size"),
+                _origin("dataset", ("test",), indices), f"{dataset.name} has only {facts.n_test} test examples"
+            )
+        if pair.train.batch_size > (part := part_size(dataset)):
+            self.problem(
+                _origin("train", ("batch_size",), indices),
                 f"{pair.train.batch_size} is above the {part} examples that a member sees "
                 f"(half of the training set); lower it or raise dataset.train",
             )
-
-
-def _cells_or_problems(space: SearchSpace, reader: _Reader) -> Iterator[Any]:
-    try:
-        yield from space.cells()
-    except ValidationError as error:
-        for detail in error.errors():
-            reader.problem(("axes",), f"a combination of values is impossible: {_message(detail, PairSpec)}")
 
 
 def _canonical(space: SearchSpace) -> SearchSpace:
@@ -308,16 +306,6 @@ def _origin(section: str, location: tuple[str | int, ...], indices: dict[str, in
     return (section, *location)
 
 
-def _axis_origin(space: SearchSpace, coordinates: dict[str, Any]) -> Any:
-    def origin(section: str, field: str) -> Place:
-        for axis in (field, section):
-            if axis in coordinates and AXES[axis][0] == section:
-                return ("axes", axis, space.axes[axis].index(coordinates[axis]))
-        return (section, field)
-
-    return origin
-
-
 def _message(detail: ErrorDetails, model: Any) -> str:
     if detail["type"] == "extra_forbidden":
         return f"unknown key{_nearest(str(detail['loc'][-1]), _fields_at(model, detail['loc']))}"
@@ -354,47 +342,3 @@ def _is_number(value: Any) -> bool:
 
 def _all_int(values: list[Any]) -> bool:
     return all(isinstance(value, int) for value in values)
-
-
-def _dotted(place: Place) -> str:
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
-    return text.removeprefix(".")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
-
-
-def _load(text: str, source: str) -> tuple[dict[str, Any], dict[Place, int]]:
-    """The document as plain data, and the line of every value by its path."""
-    lines: dict[Place, int] = {}
-    twice: list[str] = []
-    try:
-        root = yaml.compose(text, _Loader)
-        content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-        if not isinstance(content, dict) or root is None:
-            raise SpaceError([f"{source}:1: a search space is a mapping that starts with name:"])
-        _walk(root, (), lines, twice)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        raise SpaceError([f"{source}:{line}: not valid YAML: {getattr(error, 'problem', error)}"]) from error
-    except RecursionError as error:
-        raise SpaceError([f"{source}:1: an alias (*name) stands inside what it names; write the value out"]) from error
-    if twice:
-        raise SpaceError([f"{source}:{problem}" for problem in twice])
-    return content, lines
-
-
-def _walk(node: yaml.Node, place: Place, lines: dict[Place, int], twice: list[str]) -> None:
-    lines.setdefault(place, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            at = (*place, str(key.value))
-            if at in lines:
-                twice.append(f"{key.start_mark.line + 1}: {_dotted(at)}: is given twice; YAML would keep the last")
-            lines[at] = key.start_mark.line + 1
-            _walk(value, at, lines, twice)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            _walk(value, (*place, index), lines, twice)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from lmc_tune.record import SPACE_FILE, SweepRecord
-from lmc_tune.results import STATUSES
+from lmc_tune.results import STATUSES, pair_name
 from lmc_tune.space_yaml import parse_space
 from lmc_tune.store import Store
 from lmc_tune.sweep.folder import FolderError, is_owned
@@ -85,8 +85,7 @@ def _failures(results: pd.DataFrame) -> list[Failure]:
     return [
         Failure(
             key=row["key"],
-            what=f"lr={row['lr']:g} batch_size={row['batch_size']} shift={row['shift']} {row['severity']:g} "
-            f"#{row['replicate']}",
+            what=pair_name(row),
             reason=(row["reason"].strip().splitlines() or ["unknown"])[-1],
         )
         for row in failed

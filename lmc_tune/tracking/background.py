@@ -83,7 +83,7 @@ class BackgroundMirror:
             self._attempt(partial(self._send, item))
 
     def _send(self, result: PairResult) -> None:
-        self._open().send([result])
+        self._open().send(result)
 
     def _open(self) -> Mirror:
         if self._mirror is None:

@@ -9,8 +9,7 @@ from typing import TypeGuard
 
 import numpy as np
 
-from lmc_tune.results import MEASURED_FIELDS, SPEC_FIELDS, TIME_FIELDS, PairResult, Row
-from lmc_tune.specs import PairSpec
+from lmc_tune.results import MEASURED_FIELDS, SPEC_FIELDS, TIME_FIELDS, PairResult, Row, pair_name, shift_label
 
 # Raise it when the same result would be shown by other metrics: pairs that are already there are then sent anew.
 CONTENT_VERSION = 1
@@ -55,28 +54,13 @@ def run_content(result: PairResult) -> RunContent:
     metrics = [*_scalars(result.row), *path_measurements(result.paths), *_curves(result.curves)]
     return RunContent(
         key=result.key,
-        name=run_name(result.row),
+        name=pair_name(result.row),
         params={name: f"{result.row[name]}" for name in SPEC_FIELDS if _says_something(result.row.get(name))},
         tags={**_tags(result), DIGEST_TAG: _digest(metrics)},
         metrics=metrics,
         seconds=sum(float(value) for name in TIME_FIELDS if is_finite(value := result.row.get(name))),
         finished=result.status != "failed",
     )
-
-
-def run_name(row: Row) -> str:
-    """A pair in a few words, e.g. ``lr=0.03 B=32 label 80/20 #2``; norm and noise are named where they are special."""
-    parts = [f"lr={row['lr']:g}", f"B={row['batch_size']}", shift_label(row)]
-    if row["norm"] != "none":
-        parts.append(f"{row['norm']} norm")
-    if row["noise"] != "fixed":
-        parts.append(f"{row['noise']} noise")
-    return " ".join([*parts, f"#{row['replicate']}"])
-
-
-def shift_label(row: Row) -> str:
-    """The shift in a few words, e.g. ``label 80/20``."""
-    return PairSpec.model_validate_json(row["spec"]).shift.label
 
 
 def path_measurements(points: Iterable[Row]) -> Iterator[Measurement]:

@@ -6,7 +6,7 @@ every metric carries its run's own start time, so that MLflow drops the second c
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -80,9 +80,29 @@ class Mirror:
         parent, self._runs = self._find_runs()
         self._parent = self._open_parent(parent)
 
-    def send(self, results: Iterable[PairResult]) -> Sent:
-        """Create or update the run of each pair; a pair that is there already, unchanged, costs nothing."""
-        return sum((self._send(result) for result in results), Sent())
+    def send(self, result: PairResult) -> Sent:
+        content = run_content(result)
+        known = self._runs.get(content.key)
+        if known is not None and known.says(content):
+            return Sent(unchanged=1)
+        if known is not None and known.tags.get(DIGEST_TAG) not in ("", content.tags[DIGEST_TAG]):
+            # Metrics can only be added to, never replaced: other measurements need a run of their own.
+            self._client.delete_run(known.id)
+            run = self._create(content)
+        else:
+            run = known or self._create(content)
+        # The tags go last: a run that has them all is complete.
+        self._write_artifact(run, CHART_FILE, interpolation_page(result, content.name))
+        self._fill(run, content)
+        self._client.set_terminated(run.id, status=_status(content), end_time=run.start_time + _ms(content.seconds))
+        self._runs[content.key] = _Run(
+            id=run.id,
+            start_time=run.start_time,
+            status=_status(content),
+            artifact_uri=run.artifact_uri,
+            tags={**run.tags, **content.tags},
+        )
+        return Sent(created=1) if known is None else Sent(updated=1)
 
     def finish(
         self,
@@ -107,30 +127,6 @@ class Mirror:
             if path.exists():
                 self._write_artifact(parent, path.name, path.read_text(encoding="utf-8"))
         self._client.set_terminated(parent.id, status=status, end_time=now)
-
-    def _send(self, result: PairResult) -> Sent:
-        content = run_content(result)
-        known = self._runs.get(content.key)
-        if known is not None and known.says(content):
-            return Sent(unchanged=1)
-        if known is not None and known.tags.get(DIGEST_TAG) not in ("", content.tags[DIGEST_TAG]):
-            # Metrics can only be added to, never replaced: other measurements need a run of their own.
-            self._client.delete_run(known.id)
-            run = self._create(content)
-        else:
-            run = known or self._create(content)
-        # The tags go last: a run that has them all is complete.
-        self._write_artifact(run, CHART_FILE, interpolation_page(result, content.name))
-        self._fill(run, content)
-        self._client.set_terminated(run.id, status=_status(content), end_time=run.start_time + _ms(content.seconds))
-        self._runs[content.key] = _Run(
-            id=run.id,
-            start_time=run.start_time,
-            status=_status(content),
-            artifact_uri=run.artifact_uri,
-            tags={**run.tags, **content.tags},
-        )
-        return Sent(created=1) if known is None else Sent(updated=1)
 
     def _create(self, content: RunContent) -> _Run:
         # The tags make the run findable from its first moment: a kill right after leaves no orphan.

@@ -42,7 +42,7 @@ def catch_up(mirror: Mirror, folder: Path, progress: Callable[[], None] = lambda
     sent = Sent()
     for start in range(0, len(keys), _PAIRS_PER_READ):
         for result in store.pairs(keys[start : start + _PAIRS_PER_READ]):
-            sent += mirror.send([result])
+            sent += mirror.send(result)
             progress()
     return sent
 

@@ -281,3 +281,35 @@ def test_json_is_one_object_on_stdout(reference: Path) -> None:
     done = lmc_tune("sweep", reference / "tiny.yaml", "--out", reference / "run", "--json")
     assert json.loads(done.stdout)["folder"] == str(reference / "run")
     assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("preset", ["mnist_mlp", "fashion_mlp", "cifar10_mlp"])
+def test_presets_at_real_size_run_cut_down_on_the_real_files(real_data: Path, tmp_path: Path, preset: str) -> None:
+    cuts = [
+        "dataset.train=1000",
+        "dataset.test=500",
+        "train.epochs=1",
+        "axes.lr=[0.001]",
+        "axes.batch_size=[32]",
+        "replicates=1",
+        "measure.lambdas=5",
+    ]
+    sets = [part for cut in cuts for part in ("--set", cut)]
+    outcome = lmc_tune_json("sweep", preset, "--out", tmp_path / "run", "--data-root", real_data, "--no-report", *sets)
+    results = rows(tmp_path / "run")
+    assert outcome["trained"] == len(results) >= 2
+    assert set(results["status"]) <= {"ok", "undertrained"}
+    assert set(results["n_train"]) <= {500, *range(480, 500)}
+    assert (results["test_accuracy_a"] > 0.12).all(), "better than chance after one epoch"
+
+
+def test_an_adaptive_sweep_runs_fewer_pairs_and_a_grid_fills_in_the_rest(tmp_path: Path) -> None:
+    text = SPACE.replace("lr: [0.01, 0.1]", "lr: {log: [0.001, 0.1], steps: 5}").replace(
+        "replicates: 2", "replicates: 1"
+    )
+    arguments = ("sweep", write_space(tmp_path, text), "--out", tmp_path / "run", "--no-report")
+    first = lmc_tune_json(*arguments, "--search", "adaptive")
+    assert 2 * 2 * 3 <= first["trained"] <= 2 * 2 * 5
+    assert lmc_tune_json(*arguments, "--search", "adaptive")["trained"] == 0
+    rest = lmc_tune_json(*arguments)
+    assert first["trained"] + rest["trained"] == 2 * 2 * 5
