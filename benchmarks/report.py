@@ -1,18 +1,19 @@
 """Printing and keeping what a benchmark found."""
 
 import json
-import os
 import platform
 import sys
 from importlib import metadata
 from pathlib import Path
+
+from lmc_tune.sweep.plan import workers_here
 
 
 def publish(name: str, rows: list[dict[str, object]]) -> None:
     """Print a table and write ``benchmarks/results/NAME.json`` with machine and versions."""
     machine = {
         "python": platform.python_version(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": workers_here(),
         "processor": platform.processor() or platform.machine(),
         **{package: metadata.version(package) for package in ("torch", "ray", "mlflow")},
     }

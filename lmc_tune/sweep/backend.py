@@ -60,7 +60,7 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
                 log_to_driver=False,
                 configure_logging=False,
                 _temp_dir=scratch,
-                object_store_memory=128 * 2**20,
+                object_store_memory=80 * 2**20,  # about Ray's least; results travel through files
             )
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

@@ -43,7 +43,9 @@ def pack(pairs: Sequence[PairSpec], workers: int, largest: int) -> list[Cohort]:
 
 def workers_here() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def planned_steps(pair: PairSpec) -> int:

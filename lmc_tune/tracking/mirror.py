@@ -81,6 +81,7 @@ class Mirror:
         self._parent = self._open_parent(parent)
 
     def send(self, result: PairResult) -> Sent:
+        """Create or update the run of a pair; one that is there already, unchanged, costs nothing."""
         content = run_content(result)
         known = self._runs.get(content.key)
         if known is not None and known.says(content):
