@@ -211,7 +211,7 @@ def test_overrides_replace_what_the_file_says(sets, read, value):
         ("epochs", "--set epochs: write it as key=value, e.g. train.epochs=3"),
         ("=3", "--set =3: write it as key=value"),
         ("train..epochs=3", "--set train..epochs=3: write it as key=value"),
-        ("train.epochs=[1", "--set train.epochs=[1: the value is not YAML"),
+        ("train.epochs=[1", "--set train.epochs=[1: the value is not valid YAML"),
         ("name.x=1", "--set name.x=1: name is not a mapping"),
         ("train.epochs=0", "--set: train.epochs: should be greater than or equal to 1, got 0"),
         ("train.epoch=3", "--set: train.epoch: unknown key; did you mean epochs?"),

@@ -2,16 +2,16 @@ import math
 
 import pytest
 
-from lmc_tune.results import PairResult
+from lmc_tune.results import PairResult, pair_name
 from lmc_tune.specs import ShiftSpec
 from lmc_tune.store import Store
-from lmc_tune.tracking.content import MAX_CURVE_POINTS, one_line, run_content, run_name
+from lmc_tune.tracking.content import MAX_CURVE_POINTS, one_line, run_content
 from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
 
 
 def test_a_run_is_named_by_what_a_cell_is_made_of():
-    assert run_name(pair_result(pair_spec(lr=0.03, replicate=2)).row) == "lr=0.03 B=32 label 80/20 #2"
-    assert run_name(pair_result(pair_spec(shift=ShiftSpec(kind="none"))).row) == "lr=0.03 B=32 none #0"
+    assert pair_name(pair_result(pair_spec(lr=0.03, replicate=2)).row) == "mlp 64 lr=0.03 B=32 label 80/20 #2"
+    assert pair_name(pair_result(pair_spec(shift=ShiftSpec(kind="none"))).row) == "mlp 64 lr=0.03 B=32 none #0"
 
 
 def test_parameters_come_from_the_spec_alone():

@@ -62,7 +62,7 @@ def picture(page: Page, name: str) -> None:
 
 def first_run(folder: Path) -> str:
     runs = pair_runs(f"sqlite:///{folder}/mlflow.db").values()
-    return next(run.info.run_id for run in runs if run.info.run_name == "lr=0.1 B=32 label 80/20 #0")
+    return next(run.info.run_id for run in runs if run.info.run_name == "mlp 64 lr=0.1 B=32 label 80/20 #0")
 
 
 @pytest.mark.slow
