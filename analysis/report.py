@@ -79,7 +79,8 @@ def render(
 def read_sweep(folder: Path) -> tuple[page.Sweep, VerdictSpec]:
     """What the folder says of itself beside its tables, and how its cells are to be judged."""
     record = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
-    text = (folder / SPACE_FILE).read_text(encoding="utf-8") if (folder / SPACE_FILE).exists() else ""
+    file = folder / SPACE_FILE
+    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     try:
         space = yaml.safe_load(text) or {}
         verdict = VerdictSpec(**space.get("verdict", {}))

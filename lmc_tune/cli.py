@@ -120,8 +120,12 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         )
     else:
         _print_outcome(outcome)
+    if search == "adaptive" and outcome.counts.get("pending") and not outcome.interrupted and max_pairs is None:
+        _note(f"the search is complete; {outcome.counts['pending']} pairs were not needed to draw the boundary")
     if outcome.interrupted:
-        again = shlex.join(["lmc-tune", *sys.argv[1:]])
+        from lmc_tune.tracking.connection import without_credentials
+
+        again = without_credentials(shlex.join(["lmc-tune", *sys.argv[1:]]))
         _note(f"Interrupted; every finished pair is kept. Continue with the same command: {again}")
         raise typer.Exit(INTERRUPTED)
     if outcome.counts.get("failed"):
@@ -251,7 +255,7 @@ def track(folder: RunFolder, *, tracking_uri: TrackingUri = None, json_: Json = 
 def ui(
     folder: Annotated[Path, typer.Argument(help="A run folder.")] = Path("runs/quickstart"),
     *,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open the MLflow UI over a run folder's own store, on this machine only."""
     with _told_plainly():

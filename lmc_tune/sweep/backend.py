@@ -1,5 +1,6 @@
 """Ray Tune runs the cohorts: one trial each, on reused workers. The only module that imports ray."""
 
+import gc
 import logging
 import os
 import secrets
@@ -68,9 +69,25 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
             signal.signal(signal.SIGTERM, on_sigterm)  # ray.init puts its own in place, which ends the process
         yield
     finally:
-        ray.shutdown()
+        _shut_down()
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _shut_down() -> None:
+    """End Ray without it ending the process.
+
+    Ray calls exit() if any thread frees one of its objects while it shuts down, as the garbage collector does in
+    whichever thread happens to allocate. What can be freed is freed here, and collection waits until Ray is gone.
+    """
+    import ray  # noqa: PLC0415
+
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()
 
 
 def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, workers: int) -> list[str]:

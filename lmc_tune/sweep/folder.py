@@ -80,7 +80,7 @@ def write_description(folder: Path, space: SearchSpace, workers: int, planned_pa
     """
     known = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
     path, text = folder / SPACE_FILE, yaml.safe_dump(space.plain(), sort_keys=False, allow_unicode=True)
-    changed = not path.exists() or path.read_text(encoding="utf-8") != text
+    changed = not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text
     write_text(path, text)
     SweepRecord(
         id=known.id if known else uuid.uuid4().hex,

@@ -24,7 +24,7 @@ def pending(pairs: Sequence[PairSpec], statuses: Mapping[str, Status]) -> list[P
 
 
 def pack(pairs: Sequence[PairSpec], workers: int, largest: int) -> list[Cohort]:
-    """Pack pairs that run the same program into cohorts, longest first.
+    """Pack pairs that run the same program into cohorts: earlier replicates first, and the longest first among those.
 
     Args:
         pairs: what is to run.
@@ -38,7 +38,7 @@ def pack(pairs: Sequence[PairSpec], workers: int, largest: int) -> list[Cohort]:
     for group in programs.values():
         size = max(1, min(largest, ceil(len(group) / (_COHORTS_PER_WORKER * workers))))
         cohorts += [Cohort(pairs=tuple(group[at : at + size])) for at in range(0, len(group), size)]
-    return sorted(cohorts, key=lambda cohort: -sum(map(planned_steps, cohort.pairs)))
+    return sorted(cohorts, key=lambda cohort: (cohort.pairs[0].replicate, -sum(map(planned_steps, cohort.pairs))))
 
 
 def workers_here() -> int:

@@ -100,6 +100,11 @@ class _Sweep:
         self.store.clear_running()
         redescribed = write_description(self.folder, self.space, self.workers, planned_pairs=len(self.pairs))
         self.listener.start(len(self.pairs), len(self.pairs) - len(pending(self.pairs, done)))
+        if others := len(done.keys() - {pair.key for pair in self.pairs}):
+            self.listener.say(
+                f"{others} finished pairs in this folder are not in this space; they stay in its tables and report. "
+                f"Another --out keeps studies apart."
+            )
         self.mirror = BackgroundMirror(
             self.folder, SweepRecord.read(self.folder), self.options.tracking_uri, self.listener.say
         )
@@ -107,7 +112,8 @@ class _Sweep:
             with _interruptible() as interrupted:
                 self._train()
             self.store.compact(self.space.verdict)
-            report = self._report(fresh=redescribed or bool(self.tried)) if self.options.report else None
+            wanted = self.options.report and bool(self.store.statuses())
+            report = self._report(fresh=redescribed or bool(self.tried)) if wanted else None
         except BaseException:
             self.mirror.close("FAILED")
             raise

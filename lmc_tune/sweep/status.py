@@ -62,7 +62,7 @@ def read_status(folder: Path) -> SweepStatus:
     """
     if not (folder / SPACE_FILE).exists():
         raise FolderError(f"no sweep in {folder}: {SPACE_FILE} is missing; start one with: lmc-tune sweep SPACE")
-    space = parse_space((folder / SPACE_FILE).read_text(encoding="utf-8"), SPACE_FILE)
+    space = parse_space((folder / SPACE_FILE).read_text(encoding="utf-8", errors="replace"), str(folder / SPACE_FILE))
     planned = {pair.key: pair for pair in space.pairs()}
     store = Store(folder)
     results = store.results()
