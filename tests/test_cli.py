@@ -91,8 +91,8 @@ def test_version() -> None:
 
 def test_space_counts_cells_pairs_and_steps(tmp_path: Path) -> None:
     cost = lmc_tune_json("space", write_space(tmp_path))
-    # 8 cells x 2 replicates x 2 members x 3 epochs of 100/10 or 100/50 steps
-    assert (cost["cells"], cost["pairs"], cost["steps"]) == (8, PAIRS, 8 * 2 * 3 * (10 + 2))
+    # 8 cells x 2 replicates x 2 members x 20 epochs of 100/10 or 100/50 steps
+    assert (cost["cells"], cost["pairs"], cost["steps"]) == (8, PAIRS, 8 * 2 * 20 * (10 + 2))
     assert cost["seconds"] > 0
     assert not list(tmp_path.glob("run*"))
 

@@ -16,7 +16,7 @@ SPACE = """
 name: tiny
 dataset: {name: digits, train: 200, test: 100}
 model: {name: mlp, hidden: [8]}
-train: {momentum: 0.9, epochs: 3}
+train: {momentum: 0.9, epochs: 20}
 axes:
   shift: [{kind: covariate}, {kind: label, ratio: 0.8}]
   batch_size: [10, 50]
