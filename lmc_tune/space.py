@@ -60,7 +60,7 @@ class SearchSpace(Spec):
     members: keep or drop the trained weights.
     """
 
-    name: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]+$", min_length=1, max_length=120)]
+    name: Annotated[str, Field(max_length=120)]
     fixed: Sections
     axes: dict[str, tuple[Any, ...]]
     replicates: Count = 5
@@ -72,8 +72,8 @@ class SearchSpace(Spec):
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
-        if not name.strip(". "):
-            raise ValueError(f"{name!r} cannot name a run folder; use letters or digits")
+        if not name.strip(". ") or not name.isprintable() or set(name) & set("/\\"):
+            raise ValueError(f"{name!r} cannot name a run folder; use letters, digits, '-' and '_'")
         return name
 
     def cells(self) -> list[Cell]:

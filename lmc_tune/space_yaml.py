@@ -1,7 +1,8 @@
 """Reading a search space: every problem at once, each with its line, its path, the value and the nearest known name."""
 
 import difflib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,20 @@ from pydantic_core import ErrorDetails
 
 from lmc_tune.core.errors import UserError
 from lmc_tune.data.catalogue import DATASETS, part_size
+from lmc_tune.record import SPACE_FILE
 from lmc_tune.space import AXES, SECTIONS, Cell, SearchSpace, Sections, place
 from lmc_tune.specs import DatasetSpec, PairSpec
 from lmc_tune.yaml_lines import Place, YamlError, dotted, load_value, load_with_lines
 
 _TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
+# What other tools call it.
+_SYNONYMS = {
+    "learning_rate": "lr",
+    "bs": "batch_size",
+    "batchsize": "batch_size",
+    "layers": "hidden",
+    "widths": "hidden",
+}
 
 
 class SpaceError(UserError):
@@ -41,6 +51,10 @@ def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
     """
     known = presets()
     path = known.get(space, Path(space))
+    if path.is_dir():
+        own = path / SPACE_FILE
+        hint = f"its space is {own}" if own.exists() else f"name a YAML file or a preset ({', '.join(known)})"
+        raise SpaceError([f"{space} is a folder; {hint}"])
     if not path.is_file():
         hint = _nearest(space, known) or f"; the presets are {', '.join(known)}"
         raise SpaceError([f"{space}: no such file and no such preset{hint}"])
@@ -86,7 +100,7 @@ class _Reader:
     def problem(self, place: Place, message: str) -> None:
         line = next((self.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.lines), 1)
         by_set = any(place[: len(path)] == path or path[: len(place)] == place for path in self.overridden)
-        where = "--set" if by_set else f"{self.source}:{line}"
+        where = "command line" if by_set else f"{self.source}:{line}"
         text = f"{where}: {dotted(place)}: {message}" if place else f"{where}: {message}"
         if text not in self.problems:
             self.problems.append(text)
@@ -117,7 +131,7 @@ class _Reader:
     def space(self, content: dict[str, Any]) -> SearchSpace:
         for key in content:
             if key not in _TOP_LEVEL:
-                self.problem((key,), f"unknown key{_nearest(key, _TOP_LEVEL)}")
+                self.problem((key,), f"unknown key{_nearest_top_level(key)}")
         fixed = self._sections(content)
         axes = self._axes(content.get("axes"))
         self._refuse_fixed_and_varied(fixed, axes)
@@ -145,10 +159,12 @@ class _Reader:
         if not isinstance(given, dict) or not given:
             self.problem(("axes",), "name at least one axis, e.g. lr: [0.01, 0.1]")
             return {}
-        axes = {}
+        axes: dict[str, tuple[Any, ...]] = {}
         for name, values in given.items():
             if name not in AXES:
                 self.problem(("axes", name), f"unknown axis{_nearest(name, AXES)}")
+                for meant in _close_to(name, AXES):
+                    axes.setdefault(meant, ())  # nothing that it was to vary is missing
                 continue
             whole_section = len(AXES[name]) == 1
             axes[name] = tuple(
@@ -161,6 +177,9 @@ class _Reader:
         if isinstance(given, list):
             if not given:
                 self.problem(place, "an axis needs at least one value")
+            for index, value in enumerate(given):
+                if value in given[:index]:
+                    self.problem((*place, index), f"{value!r} is given twice; remove one of them")
             return given
         kinds = ("linear", "log")
         kind = next((kind for kind in kinds if isinstance(given, dict) and set(given) == {kind, "steps"}), None)
@@ -184,7 +203,11 @@ class _Reader:
             section, *field = AXES[axis]
             varied = field or {key for value in values if isinstance(value, dict) for key in value}
             for key in sorted(set(varied) & fixed[section].keys()):
-                self.problem((section, key), f"is fixed here and varied by axes.{axis}; remove one of them")
+                if (section, key) in self.overridden and field:
+                    value = json.dumps(fixed[section][key])
+                    self.problem((section, key), f"is varied by axes.{axis}; to fix it, say axes.{axis}=[{value}]")
+                else:
+                    self.problem((section, key), f"is fixed here and varied by axes.{axis}; remove one of them")
             for index, value in enumerate(values):
                 twice = set() if field or not isinstance(value, dict) else value.keys() & axes.keys()
                 for key in sorted(key for key in twice if AXES[key] == (section, key)):
@@ -200,16 +223,18 @@ class _Reader:
 
     def _check_sections(self, fixed: Sections, axes: dict[str, tuple[Any, ...]]) -> None:
         """Validate the sections at the first value of every axis, then every further value of each axis alone."""
-        if any(not values for values in axes.values()):
-            return
-        first = {axis: values[0] for axis, values in axes.items()}
-        origin = dict.fromkeys(axes, 0)
-        self._check_point(fixed, first, origin)
+        first = {axis: values[0] for axis, values in axes.items() if values}
+        origin = dict.fromkeys(first, 0)
+        unknown = {AXES[axis] for axis, values in axes.items() if not values}
+        self._check_point(fixed, first, origin, unknown)
         for axis, values in axes.items():
             for index, value in enumerate(values[1:], start=1):
-                self._check_point(fixed, {**first, axis: value}, {**origin, axis: index})
+                self._check_point(fixed, {**first, axis: value}, {**origin, axis: index}, unknown)
 
-    def _check_point(self, fixed: Sections, coordinates: dict[str, Any], indices: dict[str, int]) -> None:
+    def _check_point(
+        self, fixed: Sections, coordinates: dict[str, Any], indices: dict[str, int], unknown: set[tuple[str, ...]]
+    ) -> None:
+        """Validate the sections at one point; nothing is said of ``unknown`` places, whose axes have no values."""
         for axis, index in indices.items():
             if len(AXES[axis]) == 1 and not isinstance(coordinates[axis], dict):
                 self.problem(("axes", axis, index), f"must be a mapping or a name, got {coordinates[axis]!r}")
@@ -220,7 +245,8 @@ class _Reader:
                 model.model_validate(sections[name])
             except ValidationError as error:
                 for detail in error.errors():
-                    self.problem(_origin(name, detail["loc"], indices), _message(detail, model))
+                    if not unknown & {(name,), (name, *detail["loc"][:1])}:
+                        self.problem(_origin(name, detail["loc"], indices), _message(detail, model))
         dataset = sections["dataset"].get("name", DatasetSpec().name)
         if isinstance(dataset, str) and dataset not in DATASETS:
             self.problem(
@@ -248,15 +274,16 @@ class _Reader:
         facts = DATASETS[dataset.name]
         available = facts.n_train - dataset.validation
         if (dataset.train or 0) > available or available < 1:
-            wanted = f"{dataset.validation} for validation and {dataset.train or 'some'} to train on"
+            held_out = f", of which {dataset.validation} are held out for validation" if dataset.validation else ""
             self.problem(
                 _origin("dataset", ("train",), indices),
-                f"{dataset.name} has {facts.n_train} training examples; {wanted}",
+                f"{dataset.name} has {facts.n_train} training examples{held_out}; ask for {max(available, 0)} at most",
             )
             return
         if (dataset.test or 0) > facts.n_test:
             self.problem(
-                _origin("dataset", ("test",), indices), f"{dataset.name} has only {facts.n_test} test examples"
+                _origin("dataset", ("test",), indices),
+                f"{dataset.name} has {facts.n_test} test examples; ask for no more",
             )
         if pair.train.batch_size > (part := part_size(dataset)):
             self.problem(
@@ -316,6 +343,8 @@ def _message(detail: ErrorDetails, model: Any) -> str:
     if detail["type"] == "value_error":
         return message
     wrong = detail["input"]
+    if detail["type"] == "tuple_type":
+        return f"write a list, e.g. [{wrong if isinstance(wrong, int | str) else '...'}]; got {wrong!r}"
     near = _nearest(wrong, _choices(detail)) if isinstance(wrong, str) else ""
     return f"{message}, got {wrong!r}{near}"
 
@@ -331,9 +360,26 @@ def _fields_at(model: Any, location: tuple[str | int, ...]) -> list[str]:
     return list(model.model_fields)
 
 
-def _nearest(name: Any, known: Any) -> str:
-    found = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]}?" if found else ""
+def _nearest(name: Any, known: Iterable[str]) -> str:
+    return "".join(f"; did you mean {found}?" for found in _close_to(name, known))
+
+
+def _nearest_top_level(key: Any) -> str:
+    """As :func:`_nearest`; what belongs into a section is named with its section."""
+    for axis in _close_to(key, [*_TOP_LEVEL, *AXES]):
+        if axis not in _TOP_LEVEL:
+            return f"; did you mean {'.'.join(AXES[axis])} or axes.{axis}?"
+    return _nearest(key, _TOP_LEVEL)
+
+
+def _close_to(name: Any, known: Iterable[str]) -> list[str]:
+    """The known name nearest to ``name``, if there is one."""
+    name, names = str(name), list(known)
+    if name in names:
+        return [name]
+    if _SYNONYMS.get(name) in names:
+        return [_SYNONYMS[name]]
+    return difflib.get_close_matches(name, names, n=1, cutoff=0.5)
 
 
 def _is_number(value: Any) -> bool:

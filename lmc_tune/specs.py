@@ -92,7 +92,7 @@ class TrainSpec(Spec):
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError("set exactly one of epochs and steps")
+            raise ValueError("set exactly one of epochs and steps, and leave the other out (or null)")
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise ValueError("nesterov needs optimizer: sgd and a momentum above 0")
         if self.optimizer != "sgd" and self.momentum > 0:

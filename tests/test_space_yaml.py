@@ -157,7 +157,7 @@ def test_exponents_without_a_point_are_numbers(text, value):
     if good:
         assert good.axes["lr"] == (value,)
     else:
-        assert problems(GOOD, f"axes.lr=[{text}]") == ["--set: axes.lr[0]: should be greater than 0, got -1.0"]
+        assert problems(GOOD, f"axes.lr=[{text}]") == ["command line: axes.lr[0]: should be greater than 0, got -1.0"]
 
 
 def test_sections_and_axis_values_may_be_given_by_name_alone():
@@ -213,12 +213,13 @@ def test_overrides_replace_what_the_file_says(sets, read, value):
         ("train..epochs=3", "--set train..epochs=3: write it as key=value"),
         ("train.epochs=[1", "--set train.epochs=[1: the value is not valid YAML"),
         ("name.x=1", "--set name.x=1: name is not a mapping"),
-        ("train.epochs=0", "--set: train.epochs: should be greater than or equal to 1, got 0"),
-        ("train.epoch=3", "--set: train.epoch: unknown key; did you mean epochs?"),
-        ("axis.lr=[1]", "--set: axis: unknown key; did you mean axes?"),
-        ("axes.lr=[]", "--set: axes.lr: an axis needs at least one value"),
-        ("axes.lr=[0.1, 0]", "--set: axes.lr[1]: should be greater than 0, got 0"),
-        ("dataset=mnst", "--set: dataset.name: unknown data set 'mnst'; did you mean mnist?"),
+        ("train.epochs=0", "command line: train.epochs: should be greater than or equal to 1, got 0"),
+        ("train.epoch=3", "command line: train.epoch: unknown key; did you mean epochs?"),
+        ("axis.lr=[1]", "command line: axis: unknown key; did you mean axes?"),
+        ("axes.lr=[]", "command line: axes.lr: an axis needs at least one value"),
+        ("axes.lr=[0.1, 0]", "command line: axes.lr[1]: should be greater than 0, got 0"),
+        ("train.lr=0.3", "command line: train.lr: is varied by axes.lr; to fix it, say axes.lr=[0.3]"),
+        ("dataset=mnst", "command line: dataset.name: unknown data set 'mnst'; did you mean mnist?"),
     ],
 )
 def test_a_bad_override_says_so(override, message):
@@ -235,7 +236,7 @@ def test_a_bad_override_says_so(override, message):
         (("dataset: digits", "dataset: digit"), ["s.yaml:2: dataset.name: unknown data set 'digit'; did you mean digits?"]),
         (("dataset: digits", "dataset: {name: [digits]}"), ["s.yaml:2: dataset.name: should be a valid string, got ['digits']"]),
         (("dataset: digits", "dataset: 3"), ["s.yaml:2: dataset: must be a mapping, got 3"]),
-        (("hidden: [8]", "widths: [8]"), ["s.yaml:3: model.widths: unknown key"]),
+        (("hidden: [8]", "widths: [8]"), ["s.yaml:3: model.widths: unknown key; did you mean hidden?"]),
         (("name: mlp", "name: mpl"), ["s.yaml:3: model.name: should be 'mlp', got 'mpl'; did you mean mlp?"]),
         (("lambdas: 7", "lambdas: 8"), ["s.yaml:13: measure: lambdas must be odd so that λ = ½ is on the grid; use 9"]),
         (("lambdas: 7", "lambda: 7"), ["s.yaml:13: measure.lambda: unknown key; did you mean lambdas?"]),
@@ -249,7 +250,7 @@ def test_a_bad_override_says_so(override, message):
         (("lr: [0.1, 0.2]", "lr: {linear: [0, 1], steps: 1}"), ["s.yaml:8: axes.lr: needs two numbers and steps of at least 2; got {'linear': [0, 1], 'steps': 1}"]),
         (("lr: [0.1, 0.2]", "lr: {linear: [0, .inf], steps: 3}"), ["s.yaml:8: axes.lr: needs two numbers and steps of at least 2; got {'linear': [0, inf], 'steps': 3}"]),
         (("lr: [0.1, 0.2]", "lr: []"), ["s.yaml:8: axes.lr: an axis needs at least one value"]),
-        (("lr: [0.1, 0.2]", "lr: [0.1, 0.10]"), ["s.yaml:7: axes: two cells are the same experiment: lr=0.1, batch_size=16, shift={'kind': 'covariate', 'severity': 1.0, 'skew': None} and lr=0.1, batch_size=16, shift={'kind': 'covariate', 'severity': 1.0, 'skew': None}"]),
+        (("lr: [0.1, 0.2]", "lr: [0.1, 0.10]"), ["s.yaml:8: axes.lr[1]: 0.1 is given twice; remove one of them"]),
         (("lr: [0.1", "rl: [1]\n  lr: [0.1"), ["s.yaml:8: axes.rl: unknown axis; did you mean lr?"]),
         (("batch_size: [16, 32]", "batch_size: [16, 800]"), ["s.yaml:9: axes.batch_size[1]: 800 is above the 718 examples that a member sees (half of the training set); lower it or raise dataset.train"]),
         (("ratio: 0.8}", "ratio: 1.8}"), ["s.yaml:10: axes.shift[1]: ratio must be between 0.5 (no skew) and 1 (disjoint classes), got 1.8"]),
@@ -257,21 +258,24 @@ def test_a_bad_override_says_so(override, message):
         (("[covariate, {", "[[covariate], {"), ["s.yaml:10: axes.shift[0]: must be a mapping or a name, got ['covariate']"]),
         (("shift: [", "severity: [0.5]\n  shift: ["), ["s.yaml:11: axes.shift[1]: ratio already says skew and severity; keep one of them"]),
         (("seed: 4", "shift: {kind: none}"), ["s.yaml:12: shift.kind: is fixed here and varied by axes.shift; remove one of them"]),
-        (("dataset: digits", "dataset: {name: digits, test: 361}"), ["s.yaml:2: dataset.test: digits has only 360 test examples"]),
-        (("dataset: digits", "dataset: {name: digits, train: 1400, validation: 100}"), ["s.yaml:2: dataset.train: digits has 1437 training examples; 100 for validation and 1400 to train on"]),
+        (("dataset: digits", "dataset: {name: digits, test: 361}"), ["s.yaml:2: dataset.test: digits has 360 test examples; ask for no more"]),
+        (("dataset: digits", "dataset: {name: digits, train: 1400, validation: 100}"), ["s.yaml:2: dataset.train: digits has 1437 training examples, of which 100 are held out for validation; ask for 1337 at most"]),
         (("  lr: [0.1, 0.2]\n", ""), ["s.yaml:4: train.lr: is missing: give it a value here or vary it with axes.lr"]),
         (("seed: 4", "seed: 4\nseed: 5"), ["s.yaml:13: seed: is given twice; YAML would keep the last"]),
         (("  momentum: 0.9", "  epochs: 3"), ["s.yaml:6: train.epochs: is given twice; YAML would keep the last"]),
-        (("name: study", "name: a/b"), ["s.yaml:1: name: String should match pattern"]),
+        (("name: study", "name: a/b"), ["s.yaml:1: name: 'a/b' cannot name a run folder; use letters, digits, '-' and '_'"]),
+        (("hidden: [8]", "hidden: 8"), ["s.yaml:3: model.hidden: write a list, e.g. [8]; got 8"]),
+        (("momentum: 0.9", "learning_rate: 0.9"), ["s.yaml:6: train.learning_rate: unknown key; did you mean lr?"]),
+        (("seed: 4", "lr: 0.1"), ["s.yaml:12: lr: unknown key; did you mean train.lr or axes.lr?"]),
+        (("seed: 4", "hiden: [8]"), ["s.yaml:12: hiden: unknown key; did you mean model.hidden or axes.hidden?"]),
+        (("momentum: 0.9", "steps: 9"), ["s.yaml:4: train: set exactly one of epochs and steps, and leave the other out (or null)"]),
     ],
 )  # fmt: skip
 def test_every_mistake_names_its_line_its_place_the_value_and_the_nearest_name(change, expected):
     text = GOOD.replace(*change)
     assert text != GOOD
     found = problems(text)
-    assert len(found) == len(expected)
-    for problem, start in zip(found, expected, strict=True):
-        assert problem == start or (start.endswith("pattern") and problem.startswith(start))
+    assert found == expected
 
 
 def test_all_problems_are_reported_at_once():
@@ -279,6 +283,17 @@ def test_all_problems_are_reported_at_once():
     text = text.replace("barrier: chord", "barrier: cord").replace("dataset: digits", "dataset: diggits")
     lines = sorted(int(problem.split(":")[1]) for problem in problems(text))
     assert lines == [2, 5, 9, 12, 14]
+
+
+@pytest.mark.parametrize("axis", ["lr: []", "lr: 0.1", "lrr: [0.1]"])
+def test_an_axis_without_usable_values_hides_no_other_problem(axis):
+    """And what it was to vary is not called missing."""
+    text = (
+        GOOD.replace("lr: [0.1, 0.2]", axis)
+        .replace("momentum: 0.9", "momentum: 2")
+        .replace("hidden: [8]", "hidden: []")
+    )
+    assert sorted(problem.split(":")[1] for problem in problems(text)) == ["3", "6", "8"]
 
 
 def test_an_impossible_combination_of_possible_values_is_refused():
@@ -326,6 +341,14 @@ def test_the_nearest_preset_is_named_when_a_file_is_not_there(tmp_path):
         read_space("quikstart")
     with pytest.raises(SpaceError, match=r"no such file and no such preset; the presets are .*quickstart"):
         read_space(str(tmp_path / "zzz"))
+
+
+def test_a_folder_is_no_space_but_may_hold_one(tmp_path):
+    with pytest.raises(SpaceError, match="is a folder; name a YAML file or a preset"):
+        read_space(str(tmp_path))
+    (tmp_path / "space.yaml").write_text(GOOD)
+    with pytest.raises(SpaceError, match=re.escape(f"its space is {tmp_path / 'space.yaml'}")):
+        read_space(str(tmp_path))
 
 
 def test_a_file_is_read_with_its_own_name_in_messages(tmp_path):
