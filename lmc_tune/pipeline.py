@@ -7,6 +7,7 @@ import hashlib
 import math
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,9 +22,9 @@ from lmc_tune.core.divergence import energy_coefficient, total_variation
 from lmc_tune.core.interpolation import distance
 from lmc_tune.core.noise import noise_scale
 from lmc_tune.core.similarity import disagreement, error_overlap
-from lmc_tune.data.datasets import Dataset, Examples, load_dataset
+from lmc_tune.data.datasets import Dataset, Examples, Indices, load_dataset
 from lmc_tune.data.shifts import Parts, split
-from lmc_tune.measurement.evaluate import evaluate, logits_of
+from lmc_tune.measurement.evaluate import evaluate, logits_of, score_of
 from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.measurement.path import measure_path
 from lmc_tune.models.registry import build_model
@@ -39,12 +40,19 @@ _SHIFT_SAMPLE = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A trained pair in memory: the initial state and both members, on their data."""
+    """A trained pair in memory: the initial state, and both members with the part that each was trained on."""
 
     model: nn.Module
     start: dict[str, Tensor]
     a: Trained
     b: Trained
+    part_a: Examples
+    part_b: Examples
+
+    @property
+    def members(self) -> tuple[tuple[str, Trained, Examples], ...]:
+        """Name, training and part of each member."""
+        return (("a", self.a, self.part_a), ("b", self.b, self.part_b))
 
 
 def cohort_name(cohort: Cohort) -> str:
@@ -88,24 +96,21 @@ def run_pair(spec: PairSpec, bench: Workbench) -> PairResult:
     trained = time.perf_counter()
     if bench.members:
         save_members(pair, spec.key, bench.members)
+    training, predictions = _training_columns(spec, pair, dataset)
     row = {
         **spec_columns(spec),
-        **_training_columns(spec, pair, dataset, parts),
+        **training,
         "seconds_train": trained - started,
         "device": _device_name(device),
     }
-    curves = [
-        {"member": member, **asdict(point)}
-        for member, trained_member in (("a", pair.a), ("b", pair.b))
-        for point in trained_member.curve
-    ]
+    curves = [{"member": name, **asdict(point)} for name, member, _ in pair.members for point in member.curve]
     if pair.a.diverged or pair.b.diverged:  # non-finite weights have no path
         return PairResult(row={**row, "seconds_measure": 0.0}, curves=curves)
     both = dataset.train.take(np.union1d(parts.a, parts.b))
     data = {"train": both, "test": dataset.test, "validation": dataset.validation}
     measured = {str(name): data[name] for name in spec.measure.splits}
     path = measure_path(pair.model, pair.a.state, pair.b.state, measured, spec.measure)
-    row |= path_columns(path) | _similarity_columns(pair, dataset.test)
+    row |= path_columns(path) | _similarity_columns(predictions, dataset.test.labels.cpu().numpy())
     row["seconds_measure"] = time.perf_counter() - trained
     return PairResult(row=gate(row, bench.min_train_accuracy), paths=_path_rows(path), curves=curves)
 
@@ -122,9 +127,10 @@ def train_pair(spec: PairSpec, dataset: Dataset, parts: Parts, device: torch.dev
 
     order_a = spec.seed_for("order")
     order_b = order_a if spec.train.noise == "fixed" else spec.seed_for("order", "b")
-    a = member(dataset.train.take(parts.a), order_a)
-    b = member(dataset.train.take(parts.b), order_b)
-    return Pair(model=model, start=start, a=a, b=b)
+    part_a, part_b = dataset.train.take(parts.a), dataset.train.take(parts.b)
+    return Pair(
+        model=model, start=start, a=member(part_a, order_a), b=member(part_b, order_b), part_a=part_a, part_b=part_b
+    )
 
 
 def save_members(pair: Pair, key: str, folder: Path) -> None:
@@ -158,43 +164,44 @@ def _run_or_fail(spec: PairSpec, bench: Workbench) -> PairResult:
         return failed_result(spec, traceback.format_exc())
 
 
-def _training_columns(spec: PairSpec, pair: Pair, dataset: Dataset, parts: Parts) -> Row:
-    n_train = len(parts.a)
+def _training_columns(spec: PairSpec, pair: Pair, dataset: Dataset) -> tuple[Row, list[Indices]]:
+    """What is known of the members as they are, and the labels that each predicts on the test set."""
+    n_train = len(pair.part_a)
     row: Row = {
         "n_train": n_train,
         "steps": spec.train.steps_for(n_train),
         "noise_scale": noise_scale(spec.train.lr, spec.train.batch_size, n_train),
-        **_measured_shift(parts, dataset),
+        **_measured_shift(pair, dataset.n_classes),
     }
     names = tuple(name for name, _ in pair.model.named_parameters())
-    for member, trained, indices in (("a", pair.a, parts.a), ("b", pair.b, parts.b)):
-        pair.model.load_state_dict(trained.state)
-        for split_name, examples in (("train", dataset.train.take(indices)), ("test", dataset.test)):
-            score = evaluate(pair.model, examples)
-            row[f"{split_name}_loss_{member}"] = score.loss
-            row[f"{split_name}_accuracy_{member}"] = score.accuracy
-        row[f"distance_{member}"] = distance(trained.state, pair.start, names)
+    predictions = []
+    for name, member, part in pair.members:
+        pair.model.load_state_dict(member.state)
+        logits = logits_of(pair.model, dataset.test)
+        predictions.append(logits.argmax(1).cpu().numpy())
+        scores = {"train": evaluate(pair.model, part), "test": score_of(logits, dataset.test.labels)}
+        for split_name, score in scores.items():
+            row[f"{split_name}_loss_{name}"] = score.loss
+            row[f"{split_name}_accuracy_{name}"] = score.accuracy
+        row[f"distance_{name}"] = distance(member.state, pair.start, names)
     row["distance"] = distance(pair.a.state, pair.b.state, names)
-    reason = _divergence(pair, row, dataset, parts)
-    return {**row, "status": "diverged" if reason else "ok", "reason": reason}
+    reason = _divergence(pair, row, dataset.n_classes)
+    return {**row, "status": "diverged" if reason else "ok", "reason": reason}, predictions
 
 
-def _divergence(pair: Pair, row: Row, dataset: Dataset, parts: Parts) -> str:
+def _divergence(pair: Pair, row: Row, n_classes: int) -> str:
     """Why the pair counts as diverged; empty if it does not.
 
     The initial weights may already lie above chance level: a member that hardly moved from there is undertrained, so
     its loss has to have risen as well.
     """
-    chance = math.log(dataset.n_classes)
     reasons = []
-    for member, trained, indices in (("a", pair.a, parts.a), ("b", pair.b, parts.b)):
-        loss = row[f"train_loss_{member}"]
-        if trained.diverged:
-            reasons.append(f"member {member.upper()}: {trained.diverged}")
-        elif not loss <= chance and not loss <= _initial_loss(pair, dataset.train.take(indices)):
-            reasons.append(
-                f"member {member.upper()} rose above chance level: train loss {loss:.3g} > ln {dataset.n_classes}"
-            )
+    for name, member, part in pair.members:
+        loss = row[f"train_loss_{name}"]
+        if member.diverged:
+            reasons.append(f"member {name.upper()}: {member.diverged}")
+        elif not loss <= math.log(n_classes) and not loss <= _initial_loss(pair, part):
+            reasons.append(f"member {name.upper()} rose above chance level: train loss {loss:.3g} > ln {n_classes}")
     return "; ".join(reasons)
 
 
@@ -203,24 +210,21 @@ def _initial_loss(pair: Pair, examples: Examples) -> float:
     return evaluate(pair.model, examples).loss
 
 
-def _similarity_columns(pair: Pair, test: Examples) -> Row:
-    predictions = []
-    for trained in (pair.a, pair.b):
-        pair.model.load_state_dict(trained.state)
-        predictions.append(logits_of(pair.model, test).argmax(1).cpu().numpy())
-    overlap = error_overlap(predictions[0], predictions[1], test.labels.cpu().numpy())
+def _similarity_columns(predictions: Sequence[Indices], labels: Indices) -> Row:
+    a, b = predictions
+    overlap = error_overlap(a, b, labels)
     return {
-        "disagreement": disagreement(predictions[0], predictions[1]),
+        "disagreement": disagreement(a, b),
         "error_overlap": overlap.both_wrong,
         "error_overlap_ratio": overlap.over_independence,
         "same_error": overlap.same_wrong_label,
     }
 
 
-def _measured_shift(parts: Parts, dataset: Dataset) -> Row:
-    labels = dataset.train.labels.cpu().numpy()
-    counts = [np.bincount(labels[at], minlength=dataset.n_classes) for at in (parts.a, parts.b)]
-    samples = [dataset.train.take(at[:_SHIFT_SAMPLE]).inputs.flatten(1).cpu().numpy() for at in (parts.a, parts.b)]
+def _measured_shift(pair: Pair, n_classes: int) -> Row:
+    parts = (pair.part_a, pair.part_b)
+    counts = [part.labels.bincount(minlength=n_classes).cpu().numpy() for part in parts]
+    samples = [part.inputs[:_SHIFT_SAMPLE].flatten(1).cpu().numpy() for part in parts]
     return {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}
 
 
