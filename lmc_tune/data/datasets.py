@@ -90,9 +90,10 @@ def download(name: str, root: Path) -> None:
     try:
         reader(str(root), train=True, download=True)
     except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1].strip("<>")  # torchvision lists every mirror it tried
         raise DataError(
-            f"{facts.title} could not be downloaded into {root} ({error}). Check the connection, or copy the files "
-            f"there by hand from {facts.source}: {', '.join(path for path, _ in facts.files)}"
+            f"{facts.title} could not be downloaded: {reason}. Check the connection, or copy the files of "
+            f"{facts.source} into {root} by hand: {', '.join(path for path, _ in facts.files)}"
         ) from error
     check_files(name, root)
 
