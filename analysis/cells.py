@@ -6,11 +6,13 @@ once, and nothing depends on the order of the rows.
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmc_tune.core.barrier import DEFINITIONS, Array
 from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict, mean_interval, verdict_of_interval
-from lmc_tune.results import SPEC_FIELDS, STATUSES, gate
+from lmc_tune.results import SPEC_FIELDS, STATUSES, gate, spec_columns
+from lmc_tune.space import SearchSpace
 from lmc_tune.specs import VerdictSpec
 
 CELL_FIELDS = [name for name in SPEC_FIELDS if name != "replicate"]
@@ -34,7 +36,20 @@ OK_MEANS = [
 CELLS_AT_ONCE = 256
 
 
+def planned_cells(space: SearchSpace) -> pd.DataFrame:
+    """One row per cell of a space, run or not, in the order of the cells' ids: ``cell`` and the spec's columns."""
+    schema = pa.schema({"cell": pa.string(), **{name: SPEC_FIELDS[name] for name in CELL_FIELDS}})
+    rows = [spec_columns(cell.first) for cell in space.cells()]
+    planned: pd.DataFrame = pa.Table.from_pylist(rows, schema=schema).sort_by("cell").to_pandas()
+    return planned
+
+
 def summarise(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
+    """The cells of a table of results: :func:`judge_cells` of its pairs in any order, gated in any way."""
+    return judge_cells(regate(results, verdict), verdict)
+
+
+def judge_cells(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     """One row per cell, in the order of the cells' ids.
 
     Columns: ``cell`` and the spec's columns; ``n_pairs`` finished pairs, of which ``n_ok``, ``n_undertrained``,
@@ -43,30 +58,35 @@ def summarise(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     ``estimator``, ``threshold``, ``confidence``; ``verdict`` and ``judged`` (the mean is known and the verdict rests on
     it); and means of what was measured: noise scale, steps and shifts over all pairs, the rest over the ok pairs.
 
-    A pair is ok if it is so under ``verdict.min_train_accuracy``, whatever gate the table was written with. One ok
-    pair without a finite barrier leaves the cell's mean unknown: leaving it out would flatter the cell.
+    One ok pair without a finite barrier leaves the cell's mean unknown: leaving it out would flatter the cell.
+
+    Args:
+        pairs: as :func:`regate` gives them.
+        verdict: which barrier is judged, against what, how surely.
 
     Raises:
         ValueError: if the table lacks the judged column.
     """
-    rows = regate(results, verdict)
-    cells, code = _count(rows)
+    cells, code = _count(pairs)
     n = len(cells)
-    ok = (rows["status"] == "ok").to_numpy()
-    unresolved = rows["under_resolved"].astype("boolean").fillna(value=False).to_numpy(dtype=bool)
+    ok = (pairs["status"] == "ok").to_numpy()
+    unresolved = pairs["under_resolved"].astype("boolean").fillna(value=False).to_numpy(dtype=bool)
     cells["n_under_resolved"] = np.bincount(code[ok & unresolved], minlength=n)
-    barriers = _barriers(rows, verdict)
+    barriers = _barriers(pairs, verdict)
     cells["n_without_barrier"] = np.bincount(code[ok & ~np.isfinite(barriers)], minlength=n)
     intervals = _intervals(code[ok], barriers[ok], n, verdict.confidence)
     cells[["mean_barrier", "low", "high"]] = intervals
     cells["estimator"], cells["threshold"], cells["confidence"] = ESTIMATOR, verdict.threshold, verdict.confidence
     cells["verdict"] = _verdicts(cells, verdict.threshold)
     cells["judged"] = (2 * cells["n_ok"] > cells["n_pairs"]) & np.isfinite(cells["mean_barrier"])
-    return pd.concat([cells, _means(rows, code, n, ok)], axis="columns")
+    return pd.concat([cells, _means(pairs, code, n, ok)], axis="columns")
 
 
 def regate(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
-    """The pairs sorted by cell and replicate, their status decided by this verdict's train-accuracy gate."""
+    """The pairs sorted by cell and replicate, their status decided by this verdict's train-accuracy gate.
+
+    Whatever gate the table was written with, and whatever its order, the same pairs come out.
+    """
     rows = results.sort_values(["cell", "replicate", "key"], kind="stable").reset_index(drop=True)
     gated = ["status", "reason", "train_accuracy_a", "train_accuracy_b"]
     low = (rows[gated[2:]] < verdict.min_train_accuracy).any(axis="columns")
@@ -81,35 +101,36 @@ def regate(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     return rows
 
 
-def exclusions(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
+def exclusions(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     """What was left out of the means and why: cell, status, count and the first reason given (by replicate).
+
+    ``pairs`` are as :func:`regate` gives them.
 
     Ok pairs without a finite barrier are listed as ``ok``: they are what leaves their cell undecided.
     """
-    rows = regate(results, verdict)
-    without = (rows["status"] == "ok") & ~np.isfinite(_barriers(rows, verdict))
-    rows.loc[without, "reason"] = f"{verdict.column} is not finite; the mean of the cell is unknown"
-    left_out = rows[(rows["status"] != "ok") | without]
+    without = (pairs["status"] == "ok") & ~np.isfinite(_barriers(pairs, verdict))
+    unknown = f"{verdict.column} is not finite; the mean of the cell is unknown"
+    left_out = pairs.assign(reason=pairs["reason"].mask(without, unknown))[(pairs["status"] != "ok") | without]
     groups = left_out.groupby(["cell", "status"], sort=True)
     table = groups.agg(count=("key", "size"), reason=("reason", "first")).reset_index()
     table["reason"] = table["reason"].fillna("")
     return table
 
 
-def compare_definitions(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
+def compare_definitions(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     """How many cells each barrier definition would call what, at the same threshold: one row per definition.
 
-    A definition whose column is not in the table is left out. The interval is worked out only where it can matter:
-    it never leaves the range of its data, so pairs that all lie on one side of the threshold decide their cell.
+    ``pairs`` are as :func:`regate` gives them. A definition whose column is not among theirs is left out. The interval
+    is worked out only where it can matter: it never leaves the range of its data, so pairs that all lie on one side of
+    the threshold decide their cell.
     """
-    rows = regate(results, verdict)
-    ok = (rows["status"] == "ok").to_numpy()
-    cells, code = _count(rows)
+    ok = (pairs["status"] == "ok").to_numpy()
+    cells, code = _count(pairs)
     table = []
     for definition in DEFINITIONS:
         other = verdict.model_copy(update={"barrier": definition})
-        if other.column in rows:
-            cells[["low", "high"]] = _bounds(code[ok], _barriers(rows, other)[ok], len(cells), other)
+        if other.column in pairs:
+            cells[["low", "high"]] = _bounds(code[ok], _barriers(pairs, other)[ok], len(cells), other)
             counts = pd.Series(_verdicts(cells, verdict.threshold)).value_counts()
             table.append({name: int(counts.get(name, 0)) for name in VERDICTS} | {"definition": definition})
     return pd.DataFrame(table, columns=["definition", *VERDICTS])

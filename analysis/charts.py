@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from analysis.phase import Axis, PhaseDiagram
-from analysis.words import axis_title, confidence, is_error, quantity
+from analysis.words import axis_title, is_error, quantity
 from lmc_tune.core.statistics import Verdict
 from lmc_tune.specs import VerdictSpec
 
@@ -89,18 +89,14 @@ def outline(chart: alt.Chart, picked: str | None) -> list[alt.Chart]:
 
 
 def tooltips(diagram: PhaseDiagram) -> list[alt.Tooltip]:
-    """The numbers of a cell: columns as :func:`analysis.phase_chart.phase_table`."""
-    axes = diagram.axes
-    return [
-        *(alt.Tooltip(f"{axis.column}:Q", title=axis_title(axis.column), format="~g") for axis in axes),
-        alt.Tooltip("panel:N", title="panel"),
-        alt.Tooltip("verdict:N", title="verdict"),
-        alt.Tooltip("mean:N", title="mean barrier"),
-        alt.Tooltip("interval:N", title=f"{confidence(diagram.verdict)} interval"),
-        alt.Tooltip("counted:N", title="counted"),
-        alt.Tooltip("left_out:N", title="left out"),
-        alt.Tooltip("noise_scale:N", title="noise scale g"),
+    """Where a cell is and what came out, in four lines: they cover its neighbours, and the page shows the rest beside.
+
+    Columns as :func:`analysis.phase_chart.phase_table`.
+    """
+    places = [alt.Tooltip(f"{axis.column}:Q", title=axis_title(axis.column), format="~g") for axis in diagram.axes] or [
+        alt.Tooltip("panel:N")
     ]
+    return [*places, alt.Tooltip("verdict:N"), alt.Tooltip("mean:N", title="mean barrier")]
 
 
 def finish(chart: Any, picked: str | None = None) -> Any:

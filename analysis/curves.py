@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.cells import regate
 from analysis.charts import FAINT, finish
 from lmc_tune.core.barrier import Array
 from lmc_tune.specs import VerdictSpec
@@ -35,15 +34,14 @@ class Curves:
         return {quantity: cells[cell] for quantity, cells in self.bands.items() if cell in cells}
 
 
-def collect_curves(results: pd.DataFrame, paths: pd.DataFrame, verdict: VerdictSpec) -> Curves:
+def collect_curves(pairs: pd.DataFrame, paths: pd.DataFrame, verdict: VerdictSpec) -> Curves:
     """Curves of all cells in the verdict's condition, 51 points each; 11 and the judged split alone if cells are many.
 
     Args:
-        results: one row per finished pair.
+        pairs: as :func:`analysis.cells.regate` gives them.
         paths: one row per pair × condition × split × λ; pairs that are not ok are passed over.
     """
-    rows = regate(results, verdict)
-    ok = rows.loc[rows["status"] == "ok", ["key", "cell"]]
+    ok = pairs.loc[pairs["status"] == "ok", ["key", "cell"]]
     used = paths[paths["condition"] == verdict.condition].merge(ok, on="key", how="inner")
     many = ok["cell"].nunique() > MANY_CELLS
     splits = [verdict.of.split("_")[0]] if many else ["test", "train"]

@@ -31,6 +31,7 @@ from analysis.words import (
 )
 from lmc_tune.core.barrier import Definition
 from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict
+from lmc_tune.space import SearchSpace
 
 # A longer table of cells is folded away until it is asked for.
 LONG_TABLE = 60
@@ -57,10 +58,11 @@ class Sweep:
     created: str = ""
     planned_pairs: int | None = None
     versions: dict[str, str]
-    space: str = ""
+    space: SearchSpace | None = None
+    space_yaml: str = ""
 
 
-def words(diagram: PhaseDiagram, results: pd.DataFrame, sweep: Sweep) -> dict[str, Any]:
+def words(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
     """Everything the template sets in type, by the name it uses."""
     verdict = diagram.verdict
     return {
@@ -69,16 +71,17 @@ def words(diagram: PhaseDiagram, results: pd.DataFrame, sweep: Sweep) -> dict[st
         "finished": finished(diagram, sweep),
         "answer": answer(diagram),
         "findings": findings(diagram),
+        "cautions": cautions(diagram, sweep),
         "quantity": quantity(verdict),
         "limit": height(verdict.threshold, verdict),
         "confidence": confidence(verdict),
         "baseline": BASELINES[verdict.barrier],
         "key": verdict_key(diagram),
-        "definitions": definition_table(diagram, results),
+        "definitions": definition_table(diagram),
         "cells": cell_table(diagram),
         "long_table": LONG_TABLE,
         "accounting": accounting(diagram),
-        "exclusions": exclusion_table(diagram, results),
+        "exclusions": exclusion_table(diagram),
         "settings": dict(zip(("Varied", "Fixed"), settings(diagram), strict=True)),
         "judgement": judgement(diagram),
         "versions": versions(sweep),
@@ -113,21 +116,48 @@ def verdict_key(diagram: PhaseDiagram) -> list[Row]:
 
 def answer(diagram: PhaseDiagram) -> str:
     """The outcome in one sentence."""
-    cells = diagram.cells
-    first, *others = _tally(cells)
+    n, n_planned = len(diagram.cells), len(diagram.cells) + len(diagram.not_run)
+    first, *others = _tally(diagram.cells)
     count, name = first.split(" ", 1)
-    if not others:
-        return f"The one cell is {name}." if count == "1" else f"All {count} cells are {name}."
-    verb = "is" if count == "1" else "are"
-    return f"Of {counted(len(cells), 'cell')}, {listed([f'{count} {verb} {name}', *others])}."
+    tally = listed([f"{count} {'is' if count == '1' else 'are'} {name}", *others])
+    if n < n_planned:
+        return f"{n} of {counted(n_planned, 'cell')} {'has' if n == 1 else 'have'} been run: {tally}."
+    if others:
+        return f"Of {counted(n, 'cell')}, {tally}."
+    return f"The one cell is {name}." if n == 1 else f"All {n} cells are {name}."
+
+
+def cautions(diagram: PhaseDiagram, sweep: Sweep) -> list[str]:
+    """What a reader must know before trusting the page: what is not run, not finished, left out or not known."""
+    space = sweep.space
+    if space is None:
+        return ["space.yaml is not in the folder: all finished pairs are judged, by the default verdict."]
+    found = []
+    if n := len(diagram.not_run):
+        mark = "a dash" if diagram.y is None else "an empty tile"
+        found.append(
+            f"Not run: {counted(n, 'planned cell')}, each {mark} in the diagram. An adaptive search left them out, or "
+            "the sweep is not finished."
+        )
+    if n := int((diagram.cells["n_pairs"] < space.replicates).sum()):
+        found.append(
+            f"Not finished: {counted(n, 'cell')} with fewer than {counted(space.replicates, 'pair')}. Verdicts may "
+            "change."
+        )
+    if n := diagram.other_pairs:
+        found.append(f"Left out: {counted(n, 'finished pair')} in this folder that space.yaml does not plan.")
+    return found
 
 
 def findings(diagram: PhaseDiagram) -> list[tuple[str, str]]:
     """What to know next: the tally of every panel if there are a few, and the noise scales of the regions."""
-    cells = diagram.cells
+    cells, not_run = diagram.cells, diagram.not_run
     found = []
     if 1 < len(diagram.panels) <= 6:
-        found += [(panel, listed(_tally(cells[cells["panel"] == panel]))) for panel in diagram.panels]
+        for panel in diagram.panels:
+            n = int((not_run["panel"] == panel).sum())
+            tally = _tally(cells[cells["panel"] == panel]) + ([f"{n} not run"] if n else [])
+            found.append((panel, listed(tally)))
     ranges = [
         f"{name} cells {_range(g)}"
         for name in ("connected", "disconnected")
@@ -151,9 +181,10 @@ def _tally(cells: pd.DataFrame) -> list[str]:
 def finished(diagram: PhaseDiagram, sweep: Sweep) -> str:
     """E.g. ``178 of 180 pairs finished``."""
     n = int(diagram.cells["n_pairs"].sum())
-    if sweep.planned_pairs is None:
-        return f"{counted(n, 'pair')} finished"
-    return f"{n} of {counted(sweep.planned_pairs, 'pair')} finished"
+    planned = sweep.planned_pairs
+    if sweep.space is not None:
+        planned = (len(diagram.cells) + len(diagram.not_run)) * sweep.space.replicates
+    return f"{counted(n, 'pair')} finished" if planned is None else f"{n} of {counted(planned, 'pair')} finished"
 
 
 def place(diagram: PhaseDiagram, row: Row) -> str:
@@ -164,12 +195,17 @@ def place(diagram: PhaseDiagram, row: Row) -> str:
 
 
 def cell_table(diagram: PhaseDiagram) -> pd.DataFrame:
-    """Every cell in words, in the order of the panels and axes; indexed by the cell's id, columns as headed."""
-    axes = diagram.axes
-    order = diagram.cells["panel"].map({panel: at for at, panel in enumerate(diagram.panels)})
-    cells = diagram.cells.assign(order=order).sort_values(["order", *(axis.column for axis in reversed(axes)), "cell"])
+    """Every cell in words, in order; indexed by the cell's id, columns as headed."""
+    cells = _in_order(diagram)
     rows = [_cell_row(diagram, row) for row in cells.to_dict("records")]
     return pd.DataFrame(rows, index=cells["cell"])
+
+
+def _in_order(diagram: PhaseDiagram) -> pd.DataFrame:
+    """The cells in the order of the panels and axes."""
+    order = diagram.cells["panel"].map({panel: at for at, panel in enumerate(diagram.panels)})
+    columns = [axis.column for axis in reversed(diagram.axes)]
+    return diagram.cells.assign(order=order).sort_values(["order", *columns, "cell"])
 
 
 def _cell_row(diagram: PhaseDiagram, row: Row) -> Row:
@@ -197,12 +233,12 @@ def _both(row: Row, name: str) -> str:
     return UNKNOWN if UNKNOWN == a == b else f"{a}, {b}"
 
 
-def exclusion_table(diagram: PhaseDiagram, results: pd.DataFrame) -> pd.DataFrame:
-    """What was left out: cell in words, status, count and the first reason; indexed by the cell's id."""
-    places = {row["cell"]: place(diagram, row) for row in diagram.cells.to_dict("records")}
-    table = exclusions(results, diagram.verdict)
-    table.insert(0, "place", table["cell"].map(places))
-    return table.set_index("cell")
+def exclusion_table(diagram: PhaseDiagram) -> pd.DataFrame:
+    """What was left out: cell in words, status, count and the first reason; in order, indexed by the cell's id."""
+    places = pd.DataFrame(
+        [{"cell": row["cell"], "place": place(diagram, row)} for row in _in_order(diagram).to_dict("records")]
+    )
+    return places.merge(exclusions(diagram.pairs, diagram.verdict), on="cell").set_index("cell")
 
 
 def accounting(diagram: PhaseDiagram) -> list[tuple[str, int]]:
@@ -211,25 +247,29 @@ def accounting(diagram: PhaseDiagram) -> list[tuple[str, int]]:
     return [(name, int(diagram.cells[f"n_{name}"].sum())) for name in names]
 
 
-def definition_table(diagram: PhaseDiagram, results: pd.DataFrame) -> list[Row]:
-    """Cells by verdict under each barrier definition; ``judged`` marks the one the page uses."""
-    table = compare_definitions(results, diagram.verdict)
-    return [{**row, "judged": row["definition"] == diagram.verdict.barrier} for row in table.to_dict("records")]
+def definition_table(diagram: PhaseDiagram) -> list[Row]:
+    """Each barrier definition: what it measures from, and cells by verdict; ``judged`` marks the one the page uses."""
+    table = compare_definitions(diagram.pairs, diagram.verdict)
+    return [
+        {**row, "baseline": BASELINES[row["definition"]], "judged": row["definition"] == diagram.verdict.barrier}
+        for row in table.to_dict("records")
+    ]
 
 
 def settings(diagram: PhaseDiagram) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """The fields of the space that were varied, over which values, and those that were not."""
+    planned = pd.concat([diagram.cells[CELL_FIELDS], diagram.not_run[CELL_FIELDS]])
     varied: list[tuple[str, str]] = []
     fixed: list[tuple[str, str]] = []
     for column in CELL_FIELDS:
-        values = [_value(value) for value in diagram.cells[column].drop_duplicates().sort_values()]
+        values = [_value(column, value) for value in planned[column].drop_duplicates().sort_values()]
         (varied if len(values) > 1 else fixed).append((axis_title(column), ", ".join(values)))
     return varied, fixed
 
 
-def _value(value: Any) -> str:
+def _value(column: str, value: Any) -> str:
     if pd.isna(value) or value == "":
-        return UNKNOWN
+        return "all" if column in ("train_examples", "test_examples") else UNKNOWN
     return number(value) if isinstance(value, float) else str(value)
 
 
@@ -240,8 +280,8 @@ def caption(diagram: PhaseDiagram) -> list[str]:
     n = diagram.cells.loc[diagram.cells["judged"], "n_ok"]
     if n.empty:
         return [answer(diagram), criterion]
-    count = str(n.min()) if n.min() == n.max() else f"{n.min()} to {n.max()}"
-    return [answer(diagram), f"{criterion}; {confidence(verdict)} intervals, n = {count} pairs per judged cell"]
+    pairs = counted(int(n.max()), "pair") if n.min() == n.max() else f"{n.min()} to {n.max()} pairs"
+    return [answer(diagram), f"{criterion}; {confidence(verdict)} intervals, {pairs} per judged cell"]
 
 
 def judgement(diagram: PhaseDiagram) -> list[tuple[str, str]]:
@@ -264,9 +304,9 @@ def versions(sweep: Sweep) -> list[tuple[str, str, str]]:
     return [(name, sweep.versions.get(name, UNKNOWN), here.get(name, UNKNOWN)) for name in names]
 
 
-def cell_details(diagram: PhaseDiagram, results: pd.DataFrame, curves: Curves) -> Row:
+def cell_details(diagram: PhaseDiagram, curves: Curves) -> Row:
     """What the page shows of a cell under the pointer: title, verdict, numbers, note, and curves by quantity."""
-    reasons = exclusions(results, diagram.verdict).groupby("cell")["reason"].first()
+    reasons = exclusions(diagram.pairs, diagram.verdict).groupby("cell")["reason"].first()
     return {row["cell"]: _detail(diagram, row, reasons, curves) for row in diagram.cells.to_dict("records")}
 
 

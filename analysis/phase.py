@@ -10,10 +10,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from analysis.boundary import find_boundary, tile_edges
-from analysis.cells import CELL_FIELDS, summarise
+from analysis.cells import CELL_FIELDS, judge_cells, planned_cells, regate
 from analysis.words import setting, shift_words
 from lmc_tune.core.barrier import Array
 from lmc_tune.core.errors import UserError
+from lmc_tune.space import SearchSpace
 from lmc_tune.specs import VerdictSpec
 
 # Numeric fields that can be an axis, the likeliest first, and how their values are usually spaced.
@@ -32,12 +33,14 @@ AXES: dict[str, Literal["log", "linear"]] = {
 }
 SHIFT_FIELDS = ["shift", "severity", "skew"]
 SHIFT_ORDER = ["none", "covariate", "label"]
-DEFAULT_VERDICT = VerdictSpec()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One axis of a phase diagram: a column of the results, the values it has (increasing), and its scale."""
+    """One axis of a phase diagram: a column of the results, the values it has (increasing), and its scale.
+
+    The values are the planned ones, run or not, where the plan is known.
+    """
 
     column: str
     ticks: tuple[float, ...]
@@ -63,14 +66,20 @@ class Axis:
 class PhaseDiagram:
     """Cells with their verdicts, arranged.
 
-    cells: as :func:`analysis.cells.summarise` gives them, and ``panel``, the panel's title.
+    pairs: the pairs that were judged, as :func:`analysis.cells.regate` gives them.
+    cells: as :func:`analysis.cells.judge_cells` gives them, and ``panel``, the panel's title.
+    not_run: the planned cells of which no pair has finished: ``cell``, the spec's columns and ``panel``.
+    other_pairs: how many finished pairs are not planned, and were left out.
     x, y: the axes. One numeric axis varies: ``y`` is None. None varies: both are None, and every panel is one cell.
     facets: the columns that tell the panels apart.
     panels: the panels' titles in drawing order.
     boundary: where the mean barrier crosses the threshold: ``panel``, ``line``, ``order``, ``x``, ``y``.
     """
 
+    pairs: pd.DataFrame
     cells: pd.DataFrame
+    not_run: pd.DataFrame
+    other_pairs: int
     x: Axis | None
     y: Axis | None
     facets: tuple[str, ...]
@@ -89,7 +98,8 @@ def map_regions(
     x: str = "lr",
     y: str = "batch_size",
     *,
-    verdict: VerdictSpec = DEFAULT_VERDICT,
+    verdict: VerdictSpec | None = None,
+    space: SearchSpace | None = None,
 ) -> PhaseDiagram:
     """Judge every cell and arrange the cells in panels over two axes.
 
@@ -99,22 +109,36 @@ def map_regions(
     Args:
         results: one row per finished pair (:func:`lmc_tune.load_results`), in any order.
         x, y: two numeric columns of the spec.
-        verdict: which barrier is judged, against what, how surely.
+        verdict: which barrier is judged, against what, how surely; by default the space's, else ``VerdictSpec()``.
+        space: what was planned. Only its pairs are judged, and all of its cells are arranged, run or not; without it,
+            the cells that have a finished pair.
 
     Raises:
-        UserError: if there are no pairs.
+        UserError: if there are no pairs, or none of the space.
         ValueError: if a column is unknown, or x and y are the same.
     """
     _check_axes(x, y)
     if results.empty:
         raise UserError("no pair has finished yet: there is nothing to map")
-    cells = summarise(results, verdict)
-    axes = [_axis(cells, column) for column in _choose_axes(cells, x, y)]
-    facets = _varying(cells, without=[axis.column for axis in axes])
-    cells["panel"], panels = _panels(cells, facets, axes)
+    verdict = verdict or (space.verdict if space else VerdictSpec())
+    if space is None:
+        pairs = regate(results, verdict)
+        cells = planned = judge_cells(pairs, verdict)
+    else:
+        planned = planned_cells(space)
+        pairs = regate(_planned_pairs(results, planned, space), verdict)
+        cells = judge_cells(pairs, verdict)
+    axes = [_axis(planned, column) for column in _choose_axes(planned, x, y)]
+    facets = _varying(planned, without=[axis.column for axis in axes])
+    panel_of, panels = _panels(planned, facets, axes)
+    cells["panel"] = cells["cell"].map(panel_of)
+    not_run = planned.loc[~planned["cell"].isin(cells["cell"]), ["cell", *CELL_FIELDS]]
     x_axis, y_axis = (*axes, None, None)[:2]
     return PhaseDiagram(
+        pairs=pairs,
         cells=cells,
+        not_run=not_run.assign(panel=not_run["cell"].map(panel_of)).reset_index(drop=True),
+        other_pairs=len(results) - len(pairs),
         x=x_axis,
         y=y_axis,
         facets=tuple(facets),
@@ -122,6 +146,17 @@ def map_regions(
         verdict=verdict,
         boundary=_boundaries(cells, panels, axes, verdict.threshold),
     )
+
+
+def _planned_pairs(results: pd.DataFrame, planned: pd.DataFrame, space: SearchSpace) -> pd.DataFrame:
+    pairs = results[results["cell"].isin(planned["cell"]) & (results["replicate"] < space.replicates)]
+    if pairs.empty:
+        raise UserError(
+            f"none of the {len(results)} finished pairs belongs to the space {space.name!r}: they were run with "
+            f"another space or another version of lmc-tune. To map them nevertheless, leave the space out (move "
+            f"space.yaml out of the run folder)"
+        )
+    return pairs
 
 
 def _check_axes(x: str, y: str) -> None:
@@ -162,8 +197,8 @@ def _varies(column: pd.Series) -> bool:
     return len(column.unique()) > 1
 
 
-def _panels(cells: pd.DataFrame, facets: list[str], axes: list[Axis]) -> tuple[list[str], list[str]]:
-    """The panel of every cell, and the panels in order.
+def _panels(cells: pd.DataFrame, facets: list[str], axes: list[Axis]) -> tuple[dict[str, str], list[str]]:
+    """The panel of every cell by its id, and the panels in order.
 
     Cells that no column tells apart (their pairs were measured differently) go to panels of their own, numbered.
     """
@@ -176,7 +211,8 @@ def _panels(cells: pd.DataFrame, facets: list[str], axes: list[Axis]) -> tuple[l
         if key not in titles:
             parts = [_title(row, facets, columns), f"setup {setup + 1}" if setup else ""]
             titles[key] = " · ".join(part for part in parts if part) or "all cells"
-    return [titles[key] for key in keys], [titles[key] for key in sorted(titles)]
+    panel_of = dict(zip(cells["cell"], (titles[key] for key in keys), strict=True))
+    return panel_of, [titles[key] for key in sorted(titles)]
 
 
 def _sortable(value: Any) -> tuple[int, Any]:

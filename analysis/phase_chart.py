@@ -24,22 +24,26 @@ from analysis.charts import (
     tooltips,
 )
 from analysis.phase import Axis, PhaseDiagram
-from analysis.words import LETTERS, height, interval, is_error, number
+from analysis.words import LETTERS, UNKNOWN, height, is_error
 from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.specs import VerdictSpec
 
 NOT_JUDGED = "#e9ebed"
+NOT_RUN = "not run"
+BLANK = "#ccd2d6"
 # What fits into a tile of so many pixels.
 LEAST_WIDTHS = {"letter": 14, "barrier_text": 34}
 SUBTITLE: dict[str, Any] = {"fontSize": 11.5, "fontWeight": "normal", "color": FAINT}
 
 
 def phase_table(diagram: PhaseDiagram) -> pd.DataFrame:
-    """One row per cell as it is drawn: its tile's borders, its verdict and letter, its numbers in words.
+    """One row per cell as it is drawn: its tile's borders, its verdict and letter, its mean barrier in words.
 
     ``shown_barrier``, ``shown_low`` and ``shown_high`` are missing where the cell's verdict does not rest on them.
+    Planned cells that have not been run come last, with ``not run`` in the place of a verdict.
     """
-    cells, verdict = diagram.cells, diagram.verdict
+    verdict = diagram.verdict
+    cells = pd.concat([diagram.cells, diagram.not_run.assign(verdict=NOT_RUN, judged=False)], ignore_index=True)
     table = cells[["cell", "panel", "verdict", "judged"]].copy()
     for name, axis in (("x", diagram.x), ("y", diagram.y)):
         if axis is not None:
@@ -48,16 +52,12 @@ def phase_table(diagram: PhaseDiagram) -> pd.DataFrame:
             table[f"{name}_low"], table[f"{name}_high"] = axis.edges[at], axis.edges[at + 1]
     shown = cells[["mean_barrier", "low", "high"]].where(cells["judged"]).replace([np.inf, -np.inf], np.nan)
     table[["shown_barrier", "shown_low", "shown_high"]] = shown
-    table["letter"] = cells["verdict"].map(LETTERS)
+    table["letter"] = cells["verdict"].map(LETTERS).fillna(UNKNOWN)
     table["barrier_text"] = [_in_tile(value, verdict) for value in shown["mean_barrier"]]
     table.loc[~cells["judged"], "barrier_text"] = table["letter"]
     table["letter_light"] = cells["verdict"].isin(DARK_VERDICTS)
     table["barrier_text_light"] = table["shown_barrier"] < 0.65 * _top(diagram)
     table["mean"] = [height(mean, verdict) for mean in cells["mean_barrier"]]
-    table["interval"] = [interval(low, high, verdict) for low, high in zip(cells["low"], cells["high"], strict=True)]
-    table["counted"] = [f"{ok} of {n} pairs" for ok, n in zip(cells["n_ok"], cells["n_pairs"], strict=True)]
-    table["left_out"] = [left_out(row) for row in cells.to_dict("records")]
-    table["noise_scale"] = [number(value) for value in cells["noise_scale"]]
     return table
 
 
@@ -89,29 +89,41 @@ def phase_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None =
 
 
 def _panel_row(diagram: PhaseDiagram, table: pd.DataFrame, panel: str, picked: str | None) -> Any:
-    tiles = table[table["panel"] == panel]
-    base = alt.Chart(tiles).encode(**_frame(diagram))
+    planned = table[table["panel"] == panel]
+    tiles = planned[planned["verdict"] != NOT_RUN]
+    everywhere, base = (alt.Chart(data).encode(**_frame(diagram)) for data in (planned, tiles))
     tile: dict[str, Any] = {"stroke": PAPER, "strokeWidth": 1 if min(_tile_size(diagram)) > 8 else 0}
     verdicts = [
+        *_blanks(diagram, everywhere),
         base.mark_rect(**tile).encode(fill=_verdict_fill()),
         *_boundary(diagram, panel),
         *_texts(diagram, tiles, "letter", alt.Stroke("verdict:N", scale=_verdict_scale(), legend=None)),
     ]
     halo = alt.Stroke("shown_barrier:Q", scale=_barrier_scale(diagram), legend=None)
     barriers = [
+        *_blanks(diagram, everywhere),
         base.transform_filter("!datum.judged").mark_rect(fill=NOT_JUDGED, **tile),
         base.transform_filter("datum.judged").mark_rect(**tile).encode(color=_barrier_colour(diagram)),
         *_boundary(diagram, panel),
         *_texts(diagram, tiles, "barrier_text", halo),
     ]
     maps = (
-        alt.layer(*layers, *_touch(base, diagram, picked)).properties(
+        alt.layer(*layers, *_touch(everywhere, diagram, picked)).properties(
             width=PANEL_WIDTH, height=_panel_height(diagram), title=alt.Title(title, **SUBTITLE)
         )
         for title, layers in (("Verdict", verdicts), ("Mean barrier", barriers))
     )
     row = alt.hconcat(*maps, spacing=16).resolve_scale(fill="shared", color="shared", stroke="independent")
     return _titled(row, diagram, panel)
+
+
+def _blanks(diagram: PhaseDiagram, everywhere: alt.Chart) -> list[alt.Chart]:
+    """Dashed outlines where nothing has been run, set in a little so that neighbours stay apart."""
+    if diagram.not_run.empty or min(_tile_size(diagram)) <= 8:
+        return []
+    base = everywhere.transform_filter(f"datum.verdict === '{NOT_RUN}'")
+    inset: dict[str, Any] = {"xOffset": 2, "x2Offset": -2, "yOffset": -2, "y2Offset": 2}
+    return [base.mark_rect(fill=None, stroke=BLANK, strokeDash=[3, 3], **inset)]
 
 
 def _titled(chart: Any, diagram: PhaseDiagram, panel: str) -> Any:
@@ -151,7 +163,7 @@ def _texts(diagram: PhaseDiagram, tiles: pd.DataFrame, text: str, halo: alt.Stro
     base = alt.Chart(tiles).encode(text=f"{text}:N", **_centre(diagram))
     style: dict[str, Any] = {"fontSize": 11.5, "fontWeight": 600}
     return [
-        base.transform_filter("datum.judged").mark_text(strokeWidth=5, strokeJoin="round", **style).encode(stroke=halo),
+        base.transform_filter("datum.judged").mark_text(strokeWidth=9, strokeJoin="round", **style).encode(stroke=halo),
         base.transform_filter(f"datum.{text}_light").mark_text(color=PAPER, **style),
         base.transform_filter(f"!datum.{text}_light").mark_text(color=INK, **style),
     ]
@@ -164,8 +176,8 @@ def _boundary(diagram: PhaseDiagram, panel: str) -> list[alt.Chart]:
         return []
     base = alt.Chart(line).encode(order="order:Q", detail="line:N", **_centre(diagram))
     return [
-        base.mark_line(color=PAPER, strokeWidth=5, opacity=0.85, strokeCap="butt"),
-        base.mark_line(color=INK, strokeWidth=2.2, strokeCap="butt"),
+        base.mark_line(color=PAPER, strokeWidth=4, opacity=0.85, strokeCap="butt"),
+        base.mark_line(color=INK, strokeWidth=2, strokeCap="butt"),
     ]
 
 
@@ -193,7 +205,7 @@ def _barrier_scale(diagram: PhaseDiagram) -> alt.Scale:
 
 def _barrier_colour(diagram: PhaseDiagram) -> alt.Color:
     verdict = diagram.verdict
-    legend = alt.Legend(orient="top", format=barrier_format(verdict), gradientLength=150, tickCount=4)
+    legend = alt.Legend(orient="top", format=barrier_format(verdict), gradientLength=150, tickCount=3)
     return alt.Color("shown_barrier:Q", title=barrier_title(verdict), scale=_barrier_scale(diagram), legend=legend)
 
 
@@ -236,7 +248,7 @@ def _strips(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None) -> A
     )
     if diagram.x is None:
         x = alt.X("panel:N", title=None, sort=list(diagram.panels), axis=alt.Axis(labelAngle=0, labelLimit=150))
-        return _strip(diagram, table, x, verdicts, picked).properties(width=max(PANEL_WIDTH, 130 * len(table)))
+        return _strip(diagram, table, x, verdicts, picked).properties(width=max(PANEL_WIDTH, 130 * len(diagram.panels)))
     x = alt.X("x:Q", scale=tile_scale(diagram.x), axis=tick_axis(diagram.x))
     strips = [
         _titled(_strip(diagram, table[table["panel"] == panel], x, verdicts, picked), diagram, panel).properties(

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import altair as alt
-import pandas as pd
 import vl_convert
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -20,12 +18,15 @@ from analysis.phase import PhaseDiagram, map_regions
 from analysis.phase_chart import phase_chart, phase_table
 from lmc_tune.core.errors import UserError
 from lmc_tune.record import REPORT_FILE, SPACE_FILE, SWEEP_FILE, SweepRecord
-from lmc_tune.specs import VerdictSpec
-from lmc_tune.store import Store, load_results, replacing, write_text
+from lmc_tune.space import SearchSpace
+from lmc_tune.space_yaml import SpaceError, parse_space
+from lmc_tune.store import Store, load_results, replacing
 
 Format = Literal["html", "png", "svg", "pdf"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
+# A run folder's space has every key, this one last: a file cut short would be read with defaults for what is lost.
+LAST_KEY = "members"
 TEMPLATE = Path(__file__).parent / "template"
 # Beyond this many tiles a browser draws pixels faster than shapes.
 MANY_TILES = 1500
@@ -34,74 +35,105 @@ MANY_TILES = 1500
 def render(
     folder: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
-    formats: Sequence[str] = ("html",),
+    formats: Sequence[str] | None = None,
 ) -> list[Path]:
     """Write the report of a run folder from its tables alone.
 
-    ``sweep.json`` and ``space.yaml`` add the name, the number of planned pairs, the verdict's settings and versions
-    where they are there.
+    ``space.yaml`` says what was planned and how it is judged, ``sweep.json`` adds the name and versions; without them
+    every finished pair is judged by the default verdict.
 
     Args:
         folder: a run folder, finished or not.
-        out: the page's file; ``report.html`` in the folder by default. Other formats stand beside it.
-        formats: ``html``, and ``png``, ``svg`` or ``pdf`` for the phase diagram alone.
+        out: a file, or an existing folder for ``report.html``; the run folder by default. Its suffix may be left out,
+            and several formats stand beside each other.
+        formats: ``html``, and ``png``, ``svg`` or ``pdf`` for the phase diagram alone; by default what the suffix of
+            ``out`` says, else ``html``.
 
     Returns:
         The files written, in the order of the formats.
 
     Raises:
         FileNotFoundError: if the folder holds no results.
-        UserError: if no pair has finished, a format is unknown, or what the folder says of its sweep is damaged.
+        UserError: if no planned pair has finished, the format is unknown or contradicts the file's name, what the
+            folder says of its sweep is damaged, or a file cannot be written.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise UserError(f"unknown format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
     folder = Path(folder)
+    files = choose_files(folder, out, formats)
     results = load_results(folder)
-    sweep, verdict = read_sweep(folder)
-    diagram = map_regions(results, verdict=verdict)
-    target = Path(out) if out is not None else folder / REPORT_FILE
-    if target.suffix.removeprefix(".") in FORMATS:
-        target = target.with_suffix("")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name in formats:
-        path = target.with_name(f"{target.name}.{name}")
-        if name == "html":
-            write_text(path, _page(folder, results, diagram, sweep))
-        else:
-            with replacing(path) as part:
-                part.write_bytes(_picture(diagram, sweep, name))
-        written.append(path)
-    return written
+    sweep = read_sweep(folder)
+    diagram = map_regions(results, space=sweep.space)
+    for name, path in files.items():
+        _write(path, _page(folder, diagram, sweep).encode() if name == "html" else _picture(diagram, sweep, name))
+    return list(files.values())
 
 
-def read_sweep(folder: Path) -> tuple[page.Sweep, VerdictSpec]:
-    """What the folder says of itself beside its tables, and how its cells are to be judged."""
+def choose_files(folder: Path, out: str | os.PathLike[str] | None, formats: Sequence[str] | None) -> dict[str, Path]:
+    """The file of every format, as :func:`render` names them."""
+    if unknown := [name for name in formats or () if name not in FORMATS]:
+        raise UserError(f"unknown format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
+    place = folder if out is None else Path(out)
+    if out is None or place.is_dir():
+        place = place / Path(REPORT_FILE).stem
+        return {name: place.with_suffix(f".{name}") for name in formats or ("html",)}
+    suffix = place.suffix.removeprefix(".")
+    if formats is None:
+        if suffix not in ("", *FORMATS):
+            raise UserError(f"{place}: {suffix!r} is no format; end the name in one of {', '.join(FORMATS)}")
+        formats = (suffix or "html",)
+    if suffix in FORMATS:
+        if suffix not in formats:
+            raise UserError(f"{place} is not a name for {', '.join(formats)}; leave its suffix out, or the formats")
+        place = place.with_suffix("")
+    return {name: place.with_name(f"{place.name}.{name}") for name in formats}
+
+
+def read_sweep(folder: Path) -> page.Sweep:
+    """What the folder says of itself beside its tables."""
     record = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
     file = folder / SPACE_FILE
     text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
-    try:
-        space = yaml.safe_load(text) or {}
-        verdict = VerdictSpec(**space.get("verdict", {}))
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{folder / SPACE_FILE} is damaged ({str(error).splitlines()[0]}); restore it from a copy, or delete it: "
-            f"the report then judges by the default verdict"
-        ) from error
-    named = page.Sweep(
-        name=(record.name if record else "") or str(space.get("name") or folder.resolve().name),
+    space = _parse(file, text) if file.exists() else None
+    return page.Sweep(
+        name=(record.name if record else "") or (space.name if space else folder.resolve().name),
         id=record.id if record else "",
         created=record.created[:16].replace("T", " ") if record else "",
         planned_pairs=record.planned_pairs if record else None,
         versions=dict(record.versions) if record else {},
-        space=text,
+        space=space,
+        space_yaml=text,
     )
-    return named, verdict
 
 
-def _page(folder: Path, results: pd.DataFrame, diagram: PhaseDiagram, sweep: page.Sweep) -> str:
-    curves = collect_curves(results, Store(folder).paths(), diagram.verdict)
+def _parse(file: Path, text: str) -> SearchSpace:
+    try:
+        space = parse_space(text, file.name)
+    except SpaceError as error:
+        raise _damaged(file, error.problems[0]) from error
+    if f"\n{LAST_KEY}:" not in text:
+        raise _damaged(file, f"it is cut short: {LAST_KEY} is missing")
+    return space
+
+
+def _damaged(file: Path, problem: str) -> UserError:
+    return UserError(
+        f"{file} is damaged ({problem}). Restore it from a copy, or run the same sweep again, which writes it anew; if "
+        f"it is moved away, the report judges every finished pair by the default verdict."
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            part.write_bytes(content)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror}: {error.filename}); choose another place with -o"
+        ) from error
+
+
+def _page(folder: Path, diagram: PhaseDiagram, sweep: page.Sweep) -> str:
+    curves = collect_curves(diagram.pairs, Store(folder).paths(), diagram.verdict)
     picked = page.most_telling(diagram)
     charts = _specs(diagram, curves, picked)
     environment = Environment(
@@ -110,14 +142,14 @@ def _page(folder: Path, results: pd.DataFrame, diagram: PhaseDiagram, sweep: pag
     environment.globals["asset"] = lambda name: Markup((TEMPLATE / name).read_text(encoding="utf-8"))  # noqa: S704 - our own
     data = {
         "charts": charts,
-        "cells": page.cell_details(diagram, results, curves),
+        "cells": page.cell_details(diagram, curves),
         "lambdas": curves.lambdas.round(4).tolist(),
         "judged": diagram.verdict.of,
         "picked": picked,
-        "renderer": "canvas" if len(diagram.cells) > MANY_TILES else "svg",
+        "renderer": "canvas" if len(diagram.cells) + len(diagram.not_run) > MANY_TILES else "svg",
     }
     return environment.get_template("report.html.j2").render(
-        **page.words(diagram, results, sweep),
+        **page.words(diagram, sweep),
         points=len(curves.lambdas),
         has_noise="noise" in charts,
         vega=_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
@@ -146,6 +178,7 @@ def _picture(diagram: PhaseDiagram, sweep: page.Sweep, name: str) -> bytes:
     """The phase diagram alone, with what a reader without the page must know above it."""
     chart = phase_chart(diagram, phase_table(diagram))
     chart.title = alt.Title(sweep.name, subtitle=page.caption(diagram), fontSize=17, offset=12)
+    chart.config.padding = 24
     spec = _spec(chart)
     if name == "svg":
         return vl_convert.vegalite_to_svg(spec).encode()

@@ -189,14 +189,14 @@ def shift_label(row: Row) -> str:
 
 
 def pair_name(row: Row) -> str:
-    """A pair in a few words, e.g. ``mlp 64 lr=0.03 B=32 label 80/20 #2``; norm and noise where they are special."""
-    parts = [row["model"], row["hidden"]]
-    if row["norm"] != "none":
-        parts.append(f"{row['norm']} norm")
-    parts += [f"lr={row['lr']:g}", f"B={row['batch_size']}", shift_label(row)]
+    """A pair in a few words, e.g. ``lr=0.03 B=32 label 80/20 #2 mlp 64``; norm and noise where they are special."""
+    parts = [f"lr={row['lr']:g}", f"B={row['batch_size']}", shift_label(row), f"#{row['replicate']}"]
     if row["noise"] != "fixed":
         parts.append(f"{row['noise']} noise")
-    return " ".join([*parts, f"#{row['replicate']}"])
+    parts += [row["model"], row["hidden"]]
+    if row["norm"] != "none":
+        parts.append(f"{row['norm']} norm")
+    return " ".join(parts)
 
 
 def failed_result(spec: PairSpec, reason: str) -> PairResult:

@@ -8,6 +8,7 @@
     renderer: page.renderer,
     actions: { export: { svg: true, png: true }, source: false, compiled: false, editor: false },
     downloadFileName: document.title,
+    tooltip: { offsetX: 16, offsetY: 16 },
   };
   function curveRows(curves) {
     return Object.entries(curves).flatMap(([name, [mean, low, high]]) => {
@@ -83,8 +84,14 @@
     header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
     table.tBodies[0].append(...[...table.tBodies[0].rows].sort(compare));
   }
-  for (const header of document.querySelectorAll(".sortable th")) {
-    header.querySelector("button").addEventListener("click", () => sortBy(header));
+  // No <button>: on paper, a browser does not repeat a table's head that holds one.
+  for (const button of document.querySelectorAll(".sortable th [role=button]")) {
+    button.addEventListener("click", () => sortBy(button.parentNode));
+    button.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      sortBy(button.parentNode);
+    });
   }
 
   await pick(page.picked);

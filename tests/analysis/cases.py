@@ -10,6 +10,7 @@ import yaml
 from lmc_tune.core.barrier import DEFINITIONS, locate_barrier, path_grid
 from lmc_tune.core.noise import noise_scale
 from lmc_tune.results import PairResult, Row, spec_columns
+from lmc_tune.space import SearchSpace
 from lmc_tune.specs import DatasetSpec, MeasureSpec, ModelSpec, PairSpec, ShiftSpec, TrainSpec, VerdictSpec
 from lmc_tune.store import Store
 
@@ -133,27 +134,57 @@ def grid(
     ]
 
 
+def space_of(
+    lrs: Sequence[float] = LRS,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    shifts: Sequence[ShiftSpec] = (COVARIATE, LABEL),
+    replicates: int = 5,
+    verdict: VerdictSpec | None = None,
+) -> SearchSpace:
+    """The space whose pairs are those of :func:`grid`."""
+    spec = pair_spec()
+    return SearchSpace(
+        name="quickstart",
+        fixed={
+            "dataset": spec.dataset.model_dump(mode="json"),
+            "model": spec.model.model_dump(mode="json"),
+            "train": spec.train.model_dump(mode="json", exclude={"lr", "batch_size"}),
+        },
+        axes={
+            "shift": tuple(shift.model_dump(mode="json") for shift in shifts),
+            "batch_size": tuple(batch_sizes),
+            "lr": tuple(lrs),
+        },
+        replicates=replicates,
+        verdict=verdict or VerdictSpec(),
+    )
+
+
 def write_run(
     folder: Path,
     specs: Sequence[PairSpec] | None = None,
     make: Callable[[PairSpec], PairResult] = realistic_pair,
     name: str = "quickstart",
-    planned: int | None = None,
+    space: SearchSpace | None = None,
 ) -> Path:
-    """A finished run folder: tables, sweep.json and space.yaml."""
+    """A run folder: tables, sweep.json and space.yaml. Without a space it is finished: the one its pairs span."""
     specs = grid() if specs is None else specs
+    space = space or space_of(
+        sorted({spec.train.lr for spec in specs}),
+        sorted({spec.train.batch_size for spec in specs}),
+        list(dict.fromkeys(spec.shift for spec in specs)),
+        max(spec.replicate for spec in specs) + 1,
+    )
     store = Store(folder)
     store.write_shard("cohort", [make(spec) for spec in specs])
-    verdict = VerdictSpec()
-    store.compact(verdict)
+    store.compact(space.verdict)
     sweep = {
         "id": "0123456789abcdef",
         "name": name,
         "created": "2026-11-20T08:00:00+00:00",
-        "planned_pairs": len(specs) if planned is None else planned,
+        "planned_pairs": len(space.pairs()),
         "versions": {"python": "3.11.2", "torch": "2.13.0", "lmc-tune": "0.1.0"},
     }
     (folder / "sweep.json").write_text(json.dumps(sweep))
-    space = {"name": name, "verdict": verdict.model_dump(mode="json")}
-    (folder / "space.yaml").write_text(yaml.safe_dump(space))
+    (folder / "space.yaml").write_text(yaml.safe_dump(space.plain(), sort_keys=False))
     return folder

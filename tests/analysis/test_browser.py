@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from analysis.report import render
-from tests.analysis.cases import failed_pair, grid, realistic_pair, write_run
+from tests.analysis.cases import failed_pair, grid, realistic_pair, space_of, write_run
 from tests.analysis.test_report import HOSTILE
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -96,6 +96,12 @@ def test_pointing_at_a_tile_shows_its_curves_and_numbers(visit: Visit) -> None:
     assert "mean barrier" in visit.page.locator("#vg-tooltip-element").inner_text()
 
 
+def test_the_tooltip_covers_little(visit: Visit) -> None:
+    visit.point_at(visit.page.evaluate("window.report.page.picked"))
+    visit.page.wait_for_selector("#vg-tooltip-element.visible")
+    assert visit.page.locator("#vg-tooltip-element tr").count() <= 4
+
+
 def test_what_was_pointed_at_stays(visit: Visit) -> None:
     picked = visit.page.locator("#cell").get_attribute("data-cell")
     visit.page.mouse.move(2, 2)
@@ -143,6 +149,24 @@ def test_hostile_text_does_not_run(browser: Browser, tmp_path: Path) -> None:
     visit.point_at(next(key for key, cell in cells.items() if cell["reason"]))
     assert visit.page.evaluate("window.hostile") is None
     assert visit.page.locator("h1").inner_text() == HOSTILE
+    assert visit.complaints == []
+
+
+def test_a_tile_that_has_not_been_run_says_so_and_picks_nothing(browser: Browser, tmp_path: Path) -> None:
+    folder = write_run(tmp_path, grid(lrs=(0.01, 0.1), replicates=2), space=space_of(replicates=2))
+    visit = Visit(browser, render(folder)[0])
+    picked = visit.page.locator("#cell").get_attribute("data-cell")
+    where = visit.page.evaluate(
+        """() => {
+            const marks = [...document.querySelectorAll("#phase svg path")];
+            const box = marks.find((mark) => mark.__data__?.datum?.verdict === "not run").getBoundingClientRect();
+            return [box.x + box.width / 2, box.y + box.height / 2];
+        }"""
+    )
+    visit.page.mouse.move(*where)
+    visit.page.wait_for_selector("#vg-tooltip-element.visible")
+    assert "not run" in visit.page.locator("#vg-tooltip-element").inner_text()
+    assert visit.page.locator("#cell").get_attribute("data-cell") == picked
     assert visit.complaints == []
 
 

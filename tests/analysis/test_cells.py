@@ -1,16 +1,29 @@
 """Verdicts that can be checked by hand, and the laws of the table of cells."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.cells import compare_definitions, exclusions, summarise
+from analysis.cells import CELL_FIELDS, compare_definitions, exclusions, planned_cells, regate, summarise
 from lmc_tune.core.statistics import VERDICTS, mean_interval, verdict_of_interval
 from lmc_tune.results import RESULTS_SCHEMA, STATUSES, PairResult
 from lmc_tune.specs import VerdictSpec
-from tests.analysis.cases import diverged_pair, failed_pair, grid, ok_pair, pair_spec, realistic_pair, undertrained_pair
+from lmc_tune.store import Store
+from tests.analysis.cases import (
+    diverged_pair,
+    failed_pair,
+    grid,
+    ok_pair,
+    pair_spec,
+    realistic_pair,
+    space_of,
+    undertrained_pair,
+    write_run,
+)
 
 VERDICT = VerdictSpec()
 MAKERS = {
@@ -66,7 +79,8 @@ def test_a_pair_without_a_finite_barrier_leaves_the_cell_undecided() -> None:
     cell = summarise(results, VERDICT).iloc[0]
     assert (cell["verdict"], cell["n_ok"], cell["n_without_barrier"], cell["judged"]) == ("undecided", 4, 1, False)
     assert np.isnan(cell["mean_barrier"])
-    assert exclusions(results, VERDICT)[["status", "count"]].to_numpy().tolist() == [["ok", 1]]
+    left_out = exclusions(regate(results, VERDICT), VERDICT)
+    assert left_out[["status", "count"]].to_numpy().tolist() == [["ok", 1]]
 
 
 def test_the_mean_is_over_ok_pairs_alone() -> None:
@@ -81,9 +95,10 @@ def test_the_gate_is_the_verdicts_not_the_tables() -> None:
     assert summarise(results, VERDICT)["verdict"].tolist() == ["undertrained"]
     lenient = summarise(results, VerdictSpec(min_train_accuracy=0.1))
     assert lenient[["verdict", "n_ok"]].to_numpy().tolist() == [["connected", 5]]
-    strict = exclusions(results, VerdictSpec(min_train_accuracy=0.999))
-    assert strict["count"].tolist() == [5]
-    assert strict["reason"][0].startswith("train accuracy below the gate of 99.9%")
+    strict = VerdictSpec(min_train_accuracy=0.999)
+    left_out = exclusions(regate(results, strict), strict)
+    assert left_out["count"].tolist() == [5]
+    assert left_out["reason"][0].startswith("train accuracy below the gate of 99.9%")
 
 
 def test_every_finished_pair_is_counted_exactly_once() -> None:
@@ -92,7 +107,7 @@ def test_every_finished_pair_is_counted_exactly_once() -> None:
     cells = summarise(results, VERDICT)
     assert cells["n_pairs"].sum() == len(specs)
     assert (cells[[f"n_{status}" for status in STATUSES]].sum(axis="columns") == cells["n_pairs"]).all()
-    left_out = exclusions(results, VERDICT)
+    left_out = exclusions(regate(results, VERDICT), VERDICT)
     assert left_out["count"].sum() == len(specs) - cells["n_ok"].sum()
     assert set(VERDICTS) - {"undecided"} <= set(cells["verdict"])
 
@@ -110,8 +125,14 @@ def test_the_order_of_results_changes_nothing(random: object) -> None:
     order = list(range(len(results)))
     random.shuffle(order)
     shuffled = results.iloc[order]
+    pd.testing.assert_frame_equal(regate(results, VERDICT), regate(shuffled, VERDICT), check_exact=True)
     pd.testing.assert_frame_equal(summarise(results, VERDICT), summarise(shuffled, VERDICT), check_exact=True)
-    pd.testing.assert_frame_equal(exclusions(results, VERDICT), exclusions(shuffled, VERDICT))
+
+
+def test_the_plan_of_a_finished_sweep_is_its_cells(tmp_path: Path) -> None:
+    store = Store(write_run(tmp_path, grid(replicates=1)))
+    cells = summarise(store.results(), VERDICT)
+    pd.testing.assert_frame_equal(planned_cells(space_of()), cells[["cell", *CELL_FIELDS]])
 
 
 def test_all_cells_at_once_agree_with_one_after_the_other() -> None:
@@ -137,7 +158,7 @@ def test_definitions_are_counted_as_if_each_were_the_verdict() -> None:
     specs = grid(replicates=4)
     results = results_of([realistic_pair(spec) for spec in specs])
     results["test_error_barrier_endpoint_mean"] *= np.linspace(0.3, 1.7, len(results))
-    for row in compare_definitions(results, VERDICT).to_dict("records"):
+    for row in compare_definitions(regate(results, VERDICT), VERDICT).to_dict("records"):
         other = VERDICT.model_copy(update={"barrier": row.pop("definition")})
         counts = summarise(results, other)["verdict"].value_counts()
         assert row == {name: counts.get(name, 0) for name in VERDICTS}

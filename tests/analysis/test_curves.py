@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.cells import regate
 from analysis.curves import collect_curves
 from lmc_tune.specs import VerdictSpec
 from lmc_tune.store import Store
@@ -15,7 +16,7 @@ VERDICT = VerdictSpec()
 def test_bands_are_mean_and_range_of_the_ok_pairs(tmp_path: Path) -> None:
     store = Store(write_run(tmp_path, grid(lrs=(0.03, 0.3, 1.0), replicates=4)))
     results, paths = store.results(), store.paths()
-    curves = collect_curves(results, paths.sample(frac=1, random_state=0), VERDICT)
+    curves = collect_curves(regate(results, VERDICT), paths.sample(frac=1, random_state=0), VERDICT)
     checked = 0
     for cell, pairs in results[results["status"] == "ok"].groupby("cell"):
         each = []
@@ -31,12 +32,12 @@ def test_bands_are_mean_and_range_of_the_ok_pairs(tmp_path: Path) -> None:
 def test_pairs_that_are_not_ok_have_no_curve(tmp_path: Path) -> None:
     store = Store(write_run(tmp_path, grid(lrs=(0.03,), replicates=2), make=undertrained_pair))
     assert len(store.paths())
-    curves = collect_curves(store.results(), store.paths(), VERDICT)
+    curves = collect_curves(regate(store.results(), VERDICT), store.paths(), VERDICT)
     assert curves.of(store.results()["cell"][0]) == {}
 
 
 def test_every_ok_cell_has_all_four_curves(tmp_path: Path) -> None:
     store = Store(write_run(tmp_path, grid(replicates=2), make=realistic_pair))
-    curves = collect_curves(store.results(), store.paths(), VERDICT)
+    curves = collect_curves(regate(store.results(), VERDICT), store.paths(), VERDICT)
     ok = store.results().query("status == 'ok'")["cell"].unique()
     assert {tuple(curves.of(cell)) for cell in ok} == {("test_error", "test_loss", "train_error", "train_loss")}

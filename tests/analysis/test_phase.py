@@ -1,17 +1,23 @@
 """How cells are arranged in panels and on axes, and where the boundary of a known field lies."""
 
-import random
+from random import Random
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analysis.phase import map_regions
+from analysis.phase_chart import phase_chart, phase_table
 from lmc_tune.core.errors import UserError
+from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.results import PairResult
-from lmc_tune.specs import ModelSpec, PairSpec, ShiftSpec
-from tests.analysis.cases import COVARIATE, LABEL, grid, ok_pair, pair_spec, realistic_pair
+from lmc_tune.specs import ModelSpec, PairSpec, ShiftSpec, VerdictSpec
+from tests.analysis.cases import COVARIATE, LABEL, grid, ok_pair, pair_spec, realistic_pair, space_of
 from tests.analysis.test_cells import results_of
+
+ALL_PAIRS = results_of([realistic_pair(spec) for spec in grid()])
 
 
 def flat(spec: PairSpec) -> PairResult:
@@ -19,7 +25,7 @@ def flat(spec: PairSpec) -> PairResult:
 
 
 def test_two_axes_and_a_panel_per_shift() -> None:
-    diagram = map_regions(results_of([realistic_pair(spec) for spec in grid()]))
+    diagram = map_regions(ALL_PAIRS)
     assert diagram.x is not None
     assert diagram.y is not None
     assert (diagram.x.column, diagram.x.scale, len(diagram.x.ticks)) == ("lr", "log", 6)
@@ -44,11 +50,71 @@ def test_the_boundary_of_a_barrier_linear_in_log_lr_is_where_it_crosses() -> Non
 def test_the_order_of_results_never_changes_the_diagram() -> None:
     pairs = [realistic_pair(spec) for spec in grid()]
     first = map_regions(results_of(pairs))
-    random.Random(3).shuffle(pairs)
+    Random(3).shuffle(pairs)
     second = map_regions(results_of(pairs))
     pd.testing.assert_frame_equal(first.cells, second.cells)
     pd.testing.assert_frame_equal(first.boundary, second.boundary)
     assert (first.panels, first.x, first.y, first.facets) == (second.panels, second.x, second.y, second.facets)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(1, 179))
+def test_whatever_part_of_a_space_has_run_it_is_drawn_over_the_whole(random: Random, n: int) -> None:
+    space = space_of()
+    whole = map_regions(ALL_PAIRS, space=space)
+    part = ALL_PAIRS.sample(n, random_state=random.randrange(2**32))
+    diagram = map_regions(part, space=space)
+    assert (diagram.x, diagram.y, diagram.panels) == (whole.x, whole.y, whole.panels)
+    assert len(diagram.pairs) == n
+    assert set(diagram.cells["cell"]) == set(part["cell"])
+    assert sorted([*diagram.cells["cell"], *diagram.not_run["cell"]]) == whole.cells["cell"].tolist()
+    placed = pd.concat([diagram.cells, diagram.not_run]).set_index("cell").sort_index()
+    columns = ["lr", "batch_size", "panel"]
+    pd.testing.assert_frame_equal(placed[columns], whole.cells.set_index("cell")[columns], check_dtype=False)
+    pd.testing.assert_frame_equal(
+        diagram.cells.drop(columns="panel"), map_regions(part).cells.drop(columns="panel"), check_exact=True
+    )
+
+
+def test_a_cell_that_has_not_run_has_no_verdict() -> None:
+    some = ALL_PAIRS[ALL_PAIRS["lr"] != 0.03]
+    table = phase_table(map_regions(some, space=space_of()))
+    not_run = table["lr"] == 0.03
+    assert set(table.loc[not_run, "verdict"]) == {"not run"}
+    assert set(table.loc[~not_run, "verdict"]) <= set(VERDICTS)
+    assert table.loc[not_run, ["shown_barrier", "shown_low", "shown_high"]].isna().all(axis=None)
+    assert not table.loc[not_run, "judged"].any()
+    tiles = table.groupby(["panel", "batch_size"])[["x_low", "x_high"]].agg(["min", "max"])
+    assert len(tiles.drop_duplicates()) == 1
+
+
+def test_pairs_that_are_not_planned_are_left_out() -> None:
+    space = space_of(lrs=(0.01, 0.1), replicates=3)
+    planned = ALL_PAIRS[ALL_PAIRS["lr"].isin((0.01, 0.1)) & (ALL_PAIRS["replicate"] < 3)]
+    diagram, alone = map_regions(ALL_PAIRS, space=space), map_regions(planned, space=space)
+    pd.testing.assert_frame_equal(diagram.cells, alone.cells)
+    pd.testing.assert_frame_equal(diagram.pairs, alone.pairs)
+    assert (diagram.other_pairs, alone.other_pairs) == (180 - 36, 0)
+    with pytest.raises(UserError, match="none of the 180 finished pairs belongs to the space 'quickstart'"):
+        map_regions(ALL_PAIRS, space=space_of(lrs=(0.5,)))
+
+
+def test_the_spaces_verdict_is_the_default() -> None:
+    verdict = VerdictSpec(threshold=0.3, barrier="midpoint")
+    diagram = map_regions(ALL_PAIRS, space=space_of(verdict=verdict))
+    assert diagram.verdict == verdict
+    pd.testing.assert_frame_equal(diagram.cells, map_regions(ALL_PAIRS, verdict=verdict).cells)
+
+
+@pytest.mark.parametrize("lrs", [(0.1,), (0.01, 0.1, 1.0)])
+def test_strips_show_what_has_not_run(lrs: tuple[float, ...]) -> None:
+    space = space_of(lrs=lrs, batch_sizes=(64,), replicates=2)
+    results = results_of([realistic_pair(spec) for spec in grid((0.1,), (64,), (COVARIATE,), replicates=2)])
+    diagram = map_regions(results, space=space)
+    chart = phase_chart(diagram, phase_table(diagram)).to_dict()
+    rows = [row for rows in chart["datasets"].values() for row in rows if row.get("verdict") == "not run"]
+    assert {row["cell"] for row in rows} == set(diagram.not_run["cell"])
+    assert len(diagram.not_run) == 2 * len(lrs) - 1
 
 
 def test_a_sweep_over_one_axis_has_no_second() -> None:

@@ -5,20 +5,28 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
-from analysis.report import render
+from analysis.report import choose_files, read_sweep, render
 from lmc_tune.core.errors import UserError
 from lmc_tune.results import PairResult
-from lmc_tune.specs import PairSpec
-from tests.analysis.cases import COVARIATE, diverged_pair, failed_pair, grid, ok_pair, realistic_pair, write_run
+from lmc_tune.specs import PairSpec, VerdictSpec
+from tests.analysis.cases import (
+    COVARIATE,
+    diverged_pair,
+    failed_pair,
+    grid,
+    ok_pair,
+    realistic_pair,
+    space_of,
+    write_run,
+)
 
 HOSTILE = "</script><script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'>"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_run(tmp_path_factory.mktemp("run"), grid(replicates=3), planned=120)
+    return write_run(tmp_path_factory.mktemp("run"), grid(replicates=3), space=space_of(replicates=4))
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +54,9 @@ def test_formats_are_written_beside_the_page(folder: Path, tmp_path: Path) -> No
 
 def test_the_page_says_what_came_out(html: str) -> None:
     for text in (
-        "108 of 120 pairs finished",
+        "108 of 144 pairs finished",
         "Of 36 cells, ",
+        "Not finished: 36 cells with fewer than 4 pairs",
         "label 80/20",
         "a 95% bootstrap interval",
         "mean, expanded percentile bootstrap",
@@ -84,6 +93,8 @@ def test_hostile_names_and_reasons_are_only_text(tmp_path: Path) -> None:
         return failed_pair(spec, HOSTILE) if spec.train.lr > 0.05 else realistic_pair(spec)
 
     folder = write_run(tmp_path, grid(lrs=(0.01, 0.03, 0.1), replicates=2), make=make, name=HOSTILE)
+    space = folder / "space.yaml"
+    space.write_text(f"{space.read_text()}# {HOSTILE}\n")
     html = render(folder)[0].read_text(encoding="utf-8")
     assert html.count("<script") == 3
     assert "<img src=x" not in html
@@ -92,9 +103,8 @@ def test_hostile_names_and_reasons_are_only_text(tmp_path: Path) -> None:
 
 
 def test_the_spaces_verdict_is_used(tmp_path: Path) -> None:
-    folder = write_run(tmp_path, grid(replicates=3))
-    space = {"name": "losses", "verdict": {"of": "test_loss", "barrier": "endpoint_mean", "threshold": 0.3}}
-    (folder / "space.yaml").write_text(yaml.safe_dump(space))
+    verdict = VerdictSpec(of="test_loss", barrier="endpoint_mean", threshold=0.3)
+    folder = write_run(tmp_path, grid(replicates=3), space=space_of(replicates=3, verdict=verdict))
     html = render(folder)[0].read_text(encoding="utf-8")
     assert "column test_loss_barrier_endpoint_mean" in html
     assert "0.3 nats" in html
@@ -106,8 +116,45 @@ def test_tables_alone_are_enough(tmp_path: Path) -> None:
         (folder / name).unlink()
     html = render(folder)[0].read_text(encoding="utf-8")
     assert "<h1>my-run</h1>" in html
+    assert "24 of 24 pairs finished" not in html
     assert "24 pairs finished" in html
+    assert "space.yaml is not in the folder: all finished pairs are judged, by the default verdict" in html
     assert "curves" not in embedded(html)["charts"]
+
+
+def test_an_unfinished_sweep_says_so(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, grid(lrs=(0.01,), batch_sizes=(16, 64), replicates=2), space=space_of(replicates=2))
+    html = render(folder)[0].read_text(encoding="utf-8")
+    assert "8 of 72 pairs finished" in html
+    assert "4 of 36 cells have been run: " in html
+    assert "Not run: 32 planned cells, each an empty tile" in html
+    assert "and 16 not run" in html
+    assert len(embedded(html)["cells"]) == 4
+
+
+def test_pairs_of_another_space_are_counted_and_left_out(tmp_path: Path) -> None:
+    def make(spec: PairSpec) -> PairResult:
+        return realistic_pair(spec) if spec.train.lr == 0.01 else failed_pair(spec, "of another space")
+
+    space = space_of(lrs=(0.01,), replicates=2)
+    folder = write_run(tmp_path, grid(lrs=(0.01, 0.1), replicates=2), make=make, space=space)
+    html = render(folder)[0].read_text(encoding="utf-8")
+    assert "12 of 12 pairs finished" in html
+    assert "Left out: 12 finished pairs in this folder that space.yaml does not plan" in html
+    assert "of another space" not in html
+    assert set(embedded(html)["cells"]) == {cell.key for cell in space.cells()}
+
+
+def test_a_space_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+    file = write_run(tmp_path, grid(lrs=(0.01, 0.1), replicates=1)) / "space.yaml"
+    whole = file.read_text()
+    lines = whole.splitlines(keepends=True)
+    for n in range(len(lines)):
+        file.write_text("".join(lines[:n]))
+        with pytest.raises(UserError, match=f"{file} is damaged .* Restore it from a copy"):
+            read_sweep(tmp_path)
+    file.write_text(whole)
+    assert read_sweep(tmp_path).space is not None
 
 
 @pytest.mark.parametrize(
@@ -140,7 +187,46 @@ def test_full_batches_are_left_out_of_the_noise_chart_not_of_the_page(tmp_path: 
     assert (len(noise), len(page["cells"])) == (4, 8)
 
 
+@pytest.mark.parametrize(
+    ("out", "formats", "names"),
+    [
+        (None, None, ["run/report.html"]),
+        (None, ["svg", "html"], ["run/report.svg", "run/report.html"]),
+        ("x", None, ["x.html"]),
+        ("x.html", None, ["x.html"]),
+        ("x.png", None, ["x.png"]),
+        ("x.png", ["html", "png"], ["x.html", "x.png"]),
+        ("lr0.1", ["pdf"], ["lr0.1.pdf"]),
+        ("figures", None, ["figures/report.html"]),
+        ("figures", ["png"], ["figures/report.png"]),
+    ],
+)
+def test_the_name_chooses_the_format(
+    tmp_path: Path, out: str | None, formats: list[str] | None, names: list[str]
+) -> None:
+    for existing in ("run", "figures"):
+        (tmp_path / existing).mkdir()
+    files = choose_files(tmp_path / "run", None if out is None else tmp_path / out, formats)
+    assert list(files.values()) == [tmp_path / name for name in names]
+    assert [path.suffix for path in files.values()] == [f".{name}" for name in files]
+
+
+def test_what_cannot_be_written_is_told(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file" / "x.svg", tmp_path / "file" / "deeper" / "x.svg", "/dev/null/x.svg"):
+        with pytest.raises(UserError, match=f"cannot write {out} .*choose another place with -o"):
+            render(folder, out)
+    (tmp_path / "report.svg").mkdir()
+    with pytest.raises(UserError, match="cannot write"):
+        render(folder, tmp_path, ["svg"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "report.svg"]
+
+
 def test_bad_calls_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"x\.png is not a name for html, svg"):
+        render(folder, tmp_path / "x.png", ["html", "svg"])
+    with pytest.raises(UserError, match="'jpg' is no format; end the name in one of html, png, svg, pdf"):
+        render(folder, tmp_path / "x.jpg")
     with pytest.raises(UserError, match="unknown format 'jpg'; choose from html, png, svg, pdf"):
         render(folder, formats=["jpg"])
     with pytest.raises(FileNotFoundError, match="no results in"):
