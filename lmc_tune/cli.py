@@ -1,9 +1,8 @@
 """The command line: wiring and printing."""
 
 import json
-import os
 import shlex
-import subprocess
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +38,10 @@ DataRoot = Annotated[
 ]
 TrackingUri = Annotated[
     str | None,
-    typer.Option(help="MLflow store (default: $MLFLOW_TRACKING_URI, else an embedded one in the run folder)."),
+    typer.Option(
+        help="MLflow store, http://HOST:PORT or sqlite:////PATH/mlflow.db "
+        "(default: $MLFLOW_TRACKING_URI, else an embedded one in the run folder)."
+    ),
 ]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart.")]
 
@@ -90,9 +92,11 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     from lmc_tune.data.catalogue import resolve_data_root
     from lmc_tune.progress import listener_for
     from lmc_tune.space_yaml import read_space
+    from lmc_tune.sweep.interruption import one_interruption
     from lmc_tune.sweep.run import Options, run_sweep
 
-    with _told_plainly():
+    interrupted = f"Interrupted; every finished pair is kept. Continue with the same command: {_this_command()}"
+    with _told_plainly(interrupted), one_interruption():
         study = read_space(space, [*(sets or []), *([f"name={json.dumps(name)}"] if name else [])])
         folder = (out or Path("runs") / study.name).absolute()
         options = Options(
@@ -121,12 +125,9 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     else:
         _print_outcome(outcome)
     if search == "adaptive" and outcome.counts.get("pending") and not outcome.interrupted and max_pairs is None:
-        _note(f"the search is complete; {outcome.counts['pending']} pairs were not needed to draw the boundary")
+        _note(f"the search is complete: {_pairs(outcome.counts['pending'])} not needed to draw the boundary")
     if outcome.interrupted:
-        from lmc_tune.tracking.connection import without_credentials
-
-        again = without_credentials(shlex.join(["lmc-tune", *sys.argv[1:]]))
-        _note(f"Interrupted; every finished pair is kept. Continue with the same command: {again}")
+        _note(interrupted)
         raise typer.Exit(INTERRUPTED)
     if outcome.counts.get("failed"):
         _print_failures(outcome.folder)
@@ -137,14 +138,19 @@ def sweep(  # noqa: PLR0913 - one parameter per option
 def report(
     folder: RunFolder,
     *,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where (default: DIR/report.html).")] = None,
-    formats: Annotated[str, typer.Option(help="Comma-separated: html, png, svg, pdf.")] = "html",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A file or a folder (default: DIR/report.html).")
+    ] = None,
+    formats: Annotated[
+        str | None, typer.Option(help="Comma-separated: html, png, svg, pdf (default: what -o ends in, else html).")
+    ] = None,
 ) -> None:
     """Render the phase-diagram report of a run folder from its tables alone."""
     with _told_plainly():
         from analysis.report import render
 
-        for path in render(folder, output, tuple(part.strip() for part in formats.split(","))):
+        wanted = None if formats is None else [part.strip() for part in formats.split(",")]
+        for path in render(folder, output, wanted):
             typer.echo(path)
 
 
@@ -163,9 +169,9 @@ def status(folder: RunFolder, *, json_: Json = False) -> None:
     typer.echo(f"{'total':>12}  {state.total}")
     unfinished = state.counts["running"] + state.counts["pending"]
     if unfinished and state.seconds_left is not None:
-        typer.echo(f"about {_duration(state.seconds_left)} of training left")
+        typer.echo(f"about {_duration(state.seconds_left)} left")
     if state.other_pairs:
-        typer.echo(f"{state.other_pairs} more finished pairs here are not in {folder}/space.yaml")
+        typer.echo(f"besides, {_pairs(state.other_pairs)} here that {folder}/space.yaml does not plan")
     for failure in state.failures:
         typer.echo(f"failed {failure.key} ({failure.what}): {failure.reason}")
 
@@ -183,10 +189,12 @@ def space(space: Space, *, sets: Sets = None, json_: Json = False) -> None:
         _print_json(cost.plain())
         return
     for axis, values in study.axes.items():
-        typer.echo(f"{axis:>12}  {', '.join(map(_short, values))}")
+        typer.echo(f"{axis:>12}  {', '.join(_short(axis, value) for value in values)}")
     for name in ("cells", "pairs", "cohorts", "steps"):
         typer.echo(f"{name:>12}  {getattr(cost, name):,}")
-    typer.echo(f"{'training':>12}  about {_duration(cost.seconds)} on the CPU, {cost.workers} workers (timed just now)")
+    train, measure = _duration(cost.seconds_train), _duration(cost.seconds_measure)
+    typer.echo(f"{'time':>12}  about {train} of training and {measure} of measuring,")
+    typer.echo(f"{'':>12}  on the CPU with {cost.workers} workers, timed just now on random inputs")
 
 
 @app.command()
@@ -242,8 +250,11 @@ def datasets_get(name: str, *, data_root: DataRoot = None) -> None:
 def track(folder: RunFolder, *, tracking_uri: TrackingUri = None, json_: Json = False) -> None:
     """Send a run folder to an MLflow store again; what is there already is left alone."""
     with _told_plainly():
+        from lmc_tune.sweep.folder import FolderError, is_owned
         from lmc_tune.tracking.track import track as send
 
+        if is_owned(folder):  # two senders would give a pair two runs
+            raise FolderError(f"a sweep is running in {folder} and sends what is missing at its end; wait for it")
         sent = send(folder.absolute(), tracking_uri)
     if json_:
         _print_json({"created": sent.created, "updated": sent.updated, "unchanged": sent.unchanged})
@@ -259,19 +270,13 @@ def ui(
 ) -> None:
     """Open the MLflow UI over a run folder's own store, on this machine only."""
     with _told_plainly():
-        from lmc_tune.tracking.ui import ui_address, ui_command
+        from lmc_tune.tracking.ui import serve_ui
 
-        command, environment = ui_command(folder.absolute(), port)
-        address = ui_address(folder.absolute(), port)
-    _note(f"MLflow UI over {folder}: {address}  (Ctrl-C ends it)")
-    try:
-        raise typer.Exit(subprocess.call(command, env={**os.environ, **environment}))  # noqa: S603 - our own command
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+        serve_ui(folder.absolute(), port, _note)
 
 
 @contextmanager
-def _told_plainly() -> Iterator[None]:
+def _told_plainly(interrupted: str = "Interrupted.") -> Iterator[None]:
     """Turn what a user can mend into one message and an exit code."""
     from lmc_tune.core.errors import UserError
 
@@ -284,13 +289,25 @@ def _told_plainly() -> Iterator[None]:
         _note(str(error))
         raise typer.Exit(BAD_INPUT) from error
     except KeyboardInterrupt:
-        _note("Interrupted.")
+        _note(interrupted)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _this_command() -> str:
+    """What was typed, without credentials."""
+    from lmc_tune.tracking.connection import without_credentials
+
+    called = sys.argv[0]
+    if called == shutil.which("lmc-tune"):
+        called = "lmc-tune"
+    elif Path(called).name == "__main__.py":
+        called = "python -m lmc_tune"
+    return without_credentials(f"{called} {shlex.join(sys.argv[1:])}")
 
 
 def _print_outcome(outcome: Any) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items())
-    _note(f"{outcome.trained} pairs trained in this call; now {counts}")
+    _note(f"{_pairs(outcome.trained)} trained in this call; now {counts}")
     _note(f"tables  {outcome.folder}")
     if outcome.report:
         typer.echo(f"report  {outcome.report}")
@@ -302,7 +319,11 @@ def _print_failures(folder: Path) -> None:
     failures = read_status(folder).failures
     for failure in failures[:5]:
         _note(f"failed {failure.key} ({failure.what}): {failure.reason}")
-    _note(f"{len(failures)} pairs failed; run the same command to try them again, or see: lmc-tune status {folder}")
+    _note(f"{_pairs(len(failures))} failed; run the same command to try them again, or see: lmc-tune status {folder}")
+
+
+def _pairs(n: int) -> str:
+    return "1 pair" if n == 1 else f"{n} pairs"
 
 
 def _print_json(content: dict[str, Any]) -> None:
@@ -313,7 +334,11 @@ def _note(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def _short(value: object) -> str:
+def _short(axis: str, value: object) -> str:
+    from lmc_tune.specs import ShiftSpec
+
+    if axis == "shift" and isinstance(value, dict) and "kind" in value:
+        return ShiftSpec.model_validate(value).label
     if isinstance(value, dict):
         return " ".join(str(part) for part in value.values() if part is not None)
     return str(value)

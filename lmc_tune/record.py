@@ -44,7 +44,7 @@ class SweepRecord:
         path = folder / SWEEP_FILE
         if not path.exists():
             raise FileNotFoundError(
-                f"no sweep in {folder}: {SWEEP_FILE} is missing; start one with: lmc-tune sweep SPACE"
+                f"no sweep in {folder}: {SWEEP_FILE} is missing; start one with: lmc-tune sweep SPACE --out {folder}"
             )
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))

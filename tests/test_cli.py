@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.sweep.cases import PAIRS, SPACE, lmc_tune, lmc_tune_json, write_space
 
@@ -62,6 +63,14 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     assert "choose another folder with --out" in done.stderr
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    done = lmc_tune("sweep", "quickstart", "--out", tmp_path / "run", "--device", "cuda")
+    assert done.returncode == 2
+    assert done.stderr.startswith("no CUDA device")
+    assert not (tmp_path / "run").exists()
+
+
 def test_missing_data_name_the_command_that_gets_them(tmp_path: Path) -> None:
     told = refused(tmp_path, "--data-root", tmp_path / "nowhere", text=SPACE.replace("name: digits", "name: mnist"))
     assert f"Get it with: lmc-tune datasets get mnist --data-root {tmp_path}/nowhere" in told
@@ -93,7 +102,7 @@ def test_space_counts_cells_pairs_and_steps(tmp_path: Path) -> None:
     cost = lmc_tune_json("space", write_space(tmp_path))
     # 8 cells x 2 replicates x 2 members x 20 epochs of 100/10 or 100/50 steps
     assert (cost["cells"], cost["pairs"], cost["steps"]) == (8, PAIRS, 8 * 2 * 20 * (10 + 2))
-    assert cost["seconds"] > 0
+    assert min(cost["seconds_train"], cost["seconds_measure"]) > 0
     assert not list(tmp_path.glob("run*"))
 
 

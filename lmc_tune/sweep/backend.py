@@ -52,26 +52,36 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
         scratch = tempfile.mkdtemp(prefix="lmc-", dir="/tmp")
     import ray  # noqa: PLC0415 - after the environment is set
 
-    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        if address is None:
-            ray.init(
-                num_cpus=workers,
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-                _temp_dir=scratch,
-                object_store_memory=80 * 2**20,  # about Ray's least; results travel through files
-            )
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_sigterm)  # ray.init puts its own in place, which ends the process
+        with _sigterm_kept():
+            if address is None:
+                ray.init(
+                    num_cpus=workers,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    configure_logging=False,
+                    _temp_dir=scratch,
+                    object_store_memory=80 * 2**20,  # about Ray's least; results travel through files
+                )
+            else:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         yield
     finally:
-        _shut_down()
+        with _sigterm_kept():
+            _shut_down()
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Put the handler of SIGTERM back: Ray sets its own as it starts, and the system's default as it ends."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _shut_down() -> None:

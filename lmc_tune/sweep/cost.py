@@ -1,21 +1,26 @@
 """What a search space will cost, measured on this machine before it is run."""
 
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 
-from lmc_tune.data.catalogue import DATASETS
+from lmc_tune.data.catalogue import DATASETS, part_size
 from lmc_tune.space import SearchSpace
 from lmc_tune.specs import PairSpec
 from lmc_tune.sweep.plan import COHORT_LIMITS, pack, planned_steps, workers_here
 
 _TIMED_STEPS = 30
+# Positions that refinement adds to a path's grid: about 6 on the quickstart, and the first is measured twice.
+_ADDED_POSITIONS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Counts of a space, and seconds for the training of all pairs on this machine's cores.
+    """Counts of a space, and what all pairs take on this machine's cores with all workers busy.
 
-    steps: of both members of all pairs. seconds: training only, with all workers busy; measuring comes on top.
+    steps: of both members of all pairs. seconds_train: with the learning curves; seconds_measure: the paths.
     """
 
     cells: int
@@ -23,59 +28,95 @@ class Cost:
     cohorts: int
     steps: int
     workers: int
-    seconds: float
+    seconds_train: float
+    seconds_measure: float
 
     def plain(self) -> dict[str, float]:
         """As ``lmc-tune space --json`` prints it."""
         return dict(vars(self))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What one pair does: steps of both members, and examples scored for the learning curves and for the rest."""
+
+    steps: int
+    scored_in_training: int
+    scored_in_measuring: int
+
+
 def estimate_cost(space: SearchSpace) -> Cost:
-    """Count a space and time a few steps of each of its programs on random inputs, on one CPU thread.
+    """Count a space, and time a few steps and forward passes of each of its programs on random inputs.
 
     The data need not be there. The time is for one worker per core.
     """
     workers = workers_here()
     cells = space.cells()
-    programs: dict[tuple[object, ...], tuple[PairSpec, int]] = {}
+    programs: dict[tuple[object, ...], list[PairSpec]] = defaultdict(list)
     for cell in cells:
         pair = cell.first
-        program = (pair.dataset.name, pair.model, pair.train.batch_size, pair.train.optimizer)
-        _, steps = programs.get(program, (pair, 0))
-        programs[program] = (pair, steps + 2 * space.replicates * planned_steps(pair))
-    seconds = sum(_seconds_per_step(pair) * steps for pair, steps in programs.values())
+        programs[(pair.dataset.name, pair.model, pair.train.batch_size, pair.train.optimizer)].append(pair)
+    steps, seconds_train, seconds_measure = 0, 0.0, 0.0
+    for pairs in programs.values():
+        per_step, per_example = _seconds(pairs[0])
+        for work in map(work_of, pairs):
+            steps += work.steps
+            seconds_train += work.steps * per_step + work.scored_in_training * per_example
+            seconds_measure += work.scored_in_measuring * per_example
+    each = space.replicates / workers
     return Cost(
         cells=len(cells),
         pairs=len(cells) * space.replicates,
         cohorts=len(pack(space.pairs(), workers, COHORT_LIMITS[0])),
-        steps=sum(steps for _, steps in programs.values()),
+        steps=space.replicates * steps,
         workers=workers,
-        seconds=seconds / workers,
+        seconds_train=each * seconds_train,
+        seconds_measure=each * seconds_measure,
     )
 
 
-def _seconds_per_step(pair: PairSpec) -> float:
+def work_of(pair: PairSpec) -> Work:
+    """What a pair is going to do; how far its path is refined is a guess."""
+    part, steps = part_size(pair.dataset), planned_steps(pair)
+    test = pair.dataset.test or DATASETS[pair.dataset.name].n_test
+    sizes = {"train": 2 * part, "test": test, "validation": pair.dataset.validation}
+    positions = pair.measure.lambdas + _ADDED_POSITIONS
+    return Work(
+        steps=2 * steps,
+        scored_in_training=2 * test * ceil(steps / (part // pair.train.batch_size)),
+        scored_in_measuring=2 * (part + test) + positions * sum(sizes[split] for split in pair.measure.splits),
+    )
+
+
+def _seconds(pair: PairSpec) -> tuple[float, float]:
+    """Seconds per training step, and per example scored, on one CPU thread."""
     import torch  # noqa: PLC0415 - seconds that a plain validation error need not wait for
 
     from lmc_tune.data.datasets import Examples  # noqa: PLC0415
+    from lmc_tune.measurement.evaluate import evaluate  # noqa: PLC0415
     from lmc_tune.models.registry import build_model  # noqa: PLC0415
     from lmc_tune.training.loop import train_member  # noqa: PLC0415
 
     torch.set_num_threads(1)
     facts = DATASETS[pair.dataset.name]
     generator = torch.Generator().manual_seed(0)
-    n = pair.train.batch_size
-    examples = Examples(
-        inputs=torch.randn(n, *facts.shape, generator=generator),
-        labels=torch.randint(facts.n_classes, (n,), generator=generator),
-    )
+    one = torch.randn(1, *facts.shape, generator=generator)
+
+    def examples(n: int) -> Examples:
+        return Examples(inputs=one.expand(n, *facts.shape), labels=torch.zeros(n, dtype=torch.int64))
+
+    part, few = examples(_TIMED_STEPS * pair.train.batch_size), examples(1)
     model = build_model(pair.model, facts.shape, facts.n_classes, seed=0)
 
-    def seconds(steps: int) -> float:
-        train = pair.train.model_copy(update={"steps": steps, "epochs": None})
+    def train(steps: int) -> None:
+        train_member(model, part, few, pair.train.model_copy(update={"steps": steps, "epochs": None}), order_seed=0)
+
+    def seconds(work: Callable[[], object]) -> float:
         started = time.perf_counter()
-        train_member(model, examples, examples, train, order_seed=0)
+        work()
         return time.perf_counter() - started
 
-    seconds(3)  # first calls allocate
-    return seconds(_TIMED_STEPS) / _TIMED_STEPS
+    scored = examples(2000)
+    train(3)  # first calls allocate
+    evaluate(model, scored)
+    return seconds(lambda: train(_TIMED_STEPS)) / _TIMED_STEPS, seconds(lambda: evaluate(model, scored)) / len(scored)

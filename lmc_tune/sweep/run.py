@@ -1,22 +1,20 @@
 """A sweep from the first look at the folder to the report: resumable, and nothing finished is ever lost."""
 
-import signal
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from lmc_tune.core.errors import UserError
 from lmc_tune.data.catalogue import check_files
 from lmc_tune.record import REPORT_FILE, SweepRecord
-from lmc_tune.results import PairResult, failed_result
+from lmc_tune.results import STATUSES, PairResult, Status, failed_result
 from lmc_tune.space import SearchSpace, by_replicate
 from lmc_tune.specs import PairSpec
 from lmc_tune.store import Store
 from lmc_tune.sweep.backend import ray_session, run_on_ray
-from lmc_tune.sweep.folder import StoreFullError, owned, write_description
+from lmc_tune.sweep.folder import FolderError, StoreFullError, owned, write_description
 from lmc_tune.sweep.plan import COHORT_LIMITS, pack, pending, workers_here
 from lmc_tune.sweep.search import SearchName, boundary_cells
 from lmc_tune.sweep.watch import Watch
@@ -50,6 +48,10 @@ class Outcome:
     interrupted: bool
 
 
+class DeviceError(UserError):
+    """A device that is not there; the message says what to do."""
+
+
 class SweepListener(Protocol):
     """Who is told how a sweep goes."""
 
@@ -66,6 +68,8 @@ class SweepListener(Protocol):
 def run_sweep(space: SearchSpace, folder: Path, options: Options, listener: SweepListener) -> Outcome:
     """Run, or go on with, a sweep.
 
+    A KeyboardInterrupt while pairs are trained ends the sweep early and in order.
+
     Args:
         space: what to run.
         folder: the run folder, created if need be.
@@ -73,71 +77,112 @@ def run_sweep(space: SearchSpace, folder: Path, options: Options, listener: Swee
         listener: told how it goes.
 
     Raises:
-        DataError, FolderError, DamagedTableError: before anything is trained.
+        DataError, DeviceError, FolderError, DamagedTableError: before anything is written.
         StoreFullError: if finished results could no longer be written; all earlier ones are kept.
     """
     for name in sorted({cell.first.dataset.name for cell in space.cells()}):
         check_files(name, options.data_root)
+    if options.device == "cuda" and options.address is None:
+        _require_cuda()
+    pairs = space.pairs()
     with owned(folder):
-        return _Sweep(space, folder, options, listener).run()
-
-
-class _Sweep:
-    """One call of the driver, in a folder that it owns."""
-
-    def __init__(self, space: SearchSpace, folder: Path, options: Options, listener: SweepListener) -> None:
-        self.space = space
-        self.folder = folder
-        self.options = options
-        self.listener = listener
-        self.store = Store(folder)
-        self.pairs = space.pairs()
-        self.workers = options.workers or workers_here()
-        self.tried: set[str] = set()
-
-    def run(self) -> Outcome:
-        done = self.store.statuses()
-        self.store.clear_running()
-        redescribed = write_description(self.folder, self.space, self.workers, planned_pairs=len(self.pairs))
-        self.listener.start(len(self.pairs), len(self.pairs) - len(pending(self.pairs, done)))
-        if others := len(done.keys() - {pair.key for pair in self.pairs}):
-            self.listener.say(
-                f"{others} finished pairs in this folder are not in this space; they stay in its tables and report. "
-                f"Another --out keeps studies apart."
-            )
-        self.mirror = BackgroundMirror(
-            self.folder, SweepRecord.read(self.folder), self.options.tracking_uri, self.listener.say
+        store = Store(folder)
+        done = store.statuses()
+        _check_same_study(pairs, done, folder, listener)
+        store.clear_running()
+        workers = options.workers or workers_here()
+        redescribed = write_description(folder, space, workers, planned_pairs=len(pairs))
+        listener.start(len(pairs), len(pairs) - len(pending(pairs, done)))
+        mirror = BackgroundMirror(folder, SweepRecord.read(folder), options.tracking_uri, listener.say)
+        trainer = _Trainer(
+            space=space,
+            pairs=pairs,
+            store=store,
+            workers=workers,
+            options=options,
+            listener=listener,
+            mirror=mirror,
         )
         try:
-            with _interruptible() as interrupted:
-                self._train()
-            self.store.compact(self.space.verdict)
-            wanted = self.options.report and bool(self.store.statuses())
-            report = self._report(fresh=redescribed or bool(self.tried)) if wanted else None
-        except BaseException:
-            self.mirror.close("FAILED")
+            interrupted = trainer.train()
+            store.clear_running()
+            store.compact(space.verdict)
+            statuses = store.statuses()
+            report = None
+            if options.report and statuses:
+                report = _report(folder, fresh=redescribed or bool(trainer.tried))
+        except BaseException as error:
+            mirror.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
-        mirrored = self.mirror.close("KILLED" if interrupted() else "FINISHED")
-        statuses = self.store.statuses()
         return Outcome(
-            folder=self.folder,
-            trained=sum(statuses.get(key, "failed") != "failed" for key in self.tried),
-            counts=dict(Counter(statuses.get(pair.key, "pending") for pair in self.pairs)),
+            folder=folder,
+            trained=sum(statuses.get(key, "failed") != "failed" for key in trainer.tried),
+            counts=_count(statuses.get(pair.key, "pending") for pair in pairs),
             report=report,
-            mirrored=mirrored,
-            interrupted=interrupted(),
+            mirrored=mirror.close("KILLED" if interrupted else "FINISHED"),
+            interrupted=interrupted,
         )
 
-    def _train(self) -> None:
-        """Run what the search wants, batch by batch, until it wants no more or the call's share is done."""
+
+def _count(states: Iterable[str]) -> dict[str, int]:
+    """How often each state occurs, in a fixed order."""
+    counts = Counter(states)
+    return {state: counts[state] for state in (*STATUSES, "pending") if counts[state]}
+
+
+def _require_cuda() -> None:
+    import torch  # noqa: PLC0415 - the driver does without it otherwise: its import takes seconds
+
+    if not torch.cuda.is_available():
+        raise DeviceError("no CUDA device can be used here; leave --device out, or say --device cpu")
+
+
+def _check_same_study(
+    pairs: Sequence[PairSpec], done: Mapping[str, Status], folder: Path, listener: SweepListener
+) -> None:
+    """Refuse a folder that holds none of these pairs but others; say so if it holds others as well."""
+    others = len(done.keys() - {pair.key for pair in pairs})
+    if others and others == len(done):
+        raise FolderError(
+            f"{folder} holds another study: none of its {others} finished pairs is in this space; "
+            f"choose another folder with --out"
+        )
+    if others:
+        listener.say(
+            f"{others} finished in this folder that this space does not plan: they stay in its tables, and its report "
+            f"leaves them out. Another --out keeps studies apart."
+        )
+
+
+@dataclass(kw_only=True)
+class _Trainer:
+    """Trains what the search wants and tells everyone; ``tried`` are the keys of the pairs it ran."""
+
+    space: SearchSpace
+    pairs: Sequence[PairSpec]
+    store: Store
+    workers: int
+    options: Options
+    listener: SweepListener
+    mirror: BackgroundMirror
+    tried: set[str] = field(default_factory=set)
+
+    def train(self) -> bool:
+        """Run batch by batch until the search wants no more or the call's share is done; True if interrupted."""
         batch = self._next_batch()
         if not batch:
-            return
-        with Watch(self.store, self._on_results), ray_session(self.workers, self.options.address):
-            while batch:
-                self.tried |= {pair.key for pair in batch}
-                self._run_batch(batch)
-                batch = self._next_batch()
+            return False
+        self.listener.say(f"starting {self.workers} workers" if self.workers > 1 else "starting a worker")
+        try:
+            with Watch(self.store, self._on_results), ray_session(self.workers, self.options.address):
+                while batch:
+                    self.tried |= {pair.key for pair in batch}
+                    self._run_batch(batch)
+                    batch = self._next_batch()
+        except KeyboardInterrupt:
+            self.listener.say("interrupted: finishing tables and report")
+            return True
+        return False
 
     def _next_batch(self) -> list[PairSpec]:
         """Wanted pairs that have no result and were not tried in this call."""
@@ -164,8 +209,8 @@ class _Sweep:
             errors = run_on_ray(pack(left, self.workers, largest), self._bench(), self.workers)
             if any("No space left on device" in error for error in errors):  # Ray hands errors on as text
                 raise StoreFullError(
-                    f"no space left in {self.folder}: the sweep has stopped, and every pair finished so far is kept. "
-                    f"Free some space and run the same command again."
+                    f"no space left in {self.store.folder}: the sweep has stopped, and every pair finished so far is "
+                    f"kept. Free some space and run the same command again."
                 )
             left = pending(left, self.store.statuses())
             if not left:
@@ -181,33 +226,15 @@ class _Sweep:
             data_root=self.options.data_root,
             device=self.options.device,
             min_train_accuracy=self.space.verdict.min_train_accuracy,
-            members=self.folder / "members" if self.space.members == "keep" else None,
+            members=self.store.folder / "members" if self.space.members == "keep" else None,
         )
 
-    def _report(self, *, fresh: bool) -> Path:
-        """Render the report, unless nothing has changed since the last one."""
-        path = self.folder / REPORT_FILE
-        if fresh or not path.exists():
-            from analysis.report import render  # noqa: PLC0415 - altair takes seconds to import
 
-            render(self.folder, path)
-        return path
+def _report(folder: Path, *, fresh: bool) -> Path:
+    """Render the report, unless nothing has changed since the last one."""
+    path = folder / REPORT_FILE
+    if fresh or not path.exists():
+        from analysis.report import render  # noqa: PLC0415 - altair takes seconds to import
 
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C or SIGTERM end the body early; the caller then tidies up and asks whether it happened."""
-    happened = False
-
-    def interrupt(_signal: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, interrupt) if in_main else None
-    try:
-        yield lambda: happened
-    except KeyboardInterrupt:
-        happened = True
-    finally:
-        if in_main:
-            signal.signal(signal.SIGTERM, before)
+        render(folder, path)
+    return path

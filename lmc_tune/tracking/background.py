@@ -1,6 +1,7 @@
 """The mirror beside a running sweep: it never blocks, never raises, and says once if MLflow cannot be reached."""
 
 import queue
+import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,11 +11,11 @@ from pathlib import Path
 from lmc_tune.record import SweepRecord
 from lmc_tune.results import PairResult
 from lmc_tune.tracking import connection
+from lmc_tune.tracking.connection import TrackingError
 from lmc_tune.tracking.mirror import EndStatus, Mirror, open_mirror
-from lmc_tune.tracking.track import catch_up, finish
+from lmc_tune.tracking.track import send_all
 
-_FIRST_RETRY_SECONDS = 30.0
-_LAST_RETRY_SECONDS = 600.0
+_RETRY_SECONDS = 60.0
 
 
 class BackgroundMirror:
@@ -32,12 +33,16 @@ class BackgroundMirror:
         self._uri = connection.tracking_uri(folder, uri)
         self._say = say
         self._said = False
+        self._speaking = threading.Lock()
         self._queue: queue.SimpleQueue[PairResult | EndStatus] = queue.SimpleQueue()
         self._mirror: Mirror | None = None
-        self._retry_seconds = _FIRST_RETRY_SECONDS
         self._closed_until = 0.0
         self._last_progress = time.monotonic()
         self._complete = False
+        try:
+            connection.check(self._uri)
+        except TrackingError as error:
+            self._warn(f"{error}. The sweep is not mirrored", "URI")
         self._thread = threading.Thread(target=self._work, name="mlflow mirror", daemon=True)
         self._thread.start()
 
@@ -52,7 +57,7 @@ class BackgroundMirror:
         """Send what is missing from the tables, then the report, and end the parent run.
 
         Call it when the tables are compacted and the report is written. Waits no longer than ``limit_seconds``, nor
-        than ``patience_seconds`` without any progress.
+        than ``patience_seconds`` without any progress; if the sweep did not finish, ``patience_seconds`` in all.
 
         Args:
             status: KILLED if the sweep was interrupted.
@@ -64,9 +69,10 @@ class BackgroundMirror:
         """
         self._queue.put(status)
         self._last_progress = started = time.monotonic()
+        until = started + (limit_seconds if status == "FINISHED" else patience_seconds)
         while self._thread.is_alive():
             now = time.monotonic()
-            left = min(started + limit_seconds, self._last_progress + patience_seconds) - now
+            left = min(until, self._last_progress + patience_seconds) - now
             if left <= 0:
                 self._warn(f"{connection.place(self._uri)} did not answer in time")
                 return False
@@ -92,9 +98,7 @@ class BackgroundMirror:
         return self._mirror
 
     def _finish(self, status: EndStatus) -> None:
-        mirror = self._open()
-        catch_up(mirror, self._folder, self._progress)
-        finish(mirror, self._folder, status)
+        send_all(self._open(), self._folder, status, self._progress)
         if self._said:
             self._say("MLflow can be reached again and shows every pair; nothing needs to be re-sent.")
 
@@ -107,8 +111,7 @@ class BackgroundMirror:
                 work()
         except Exception as error:  # noqa: BLE001 - nothing that happens to the window may reach the sweep
             self._mirror = None
-            self._closed_until = time.monotonic() + self._retry_seconds
-            self._retry_seconds = min(2 * self._retry_seconds, _LAST_RETRY_SECONDS)
+            self._closed_until = time.monotonic() + _RETRY_SECONDS
             self._warn(str(error))
             return False
         self._progress()
@@ -117,12 +120,14 @@ class BackgroundMirror:
     def _progress(self) -> None:
         self._last_progress = time.monotonic()
 
-    def _warn(self, reason: str) -> None:
-        """Say once what is wrong and how to mend it."""
-        if self._said:
-            return
-        self._said = True
+    def _warn(self, reason: str, uri: str | None = None) -> None:
+        """Say once what is wrong and how to mend it; both threads may come here. ``uri``: where to send it later."""
+        with self._speaking:
+            if self._said:
+                return
+            self._said = True
+        again = ["lmc-tune", "track", str(self._folder), "--tracking-uri"]
         self._say(
             f"{reason[:1].upper()}{reason[1:]}. The run folder keeps everything; send it later with: "
-            f"lmc-tune track {self._folder} --tracking-uri {connection.without_credentials(self._uri)}"
+            f"{shlex.join([*again, uri or connection.without_credentials(self._uri)])}"
         )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from lmc_tune.core.errors import UserError
@@ -27,8 +28,8 @@ _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
 
-
 _MLFLOW_PACKAGES = {"mlflow", "requests", "urllib3", "sqlalchemy", "alembic"}
+_DATABRICKS = {"databricks", "databricks-uc", "uc"}
 
 
 class TrackingError(UserError):
@@ -57,11 +58,31 @@ def place(uri: str) -> str:
     return f"the MLflow {'store' if embedded_file(uri) else 'server'} {without_credentials(uri)}"
 
 
+def check(uri: str) -> None:
+    """Refuse at once what can never work; MLflow would try a file that cannot be written for minutes.
+
+    Whether a server answers is not asked, and MLflow is not imported.
+
+    Raises:
+        TrackingError: if ``uri`` is no address of a store, or its SQLite file cannot be written.
+    """
+    if bare := re.fullmatch(r"(?:[^\s/]*@)?([\w.-]+:\d+(?:/\S*)?)", uri):
+        raise TrackingError(f"the tracking URI {bare[1]} has no scheme; write http://{bare[1]}")
+    if uri.startswith("file:") or (":" not in uri and uri not in _DATABRICKS):
+        _refuse_folder(uri)
+    if file := embedded_file(uri):
+        _check_file(file, place(uri))
+
+
 def connect(uri: str) -> Any:
     """An ``MlflowClient`` for ``uri``; an embedded store is created first if its file is missing.
 
     Nothing is sent yet: a server that is down is noticed at the first request.
+
+    Raises:
+        TrackingError: as :func:`check`.
     """
+    check(uri)
     prepare_environment()
     from mlflow import MlflowClient  # noqa: PLC0415 - takes over a second, and the environment comes first
 
@@ -88,11 +109,49 @@ def errors_of(uri: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in _MLFLOW_PACKAGES:
+        known = isinstance(error, OSError | ImportError)  # a database's driver may be missing
+        if not known and type(error).__module__.split(".")[0] not in _MLFLOW_PACKAGES:
             raise
-        reason = one_line(without_credentials(str(error))) or type(error).__name__
         # Without the cause: its message may hold credentials.
-        raise TrackingError(f"{place(uri)} cannot be used: {reason}") from None
+        raise TrackingError(f"{place(uri)} {without_credentials(_what_failed(error))}") from None
+
+
+def _what_failed(error: Exception) -> str:
+    """Of a request without an answer only the innermost reason: the messages around it repeat it in many words."""
+    root: BaseException = error
+    while inner := root.__cause__ or root.__context__:
+        root = inner
+    if root is not error and (isinstance(root, OSError) or type(root).__module__.startswith("urllib3")):
+        reason = one_line(getattr(root, "strerror", None) or str(root))
+        return f"does not answer ({reason[:1].lower()}{reason[1:]})"
+    return f"cannot be used: {one_line(str(error)) or type(error).__name__}"
+
+
+def _refuse_folder(uri: str) -> None:
+    if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("true", "1"):
+        return
+    file = Path(re.sub("^file:(//)?", "", uri)).resolve() / STORE_FILE
+    raise TrackingError(
+        f"the tracking URI {uri} is a folder, and MLflow no longer keeps runs in plain folders; write sqlite:///{file} "
+        f"for a store in that folder, or http://HOST:PORT for a server"
+    )
+
+
+def _check_file(file: Path, where: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=file.parent):  # SQLite keeps a journal beside its file
+            pass
+        start = b""
+        if file.exists():
+            with file.open("r+b") as opened:
+                start = opened.read(16)
+    except OSError as error:
+        raise TrackingError(
+            f"{where} cannot be written ({error.strerror}); choose another file, or mend the permissions"
+        ) from error
+    if start not in (b"", b"SQLite format 3\0"):
+        raise TrackingError(f"{where} is not an SQLite file; choose another")
 
 
 def _create_store(file: Path) -> None:
@@ -101,7 +160,6 @@ def _create_store(file: Path) -> None:
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
 
-    file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         # The artifact root ends up in the default experiment, where the client would write an absolute path.

@@ -127,7 +127,11 @@ class Mirror:
         for path in artifacts:
             if path.exists():
                 self._write_artifact(parent, path.name, path.read_text(encoding="utf-8"))
-        self._client.set_terminated(parent.id, status=status, end_time=now)
+        self.end(status)
+
+    def end(self, status: EndStatus) -> None:
+        """Close the parent run as it is."""
+        self._client.set_terminated(self._parent.id, status=status)
 
     def _create(self, content: RunContent) -> _Run:
         # The tags make the run findable from its first moment: a kill right after leaves no orphan.

@@ -1,6 +1,7 @@
 """Re-sending a whole run folder: the mirror made equal to the tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lmc_tune.record import REPORT_FILE, SPACE_FILE, SweepRecord
@@ -29,24 +30,41 @@ def track(folder: Path, uri: str | None = None) -> Sent:
     """
     sweep = SweepRecord.read(folder)
     with connection.errors_of(connection.tracking_uri(folder, uri)):
-        mirror = open_mirror(folder, sweep, uri)
-        sent = catch_up(mirror, folder)
-        finish(mirror, folder)
+        return send_all(open_mirror(folder, sweep, uri), folder)
+
+
+def send_all(
+    mirror: Mirror, folder: Path, status: EndStatus = "FINISHED", progress: Callable[[], None] = lambda: None
+) -> Sent:
+    """Send what the tables say of every finished pair, then close the parent run with counts, report and space.
+
+    If that fails half-way, the parent run is shown as failed rather than left running, where MLflow still answers.
+
+    Args:
+        mirror: where to.
+        folder: the run folder.
+        status: of the parent run; KILLED if the sweep was interrupted.
+        progress: called after each pair.
+
+    Returns:
+        How many pairs' runs were created, updated and left as they were.
+    """
+    try:
+        store = Store(folder)
+        statuses = store.statuses()
+        sent = _send_pairs(mirror, store, sorted(statuses), progress)
+        mirror.finish(statuses, [folder / name for name in PARENT_ARTIFACTS], status)
+    except BaseException:
+        with suppress(Exception):
+            mirror.end("FAILED")
+        raise
     return sent
 
 
-def catch_up(mirror: Mirror, folder: Path, progress: Callable[[], None] = lambda: None) -> Sent:
-    """Send what the tables say of every finished pair; ``progress`` is called after each."""
-    store = Store(folder)
-    keys = sorted(store.statuses())
+def _send_pairs(mirror: Mirror, store: Store, keys: Sequence[str], progress: Callable[[], None]) -> Sent:
     sent = Sent()
     for start in range(0, len(keys), _PAIRS_PER_READ):
         for result in store.pairs(keys[start : start + _PAIRS_PER_READ]):
             sent += mirror.send(result)
             progress()
     return sent
-
-
-def finish(mirror: Mirror, folder: Path, status: EndStatus = "FINISHED") -> None:
-    """Close the parent run with the folder's counts, report and space."""
-    mirror.finish(Store(folder).statuses(), [folder / name for name in PARENT_ARTIFACTS], status)

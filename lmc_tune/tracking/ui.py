@@ -1,34 +1,89 @@
 """The MLflow UI on loopback over a run folder's own store."""
 
+import errno
+import os
+import shlex
+import signal
+import socket
 import sqlite3
+import subprocess
 import sys
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+from lmc_tune.record import SweepRecord
 from lmc_tune.tracking.connection import ARTIFACT_LOCATION, ARTIFACT_ROOT, ARTIFACTS, STORE_FILE, TrackingError
 from lmc_tune.tracking.views import view_address
+
+HOST = "127.0.0.1"
+_START_SECONDS = 120  # three on an idle machine
+_END_SECONDS = 5
+
+
+def serve_ui(folder: Path, port: int, say: Callable[[str], None]) -> None:
+    """Serve the MLflow UI over a run folder's store until Ctrl-C, SIGTERM or a hang-up. For the main thread.
+
+    Args:
+        folder: a run folder.
+        port: on loopback.
+        say: told the address, once it answers.
+
+    Raises:
+        FileNotFoundError: if the folder is not a run folder.
+        TrackingError: if it has no store of its own, the port is taken, or the server does not start or ends by itself.
+    """
+    command, environment = ui_command(folder, port)
+    address = ui_address(folder, port)
+    _check_port(port)
+    asked: list[int] = []  # to end; an exception might come between the server's start and our knowing it
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup's choice stays
+            signal.signal(ending, lambda number, _frame: asked.append(number))
+    say("starting the MLflow UI...")
+    answered, until = False, time.monotonic() + _START_SECONDS
+    with _running(command, environment) as server:
+        while not asked:
+            if server.poll() is not None:
+                raise TrackingError(f"the MLflow server ended (exit code {server.returncode}); see above for why")
+            if not answered and _answers(port):
+                answered = True
+                say(f"MLflow UI over {folder}: {address}  (Ctrl-C ends it)")
+            if not answered and time.monotonic() > until:
+                raise TrackingError(f"the MLflow server did not answer on port {port} within {_START_SECONDS} s")
+            time.sleep(0.1)
 
 
 def ui_command(folder: Path, port: int = 5000) -> tuple[list[str], dict[str, str]]:
     """The command that opens the MLflow UI on loopback over a run folder's store, and what to add to its environment.
 
     Raises:
-        TrackingError: if the folder has no store of its own.
+        FileNotFoundError: if the folder is not a run folder.
+        TrackingError: if it has no store of its own.
     """
     file = _store_file(folder)
-    server = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+    server = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(port)]
     store = ["--backend-store-uri", f"sqlite:///{file}", "--serve-artifacts", "--default-artifact-root", ARTIFACT_ROOT]
     command = [*server, *store, "--artifacts-destination", str(file.parent / ARTIFACTS)]
-    # Without background jobs it starts in 3 s instead of 10 and takes a quarter of the memory.
-    return command, {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return [*command, "--uvicorn-opts", "--log-level warning"], {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        # Without background jobs it starts in 3 s instead of 10 and takes a quarter of the memory.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PYTHONWARNINGS": "ignore",  # of MLflow about the packages it stands on
+    }
 
 
 def ui_address(folder: Path, port: int = 5000) -> str:
     """The page of that UI which lists the sweep's pairs with their barriers; errors as in :func:`ui_command`."""
-    server = f"http://127.0.0.1:{port}"
-    with closing(sqlite3.connect(f"{_store_file(folder).as_uri()}?mode=ro", uri=True)) as store:
-        query = "SELECT experiment_id FROM experiments WHERE artifact_location = ? ORDER BY experiment_id DESC"
-        found = store.execute(query, [ARTIFACT_LOCATION]).fetchone()
+    server, file = f"http://{HOST}:{port}", _store_file(folder)
+    query = "SELECT experiment_id FROM experiments WHERE artifact_location = ? ORDER BY experiment_id DESC"
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
+            found = store.execute(query, [ARTIFACT_LOCATION]).fetchone()
+    except sqlite3.Error as error:
+        raise TrackingError(f"{file} cannot be read ({error}); delete it, then {_how_to_make(folder, file)}") from error
     return view_address(server, str(found[0])) if found else server
 
 
@@ -36,7 +91,52 @@ def _store_file(folder: Path) -> Path:
     file = folder.resolve() / STORE_FILE
     if file.exists():
         return file
+    SweepRecord.read(folder)  # where there is no sweep, says so and how to start one
     raise TrackingError(
         f"{folder} holds no MLflow store ({STORE_FILE}): its runs went to another server, or to none; "
-        f"make one from the tables with: lmc-tune track {folder} --tracking-uri sqlite:///{file}"
+        f"{_how_to_make(folder, file)}"
     )
+
+
+def _how_to_make(folder: Path, file: Path) -> str:
+    command = shlex.join(["lmc-tune", "track", str(folder), "--tracking-uri", f"sqlite:///{file}"])
+    return f"make one from the tables with: {command}"
+
+
+def _check_port(port: int) -> None:
+    """Refuse a port that cannot be listened on: the server itself would end with a log and exit code 0."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            listener.bind((HOST, port))
+        except OSError as error:
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            raise TrackingError(f"port {port} on {HOST} {why}; choose another with --port") from error
+
+
+@contextmanager
+def _running(command: list[str], environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """The server in a process group of its own, so that Ctrl-C reaches it through us alone; it is always ended."""
+    server = subprocess.Popen(  # noqa: S603 - our own command
+        command,
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,  # a line per request; errors go to stderr
+        process_group=0,
+    )
+    try:
+        yield server
+    finally:
+        for ending in (signal.SIGTERM, signal.SIGKILL):  # MLflow starts the server proper as a child
+            with suppress(ProcessLookupError, PermissionError):  # gone already; the latter on macOS
+                os.killpg(server.pid, ending)
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(_END_SECONDS)
+
+
+def _answers(port: int) -> bool:
+    with closing(HTTPConnection(HOST, port, timeout=5)) as connection:  # passes proxies by
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False

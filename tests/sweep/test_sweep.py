@@ -129,7 +129,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(reference: Path, tmp_path: Path,
     process.send_signal(number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Continue with the same command: lmc-tune sweep" in told
+    assert f"Continue with the same command: python -m lmc_tune sweep {reference}" in told
     assert "Traceback" not in told
     assert 2 <= finished(tmp_path / "run") < PAIRS
     assert "RUNNING" not in mlflow_statuses(tmp_path / "run")
@@ -137,6 +137,23 @@ def test_an_interrupted_sweep_says_how_to_go_on(reference: Path, tmp_path: Path,
     assert not alive, "no process outlives the sweep"
     lmc_tune_json(*arguments)
     assert_same_tables(reference / "run", tmp_path / "run")
+
+
+def test_tidying_up_is_not_cut_short_by_more_signals(reference: Path, tmp_path: Path) -> None:
+    process = start("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--workers", "1")
+    wait_for(lambda: finished(tmp_path / "run") >= 2, process)
+    while process.poll() is None:  # an impatient user, until the end
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Continue with the same command" in told
+    assert "Traceback" not in told
+    statuses = mlflow_statuses(tmp_path / "run")
+    assert statuses.pop("KILLED") == 1
+    assert statuses == {"FINISHED": finished(tmp_path / "run")}
+    assert (tmp_path / "run" / "report.html").exists()
+    assert not list((tmp_path / "run" / "shards").iterdir())
 
 
 def test_a_killed_worker_costs_no_pair(reference: Path, tmp_path: Path) -> None:
@@ -236,6 +253,16 @@ def test_a_copied_run_folder_is_complete(reference: Path, tmp_path: Path) -> Non
     shutil.copytree(reference / "run", tmp_path / "copy")
     assert lmc_tune_json("sweep", reference / "tiny.yaml", "--out", tmp_path / "copy")["trained"] == 0
     assert mlflow_statuses(tmp_path / "copy") == {"FINISHED": PAIRS + 1}
+
+
+def test_a_folder_with_another_study_is_refused_untouched(reference: Path, tmp_path: Path) -> None:
+    shutil.copytree(reference / "run", tmp_path / "run")
+    before = files(tmp_path / "run")
+    done = lmc_tune("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--set", "train.epochs=1")
+    assert done.returncode == 2
+    assert f"holds another study: none of its {PAIRS} finished pairs is in this space" in done.stderr
+    assert "--out" in done.stderr
+    assert files(tmp_path / "run") == before
 
 
 def test_a_damaged_table_is_named_and_nothing_is_written(reference: Path, tmp_path: Path) -> None:

@@ -53,6 +53,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """Accepts connections and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield f"http://user:secret@127.0.0.1:{listener.getsockname()[1]}"
+
+
 @contextmanager
 def serving(command: list[str], environment: dict[str, str], port: int) -> Iterator[None]:
     """The command answers on the port; it is always ended."""

@@ -1,9 +1,8 @@
 import shutil
-import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,22 +11,12 @@ from lmc_tune.record import SweepRecord
 from lmc_tune.specs import VerdictSpec
 from lmc_tune.store import Store
 from lmc_tune.tracking.background import BackgroundMirror
-from lmc_tune.tracking.connection import TrackingError
 from lmc_tune.tracking.mirror import Sent
 from lmc_tune.tracking.track import track
 from tests.tracking.cases import pair_result, six_results, write_folder
 from tests.tracking.conftest import free_port
 from tests.tracking.shown import content, pair_runs, statuses
 from tests.tracking.test_mirror import uri_of
-
-
-@pytest.fixture
-def silent_server() -> Iterator[str]:
-    """Accepts connections and never answers."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        yield f"http://user:secret@127.0.0.1:{listener.getsockname()[1]}"
 
 
 def test_what_was_sent_on_the_way_equals_what_is_sent_afterwards(tmp_path, folder, empty_store):
@@ -69,7 +58,7 @@ def test_a_dead_server_is_told_once_and_caught_up_later(tmp_path, folder):
         mirror.send([result])
     assert not mirror.close(patience_seconds=20)
     [message] = said
-    assert "cannot be used" in message
+    assert "does not answer (connection refused). The run folder keeps everything" in message
     assert f"lmc-tune track {run} --tracking-uri http://127.0.0.1" in message
     assert "secret" not in message
     assert track(run, uri_of(folder)) == Sent(created=6)
@@ -89,11 +78,57 @@ def test_a_server_that_never_answers_blocks_nothing(tmp_path, silent_server):
     assert "secret" not in message
 
 
-def test_a_dead_server_fails_track_with_one_clear_message(tmp_path):
-    run = write_folder(tmp_path / "one", [pair_result()])
-    with pytest.raises(TrackingError, match=r"the MLflow server http://127\.0\.0\.1:\d+ cannot be used: .+") as caught:
-        track(run, f"http://user:secret@127.0.0.1:{free_port()}")
-    assert "secret" not in str(caught.value)
+def test_a_slow_server_is_waited_for_no_longer_than_said(folder):
+    write_folder(folder, six_results())
+    said: list[str] = []
+    mirror = BackgroundMirror(folder, SweepRecord.read(folder), say=said.append)
+    assert not mirror.close(limit_seconds=0)
+    assert "did not answer in time" in said[0]
+    mirror._thread.join()
+
+
+def test_an_interrupted_sweep_is_not_kept_by_a_slow_server(tmp_path, silent_server):
+    run, said, closed = write_folder(tmp_path / "one", [pair_result()]), [], threading.Event()
+    mirror = BackgroundMirror(run, SweepRecord.read(run), silent_server, say=said.append)
+
+    def creep() -> None:
+        while not closed.wait(0.01):
+            mirror._progress()
+
+    threading.Thread(target=creep).start()
+    try:
+        assert not mirror.close("KILLED", patience_seconds=0.5)
+    finally:
+        closed.set()
+    assert "did not answer in time" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("sqlite:////proc/x.db", "The MLflow store sqlite:////proc/x.db cannot be written"),
+        ("localhost:5000", "The tracking URI localhost:5000 has no scheme; write http://localhost:5000. "),
+    ],
+)
+def test_a_store_that_can_never_be_used_is_told_at_once(tmp_path, uri, reason):
+    run, said = write_folder(tmp_path / "one", six_results()), []
+    mirror = BackgroundMirror(run, SweepRecord.read(run), uri, say=said.append)
+    [message] = said
+    mirror.send(six_results())
+    assert not mirror.close()
+    assert said == [message]
+    assert message.startswith(reason)
+    assert "The sweep is not mirrored. The run folder keeps everything" in message
+    assert message.endswith(f"lmc-tune track {run} --tracking-uri URI")
+
+
+def test_a_damaged_table_leaves_no_parent_running(folder):
+    write_folder(folder, six_results())
+    (folder / "paths.parquet").write_bytes(b"damaged")
+    said: list[str] = []
+    assert not BackgroundMirror(folder, SweepRecord.read(folder), say=said.append).close()
+    assert statuses(uri_of(folder)) == ["FAILED"]
+    assert "paths.parquet" in said[0]
 
 
 @pytest.mark.slow

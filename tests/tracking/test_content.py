@@ -10,8 +10,8 @@ from tests.tracking.cases import pair_result, pair_spec, six_results, write_fold
 
 
 def test_a_run_is_named_by_what_a_cell_is_made_of():
-    assert pair_name(pair_result(pair_spec(lr=0.03, replicate=2)).row) == "mlp 64 lr=0.03 B=32 label 80/20 #2"
-    assert pair_name(pair_result(pair_spec(shift=ShiftSpec(kind="none"))).row) == "mlp 64 lr=0.03 B=32 none #0"
+    assert pair_name(pair_result(pair_spec(lr=0.03, replicate=2)).row) == "lr=0.03 B=32 label 80/20 #2 mlp 64"
+    assert pair_name(pair_result(pair_spec(shift=ShiftSpec(kind="none"))).row) == "lr=0.03 B=32 none #0 mlp 64"
 
 
 def test_parameters_come_from_the_spec_alone():

@@ -2,25 +2,104 @@
 
 import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from sqlite3 import connect
+from urllib.request import urlopen
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, Frame, Page, expect, sync_playwright
 
-from lmc_tune.tracking.connection import TrackingError
+from lmc_tune.tracking.connection import STORE_FILE, TrackingError
 from lmc_tune.tracking.track import track
-from lmc_tune.tracking.ui import ui_address, ui_command
-from tests.tracking.cases import six_results, write_folder
+from lmc_tune.tracking.ui import serve_ui, ui_address, ui_command
+from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
 from tests.tracking.conftest import free_port, serving
 from tests.tracking.shown import pair_runs
 
 CHROMIUM = Path("/usr/bin/chromium")
 
 
-def test_a_folder_without_a_store_is_told_how_to_get_one(tmp_path):
-    with pytest.raises(TrackingError, match=r"holds no MLflow store .* lmc-tune track .*mlflow\.db"):
-        ui_command(tmp_path)
+def test_a_run_folder_without_a_store_is_told_how_to_get_one(tmp_path):
+    run = write_folder(tmp_path / "my run", [pair_result()])
+    with pytest.raises(TrackingError, match=r"holds no MLflow store .* lmc-tune track '.*/my run' .*mlflow\.db'$"):
+        ui_command(run)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_folder_without_a_sweep_is_told_how_to_start_one(tmp_path, made):
+    folder = tmp_path if made else tmp_path / "nowhere"
+    with pytest.raises(FileNotFoundError, match=rf"no sweep in {folder}.*start one with: lmc-tune sweep SPACE"):
+        ui_command(folder)
+
+
+def test_a_damaged_store_is_told_how_to_be_made_anew(tmp_path):
+    run = write_folder(tmp_path / "run", [pair_result()])
+    (run / STORE_FILE).write_text("notes")
+    with pytest.raises(TrackingError, match=r"mlflow\.db cannot be read \(.*\); delete it, then .* lmc-tune track"):
+        ui_address(run)
+
+
+def test_a_port_in_use_is_named_before_anything_starts(folder):
+    said: list[str] = []
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with pytest.raises(TrackingError, match=rf"^port {port} on 127\.0\.0\.1 is in use; choose another with --port"):
+            serve_ui(folder, port, said.append)
+    assert said == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "signals"),
+    [
+        ("starting", [signal.SIGINT]),
+        ("MLflow UI over", [signal.SIGINT, signal.SIGINT]),
+        ("MLflow UI over", [signal.SIGTERM]),
+    ],
+)
+def test_the_address_is_told_when_it_answers_and_ctrl_c_ends_everything(folder, line, signals):
+    port = free_port()
+    with ui(folder, port) as running:
+        told = next(text for text in running.stderr if text.startswith(line))
+        if "http://" in told:
+            assert f"http://127.0.0.1:{port}" in told
+            assert urlopen(f"http://127.0.0.1:{port}/health").status == 200
+        for each in signals:
+            running.send_signal(each)
+        assert "Traceback" not in running.stderr.read()
+        assert running.wait() == 0
+    left = [process for process in psutil.process_iter(["cmdline"]) if str(port) in (process.info["cmdline"] or [])]
+    assert left == []
+
+
+@pytest.mark.slow
+def test_a_server_that_ends_before_it_answers_is_a_failure(folder):
+    with closing(connect(folder / STORE_FILE)) as store, store:
+        store.execute("UPDATE alembic_version SET version_num = 'of a newer MLflow'")
+    with ui(folder, free_port()) as running:
+        said = running.stderr.read()
+        assert "MLflow UI over" not in said
+        assert said.endswith("the MLflow server ended (exit code 1); see above for why\n")
+        assert running.wait() == 1
+
+
+@contextmanager
+def ui(folder: Path, port: int) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-m", "lmc_tune", "ui", str(folder), "--port", str(port)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +140,8 @@ def picture(page: Page, name: str) -> None:
 
 
 def first_run(folder: Path) -> str:
-    runs = pair_runs(f"sqlite:///{folder}/mlflow.db").values()
-    return next(run.info.run_id for run in runs if run.info.run_name == "mlp 64 lr=0.1 B=32 label 80/20 #0")
+    runs = pair_runs(f"sqlite:///{folder}/mlflow.db")
+    return str(runs["5eed0001", pair_spec(lr=0.1).key].info.run_id)
 
 
 @pytest.mark.slow

@@ -1,0 +1,126 @@
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from traceback import format_exception
+
+import pytest
+
+from lmc_tune.tracking.connection import TrackingError, check, errors_of, without_credentials
+from lmc_tune.tracking.track import track
+from tests.tracking.cases import pair_result, write_folder
+from tests.tracking.conftest import free_port
+
+
+@pytest.mark.parametrize(
+    ("uri", "advice"),
+    [
+        ("localhost:5000", r"the tracking URI localhost:5000 has no scheme; write http://localhost:5000$"),
+        (
+            "me:secret@10.0.0.1:5000/ml",
+            r"the tracking URI 10\.0\.0\.1:5000/ml has no scheme; write http://10\.0\.0\.1:",
+        ),
+        ("some/mlruns", r"some/mlruns is a folder, .* write sqlite:////.*/some/mlruns/mlflow\.db for a store"),
+        ("file:///some/mlruns", r"is a folder, .* write sqlite:////some/mlruns/mlflow\.db for a store"),
+    ],
+)
+def test_an_address_that_cannot_work_is_refused_with_one_that_can(uri, advice):
+    with pytest.raises(TrackingError, match=advice) as caught:
+        check(uri)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["http://localhost:5000", "https://me:pw@host:5000/ml", "postgresql://me:pw@host:5432/ml", "databricks", "uc:x"],
+)
+def test_an_address_that_may_work_is_left_to_mlflow(uri):
+    check(uri)
+
+
+def test_a_folder_is_left_to_mlflow_where_its_user_says_so(monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    check("some/mlruns")
+
+
+def test_a_file_that_can_be_written_is_not_touched(tmp_path):
+    check(f"sqlite:///{tmp_path}/new/mlflow.db")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize("file", ["/proc/x.db", "notes.txt/x.db", "folder"])
+def test_a_file_that_cannot_be_written_is_refused(tmp_path, file):
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(TrackingError, match=r"the MLflow store sqlite:///.* cannot be written \(.+\); choose another"):
+        check(f"sqlite:///{tmp_path / file}")
+
+
+def test_a_file_of_another_kind_is_refused_and_kept(tmp_path):
+    (tmp_path / "notes.txt").write_text("notes")
+    with pytest.raises(TrackingError, match=r"notes\.txt is not an SQLite file"):
+        check(f"sqlite:///{tmp_path}/notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "notes"
+
+
+@pytest.fixture
+def busy_server() -> Iterator[str]:
+    """Answers 503 to everything, as a proxy does before a server that is down."""
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(503)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_dead_server_fails_track_with_one_short_sentence(tmp_path):
+    run, port = write_folder(tmp_path / "one", [pair_result()]), free_port()
+    with pytest.raises(TrackingError) as caught:
+        track(run, f"http://user:secret@127.0.0.1:{port}")
+    assert str(caught.value) == f"the MLflow server http://127.0.0.1:{port} does not answer (connection refused)"
+
+
+def test_a_silent_server_fails_track_with_one_short_sentence(tmp_path, silent_server, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with pytest.raises(
+        TrackingError, match=r"^the MLflow server http://127\.0\.0\.1:\d+ does not answer \(timed out\)$"
+    ):
+        track(write_folder(tmp_path / "one", [pair_result()]), silent_server)
+
+
+def test_a_busy_server_fails_track_with_one_short_sentence(tmp_path, busy_server):
+    with pytest.raises(TrackingError, match=r"^the MLflow server .* does not answer \(too many 503 error responses\)$"):
+        track(write_folder(tmp_path / "one", [pair_result()]), busy_server)
+
+
+def test_a_missing_database_driver_is_named(tmp_path):
+    uri = "postgresql+nosuchdriver://me:secret@127.0.0.1:9/ml"
+    with pytest.raises(TrackingError, match="nosuchdriver") as caught:
+        track(write_folder(tmp_path / "one", [pair_result()]), uri)
+    assert "secret" not in str(caught.value)
+
+
+def test_credentials_are_never_told():
+    uri = "http://user:p%40ss@127.0.0.1:9/x"
+    assert without_credentials(f"at {uri} and {uri}") == "at http://127.0.0.1:9/x and http://127.0.0.1:9/x"
+    with pytest.raises(TrackingError, match=r"the MLflow server http://127\.0\.0\.1:9/x ") as caught:  # noqa: SIM117
+        with errors_of(uri):
+            raise OSError(f"no route to {uri}")
+    assert "p%40ss" not in "".join(format_exception(caught.value))
+
+
+def test_errors_of_our_own_are_not_blamed_on_the_server():
+    with pytest.raises(KeyError), errors_of("http://127.0.0.1:9"):
+        raise KeyError("lr")
+
+
+def test_track_refuses_a_file_that_cannot_be_written(tmp_path):
+    run = write_folder(tmp_path / "one", [pair_result()])
+    with pytest.raises(TrackingError, match="cannot be written"):
+        track(run, f"sqlite:///{run}/report.html/x.db")
