@@ -90,7 +90,7 @@ def regate(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     rows = results.sort_values(["cell", "replicate", "key"], kind="stable").reset_index(drop=True)
     gated = ["status", "reason", "train_accuracy_a", "train_accuracy_b"]
     low = (rows[gated[2:]] < verdict.min_train_accuracy).any(axis="columns")
-    moved = (low & (rows["status"] == "ok")) | (~low & (rows["status"] == "undertrained"))
+    moved = (low & rows["status"].isin(["ok", "undertrained"])) | (~low & (rows["status"] == "undertrained"))
     if moved.any():
         fresh = [
             gate({str(name): value for name, value in row.items()}, verdict.min_train_accuracy)

@@ -250,12 +250,13 @@ def datasets_get(name: str, *, data_root: DataRoot = None) -> None:
 def track(folder: RunFolder, *, tracking_uri: TrackingUri = None, json_: Json = False) -> None:
     """Send a run folder to an MLflow store again; what is there already is left alone."""
     with _told_plainly():
-        from lmc_tune.sweep.folder import FolderError, is_owned
+        from lmc_tune.record import SweepRecord
+        from lmc_tune.sweep.folder import owned
         from lmc_tune.tracking.track import track as send
 
-        if is_owned(folder):  # two senders would give a pair two runs
-            raise FolderError(f"a sweep is running in {folder} and sends what is missing at its end; wait for it")
-        sent = send(folder.absolute(), tracking_uri)
+        SweepRecord.read(folder)  # a folder that holds no sweep is told so, and not made
+        with owned(folder):  # two senders would give a pair two runs
+            sent = send(folder.absolute(), tracking_uri)
     if json_:
         _print_json({"created": sent.created, "updated": sent.updated, "unchanged": sent.unchanged})
     else:

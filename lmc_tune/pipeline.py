@@ -3,6 +3,7 @@
 Idempotent by key: a pair that the store already holds is returned, not trained; a failed one is tried again.
 """
 
+import errno
 import hashlib
 import math
 import time
@@ -160,7 +161,10 @@ def path_columns(path: MeasuredPath) -> Row:
 def _run_or_fail(spec: PairSpec, bench: Workbench) -> PairResult:
     try:
         return run_pair(spec, bench)
-    except Exception:  # noqa: BLE001 - failure is data: the row keeps the traceback and the sweep goes on
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of the disk's making, not the pair's
+            raise
+        # Failure is data: the row keeps the traceback and the sweep goes on.
         return failed_result(spec, traceback.format_exc())
 
 

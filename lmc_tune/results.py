@@ -152,7 +152,7 @@ def spec_columns(spec: PairSpec) -> Row:
     model, train, shift = spec.model, spec.train, spec.shift
     return {
         "key": spec.key,
-        "cell": spec.model_copy(update={"replicate": 0}).key,
+        "cell": spec.cell,
         "spec": spec.content(),
         "dataset": spec.dataset.name,
         "train_examples": spec.dataset.train,

@@ -15,7 +15,7 @@ from lmc_tune.core.barrier import Definition
 from lmc_tune.core.seeding import child_seed
 
 # Raise it whenever the same PairSpec would give another result (training or measuring changed).
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # Strict: YAML's `true` and `"0.1"` are no numbers.
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
@@ -250,6 +250,11 @@ class PairSpec(Spec):
         """Content hash, 24 hexadecimal digits."""
         text = f"{SCHEMA_VERSION} {self.content()}"
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+    @property
+    def cell(self) -> str:
+        """Key of the pair's cell: that of its replicate 0."""
+        return self.model_copy(update={"replicate": 0}).key
 
     def content(self) -> str:
         """Everything that decides the result, as canonical JSON."""

@@ -21,6 +21,8 @@ from lmc_tune.specs import VerdictSpec
 if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only write, do without it
     import pandas as pd
 
+RESULTS_FILE = "results.parquet"
+
 TableName = Literal["results", "paths", "curves"]
 _SCHEMAS: dict[TableName, pa.Schema] = {"results": RESULTS_SCHEMA, "paths": PATHS_SCHEMA, "curves": CURVES_SCHEMA}
 _SORTED_BY: dict[TableName, tuple[str, ...]] = {
@@ -44,6 +46,19 @@ class Store:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self.shards = self.folder / "shards"
+
+    def check(self) -> None:
+        """Refuse tables that are damaged or missing, before anything is done with them.
+
+        Raises:
+            DamagedTableError: naming the file and the mend.
+        """
+        paths = {name: self.folder / f"{name}.parquet" for name in _SCHEMAS}
+        for path in [*paths.values(), *self._shard_paths()]:
+            if path.exists():
+                _read_table(path, columns=[])
+            elif paths["results"].exists():
+                raise DamagedTableError(f"{path} is missing. {_mend(path)}")
 
     def write_shard(self, name: str, results: Sequence[PairResult]) -> None:
         """Publish all results so far of the cohort ``name``, replacing its earlier shard."""
@@ -119,9 +134,12 @@ class Store:
         fresh = self._fresh()
         results, paths, curves = (self._merged(name, fresh) for name in _SCHEMAS)
         rows = [gate(row, verdict.min_train_accuracy) for row in results.to_pylist()]
+        gated = pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA)
+        if not shard_paths and (self.folder / RESULTS_FILE).exists() and _same_gate(gated, results):
+            return  # nothing new, and the tables keep their time
         _publish(curves, self.folder / "curves.parquet")
         _publish(paths, self.folder / "paths.parquet")
-        _publish(pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA), self.folder / "results.parquet")
+        _publish(gated, self.folder / RESULTS_FILE)
         for path in shard_paths:
             path.unlink(missing_ok=True)
 
@@ -163,7 +181,7 @@ def load_results(folder: str | os.PathLike[str]) -> "pd.DataFrame":
         DamagedTableError: if a table cannot be read.
     """
     store = Store(folder)
-    if not (store.folder / "results.parquet").exists() and not store.shards.is_dir():
+    if not (store.folder / RESULTS_FILE).exists() and not store.shards.is_dir():
         raise FileNotFoundError(f"no results in {store.folder}; run: lmc-tune sweep SPACE --out {store.folder}")
     return store.results()
 
@@ -199,9 +217,21 @@ def _read_table(path: Path, columns: list[str] | None = None, rows: list[str] | 
         return pq.read_table(path, columns=columns, filters=filters, partitioning=None)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError) as error:
         raise DamagedTableError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}). Restore it from a copy, or move it away and run "
-            f"the same sweep again: only the pairs that it held are trained anew."
+            f"{path} cannot be read ({str(error).splitlines()[0].rstrip('.')}). {_mend(path)}"
         ) from error
+
+
+def _mend(path: Path) -> str:
+    """What to do about a table that is damaged or missing: results without their curves are worth nothing."""
+    if path.parent.name == "shards" or path.name == RESULTS_FILE:
+        move = "move it away"
+    else:
+        move = f"move it and {RESULTS_FILE} away" if path.exists() else f"move {RESULTS_FILE} away too"
+    return f"Restore it from a copy, or {move} and run the same sweep again: only its pairs are trained anew."
+
+
+def _same_gate(one: pa.Table, other: pa.Table) -> bool:
+    return bool(one.select(["status", "reason"]).equals(other.select(["status", "reason"])))
 
 
 def _newest(shards: pa.Table) -> pa.Table:
@@ -222,7 +252,8 @@ def _assemble(results: pa.Table, paths: pa.Table, curves: pa.Table) -> list[Pair
     points: dict[str, tuple[list[Row], list[Row]]] = {key: ([], []) for key in results["key"].to_pylist()}
     for which, table in enumerate((paths, curves)):
         for point in table.to_pylist():
-            points[point.pop("key")][which].append(point)
+            if (key := point.pop("key")) in points:  # a table that was moved away leaves the others' rows behind
+                points[key][which].append(point)
     return [
         PairResult(row=row, paths=points[row["key"]][0], curves=points[row["key"]][1]) for row in results.to_pylist()
     ]

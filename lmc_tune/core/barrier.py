@@ -15,6 +15,9 @@ DEFINITIONS: tuple[Definition, ...] = get_args(Definition)
 
 Array = NDArray[np.float64]
 
+# Positions whose excess differs by no more than this tie: it is the rounding of the baseline.
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, kw_only=True)
 class Barrier:
@@ -80,8 +83,9 @@ def locate_barrier(lambdas: ArrayLike, values: ArrayLike, definition: Definition
     if definition == "midpoint":
         at = _index_of_midpoint(grid)
         return Barrier(height=float(excess[at]), lambda_=0.5)
-    at = int(np.argmax(excess))
-    return Barrier(height=float(excess[at]), lambda_=float(grid[at]))
+    top = excess.max()
+    at = int(np.argmax(excess >= top - _ROUNDING * max(1.0, abs(top))))
+    return Barrier(height=float(top), lambda_=float(grid[at]))
 
 
 def _baseline(grid: Array, curve: Array, definition: Definition) -> Array:

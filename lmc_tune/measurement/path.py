@@ -59,8 +59,8 @@ def measure_path(
     """Measure loss and error along the straight path from ``state_a`` to ``state_b``.
 
     A first, equally spaced grid is refined around the top of every barrier (chord and endpoint_mean, of loss and of
-    error, on every split): each round halves the two intervals beside every top, until no barrier rose by more than
-    its tolerance and, for losses, the parabola through every top and its two neighbours promises no more either.
+    error, on every split): each round halves the two intervals beside every top, until in two rounds no barrier rose
+    by more than its tolerance and, for losses, the parabola through every top and its two neighbours promises no more.
 
     Args:
         model: a network of the members' architecture; its own weights are overwritten.
@@ -105,18 +105,23 @@ def _check_deterministic(first: Scores, second: Scores) -> None:
 
 
 def _refine(scores: dict[float, Scores], score_at: Callable[[float], Scores], measure: MeasureSpec) -> bool:
-    """Add positions to ``scores`` until the barriers settle; False if they have not after the last round."""
-    before = _tops(scores)
+    """Add positions to ``scores`` until the barriers settle; False if they have not after the last round.
+
+    One quiet round is not enough: an error is a step function, which may rest and move again.
+    """
+    before, quiet = _tops(scores), 0
     for _ in range(measure.refinements):
         for lambda_ in _beside(before, sorted(scores)):
             scores[lambda_] = score_at(lambda_)
         after = _tops(scores)
         tolerance = {"loss": measure.tolerance_loss, "error": measure.tolerance_error}
-        if all(
+        settled = all(
             # NaN has nothing to settle.
             not max(abs(top.height - before[name].height), top.unseen) > tolerance[name[1]]
             for name, top in after.items()
-        ):
+        )
+        quiet = quiet + 1 if settled else 0
+        if quiet == min(2, measure.refinements):
             return True
         before = after
     return False

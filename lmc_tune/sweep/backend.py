@@ -56,6 +56,7 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
         with _sigterm_kept():
             if address is None:
                 ray.init(
+                    address="local",  # whatever RAY_ADDRESS says
                     num_cpus=workers,
                     include_dashboard=False,
                     log_to_driver=False,
@@ -75,13 +76,22 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """Put the handler of SIGTERM back: Ray sets its own as it starts, and the system's default as it ends."""
+    """Put the handler of SIGTERM back: Ray sets its own as it starts, and the system's default as it ends.
+
+    A signal that Ray's own handler took, which raises SystemExit, is raised again for the handler that was there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit:
+        signal.signal(signal.SIGTERM, handler)
+        signal.raise_signal(signal.SIGTERM)
+        raise
     finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _shut_down() -> None:

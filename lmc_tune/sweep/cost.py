@@ -79,7 +79,11 @@ def work_of(pair: PairSpec) -> Work:
     """What a pair is going to do; how far its path is refined is a guess."""
     part, steps = part_size(pair.dataset), planned_steps(pair)
     test = pair.dataset.test or DATASETS[pair.dataset.name].n_test
-    sizes = {"train": 2 * part, "test": test, "validation": pair.dataset.validation}
+    sizes = {
+        "train": part if pair.shift.kind == "none" else 2 * part,
+        "test": test,
+        "validation": pair.dataset.validation,
+    }
     positions = pair.measure.lambdas + _ADDED_POSITIONS
     return Work(
         steps=2 * steps,

@@ -2,12 +2,14 @@
 
 import fcntl
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import TextIO
 
 import yaml
 
@@ -31,12 +33,12 @@ class StoreFullError(UserError):
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Hold the run folder: it is created if need be, and no second driver can hold it meanwhile.
+    """Hold the run folder: it is created if need be, and no second process can hold it meanwhile.
 
     The lock is the kernel's, so it vanishes with the process, however that ends.
 
     Raises:
-        FolderError: if the folder cannot be written, or another driver holds it.
+        FolderError: if the folder cannot be written, or another process holds it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,22 +48,32 @@ def owned(folder: Path) -> Iterator[None]:
             f"cannot write to {folder} ({error.strerror}); choose another folder with --out, or mend its permissions"
         ) from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _locked(lock):
             lock.seek(0)
             raise FolderError(
-                f"another sweep (process {lock.read().strip() or 'unknown'}) is running in {folder}; wait for it, or "
-                f"choose another folder with --out"
-            ) from error
+                f"another lmc-tune (process {lock.read().strip() or 'unknown'}) is at work in {folder}; wait for it, "
+                f"or choose another folder"
+            )
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         yield
 
 
+def _locked(lock: TextIO) -> bool:
+    """Lock the file; for half a second others are waited for, who may only be looking (:func:`is_owned`)."""
+    for attempt in range(6):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1 if attempt < 5 else 0)
+        else:
+            return True
+    return False
+
+
 def is_owned(folder: Path) -> bool:
-    """Whether a driver is running in the folder."""
+    """Whether a sweep (or ``track``) is running in the folder."""
     try:
         with (folder / ".lock").open("r", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -72,16 +84,15 @@ def is_owned(folder: Path) -> bool:
     return False
 
 
-def write_description(folder: Path, space: SearchSpace, workers: int, planned_pairs: int) -> bool:
+def write_description(folder: Path, space: SearchSpace, workers: int, planned_pairs: int) -> None:
     """Write what the sweep is: the space with its defaults, and its record, whose id is made once.
 
-    Returns:
-        Whether the space differs from the one that was there.
+    A space that is there already is left alone, with its time.
     """
     known = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
     path, text = folder / SPACE_FILE, yaml.safe_dump(space.plain(), sort_keys=False, allow_unicode=True)
-    changed = not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text
-    write_text(path, text)
+    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
+        write_text(path, text)
     SweepRecord(
         id=known.id if known else uuid.uuid4().hex,
         name=space.name,
@@ -90,4 +101,3 @@ def write_description(folder: Path, space: SearchSpace, workers: int, planned_pa
         workers=workers,
         versions={name: metadata.version(name) for name in _VERSIONS},
     ).write(folder)
-    return changed

@@ -1,5 +1,7 @@
 """A sweep from the first look at the folder to the report: resumable, and nothing finished is ever lost."""
 
+import errno
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,16 +10,17 @@ from typing import Protocol
 
 from lmc_tune.core.errors import UserError
 from lmc_tune.data.catalogue import check_files
-from lmc_tune.record import REPORT_FILE, SweepRecord
+from lmc_tune.record import REPORT_FILE, SPACE_FILE, SweepRecord
 from lmc_tune.results import STATUSES, PairResult, Status, failed_result
 from lmc_tune.space import SearchSpace, by_replicate
 from lmc_tune.specs import PairSpec
-from lmc_tune.store import Store
+from lmc_tune.store import RESULTS_FILE, Store
 from lmc_tune.sweep.backend import ray_session, run_on_ray
 from lmc_tune.sweep.folder import FolderError, StoreFullError, owned, write_description
 from lmc_tune.sweep.plan import COHORT_LIMITS, pack, pending, workers_here
 from lmc_tune.sweep.search import SearchName, boundary_cells
 from lmc_tune.sweep.watch import Watch
+from lmc_tune.tracking import connection
 from lmc_tune.tracking.background import BackgroundMirror
 from lmc_tune.workbench import Device, Workbench
 
@@ -58,8 +61,8 @@ class SweepListener(Protocol):
     def say(self, message: str) -> None:
         """A line of news."""
 
-    def start(self, total: int, done: int) -> None:
-        """``total`` pairs are planned and ``done`` of them finished already."""
+    def start(self, total: int, done: Counter[Status]) -> None:
+        """``total`` pairs are planned; ``done`` counts those that are finished already, by status."""
 
     def finished(self, results: Sequence[PairResult]) -> None:
         """Pairs that have just finished."""
@@ -77,22 +80,26 @@ def run_sweep(space: SearchSpace, folder: Path, options: Options, listener: Swee
         listener: told how it goes.
 
     Raises:
-        DataError, DeviceError, FolderError, DamagedTableError: before anything is written.
+        DataError, DeviceError, FolderError, AddressError, DamagedTableError: before anything is written.
         StoreFullError: if finished results could no longer be written; all earlier ones are kept.
     """
     for name in sorted({cell.first.dataset.name for cell in space.cells()}):
         check_files(name, options.data_root)
     if options.device == "cuda" and options.address is None:
         _require_cuda()
+    if given := options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
+        connection.check(given)
     pairs = space.pairs()
     with owned(folder):
         store = Store(folder)
+        store.check()
         done = store.statuses()
         _check_same_study(pairs, done, folder, listener)
         store.clear_running()
         workers = options.workers or workers_here()
-        redescribed = write_description(folder, space, workers, planned_pairs=len(pairs))
-        listener.start(len(pairs), len(pairs) - len(pending(pairs, done)))
+        write_description(folder, space, workers, planned_pairs=len(pairs))
+        kept = [done[pair.key] for pair in pairs if pair.key in done]
+        listener.start(len(pairs), Counter(status for status in kept if status != "failed"))
         mirror = BackgroundMirror(folder, SweepRecord.read(folder), options.tracking_uri, listener.say)
         trainer = _Trainer(
             space=space,
@@ -108,20 +115,28 @@ def run_sweep(space: SearchSpace, folder: Path, options: Options, listener: Swee
             store.clear_running()
             store.compact(space.verdict)
             statuses = store.statuses()
-            report = None
-            if options.report and statuses:
-                report = _report(folder, fresh=redescribed or bool(trainer.tried))
+            report = _report(folder) if options.report and statuses else None
+            mirrored = mirror.close("KILLED" if interrupted else "FINISHED")
         except BaseException as error:
             mirror.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise _disk_full(folder) from error
             raise
         return Outcome(
             folder=folder,
             trained=sum(statuses.get(key, "failed") != "failed" for key in trainer.tried),
             counts=_count(statuses.get(pair.key, "pending") for pair in pairs),
             report=report,
-            mirrored=mirror.close("KILLED" if interrupted else "FINISHED"),
+            mirrored=mirrored,
             interrupted=interrupted,
         )
+
+
+def _disk_full(folder: Path) -> StoreFullError:
+    return StoreFullError(
+        f"no space left in {folder}: the sweep has stopped, and every pair finished so far is kept. Free some space "
+        f"and run the same command again."
+    )
 
 
 def _count(states: Iterable[str]) -> dict[str, int]:
@@ -149,8 +164,8 @@ def _check_same_study(
         )
     if others:
         listener.say(
-            f"{others} finished in this folder that this space does not plan: they stay in its tables, and its report "
-            f"leaves them out. Another --out keeps studies apart."
+            f"{others} finished pairs in this folder are not in this space: its tables keep them, its report leaves "
+            f"them out. Another --out keeps studies apart."
         )
 
 
@@ -193,8 +208,11 @@ class _Trainer:
     def _pairs_at_the_boundary(self) -> list[PairSpec]:
         from analysis.cells import summarise  # noqa: PLC0415 - brings scipy
 
-        cells = summarise(self.store.results(), self.space.verdict)
-        complete = cells[cells["n_pairs"] >= self.space.replicates]
+        results = self.store.results()
+        planned = results[results["replicate"] < self.space.replicates]
+        due = {pair.cell for pair in pending(self.pairs, self.store.statuses()) if pair.key not in self.tried}
+        cells = summarise(planned, self.space.verdict)
+        complete = cells[~cells["cell"].isin(due)]
         verdicts = dict(zip(complete["cell"], complete["verdict"], strict=True))
         return by_replicate(boundary_cells(self.space, verdicts), self.space.replicates)
 
@@ -208,10 +226,7 @@ class _Trainer:
         for largest in COHORT_LIMITS:
             errors = run_on_ray(pack(left, self.workers, largest), self._bench(), self.workers)
             if any("No space left on device" in error for error in errors):  # Ray hands errors on as text
-                raise StoreFullError(
-                    f"no space left in {self.store.folder}: the sweep has stopped, and every pair finished so far is "
-                    f"kept. Free some space and run the same command again."
-                )
+                raise _disk_full(self.store.folder)
             left = pending(left, self.store.statuses())
             if not left:
                 return
@@ -230,10 +245,11 @@ class _Trainer:
         )
 
 
-def _report(folder: Path, *, fresh: bool) -> Path:
-    """Render the report, unless nothing has changed since the last one."""
+def _report(folder: Path) -> Path:
+    """Render the report, unless the tables and the space are older than the one that is there."""
     path = folder / REPORT_FILE
-    if fresh or not path.exists():
+    sources = (folder / RESULTS_FILE, folder / SPACE_FILE)
+    if not path.exists() or path.stat().st_mtime_ns <= max(source.stat().st_mtime_ns for source in sources):
         from analysis.report import render  # noqa: PLC0415 - altair takes seconds to import
 
         render(folder, path)

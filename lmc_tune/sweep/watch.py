@@ -13,9 +13,9 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class Watch:
-    """Calls ``on_results`` from a thread of its own with every newly finished pair, each once.
+    """Calls ``on_results`` from a thread of its own with every pair that finishes from now on, each once.
 
-    Use as a context manager; on exit the shards are looked at a last time.
+    Use as a context manager; what is there at its start is not told, and on exit the shards are looked at a last time.
     """
 
     def __init__(self, store: Store, on_results: Callable[[list[PairResult]], None]) -> None:
@@ -27,7 +27,7 @@ class Watch:
         self._thread = threading.Thread(target=self._work, name="watch shards", daemon=True)
 
     def __enter__(self) -> Self:
-        self._look()
+        self._fresh()
         self._thread.start()
         return self
 
@@ -43,6 +43,10 @@ class Watch:
             self._look()
 
     def _look(self) -> None:
+        if fresh := self._fresh():
+            self._on_results(fresh)
+
+    def _fresh(self) -> list[PairResult]:
         fresh = []
         for path, stamp in self._store.shard_stamps().items():
             if self._stamps.get(path) == stamp:
@@ -54,5 +58,4 @@ class Watch:
             self._stamps[path] = stamp
             fresh += [result for result in results if result.key not in self._seen]
             self._seen |= {result.key for result in results if result.status != "failed"}
-        if fresh:
-            self._on_results(fresh)
+        return fresh

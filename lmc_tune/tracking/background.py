@@ -39,6 +39,7 @@ class BackgroundMirror:
         self._closed_until = 0.0
         self._last_progress = time.monotonic()
         self._complete = False
+        self._closing = False
         try:
             connection.check(self._uri)
         except TrackingError as error:
@@ -67,6 +68,7 @@ class BackgroundMirror:
         Returns:
             True if MLflow now shows everything that the tables hold.
         """
+        self._closing = True
         self._queue.put(status)
         self._last_progress = started = time.monotonic()
         until = started + (limit_seconds if status == "FINISHED" else patience_seconds)
@@ -86,7 +88,8 @@ class BackgroundMirror:
             if isinstance(item, str):
                 self._complete = self._attempt(partial(self._finish, item), last=True)
                 return
-            self._attempt(partial(self._send, item))
+            if not self._closing:  # what is not sent by then is sent from the tables
+                self._attempt(partial(self._send, item))
 
     def _send(self, result: PairResult) -> None:
         self._open().send(result)
@@ -98,7 +101,10 @@ class BackgroundMirror:
         return self._mirror
 
     def _finish(self, status: EndStatus) -> None:
-        send_all(self._open(), self._folder, status, self._progress)
+        mirror = self._open()
+        if status != "FINISHED":  # first, in case there is no time for the rest
+            mirror.end(status)
+        send_all(mirror, self._folder, status, self._progress)
         if self._said:
             self._say("MLflow can be reached again and shows every pair; nothing needs to be re-sent.")
 

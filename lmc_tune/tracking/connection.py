@@ -8,7 +8,8 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -29,6 +30,7 @@ _PATIENCE = {
 }
 
 _MLFLOW_PACKAGES = {"mlflow", "requests", "urllib3", "sqlalchemy", "alembic"}
+_SCHEMES = {"http", "https", "sqlite", "postgresql", "mysql", "mssql"}
 _DATABRICKS = {"databricks", "databricks-uc", "uc"}
 
 
@@ -36,6 +38,12 @@ class TrackingError(UserError):
     """The MLflow server or store cannot be used; the message names it, without credentials."""
 
     exit_code = 1
+
+
+class AddressError(TrackingError):
+    """No server or store can ever be at this address."""
+
+    exit_code = UserError.exit_code
 
 
 def tracking_uri(folder: Path, uri: str | None = None) -> str:
@@ -64,14 +72,24 @@ def check(uri: str) -> None:
     Whether a server answers is not asked, and MLflow is not imported.
 
     Raises:
-        TrackingError: if ``uri`` is no address of a store, or its SQLite file cannot be written.
+        AddressError: if ``uri`` is no address of a store, or its SQLite file cannot be written.
     """
     if bare := re.fullmatch(r"(?:[^\s/]*@)?([\w.-]+:\d+(?:/\S*)?)", uri):
-        raise TrackingError(f"the tracking URI {bare[1]} has no scheme; write http://{bare[1]}")
+        raise AddressError(f"the tracking URI {bare[1]} has no scheme; write http://{bare[1]}")
     if uri.startswith("file:") or (":" not in uri and uri not in _DATABRICKS):
         _refuse_folder(uri)
+    elif not _is_known(scheme := re.split("[:+]", uri)[0]):
+        raise AddressError(
+            f"MLflow knows no tracking URI that begins with {scheme}:; write http://HOST:PORT for a server, or "
+            f"sqlite:////FOLDER/{STORE_FILE}"
+        )
     if file := embedded_file(uri):
         _check_file(file, place(uri))
+
+
+def _is_known(scheme: str) -> bool:
+    plugins = entry_points(group="mlflow.tracking_store", name=scheme)
+    return scheme in _SCHEMES or scheme in _DATABRICKS or bool(plugins)
 
 
 def connect(uri: str) -> Any:
@@ -131,7 +149,7 @@ def _refuse_folder(uri: str) -> None:
     if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("true", "1"):
         return
     file = Path(re.sub("^file:(//)?", "", uri)).resolve() / STORE_FILE
-    raise TrackingError(
+    raise AddressError(
         f"the tracking URI {uri} is a folder, and MLflow no longer keeps runs in plain folders; write sqlite:///{file} "
         f"for a store in that folder, or http://HOST:PORT for a server"
     )
@@ -147,11 +165,11 @@ def _check_file(file: Path, where: str) -> None:
             with file.open("r+b") as opened:
                 start = opened.read(16)
     except OSError as error:
-        raise TrackingError(
+        raise AddressError(
             f"{where} cannot be written ({error.strerror}); choose another file, or mend the permissions"
         ) from error
     if start not in (b"", b"SQLite format 3\0"):
-        raise TrackingError(f"{where} is not an SQLite file; choose another")
+        raise AddressError(f"{where} is not an SQLite file; choose another")
 
 
 def _create_store(file: Path) -> None:
@@ -165,6 +183,7 @@ def _create_store(file: Path) -> None:
         # The artifact root ends up in the default experiment, where the client would write an absolute path.
         store: Any = SqlAlchemyStore(f"sqlite:///{part}", ARTIFACT_ROOT)  # type: ignore[no-untyped-call]
         store.engine.dispose()
-        part.replace(file)
+        with suppress(FileExistsError):  # another process was faster: its store is in use by now
+            os.link(part, file)
     finally:
         part.unlink(missing_ok=True)

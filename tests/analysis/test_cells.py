@@ -99,6 +99,8 @@ def test_the_gate_is_the_verdicts_not_the_tables() -> None:
     left_out = exclusions(regate(results, strict), strict)
     assert left_out["count"].tolist() == [5]
     assert left_out["reason"][0].startswith("train accuracy below the gate of 99.9%")
+    low = regate(one_cell("undertrained", "undertrained"), strict)
+    assert low["reason"].str.startswith("train accuracy below the gate of 99.9%").all(), "not the gate of the table"
 
 
 def test_every_finished_pair_is_counted_exactly_once() -> None:

@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -169,6 +170,18 @@ def test_a_plateau_counts_as_one_top_and_is_reported_at_its_start():
 
 def test_a_plateau_that_reaches_an_end_is_no_interior_top():
     assert barrier(path_grid(5), [1.0, 1.0, 0.0, 1.0, 1.0], "local_minima") == 0
+
+
+@given(st.data())
+def test_positions_that_tie_but_for_rounding_are_reported_at_the_smallest(data):
+    """Errors are fractions of one n: exact arithmetic says which positions tie."""
+    n = data.draw(st.integers(1, 400))
+    wrong = data.draw(st.lists(st.integers(0, n), min_size=9, max_size=9))
+    ends = Fraction(wrong[0], n), Fraction(wrong[-1], n)
+    excess = [Fraction(w, n) - (ends[0] + Fraction(i, 8) * (ends[1] - ends[0])) for i, w in enumerate(wrong)]
+    found = locate_barrier(path_grid(9), [w / n for w in wrong], "chord")
+    assert found.lambda_ == excess.index(max(excess)) / 8
+    assert found.height == pytest.approx(float(max(excess)), abs=1e-15)
 
 
 @pytest.mark.parametrize("level", [0.1, 1 / 3, 7.7])

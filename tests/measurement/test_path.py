@@ -220,9 +220,19 @@ def test_an_error_barrier_that_moves_is_flagged_as_well():
     assert path.under_resolved
 
 
-def test_a_flat_path_is_settled_after_one_round():
+def test_a_flat_path_is_settled_after_two_rounds():
     path = analytic_path(lambda _: 0.3, lambdas=5)
-    assert path.lambdas.tolist() == [0.0, 0.125, 0.25, 0.5, 0.75, 1.0]
+    assert path.lambdas.tolist() == [0.0, 0.0625, 0.125, 0.25, 0.5, 0.75, 1.0]
+    assert not path.under_resolved
+
+
+def test_an_error_that_rests_for_a_round_and_moves_again_is_followed():
+    # The loss leads the refinement to 0.375 in the first round and to 0.4375 in the second, where the error is 1.
+    def narrow(x):
+        return 1.0 if 0.43 < x < 0.445 else 0.1 + 0.02 * math.exp(-(((x - 0.375) / 0.3) ** 2))
+
+    path = analytic_path(narrow, lambdas=5, tolerance_loss=10)
+    assert path.barrier("train", "error").height == 1.0
     assert not path.under_resolved
 
 

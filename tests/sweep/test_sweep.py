@@ -1,5 +1,6 @@
 """Whole sweeps on the real Ray and the real MLflow."""
 
+import errno
 import ipaddress
 import json
 import os
@@ -9,14 +10,18 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
+from lmc_tune.results import PairResult, Status
+from lmc_tune.space_yaml import read_space
 from lmc_tune.store import Store
+from lmc_tune.sweep.folder import StoreFullError
+from lmc_tune.sweep.run import Options, SweepListener, run_sweep
 from tests.sweep.cases import (
     PAIRS,
     SPACE,
@@ -40,6 +45,19 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outcome = lmc_tune_json("sweep", space, "--out", folder / "run")
     assert outcome["trained"] == PAIRS
     return folder
+
+
+class Silent(SweepListener):
+    """Tells nobody."""
+
+    def say(self, message: str) -> None:
+        pass
+
+    def start(self, total: int, done: Counter[Status]) -> None:
+        pass
+
+    def finished(self, results: Sequence[PairResult]) -> None:
+        pass
 
 
 def mlflow_statuses(folder: Path) -> dict[str, int]:
@@ -139,6 +157,16 @@ def test_an_interrupted_sweep_says_how_to_go_on(reference: Path, tmp_path: Path,
     assert_same_tables(reference / "run", tmp_path / "run")
 
 
+def test_sigterm_while_ray_starts_is_an_interruption_like_any_other(reference: Path, tmp_path: Path) -> None:
+    process = start("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--workers", "1", "--no-report")
+    wait_for(lambda: any("gcs_server" in child.name() for child in descendants(process)), process)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "Continue with the same command" in told
+    assert "Traceback" not in told
+
+
 def test_tidying_up_is_not_cut_short_by_more_signals(reference: Path, tmp_path: Path) -> None:
     process = start("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--workers", "1")
     wait_for(lambda: finished(tmp_path / "run") >= 2, process)
@@ -193,7 +221,7 @@ def test_a_second_driver_is_refused_and_the_first_named(reference: Path, tmp_pat
     wait_for((tmp_path / "run" / "sweep.json").exists, process)
     second = lmc_tune(*arguments)
     assert second.returncode == 2
-    assert f"another sweep (process {process.pid}) is running" in second.stderr
+    assert f"another lmc-tune (process {process.pid}) is at work in {tmp_path}" in second.stderr
     process.communicate(timeout=240)
     assert process.returncode == 0
 
@@ -247,6 +275,20 @@ def test_max_pairs_runs_so_many_and_the_next_call_the_rest(reference: Path, tmp_
     assert first["counts"]["pending"] == PAIRS - 5
     assert lmc_tune_json(*arguments)["trained"] == PAIRS - 5
     assert_same_tables(reference / "run", tmp_path / "run")
+
+
+def test_a_report_is_rendered_again_when_the_tables_have_moved_on(reference: Path, tmp_path: Path) -> None:
+    arguments = ("sweep", reference / "tiny.yaml", "--out", tmp_path / "run")
+    page = tmp_path / "run" / "report.html"
+    lmc_tune_json(*arguments, "--max-pairs", "4")
+    assert f"4 of {PAIRS} pairs finished" in page.read_text()
+    lmc_tune_json(*arguments, "--no-report")
+    assert f"4 of {PAIRS} pairs finished" in page.read_text()
+    lmc_tune_json(*arguments)
+    assert f"{PAIRS} of {PAIRS} pairs finished" in page.read_text()
+    before = page.stat().st_mtime_ns
+    lmc_tune_json(*arguments)
+    assert page.stat().st_mtime_ns == before, "nothing has changed since"
 
 
 def test_a_copied_run_folder_is_complete(reference: Path, tmp_path: Path) -> None:
@@ -308,6 +350,19 @@ def test_json_is_one_object_on_stdout(reference: Path) -> None:
     done = lmc_tune("sweep", reference / "tiny.yaml", "--out", reference / "run", "--json")
     assert json.loads(done.stdout)["folder"] == str(reference / "run")
     assert done.stdout.count("\n") == 1
+
+
+def test_a_disk_that_fills_up_in_the_driver_is_told_as_plainly_as_in_a_worker(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(reference / "run", tmp_path / "run")
+
+    def compact(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Store, "compact", compact)
+    with pytest.raises(StoreFullError, match=r"no space left in .*every pair finished so far is kept"):
+        run_sweep(read_space(str(reference / "tiny.yaml")), tmp_path / "run", Options(data_root=tmp_path), Silent())
 
 
 @pytest.mark.parametrize("preset", ["mnist_mlp", "fashion_mlp", "cifar10_mlp"])

@@ -5,7 +5,8 @@ from traceback import format_exception
 
 import pytest
 
-from lmc_tune.tracking.connection import TrackingError, check, errors_of, without_credentials
+from lmc_tune.tracking import connection
+from lmc_tune.tracking.connection import AddressError, TrackingError, check, errors_of, without_credentials
 from lmc_tune.tracking.track import track
 from tests.tracking.cases import pair_result, write_folder
 from tests.tracking.conftest import free_port
@@ -19,13 +20,15 @@ from tests.tracking.conftest import free_port
             "me:secret@10.0.0.1:5000/ml",
             r"the tracking URI 10\.0\.0\.1:5000/ml has no scheme; write http://10\.0\.0\.1:",
         ),
+        ("htp://x:5000", r"MLflow knows no tracking URI that begins with htp:; write http://HOST:PORT for a server"),
         ("some/mlruns", r"some/mlruns is a folder, .* write sqlite:////.*/some/mlruns/mlflow\.db for a store"),
         ("file:///some/mlruns", r"is a folder, .* write sqlite:////some/mlruns/mlflow\.db for a store"),
     ],
 )
 def test_an_address_that_cannot_work_is_refused_with_one_that_can(uri, advice):
-    with pytest.raises(TrackingError, match=advice) as caught:
+    with pytest.raises(AddressError, match=advice) as caught:
         check(uri)
+    assert caught.value.exit_code == 2
     assert "secret" not in str(caught.value)
 
 
@@ -124,3 +127,19 @@ def test_track_refuses_a_file_that_cannot_be_written(tmp_path):
     run = write_folder(tmp_path / "one", [pair_result()])
     with pytest.raises(TrackingError, match="cannot be written"):
         track(run, f"sqlite:///{run}/report.html/x.db")
+
+
+def test_a_store_that_another_process_made_meanwhile_is_left_alone(tmp_path, monkeypatch):
+    from mlflow.store.tracking import sqlalchemy_store
+
+    file = tmp_path / "shared.db"
+
+    class Slow(sqlalchemy_store.SqlAlchemyStore):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            file.write_bytes(b"SQLite format 3\0 in use by the other")
+
+    monkeypatch.setattr(sqlalchemy_store, "SqlAlchemyStore", Slow)
+    connection._create_store(file)
+    assert file.read_bytes().endswith(b"in use by the other")
+    assert list(tmp_path.iterdir()) == [file]
