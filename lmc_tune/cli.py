@@ -92,13 +92,16 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     from lmc_tune.data.catalogue import resolve_data_root
     from lmc_tune.progress import listener_for
     from lmc_tune.space_yaml import read_space
+    from lmc_tune.sweep.folder import FolderError
     from lmc_tune.sweep.interruption import one_interruption
     from lmc_tune.sweep.run import Options, run_sweep
 
     interrupted = f"Interrupted; every finished pair is kept. Continue with the same command: {_this_command()}"
     with _told_plainly(interrupted), one_interruption():
         study = read_space(space, [*(sets or []), *([f"name={json.dumps(name)}"] if name else [])])
-        folder = (out or Path("runs") / study.name).absolute()
+        folder = (Path("runs") / study.name if out is None else out).absolute()
+        if folder == Path.cwd():
+            raise FolderError("--out is the current folder; name one of its own for the run, e.g. --out runs/mine")
         options = Options(
             data_root=resolve_data_root(data_root),
             workers=workers,

@@ -95,19 +95,18 @@ class _Reader:
         self.source = source
         self.lines = lines
         self.overridden: set[Place] = set()
-        self.problems: list[str] = []
+        self.problems: dict[str, int] = {}  # with its line
 
     def problem(self, place: Place, message: str) -> None:
         line = next((self.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.lines), 1)
         by_set = any(place[: len(path)] == path or path[: len(place)] == place for path in self.overridden)
         where = "command line" if by_set else f"{self.source}:{line}"
         text = f"{where}: {dotted(place)}: {message}" if place else f"{where}: {message}"
-        if text not in self.problems:
-            self.problems.append(text)
+        self.problems.setdefault(text, 0 if by_set else line)
 
     def stop_on_problems(self) -> None:
         if self.problems:
-            raise SpaceError(self.problems)
+            raise SpaceError(sorted(self.problems, key=lambda text: self.problems[text]))
 
     def override(self, content: dict[str, Any], text: str) -> None:
         key, equals, value = text.partition("=")

@@ -71,6 +71,13 @@ def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_the_current_folder_is_no_run_folder() -> None:
+    for out in (".", ""):
+        done = lmc_tune("sweep", "quickstart", "--out", out)
+        assert done.returncode == 2
+        assert done.stderr.startswith("--out is the current folder; name one")
+
+
 def test_missing_data_name_the_command_that_gets_them(tmp_path: Path) -> None:
     told = refused(tmp_path, "--data-root", tmp_path / "nowhere", text=SPACE.replace("name: digits", "name: mnist"))
     assert f"Get it with: lmc-tune datasets get mnist --data-root {tmp_path}/nowhere" in told
