@@ -4,18 +4,36 @@ A run folder holds three tables: ``results.parquet`` has one row per pair, ``pat
 ``curves.parquet`` the learning curves.
 """
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
 from lmc_tune.core.barrier import DEFINITIONS
-from lmc_tune.specs import PairSpec, ShiftSpec
+from lmc_tune.specs import ModelSpec, PairSpec, ShiftSpec
 
 Status = Literal["ok", "undertrained", "diverged", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 Row = dict[str, Any]
+
+# Of any model; null where a model has no such field.
+MODEL_FIELDS: dict[str, pa.DataType] = {
+    "hidden": pa.string(),
+    "activation": pa.string(),
+    "depth": pa.int64(),
+    "width": pa.float64(),
+    "shortcut": pa.string(),
+    "patch": pa.int64(),
+    "heads": pa.int64(),
+    "dim": pa.int64(),
+    "mlp_dim": pa.int64(),
+    "norm": pa.string(),
+    "init": pa.string(),
+    "factory": pa.string(),
+    "arguments": pa.string(),
+}
 
 # What a row repeats of its PairSpec, flat. Two pairs of one cell agree in all of them but ``replicate``.
 SPEC_FIELDS: dict[str, pa.DataType] = {
@@ -25,9 +43,7 @@ SPEC_FIELDS: dict[str, pa.DataType] = {
     "validation_examples": pa.int64(),
     "normalise": pa.bool_(),
     "model": pa.string(),
-    "hidden": pa.string(),
-    "activation": pa.string(),
-    "norm": pa.string(),
+    **MODEL_FIELDS,
     "optimizer": pa.string(),
     "lr": pa.float64(),
     "batch_size": pa.int64(),
@@ -160,9 +176,7 @@ def spec_columns(spec: PairSpec) -> Row:
         "validation_examples": spec.dataset.validation,
         "normalise": spec.dataset.normalise,
         "model": model.name,
-        "hidden": "-".join(map(str, model.hidden)),
-        "activation": model.activation,
-        "norm": model.norm,
+        **_model_columns(model),
         "optimizer": train.optimizer,
         "lr": train.lr,
         "batch_size": train.batch_size,
@@ -183,6 +197,21 @@ def spec_columns(spec: PairSpec) -> Row:
     }
 
 
+def _model_columns(model: ModelSpec) -> Row:
+    fields = model.model_dump()
+    if "hidden" in fields:
+        fields["hidden"] = "-".join(map(str, fields["hidden"]))
+    if "arguments" in fields:
+        fields["arguments"] = json.dumps(fields["arguments"], sort_keys=True)
+    return {name: fields.get(name) for name in MODEL_FIELDS}
+
+
+def model_label(row: Row) -> str:
+    """The model of a row in a few words, e.g. ``mlp 64 batch norm``."""
+    spec: PairSpec = PairSpec.model_validate_json(row["spec"])
+    return spec.model.label
+
+
 def shift_label(row: Row) -> str:
     """The shift of a row in a few words, e.g. ``label 80/20``."""
     return ShiftSpec(kind=row["shift"], severity=row["severity"], skew=row["skew"] or None).label
@@ -193,10 +222,7 @@ def pair_name(row: Row) -> str:
     parts = [f"lr={row['lr']:g}", f"B={row['batch_size']}", shift_label(row), f"#{row['replicate']}"]
     if row["noise"] != "fixed":
         parts.append(f"{row['noise']} noise")
-    parts += [row["model"], row["hidden"]]
-    if row["norm"] != "none":
-        parts.append(f"{row['norm']} norm")
-    return " ".join(parts)
+    return " ".join([*parts, model_label(row)])
 
 
 def failed_result(spec: PairSpec, reason: str) -> PairResult:

@@ -4,36 +4,44 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field, field_validator
 
 from lmc_tune.specs import (
+    MODELS,
     Count,
     DatasetSpec,
     MeasureSpec,
-    ModelSpec,
     PairSpec,
     Seed,
     ShiftSpec,
     Spec,
     TrainSpec,
     VerdictSpec,
+    model_name,
 )
 
-SECTIONS: dict[str, type[BaseModel]] = {
-    "dataset": DatasetSpec,
-    "model": ModelSpec,
-    "train": TrainSpec,
-    "shift": ShiftSpec,
+# The specs that each section may hold; which of them is for :func:`section_spec` to say.
+SECTIONS: dict[str, tuple[type[Spec], ...]] = {
+    "dataset": (DatasetSpec,),
+    "model": tuple(MODELS.values()),
+    "train": (TrainSpec,),
+    "shift": (ShiftSpec,),
 }
 # What an axis may vary: a whole section, or one field of a section by its bare name (`lr`, `norm`, `severity`).
 AXES: dict[str, tuple[str, ...]] = {name: (name,) for name in SECTIONS if name != "train"} | {
     field: (section, field)
-    for section, model in SECTIONS.items()
-    for field in model.model_fields
+    for section, specs in SECTIONS.items()
+    for spec in specs
+    for field in spec.model_fields
     if field not in ("name", "engine")
 }
 
 Sections = dict[str, dict[str, Any]]
+
+
+def section_spec(section: str, values: Mapping[str, Any]) -> type[Spec] | None:
+    """The spec that a section's values are to fill in; None for a model whose name is not known."""
+    return MODELS.get(model_name(values)) if section == "model" else SECTIONS[section][0]
 
 
 class Cell(Spec):

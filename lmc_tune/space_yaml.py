@@ -14,8 +14,8 @@ from pydantic_core import ErrorDetails
 from lmc_tune.core.errors import UserError
 from lmc_tune.data.catalogue import DATASETS, part_size
 from lmc_tune.record import SPACE_FILE
-from lmc_tune.space import AXES, SECTIONS, Cell, SearchSpace, Sections, place
-from lmc_tune.specs import DatasetSpec, PairSpec
+from lmc_tune.space import AXES, SECTIONS, Cell, SearchSpace, Sections, place, section_spec
+from lmc_tune.specs import MODELS, DatasetSpec, PairSpec, model_name
 from lmc_tune.yaml_lines import Place, YamlError, dotted, load_value, load_with_lines
 
 _TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
@@ -239,13 +239,18 @@ class _Reader:
                 self.problem(("axes", axis, index), f"must be a mapping or a name, got {coordinates[axis]!r}")
                 return
         sections = place(fixed, coordinates)
-        for name, model in SECTIONS.items():
+        for name, values in sections.items():
+            spec = section_spec(name, values)
+            if spec is None:
+                wrong = model_name(values)
+                self.problem(_origin(name, ("name",), indices), f"unknown model {wrong!r}{_nearest(wrong, MODELS)}")
+                continue
             try:
-                model.model_validate(sections[name])
+                spec.model_validate(values)
             except ValidationError as error:
                 for detail in error.errors():
                     if not unknown & {(name,), (name, *detail["loc"][:1])}:
-                        self.problem(_origin(name, detail["loc"], indices), _message(detail, model))
+                        self.problem(_origin(name, detail["loc"], indices), _message(detail, spec))
         dataset = sections["dataset"].get("name", DatasetSpec().name)
         if isinstance(dataset, str) and dataset not in DATASETS:
             self.problem(
@@ -284,6 +289,11 @@ class _Reader:
                 _origin("dataset", ("test",), indices),
                 f"{dataset.name} has {facts.n_test} test examples; ask for no more",
             )
+        height, width = facts.shape[1:]
+        if needs := pair.model.needs(height, width):
+            self.problem(
+                _origin("model", (), indices), f"{pair.model.name} {needs}; {dataset.name} has {height}x{width}"
+            )
         if pair.train.batch_size > (part := part_size(dataset)):
             self.problem(
                 _origin("train", ("batch_size",), indices),
@@ -299,7 +309,9 @@ def _canonical(space: SearchSpace) -> SearchSpace:
     def filled_in(section: str, values: dict[str, Any]) -> dict[str, Any]:
         # A shift's defaults depend on its kind: where an axis varies the kind, each cell fills in its own.
         depends = section == "shift" and ("shift", "kind") in varied
-        full = values if depends else SECTIONS[section].model_validate(values).model_dump(mode="json")
+        spec = section_spec(section, values)
+        assert spec is not None  # noqa: S101 - checked before
+        full = values if depends else spec.model_validate(values).model_dump(mode="json")
         return {field: value for field, value in full.items() if (section, field) not in varied}
 
     axes = {

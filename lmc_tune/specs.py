@@ -7,9 +7,10 @@ always finds its result again.
 
 import hashlib
 import json
+import re
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from lmc_tune.core.barrier import Definition
 from lmc_tune.core.seeding import child_seed
@@ -27,6 +28,8 @@ Number = Annotated[int, Field(strict=True, ge=0)]
 Seed = Annotated[int, Field(strict=True)]
 Split = Literal["train", "test", "validation"]
 Condition = Literal["naive"]
+ConvNorm = Literal["none", "batch", "layer", "group"]
+Init = Literal["torch", "kaiming", "xavier", "orthogonal"]
 
 
 class Spec(BaseModel):
@@ -51,16 +54,162 @@ class DatasetSpec(Spec):
     normalise: bool = True
 
 
-class ModelSpec(Spec):
-    """A network by its name in the registry.
+class NetworkSpec(Spec):
+    """What all networks have: a label in a few words, and inputs that they can take."""
 
-    hidden: widths of the hidden layers of an ``mlp``; ``norm`` stands between each linear layer and its activation.
+    @property
+    def label(self) -> str:
+        raise NotImplementedError
+
+    def needs(self, height: int, width: int) -> str:  # noqa: ARG002 - most take any
+        """What images of this size lack for the network, as ``needs ...``; empty if nothing."""
+        return ""
+
+
+class MlpSpec(NetworkSpec):
+    """A multilayer perceptron.
+
+    hidden: widths of the hidden layers; ``norm`` stands between each linear layer and its activation.
+    init: how weights are drawn (:func:`lmc_tune.models.parts.initialise`).
     """
 
     name: Literal["mlp"] = "mlp"
     hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (64,)
     activation: Literal["relu", "tanh", "gelu"] = "relu"
     norm: Literal["none", "batch", "layer"] = "none"
+    init: Init = "torch"
+
+    @property
+    def label(self) -> str:
+        return f"mlp {'-'.join(map(str, self.hidden))}{_normalised(self.norm)}"
+
+
+class VggSpec(NetworkSpec):
+    """A VGG with one linear layer as its head (Simonyan and Zisserman 2015, as used on CIFAR).
+
+    width: multiplier of the channels, 64 in the first block.
+    """
+
+    name: Literal["vgg"] = "vgg"
+    depth: Literal[11, 13, 16] = 11
+    width: Positive = 1.0
+    norm: ConvNorm = "none"
+    init: Init = "kaiming"
+
+    @property
+    def label(self) -> str:
+        return f"vgg-{self.depth}{_times(self.width)}{_normalised(self.norm)}"
+
+    def needs(self, height: int, width: int) -> str:
+        return "halves its input five times and needs images of 32x32" if min(height, width) < 32 else ""
+
+
+class ResnetSpec(NetworkSpec):
+    """A residual network of basic blocks (He et al. 2016).
+
+    depth: 8, 20, 32, 56: the CIFAR type, three stages of 16, 32, 64 channels; 18: the ImageNet type, four stages of 64
+        to 512, with a 3×3 stem and no pooling before them.
+    width: multiplier of the channels.
+    shortcut: where the shape changes, a strided convolution of 1×1 or of 3×3.
+    """
+
+    name: Literal["resnet"] = "resnet"
+    depth: Literal[8, 18, 20, 32, 56] = 20
+    width: Positive = 1.0
+    norm: ConvNorm = "batch"
+    init: Init = "kaiming"
+    shortcut: Literal["1x1", "3x3"] = "1x1"
+
+    @property
+    def label(self) -> str:
+        return f"resnet-{self.depth}{_times(self.width)}{_normalised(self.norm)}"
+
+
+class VitSpec(NetworkSpec):
+    """A vision transformer (Dosovitskiy et al. 2021); its norm is LayerNorm.
+
+    patch: side of a patch in pixels. dim: width of a token; mlp_dim: width inside a block's perceptron.
+    """
+
+    name: Literal["vit"] = "vit"
+    patch: Count = 4
+    depth: Count = 6
+    heads: Count = 8
+    dim: Count = 256
+    mlp_dim: Count = 512
+    norm: Literal["layer"] = "layer"
+    init: Init = "torch"
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+        return self
+
+    @property
+    def label(self) -> str:
+        return f"vit {self.depth}x{self.dim} patch {self.patch}"
+
+    def needs(self, height: int, width: int) -> str:
+        fits = height == width and height % self.patch == 0
+        return "" if fits else f"needs square images that patches of {self.patch} divide"
+
+
+class FactorySpec(NetworkSpec):
+    """A network of the user's own.
+
+    factory: ``package.module:function``, called with ``arguments`` and giving a ``torch.nn.Module`` with its initial
+        weights, drawn from torch's global random state.
+    """
+
+    name: Literal["factory"] = "factory"
+    factory: str
+    arguments: dict[str, Any] = {}
+
+    @field_validator("factory")
+    @classmethod
+    def _dotted(cls, factory: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", factory):
+            raise ValueError(f"write it as package.module:function, got {factory!r}")
+        return factory
+
+    @property
+    def label(self) -> str:
+        return self.factory
+
+
+def _normalised(norm: str) -> str:
+    return "" if norm == "none" else f" {norm} norm"
+
+
+def _times(width: float) -> str:
+    return "" if width == 1 else f" x{width:g}"
+
+
+MODELS: dict[str, type[NetworkSpec]] = {
+    "mlp": MlpSpec,
+    "vgg": VggSpec,
+    "resnet": ResnetSpec,
+    "vit": VitSpec,
+    "factory": FactorySpec,
+}
+
+
+def model_name(given: Any) -> str:
+    """The name of the model that a section describes; ``mlp`` is the default, ``factory: ...`` names itself."""
+    if not isinstance(given, dict):
+        return str(given.name)
+    return str(given.get("name", "factory" if "factory" in given else "mlp"))
+
+
+ModelSpec = Annotated[
+    Annotated[MlpSpec, Tag("mlp")]
+    | Annotated[VggSpec, Tag("vgg")]
+    | Annotated[ResnetSpec, Tag("resnet")]
+    | Annotated[VitSpec, Tag("vit")]
+    | Annotated[FactorySpec, Tag("factory")],
+    Discriminator(model_name),
+]
 
 
 class TrainSpec(Spec):
@@ -69,7 +218,8 @@ class TrainSpec(Spec):
     schedule: ``constant``; ``step`` divides the rate by 10 after 1/2 and 3/4 of the steps; ``cosine`` goes to 0.
     warmup: fraction of the steps over which the rate rises linearly from 0, before the schedule.
     noise: ``fixed``: both members see the same positions of their parts in every step; ``varied``: each its own.
-    engine: how members are trained; ``auto`` chooses. It changes no result and is not part of a pair's key.
+    engine: ``loop`` trains one member after the other, ``stacked`` all of a cohort at once; ``auto`` chooses by device
+        and model. It changes results by rounding alone and is not part of a pair's key.
     """
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -83,7 +233,7 @@ class TrainSpec(Spec):
     schedule: Literal["constant", "step", "cosine"] = "constant"
     warmup: Fraction = 0.0
     noise: Literal["fixed", "varied"] = "fixed"
-    engine: Literal["auto", "loop"] = "auto"
+    engine: Literal["auto", "loop", "stacked"] = "auto"
 
     def steps_for(self, n_train: int) -> int:
         """Steps of one member whose part has ``n_train`` examples; incomplete batches are dropped."""
@@ -241,7 +391,7 @@ class PairSpec(Spec):
     def _possible(self) -> Self:
         if "validation" in self.measure.splits and self.dataset.validation == 0:
             raise ValueError("measure.splits names validation, but dataset.validation holds no example out")
-        if self.model.norm == "batch" and self.train.batch_size == 1:
+        if getattr(self.model, "norm", None) == "batch" and self.train.batch_size == 1:
             raise ValueError("norm: batch has no statistics in a batch of 1; use a batch_size of at least 2")
         return self
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from lmc_tune.data.datasets import Examples
-from lmc_tune.specs import DatasetSpec, MeasureSpec, ModelSpec, PairSpec, ShiftSpec, TrainSpec
+from lmc_tune.specs import DatasetSpec, MeasureSpec, MlpSpec, PairSpec, ShiftSpec, TrainSpec
+from lmc_tune.training.task import Task
 
 ROOT_5 = math.sqrt(5)
 
@@ -56,7 +57,7 @@ def pair_spec(  # noqa: PLR0913 - one argument per section
     """A pair that trains and measures in a tenth of a second: 400 digits, eight hidden units."""
     return PairSpec(
         dataset=DatasetSpec(**({"train": 400, "test": 100} | (dataset or {}))),
-        model=ModelSpec(**({"hidden": (8,)} | (model or {}))),
+        model=MlpSpec(**({"hidden": (8,)} | (model or {}))),
         train=TrainSpec(**({"lr": 0.1, "batch_size": 20, "momentum": 0.9, "epochs": 2} | (train or {}))),
         shift=ShiftSpec(**(shift or {})),
         measure=MeasureSpec(**({"lambdas": 5, "refinements": 1} | (measure or {}))),
@@ -88,3 +89,16 @@ def network(seed: int, *, features: int = 4, hidden: int = 6, classes: int = 3, 
 
 def state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def task(model: nn.Module, part: Examples, test: Examples, spec: TrainSpec, order_seed: int) -> Task:
+    """Training ``model`` from its present weights on the whole of ``part``."""
+    return Task(
+        model=model,
+        start=state(model),
+        whole=part,
+        positions=torch.arange(len(part)),
+        test=test,
+        spec=spec,
+        order_seed=order_seed,
+    )

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.catalogue import DATASETS, DataError, check_files
-from lmc_tune.data.vision import import_torchvision
 from lmc_tune.specs import DatasetSpec
+from lmc_tune.vision import import_torchvision
 
 Indices = NDArray[np.int64]
 # (n, channels, height, width), in [0, 1] before normalisation.

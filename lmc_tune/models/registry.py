@@ -1,16 +1,23 @@
 """From a model's spec to a network with its initial weights."""
 
+import importlib
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
+from lmc_tune.core.errors import UserError
 from lmc_tune.models.mlp import mlp
-from lmc_tune.specs import ModelSpec
+from lmc_tune.models.parts import initialise
+from lmc_tune.models.resnet import resnet
+from lmc_tune.models.vgg import vgg
+from lmc_tune.models.vit import vit
+from lmc_tune.specs import FactorySpec, ModelSpec
 
-Builder = Callable[[ModelSpec, tuple[int, ...], int], nn.Module]
+Builder = Callable[[Any, tuple[int, ...], int], nn.Module]
 
-BUILDERS: dict[str, Builder] = {"mlp": mlp}
+BUILDERS: dict[str, Builder] = {"mlp": mlp, "vgg": vgg, "resnet": resnet, "vit": vit}
 
 
 def build_model(
@@ -27,8 +34,29 @@ def build_model(
         n_classes: width of the output.
         seed: the same seed gives the same weights.
         device: where the model ends up.
+
+    Raises:
+        UserError: if the network cannot take such inputs, or a factory gives no network.
     """
+    height, width = input_shape[1:]
+    if needs := spec.needs(height, width):
+        raise UserError(f"{spec.name} {needs}, not {height}x{width}")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too
-        model = BUILDERS[spec.name](spec, input_shape, n_classes)
+        if isinstance(spec, FactorySpec):
+            model = _made_by(spec)
+        else:
+            model = initialise(BUILDERS[spec.name](spec, input_shape, n_classes), spec.init)
     return model.to(device)
+
+
+def _made_by(spec: FactorySpec) -> nn.Module:
+    module, _, name = spec.factory.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"model.factory: {spec.factory} cannot be imported: {error}") from error
+    model = factory(**spec.arguments)
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model.factory: {spec.factory} gave a {type(model).__name__}, not a torch.nn.Module")
+    return model

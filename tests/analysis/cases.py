@@ -11,7 +11,7 @@ from lmc_tune.core.barrier import DEFINITIONS, locate_barrier, path_grid
 from lmc_tune.core.noise import noise_scale
 from lmc_tune.results import PairResult, Row, spec_columns
 from lmc_tune.space import SearchSpace
-from lmc_tune.specs import DatasetSpec, MeasureSpec, ModelSpec, PairSpec, ShiftSpec, TrainSpec, VerdictSpec
+from lmc_tune.specs import DatasetSpec, MeasureSpec, MlpSpec, PairSpec, ShiftSpec, TrainSpec, VerdictSpec
 from lmc_tune.store import Store
 
 N_TRAIN = 700
@@ -27,11 +27,11 @@ def pair_spec(
     batch_size: int = 64,
     shift: ShiftSpec = COVARIATE,
     replicate: int = 0,
-    model: ModelSpec | None = None,
+    model: MlpSpec | None = None,
 ) -> PairSpec:
     return PairSpec(
         dataset=DatasetSpec(),
-        model=model or ModelSpec(),
+        model=model or MlpSpec(),
         train=TrainSpec(lr=lr, batch_size=batch_size, momentum=0.9, epochs=20),
         shift=shift,
         measure=MeasureSpec(),

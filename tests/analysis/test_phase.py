@@ -13,7 +13,7 @@ from analysis.phase_chart import phase_chart, phase_table
 from lmc_tune.core.errors import UserError
 from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.results import PairResult
-from lmc_tune.specs import ModelSpec, PairSpec, ShiftSpec, VerdictSpec
+from lmc_tune.specs import MlpSpec, PairSpec, ShiftSpec, VerdictSpec
 from tests.analysis.cases import COVARIATE, LABEL, grid, ok_pair, pair_spec, realistic_pair, space_of
 from tests.analysis.test_cells import results_of
 
@@ -139,7 +139,7 @@ def test_severities_that_go_with_their_kind_are_no_axis() -> None:
 
 
 def test_other_settings_that_vary_get_panels_of_their_own() -> None:
-    models = [ModelSpec(hidden=(width,), norm=norm) for width in (128, 64) for norm in ("none", "batch")]
+    models = [MlpSpec(hidden=(width,), norm=norm) for width in (128, 64) for norm in ("none", "batch")]
     pairs = [
         flat(pair_spec(lr=lr, batch_size=size, model=model)) for model in models for lr in (0.1, 1) for size in (8, 16)
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 from lmc_tune.core.barrier import DEFINITIONS, locate_barrier
 from lmc_tune.record import SweepRecord
 from lmc_tune.results import PairResult, Row, Status, spec_columns
-from lmc_tune.specs import DatasetSpec, MeasureSpec, ModelSpec, PairSpec, ShiftSpec, TrainSpec, VerdictSpec
+from lmc_tune.specs import DatasetSpec, MeasureSpec, MlpSpec, PairSpec, ShiftSpec, TrainSpec, VerdictSpec
 from lmc_tune.store import Store
 
 N = {"train": 600, "test": 500}
@@ -17,7 +17,7 @@ def pair_spec(
 ) -> PairSpec:
     return PairSpec(
         dataset=DatasetSpec(),
-        model=ModelSpec(),
+        model=MlpSpec(),
         train=TrainSpec(lr=lr, batch_size=batch_size, momentum=0.9, epochs=20),
         shift=shift or ShiftSpec(kind="label", ratio=0.8),
         measure=MeasureSpec(),

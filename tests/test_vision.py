@@ -1,4 +1,4 @@
-from lmc_tune.data.vision import import_torchvision
+from lmc_tune.vision import import_torchvision
 
 
 def test_torchvision_imports_beside_any_build_of_torch_and_only_once():
