@@ -8,7 +8,7 @@ import hashlib
 import math
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,7 +32,8 @@ from lmc_tune.models.registry import build_model
 from lmc_tune.results import PairResult, Row, failed_result, gate, spec_columns
 from lmc_tune.specs import Cohort, DatasetSpec, PairSpec
 from lmc_tune.store import replacing
-from lmc_tune.training.loop import Trained, train_member
+from lmc_tune.training.engines import engine_for, train
+from lmc_tune.training.task import Task, Trained
 from lmc_tune.workbench import Workbench
 
 # Examples of each part that the measured covariate shift looks at; its cost grows with the square.
@@ -40,20 +41,49 @@ _SHIFT_SAMPLE = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A trained pair in memory: the initial state, and both members with the part that each was trained on."""
+class Setup:
+    """A pair before training: its data, and its network with the initial state of both members."""
 
+    spec: PairSpec
+    dataset: Dataset
+    parts: Parts
     model: nn.Module
     start: dict[str, Tensor]
-    a: Trained
-    b: Trained
-    part_a: Examples
-    part_b: Examples
+    device: torch.device
 
     @property
-    def members(self) -> tuple[tuple[str, Trained, Examples], ...]:
-        """Name, training and part of each member."""
-        return (("a", self.a, self.part_a), ("b", self.b, self.part_b))
+    def tasks(self) -> tuple[Task, Task]:
+        """Training A, and training B."""
+        spec = self.spec
+        order_a = spec.seed_for("order")
+        order_b = order_a if spec.train.noise == "fixed" else spec.seed_for("order", "b")
+
+        def task(part: Indices, order_seed: int) -> Task:
+            return Task(
+                model=self.model,
+                start=self.start,
+                whole=self.dataset.train,
+                positions=torch.from_numpy(part).to(self.device),
+                test=self.dataset.test,
+                spec=spec.train,
+                order_seed=order_seed,
+            )
+
+        return task(self.parts.a, order_a), task(self.parts.b, order_b)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A trained pair in memory."""
+
+    setup: Setup
+    a: Trained
+    b: Trained
+
+    @property
+    def members(self) -> tuple[tuple[str, Trained, Indices], ...]:
+        """Name, training, and part of the training set of each member."""
+        return (("a", self.a, self.setup.parts.a), ("b", self.b, self.setup.parts.b))
 
 
 def cohort_name(cohort: Cohort) -> str:
@@ -65,9 +95,10 @@ def cohort_name(cohort: Cohort) -> str:
 def run_cohort(cohort: Cohort, bench: Workbench) -> list[PairResult]:
     """Run the pairs of a cohort that have no result yet; return the results of all, in order.
 
-    Every pair is published as soon as it is finished. An exception inside a pair becomes a ``failed`` row with its
-    traceback and the cohort goes on; one from the store (disk full, folder gone) ends the cohort, since nothing
-    further could be kept.
+    The loop engine runs pair after pair; the stacked one trains them all at once, then measures pair after pair. Every
+    pair is published as soon as it is finished. An exception inside a pair becomes a ``failed`` row with its traceback
+    and the cohort goes on; one from the store (disk full, folder gone) ends the cohort, since nothing further could be
+    kept.
 
     Args:
         cohort: the pairs.
@@ -75,13 +106,15 @@ def run_cohort(cohort: Cohort, bench: Workbench) -> list[PairResult]:
     """
     name, store = cohort_name(cohort), bench.store
     results = store.recall(name, [spec.key for spec in cohort.pairs])
+    left = [spec for spec in cohort.pairs if spec.key not in results or results[spec.key].status == "failed"]
+    at_once = len(left) if engine_for(cohort.pairs[0], _device(bench.device)) == "stacked" else 1
     try:
-        for spec in cohort.pairs:
-            if spec.key in results and results[spec.key].status != "failed":
-                continue
-            store.mark_running(name, spec.key)
-            results[spec.key] = _run_or_fail(spec, bench)
-            store.write_shard(name, list(results.values()))
+        for first in range(0, len(left), max(1, at_once)):
+            specs = left[first : first + at_once]
+            store.mark_running(name, [spec.key for spec in specs])
+            for result in _run_or_fail(specs, bench):
+                results[result.key] = result
+                store.write_shard(name, list(results.values()))
     finally:
         store.unmark_running(name)
     return [results[spec.key] for spec in cohort.pairs]
@@ -89,55 +122,64 @@ def run_cohort(cohort: Cohort, bench: Workbench) -> list[PairResult]:
 
 def run_pair(spec: PairSpec, bench: Workbench) -> PairResult:
     """Train and measure one pair; exceptions pass through."""
+    setup, started = prepare(spec, bench), time.perf_counter()
+    (pair,) = train_pairs([setup])
+    return _finish(pair, bench, time.perf_counter() - started)
+
+
+def prepare(spec: PairSpec, bench: Workbench) -> Setup:
+    """Load a pair's data, split them, and build its network."""
     device = _device(bench.device)
     dataset = _dataset(spec.dataset, bench.data_root, device)
-    started = time.perf_counter()
-    parts = split(dataset.train.labels.cpu().numpy(), spec.shift, spec.seed_for("split"))
-    pair = train_pair(spec, dataset, parts, device)
-    trained = time.perf_counter()
+    shape = tuple(dataset.train.inputs.shape[1:])
+    model = build_model(spec.model, shape, dataset.n_classes, spec.seed_for("init"), device)
+    return Setup(
+        spec=spec,
+        dataset=dataset,
+        parts=split(dataset.train.labels.cpu().numpy(), spec.shift, spec.seed_for("split")),
+        model=model,
+        start={name: tensor.detach().clone() for name, tensor in model.state_dict().items()},
+        device=device,
+    )
+
+
+def train_pairs(setups: Sequence[Setup]) -> list[Pair]:
+    """Train both members of some pairs of one program."""
+    engine = engine_for(setups[0].spec, setups[0].device)
+    trained = train([task for setup in setups for task in setup.tasks], engine)
+    return [Pair(setup=setup, a=a, b=b) for setup, a, b in zip(setups, trained[::2], trained[1::2], strict=True)]
+
+
+def _finish(pair: Pair, bench: Workbench, seconds_train: float) -> PairResult:
+    """Measure a trained pair."""
+    setup, started = pair.setup, time.perf_counter()
+    spec, dataset = setup.spec, setup.dataset
     if bench.members:
         save_members(pair, spec.key, bench.members)
-    training, predictions = _training_columns(spec, pair, dataset)
+    training, predictions = _training_columns(pair)
     row = {
         **spec_columns(spec),
         **training,
-        "seconds_train": trained - started,
-        "device": _device_name(device),
+        "seconds_train": seconds_train,
+        "seconds_measure": 0.0,
+        "device": _device_name(setup.device),
     }
     curves = [{"member": name, **asdict(point)} for name, member, _ in pair.members for point in member.curve]
     if pair.a.diverged or pair.b.diverged:  # non-finite weights have no path
-        return PairResult(row={**row, "seconds_measure": 0.0}, curves=curves)
-    both = dataset.train.take(np.union1d(parts.a, parts.b))
+        return PairResult(row=row, curves=curves)
+    both = dataset.train.take(np.union1d(setup.parts.a, setup.parts.b))
     data = {"train": both, "test": dataset.test, "validation": dataset.validation}
     measured = {str(name): data[name] for name in spec.measure.splits}
-    path = measure_path(pair.model, pair.a.state, pair.b.state, measured, spec.measure)
+    path = measure_path(setup.model, pair.a.state, pair.b.state, measured, spec.measure)
     row |= path_columns(path) | _similarity_columns(predictions, dataset.test.labels.cpu().numpy())
-    row["seconds_measure"] = time.perf_counter() - trained
+    row["seconds_measure"] = time.perf_counter() - started
     return PairResult(row=gate(row, bench.min_train_accuracy), paths=_path_rows(path), curves=curves)
-
-
-def train_pair(spec: PairSpec, dataset: Dataset, parts: Parts, device: torch.device) -> Pair:
-    """Train both members from one initialisation, each on its part."""
-    shape = tuple(dataset.train.inputs.shape[1:])
-    model = build_model(spec.model, shape, dataset.n_classes, spec.seed_for("init"), device)
-    start = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-    def member(part: Examples, order_seed: int) -> Trained:
-        model.load_state_dict(start)
-        return train_member(model, part, dataset.test, spec.train, order_seed)
-
-    order_a = spec.seed_for("order")
-    order_b = order_a if spec.train.noise == "fixed" else spec.seed_for("order", "b")
-    part_a, part_b = dataset.train.take(parts.a), dataset.train.take(parts.b)
-    return Pair(
-        model=model, start=start, a=member(part_a, order_a), b=member(part_b, order_b), part_a=part_a, part_b=part_b
-    )
 
 
 def save_members(pair: Pair, key: str, folder: Path) -> None:
     """Write ``KEY-a.safetensors``, ``KEY-b.safetensors`` and ``KEY-start.safetensors``, each atomically."""
     folder.mkdir(parents=True, exist_ok=True)
-    for member, state in (("a", pair.a.state), ("b", pair.b.state), ("start", pair.start)):
+    for member, state in (("a", pair.a.state), ("b", pair.b.state), ("start", pair.setup.start)):
         with replacing(folder / f"{key}-{member}.safetensors") as part:
             save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
 
@@ -158,60 +200,96 @@ def path_columns(path: MeasuredPath) -> Row:
     return row
 
 
-def _run_or_fail(spec: PairSpec, bench: Workbench) -> PairResult:
+def _run_or_fail(specs: Sequence[PairSpec], bench: Workbench) -> Iterator[PairResult]:
+    """Train some pairs together, then measure them one by one; whatever crashes is a failed row."""
+    setups = []
+    for spec in specs:
+        try:
+            setups.append(prepare(spec, bench))
+        except Exception as error:  # noqa: BLE001
+            yield _failed(spec, error)
+    for setup, pair, seconds in _train_or_split(setups):
+        if isinstance(pair, str):
+            yield failed_result(setup.spec, pair)
+            continue
+        try:
+            yield _finish(pair, bench, seconds)
+        except Exception as error:  # noqa: BLE001
+            yield _failed(setup.spec, error)
+
+
+def _failed(spec: PairSpec, error: Exception) -> PairResult:
+    """Failure is data: the row keeps the traceback and the sweep goes on; but a full disk is not the pair's fault."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        raise error
+    return failed_result(spec, "".join(traceback.format_exception(error)))
+
+
+def _train_or_split(setups: Sequence[Setup]) -> Iterator[tuple[Setup, Pair | str, float]]:
+    """Every pair, or the traceback of its failure, and its share of the seconds.
+
+    If pairs cannot be trained together (the device's memory is short, or one of them is at fault), each half is tried.
+    """
+    if not setups:
+        return
+    started, failure = time.perf_counter(), ""
     try:
-        return run_pair(spec, bench)
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of the disk's making, not the pair's
-            raise
-        # Failure is data: the row keeps the traceback and the sweep goes on.
-        return failed_result(spec, traceback.format_exc())
+        pairs = train_pairs(setups)
+    except Exception:  # noqa: BLE001
+        failure = traceback.format_exc()
+    if not failure:
+        seconds = (time.perf_counter() - started) / len(setups)
+        yield from ((pair.setup, pair, seconds) for pair in pairs)
+    elif len(setups) == 1:
+        yield setups[0], failure, 0.0
+    else:  # outside of the except clause, whose traceback would keep the memory
+        half = len(setups) // 2
+        yield from _train_or_split(setups[:half])
+        yield from _train_or_split(setups[half:])
 
 
-def _training_columns(spec: PairSpec, pair: Pair, dataset: Dataset) -> tuple[Row, list[Indices]]:
+def _training_columns(pair: Pair) -> tuple[Row, list[Indices]]:
     """What is known of the members as they are, and the labels that each predicts on the test set."""
-    n_train = len(pair.part_a)
+    setup, model = pair.setup, pair.setup.model
+    spec, dataset = setup.spec, setup.dataset
+    n_train = len(setup.parts.a)
     row: Row = {
         "n_train": n_train,
         "steps": spec.train.steps_for(n_train),
         "noise_scale": noise_scale(spec.train.lr, spec.train.batch_size, n_train),
-        **_measured_shift(pair, dataset.n_classes),
+        **_measured_shift(setup),
     }
-    names = tuple(name for name, _ in pair.model.named_parameters())
-    predictions = []
+    names = tuple(name for name, _ in model.named_parameters())
+    predictions, reasons = [], []
     for name, member, part in pair.members:
-        pair.model.load_state_dict(member.state)
-        logits = logits_of(pair.model, dataset.test)
+        examples = dataset.train.take(part)
+        model.load_state_dict(member.state)
+        logits = logits_of(model, dataset.test)
         predictions.append(logits.argmax(1).cpu().numpy())
-        scores = {"train": evaluate(pair.model, part), "test": score_of(logits, dataset.test.labels)}
+        scores = {"train": evaluate(model, examples), "test": score_of(logits, dataset.test.labels)}
         for split_name, score in scores.items():
             row[f"{split_name}_loss_{name}"] = score.loss
             row[f"{split_name}_accuracy_{name}"] = score.accuracy
-        row[f"distance_{name}"] = distance(member.state, pair.start, names)
+        row[f"distance_{name}"] = distance(member.state, setup.start, names)
+        if reason := member.diverged or _rose(setup, examples, scores["train"].loss):
+            reasons.append(f"member {name.upper()}: {reason}")
     row["distance"] = distance(pair.a.state, pair.b.state, names)
-    reason = _divergence(pair, row, dataset.n_classes)
-    return {**row, "status": "diverged" if reason else "ok", "reason": reason}, predictions
+    return {**row, "status": "diverged" if reasons else "ok", "reason": "; ".join(reasons)}, predictions
 
 
-def _divergence(pair: Pair, row: Row, n_classes: int) -> str:
-    """Why the pair counts as diverged; empty if it does not.
+def _rose(setup: Setup, examples: Examples, loss: float) -> str:
+    """Whether a member's loss ended above chance level and above where it began; empty if it did not.
 
     The initial weights may already lie above chance level: a member that hardly moved from there is undertrained, so
     its loss has to have risen as well.
     """
-    reasons = []
-    for name, member, part in pair.members:
-        loss = row[f"train_loss_{name}"]
-        if member.diverged:
-            reasons.append(f"member {name.upper()}: {member.diverged}")
-        elif not loss <= math.log(n_classes) and not loss <= _initial_loss(pair, part):
-            reasons.append(f"member {name.upper()} rose above chance level: train loss {loss:.3g} > ln {n_classes}")
-    return "; ".join(reasons)
-
-
-def _initial_loss(pair: Pair, examples: Examples) -> float:
-    pair.model.load_state_dict(pair.start)
-    return evaluate(pair.model, examples).loss
+    n_classes = setup.dataset.n_classes
+    if loss <= math.log(n_classes):
+        return ""
+    setup.model.load_state_dict(setup.start)
+    if loss <= evaluate(setup.model, examples).loss:
+        return ""
+    return f"rose above chance level: train loss {loss:.3g} > ln {n_classes}"
 
 
 def _similarity_columns(predictions: Sequence[Indices], labels: Indices) -> Row:
@@ -225,10 +303,11 @@ def _similarity_columns(predictions: Sequence[Indices], labels: Indices) -> Row:
     }
 
 
-def _measured_shift(pair: Pair, n_classes: int) -> Row:
-    parts = (pair.part_a, pair.part_b)
-    counts = [part.labels.bincount(minlength=n_classes).cpu().numpy() for part in parts]
-    samples = [part.inputs[:_SHIFT_SAMPLE].flatten(1).cpu().numpy() for part in parts]
+def _measured_shift(setup: Setup) -> Row:
+    parts, train_set = (setup.parts.a, setup.parts.b), setup.dataset.train
+    labels = train_set.labels.cpu().numpy()
+    counts = [np.bincount(labels[part], minlength=setup.dataset.n_classes) for part in parts]
+    samples = [train_set.take(part[:_SHIFT_SAMPLE]).inputs.flatten(1).cpu().numpy() for part in parts]
     return {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}
 
 

@@ -66,10 +66,10 @@ class Store:
         rows = [{**result.row, "paths": result.paths, "curves": result.curves} for result in results]
         _publish(pa.Table.from_pylist(rows, schema=SHARD_SCHEMA), self.shards / f"{name}.parquet")
 
-    def mark_running(self, name: str, key: str) -> None:
-        """Say which pair the cohort ``name`` is at; read by ``lmc-tune status``."""
+    def mark_running(self, name: str, keys: Iterable[str]) -> None:
+        """Say which pairs the cohort ``name`` is at; read by ``lmc-tune status``."""
         self.shards.mkdir(parents=True, exist_ok=True)
-        (self.shards / f"{name}.running").write_text(key)
+        (self.shards / f"{name}.running").write_text("\n".join(keys))
 
     def unmark_running(self, name: str) -> None:
         (self.shards / f"{name}.running").unlink(missing_ok=True)
@@ -81,7 +81,7 @@ class Store:
 
     def running(self) -> set[str]:
         """Keys of the pairs that were last reported as being trained or measured."""
-        return {text for mark in self.shards.glob("*.running") if (text := mark.read_text())}
+        return {key for mark in self.shards.glob("*.running") for key in mark.read_text().split()}
 
     def results(self) -> "pd.DataFrame":
         """One row per finished pair, compacted or not, in the order of their keys."""

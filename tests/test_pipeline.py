@@ -19,7 +19,7 @@ from lmc_tune.data.shifts import split
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.models.registry import build_model
 from lmc_tune.pipeline import cohort_name, run_cohort, run_pair
-from lmc_tune.results import RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS, PairResult
+from lmc_tune.results import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS, PairResult
 from lmc_tune.specs import Cohort, PairSpec, VerdictSpec
 from lmc_tune.store import Store
 from lmc_tune.training import loop
@@ -57,15 +57,16 @@ def ok(tmp_path_factory) -> PairResult:
 def dies_on(monkeypatch, *doomed: PairSpec, error: type[BaseException] = RuntimeError) -> list[str]:
     """Training these pairs raises; returns the keys that were trained, as they come."""
     trained: list[str] = []
-    real, keys = pipeline.train_pair, {spec.key for spec in doomed}
+    real, keys = pipeline.train_pairs, {spec.key for spec in doomed}
 
-    def train(spec, *rest):
-        trained.append(spec.key)
-        if spec.key in keys:
+    def train(setups):
+        together = [setup.spec.key for setup in setups]
+        trained.extend(together)
+        if keys & set(together):
             raise error("the machine ran hot")
-        return real(spec, *rest)
+        return real(setups)
 
-    monkeypatch.setattr(pipeline, "train_pair", train)
+    monkeypatch.setattr(pipeline, "train_pairs", train)
     return trained
 
 
@@ -191,13 +192,13 @@ def test_a_store_that_cannot_write_ends_the_cohort(bench, monkeypatch):
 
 def test_every_pair_is_published_as_soon_as_it_is_finished(bench, monkeypatch):
     tidy = bench()
-    real, seen = pipeline.train_pair, []
+    real, seen = pipeline.train_pairs, []
 
-    def train_pair(spec, *rest):
+    def train_pairs(setups):
         seen.append((sorted(tidy.store.statuses()), tidy.store.running()))
-        return real(spec, *rest)
+        return real(setups)
 
-    monkeypatch.setattr(pipeline, "train_pair", train_pair)
+    monkeypatch.setattr(pipeline, "train_pairs", train_pairs)
     run_cohort(cohort(*SIX[:2]), tidy)
     first, second = SIX[0].key, SIX[1].key
     assert seen == [([], {first}), ([first], {second})]
@@ -210,14 +211,63 @@ def test_a_batch_larger_than_the_part_is_a_failure_with_its_reason(bench):
     assert "batch_size 201 is above the" in result.row["reason"]
 
 
+# All of a cohort at once
+
+STACKED = tuple(
+    pair_spec(train={"lr": lr, "epochs": 4, "engine": "stacked"}, replicate=k) for lr in (0.1, 0.3) for k in range(3)
+)
+
+
+def assert_close(one: list[PairResult], other: list[PairResult]) -> None:
+    """Equal but for the rounding of single precision."""
+    for a, b in zip(one, other, strict=True):
+        numbers = {name for name, value in a.row.items() if isinstance(value, float)} - set(TIME_FIELDS)
+        assert {k: v for k, v in a.row.items() if k not in {*numbers, *TIME_FIELDS}} == {
+            k: v for k, v in b.row.items() if k not in {*numbers, *TIME_FIELDS}
+        }
+        for name in numbers:
+            assert a.row[name] == pytest.approx(b.row[name], rel=1e-3, abs=1e-3, nan_ok=True), name
+        assert [c["train_loss"] for c in a.curves] == pytest.approx([c["train_loss"] for c in b.curves], rel=1e-3)
+
+
+def test_a_stacked_cohort_equals_the_loop_but_for_rounding(bench):
+    assert [spec.key for spec in STACKED] == [spec.key for spec in SIX]
+    assert_close(run_cohort(cohort(*STACKED), bench("stacked")), run_cohort(cohort(*SIX), bench("loop")))
+
+
+def test_pairs_that_do_not_fit_together_are_trained_in_smaller_stacks(bench, monkeypatch):
+    whole = run_cohort(cohort(*STACKED), bench("whole"))
+    real, sizes = pipeline.train_pairs, []
+
+    def train_pairs(setups):
+        sizes.append(len(setups))
+        if len(setups) > 2:
+            raise torch.OutOfMemoryError
+        return real(setups)
+
+    monkeypatch.setattr(pipeline, "train_pairs", train_pairs)
+    assert_close(run_cohort(cohort(*STACKED), bench("split")), whole)
+    assert sizes == [6, 3, 1, 2, 3, 1, 2]
+
+
+def test_a_pair_that_cannot_be_trained_costs_its_stack_no_other(bench, monkeypatch):
+    tidy = bench()
+    dies_on(monkeypatch, STACKED[1])
+    results = run_cohort(cohort(*STACKED), tidy)
+    assert [result.key for result in results if result.status == "failed"] == [STACKED[1].key]
+    assert "the machine ran hot" in results[1].row["reason"]
+    assert sorted(tidy.store.statuses()) == sorted(spec.key for spec in STACKED)
+
+
 # What a row says
 
 
 def test_an_ok_row_fills_every_column_of_the_table_and_none_besides(ok):
     assert ok.status == "ok"
     assert set(ok.row) == set(RESULTS_SCHEMA.names)
-    nullable = {"train_examples", "test_examples", "epochs", "step_budget"}
+    nullable = {"train_examples", "test_examples", "epochs", "step_budget", *MODEL_FIELDS}
     assert {name for name, value in ok.row.items() if value is None} <= nullable
+    assert {name for name in MODEL_FIELDS if ok.row[name] is not None} == {"hidden", "activation", "norm", "init"}
     assert ok.row["seconds_train"] > 0
     assert ok.row["seconds_measure"] > 0
     assert ok.row["device"] == "cpu"
@@ -471,14 +521,14 @@ def test_the_pipeline_runs_where_ray_mlflow_optuna_and_altair_are_missing(tmp_pa
 
 def test_failed_rows_are_kept_until_their_pair_is_run_again(bench, monkeypatch):
     tidy, two = bench(), SIX[:2]
-    monkeypatch.setattr(pipeline, "train_pair", lambda *_: 1 / 0)
+    monkeypatch.setattr(pipeline, "train_pairs", lambda _: 1 / 0)
     run_cohort(cohort(*two), tidy)
     monkeypatch.undo()
 
-    def interrupted(spec, *_):
-        if spec == two[1]:
+    def interrupted(specs, _):
+        if specs == [two[1]]:
             raise KeyboardInterrupt
-        return run_pair(spec, tidy)
+        yield run_pair(specs[0], tidy)
 
     monkeypatch.setattr(pipeline, "_run_or_fail", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -377,9 +377,9 @@ def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch):
 def test_marks_say_which_pairs_are_being_run(tmp_path: Path):
     store = Store(tmp_path)
     assert store.running() == set()
-    store.mark_running("c", "k1")
-    store.mark_running("d", "k2")
-    store.mark_running("c", "k3")
+    store.mark_running("c", ["k1"])
+    store.mark_running("d", ["k2"])
+    store.mark_running("c", ["k3"])
     assert store.running() == {"k2", "k3"}
     store.unmark_running("d")
     store.unmark_running("never")

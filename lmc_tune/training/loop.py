@@ -1,80 +1,32 @@
 """Training one member, step by step."""
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmc_tune.data.datasets import Examples
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.specs import TrainSpec
-from lmc_tune.training.order import epoch_batches
 from lmc_tune.training.schedule import learning_rate
+from lmc_tune.training.task import CurvePoint, Task, Trained, divergence
 
 
-@dataclass(frozen=True, kw_only=True)
-class CurvePoint:
-    """A member after one epoch.
-
-    step: steps taken; epoch: the same in passes over the part. train_loss (nats) and train_accuracy (fraction) are
-    running means over the epoch's batches, taken before each update; test_* are measured after the last.
-    """
-
-    step: int
-    epoch: float
-    lr: float
-    train_loss: float
-    train_accuracy: float
-    test_loss: float
-    test_accuracy: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """A member's weights and learning curve; ``diverged`` says why training stopped early, empty if it did not."""
-
-    state: dict[str, Tensor]
-    curve: Sequence[CurvePoint]
-    diverged: str = ""
-
-
-def train_member(model: nn.Module, part: Examples, test: Examples, spec: TrainSpec, order_seed: int) -> Trained:
-    """Train ``model`` in place on ``part``.
-
-    Training stops at the end of the first epoch in which the loss was not finite.
-
-    Args:
-        model: with its initial weights, on the part's device.
-        part: the member's training examples.
-        test: measured after every epoch for the learning curve; never acted upon.
-        spec: optimizer, schedule and budget.
-        order_seed: decides the order of the examples (:func:`~lmc_tune.training.order.epoch_batches`).
-
-    Raises:
-        ValueError: if a batch is larger than the part.
-    """
-    per_epoch, n_steps = len(part) // spec.batch_size, spec.steps_for(len(part))
-    if per_epoch == 0:
-        raise ValueError(
-            f"batch_size {spec.batch_size} is above the {len(part)} examples that a member sees; "
-            f"lower it or raise dataset.train"
-        )
+def train_member(task: Task) -> Trained:
+    """Train one member; training stops at the end of the first epoch in which the loss was not finite."""
+    model, spec = task.model, task.spec
+    model.load_state_dict(task.start)
     optimizer = _optimizer(model.parameters(), spec)
     curve: list[CurvePoint] = []
-    for epoch, first in enumerate(range(0, n_steps, per_epoch)):
-        batches = epoch_batches(len(part), spec.batch_size, order_seed, epoch)[: n_steps - first]
-        model.train()
-        rates = [learning_rate(spec, first + at, n_steps) for at in range(len(batches))]
-        loss, accuracy = _train_epoch(model, optimizer, part, batches.to(part.labels.device), rates)
-        last = first + len(batches)
-        tested = evaluate(model, test)
+    for epoch, first in enumerate(range(0, task.n_steps, task.steps_per_epoch)):
+        n_steps = min(task.steps_per_epoch, task.n_steps - first)
+        rates = [learning_rate(spec, first + at, task.n_steps) for at in range(n_steps)]
+        loss, accuracy = _train_epoch(task, optimizer, task.batches(epoch, n_steps), rates)
+        tested = evaluate(model, task.test)
         curve.append(
             CurvePoint(
-                step=last,
-                epoch=last / per_epoch,
+                step=first + n_steps,
+                epoch=(first + n_steps) / task.steps_per_epoch,
                 lr=rates[-1],
                 train_loss=loss,
                 train_accuracy=accuracy,
@@ -82,20 +34,20 @@ def train_member(model: nn.Module, part: Examples, test: Examples, spec: TrainSp
                 test_accuracy=tested.accuracy,
             )
         )
-        if not math.isfinite(loss):
-            reason = f"the training loss became {loss} in epoch {epoch + 1}"
+        if reason := divergence(loss, epoch):
             return Trained(state=_state(model), curve=curve, diverged=reason)
     return Trained(state=_state(model), curve=curve)
 
 
 def _train_epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, part: Examples, batches: Tensor, rates: Sequence[float]
+    task: Task, optimizer: torch.optim.Optimizer, batches: Tensor, rates: Sequence[float]
 ) -> tuple[float, float]:
     """Mean loss and accuracy over the epoch's batches, each taken before its update."""
+    model, whole = task.model.train(), task.whole
     losses, hits = [], []
     for batch, rate in zip(batches, rates, strict=True):
-        labels = part.labels[batch]
-        logits = model(part.inputs[batch])
+        labels = whole.labels[batch]
+        logits = model(whole.inputs[batch])
         loss = functional.cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

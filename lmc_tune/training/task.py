@@ -1,0 +1,85 @@
+"""What an engine trains and what it gives back."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from lmc_tune.data.datasets import Examples
+from lmc_tune.specs import TrainSpec
+from lmc_tune.training.order import epoch_batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One member to train.
+
+    model: a network of the member's architecture, on the device of the examples; engines overwrite its weights.
+    start: its initial state.
+    whole, positions: the training set, and where in it the member's part is, (n,) int64 on the same device.
+    test: measured after every epoch for the learning curve; never acted upon.
+    order_seed: decides the order of the examples (:func:`~lmc_tune.training.order.epoch_batches`).
+
+    Raises:
+        ValueError: if a batch is larger than the part.
+    """
+
+    model: nn.Module
+    start: Mapping[str, Tensor]
+    whole: Examples
+    positions: Tensor
+    test: Examples
+    spec: TrainSpec
+    order_seed: int
+
+    def __post_init__(self) -> None:
+        if self.steps_per_epoch == 0:
+            raise ValueError(
+                f"batch_size {self.spec.batch_size} is above the {len(self.positions)} examples that a member sees; "
+                f"lower it or raise dataset.train"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.positions) // self.spec.batch_size
+
+    @property
+    def n_steps(self) -> int:
+        return self.spec.steps_for(len(self.positions))
+
+    def batches(self, epoch: int, n_steps: int) -> Tensor:
+        """Positions in ``whole`` of an epoch's first batches: (n_steps, batch_size)."""
+        order = epoch_batches(len(self.positions), self.spec.batch_size, self.order_seed, epoch)[:n_steps]
+        return self.positions[order.to(self.positions.device)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """A member after one epoch.
+
+    step: steps taken; epoch: the same in passes over the part. train_loss (nats) and train_accuracy (fraction) are
+    running means over the epoch's batches, taken before each update; test_* are measured after the last.
+    """
+
+    step: int
+    epoch: float
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A member's weights and learning curve; ``diverged`` says why training stopped early, empty if it did not."""
+
+    state: dict[str, Tensor]
+    curve: Sequence[CurvePoint]
+    diverged: str = ""
+
+
+def divergence(loss: float, epoch: int) -> str:
+    """Why training stops after an epoch with this mean loss; empty if it does not."""
+    return "" if math.isfinite(loss) else f"the training loss became {loss} in epoch {epoch + 1}"

@@ -1,0 +1,153 @@
+"""The stack trains every member as the loop would, whoever stands beside it."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lmc_tune.data.datasets import Examples
+from lmc_tune.models.registry import build_model
+from lmc_tune.specs import MlpSpec, ResnetSpec, TrainSpec, VggSpec, VitSpec
+from lmc_tune.training.loop import train_member
+from lmc_tune.training.stacked import train_stacked
+from lmc_tune.training.task import Task, Trained
+
+NETWORKS = {
+    "mlp": MlpSpec(hidden=(6, 5)),
+    "mlp tanh": MlpSpec(hidden=(6,), activation="tanh"),
+    "mlp batch": MlpSpec(hidden=(6,), norm="batch"),
+    "mlp layer": MlpSpec(hidden=(6,), norm="layer"),
+    "vgg": VggSpec(width=1 / 16),
+    "vgg batch": VggSpec(width=1 / 16, norm="batch"),
+    "vgg group": VggSpec(width=1 / 16, norm="group"),
+    "resnet": ResnetSpec(depth=8, width=1 / 4, norm="none"),
+    "resnet batch": ResnetSpec(depth=8, width=1 / 4, norm="batch"),
+    "resnet layer": ResnetSpec(depth=8, width=1 / 4, norm="layer", shortcut="3x3"),
+    "resnet-18 group": ResnetSpec(depth=18, width=1 / 16, norm="group"),
+    "vit": VitSpec(patch=16, depth=2, heads=2, dim=8, mlp_dim=12),
+}
+RULES = {
+    "sgd": {"optimizer": "sgd"},
+    "momentum": {"optimizer": "sgd", "momentum": 0.9},
+    "nesterov": {"optimizer": "sgd", "momentum": 0.9, "nesterov": True},
+    "adam": {"optimizer": "adam"},
+    "adamw": {"optimizer": "adamw"},
+}
+GENERATOR = torch.Generator().manual_seed(0)
+WHOLE, TEST = (
+    Examples(
+        inputs=torch.randn(n, 3, 32, 32, generator=GENERATOR, dtype=torch.float64),
+        labels=torch.randint(4, (n,), generator=GENERATOR),
+    )
+    for n in (50, 9)
+)
+
+
+def member(network: str, number: int, **train) -> Task:
+    """The number decides weights, part, order, rate, decay and schedule."""
+    model = build_model(NETWORKS[network], (3, 32, 32), 4, seed=number).double()
+    spec = {
+        "lr": 0.003 * (number + 1),
+        "weight_decay": 0.01 * number,
+        "schedule": ("constant", "cosine", "step")[number % 3],
+        "warmup": 0.1 * number,
+        "batch_size": 5,
+        "steps": 20,
+    }
+    return Task(
+        model=model,
+        start={name: tensor.clone() for name, tensor in model.state_dict().items()},
+        whole=WHOLE,
+        positions=torch.randperm(50, generator=torch.Generator().manual_seed(number))[:40],
+        test=TEST,
+        spec=TrainSpec(**(spec | train)),
+        order_seed=number,
+    )
+
+
+def assert_same(one: Trained, other: Trained) -> None:
+    assert one.state.keys() == other.state.keys()
+    for name, tensor in one.state.items():
+        assert tensor.dtype == other.state[name].dtype
+        assert largest_difference(name, tensor, other.state[name]) < 1e-10, name
+    assert [vars(p) for p in one.curve] == [pytest.approx(vars(p), abs=1e-10, nan_ok=True) for p in other.curve]
+    assert one.diverged == other.diverged
+
+
+def largest_difference(name: str, one: Tensor, other: Tensor) -> float:
+    difference = (one - other).abs()
+    if name.endswith("in_proj_bias"):
+        # Softmax cancels the offset of attention's keys, the middle third: its gradient is rounding, and Adam, which
+        # divides by the gradient's size, makes steps of it.
+        difference = difference.view(3, -1)[[0, 2]]
+    return float(difference.max())
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_stack_trains_every_member_as_the_loop_does(network, rule):
+    tasks = [member(network, number, **RULES[rule]) for number in range(3)]
+    for stacked, task in zip(train_stacked(tasks), tasks, strict=True):
+        assert_same(stacked, train_member(task))
+
+
+@pytest.mark.parametrize("network", ["mlp batch", "resnet batch", "vit"])
+def test_neither_the_size_nor_the_order_of_the_stack_matters(network):
+    tasks = [member(network, number, momentum=0.9) for number in range(4)]
+    together = train_stacked(tasks)
+    for alone, beside in zip([train_stacked([task])[0] for task in tasks], together, strict=True):
+        assert_same(alone, beside)
+    for reversed_, one in zip(train_stacked(tasks[::-1]), together[::-1], strict=True):
+        assert_same(reversed_, one)
+
+
+@pytest.mark.parametrize("network", ["mlp batch", "vgg"])
+def test_a_member_that_diverges_ends_as_in_the_loop_and_disturbs_no_other(network):
+    tasks = [member(network, 0), member(network, 1, lr=1e200), member(network, 2)]
+    first, second, third = train_stacked(tasks)
+    assert second.diverged
+    assert len(second.curve) < len(first.curve)
+    assert not math.isfinite(second.curve[-1].train_loss)
+    for trained, task in ((first, tasks[0]), (third, tasks[2])):
+        assert_same(trained, train_member(task))
+    looped = train_member(tasks[1])
+    assert (second.diverged, [p.step for p in second.curve]) == (looped.diverged, [p.step for p in looped.curve])
+
+
+def test_members_may_differ_in_momentum_and_decay():
+    tasks = [
+        member("mlp", n, momentum=m, weight_decay=d) for n, (m, d) in enumerate([(0.0, 0.1), (0.5, 0.0), (0.9, 1.0)])
+    ]
+    for stacked, task in zip(train_stacked(tasks), tasks, strict=True):
+        assert_same(stacked, train_member(task))
+
+
+def test_the_networks_own_weights_and_mode_do_not_matter():
+    task = member("mlp batch", 1)
+    expected = train_stacked([task])[0]
+    with torch.no_grad():
+        for parameter in task.model.eval().parameters():
+            parameter.zero_()
+    assert_same(train_stacked([task])[0], expected)
+
+
+def test_float32_training_repeats_bit_for_bit():
+    model = build_model(NETWORKS["mlp batch"], (3, 32, 32), 4, seed=0)
+    part = Examples(inputs=WHOLE.inputs.float(), labels=WHOLE.labels)
+    tasks = [
+        Task(
+            model=model,
+            start=nn.Module.state_dict(build_model(NETWORKS["mlp batch"], (3, 32, 32), 4, seed=seed)),
+            whole=part,
+            positions=torch.arange(50),
+            test=part,
+            spec=TrainSpec(lr=0.1, batch_size=5, epochs=2),
+            order_seed=seed,
+        )
+        for seed in range(3)
+    ]
+    one, two = train_stacked(tasks), train_stacked(tasks)
+    for first, second in zip(one, two, strict=True):
+        assert all(torch.equal(first.state[name], second.state[name]) for name in first.state)
+        assert first.curve == second.curve
