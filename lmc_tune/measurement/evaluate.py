@@ -8,8 +8,9 @@ from torch.nn import functional
 
 from lmc_tune.data.datasets import Examples
 
-# Examples per forward pass. Sums are exact whatever it is; it only bounds memory.
-CHUNK = 4096
+# Examples per forward pass. Sums are exact whatever it is. Few enough that activations stay in a core's cache: for
+# MLPs half the time of 4096.
+CHUNK = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +49,13 @@ def evaluate(model: nn.Module, examples: Examples) -> Score:
 
 def score_of(logits: Tensor, labels: Tensor) -> Score:
     """Sums of cross-entropy and of correct predictions; ties between logits go to the smaller label."""
-    losses = functional.cross_entropy(logits, labels, reduction="none")
     return Score(
-        loss_sum=float(losses.sum(dtype=torch.float64)),
+        loss_sum=float(losses_of(logits, labels).sum(dtype=torch.float64)),
         correct=int(logits.argmax(1).eq(labels).sum()),
         n=len(labels),
     )
+
+
+def losses_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """(n,) cross-entropy of every example, nats."""
+    return functional.cross_entropy(logits, labels, reduction="none")

@@ -1,7 +1,7 @@
 """The path between two members: losses and errors along θ(λ), refined where a barrier has its top."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -9,9 +9,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from lmc_tune.core.barrier import Array, Barrier, Definition, locate_barrier, path_grid
-from lmc_tune.core.interpolation import check_same_entries, lerp_state
+from lmc_tune.core.interpolation import check_same_entries
 from lmc_tune.data.datasets import Examples
-from lmc_tune.measurement.evaluate import Score, evaluate
+from lmc_tune.measurement.evaluate import Score
+from lmc_tune.measurement.scan import scan
 from lmc_tune.specs import MeasureSpec
 
 # The definitions whose top is bracketed. max_endpoint has endpoint_mean's top, midpoint is on every grid; local_minima
@@ -78,14 +79,13 @@ def measure_path(
     except ValueError as error:
         raise MeasurementError(f"{error}; a path needs two members of one architecture") from error
 
-    def score_at(lambda_: float) -> Scores:
-        model.load_state_dict(lerp_state(state_a, state_b, lambda_))
-        return {split: evaluate(model, examples) for split, examples in data.items()}
+    def scores_at(lambdas: Sequence[float]) -> dict[float, Scores]:
+        by_split = {split: scan(model, state_a, state_b, lambdas, examples) for split, examples in data.items()}
+        return {at: {split: by_split[split][i] for split in data} for i, at in enumerate(lambdas)}
 
-    scores = {0.0: score_at(0.0)}
-    _check_deterministic(scores[0.0], score_at(0.0))
-    scores.update({lambda_: score_at(lambda_) for lambda_ in path_grid(measure.lambdas).tolist()[1:]})
-    settled = _refine(scores, score_at, measure)
+    scores = scores_at(path_grid(measure.lambdas).tolist())
+    _check_deterministic(scores[0.0], scores_at([0.0])[0.0])
+    settled = _refine(scores, scores_at, measure)
     lambdas = sorted(scores)
     return Path(
         lambdas=np.array(lambdas), scores=tuple(scores[lambda_] for lambda_ in lambdas), under_resolved=not settled
@@ -104,15 +104,16 @@ def _check_deterministic(first: Scores, second: Scores) -> None:
             )
 
 
-def _refine(scores: dict[float, Scores], score_at: Callable[[float], Scores], measure: MeasureSpec) -> bool:
+def _refine(
+    scores: dict[float, Scores], scores_at: Callable[[Sequence[float]], dict[float, Scores]], measure: MeasureSpec
+) -> bool:
     """Add positions to ``scores`` until the barriers settle; False if they have not after the last round.
 
     One quiet round is not enough: an error is a step function, which may rest and move again.
     """
     before, quiet = _tops(scores), 0
     for _ in range(measure.refinements):
-        for lambda_ in _beside(before, sorted(scores)):
-            scores[lambda_] = score_at(lambda_)
+        scores |= scores_at(_beside(before, sorted(scores)))
         after = _tops(scores)
         tolerance = {"loss": measure.tolerance_loss, "error": measure.tolerance_error}
         settled = all(
@@ -168,7 +169,7 @@ def _rise(lambdas: Array, excess: Array, at: int) -> float:
     return float(slope**2 / (4 * bend)) if bend > 0 else 0.0
 
 
-def _beside(tops: Mapping[tuple[str, str, Definition], _Top], lambdas: list[float]) -> Iterable[float]:
+def _beside(tops: Mapping[tuple[str, str, Definition], _Top], lambdas: list[float]) -> list[float]:
     """Midpoints of the grid intervals on both sides of every top."""
     new = set()
     for top in tops.values():

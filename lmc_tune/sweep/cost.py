@@ -58,11 +58,11 @@ def estimate_cost(space: SearchSpace) -> Cost:
         programs[(pair.dataset.name, pair.model, pair.train.batch_size, pair.train.optimizer)].append(pair)
     steps, seconds_train, seconds_measure = 0, 0.0, 0.0
     for pairs in programs.values():
-        per_step, per_example = _seconds(pairs[0])
+        per_step, per_example, per_position = _seconds(pairs[0])
         for work in map(work_of, pairs):
             steps += work.steps
             seconds_train += work.steps * per_step + work.scored_in_training * per_example
-            seconds_measure += work.scored_in_measuring * per_example
+            seconds_measure += work.scored_in_measuring * per_position
     each = space.replicates / workers
     return Cost(
         cells=len(cells),
@@ -92,14 +92,16 @@ def work_of(pair: PairSpec) -> Work:
     )
 
 
-def _seconds(pair: PairSpec) -> tuple[float, float]:
-    """Seconds per training step, and per example scored, on one CPU thread."""
+def _seconds(pair: PairSpec) -> tuple[float, float, float]:
+    """Seconds per training step, per example scored, and per example and position of a path, on one CPU thread."""
     import torch  # noqa: PLC0415 - seconds that a plain validation error need not wait for
 
     from lmc_tune.data.datasets import Examples  # noqa: PLC0415
     from lmc_tune.measurement.evaluate import evaluate  # noqa: PLC0415
+    from lmc_tune.measurement.scan import scan  # noqa: PLC0415
     from lmc_tune.models.registry import build_model  # noqa: PLC0415
     from lmc_tune.training.loop import train_member  # noqa: PLC0415
+    from lmc_tune.training.task import Task  # noqa: PLC0415
 
     torch.set_num_threads(1)
     facts = DATASETS[pair.dataset.name]
@@ -109,18 +111,33 @@ def _seconds(pair: PairSpec) -> tuple[float, float]:
     def examples(n: int) -> Examples:
         return Examples(inputs=one.expand(n, *facts.shape), labels=torch.zeros(n, dtype=torch.int64))
 
-    part, few = examples(_TIMED_STEPS * pair.train.batch_size), examples(1)
+    part = examples(_TIMED_STEPS * pair.train.batch_size)
     model = build_model(pair.model, facts.shape, facts.n_classes, seed=0)
 
     def train(steps: int) -> None:
-        train_member(model, part, few, pair.train.model_copy(update={"steps": steps, "epochs": None}), order_seed=0)
+        train_member(
+            Task(
+                model=model,
+                start=model.state_dict(),
+                whole=part,
+                positions=torch.arange(len(part)),
+                test=examples(1),
+                spec=pair.train.model_copy(update={"steps": steps, "epochs": None}),
+                order_seed=0,
+            )
+        )
 
     def seconds(work: Callable[[], object]) -> float:
         started = time.perf_counter()
         work()
         return time.perf_counter() - started
 
-    scored = examples(2000)
+    scored, state, positions = examples(1000), model.state_dict(), [0.2, 0.4, 0.6, 0.8]
     train(3)  # first calls allocate
     evaluate(model, scored)
-    return seconds(lambda: train(_TIMED_STEPS)) / _TIMED_STEPS, seconds(lambda: evaluate(model, scored)) / len(scored)
+    scanned = seconds(lambda: scan(model, state, state, positions, scored))
+    return (
+        seconds(lambda: train(_TIMED_STEPS)) / _TIMED_STEPS,
+        seconds(lambda: evaluate(model, scored)) / len(scored),
+        scanned / (len(scored) * len(positions)),
+    )

@@ -7,11 +7,9 @@ import torch
 
 from lmc_tune import pipeline
 from lmc_tune.measurement import evaluate as scoring
-from lmc_tune.measurement import path
 from lmc_tune.space_yaml import parse_space
 from lmc_tune.store import Store
 from lmc_tune.sweep.cost import work_of
-from lmc_tune.training import loop
 from lmc_tune.workbench import Workbench
 
 SPACE = """
@@ -29,15 +27,13 @@ def test_a_pair_takes_the_steps_and_scores_the_examples_that_were_planned(
 ) -> None:
     """Up to the refinement of the path, whose extent is a guess."""
     pair = parse_space(SPACE).cells()[0].first
-    scored, real = [], scoring.logits_of
+    scored, real = [], scoring.losses_of
 
-    def logits_of(model: torch.nn.Module, examples: scoring.Examples) -> torch.Tensor:
-        scored.append(len(examples))
-        return real(model, examples)
+    def losses_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        scored.append(len(labels))
+        return real(logits, labels)
 
-    for module in (scoring, pipeline):
-        monkeypatch.setattr(module, "logits_of", logits_of)
-    assert path.evaluate is loop.evaluate is scoring.evaluate  # all go through logits_of
+    monkeypatch.setattr(scoring, "losses_of", losses_of)
     result = pipeline.run_pair(pair, Workbench(store=Store(tmp_path), data_root=tmp_path, device="cpu"))
     work = work_of(pair)
     assert work.steps == 2 * result.row["steps"]
