@@ -1,15 +1,20 @@
 """The adaptive search against known maps; no training, no Ray."""
 
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmc_tune.results import failed_result
 from lmc_tune.space import Cell, SearchSpace
 from lmc_tune.space_yaml import parse_space
+from lmc_tune.store import Store
+from lmc_tune.sweep.run import Options, _Trainer
 from lmc_tune.sweep.search import boundary_cells
+from tests.tracking.cases import pair_result
 
 
 def space_of(n_lr: int, batch_sizes: list[int]) -> SearchSpace:
@@ -92,3 +97,25 @@ def test_an_axis_without_an_order_is_run_whole(axis: str) -> None:
     fixed = "lr: 0.1, " if axis.startswith("norm") else ""
     space = parse_space(f"name: x\ntrain: {{{fixed}batch_size: 8, epochs: 1}}\naxes:\n  {axis}\n")
     assert boundary_cells(space, {}) == space.cells()
+
+
+def test_a_cell_with_a_pair_to_be_tried_again_is_not_judged_yet(tmp_path: Path) -> None:
+    space = parse_space(
+        "name: s\ntrain: {steps: 2, batch_size: 10}\naxes: {lr: {log: [0.001, 0.1], steps: 5}}\nreplicates: 2\n"
+    )
+    trainer = _Trainer(
+        space=space,
+        pairs=space.pairs(),
+        store=Store(tmp_path),
+        workers=1,
+        options=Options(data_root=tmp_path, search="adaptive"),
+        listener=None,  # nothing is run here
+        mirror=None,
+    )
+    coarse = trainer._next_batch()
+    crashed = coarse[-1]
+    results = [pair_result(pair) for pair in coarse[:-1]] + [failed_result(crashed, "out of luck")]
+    trainer.store.write_shard("c", results)
+    assert trainer._next_batch() == [crashed]
+    trainer.store.write_shard("c", [*results[:-1], pair_result(crashed)])
+    assert trainer._next_batch() == [], "all cells that are known agree"
