@@ -9,7 +9,7 @@ from math import ceil
 from lmc_tune.data.catalogue import DATASETS, part_size
 from lmc_tune.space import SearchSpace
 from lmc_tune.specs import PairSpec
-from lmc_tune.sweep.plan import COHORT_LIMITS, pack, planned_steps, workers_here
+from lmc_tune.sweep.plan import COHORT_LIMITS, pack, planned_steps, program, workers_here
 
 _TIMED_STEPS = 30
 # Positions that refinement adds to a path's grid: about 6 on the quickstart, and the first is measured twice.
@@ -55,7 +55,7 @@ def estimate_cost(space: SearchSpace) -> Cost:
     programs: dict[tuple[object, ...], list[PairSpec]] = defaultdict(list)
     for cell in cells:
         pair = cell.first
-        programs[(pair.dataset.name, pair.model, pair.train.batch_size, pair.train.optimizer)].append(pair)
+        programs[program(pair)].append(pair)
     steps, seconds_train, seconds_measure = 0, 0.0, 0.0
     for pairs in programs.values():
         per_step, per_example, per_position = _seconds(pairs[0])

@@ -33,7 +33,7 @@ def pack(pairs: Sequence[PairSpec], workers: int, largest: int) -> list[Cohort]:
     """
     programs: dict[tuple[object, ...], list[PairSpec]] = defaultdict(list)
     for pair in pairs:
-        programs[_program(pair)].append(pair)
+        programs[program(pair)].append(pair)
     cohorts = []
     for group in programs.values():
         size = max(1, min(largest, ceil(len(group) / (_COHORTS_PER_WORKER * workers))))
@@ -53,7 +53,8 @@ def planned_steps(pair: PairSpec) -> int:
     return pair.train.steps_for(part_size(pair.dataset))
 
 
-def _program(pair: PairSpec) -> tuple[object, ...]:
-    """What pairs of one cohort share, so that they take equally long and could run as one batch of models."""
+def program(pair: PairSpec) -> tuple[object, ...]:
+    """What pairs of one cohort share, so that they take equally long and can be trained as one stack of networks."""
     train = pair.train
-    return (pair.dataset, pair.model, train.batch_size, train.optimizer, train.steps, train.epochs)
+    model = pair.model.model_dump_json()  # a factory's arguments cannot be hashed
+    return (pair.dataset, model, train.batch_size, train.optimizer, train.nesterov, train.steps, train.epochs)

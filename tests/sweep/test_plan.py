@@ -1,0 +1,33 @@
+"""Packing: every pair once, alike pairs together, earlier replicates first."""
+
+import pytest
+
+from lmc_tune.space_yaml import parse_space
+from lmc_tune.sweep.plan import pack, planned_steps, program
+
+SPACE = """
+name: s
+train: {epochs: 2, optimizer: sgd, momentum: 0.9}
+axes:
+  model: [{hidden: [4]}, {name: resnet}, {factory: "package:build", arguments: {depth: 3}}]
+  nesterov: [false, true]
+  batch_size: [8, 32]
+  lr: [0.01, 0.1, 0.3]
+replicates: 3
+"""
+
+
+@pytest.mark.parametrize(("workers", "largest"), [(1, 16), (2, 16), (2, 1), (50, 16)])
+def test_cohorts_hold_every_pair_once_alike_pairs_together_and_early_replicates_first(workers, largest):
+    pairs = parse_space(SPACE).pairs()
+    cohorts = pack(pairs, workers, largest)
+    assert sorted(pair.key for cohort in cohorts for pair in cohort.pairs) == sorted(pair.key for pair in pairs)
+    assert all(len({program(pair) for pair in cohort.pairs}) == 1 for cohort in cohorts)
+    assert max(len(cohort.pairs) for cohort in cohorts) <= largest
+    places = [(cohort.pairs[0].replicate, -sum(map(planned_steps, cohort.pairs))) for cohort in cohorts]
+    assert places == sorted(places)
+
+
+def test_pairs_differ_in_program_where_one_stack_could_not_train_them():
+    pairs = parse_space(SPACE).pairs()
+    assert len({program(pair) for pair in pairs}) == 3 * 2 * 2  # model, nesterov, batch size; not rate or replicate
