@@ -14,19 +14,19 @@ from lmc_tune.training.task import CurvePoint, Task, Trained, divergence
 
 def train_member(task: Task) -> Trained:
     """Train one member; training stops at the end of the first epoch in which the loss was not finite."""
-    model, spec = task.model, task.spec
+    model, spec, per_epoch, in_all = task.model, task.spec, task.steps_per_epoch, task.n_steps
     model.load_state_dict(task.start)
     optimizer = _optimizer(model.parameters(), spec)
     curve: list[CurvePoint] = []
-    for epoch, first in enumerate(range(0, task.n_steps, task.steps_per_epoch)):
-        n_steps = min(task.steps_per_epoch, task.n_steps - first)
-        rates = [learning_rate(spec, first + at, task.n_steps) for at in range(n_steps)]
+    for epoch, first in enumerate(range(0, in_all, per_epoch)):
+        n_steps = min(per_epoch, in_all - first)
+        rates = [learning_rate(spec, first + at, in_all) for at in range(n_steps)]
         loss, accuracy = _train_epoch(task, optimizer, task.batches(epoch, n_steps), rates)
         tested = evaluate(model, task.test)
         curve.append(
             CurvePoint(
                 step=first + n_steps,
-                epoch=(first + n_steps) / task.steps_per_epoch,
+                epoch=(first + n_steps) / per_epoch,
                 lr=rates[-1],
                 train_loss=loss,
                 train_accuracy=accuracy,

@@ -15,10 +15,14 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lmc_tune.data.datasets import Examples
-from lmc_tune.measurement.evaluate import CHUNK, Score
+from lmc_tune.measurement.evaluate import Score
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training.schedule import learning_rate
 from lmc_tune.training.task import CurvePoint, Task, Trained, divergence
+
+
+# Examples times members per forward pass of an evaluation; bounds memory.
+_SCORED_AT_ONCE = 16384
 
 
 def train_stacked(tasks: Sequence[Task]) -> list[Trained]:
@@ -147,7 +151,7 @@ def score_stack(stack: Stack, examples: Examples) -> list[Score]:
     stack.model.eval()
     loss = torch.zeros(stack.size, dtype=torch.float64, device=examples.labels.device)
     correct = torch.zeros(stack.size, dtype=torch.int64, device=examples.labels.device)
-    chunk = max(1, CHUNK // stack.size)
+    chunk = max(1, _SCORED_AT_ONCE // stack.size)
     for inputs, labels in zip(examples.inputs.split(chunk), examples.labels.split(chunk), strict=True):
         logits = stack.logits(inputs, shared=True)
         losses = functional.cross_entropy(
