@@ -20,7 +20,6 @@ from lmc_tune.specs import TrainSpec
 from lmc_tune.training.schedule import learning_rate
 from lmc_tune.training.task import CurvePoint, Task, Trained, divergence
 
-
 # Examples times members per forward pass of an evaluation; bounds memory.
 _SCORED_AT_ONCE = 16384
 
