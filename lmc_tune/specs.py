@@ -55,11 +55,7 @@ class DatasetSpec(Spec):
 
 
 class NetworkSpec(Spec):
-    """What all networks have: a label in a few words, and inputs that they can take."""
-
-    @property
-    def label(self) -> str:
-        raise NotImplementedError
+    """A network. Each kind has a ``label`` that says it in a few words."""
 
     def needs(self, height: int, width: int) -> str:  # noqa: ARG002 - most take any
         """What images of this size lack for the network, as ``needs ...``; empty if nothing."""

@@ -12,6 +12,9 @@ from lmc_tune.measurement.evaluate import Score, evaluate
 
 State = Mapping[str, Tensor]
 
+# Chunks whose first-layer outputs are kept while all positions are scored: weights are loaded once for them.
+_CHUNKS_AT_ONCE = 16
+
 
 def scan(model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: Examples) -> list[Score]:
     """Loss and error of θ(λ), in evaluation mode, on all ``examples``: one score per position.
@@ -26,9 +29,10 @@ def scan(model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[flo
         lambdas: positions on the path.
         examples: on the model's device.
     """
-    if (first := _first_linear(model)) is None:
+    parts = _behind_first_linear(model)
+    if parts is None:
         return [_score_at(model, state_a, state_b, lambda_, examples) for lambda_ in lambdas]
-    return _scan_behind(first, model, state_a, state_b, lambdas, examples)
+    return _scan_behind(*parts, state_a, state_b, lambdas, examples)
 
 
 def _score_at(model: nn.Module, state_a: State, state_b: State, lambda_: float, examples: Examples) -> Score:
@@ -36,12 +40,12 @@ def _score_at(model: nn.Module, state_a: State, state_b: State, lambda_: float, 
     return evaluate(model, examples)
 
 
-def _first_linear(model: nn.Module) -> int | None:
-    """How many modules of a sequential network end with its first linear layer, if only a flattening precedes it."""
+def _behind_first_linear(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
+    """A sequential network cut behind its first linear layer, if only a flattening precedes that."""
     if isinstance(model, nn.Sequential):
-        for at, module in enumerate(model):
+        for at, module in enumerate(model, start=1):
             if isinstance(module, nn.Linear):
-                return at + 1
+                return model[:at], model[at:]
             if not isinstance(module, nn.Flatten):
                 return None
     return None
@@ -49,29 +53,36 @@ def _first_linear(model: nn.Module) -> int | None:
 
 @torch.no_grad()
 def _scan_behind(  # noqa: PLR0913, PLR0917
-    first: int, model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: Examples
+    begin: nn.Module,
+    rest: nn.Module,
+    state_a: State,
+    state_b: State,
+    lambdas: Sequence[float],
+    examples: Examples,
 ) -> list[Score]:
-    assert isinstance(model, nn.Sequential)  # noqa: S101 - for the type checker
-    model.eval()
-    begin, rest = model[:first], model[first:]
     begin_a, rest_a = _entries(begin, state_a), _entries(rest, state_a)
     begin_b, rest_b = _entries(begin, state_b), _entries(rest, state_b)
+    rest.eval()
     losses: list[list[Tensor]] = [[] for _ in lambdas]
     correct = [0] * len(lambdas)
-    for inputs, labels in zip(examples.inputs.split(scoring.CHUNK), examples.labels.split(scoring.CHUNK), strict=True):
-        begin.load_state_dict(begin_a)
-        at_a = begin(inputs)
-        begin.load_state_dict(begin_b)
-        at_b = begin(inputs)
+    block = _CHUNKS_AT_ONCE * scoring.CHUNK
+    for inputs, labels in zip(examples.inputs.split(block), examples.labels.split(block), strict=True):
+        from_a, from_b = (_outputs(begin, state, inputs) for state in (begin_a, begin_b))
         for at, lambda_ in enumerate(lambdas):
             rest.load_state_dict(lerp_state(rest_a, rest_b, lambda_))
-            logits = rest(torch.lerp(at_a, at_b, lambda_))
-            losses[at].append(scoring.losses_of(logits, labels))
-            correct[at] += int(logits.argmax(1).eq(labels).sum())
+            for a, b, truth in zip(from_a, from_b, labels.split(scoring.CHUNK), strict=True):
+                logits = rest(torch.lerp(a, b, lambda_))
+                losses[at].append(scoring.losses_of(logits, truth))
+                correct[at] += int(logits.argmax(1).eq(truth).sum())
     return [
         Score(loss_sum=float(torch.cat(found).sum(dtype=torch.float64)), correct=hits, n=len(examples))
         for found, hits in zip(losses, correct, strict=True)
     ]
+
+
+def _outputs(begin: nn.Module, state: State, inputs: Tensor) -> list[Tensor]:
+    begin.load_state_dict(state)
+    return [begin(chunk) for chunk in inputs.split(scoring.CHUNK)]
 
 
 def _entries(part: nn.Module, state: State) -> dict[str, Tensor]:

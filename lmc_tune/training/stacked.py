@@ -29,7 +29,7 @@ def train_stacked(tasks: Sequence[Task]) -> list[Trained]:
     return _Run(tasks).train()
 
 
-class Stack:
+class _Stack:
     """The weights of several networks of one architecture, member by member in one tensor.
 
     weights: (members, parameters), every network's parameters in one row; the parameters are views of it. gradients: of
@@ -81,8 +81,8 @@ class _Run:
         self.batch_size = first.spec.batch_size
         self.per_epoch = first.steps_per_epoch
         self.n_steps = first.n_steps
-        self.stack = Stack(first.model, [task.start for task in tasks])
-        self.update = make_update(self.stack, [task.spec for task in tasks])
+        self.stack = _Stack(first.model, [task.start for task in tasks])
+        self.update = _make_update(self.stack, [task.spec for task in tasks])
 
     def train(self) -> list[Trained]:
         curves: list[list[CurvePoint]] = [[] for _ in self.tasks]
@@ -91,21 +91,13 @@ class _Run:
             n_steps = min(self.per_epoch, self.n_steps - first)
             rates = [[learning_rate(t.spec, first + at, self.n_steps) for t in self.tasks] for at in range(n_steps)]
             losses, hits = self._epoch(epoch, rates)
-            tested = self._test()
+            tested = _score_stack(self.stack, self.tasks[0].test)
             for member, curve in enumerate(curves):
                 if member in ended:
                     continue
-                curve.append(
-                    CurvePoint(
-                        step=first + n_steps,
-                        epoch=(first + n_steps) / self.per_epoch,
-                        lr=rates[-1][member],
-                        train_loss=losses[member],
-                        train_accuracy=hits[member] / (n_steps * self.batch_size),
-                        test_loss=tested[member].loss,
-                        test_accuracy=tested[member].accuracy,
-                    )
-                )
+                accuracy = hits[member] / (n_steps * self.batch_size)
+                step, rate = first + n_steps, rates[-1][member]
+                curve.append(self.tasks[member].point(step, rate, losses[member], accuracy, tested[member]))
                 if reason := divergence(losses[member], epoch):
                     ended[member] = Trained(state=self.stack.state(member), curve=curve, diverged=reason)
             if len(ended) == len(self.tasks):
@@ -118,7 +110,7 @@ class _Run:
     def _epoch(self, epoch: int, rates: Sequence[Sequence[float]]) -> tuple[list[float], list[int]]:
         """Every member's mean loss over the epoch's batches, and its hits, each taken before its update."""
         whole = self.tasks[0].whole
-        batches = torch.stack([task.batches(epoch, len(rates)) for task in self.tasks])
+        batches = torch.stack([task.positions[task.order(epoch, len(rates))] for task in self.tasks])
         at_rates = torch.tensor(rates, dtype=self.stack.weights.dtype, device=whole.labels.device)
         self.stack.model.train()
         total_loss = torch.zeros(self.stack.size, dtype=torch.float64, device=whole.labels.device)
@@ -139,13 +131,9 @@ class _Run:
             self.update.step(rate[:, None])
             return loss.detach(), logits.argmax(2).eq(labels).sum(1)
 
-    @torch.no_grad()
-    def _test(self) -> list[Score]:
-        return score_stack(self.stack, self.tasks[0].test)
-
 
 @torch.no_grad()
-def score_stack(stack: Stack, examples: Examples) -> list[Score]:
+def _score_stack(stack: _Stack, examples: Examples) -> list[Score]:
     """Loss and error of every network, in evaluation mode, on all ``examples``."""
     stack.model.eval()
     loss = torch.zeros(stack.size, dtype=torch.float64, device=examples.labels.device)
@@ -164,13 +152,13 @@ def score_stack(stack: Stack, examples: Examples) -> list[Score]:
     ]
 
 
-class Sgd:
+class _Sgd:
     """Momentum, Nesterov and weight decay as :class:`torch.optim.SGD`, with each member's own coefficients."""
 
-    def __init__(self, stack: Stack, specs: Sequence[TrainSpec]) -> None:
+    def __init__(self, stack: _Stack, specs: Sequence[TrainSpec]) -> None:
         self._stack = stack
-        self._decay = column(stack, [spec.weight_decay for spec in specs])
-        self._momentum = column(stack, [spec.momentum for spec in specs])
+        self._decay = _column(stack, [spec.weight_decay for spec in specs])
+        self._momentum = _column(stack, [spec.momentum for spec in specs])
         self._nesterov = specs[0].nesterov
         self._velocity = torch.zeros_like(stack.weights)
 
@@ -182,14 +170,14 @@ class Sgd:
         self._stack.weights.addcmul_(direction, -rate)
 
 
-class Adam:
+class _Adam:
     """:class:`torch.optim.Adam` or :class:`~torch.optim.AdamW`, with each member's own weight decay."""
 
     _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
-    def __init__(self, stack: Stack, specs: Sequence[TrainSpec]) -> None:
+    def __init__(self, stack: _Stack, specs: Sequence[TrainSpec]) -> None:
         self._stack = stack
-        self._decay = column(stack, [spec.weight_decay for spec in specs])
+        self._decay = _column(stack, [spec.weight_decay for spec in specs])
         self._decoupled = specs[0].optimizer == "adamw"
         self._mean, self._square = torch.zeros_like(stack.weights), torch.zeros_like(stack.weights)
         self._steps = torch.zeros((), dtype=torch.float64, device=stack.weights.device)
@@ -210,10 +198,10 @@ class Adam:
         weights.addcdiv_(self._mean * (-rate / first), scale)
 
 
-def make_update(stack: Stack, specs: Sequence[TrainSpec]) -> Sgd | Adam:
-    return (Sgd if specs[0].optimizer == "sgd" else Adam)(stack, specs)
+def _make_update(stack: _Stack, specs: Sequence[TrainSpec]) -> _Sgd | _Adam:
+    return (_Sgd if specs[0].optimizer == "sgd" else _Adam)(stack, specs)
 
 
-def column(stack: Stack, values: Sequence[float]) -> Tensor:
+def _column(stack: _Stack, values: Sequence[float]) -> Tensor:
     """(members, 1) of the stack's own type."""
     return torch.tensor(values, dtype=stack.weights.dtype, device=stack.weights.device)[:, None]

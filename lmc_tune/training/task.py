@@ -7,8 +7,26 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from lmc_tune.data.datasets import Examples
+from lmc_tune.measurement.evaluate import Score
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training.order import epoch_batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """A member after one epoch.
+
+    step: steps taken; epoch: the same in passes over the part. train_loss (nats) and train_accuracy (fraction) are
+    running means over the epoch's batches, taken before each update; test_* are measured after the last.
+    """
+
+    step: int
+    epoch: float
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,27 +66,22 @@ class Task:
     def n_steps(self) -> int:
         return self.spec.steps_for(len(self.positions))
 
-    def batches(self, epoch: int, n_steps: int) -> Tensor:
-        """Positions in ``whole`` of an epoch's first batches: (n_steps, batch_size)."""
+    def order(self, epoch: int, n_steps: int) -> Tensor:
+        """Positions in the part of an epoch's first batches: (n_steps, batch_size), on the part's device."""
         order = epoch_batches(len(self.positions), self.spec.batch_size, self.order_seed, epoch)[:n_steps]
-        return self.positions[order.to(self.positions.device)]
+        return order.to(self.positions.device)
 
-
-@dataclass(frozen=True, kw_only=True)
-class CurvePoint:
-    """A member after one epoch.
-
-    step: steps taken; epoch: the same in passes over the part. train_loss (nats) and train_accuracy (fraction) are
-    running means over the epoch's batches, taken before each update; test_* are measured after the last.
-    """
-
-    step: int
-    epoch: float
-    lr: float
-    train_loss: float
-    train_accuracy: float
-    test_loss: float
-    test_accuracy: float
+    def point(self, step: int, lr: float, loss: float, accuracy: float, tested: Score) -> CurvePoint:
+        """The member after ``step`` steps, the last at rate ``lr``; loss and accuracy over the epoch's batches."""
+        return CurvePoint(
+            step=step,
+            epoch=step / self.steps_per_epoch,
+            lr=lr,
+            train_loss=loss,
+            train_accuracy=accuracy,
+            test_loss=tested.loss,
+            test_accuracy=tested.accuracy,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
