@@ -71,6 +71,14 @@ def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("uri", ["localhost:5000", "htp://x", "sqlite:////proc/x.db"])
+def test_a_tracking_address_that_can_never_work_is_refused(tmp_path: Path, uri: str) -> None:
+    done = lmc_tune("sweep", "quickstart", "--out", tmp_path / "run", "--tracking-uri", uri)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_current_folder_is_no_run_folder() -> None:
     for out in (".", ""):
         done = lmc_tune("sweep", "quickstart", "--out", out)

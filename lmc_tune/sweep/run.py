@@ -83,13 +83,8 @@ def run_sweep(space: SearchSpace, folder: Path, options: Options, listener: Swee
         DataError, DeviceError, FolderError, AddressError, DamagedTableError: before anything is written.
         StoreFullError: if finished results could no longer be written; all earlier ones are kept.
     """
-    for name in sorted({cell.first.dataset.name for cell in space.cells()}):
-        check_files(name, options.data_root)
-    if options.device == "cuda" and options.address is None:
-        _require_cuda()
-    if given := options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
-        connection.check(given)
     pairs = space.pairs()
+    _check_surroundings(pairs, options)
     with owned(folder):
         store = Store(folder)
         store.check()
@@ -145,11 +140,17 @@ def _count(states: Iterable[str]) -> dict[str, int]:
     return {state: counts[state] for state in (*STATUSES, "pending") if counts[state]}
 
 
-def _require_cuda() -> None:
-    import torch  # noqa: PLC0415 - the driver does without it otherwise: its import takes seconds
+def _check_surroundings(pairs: Sequence[PairSpec], options: Options) -> None:
+    """Refuse data, a device or a tracking address that cannot be used."""
+    for name in sorted({pair.dataset.name for pair in pairs}):
+        check_files(name, options.data_root)
+    if options.device == "cuda" and options.address is None:
+        import torch  # noqa: PLC0415 - the driver does without it otherwise: its import takes seconds
 
-    if not torch.cuda.is_available():
-        raise DeviceError("no CUDA device can be used here; leave --device out, or say --device cpu")
+        if not torch.cuda.is_available():
+            raise DeviceError("no CUDA device can be used here; leave --device out, or say --device cpu")
+    if given := options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
+        connection.check(given)
 
 
 def _check_same_study(

@@ -11,7 +11,6 @@ from pathlib import Path
 from lmc_tune.record import SweepRecord
 from lmc_tune.results import PairResult
 from lmc_tune.tracking import connection
-from lmc_tune.tracking.connection import TrackingError
 from lmc_tune.tracking.mirror import EndStatus, Mirror, open_mirror
 from lmc_tune.tracking.track import send_all
 
@@ -40,10 +39,6 @@ class BackgroundMirror:
         self._last_progress = time.monotonic()
         self._complete = False
         self._closing = False
-        try:
-            connection.check(self._uri)
-        except TrackingError as error:
-            self._warn(f"{error}. The sweep is not mirrored", "URI")
         self._thread = threading.Thread(target=self._work, name="mlflow mirror", daemon=True)
         self._thread.start()
 
@@ -126,8 +121,8 @@ class BackgroundMirror:
     def _progress(self) -> None:
         self._last_progress = time.monotonic()
 
-    def _warn(self, reason: str, uri: str | None = None) -> None:
-        """Say once what is wrong and how to mend it; both threads may come here. ``uri``: where to send it later."""
+    def _warn(self, reason: str) -> None:
+        """Say once what is wrong and how to mend it; both threads may come here."""
         with self._speaking:
             if self._said:
                 return
@@ -135,5 +130,5 @@ class BackgroundMirror:
         again = ["lmc-tune", "track", str(self._folder), "--tracking-uri"]
         self._say(
             f"{reason[:1].upper()}{reason[1:]}. The run folder keeps everything; send it later with: "
-            f"{shlex.join([*again, uri or connection.without_credentials(self._uri)])}"
+            f"{shlex.join([*again, connection.without_credentials(self._uri)])}"
         )

@@ -110,16 +110,14 @@ def test_an_interrupted_sweep_is_not_kept_by_a_slow_server(tmp_path, silent_serv
         ("localhost:5000", "The tracking URI localhost:5000 has no scheme; write http://localhost:5000. "),
     ],
 )
-def test_a_store_that_can_never_be_used_is_told_at_once(tmp_path, uri, reason):
+def test_a_store_that_can_never_be_used_is_told_once_and_stops_nothing(tmp_path, uri, reason):
     run, said = write_folder(tmp_path / "one", six_results()), []
     mirror = BackgroundMirror(run, SweepRecord.read(run), uri, say=said.append)
-    [message] = said
     mirror.send(six_results())
     assert not mirror.close()
-    assert said == [message]
+    [message] = said
     assert message.startswith(reason)
-    assert "The sweep is not mirrored. The run folder keeps everything" in message
-    assert message.endswith(f"lmc-tune track {run} --tracking-uri URI")
+    assert "The run folder keeps everything" in message
 
 
 def test_a_damaged_table_leaves_no_parent_running(folder):
