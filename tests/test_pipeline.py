@@ -27,7 +27,17 @@ from lmc_tune.workbench import Workbench
 from tests import oracles
 from tests.cases import pair_spec
 
-SIX = tuple(pair_spec(train={"lr": lr, "epochs": 4}, replicate=k) for lr in (0.1, 0.3) for k in range(3))
+
+def six(engine: str, hidden: int = 8) -> tuple[PairSpec, ...]:
+    """Six pairs of one program; their keys do not depend on the engine."""
+    return tuple(
+        pair_spec(train={"lr": lr, "epochs": 4, "engine": engine}, model={"hidden": (hidden,)}, replicate=k)
+        for lr in (0.1, 0.3)
+        for k in range(3)
+    )
+
+
+SIX, STACKED = six("loop"), six("stacked")
 
 
 def cohort(*specs: PairSpec) -> Cohort:
@@ -73,11 +83,12 @@ def dies_on(monkeypatch, *doomed: PairSpec, error: type[BaseException] = Runtime
 # One cohort, many, any order
 
 
-def test_a_cohort_of_six_equals_six_cohorts_of_one_in_every_column_but_the_seconds(bench):
-    together = run_cohort(cohort(*SIX), bench("together"))
-    alone = [run_cohort(cohort(spec), bench("alone"))[0] for spec in reversed(SIX)]
-    shuffled = run_cohort(cohort(*SIX[3:], *SIX[:3]), bench("shuffled"))
-    assert [r.key for r in together] == [spec.key for spec in SIX]
+@pytest.mark.parametrize("pairs", [SIX, six("auto", hidden=16)], ids=["loop", "stacked"])
+def test_a_cohort_of_six_equals_six_cohorts_of_one_in_every_column_but_the_seconds(bench, pairs):
+    together = run_cohort(cohort(*pairs), bench("together"))
+    alone = [run_cohort(cohort(spec), bench("alone"))[0] for spec in reversed(pairs)]
+    shuffled = run_cohort(cohort(*pairs[3:], *pairs[:3]), bench("shuffled"))
+    assert [r.key for r in together] == [spec.key for spec in pairs]
     assert timeless(together) == timeless(alone) == timeless(shuffled)
     assert len({r.row["test_loss_a"] for r in together}) == 6
 
@@ -212,10 +223,6 @@ def test_a_batch_larger_than_the_part_is_a_failure_with_its_reason(bench):
 
 
 # All of a cohort at once
-
-STACKED = tuple(
-    pair_spec(train={"lr": lr, "epochs": 4, "engine": "stacked"}, replicate=k) for lr in (0.1, 0.3) for k in range(3)
-)
 
 
 def assert_close(one: list[PairResult], other: list[PairResult]) -> None:
@@ -389,13 +396,14 @@ def batches_of_labels(monkeypatch, spec: PairSpec, tidy) -> list[list[str]]:
 
 
 def test_under_fixed_noise_and_covariate_shift_both_members_see_the_same_labels_in_every_batch(bench, monkeypatch):
-    a, b = batches_of_labels(monkeypatch, pair_spec(shift={"kind": "covariate"}), bench())
+    spec = pair_spec(shift={"kind": "covariate"}, train={"engine": "loop"})
+    a, b = batches_of_labels(monkeypatch, spec, bench())
     assert a == b
     assert len(set(a)) == len(a)  # and other ones in the next
 
 
 def test_under_varied_noise_they_see_others(bench, monkeypatch):
-    spec = pair_spec(shift={"kind": "covariate"}, train={"noise": "varied"})
+    spec = pair_spec(shift={"kind": "covariate"}, train={"noise": "varied", "engine": "loop"})
     a, b = batches_of_labels(monkeypatch, spec, bench())
     assert not set(a) & set(b)
 

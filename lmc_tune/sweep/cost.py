@@ -9,7 +9,7 @@ from math import ceil
 from lmc_tune.data.catalogue import DATASETS, part_size
 from lmc_tune.space import SearchSpace
 from lmc_tune.specs import PairSpec
-from lmc_tune.sweep.plan import COHORT_LIMITS, pack, planned_steps, program, workers_here
+from lmc_tune.sweep.plan import COHORT_LIMITS, cohort_size, pack, planned_steps, program, workers_here
 
 _TIMED_STEPS = 30
 # Positions that refinement adds to a path's grid: about 6 on the quickstart, and the first is measured twice.
@@ -58,7 +58,8 @@ def estimate_cost(space: SearchSpace) -> Cost:
         programs[program(pair)].append(pair)
     steps, seconds_train, seconds_measure = 0, 0.0, 0.0
     for pairs in programs.values():
-        per_step, per_example, per_position = _seconds(pairs[0])
+        together = cohort_size(space.replicates * len(pairs), workers, COHORT_LIMITS[0])
+        per_step, per_example, per_position = _seconds(pairs[0], together)
         for work in map(work_of, pairs):
             steps += work.steps
             seconds_train += work.steps * per_step + work.scored_in_training * per_example
@@ -92,15 +93,18 @@ def work_of(pair: PairSpec) -> Work:
     )
 
 
-def _seconds(pair: PairSpec) -> tuple[float, float, float]:
-    """Seconds per training step, per example scored, and per example and position of a path, on one CPU thread."""
+def _seconds(pair: PairSpec, together: int) -> tuple[float, float, float]:
+    """Seconds per training step, per example scored, and per example and position of a path, on one CPU thread.
+
+    together: pairs in a cohort; where they are trained as a stack, a step of one is its share of the stack's.
+    """
     import torch  # noqa: PLC0415 - seconds that a plain validation error need not wait for
 
     from lmc_tune.data.datasets import Examples  # noqa: PLC0415
     from lmc_tune.measurement.evaluate import evaluate  # noqa: PLC0415
     from lmc_tune.measurement.scan import scan  # noqa: PLC0415
     from lmc_tune.models.registry import build_model  # noqa: PLC0415
-    from lmc_tune.training.loop import train_member  # noqa: PLC0415
+    from lmc_tune.training.engines import engine_for, train  # noqa: PLC0415
     from lmc_tune.training.task import Task  # noqa: PLC0415
 
     torch.set_num_threads(1)
@@ -114,18 +118,20 @@ def _seconds(pair: PairSpec) -> tuple[float, float, float]:
     part = examples(_TIMED_STEPS * pair.train.batch_size)
     model = build_model(pair.model, facts.shape, facts.n_classes, seed=0)
 
-    def train(steps: int) -> None:
-        train_member(
-            Task(
-                model=model,
-                start=model.state_dict(),
-                whole=part,
-                positions=torch.arange(len(part)),
-                test=examples(1),
-                spec=pair.train.model_copy(update={"steps": steps, "epochs": None}),
-                order_seed=0,
-            )
+    engine = engine_for(pair, torch.device("cpu"))
+    members = 2 * together if engine == "stacked" else 1
+
+    def train_for(steps: int) -> None:
+        task = Task(
+            model=model,
+            start=model.state_dict(),
+            whole=part,
+            positions=torch.arange(len(part)),
+            test=examples(1),
+            spec=pair.train.model_copy(update={"steps": steps, "epochs": None}),
+            order_seed=0,
         )
+        train(members * [task], engine)
 
     def seconds(work: Callable[[], object]) -> float:
         started = time.perf_counter()
@@ -133,11 +139,11 @@ def _seconds(pair: PairSpec) -> tuple[float, float, float]:
         return time.perf_counter() - started
 
     scored, state, positions = examples(1000), model.state_dict(), [0.2, 0.4, 0.6, 0.8]
-    train(3)  # first calls allocate
+    train_for(3)  # first calls allocate
     evaluate(model, scored)
     scanned = seconds(lambda: scan(model, state, state, positions, scored))
     return (
-        seconds(lambda: train(_TIMED_STEPS)) / _TIMED_STEPS,
+        seconds(lambda: train_for(_TIMED_STEPS)) / (members * _TIMED_STEPS),
         seconds(lambda: evaluate(model, scored)) / len(scored),
         scanned / (len(scored) * len(positions)),
     )

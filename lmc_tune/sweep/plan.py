@@ -36,9 +36,14 @@ def pack(pairs: Sequence[PairSpec], workers: int, largest: int) -> list[Cohort]:
         programs[program(pair)].append(pair)
     cohorts = []
     for group in programs.values():
-        size = max(1, min(largest, ceil(len(group) / (_COHORTS_PER_WORKER * workers))))
+        size = cohort_size(len(group), workers, largest)
         cohorts += [Cohort(pairs=tuple(group[at : at + size])) for at in range(0, len(group), size)]
     return sorted(cohorts, key=lambda cohort: (cohort.pairs[0].replicate, -sum(map(planned_steps, cohort.pairs))))
+
+
+def cohort_size(pairs: int, workers: int, largest: int) -> int:
+    """Pairs in each cohort of a program that has ``pairs`` of them."""
+    return max(1, min(largest, ceil(pairs / (_COHORTS_PER_WORKER * workers))))
 
 
 def workers_here() -> int:

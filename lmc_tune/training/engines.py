@@ -2,26 +2,48 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
 from typing import Literal
 
 import torch
 
-from lmc_tune.specs import FactorySpec, PairSpec
+from lmc_tune.data.catalogue import DATASETS
+from lmc_tune.specs import FactorySpec, MlpSpec, PairSpec
 from lmc_tune.training.loop import train_member
-from lmc_tune.training.stacked import train_stacked
+from lmc_tune.training.stacked import ALIGNED, train_stacked
 from lmc_tune.training.task import Task, Trained
 
 Engine = Literal["loop", "stacked"]
 
+# A larger perceptron's weights, times the members of a stack, leave a core's cache: the loop is as fast, then faster.
+_MOST_PARAMETERS_ON_CPU = 50_000
+# Numbers in the widest vector of a CPU: where rows are whole vectors, none is computed differently at its end.
+_VECTOR = 16
+
 
 def engine_for(pair: PairSpec, device: torch.device) -> Engine:
-    """What the space asks for; if it leaves it open, stacks on a GPU, where one network alone leaves it idle.
+    """What the space asks for; if it leaves it open, stacks where they are faster than the loop.
 
-    A user's own network is trained in the loop: not everything that PyTorch can do can be stacked.
+    That is on a GPU, where one network alone leaves it idle, and on a CPU for small perceptrons. There the stack has
+    to give a pair bit for bit the same result in every cohort, as the loop does (docs/decisions/0008-engines.md). A
+    user's own network is trained in the loop: not everything that PyTorch can do can be stacked.
     """
     if pair.train.engine != "auto":
         return pair.train.engine
-    return "stacked" if device.type == "cuda" and not isinstance(pair.model, FactorySpec) else "loop"
+    if device.type == "cuda":
+        return "loop" if isinstance(pair.model, FactorySpec) else "stacked"
+    return "stacked" if _small_and_aligned(pair) else "loop"
+
+
+def _small_and_aligned(pair: PairSpec) -> bool:
+    if not isinstance(pair.model, MlpSpec):
+        return False
+    facts = DATASETS[pair.dataset.name]
+    widths = (prod(facts.shape), *pair.model.hidden)
+    parameters = sum(ins * outs for ins, outs in pairwise((*widths, facts.n_classes)))
+    aligned = pair.train.batch_size % ALIGNED == 0 and not any(width % _VECTOR for width in widths)
+    return aligned and parameters <= _MOST_PARAMETERS_ON_CPU
 
 
 def train(tasks: Sequence[Task], engine: Engine) -> list[Trained]:

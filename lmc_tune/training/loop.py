@@ -18,12 +18,11 @@ def train_member(task: Task) -> Trained:
     model, spec, per_epoch, in_all = task.model, task.spec, task.steps_per_epoch, task.n_steps
     model.load_state_dict(task.start)
     optimizer = _optimizer(model.parameters(), spec)
-    part = Examples(inputs=task.whole.inputs[task.positions], labels=task.whole.labels[task.positions])
     curve: list[CurvePoint] = []
     for epoch, first in enumerate(range(0, in_all, per_epoch)):
         n_steps = min(per_epoch, in_all - first)
         rates = [learning_rate(spec, first + at, in_all) for at in range(n_steps)]
-        loss, accuracy = _train_epoch(model, optimizer, part, task.order(epoch, n_steps), rates)
+        loss, accuracy = _train_epoch(model, optimizer, task.whole, task.batches(epoch, n_steps), rates)
         curve.append(task.point(first + n_steps, rates[-1], loss, accuracy, evaluate(model, task.test)))
         if reason := divergence(loss, epoch):
             return Trained(state=_state(model), curve=curve, diverged=reason)
@@ -31,14 +30,14 @@ def train_member(task: Task) -> Trained:
 
 
 def _train_epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, part: Examples, batches: Tensor, rates: Sequence[float]
+    model: nn.Module, optimizer: torch.optim.Optimizer, whole: Examples, batches: Tensor, rates: Sequence[float]
 ) -> tuple[float, float]:
     """Mean loss and accuracy over the epoch's batches, each taken before its update."""
     model.train()
     losses, hits = [], []
     for batch, rate in zip(batches, rates, strict=True):
-        labels = part.labels[batch]
-        logits = model(part.inputs[batch])
+        labels = whole.labels[batch]
+        logits = model(whole.inputs[batch])
         loss = functional.cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -66,10 +66,10 @@ class Task:
     def n_steps(self) -> int:
         return self.spec.steps_for(len(self.positions))
 
-    def order(self, epoch: int, n_steps: int) -> Tensor:
-        """Positions in the part of an epoch's first batches: (n_steps, batch_size), on the part's device."""
+    def batches(self, epoch: int, n_steps: int) -> Tensor:
+        """Where in the training set an epoch's first batches are: (n_steps, batch_size), on its device."""
         order = epoch_batches(len(self.positions), self.spec.batch_size, self.order_seed, epoch)[:n_steps]
-        return order.to(self.positions.device)
+        return self.positions[order.to(self.positions.device)]
 
     def point(self, step: int, lr: float, loss: float, accuracy: float, tested: Score) -> CurvePoint:
         """The member after ``step`` steps, the last at rate ``lr``; loss and accuracy over the epoch's batches."""

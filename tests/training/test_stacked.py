@@ -151,3 +151,39 @@ def test_float32_training_repeats_bit_for_bit():
     for first, second in zip(one, two, strict=True):
         assert all(torch.equal(first.state[name], second.state[name]) for name in first.state)
         assert first.curve == second.curve
+
+
+@pytest.mark.parametrize("rule", ["momentum", "adam"])
+@pytest.mark.parametrize(
+    ("hidden", "norm", "activation", "batch_size"),
+    [((64,), "none", "relu", 16), ((32, 16), "batch", "gelu", 36), ((16, 48, 16), "layer", "tanh", 100)],
+)
+def test_small_aligned_perceptrons_come_out_bit_for_bit_whoever_stands_beside_them(
+    hidden, norm, activation, batch_size, rule
+):
+    spec = MlpSpec(hidden=hidden, norm=norm, activation=activation)
+    whole, test = (
+        Examples(
+            inputs=torch.randn(n, 1, 8, 8, generator=GENERATOR), labels=torch.randint(10, (n,), generator=GENERATOR)
+        )
+        for n in (203, 57)
+    )
+    tasks = []
+    for number in range(10):
+        model = build_model(spec, (1, 8, 8), 10, seed=number)
+        tasks.append(
+            Task(
+                model=model,
+                start={name: tensor.clone() for name, tensor in model.state_dict().items()},
+                whole=whole,
+                positions=torch.randperm(203, generator=torch.Generator().manual_seed(number))[:200],
+                test=test,
+                spec=TrainSpec(lr=0.01 * (number + 1), batch_size=batch_size, steps=15, **RULES[rule]),
+                order_seed=number,
+            )
+        )
+    together = train_stacked(tasks)
+    for stack in ([3, 4], [9, 2, 7, 0, 5, 4], [8]):
+        for at, trained in zip(stack, train_stacked([tasks[at] for at in stack]), strict=True):
+            assert all(torch.equal(trained.state[name], found) for name, found in together[at].state.items())
+            assert trained.curve == together[at].curve

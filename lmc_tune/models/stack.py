@@ -1,0 +1,137 @@
+"""Several networks of one architecture as one."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Entries = Mapping[str, Tensor]
+
+
+class Stack:
+    """The weights of several networks of one architecture, network by network in one tensor.
+
+    Plain sequences of linear layers, their norms and activations are applied by batched matrix products; any other
+    architecture through :func:`torch.func.vmap`.
+
+    Args:
+        model: a network of the architecture; its train() or eval() is the stack's, its weights are not looked at.
+        states: every network's state dict.
+
+    Attributes:
+        weights: (networks, parameters), every network's parameters in one row; :attr:`parameters` are views of it.
+        buffers: (networks, ...) by name.
+    """
+
+    def __init__(self, model: nn.Module, states: Sequence[Entries]) -> None:
+        self.model = model
+        self.size = len(states)
+        shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+        self.weights = torch.stack([torch.cat([state[name].flatten() for name in shapes]) for state in states])
+        self.buffers = {name: torch.stack([state[name] for state in states]) for name, _ in model.named_buffers()}
+        self.parameters: dict[str, Tensor] = {}
+        offset = 0
+        for name, shape in shapes.items():
+            columns = slice(offset, offset + math.prod(shape))
+            self.parameters[name] = self.weights[:, columns].view(self.size, *shape).requires_grad_()
+            offset = columns.stop
+        self._layers = self._batched_layers()
+
+    def logits(self, inputs: Tensor, *, shared: bool = False) -> Tensor:
+        """(networks, n, classes) of inputs (networks, n, ...), or of one (n, ...) that all networks see."""
+        if self._layers is None:
+            return self._vmapped(inputs, shared=shared)
+        outputs = inputs.expand(self.size, *inputs.shape) if shared else inputs
+        for apply, layer, entries in self._layers:
+            outputs = apply(layer, entries, outputs)
+        return outputs
+
+    def differentiate(self, losses: Tensor, out: Tensor) -> None:
+        """Put the gradient of every network's own loss, (networks,), into ``out``, shaped as the weights."""
+        found = torch.autograd.grad(losses.sum(), list(self.parameters.values()))
+        torch.cat([gradient.flatten(1) for gradient in found], dim=1, out=out)
+
+    def state(self, network: int) -> dict[str, Tensor]:
+        """A copy of one network's state."""
+        found = {**self.parameters, **self.buffers}
+        return {name: found[name][network].detach().clone() for name in self.model.state_dict()}
+
+    def _vmapped(self, inputs: Tensor, *, shared: bool) -> Tensor:
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Tensor) -> Tensor:
+            logits: Tensor = functional_call(self.model, (parameters, buffers), (batch,))
+            return logits
+
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention cannot be stacked
+            stacked: Tensor = vmap(one, in_dims=(0, 0, None if shared else 0))(self.parameters, self.buffers, inputs)
+        return stacked
+
+    def _batched_layers(self) -> list[tuple["_Batched", nn.Module, Entries]] | None:
+        """Every layer with its batched form and its entries; None if a layer has no such form."""
+        if not isinstance(self.model, nn.Sequential):
+            return None
+        found = {**self.parameters, **self.buffers}
+        layers: list[tuple[_Batched, nn.Module, Entries]] = []
+        for name, layer in self.model.named_children():
+            if type(layer) not in _BATCHED:
+                return None
+            entries = {leaf: found[f"{name}.{leaf}"] for leaf in layer.state_dict()}
+            layers.append((_BATCHED[type(layer)], layer, entries))
+        return layers
+
+
+# A layer with the attributes of its own kind, its entries by name, and the inputs of all networks.
+_Batched = Callable[[Any, Entries, Tensor], Tensor]
+
+
+def _flatten(_: nn.Module, __: Entries, inputs: Tensor) -> Tensor:
+    return inputs.flatten(2)
+
+
+def _elementwise(layer: nn.Module, _: Entries, inputs: Tensor) -> Tensor:
+    outputs: Tensor = layer(inputs)
+    return outputs
+
+
+def _linear(_: nn.Module, own: Entries, inputs: Tensor) -> Tensor:
+    if "bias" in own:
+        return torch.baddbmm(own["bias"][:, None], inputs, own["weight"].mT)
+    return torch.bmm(inputs, own["weight"].mT)
+
+
+def _layer_norm(layer: Any, own: Entries, inputs: Tensor) -> Tensor:
+    plain = functional.layer_norm(inputs, inputs.shape[2:], eps=layer.eps)
+    return torch.addcmul(own["bias"][:, None], plain, own["weight"][:, None])
+
+
+def _batch_norm(layer: Any, own: Entries, inputs: Tensor) -> Tensor:
+    """All networks' features side by side are the features of one layer."""
+    networks, n, width = inputs.shape
+    if layer.training:
+        own["num_batches_tracked"].add_(1)
+    outputs = functional.batch_norm(
+        inputs.transpose(0, 1).reshape(n, networks * width),
+        own["running_mean"].view(-1),
+        own["running_var"].view(-1),
+        own["weight"].reshape(-1),
+        own["bias"].reshape(-1),
+        training=layer.training,
+        momentum=layer.momentum,
+        eps=layer.eps,
+    )
+    return outputs.view(n, networks, width).transpose(0, 1).contiguous()
+
+
+_BATCHED: dict[type[nn.Module], _Batched] = {
+    nn.Flatten: _flatten,
+    nn.Linear: _linear,
+    nn.LayerNorm: _layer_norm,
+    nn.BatchNorm1d: _batch_norm,
+    nn.ReLU: _elementwise,
+    nn.Tanh: _elementwise,
+    nn.GELU: _elementwise,
+}
