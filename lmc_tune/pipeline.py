@@ -23,6 +23,7 @@ from lmc_tune.core.divergence import energy_coefficient, total_variation
 from lmc_tune.core.interpolation import distance
 from lmc_tune.core.noise import noise_scale
 from lmc_tune.core.similarity import disagreement, error_overlap
+from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.datasets import Dataset, Examples, Indices, load_dataset
 from lmc_tune.data.shifts import Parts, split
 from lmc_tune.measurement.evaluate import evaluate, logits_of, score_of
@@ -58,7 +59,9 @@ class Setup:
         order_a = spec.seed_for("order")
         order_b = order_a if spec.train.noise == "fixed" else spec.seed_for("order", "b")
 
-        def task(part: Indices, order_seed: int) -> Task:
+        augment = Augmentation.of(spec.train, self.dataset.mean, self.dataset.std)
+
+        def task(part: Indices, noise_seed: int) -> Task:
             return Task(
                 model=self.model,
                 start=self.start,
@@ -66,7 +69,8 @@ class Setup:
                 positions=torch.from_numpy(part).to(self.device),
                 test=self.dataset.test,
                 spec=spec.train,
-                order_seed=order_seed,
+                noise_seed=noise_seed,
+                augment=augment,
             )
 
         return task(self.parts.a, order_a), task(self.parts.b, order_b)

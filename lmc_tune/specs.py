@@ -16,13 +16,13 @@ from lmc_tune.core.barrier import Definition
 from lmc_tune.core.seeding import child_seed
 
 # Raise it whenever the same PairSpec would give another result (training or measuring changed).
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # Strict: YAML's `true` and `"0.1"` are no numbers.
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
-Momentum = Annotated[float, Field(strict=True, ge=0, lt=1)]
+Chance = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Number = Annotated[int, Field(strict=True, ge=0)]
 Seed = Annotated[int, Field(strict=True)]
@@ -66,6 +66,7 @@ class MlpSpec(NetworkSpec):
     """A multilayer perceptron.
 
     hidden: widths of the hidden layers; ``norm`` stands between each linear layer and its activation.
+    dropout: chance that a hidden activation is dropped in a training step.
     init: how weights are drawn (:func:`lmc_tune.models.parts.initialise`).
     """
 
@@ -74,6 +75,7 @@ class MlpSpec(NetworkSpec):
     activation: Literal["relu", "tanh", "gelu"] = "relu"
     norm: Literal["none", "batch", "layer"] = "none"
     init: Init = "torch"
+    dropout: Chance = 0.0
 
     @property
     def label(self) -> str:
@@ -84,6 +86,7 @@ class VggSpec(NetworkSpec):
     """A VGG with one linear layer as its head (Simonyan and Zisserman 2015, as used on CIFAR).
 
     width: multiplier of the channels, 64 in the first block.
+    dropout: chance that a feature before the head is dropped in a training step.
     """
 
     name: Literal["vgg"] = "vgg"
@@ -91,6 +94,7 @@ class VggSpec(NetworkSpec):
     width: Positive = 1.0
     norm: ConvNorm = "none"
     init: Init = "kaiming"
+    dropout: Chance = 0.0
 
     @property
     def label(self) -> str:
@@ -125,6 +129,7 @@ class VitSpec(NetworkSpec):
     """A vision transformer (Dosovitskiy et al. 2021); its norm is LayerNorm.
 
     patch: side of a patch in pixels. dim: width of a token; mlp_dim: width inside a block's perceptron.
+    dropout: chance that an entry of a token is dropped, where torchvision drops some, in a training step.
     """
 
     name: Literal["vit"] = "vit"
@@ -135,6 +140,7 @@ class VitSpec(NetworkSpec):
     mlp_dim: Count = 512
     norm: Literal["layer"] = "layer"
     init: Init = "torch"
+    dropout: Chance = 0.0
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -213,7 +219,12 @@ class TrainSpec(Spec):
 
     schedule: ``constant``; ``step`` divides the rate by 10 after 1/2 and 3/4 of the steps; ``cosine`` goes to 0.
     warmup: fraction of the steps over which the rate rises linearly from 0, before the schedule.
-    noise: ``fixed``: both members see the same positions of their parts in every step; ``varied``: each its own.
+    crop, flip, jitter: augmentation (:class:`lmc_tune.data.augment.Augmentation`): shifts by up to ``crop`` pixels,
+        mirrors half of the images, changes brightness, contrast and saturation by up to the fraction ``jitter``.
+    precision: of the forward and backward pass; ``bfloat16`` is automatic mixed precision. Weights, updates and all
+        measuring are float32.
+    noise: ``fixed``: in every step both members see the same positions of their parts, augmented alike, and drop the
+        same activations; ``varied``: each its own.
     engine: ``loop`` trains one member after the other, ``stacked`` all of a cohort at once; ``auto`` chooses by device
         and model. It changes results by rounding alone and is not part of a pair's key.
     """
@@ -221,13 +232,17 @@ class TrainSpec(Spec):
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: Positive
     batch_size: Count
-    momentum: Momentum = 0.0
+    momentum: Chance = 0.0
     nesterov: bool = False
     weight_decay: NonNegative = 0.0
     epochs: Count | None = None
     steps: Count | None = None
     schedule: Literal["constant", "step", "cosine"] = "constant"
     warmup: Fraction = 0.0
+    crop: Number = 0
+    flip: bool = False
+    jitter: Fraction = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
     noise: Literal["fixed", "varied"] = "fixed"
     engine: Literal["auto", "loop", "stacked"] = "auto"
 

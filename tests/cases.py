@@ -91,7 +91,7 @@ def state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def task(model: nn.Module, part: Examples, test: Examples, spec: TrainSpec, order_seed: int) -> Task:
+def task(model: nn.Module, part: Examples, test: Examples, spec: TrainSpec, noise_seed: int) -> Task:
     """Training ``model`` from its present weights on the whole of ``part``."""
     return Task(
         model=model,
@@ -100,5 +100,5 @@ def task(model: nn.Module, part: Examples, test: Examples, spec: TrainSpec, orde
         positions=torch.arange(len(part)),
         test=test,
         spec=spec,
-        order_seed=order_seed,
+        noise_seed=noise_seed,
     )

@@ -18,7 +18,7 @@ from lmc_tune.core.barrier import DEFINITIONS
 from lmc_tune.data.shifts import split
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.models.registry import build_model
-from lmc_tune.pipeline import cohort_name, run_cohort, run_pair
+from lmc_tune.pipeline import cohort_name, prepare, run_cohort, run_pair
 from lmc_tune.results import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS, PairResult
 from lmc_tune.specs import Cohort, PairSpec, VerdictSpec
 from lmc_tune.store import Store
@@ -274,7 +274,13 @@ def test_an_ok_row_fills_every_column_of_the_table_and_none_besides(ok):
     assert set(ok.row) == set(RESULTS_SCHEMA.names)
     nullable = {"train_examples", "test_examples", "epochs", "step_budget", *MODEL_FIELDS}
     assert {name for name, value in ok.row.items() if value is None} <= nullable
-    assert {name for name in MODEL_FIELDS if ok.row[name] is not None} == {"hidden", "activation", "norm", "init"}
+    assert {name for name in MODEL_FIELDS if ok.row[name] is not None} == {
+        "hidden",
+        "activation",
+        "norm",
+        "init",
+        "dropout",
+    }
     assert ok.row["seconds_train"] > 0
     assert ok.row["seconds_measure"] > 0
     assert ok.row["device"] == "cpu"
@@ -400,6 +406,26 @@ def test_under_fixed_noise_and_covariate_shift_both_members_see_the_same_labels_
     a, b = batches_of_labels(monkeypatch, spec, bench())
     assert a == b
     assert len(set(a)) == len(a)  # and other ones in the next
+
+
+def test_noise_is_the_order_the_augmentation_and_what_is_dropped(bench):
+    asked = {"crop": 2, "flip": True, "jitter": 0.2}
+    for noise, same in (("fixed", True), ("varied", False)):
+        spec = pair_spec(train={"noise": noise, **asked}, model={"dropout": 0.5})
+        a, b = (task.feed(1, 3) for task in prepare(spec, bench(noise)).tasks)
+        assert set(a) == {"batch", "drop", "down", "right", "mirrored", "brightness", "contrast", "saturation"}
+        for name in a.keys() - {"batch"}:
+            assert torch.equal(a[name], b[name]) == same, name
+
+
+def test_augmented_networks_with_dropout_train_alike_in_every_cohort(bench):
+    train, model = {"crop": 1, "jitter": 0.2, "epochs": 3}, {"hidden": (16,), "dropout": 0.2}
+    pairs = [pair_spec(train=train, model=model, replicate=k) for k in range(3)]
+    together = run_cohort(cohort(*pairs), bench("together"))
+    alone = [run_cohort(cohort(pair), bench("alone"))[0] for pair in pairs]
+    assert timeless(together) == timeless(alone)
+    plain = run_pair(pair_spec(train={"epochs": 3}, model={"hidden": (16,)}), bench("plain"))
+    assert plain.row["test_loss_a"] != together[0].row["test_loss_a"]
 
 
 def test_under_varied_noise_they_see_others(bench, monkeypatch):

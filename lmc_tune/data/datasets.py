@@ -40,9 +40,14 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A data set in memory; ``validation`` may be empty."""
+    """A data set in memory; ``validation`` may be empty.
+
+    mean, std: (channels, 1, 1) float32, that pixels in [0, 1] were normalised by; 0 and 1 if they were not.
+    """
 
     n_classes: int
+    mean: Tensor
+    std: Tensor
     train: Examples
     validation: Examples
     test: Examples
@@ -62,7 +67,7 @@ def load_dataset(spec: DatasetSpec, root: Path, device: torch.device | str = "cp
     validation_at, train_at = _training_indices(spec, train_y)
     test_at = _test_indices(spec, test_y)
     kept = _pixels(train_x[train_at])
-    mean, std = _channel_moments(kept) if spec.normalise else (np.float32(0), np.float32(1))
+    mean, std = _channel_moments(kept) if spec.normalise else _no_moments(kept)
 
     def examples(pixels: Pixels, labels: Indices) -> Examples:
         pixels -= mean
@@ -71,6 +76,8 @@ def load_dataset(spec: DatasetSpec, root: Path, device: torch.device | str = "cp
 
     return Dataset(
         n_classes=facts.n_classes,
+        mean=torch.from_numpy(mean).to(device),
+        std=torch.from_numpy(std).to(device),
         train=examples(kept, train_y[train_at]),
         validation=examples(_pixels(train_x[validation_at]), train_y[validation_at]),
         test=examples(_pixels(test_x[test_at]), test_y[test_at]),
@@ -132,9 +139,14 @@ def _test_indices(spec: DatasetSpec, labels: Indices) -> Indices:
 
 
 def _channel_moments(pixels: Pixels) -> tuple[Pixels, Pixels]:
-    mean = pixels.mean(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
-    std = pixels.std(axis=(0, 2, 3), keepdims=True, dtype=np.float64)
+    mean = pixels.mean(axis=(0, 2, 3), dtype=np.float64)[:, None, None]
+    std = pixels.std(axis=(0, 2, 3), dtype=np.float64)[:, None, None]
     return mean.astype(np.float32), np.maximum(std, 1e-8).astype(np.float32)
+
+
+def _no_moments(pixels: Pixels) -> tuple[Pixels, Pixels]:
+    shape = (pixels.shape[1], 1, 1)
+    return np.zeros(shape, np.float32), np.ones(shape, np.float32)
 
 
 def _pixels(images: Images) -> Pixels:

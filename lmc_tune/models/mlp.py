@@ -25,6 +25,8 @@ def mlp(spec: MlpSpec, input_shape: tuple[int, ...], n_classes: int) -> nn.Seque
         elif spec.norm == "layer":
             layers[f"norm{number}"] = nn.LayerNorm(width)
         layers[f"activation{number}"] = _ACTIVATIONS[spec.activation]()
+        if spec.dropout:
+            layers[f"dropout{number}"] = nn.Dropout(spec.dropout)
         width_in = width
     layers["head"] = nn.Linear(width_in, n_classes)
     return nn.Sequential(layers)

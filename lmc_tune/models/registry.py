@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lmc_tune.core.errors import UserError
+from lmc_tune.models.dropout import seed_dropouts
 from lmc_tune.models.mlp import mlp
 from lmc_tune.models.parts import initialise
 from lmc_tune.models.resnet import resnet
@@ -47,7 +48,7 @@ def build_model(
             model = _made_by(spec)
         else:
             model = initialise(BUILDERS[spec.name](spec, input_shape, n_classes), spec.init)
-    return model.to(device)
+    return seed_dropouts(model).to(device)
 
 
 def _made_by(spec: FactorySpec) -> nn.Module:

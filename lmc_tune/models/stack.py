@@ -10,6 +10,8 @@ from torch.func import functional_call, vmap
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lmc_tune.models.dropout import SeededDropout
+
 Entries = Mapping[str, Tensor]
 
 
@@ -33,7 +35,10 @@ class Stack:
         self.size = len(states)
         shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
         self.weights = torch.stack([torch.cat([state[name].flatten() for name in shapes]) for state in states])
-        self.buffers = {name: torch.stack([state[name] for state in states]) for name, _ in model.named_buffers()}
+        self.buffers = {
+            name: torch.stack([state.get(name, buffer) for state in states])  # a dropout's seed is no part of a state
+            for name, buffer in model.named_buffers()
+        }
         self.parameters: dict[str, Tensor] = {}
         offset = 0
         for name, shape in shapes.items():
@@ -79,7 +84,8 @@ class Stack:
         for name, layer in self.model.named_children():
             if type(layer) not in _BATCHED:
                 return None
-            entries = {leaf: found[f"{name}.{leaf}"] for leaf in layer.state_dict()}
+            own = (*layer.named_parameters(), *layer.named_buffers())
+            entries = {leaf: found[f"{name}.{leaf}"] for leaf, _ in own}
             layers.append((_BATCHED[type(layer)], layer, entries))
         return layers
 
@@ -126,6 +132,10 @@ def _batch_norm(layer: Any, own: Entries, inputs: Tensor) -> Tensor:
     return outputs.view(n, networks, width).transpose(0, 1).contiguous()
 
 
+def _dropout(layer: SeededDropout, own: Entries, inputs: Tensor) -> Tensor:
+    return layer.drop(inputs, own["dropout_seed"])
+
+
 _BATCHED: dict[type[nn.Module], _Batched] = {
     nn.Flatten: _flatten,
     nn.Linear: _linear,
@@ -134,4 +144,5 @@ _BATCHED: dict[type[nn.Module], _Batched] = {
     nn.ReLU: _elementwise,
     nn.Tanh: _elementwise,
     nn.GELU: _elementwise,
+    SeededDropout: _dropout,
 }

@@ -27,4 +27,6 @@ def vgg(spec: VggSpec, input_shape: tuple[int, ...], n_classes: int) -> nn.Seque
             if isinstance(layer, nn.Conv2d):
                 layer.register_parameter("bias", None)
     renormalise(features, spec.norm)
-    return nn.Sequential(*features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(layers[-2], n_classes))
+    dropout = [nn.Dropout(spec.dropout)] if spec.dropout else []
+    head = nn.Linear(layers[-2], n_classes)
+    return nn.Sequential(*features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *dropout, head)

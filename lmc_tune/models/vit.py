@@ -20,6 +20,7 @@ def vit(spec: VitSpec, input_shape: tuple[int, ...], n_classes: int) -> nn.Modul
         num_heads=spec.heads,
         hidden_dim=spec.dim,
         mlp_dim=spec.mlp_dim,
+        dropout=spec.dropout,
         num_classes=n_classes,
     )
     if channels != 3:

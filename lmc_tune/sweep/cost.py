@@ -129,7 +129,7 @@ def _seconds(pair: PairSpec, together: int) -> tuple[float, float, float]:
             positions=torch.arange(len(part)),
             test=examples(1),
             spec=pair.train.model_copy(update={"steps": steps, "epochs": None}),
-            order_seed=0,
+            noise_seed=0,
         )
         train(members * [task], engine)
 

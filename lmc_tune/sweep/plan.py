@@ -62,4 +62,6 @@ def program(pair: PairSpec) -> tuple[object, ...]:
     """What pairs of one cohort share, so that they take equally long and can be trained as one stack of networks."""
     train = pair.train
     model = pair.model.model_dump_json()  # a factory's arguments cannot be hashed
-    return (pair.dataset, model, train.batch_size, train.optimizer, train.nesterov, train.steps, train.epochs)
+    budget, rule = (train.steps, train.epochs), (train.optimizer, train.nesterov)
+    augmentation = (train.crop, train.flip, train.jitter)
+    return (pair.dataset, model, train.batch_size, *budget, *rule, *augmentation, train.precision)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmc_tune.data.datasets import Examples
 from lmc_tune.measurement.evaluate import evaluate
+from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training.schedule import learning_rate
 from lmc_tune.training.task import CurvePoint, Task, Trained, divergence
@@ -22,7 +22,7 @@ def train_member(task: Task) -> Trained:
     for epoch, first in enumerate(range(0, in_all, per_epoch)):
         n_steps = min(per_epoch, in_all - first)
         rates = [learning_rate(spec, first + at, in_all) for at in range(n_steps)]
-        loss, accuracy = _train_epoch(model, optimizer, task.whole, task.batches(epoch, n_steps), rates)
+        loss, accuracy = _train_epoch(task, optimizer, epoch, rates)
         curve.append(task.point(first + n_steps, rates[-1], loss, accuracy, evaluate(model, task.test)))
         if reason := divergence(loss, epoch):
             return Trained(state=_state(model), curve=curve, diverged=reason)
@@ -30,15 +30,21 @@ def train_member(task: Task) -> Trained:
 
 
 def _train_epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, whole: Examples, batches: Tensor, rates: Sequence[float]
+    task: Task, optimizer: torch.optim.Optimizer, epoch: int, rates: Sequence[float]
 ) -> tuple[float, float]:
     """Mean loss and accuracy over the epoch's batches, each taken before its update."""
-    model.train()
+    task.model.train()
+    seeds = dropout_seeds(task.model.named_buffers())
+    feeds = task.feed(epoch, len(rates))
     losses, hits = [], []
-    for batch, rate in zip(batches, rates, strict=True):
-        labels = whole.labels[batch]
-        logits = model(whole.inputs[batch])
-        loss = functional.cross_entropy(logits, labels)
+    for step, rate in enumerate(rates):
+        feed = {name: entries[step] for name, entries in feeds.items()}
+        inputs, labels = task.examples(feed)
+        for seed in seeds:
+            seed.copy_(feed["drop"])
+        with task.precision():
+            logits = task.model(inputs)
+            loss = functional.cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         for group in optimizer.param_groups:
@@ -46,7 +52,7 @@ def _train_epoch(
         optimizer.step()
         losses.append(loss.detach())
         hits.append(logits.detach().argmax(1).eq(labels).sum())
-    n = batches.numel()
+    n = feeds["batch"].numel()
     return float(torch.stack(losses).double().mean()), float(torch.stack(hits).sum()) / n
 
 

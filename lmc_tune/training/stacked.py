@@ -13,10 +13,11 @@ from torch.nn import functional
 
 from lmc_tune.data.datasets import Examples
 from lmc_tune.measurement.evaluate import CHUNK, Score
+from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.models.stack import Stack
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training.schedule import learning_rate
-from lmc_tune.training.task import CurvePoint, Task, Trained, divergence
+from lmc_tune.training.task import CurvePoint, Feed, Task, Trained, divergence
 
 # Numbers in 16 bytes. On a CPU, matrices that begin at a multiple of them are multiplied alike wherever in a stack they
 # stand.
@@ -39,6 +40,8 @@ class _Run:
         self.n_steps = first.n_steps
         self.stack = Stack(first.model, [task.start for task in tasks])
         self.gradients = torch.zeros_like(self.stack.weights)
+        self.loss = torch.zeros(self.stack.size, dtype=torch.float64, device=self.stack.weights.device)
+        self.hits = torch.zeros(self.stack.size, dtype=torch.int64, device=self.stack.weights.device)
         self.update = _make_update(self.stack, [task.spec for task in tasks])
 
     def train(self) -> list[Trained]:
@@ -66,27 +69,30 @@ class _Run:
 
     def _epoch(self, epoch: int, rates: Sequence[Sequence[float]]) -> tuple[list[float], list[int]]:
         """Every member's mean loss over the epoch's batches, and its hits, each taken before its update."""
-        whole = self.tasks[0].whole
-        batches = torch.stack([task.batches(epoch, len(rates)) for task in self.tasks])
-        at_rates = torch.tensor(rates, dtype=self.stack.weights.dtype, device=whole.labels.device)
+        own = [task.feed(epoch, len(rates)) for task in self.tasks]
+        feeds = {name: torch.stack([feed[name] for feed in own], dim=1) for name in own[0]}
+        feeds["rate"] = torch.tensor(rates, dtype=self.stack.weights.dtype, device=self.stack.weights.device)
         self.stack.model.train()
-        total_loss = torch.zeros(self.stack.size, dtype=torch.float64, device=whole.labels.device)
-        total_hits = torch.zeros(self.stack.size, dtype=torch.int64, device=whole.labels.device)
-        for step, rate in enumerate(at_rates):
-            loss, hits = self._step(whole, batches[:, step], rate)
-            total_loss += loss
-            total_hits += hits
-        return (total_loss / len(rates)).tolist(), total_hits.tolist()
+        self.loss.zero_()
+        self.hits.zero_()
+        for step in range(len(rates)):
+            self._step({name: entries[step] for name, entries in feeds.items()})
+        return (self.loss / len(rates)).tolist(), self.hits.tolist()
 
-    def _step(self, whole: Examples, batch: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
-        labels = whole.labels[batch]
-        logits = self.stack.logits(whole.inputs[batch])
-        losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
-        loss = losses.mean(1)
+    def _step(self, feed: Feed) -> None:
+        """One step of every member; entries of the feed have the members first."""
+        inputs, labels = self.tasks[0].examples(feed)
+        for seed in dropout_seeds(self.stack.buffers.items()):
+            seed.copy_(feed["drop"])
+        with self.tasks[0].precision():
+            logits = self.stack.logits(inputs)
+            losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+            loss = losses.view(labels.shape).mean(1)
         self.stack.differentiate(loss, out=self.gradients)
         with torch.no_grad():
-            self.update.step(self.gradients, rate[:, None])
-            return loss.detach(), logits.argmax(2).eq(labels).sum(1)
+            self.update.step(self.gradients, feed["rate"][:, None])
+            self.loss += loss
+            self.hits += logits.argmax(2).eq(labels).sum(1)
 
 
 @torch.no_grad()

@@ -2,14 +2,22 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
+from lmc_tune.core.seeding import child_seed
+from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.datasets import Examples
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training.order import epoch_batches
+
+# What each step needs, by name; entries of an epoch have the steps first. batch: (batch_size,) int64, where in the
+# training set its examples are; drop: () int64, the seed of what is dropped; besides, the augmentation's draws.
+Feed = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +45,9 @@ class Task:
     start: its initial state.
     whole, positions: the training set, and where in it the member's part is, (n,) int64 on the same device.
     test: measured after every epoch for the learning curve; never acted upon.
-    order_seed: decides the order of the examples (:func:`~lmc_tune.training.order.epoch_batches`).
+    noise_seed: decides the order of the examples (:func:`~lmc_tune.training.order.epoch_batches`), how they are
+        augmented, and what is dropped.
+    augment: changes the inputs of every step; None if they stay as they are.
 
     Raises:
         ValueError: if a batch is larger than the part.
@@ -49,7 +59,8 @@ class Task:
     positions: Tensor
     test: Examples
     spec: TrainSpec
-    order_seed: int
+    noise_seed: int
+    augment: Augmentation | None = None
 
     def __post_init__(self) -> None:
         if self.steps_per_epoch == 0:
@@ -66,10 +77,29 @@ class Task:
     def n_steps(self) -> int:
         return self.spec.steps_for(len(self.positions))
 
-    def batches(self, epoch: int, n_steps: int) -> Tensor:
-        """Where in the training set an epoch's first batches are: (n_steps, batch_size), on its device."""
-        order = epoch_batches(len(self.positions), self.spec.batch_size, self.order_seed, epoch)[:n_steps]
-        return self.positions[order.to(self.positions.device)]
+    def feed(self, epoch: int, n_steps: int) -> Feed:
+        """What an epoch's first steps need."""
+        n, size, whole_epoch = len(self.positions), self.spec.batch_size, self.steps_per_epoch
+        order = epoch_batches(n, size, self.noise_seed, epoch)[:n_steps]
+        generator = torch.Generator().manual_seed(child_seed(self.noise_seed, "dropout", epoch))
+        drop = torch.randint(2**63 - 1, (whole_epoch,), generator=generator)[:n_steps]
+        feed = {"batch": self.positions[order.to(self.positions.device)], "drop": drop.to(self.positions.device)}
+        if self.augment:
+            draws = self.augment.draws(self.noise_seed, epoch, whole_epoch, size)
+            feed |= {name: draw[:n_steps] for name, draw in draws.items()}
+        return feed
+
+    def examples(self, feed: Feed) -> tuple[Tensor, Tensor]:
+        """Inputs and labels of one step, or of several members' steps at once: inputs (..., batch_size, ...)."""
+        inputs, labels = self.whole.inputs[feed["batch"]], self.whole.labels[feed["batch"]]
+        return (self.augment.apply(inputs, feed) if self.augment else inputs), labels
+
+    def precision(self) -> AbstractContextManager[None]:
+        """The context of a forward pass of training."""
+        if self.spec.precision == "float32":
+            return nullcontext()
+        # The cache of cast weights would outlive a captured graph, and saves nothing where weights are used once.
+        return torch.autocast(self.positions.device.type, dtype=torch.bfloat16, cache_enabled=False)
 
     def point(self, step: int, lr: float, loss: float, accuracy: float, tested: Score) -> CurvePoint:
         """The member after ``step`` steps, the last at rate ``lr``; loss and accuracy over the epoch's batches."""

@@ -26,8 +26,8 @@ RULES = {
 }
 
 
-def train(model: nn.Module, part: Examples, test: Examples, spec: TrainSpec, order_seed: int) -> Trained:
-    return train_member(task(model, part, test, spec, order_seed))
+def train(model: nn.Module, part: Examples, test: Examples, spec: TrainSpec, noise_seed: int) -> Trained:
+    return train_member(task(model, part, test, spec, noise_seed))
 
 
 def train_spec(**changes) -> TrainSpec:
@@ -66,7 +66,7 @@ def slow_training(model: nn.Module, spec: TrainSpec, seed: int, n_steps: int) ->
 def test_training_is_the_textbooks_loop(rule, schedule):
     spec = train_spec(**RULES[rule], schedule=schedule, warmup=0.2)
     fast, slow = network(3).double(), network(3).double()
-    trained = train(fast, PART, TEST, spec, order_seed=11)
+    trained = train(fast, PART, TEST, spec, noise_seed=11)
     epochs = slow_training(slow, spec, 11, n_steps=21)
     for name, tensor in state(slow).items():
         assert torch.allclose(trained.state[name], tensor, rtol=0, atol=1e-10)
@@ -77,7 +77,7 @@ def test_training_is_the_textbooks_loop(rule, schedule):
 
 def test_the_curve_counts_steps_epochs_and_rates_and_ends_with_the_members_test_scores():
     model = network(3).double()
-    trained = train(model, PART, TEST, train_spec(schedule="step"), order_seed=0)
+    trained = train(model, PART, TEST, train_spec(schedule="step"), noise_seed=0)
     assert [point.step for point in trained.curve] == [7, 14, 21]
     assert [point.epoch for point in trained.curve] == [1.0, 2.0, 3.0]
     assert [point.lr for point in trained.curve] == pytest.approx([0.02, 0.002, 0.0002])
@@ -96,7 +96,7 @@ def test_the_curve_counts_steps_epochs_and_rates_and_ends_with_the_members_test_
 def test_a_budget_of_steps_may_end_within_an_epoch(steps, ends, epochs):
     spec = train_spec(epochs=None, steps=steps, schedule="cosine")
     fast, slow = network(3).double(), network(3).double()
-    trained = train(fast, PART, TEST, spec, order_seed=4)
+    trained = train(fast, PART, TEST, spec, noise_seed=4)
     expected = slow_training(slow, spec, 4, n_steps=steps)
     assert [point.step for point in trained.curve] == ends
     assert [point.epoch for point in trained.curve] == pytest.approx(epochs)
@@ -106,7 +106,7 @@ def test_a_budget_of_steps_may_end_within_an_epoch(steps, ends, epochs):
 
 
 def test_a_batch_of_the_whole_part_is_one_step_an_epoch():
-    trained = train(network(3).double(), PART, TEST, train_spec(batch_size=61, epochs=4), order_seed=0)
+    trained = train(network(3).double(), PART, TEST, train_spec(batch_size=61, epochs=4), noise_seed=0)
     assert [point.step for point in trained.curve] == [1, 2, 3, 4]
 
 
@@ -119,15 +119,15 @@ def test_steps_by_hand():
 def test_a_batch_larger_than_the_part_is_refused():
     spec = train_spec(batch_size=62)
     with pytest.raises(ValueError, match="batch_size 62 is above the 61 examples that a member sees; lower it or"):
-        train(network(3), PART, TEST, spec, order_seed=0)
+        train(network(3), PART, TEST, spec, noise_seed=0)
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_float32_training_repeats_bit_for_bit(rule):
     part, test = blobs(61), blobs(30, seed=1)
     spec = train_spec(**RULES[rule])
-    one = train(network(3), part, test, spec, order_seed=1)
-    two = train(network(3), part, test, spec, order_seed=1)
+    one = train(network(3), part, test, spec, noise_seed=1)
+    two = train(network(3), part, test, spec, noise_seed=1)
     assert all(torch.equal(one.state[name], two.state[name]) for name in one.state)
     assert one.curve == two.curve
 
@@ -136,21 +136,21 @@ def test_global_random_state_neither_matters_nor_changes():
     part, test = blobs(61), blobs(30, seed=1)
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    one = train(network(3), part, test, train_spec(), order_seed=1)
+    one = train(network(3), part, test, train_spec(), noise_seed=1)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    two = train(network(3), part, test, train_spec(), order_seed=1)
+    two = train(network(3), part, test, train_spec(), noise_seed=1)
     assert all(torch.equal(one.state[name], two.state[name]) for name in one.state)
 
 
-def test_the_order_seed_decides_the_order():
-    one, two = (train(network(3).double(), PART, TEST, train_spec(), order_seed=s) for s in (1, 2))
+def test_the_noise_seed_decides_the_order():
+    one, two = (train(network(3).double(), PART, TEST, train_spec(), noise_seed=s) for s in (1, 2))
     assert not torch.equal(one.state["1.weight"], two.state["1.weight"])
 
 
 def test_the_members_weights_are_a_copy_of_the_models():
     model = network(3)
-    trained = train(model, blobs(61), blobs(30), train_spec(), order_seed=1)
+    trained = train(model, blobs(61), blobs(30), train_spec(), noise_seed=1)
     kept = trained.state["1.weight"].clone()
     with torch.no_grad():
         model[1].weight.zero_()
@@ -159,7 +159,7 @@ def test_the_members_weights_are_a_copy_of_the_models():
 
 @pytest.mark.parametrize("lr", [1e20, 1e38])
 def test_training_stops_at_the_first_epoch_with_a_non_finite_loss_and_says_so(lr):
-    trained = train(network(3), blobs(61), blobs(30), train_spec(lr=lr, epochs=9), order_seed=1)
+    trained = train(network(3), blobs(61), blobs(30), train_spec(lr=lr, epochs=9), noise_seed=1)
     assert len(trained.curve) < 9
     assert not math.isfinite(trained.curve[-1].train_loss)
     assert all(math.isfinite(point.train_loss) for point in trained.curve[:-1])
@@ -168,14 +168,14 @@ def test_training_stops_at_the_first_epoch_with_a_non_finite_loss_and_says_so(lr
 
 def test_every_epoch_trains_in_training_mode_whatever_came_before():
     model = network(3, norm=True).eval()
-    trained = train(model, blobs(61), blobs(30), train_spec(epochs=3), order_seed=1)
+    trained = train(model, blobs(61), blobs(30), train_spec(epochs=3), noise_seed=1)
     assert trained.state["2.num_batches_tracked"] == 21
 
 
 def test_batch_statistics_are_learned_in_training_and_used_in_evaluation():
     part, test = blobs(61), blobs(30, seed=1)
     model = network(3, norm=True)
-    trained = train(model, part, test, train_spec(lr=1e-30, batch_size=61, epochs=1), order_seed=1)
+    trained = train(model, part, test, train_spec(lr=1e-30, batch_size=61, epochs=1), noise_seed=1)
     with torch.no_grad():
         hidden = functional.linear(part.inputs.flatten(1), trained.state["1.weight"], trained.state["1.bias"])
     assert trained.state["2.num_batches_tracked"] == 1

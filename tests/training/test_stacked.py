@@ -1,11 +1,14 @@
 """The stack trains every member as the loop would, whoever stands beside it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from lmc_tune.core.interpolation import distance
+from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.datasets import Examples
 from lmc_tune.models.registry import build_model
 from lmc_tune.specs import MlpSpec, ResnetSpec, TrainSpec, VggSpec, VitSpec
@@ -26,7 +29,12 @@ NETWORKS = {
     "resnet layer": ResnetSpec(depth=8, width=1 / 4, norm="layer", shortcut="3x3"),
     "resnet-18 group": ResnetSpec(depth=18, width=1 / 16, norm="group"),
     "vit": VitSpec(patch=16, depth=2, heads=2, dim=8, mlp_dim=12),
+    "mlp dropout": MlpSpec(hidden=(6, 5), dropout=0.3),
+    "vgg dropout": VggSpec(width=1 / 16, dropout=0.3),
+    "vit dropout": VitSpec(patch=16, depth=2, heads=2, dim=8, mlp_dim=12, dropout=0.3),
 }
+AUGMENTED = {"crop": 4, "flip": True, "jitter": 0.4}
+MEAN, STD = torch.full((3, 1, 1), 0.4, dtype=torch.float64), torch.full((3, 1, 1), 0.3, dtype=torch.float64)
 RULES = {
     "sgd": {"optimizer": "sgd"},
     "momentum": {"optimizer": "sgd", "momentum": 0.9},
@@ -47,7 +55,7 @@ WHOLE, TEST = (
 def member(network: str, number: int, **train) -> Task:
     """The number decides weights, part, order, rate, decay and schedule."""
     model = build_model(NETWORKS[network], (3, 32, 32), 4, seed=number).double()
-    spec = {
+    given = {
         "lr": 0.003 * (number + 1),
         "weight_decay": 0.01 * number,
         "schedule": ("constant", "cosine", "step")[number % 3],
@@ -55,14 +63,16 @@ def member(network: str, number: int, **train) -> Task:
         "batch_size": 5,
         "steps": 20,
     }
+    spec = TrainSpec(**(given | train))
     return Task(
         model=model,
         start={name: tensor.clone() for name, tensor in model.state_dict().items()},
         whole=WHOLE,
         positions=torch.randperm(50, generator=torch.Generator().manual_seed(number))[:40],
         test=TEST,
-        spec=TrainSpec(**(spec | train)),
-        order_seed=number,
+        spec=spec,
+        noise_seed=number,
+        augment=Augmentation.of(spec, MEAN, STD),
     )
 
 
@@ -90,6 +100,40 @@ def test_a_stack_trains_every_member_as_the_loop_does(network, rule):
     tasks = [member(network, number, **RULES[rule]) for number in range(3)]
     for stacked, task in zip(train_stacked(tasks), tasks, strict=True):
         assert_same(stacked, train_member(task))
+
+
+@pytest.mark.parametrize("network", ["mlp", "vgg dropout", "resnet batch", "vit"])
+def test_a_stack_augments_every_members_inputs_as_the_loop_does(network):
+    tasks = [member(network, number, momentum=0.9, **AUGMENTED) for number in range(3)]
+    plain = train_stacked([member(network, 0, momentum=0.9)])[0]
+    trained = train_stacked(tasks)
+    assert trained[0].curve != plain.curve
+    for stacked, task in zip(trained, tasks, strict=True):
+        assert_same(stacked, train_member(task))
+
+
+@pytest.mark.parametrize("network", ["mlp batch", "resnet layer", "vit"])
+def test_half_precision_is_that_of_the_forward_pass_alone(network):
+    """Steps differ from those of full precision by rounding to eight bits, layer after layer; weights stay float32."""
+    tasks = [single(member(network, number, steps=3, precision="bfloat16")) for number in range(3)]
+    for stacked, task in zip(train_stacked(tasks), tasks, strict=True):
+        looped = train_member(task)
+        full = train_member(replace(task, spec=task.spec.model_copy(update={"precision": "float32"})))
+        names = [name for name, _ in task.model.named_parameters()]
+        moved = distance(full.state, task.start, names)
+        for half in (looped, stacked):
+            assert {name: t.dtype for name, t in half.state.items()} == {n: t.dtype for n, t in task.start.items()}
+            assert 0 < distance(half.state, full.state, names) < 0.25 * moved
+        assert looped.curve[0].train_loss != full.curve[0].train_loss
+        assert looped.curve[0].train_loss == pytest.approx(full.curve[0].train_loss, rel=0.02)
+
+
+def single(task: Task) -> Task:
+    """The same in float32."""
+    whole, test = (Examples(inputs=e.inputs.float(), labels=e.labels) for e in (task.whole, task.test))
+    model = task.model.float()
+    start = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in task.start.items()}
+    return replace(task, model=model, start=start, whole=whole, test=test)
 
 
 @pytest.mark.parametrize("network", ["mlp batch", "resnet batch", "vit"])
@@ -143,7 +187,7 @@ def test_float32_training_repeats_bit_for_bit():
             positions=torch.arange(50),
             test=part,
             spec=TrainSpec(lr=0.1, batch_size=5, epochs=2),
-            order_seed=seed,
+            noise_seed=seed,
         )
         for seed in range(3)
     ]
@@ -179,7 +223,7 @@ def test_small_aligned_perceptrons_come_out_bit_for_bit_whoever_stands_beside_th
                 positions=torch.randperm(203, generator=torch.Generator().manual_seed(number))[:200],
                 test=test,
                 spec=TrainSpec(lr=0.01 * (number + 1), batch_size=batch_size, steps=15, **RULES[rule]),
-                order_seed=number,
+                noise_seed=number,
             )
         )
     together = train_stacked(tasks)
