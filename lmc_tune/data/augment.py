@@ -11,7 +11,7 @@ from lmc_tune.core.seeding import child_seed
 from lmc_tune.specs import TrainSpec
 
 # Weights of red, green and blue in a grey image (ITU-R BT.601), as torchvision rounds them.
-_GREY = (0.2989, 0.587, 0.114)
+_RED, _GREEN, _BLUE = 0.2989, 0.587, 0.114
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,8 @@ def _coloured(images: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
 def _grey(images: Tensor) -> Tensor:
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True)
-    return (images * torch.tensor(_GREY, dtype=images.dtype, device=images.device).view(3, 1, 1)).sum(1, keepdim=True)
+    red, green, blue = images[:, :1], images[:, 1:2], images[:, 2:]
+    return _RED * red + _GREEN * green + _BLUE * blue
 
 
 def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:

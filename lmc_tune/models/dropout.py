@@ -41,7 +41,7 @@ class SeededDropout(nn.Module):
         place = torch.arange(shape.numel(), device=inputs.device).view(shape)
         first = _mixed(seeds + self.number).view(*seeds.shape, *(1 for _ in shape))
         bits = _mixed(first + place * _GAMMA) >> (64 - _BITS) & ((1 << _BITS) - 1)
-        return torch.where(bits >= self.p * (1 << _BITS), inputs / (1 - self.p), 0)
+        return (inputs / (1 - self.p)).masked_fill(bits < self.p * (1 << _BITS), 0)
 
 
 def seed_dropouts(model: nn.Module) -> nn.Module:

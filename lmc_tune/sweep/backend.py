@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lmc_tune.specs import Cohort
-from lmc_tune.workbench import Workbench
+from lmc_tune.sweep.plan import Slots
+from lmc_tune.workbench import Device, Workbench
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -110,8 +111,17 @@ def _shut_down() -> None:
         gc.enable()
 
 
-def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, workers: int) -> list[str]:
-    """Run every cohort once, ``workers`` at a time, in the order given.
+def slots_of(device: Device, workers: int) -> Slots:
+    """What a sweep's cohorts run on: every GPU that Ray has, or else ``workers`` cores."""
+    import ray  # noqa: PLC0415
+
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    gpus = int(resources.get("GPU", 0)) if device != "cpu" else 0
+    return Slots(number=gpus, gpu=True) if gpus else Slots(number=workers)
+
+
+def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, slots: Slots) -> list[str]:
+    """Run every cohort once, one per slot at a time, in the order given.
 
     Results go to the bench's store, written by the workers.
 
@@ -119,18 +129,15 @@ def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, workers: int) -> lis
         What went wrong with the trials that did not end in order (a worker killed, a store that cannot be written);
         pairs that fail by themselves are rows, not errors.
     """
-    import ray  # noqa: PLC0415
     from ray import tune  # noqa: PLC0415
 
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    gpus = min(1.0, resources.get("GPU", 0.0)) if bench.device != "cpu" else 0.0
     with tempfile.TemporaryDirectory(prefix="lmc-tune-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(
-                tune.with_parameters(_trial, cohorts=list(cohorts), bench=bench), {"cpu": 1, "gpu": gpus}
+                tune.with_parameters(_trial, cohorts=list(cohorts), bench=bench), {"cpu": 1, "gpu": int(slots.gpu)}
             ),
             param_space={"cohort": tune.grid_search(list(range(len(cohorts))))},
-            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=slots.number),
             run_config=tune.RunConfig(name="sweep", storage_path=str(Path(scratch).resolve()), verbose=0),
         )
         with _quiet():

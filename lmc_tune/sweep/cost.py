@@ -9,7 +9,7 @@ from math import ceil
 from lmc_tune.data.catalogue import DATASETS, part_size
 from lmc_tune.space import SearchSpace
 from lmc_tune.specs import PairSpec
-from lmc_tune.sweep.plan import COHORT_LIMITS, cohort_size, pack, planned_steps, program, workers_here
+from lmc_tune.sweep.plan import Slots, pack, planned_steps, program, workers_here
 
 _TIMED_STEPS = 30
 # Positions that refinement adds to a path's grid: about 6 on the quickstart, and the first is measured twice.
@@ -51,6 +51,7 @@ def estimate_cost(space: SearchSpace) -> Cost:
     The data need not be there. The time is for one worker per core.
     """
     workers = workers_here()
+    slots = Slots(number=workers)
     cells = space.cells()
     programs: dict[tuple[object, ...], list[PairSpec]] = defaultdict(list)
     for cell in cells:
@@ -58,7 +59,7 @@ def estimate_cost(space: SearchSpace) -> Cost:
         programs[program(pair)].append(pair)
     steps, seconds_train, seconds_measure = 0, 0.0, 0.0
     for pairs in programs.values():
-        together = cohort_size(space.replicates * len(pairs), workers, COHORT_LIMITS[0])
+        together = slots.cohort_size(space.replicates * len(pairs))
         per_step, per_example, per_position = _seconds(pairs[0], together)
         for work in map(work_of, pairs):
             steps += work.steps
@@ -68,7 +69,7 @@ def estimate_cost(space: SearchSpace) -> Cost:
     return Cost(
         cells=len(cells),
         pairs=len(cells) * space.replicates,
-        cohorts=len(pack(space.pairs(), workers, COHORT_LIMITS[0])),
+        cohorts=len(pack(space.pairs(), slots)),
         steps=space.replicates * steps,
         workers=workers,
         seconds_train=each * seconds_train,

@@ -3,19 +3,34 @@
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import ceil
 
 from lmc_tune.data.catalogue import part_size
 from lmc_tune.results import Status
 from lmc_tune.specs import Cohort, PairSpec
 
-# Cohorts per program and worker: enough that the last ones keep all workers busy, few enough that starting a trial
-# costs little beside running it.
-_COHORTS_PER_WORKER = 4
-
-# Most pairs in a cohort, pass by pass. A pair that failed, or whose worker died, is tried again in another pass; there
+# Passes over the pairs that are left. A pair that failed, or whose worker died, is tried again in another pass; there
 # each pair is a cohort of its own, so that one that kills its worker takes no other with it.
-COHORT_LIMITS = (16, 1, 1)
+PASSES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """What cohorts run on: so many at once, each with a GPU or a CPU core of its own."""
+
+    number: int
+    gpu: bool = False
+
+    def cohort_size(self, pairs: int) -> int:
+        """Pairs in each cohort of a program that has ``pairs`` of them.
+
+        A core gets several cohorts of a program: enough that the last ones keep all cores busy, few enough that
+        starting a trial costs little beside running it. A GPU trains a large stack in little more time than a small
+        one, so it gets one, up to what can still be measured in reasonable time before any of it is kept.
+        """
+        each, largest = (1, 512) if self.gpu else (4, 16)
+        return max(1, min(largest, ceil(pairs / (each * self.number))))
 
 
 def pending(pairs: Sequence[PairSpec], statuses: Mapping[str, Status]) -> list[PairSpec]:
@@ -23,27 +38,22 @@ def pending(pairs: Sequence[PairSpec], statuses: Mapping[str, Status]) -> list[P
     return [pair for pair in pairs if statuses.get(pair.key, "failed") == "failed"]
 
 
-def pack(pairs: Sequence[PairSpec], workers: int, largest: int) -> list[Cohort]:
+def pack(pairs: Sequence[PairSpec], slots: Slots, *, alone: bool = False) -> list[Cohort]:
     """Pack pairs that run the same program into cohorts: earlier replicates first, and the longest first among those.
 
     Args:
         pairs: what is to run.
-        workers: how many cohorts run at once.
-        largest: most pairs in one cohort.
+        slots: what they run on.
+        alone: whether every pair is to be a cohort of its own.
     """
     programs: dict[tuple[object, ...], list[PairSpec]] = defaultdict(list)
     for pair in pairs:
         programs[program(pair)].append(pair)
     cohorts = []
     for group in programs.values():
-        size = cohort_size(len(group), workers, largest)
+        size = 1 if alone else slots.cohort_size(len(group))
         cohorts += [Cohort(pairs=tuple(group[at : at + size])) for at in range(0, len(group), size)]
     return sorted(cohorts, key=lambda cohort: (cohort.pairs[0].replicate, -sum(map(planned_steps, cohort.pairs))))
-
-
-def cohort_size(pairs: int, workers: int, largest: int) -> int:
-    """Pairs in each cohort of a program that has ``pairs`` of them."""
-    return max(1, min(largest, ceil(pairs / (_COHORTS_PER_WORKER * workers))))
 
 
 def workers_here() -> int:

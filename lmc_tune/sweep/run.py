@@ -15,9 +15,9 @@ from lmc_tune.results import STATUSES, PairResult, Status, failed_result
 from lmc_tune.space import SearchSpace, by_replicate
 from lmc_tune.specs import PairSpec
 from lmc_tune.store import RESULTS_FILE, Store
-from lmc_tune.sweep.backend import ray_session, run_on_ray
+from lmc_tune.sweep.backend import ray_session, run_on_ray, slots_of
 from lmc_tune.sweep.folder import FolderError, StoreFullError, owned, write_description
-from lmc_tune.sweep.plan import COHORT_LIMITS, pack, pending, workers_here
+from lmc_tune.sweep.plan import PASSES, pack, pending, workers_here
 from lmc_tune.sweep.search import SearchName, boundary_cells
 from lmc_tune.sweep.watch import Watch
 from lmc_tune.tracking import connection
@@ -224,8 +224,9 @@ class _Trainer:
     def _run_batch(self, batch: Sequence[PairSpec]) -> None:
         """Run some pairs; one that still has no result after the last pass becomes a failed row."""
         left, errors = list(batch), list[str]()
-        for largest in COHORT_LIMITS:
-            errors = run_on_ray(pack(left, self.workers, largest), self._bench(), self.workers)
+        slots = slots_of(self.options.device, self.workers)
+        for number in range(PASSES):
+            errors = run_on_ray(pack(left, slots, alone=number > 0), self._bench(), slots)
             if any("No space left on device" in error for error in errors):  # Ray hands errors on as text
                 raise _disk_full(self.store.folder)
             left = pending(left, self.store.statuses())

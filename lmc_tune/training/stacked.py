@@ -6,6 +6,7 @@ of one never touches another.
 """
 
 from collections.abc import Sequence
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from lmc_tune.measurement.evaluate import CHUNK, Score
 from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.models.stack import Stack
 from lmc_tune.specs import TrainSpec
+from lmc_tune.training.graph import Replay, can_record
+from lmc_tune.training.memory import members_that_fit, peak_bytes
 from lmc_tune.training.schedule import learning_rate
 from lmc_tune.training.task import CurvePoint, Feed, Task, Trained, divergence
 
@@ -25,8 +28,24 @@ ALIGNED = 4
 
 
 def train_stacked(tasks: Sequence[Task]) -> list[Trained]:
-    """Train members that share architecture, training set, batch size, steps and optimizer; results in their order."""
-    return _Run(tasks).train()
+    """Train members that share architecture, training set, batch size, steps and optimizer; results in their order.
+
+    On a GPU as many at once as its memory holds.
+    """
+    at_once = _at_once(tasks)
+    return [
+        trained for first in range(0, len(tasks), at_once) for trained in _Run(tasks[first : first + at_once]).train()
+    ]
+
+
+def _at_once(tasks: Sequence[Task]) -> int:
+    """Members in a stack; all stacks are about equally large."""
+    device = tasks[0].positions.device
+    if device.type != "cuda":
+        return len(tasks)
+    free, _ = torch.cuda.mem_get_info(device)
+    most = members_that_fit(len(tasks), lambda n: peak_bytes(_Run(tasks[:n]).probe), free)
+    return ceil(len(tasks) / ceil(len(tasks) / most))
 
 
 class _Run:
@@ -43,6 +62,13 @@ class _Run:
         self.loss = torch.zeros(self.stack.size, dtype=torch.float64, device=self.stack.weights.device)
         self.hits = torch.zeros(self.stack.size, dtype=torch.int64, device=self.stack.weights.device)
         self.update = _make_update(self.stack, [task.spec for task in tasks])
+        self._replay: Replay | None = None
+
+    def probe(self) -> None:
+        """A step and a scoring: what takes memory."""
+        rates = [[0.0] * self.stack.size]
+        self._step({name: entries[0] for name, entries in self._feeds(0, rates).items()})
+        _score_stack(self.stack, self.tasks[0].test)
 
     def train(self) -> list[Trained]:
         curves: list[list[CurvePoint]] = [[] for _ in self.tasks]
@@ -69,18 +95,35 @@ class _Run:
 
     def _epoch(self, epoch: int, rates: Sequence[Sequence[float]]) -> tuple[list[float], list[int]]:
         """Every member's mean loss over the epoch's batches, and its hits, each taken before its update."""
-        own = [task.feed(epoch, len(rates)) for task in self.tasks]
-        feeds = {name: torch.stack([feed[name] for feed in own], dim=1) for name in own[0]}
-        feeds["rate"] = torch.tensor(rates, dtype=self.stack.weights.dtype, device=self.stack.weights.device)
+        feeds = self._feeds(epoch, rates)
         self.stack.model.train()
         self.loss.zero_()
         self.hits.zero_()
         for step in range(len(rates)):
-            self._step({name: entries[step] for name, entries in feeds.items()})
+            self.advance({name: entries[step] for name, entries in feeds.items()})
         return (self.loss / len(rates)).tolist(), self.hits.tolist()
 
-    def _step(self, feed: Feed) -> None:
+    def _feeds(self, epoch: int, rates: Sequence[Sequence[float]]) -> Feed:
+        """What an epoch's steps need; entries have the steps first, then the members."""
+        own = [task.feed(epoch, len(rates)) for task in self.tasks]
+        feeds = {name: torch.stack([feed[name] for feed in own], dim=1) for name in own[0]}
+        feeds["rate"] = torch.tensor(rates, dtype=self.stack.weights.dtype, device=self.stack.weights.device)
+        return feeds
+
+    def advance(self, feed: Feed) -> None:
         """One step of every member; entries of the feed have the members first."""
+        if not can_record(self.stack.weights.device):
+            self._step(feed)
+            return
+        if self._replay is None:
+            self._replay = Replay(self._step, feed, self._state())
+        self._replay(feed)
+
+    def _state(self) -> list[Tensor]:
+        """All that a step changes."""
+        return [self.stack.weights, *self.stack.buffers.values(), *self.update.state, self.loss, self.hits]
+
+    def _step(self, feed: Feed) -> None:
         inputs, labels = self.tasks[0].examples(feed)
         for seed in dropout_seeds(self.stack.buffers.items()):
             seed.copy_(feed["drop"])
@@ -126,6 +169,7 @@ class _Sgd:
         self._momentum = _column(stack, [spec.momentum for spec in specs])
         self._nesterov = specs[0].nesterov
         self._velocity = torch.zeros_like(stack.weights)
+        self.state = [self._velocity]
 
     def step(self, gradients: Tensor, rate: Tensor) -> None:
         """One update; ``gradients`` are shaped as the weights, ``rate`` is (members, 1)."""
@@ -146,6 +190,7 @@ class _Adam:
         self._decoupled = specs[0].optimizer == "adamw"
         self._mean, self._square = torch.zeros_like(stack.weights), torch.zeros_like(stack.weights)
         self._steps = torch.zeros((), dtype=torch.float64, device=stack.weights.device)
+        self.state = [self._mean, self._square, self._steps]
 
     def step(self, gradients: Tensor, rate: Tensor) -> None:
         """One update; ``gradients`` are shaped as the weights, ``rate`` is (members, 1)."""

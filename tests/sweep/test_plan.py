@@ -3,7 +3,7 @@
 import pytest
 
 from lmc_tune.space_yaml import parse_space
-from lmc_tune.sweep.plan import pack, planned_steps, program
+from lmc_tune.sweep.plan import Slots, pack, planned_steps, program
 
 SPACE = """
 name: s
@@ -17,13 +17,23 @@ replicates: 3
 """
 
 
-@pytest.mark.parametrize(("workers", "largest"), [(1, 16), (2, 16), (2, 1), (50, 16)])
-def test_cohorts_hold_every_pair_once_alike_pairs_together_and_early_replicates_first(workers, largest):
+@pytest.mark.parametrize(
+    ("slots", "alone", "largest"),
+    [
+        (Slots(number=1), False, 3),  # nine pairs per program, four cohorts of it
+        (Slots(number=2), False, 2),
+        (Slots(number=2), True, 1),
+        (Slots(number=50), False, 1),
+        (Slots(number=1, gpu=True), False, 9),
+        (Slots(number=2, gpu=True), False, 5),
+    ],
+)
+def test_cohorts_hold_every_pair_once_alike_pairs_together_and_early_replicates_first(slots, alone, largest):
     pairs = parse_space(SPACE).pairs()
-    cohorts = pack(pairs, workers, largest)
+    cohorts = pack(pairs, slots, alone=alone)
     assert sorted(pair.key for cohort in cohorts for pair in cohort.pairs) == sorted(pair.key for pair in pairs)
     assert all(len({program(pair) for pair in cohort.pairs}) == 1 for cohort in cohorts)
-    assert max(len(cohort.pairs) for cohort in cohorts) <= largest
+    assert max(len(cohort.pairs) for cohort in cohorts) == largest
     places = [(cohort.pairs[0].replicate, -sum(map(planned_steps, cohort.pairs))) for cohort in cohorts]
     assert places == sorted(places)
 
@@ -31,3 +41,8 @@ def test_cohorts_hold_every_pair_once_alike_pairs_together_and_early_replicates_
 def test_pairs_differ_in_program_where_one_stack_could_not_train_them():
     pairs = parse_space(SPACE).pairs()
     assert len({program(pair) for pair in pairs}) == 3 * 2 * 2  # model, nesterov, batch size; not rate or replicate
+
+
+def test_cohorts_do_not_grow_without_end():
+    assert Slots(number=2).cohort_size(10_000) == 16
+    assert Slots(number=2, gpu=True).cohort_size(10_000) == 512

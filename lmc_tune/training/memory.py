@@ -1,0 +1,36 @@
+"""How many members a device's memory holds at once."""
+
+from collections.abc import Callable
+
+import torch
+
+# Of the memory that is free: what is left is for a graph's own and for what measuring takes.
+_SHARE = 0.4
+_PROBES = (2, 6)
+
+
+def members_that_fit(members: int, taken: Callable[[int], int], free: int) -> int:
+    """The most of ``members`` that a stack may have, at least 1.
+
+    Args:
+        members: how many there are.
+        taken: bytes that a stack of so many takes, measured; a stack's need grows evenly with its members.
+        free: bytes that are free.
+    """
+    small, large = _PROBES
+    if members <= large:
+        return members
+    at_small, at_large = taken(small), taken(large)
+    each = max(1, (at_large - at_small) // (large - small))
+    base = max(0, at_small - small * each)
+    return max(1, min(members, int((_SHARE * free - base) // each)))
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """The most that some work takes of the current CUDA device's memory besides what is taken already."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    work()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before

@@ -1,0 +1,99 @@
+"""Recorded steps. What only a GPU can do is done for real where there is one."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lmc_tune.data.datasets import Examples
+from lmc_tune.training import graph, stacked
+from lmc_tune.training.loop import train_member
+from lmc_tune.training.memory import members_that_fit
+from lmc_tune.training.stacked import train_stacked
+from lmc_tune.training.task import Task
+from tests.training.test_stacked import AUGMENTED, NETWORKS, RULES, assert_same, largest_difference, member
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.fixture
+def replayed(monkeypatch) -> list[str]:
+    """Steps go through a replay as on a GPU; its graph is the step itself. Says what was recorded and replayed."""
+    said = []
+
+    def record(work):
+        for _ in range(3):
+            work()
+        said.append("recorded")
+
+        def again():
+            said.append("replayed")
+            work()
+
+        return again
+
+    monkeypatch.setattr(graph, "record", record)
+    monkeypatch.setattr(stacked, "can_record", lambda _: True)
+    return said
+
+
+@pytest.mark.parametrize("rule", ["nesterov", "adam"])
+@pytest.mark.parametrize("network", ["mlp batch", "mlp dropout", "resnet batch", "vit dropout"])
+def test_a_replayed_step_reads_its_feed_alone_and_warming_up_leaves_no_trace(network, rule, replayed):
+    asked = {**RULES[rule], **AUGMENTED}
+    found = train_stacked([member(network, number, **asked) for number in range(3)])
+    assert replayed == ["recorded", *20 * ["replayed"]]
+    with pytest.MonkeyPatch.context() as plain:
+        plain.setattr(stacked, "can_record", lambda _: False)
+        expected = train_stacked([member(network, number, **asked) for number in range(3)])
+    for one, other in zip(found, expected, strict=True):
+        assert all(torch.equal(one.state[name], other.state[name]) for name in other.state)
+        assert one.curve == other.curve
+
+
+@pytest.mark.parametrize(
+    ("members", "base", "each", "free", "fit"),
+    [
+        (100, 50, 10, 2500, 95),  # 40 % of what is free
+        (100, 0, 10, 10**6, 100),
+        (100, 0, 10, 1, 1),
+        (5, 0, 10, 1, 5),  # too few to be worth a look
+    ],
+)
+def test_the_memory_that_small_stacks_take_says_how_many_fit(members, base, each, free, fit):
+    assert members_that_fit(members, lambda n: base + each * n, free) == fit
+
+
+def test_members_that_do_not_fit_at_once_come_out_the_same_in_several_stacks(monkeypatch):
+    tasks = [member("mlp batch", number) for number in range(5)]
+    whole = train_stacked(tasks)
+    monkeypatch.setattr(stacked, "_at_once", lambda _: 2)
+    for one, other in zip(train_stacked(tasks), whole, strict=True):
+        assert_same(one, other)
+
+
+@needs_gpu
+@pytest.mark.parametrize("network", NETWORKS)
+def test_on_a_gpu_recorded_stacks_train_as_the_loop_does_on_the_cpu(network):
+    tasks = [member(network, number, momentum=0.9, **AUGMENTED) for number in range(3)]
+    for found, task in zip(train_stacked([moved(task) for task in tasks]), tasks, strict=True):
+        expected = train_member(task)
+        for name, tensor in expected.state.items():
+            assert largest_difference(name, found.state[name].cpu(), tensor) < 1e-8, name
+        assert [p.train_loss for p in found.curve] == pytest.approx([p.train_loss for p in expected.curve], abs=1e-8)
+
+
+def moved(task: Task) -> Task:
+    """The same task on the GPU."""
+    whole, test = (Examples(inputs=e.inputs.cuda(), labels=e.labels.cuda()) for e in (task.whole, task.test))
+    assert task.augment is not None
+    return replace(
+        task,
+        model=copy.deepcopy(task.model).cuda(),
+        start={name: tensor.cuda() for name, tensor in task.start.items()},
+        whole=whole,
+        test=test,
+        positions=task.positions.cuda(),
+        augment=replace(task.augment, mean=task.augment.mean.cuda(), std=task.augment.std.cuda()),
+    )
