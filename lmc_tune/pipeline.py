@@ -6,9 +6,10 @@ Idempotent by key: a pair that the store already holds is returned, not trained;
 import errno
 import hashlib
 import math
+import os
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +34,7 @@ from lmc_tune.models.registry import build_model
 from lmc_tune.results import PairResult, Row, failed_result, gate, spec_columns
 from lmc_tune.specs import Cohort, DatasetSpec, PairSpec
 from lmc_tune.store import replacing
+from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.engines import engine_for, train
 from lmc_tune.training.task import Task, Trained
 from lmc_tune.workbench import Workbench
@@ -51,6 +53,7 @@ class Setup:
     model: nn.Module
     start: dict[str, Tensor]
     device: torch.device
+    checkpoints: Mapping[str, Checkpoint]
 
     @property
     def tasks(self) -> tuple[Task, Task]:
@@ -61,7 +64,8 @@ class Setup:
 
         augment = Augmentation.of(spec.train, self.dataset.mean, self.dataset.std)
 
-        def task(part: Indices, noise_seed: int) -> Task:
+        def task(member: str, part: Indices, noise_seed: int) -> Task:
+            checkpoint = self.checkpoints[member]
             return Task(
                 model=self.model,
                 start=self.start,
@@ -71,9 +75,11 @@ class Setup:
                 spec=spec.train,
                 noise_seed=noise_seed,
                 augment=augment,
+                resume=checkpoint.read(str(self.device)),
+                checkpoint=checkpoint,
             )
 
-        return task(self.parts.a, order_a), task(self.parts.b, order_b)
+        return task("a", self.parts.a, order_a), task("b", self.parts.b, order_b)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +125,8 @@ def run_cohort(cohort: Cohort, bench: Workbench) -> list[PairResult]:
             for result in _run_or_fail(specs, bench):
                 results[result.key] = result
                 store.write_shard(name, list(results.values()))
+                for checkpoint in _checkpoints(result.key, bench).values():
+                    checkpoint.remove()
     finally:
         store.unmark_running(name)
     return [results[spec.key] for spec in cohort.pairs]
@@ -144,7 +152,18 @@ def prepare(spec: PairSpec, bench: Workbench) -> Setup:
         model=model,
         start={name: tensor.detach().clone() for name, tensor in model.state_dict().items()},
         device=device,
+        checkpoints=_checkpoints(spec.key, bench),
     )
+
+
+def _checkpoints(key: str, bench: Workbench) -> dict[str, Checkpoint]:
+    """By member."""
+    return {
+        member: Checkpoint(
+            path=bench.store.checkpoints / f"{key}-{member}.safetensors", seconds=bench.checkpoint_seconds
+        )
+        for member in ("a", "b")
+    }
 
 
 def train_pairs(setups: Sequence[Setup]) -> list[Pair]:
@@ -224,7 +243,7 @@ def _run_or_fail(specs: Sequence[PairSpec], bench: Workbench) -> Iterator[PairRe
 
 def _failed(spec: PairSpec, error: Exception) -> PairResult:
     """Failure is data: the row keeps the traceback and the sweep goes on; but a full disk is not the pair's fault."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if os.strerror(errno.ENOSPC) in str(error):  # safetensors has an error of its own for it
         raise error
     return failed_result(spec, "".join(traceback.format_exception(error)))
 

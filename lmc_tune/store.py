@@ -6,7 +6,7 @@ While a sweep runs, every cohort writes one *shard* of its own (rows with their 
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -46,6 +46,7 @@ class Store:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self.shards = self.folder / "shards"
+        self.checkpoints = self.folder / "checkpoints"
 
     def check(self) -> None:
         """Refuse tables that are damaged or missing, before anything is done with them.
@@ -75,9 +76,11 @@ class Store:
         (self.shards / f"{name}.running").unlink(missing_ok=True)
 
     def clear_running(self) -> None:
-        """Forget marks that a killed sweep left behind."""
+        """Forget marks that a killed sweep left behind; checkpoints of unfinished pairs stay."""
         for mark in self.shards.glob("*.running"):
             mark.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or it is not empty
+            self.checkpoints.rmdir()
 
     def running(self) -> set[str]:
         """Keys of the pairs that were last reported as being trained or measured."""

@@ -14,6 +14,7 @@ class Workbench:
     """What does not change a pair's result, or belongs to the verdict.
 
     device: ``auto`` takes the GPU if there is one. members: folder for the members' weights, None to drop them.
+    checkpoint_seconds: least time between two checkpoints of a member in training.
     """
 
     store: Store
@@ -21,3 +22,4 @@ class Workbench:
     device: Device = "cpu"
     min_train_accuracy: float = 0.5
     members: Path | None = None
+    checkpoint_seconds: float = 60

@@ -23,6 +23,7 @@ from lmc_tune.results import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIE
 from lmc_tune.specs import Cohort, PairSpec, VerdictSpec
 from lmc_tune.store import Store
 from lmc_tune.training import loop
+from lmc_tune.training.task import Task
 from lmc_tune.workbench import Workbench
 from tests import oracles
 from tests.cases import pair_spec
@@ -220,6 +221,28 @@ def test_a_batch_larger_than_the_part_is_a_failure_with_its_reason(bench):
     (result,) = run_cohort(cohort(pair_spec(train={"batch_size": 201})), bench())
     assert result.status == "failed"
     assert "batch_size 201 is above the" in result.row["reason"]
+
+
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+def test_a_lost_worker_costs_the_epochs_since_the_last_checkpoint(bench, monkeypatch, engine):
+    pairs, expected = six(engine)[:3], timeless(run_cohort(cohort(*six(engine)[:3]), bench("whole")))
+    tidy = bench("cut", checkpoint_seconds=0)
+    epochs, real = [], Task.feed
+
+    def feed(task, epoch, n_steps):
+        epochs.append(epoch)
+        if len(epochs) == 11:
+            raise KeyboardInterrupt
+        return real(task, epoch, n_steps)
+
+    monkeypatch.setattr(Task, "feed", feed)
+    with pytest.raises(KeyboardInterrupt):
+        run_cohort(cohort(*pairs), tidy)
+    assert list(tidy.store.checkpoints.iterdir())
+    results = run_cohort(cohort(*pairs), tidy)
+    assert timeless(results) == expected
+    assert len(epochs) - 1 < 4 * 6 + 6  # at most one epoch of each member was trained twice
+    assert not list(tidy.store.checkpoints.iterdir())
 
 
 # All of a cohort at once

@@ -50,10 +50,13 @@ def train(tasks: Sequence[Task], engine: Engine) -> list[Trained]:
     """Train members of one program; results in their order."""
     if engine == "loop":
         return [train_member(task) for task in tasks]
-    alike: dict[tuple[int, int], list[int]] = defaultdict(list)  # splits may differ by a few examples
-    for at, task in enumerate(tasks):
-        alike[task.steps_per_epoch, task.n_steps].append(at)
+    alike: dict[tuple[int, int, int], list[int]] = defaultdict(list)  # splits may differ by a few examples
     trained: dict[int, Trained] = {}
+    for at, task in enumerate(tasks):
+        if task.resume and task.resume.diverged:
+            trained[at] = train_member(task)  # it has ended
+        else:
+            alike[task.steps_per_epoch, task.n_steps, task.epochs_done].append(at)
     for places in alike.values():
         trained |= dict(zip(places, train_stacked([tasks[at] for at in places]), strict=True))
     return [trained[at] for at in range(len(tasks))]

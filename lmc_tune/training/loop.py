@@ -1,6 +1,8 @@
 """Training one member, step by step."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from math import ceil
 
 import torch
 from torch import Tensor, nn
@@ -9,24 +11,32 @@ from torch.nn import functional
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.specs import TrainSpec
+from lmc_tune.training.checkpoint import Progress
+from lmc_tune.training.curve import CurvePoint
 from lmc_tune.training.schedule import learning_rate
-from lmc_tune.training.task import CurvePoint, Task, Trained, divergence
+from lmc_tune.training.task import Task, Trained, divergence
 
 
 def train_member(task: Task) -> Trained:
     """Train one member; training stops at the end of the first epoch in which the loss was not finite."""
     model, spec, per_epoch, in_all = task.model, task.spec, task.steps_per_epoch, task.n_steps
-    model.load_state_dict(task.start)
+    model.load_state_dict(task.resume.state if task.resume else task.start)
     optimizer = _optimizer(model.parameters(), spec)
-    curve: list[CurvePoint] = []
-    for epoch, first in enumerate(range(0, in_all, per_epoch)):
+    if task.resume:
+        _set_moments(optimizer, task.resume.moments)
+    curve = list(task.resume.curve) if task.resume else []
+    diverged = task.resume.diverged if task.resume else ""
+    for epoch in range(task.epochs_done, ceil(in_all / per_epoch)):
+        if diverged:
+            break
+        first = epoch * per_epoch
         n_steps = min(per_epoch, in_all - first)
         rates = [learning_rate(spec, first + at, in_all) for at in range(n_steps)]
         loss, accuracy = _train_epoch(task, optimizer, epoch, rates)
         curve.append(task.point(first + n_steps, rates[-1], loss, accuracy, evaluate(model, task.test)))
-        if reason := divergence(loss, epoch):
-            return Trained(state=_state(model), curve=curve, diverged=reason)
-    return Trained(state=_state(model), curve=curve)
+        diverged = divergence(loss, epoch)
+        task.offer(partial(_progress, model, optimizer, epoch + 1, curve, diverged))
+    return Trained(state=_state(model), curve=curve, diverged=diverged)
 
 
 def _train_epoch(
@@ -69,6 +79,33 @@ def _optimizer(parameters: Iterable[nn.Parameter], spec: TrainSpec) -> torch.opt
         )
     kind = torch.optim.Adam if spec.optimizer == "adam" else torch.optim.AdamW
     return kind(parameters, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
+
+
+def _progress(
+    model: nn.Module, optimizer: torch.optim.Optimizer, epochs: int, curve: list[CurvePoint], diverged: str
+) -> Progress:
+    return Progress(epochs=epochs, state=_state(model), moments=_moments(optimizer), curve=curve, diverged=diverged)
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    (group,) = optimizer.param_groups
+    found = [optimizer.state[parameter] for parameter in group["params"]]
+    names = [name for name, value in found[0].items() if value is not None and name != "step"]
+    moments = {name: torch.cat([entries[name].flatten() for entries in found]) for name in names}
+    return moments | ({"step": found[0]["step"].clone()} if "step" in found[0] else {})
+
+
+def _set_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
+    (group,) = optimizer.param_groups
+    flat = {name: moment for name, moment in moments.items() if name != "step"}
+    offset = 0
+    for parameter in group["params"]:
+        end = offset + parameter.numel()
+        entries = {name: moment[offset:end].view_as(parameter).clone() for name, moment in flat.items()}
+        if "step" in moments:
+            entries["step"] = moments["step"].to(torch.float32, copy=True)
+        optimizer.state[parameter] = entries
+        offset = end
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:

@@ -5,7 +5,8 @@ own: weights, data, order, learning rate, momentum, weight decay, schedule. No o
 of one never touches another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from math import ceil
 
 import torch
@@ -17,10 +18,12 @@ from lmc_tune.measurement.evaluate import CHUNK, Score
 from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.models.stack import Stack
 from lmc_tune.specs import TrainSpec
+from lmc_tune.training.checkpoint import Progress
+from lmc_tune.training.curve import CurvePoint
 from lmc_tune.training.graph import Replay, can_record
 from lmc_tune.training.memory import members_that_fit, peak_bytes
 from lmc_tune.training.schedule import learning_rate
-from lmc_tune.training.task import CurvePoint, Feed, Task, Trained, divergence
+from lmc_tune.training.task import Feed, Task, Trained, divergence
 
 # Numbers in 16 bytes. On a CPU, matrices that begin at a multiple of them are multiplied alike wherever in a stack they
 # stand.
@@ -57,11 +60,12 @@ class _Run:
         self.batch_size = first.spec.batch_size
         self.per_epoch = first.steps_per_epoch
         self.n_steps = first.n_steps
-        self.stack = Stack(first.model, [task.start for task in tasks])
+        self.stack = Stack(first.model, [task.resume.state if task.resume else task.start for task in tasks])
         self.gradients = torch.zeros_like(self.stack.weights)
         self.loss = torch.zeros(self.stack.size, dtype=torch.float64, device=self.stack.weights.device)
         self.hits = torch.zeros(self.stack.size, dtype=torch.int64, device=self.stack.weights.device)
         self.update = _make_update(self.stack, [task.spec for task in tasks])
+        self.update.set_moments([task.resume.moments if task.resume else {} for task in tasks])
         self._replay: Replay | None = None
 
     def probe(self) -> None:
@@ -71,27 +75,40 @@ class _Run:
         _score_stack(self.stack, self.tasks[0].test)
 
     def train(self) -> list[Trained]:
-        curves: list[list[CurvePoint]] = [[] for _ in self.tasks]
-        ended: dict[int, Trained] = {}
-        for epoch, first in enumerate(range(0, self.n_steps, self.per_epoch)):
+        curves = [list(task.resume.curve) if task.resume else [] for task in self.tasks]
+        ended: dict[int, Progress] = {}
+        done = self.tasks[0].epochs_done
+        for epoch, first in enumerate(range(done * self.per_epoch, self.n_steps, self.per_epoch), start=done):
             n_steps = min(self.per_epoch, self.n_steps - first)
             rates = [[learning_rate(t.spec, first + at, self.n_steps) for t in self.tasks] for at in range(n_steps)]
             losses, hits = self._epoch(epoch, rates)
             tested = _score_stack(self.stack, self.tasks[0].test)
-            for member, curve in enumerate(curves):
-                if member in ended:
-                    continue
-                accuracy = hits[member] / (n_steps * self.batch_size)
-                step, rate = first + n_steps, rates[-1][member]
-                curve.append(self.tasks[member].point(step, rate, losses[member], accuracy, tested[member]))
-                if reason := divergence(losses[member], epoch):
-                    ended[member] = Trained(state=self.stack.state(member), curve=curve, diverged=reason)
+            for member, (task, curve) in enumerate(zip(self.tasks, curves, strict=True)):
+                if member not in ended:
+                    accuracy = hits[member] / (n_steps * self.batch_size)
+                    step, rate = first + n_steps, rates[-1][member]
+                    curve.append(task.point(step, rate, losses[member], accuracy, tested[member]))
+                    if reason := divergence(losses[member], epoch):
+                        ended[member] = self._progress(member, epoch + 1, curve, reason)
+                now = partial(self._progress, member, epoch + 1, curve)
+                task.offer(partial(ended.__getitem__, member) if member in ended else now)
             if len(ended) == len(self.tasks):
                 break
         return [
-            ended.get(member) or Trained(state=self.stack.state(member), curve=curve)
+            Trained(state=found.state, curve=found.curve, diverged=found.diverged)
+            if (found := ended.get(member))
+            else Trained(state=self.stack.state(member), curve=curve)
             for member, curve in enumerate(curves)
         ]
+
+    def _progress(self, member: int, epochs: int, curve: list[CurvePoint], diverged: str = "") -> Progress:
+        return Progress(
+            epochs=epochs,
+            state=self.stack.state(member),
+            moments=self.update.moments(member),
+            curve=curve,
+            diverged=diverged,
+        )
 
     def _epoch(self, epoch: int, rates: Sequence[Sequence[float]]) -> tuple[list[float], list[int]]:
         """Every member's mean loss over the epoch's batches, and its hits, each taken before its update."""
@@ -171,6 +188,16 @@ class _Sgd:
         self._velocity = torch.zeros_like(stack.weights)
         self.state = [self._velocity]
 
+    def moments(self, member: int) -> dict[str, Tensor]:
+        """A copy of what is remembered of a member, under torch's names."""
+        return {"momentum_buffer": self._velocity[member].clone()}
+
+    def set_moments(self, moments: Sequence[Mapping[str, Tensor]]) -> None:
+        """Remember this of each member; nothing of one that has just begun."""
+        for row, entries in zip(self._velocity, moments, strict=True):
+            if "momentum_buffer" in entries:
+                row.copy_(entries["momentum_buffer"])
+
     def step(self, gradients: Tensor, rate: Tensor) -> None:
         """One update; ``gradients`` are shaped as the weights, ``rate`` is (members, 1)."""
         gradient = torch.addcmul(gradients, self._stack.weights, self._decay)
@@ -191,6 +218,19 @@ class _Adam:
         self._mean, self._square = torch.zeros_like(stack.weights), torch.zeros_like(stack.weights)
         self._steps = torch.zeros((), dtype=torch.float64, device=stack.weights.device)
         self.state = [self._mean, self._square, self._steps]
+
+    def moments(self, member: int) -> dict[str, Tensor]:
+        """A copy of what is remembered of a member, under torch's names."""
+        mean, square = self._mean[member].clone(), self._square[member].clone()
+        return {"exp_avg": mean, "exp_avg_sq": square, "step": self._steps.clone()}
+
+    def set_moments(self, moments: Sequence[Mapping[str, Tensor]]) -> None:
+        """Remember this of each member, after equally many steps; nothing of one that has just begun."""
+        for mean, square, entries in zip(self._mean, self._square, moments, strict=True):
+            if entries:
+                mean.copy_(entries["exp_avg"])
+                square.copy_(entries["exp_avg_sq"])
+                self._steps.copy_(entries["step"])
 
     def step(self, gradients: Tensor, rate: Tensor) -> None:
         """One update; ``gradients`` are shaped as the weights, ``rate`` is (members, 1)."""

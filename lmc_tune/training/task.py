@@ -1,7 +1,7 @@
 """What an engine trains and what it gives back."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -13,28 +13,13 @@ from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.datasets import Examples
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.specs import TrainSpec
+from lmc_tune.training.checkpoint import Checkpoint, Progress
+from lmc_tune.training.curve import CurvePoint
 from lmc_tune.training.order import epoch_batches
 
 # What each step needs, by name; entries of an epoch have the steps first. batch: (batch_size,) int64, where in the
 # training set its examples are; drop: () int64, the seed of what is dropped; besides, the augmentation's draws.
 Feed = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CurvePoint:
-    """A member after one epoch.
-
-    step: steps taken; epoch: the same in passes over the part. train_loss (nats) and train_accuracy (fraction) are
-    running means over the epoch's batches, taken before each update; test_* are measured after the last.
-    """
-
-    step: int
-    epoch: float
-    lr: float
-    train_loss: float
-    train_accuracy: float
-    test_loss: float
-    test_accuracy: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +33,8 @@ class Task:
     noise_seed: decides the order of the examples (:func:`~lmc_tune.training.order.epoch_batches`), how they are
         augmented, and what is dropped.
     augment: changes the inputs of every step; None if they stay as they are.
+    resume: where an interrupted training stood; None to begin at the start.
+    checkpoint: is offered the progress after every epoch; None to keep none.
 
     Raises:
         ValueError: if a batch is larger than the part.
@@ -61,6 +48,8 @@ class Task:
     spec: TrainSpec
     noise_seed: int
     augment: Augmentation | None = None
+    resume: Progress | None = None
+    checkpoint: Checkpoint | None = None
 
     def __post_init__(self) -> None:
         if self.steps_per_epoch == 0:
@@ -76,6 +65,15 @@ class Task:
     @property
     def n_steps(self) -> int:
         return self.spec.steps_for(len(self.positions))
+
+    @property
+    def epochs_done(self) -> int:
+        return self.resume.epochs if self.resume else 0
+
+    def offer(self, make: Callable[[], Progress]) -> None:
+        """Let an epoch's progress be kept."""
+        if self.checkpoint:
+            self.checkpoint.offer(make)
 
     def feed(self, epoch: int, n_steps: int) -> Feed:
         """What an epoch's first steps need."""

@@ -1,0 +1,105 @@
+"""An interrupted training that goes on ends as if it had never stopped."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lmc_tune.training import checkpoint as checkpoints
+from lmc_tune.training.checkpoint import Checkpoint, Progress
+from lmc_tune.training.engines import train
+from lmc_tune.training.task import Task
+from tests.training.test_stacked import AUGMENTED, RULES, member
+
+
+class PowerCut(Exception):  # noqa: N818 - it is none
+    pass
+
+
+class Dying(Checkpoint):
+    """Keeps every epoch; the power goes after some of them."""
+
+    left = 3
+
+    def offer(self, make):
+        super().offer(make)
+        self.left -= 1
+        if self.left == 0:
+            raise PowerCut
+
+
+def tasks(folder, kind: type[Checkpoint], network: str, **asked) -> list[Task]:
+    """Three members, resumed from where their files say that they stand."""
+    found = []
+    for number in range(3):
+        kept = kind(path=folder / f"{number}.safetensors", seconds=0)
+        task = member(network, number, **{**asked, "lr": asked.get("lr", [0.003, 0.006, 0.01])[number]})
+        found.append(replace(task, checkpoint=kept, resume=kept.read("cpu")))
+    return found
+
+
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+@pytest.mark.parametrize("rule", ["sgd", "nesterov", "adam", "adamw"])
+def test_a_member_that_is_resumed_ends_bit_for_bit_as_one_that_was_not(tmp_path, engine, rule):
+    asked = {**RULES[rule], **AUGMENTED, "steps": 35}
+    expected = train(tasks(tmp_path / "whole", Checkpoint, "mlp dropout", **asked), engine)
+    for _ in range(2):
+        with pytest.raises(PowerCut):
+            train(tasks(tmp_path / "cut", Dying, "mlp dropout", **asked), engine)
+    resumed = tasks(tmp_path / "cut", Checkpoint, "mlp dropout", **asked)
+    assert sum(task.epochs_done for task in resumed) > 3
+    for found, other in zip(train(resumed, engine), expected, strict=True):
+        assert all(torch.equal(found.state[name], other.state[name]) for name in other.state)
+        assert found.curve == other.curve
+
+
+@pytest.mark.parametrize("rule", ["nesterov", "adam"])
+def test_one_engine_goes_on_where_the_other_stopped(tmp_path, rule):
+    asked = {**RULES[rule], "steps": 35}
+    expected = train(tasks(tmp_path / "whole", Checkpoint, "mlp batch", **asked), "loop")
+    with pytest.raises(PowerCut):
+        train(tasks(tmp_path / "cut", Dying, "mlp batch", **asked), "stacked")
+    resumed = tasks(tmp_path / "cut", Checkpoint, "mlp batch", **asked)
+    for found, other in zip(train(resumed, "loop"), expected, strict=True):
+        for name, tensor in other.state.items():
+            assert (found.state[name] - tensor).abs().max() < 1e-10, name
+
+
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+def test_a_diverged_member_stays_as_it_ended(tmp_path, engine):
+    asked = {"lr": [0.003, 1e200, 0.01], "steps": 35}
+    expected = train(tasks(tmp_path / "whole", Checkpoint, "mlp", **asked), engine)
+    assert expected[1].diverged
+    (tmp_path / "whole" / "0.safetensors").unlink()
+    again = tasks(tmp_path / "whole", Checkpoint, "mlp", **asked)
+    assert again[1].resume.diverged == expected[1].diverged
+    for found, other in zip(train(again, engine), expected, strict=True):
+        assert found.diverged == other.diverged
+        assert [vars(p) for p in found.curve] == [pytest.approx(vars(p), nan_ok=True) for p in other.curve]
+
+
+def test_it_is_written_seldom(tmp_path, monkeypatch):
+    clock = iter([101.0, 159.0, 160.0, 160.0, 161.0, 219.0, 221.0, 221.0])
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: next(clock))
+    kept, made = Checkpoint(path=tmp_path / "c" / "m.safetensors", seconds=60, _last=100.0), []
+
+    def make() -> Progress:
+        made.append(offer)
+        return Progress(epochs=len(made), state={"w": torch.ones(2)}, moments={}, curve=[])
+
+    for offer in range(6):
+        kept.offer(make)
+        assert (tmp_path / "c" / "m.safetensors").exists() == (offer >= 2)
+    assert made == [2, 5]
+    assert kept.read("cpu").epochs == 2
+    kept.remove()
+    assert kept.read("cpu") is None
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda _: b"", lambda _: b"\x00" * 64])
+def test_a_damaged_file_means_beginning_at_the_start(tmp_path, damage):
+    path = tmp_path / "m.safetensors"
+    kept = Checkpoint(path=path, seconds=0)
+    kept.offer(lambda: Progress(epochs=1, state={"w": torch.ones(2)}, moments={}, curve=[]))
+    path.write_bytes(damage(path.read_bytes()))
+    assert kept.read("cpu") is None
