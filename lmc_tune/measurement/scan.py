@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lmc_tune.core.interpolation import lerp_state
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.datasets import Examples, Part
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import Score, evaluate
 
@@ -16,7 +16,9 @@ State = Mapping[str, Tensor]
 _CHUNKS_AT_ONCE = 16
 
 
-def scan(model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: Examples) -> list[Score]:
+def scan(
+    model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: Examples | Part
+) -> list[Score]:
     """Loss and error of θ(λ), in evaluation mode, on all ``examples``: one score per position.
 
     Where the network begins with a linear layer, that layer is applied to every example twice instead of once per
@@ -35,7 +37,7 @@ def scan(model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[flo
     return _scan_behind(*parts, state_a, state_b, lambdas, examples)
 
 
-def _score_at(model: nn.Module, state_a: State, state_b: State, lambda_: float, examples: Examples) -> Score:
+def _score_at(model: nn.Module, state_a: State, state_b: State, lambda_: float, examples: Examples | Part) -> Score:
     model.load_state_dict(lerp_state(state_a, state_b, lambda_))
     return evaluate(model, examples)
 
@@ -58,7 +60,7 @@ def _scan_behind(  # noqa: PLR0913, PLR0917
     state_a: State,
     state_b: State,
     lambdas: Sequence[float],
-    examples: Examples,
+    examples: Examples | Part,
 ) -> list[Score]:
     begin_a, rest_a = _entries(begin, state_a), _entries(rest, state_a)
     begin_b, rest_b = _entries(begin, state_b), _entries(rest, state_b)
@@ -66,11 +68,11 @@ def _scan_behind(  # noqa: PLR0913, PLR0917
     losses: list[list[Tensor]] = [[] for _ in lambdas]
     correct = [0] * len(lambdas)
     block = _CHUNKS_AT_ONCE * scoring.CHUNK
-    for inputs, labels in zip(examples.inputs.split(block), examples.labels.split(block), strict=True):
-        from_a, from_b = (_outputs(begin, state, inputs) for state in (begin_a, begin_b))
+    for some in examples.chunks(block):
+        from_a, from_b = (_outputs(begin, state, some.inputs) for state in (begin_a, begin_b))
         for at, lambda_ in enumerate(lambdas):
             rest.load_state_dict(lerp_state(rest_a, rest_b, lambda_))
-            for a, b, truth in zip(from_a, from_b, labels.split(scoring.CHUNK), strict=True):
+            for a, b, truth in zip(from_a, from_b, some.labels.split(scoring.CHUNK), strict=True):
                 logits = rest(torch.lerp(a, b, lambda_))
                 losses[at].append(scoring.losses_of(logits, truth))
                 correct[at] += int(logits.argmax(1).eq(truth).sum())
