@@ -38,12 +38,12 @@ class Examples:
         return len(self.labels)
 
     def take(self, indices: Indices) -> "Examples":
-        """The examples at ``indices``, in that order."""
+        """A copy of the examples at ``indices``, in that order."""
         at = torch.from_numpy(np.ascontiguousarray(indices)).to(self.labels.device)
         return Examples(inputs=self.inputs[at], labels=self.labels[at])
 
     def chunks(self, size: int) -> "Iterator[Examples]":
-        """All examples in their order, ``size`` at a time; views."""
+        """All examples in their order, ``size`` at a time."""
         for inputs, labels in zip(self.inputs.split(size), self.labels.split(size), strict=True):
             yield Examples(inputs=inputs, labels=labels)
 
@@ -53,7 +53,7 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """The examples of ``whole`` at ``indices``, in that order; inputs are copied chunk by chunk, never all at once."""
+    """The examples of ``whole`` at ``indices``, in that order, for reading in chunks without a copy of them all."""
 
     whole: Examples
     indices: Indices
@@ -63,12 +63,20 @@ class Part:
 
     @property
     def labels(self) -> Tensor:
-        return self.whole.labels[torch.from_numpy(self.indices).to(self.whole.labels.device)]
+        return self.whole.labels[self._positions]
 
     def chunks(self, size: int) -> Iterator[Examples]:
-        """All examples in their order, ``size`` at a time; copies."""
-        for first in range(0, len(self), size):
-            yield self.whole.take(self.indices[first : first + size])
+        """All examples in their order, ``size`` at a time; each chunk's inputs are overwritten by the next."""
+        whole = self.whole
+        # One for all: tensors that come and go between others that stay would leave holes, together as large as a copy.
+        buffer = whole.inputs.new_empty(min(size, len(self)), *whole.inputs.shape[1:])
+        for at in self._positions.split(size):
+            inputs = torch.index_select(whole.inputs, 0, at, out=buffer[: len(at)])
+            yield Examples(inputs=inputs, labels=whole.labels[at])
+
+    @property
+    def _positions(self) -> Tensor:
+        return torch.from_numpy(self.indices).to(self.whole.labels.device)
 
 
 @dataclass(frozen=True, kw_only=True)
