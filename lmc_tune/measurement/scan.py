@@ -13,7 +13,8 @@ from lmc_tune.measurement.evaluate import Score, evaluate
 State = Mapping[str, Tensor]
 
 # Chunks whose first-layer outputs are kept while all positions are scored: weights are loaded once for them.
-_CHUNKS_AT_ONCE = 16
+# Sixteen are 1 to 2 % faster, and take four times the memory.
+_CHUNKS_AT_ONCE = 4
 
 
 def scan(
@@ -65,20 +66,22 @@ def _scan_behind(  # noqa: PLR0913, PLR0917
     begin_a, rest_a = _entries(begin, state_a), _entries(rest, state_a)
     begin_b, rest_b = _entries(begin, state_b), _entries(rest, state_b)
     rest.eval()
-    losses: list[list[Tensor]] = [[] for _ in lambdas]
+    # One tensor for all: many small ones that stay would leave holes in the heap between the large ones that go.
+    losses = next(begin.parameters()).new_empty(len(lambdas), len(examples))
     correct = [0] * len(lambdas)
     block = _CHUNKS_AT_ONCE * scoring.CHUNK
-    for some in examples.chunks(block):
+    for some, found in zip(examples.chunks(block), losses.split(block, dim=1), strict=True):
         from_a, from_b = (_outputs(begin, state, some.inputs) for state in (begin_a, begin_b))
         for at, lambda_ in enumerate(lambdas):
             rest.load_state_dict(lerp_state(rest_a, rest_b, lambda_))
-            for a, b, truth in zip(from_a, from_b, some.labels.split(scoring.CHUNK), strict=True):
+            pieces = (from_a, from_b, some.labels.split(scoring.CHUNK), found[at].split(scoring.CHUNK))
+            for a, b, truth, loss in zip(*pieces, strict=True):
                 logits = rest(torch.lerp(a, b, lambda_))
-                losses[at].append(scoring.losses_of(logits, truth))
+                loss.copy_(scoring.losses_of(logits, truth))
                 correct[at] += int(logits.argmax(1).eq(truth).sum())
     return [
-        Score(loss_sum=float(torch.cat(found).sum(dtype=torch.float64)), correct=hits, n=len(examples))
-        for found, hits in zip(losses, correct, strict=True)
+        Score(loss_sum=float(row.sum(dtype=torch.float64)), correct=hits, n=len(examples))
+        for row, hits in zip(losses, correct, strict=True)
     ]
 
 
