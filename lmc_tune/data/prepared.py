@@ -60,7 +60,8 @@ def _tensors(spec: DatasetSpec, root: Path) -> dict[str, Tensor] | None:
                 _write(path, select(spec, root))
                 found = load_file(path)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        error.filename = error.filename or str(path)  # a failed write does not know it
+        raise
     return found
 
 
