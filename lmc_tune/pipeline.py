@@ -25,7 +25,8 @@ from lmc_tune.core.interpolation import distance
 from lmc_tune.core.noise import noise_scale
 from lmc_tune.core.similarity import disagreement, error_overlap
 from lmc_tune.data.augment import Augmentation
-from lmc_tune.data.datasets import Dataset, Examples, Indices, load_dataset
+from lmc_tune.data.datasets import Dataset, Examples, Indices, Part
+from lmc_tune.data.prepared import open_dataset
 from lmc_tune.data.shifts import Parts, split
 from lmc_tune.measurement.evaluate import evaluate, logits_of, score_of
 from lmc_tune.measurement.path import Path as MeasuredPath
@@ -190,8 +191,8 @@ def _finish(pair: Pair, bench: Workbench, seconds_train: float) -> PairResult:
     curves = [{"member": name, **asdict(point)} for name, member, _ in pair.members for point in member.curve]
     if pair.a.diverged or pair.b.diverged:  # non-finite weights have no path
         return PairResult(row=row, curves=curves)
-    both = dataset.train.take(np.union1d(setup.parts.a, setup.parts.b))
-    data = {"train": both, "test": dataset.test, "validation": dataset.validation}
+    both = Part(whole=dataset.train, indices=np.union1d(setup.parts.a, setup.parts.b))
+    data: dict[str, Examples | Part] = {"train": both, "test": dataset.test, "validation": dataset.validation}
     measured = {str(name): data[name] for name in spec.measure.splits}
     path = measure_path(setup.model, pair.a.state, pair.b.state, measured, spec.measure)
     row |= path_columns(path) | _similarity_columns(predictions, dataset.test.labels.cpu().numpy())
@@ -285,7 +286,7 @@ def _training_columns(pair: Pair) -> tuple[Row, list[Indices]]:
     names = tuple(name for name, _ in model.named_parameters())
     predictions, reasons = [], []
     for name, member, part in pair.members:
-        examples = dataset.train.take(part)
+        examples = Part(whole=dataset.train, indices=part)
         model.load_state_dict(member.state)
         logits = logits_of(model, dataset.test)
         predictions.append(logits.argmax(1).cpu().numpy())
@@ -300,7 +301,7 @@ def _training_columns(pair: Pair) -> tuple[Row, list[Indices]]:
     return {**row, "status": "diverged" if reasons else "ok", "reason": "; ".join(reasons)}, predictions
 
 
-def _rose(setup: Setup, examples: Examples, loss: float) -> str:
+def _rose(setup: Setup, examples: Part, loss: float) -> str:
     """Whether a member's loss ended above chance level and above where it began; empty if it did not.
 
     The initial weights may already lie above chance level: a member that hardly moved from there is undertrained, so
@@ -351,8 +352,8 @@ def _path_rows(path: MeasuredPath) -> list[Row]:
 
 @lru_cache(maxsize=2)
 def _dataset(spec: DatasetSpec, root: Path, device: torch.device) -> Dataset:
-    """Loaded once per worker, however many pairs it runs."""
-    return load_dataset(spec, root, device)
+    """Opened once per worker, however many pairs it runs."""
+    return open_dataset(spec, root, device)
 
 
 def _device(name: str) -> torch.device:

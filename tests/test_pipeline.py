@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 
 from lmc_tune import pipeline
 from lmc_tune.core.barrier import DEFINITIONS
+from lmc_tune.data.datasets import load_dataset
 from lmc_tune.data.shifts import split
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.models.registry import build_model
 from lmc_tune.pipeline import cohort_name, prepare, run_cohort, run_pair
 from lmc_tune.results import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS, PairResult
-from lmc_tune.specs import Cohort, PairSpec, VerdictSpec
+from lmc_tune.specs import Cohort, MlpSpec, PairSpec, ResnetSpec, VerdictSpec, VitSpec
 from lmc_tune.store import Store
 from lmc_tune.training import loop
 from lmc_tune.training.task import Task
@@ -403,6 +404,50 @@ def test_distances_leave_running_statistics_out(bench, tmp_path):
 def test_no_members_are_kept_unless_asked_for(bench, tmp_path):
     run_cohort(cohort(SIX[0]), bench("run"))
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+# Data
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        MlpSpec(hidden=(8,), norm="batch"),
+        ResnetSpec(depth=8, width=0.25),
+        VitSpec(patch=4, dim=8, depth=1, heads=2, mlp_dim=8),
+    ],
+    ids=lambda model: model.name,
+)
+def test_a_pair_leaves_the_data_that_all_pairs_share_as_they_were(bench, model):
+    spec, tidy = pair_spec(train={"epochs": 1}).model_copy(update={"model": model}), bench()
+    shared = pipeline._dataset(spec.dataset, tidy.data_root, torch.device("cpu"))
+    run_pair(spec, tidy)
+    assert pipeline._dataset(spec.dataset, tidy.data_root, torch.device("cpu")) is shared
+    fresh = load_dataset(spec.dataset, tidy.data_root)
+    for part in ("train", "test"):
+        assert torch.equal(getattr(shared, part).inputs, getattr(fresh, part).inputs)
+        assert torch.equal(getattr(shared, part).labels, getattr(fresh, part).labels)
+
+
+def test_a_worker_imports_everything_with_its_first_pair(tmp_path):
+    code = f"""
+        import sys
+        from pathlib import Path
+        from lmc_tune.pipeline import run_cohort
+        from lmc_tune.store import Store
+        from lmc_tune.specs import Cohort
+        from lmc_tune.workbench import Workbench
+        from tests.cases import pair_spec
+        folder = Path({str(tmp_path)!r})
+        bench = Workbench(store=Store(folder), data_root=folder)
+        known = []
+        for lr in (0.1, 0.2, 0.3):
+            known.append(set(sys.modules))
+            run_cohort(Cohort(pairs=(pair_spec(train={{"lr": lr}}),)), bench)
+        print(len(known[1] - known[0]) > 0, sorted(known[2] - known[1]), sorted(set(sys.modules) - known[2]))
+    """
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert (run.stdout, run.returncode) == ("True [] []\n", 0), run.stderr
 
 
 # SGD noise

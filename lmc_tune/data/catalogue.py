@@ -8,6 +8,9 @@ from pathlib import Path
 from lmc_tune.core.errors import UserError
 from lmc_tune.specs import DatasetSpec
 
+# Goes up with every change of how files become tensors, or of how those are kept.
+_PREPARED_VERSION = 1
+
 
 class DataError(UserError):
     """Data that is missing; the message says how to get it."""
@@ -133,8 +136,26 @@ def resolve_data_root(given: str | os.PathLike[str] | None = None) -> Path:
         return Path(given).expanduser().resolve()
     if from_environment := os.environ.get("LMC_TUNE_DATA"):
         return Path(from_environment).expanduser().resolve()
+    return _cache_folder() / "data"
+
+
+def prepared_path(spec: DatasetSpec) -> Path:
+    """The file of a data set's ready tensors (:mod:`lmc_tune.data.prepared`), named after all that decides them."""
+    sources = (_PREPARED_VERSION, spec.model_dump_json(), DATASETS[spec.name].files)
+    digest = hashlib.blake2b(repr(sources).encode(), digest_size=8).hexdigest()
+    return _cache_folder() / "prepared" / f"{spec.name}-{digest}.safetensors"
+
+
+def can_prepare() -> bool:
+    """Whether files can be written where :func:`prepared_path` puts them."""
+    folder = _cache_folder() / "prepared"
+    there = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
+    return os.access(there, os.W_OK | os.X_OK)
+
+
+def _cache_folder() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "lmc-tune" / "data"
+    return Path(cache).expanduser() / "lmc-tune"
 
 
 def part_size(dataset: DatasetSpec) -> int:

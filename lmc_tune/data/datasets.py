@@ -1,6 +1,8 @@
 """Loading a data set as tensors on a device."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,9 @@ Images = NDArray[np.uint8] | NDArray[np.float32]
 # Training images and labels, test images and labels.
 Raw = tuple[Images, Indices, Images, Indices]
 
+# Images that are scaled at once; bounds memory.
+_BLOCK = 2048
+
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
@@ -33,9 +38,45 @@ class Examples:
         return len(self.labels)
 
     def take(self, indices: Indices) -> "Examples":
-        """The examples at ``indices``, in that order."""
+        """A copy of the examples at ``indices``, in that order."""
         at = torch.from_numpy(np.ascontiguousarray(indices)).to(self.labels.device)
         return Examples(inputs=self.inputs[at], labels=self.labels[at])
+
+    def chunks(self, size: int) -> "Iterator[Examples]":
+        """All examples in their order, ``size`` at a time."""
+        for inputs, labels in zip(self.inputs.split(size), self.labels.split(size), strict=True):
+            yield Examples(inputs=inputs, labels=labels)
+
+    def to(self, device: torch.device) -> "Examples":
+        return Examples(inputs=self.inputs.to(device), labels=self.labels.to(device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The examples of ``whole`` at ``indices``, in that order, for reading in chunks without a copy of them all."""
+
+    whole: Examples
+    indices: Indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def labels(self) -> Tensor:
+        return self.whole.labels[self._positions]
+
+    def chunks(self, size: int) -> Iterator[Examples]:
+        """All examples in their order, ``size`` at a time; each chunk's inputs are overwritten by the next."""
+        whole = self.whole
+        # One for all: tensors that come and go between others that stay would leave holes, together as large as a copy.
+        buffer = whole.inputs.new_empty(min(size, len(self)), *whole.inputs.shape[1:])
+        for at in self._positions.split(size):
+            inputs = torch.index_select(whole.inputs, 0, at, out=buffer[: len(at)])
+            yield Examples(inputs=inputs, labels=whole.labels[at])
+
+    @property
+    def _positions(self) -> Tensor:
+        return torch.from_numpy(self.indices).to(self.whole.labels.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +93,43 @@ class Dataset:
     validation: Examples
     test: Examples
 
+    def to(self, device: torch.device) -> "Dataset":
+        return Dataset(
+            n_classes=self.n_classes,
+            mean=self.mean.to(device),
+            std=self.std.to(device),
+            train=self.train.to(device),
+            validation=self.validation.to(device),
+            test=self.test.to(device),
+        )
 
-def load_dataset(spec: DatasetSpec, root: Path, device: torch.device | str = "cpu") -> Dataset:
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The images at ``indices`` of all that were published, their labels, and the moments that normalise them."""
+
+    images: Images
+    indices: Indices
+    labels: Indices
+    mean: Pixels
+    std: Pixels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, channels, height, width) of the inputs."""
+        _, height, width, *channels = self.images.shape
+        return (len(self.indices), *(channels or (1,)), height, width)
+
+    def blocks(self) -> Iterator[Pixels]:
+        """The inputs, normalised, some at a time."""
+        for first in range(0, len(self.indices), _BLOCK):
+            pixels = _pixels(self.images[self.indices[first : first + _BLOCK]])
+            pixels -= self.mean
+            pixels /= self.std
+            yield pixels
+
+
+def load_dataset(spec: DatasetSpec, root: Path) -> Dataset:
     """Load, cut down and scale a data set.
 
     The subsets are label-stratified and depend on the data set's name and the sizes alone, never on a pair's seed.
@@ -62,26 +138,40 @@ def load_dataset(spec: DatasetSpec, root: Path, device: torch.device | str = "cp
     Raises:
         DataError: if files are missing or damaged, or a subset is larger than the data.
     """
-    facts = DATASETS[spec.name]
+
+    def examples(selection: Selection) -> Examples:
+        inputs = np.empty(selection.shape, np.float32)
+        for at, block in enumerate(selection.blocks()):
+            inputs[at * _BLOCK : (at + 1) * _BLOCK] = block
+        return Examples(inputs=torch.from_numpy(inputs), labels=torch.from_numpy(selection.labels))
+
+    selected = select(spec, root)
+    return Dataset(
+        n_classes=DATASETS[spec.name].n_classes,
+        mean=torch.from_numpy(selected["train"].mean),
+        std=torch.from_numpy(selected["train"].std),
+        **{name: examples(selection) for name, selection in selected.items()},
+    )
+
+
+def select(spec: DatasetSpec, root: Path) -> dict[str, Selection]:
+    """What :func:`load_dataset` loads, ``train``, ``validation`` and ``test``, still to be copied and scaled."""
     train_x, train_y, test_x, test_y = _read(spec.name, root)
     validation_at, train_at = _training_indices(spec, train_y)
     test_at = _test_indices(spec, test_y)
-    kept = _pixels(train_x[train_at])
-    mean, std = _channel_moments(kept) if spec.normalise else _no_moments(kept)
-
-    def examples(pixels: Pixels, labels: Indices) -> Examples:
-        pixels -= mean
-        pixels /= std
-        return Examples(inputs=torch.from_numpy(pixels).to(device), labels=torch.from_numpy(labels).to(device))
-
-    return Dataset(
-        n_classes=facts.n_classes,
-        mean=torch.from_numpy(mean).to(device),
-        std=torch.from_numpy(std).to(device),
-        train=examples(kept, train_y[train_at]),
-        validation=examples(_pixels(train_x[validation_at]), train_y[validation_at]),
-        test=examples(_pixels(test_x[test_at]), test_y[test_at]),
-    )
+    channels = DATASETS[spec.name].shape[0]
+    zero, one = np.zeros((channels, 1, 1), np.float32), np.ones((channels, 1, 1), np.float32)
+    parts = {
+        "train": Selection(images=train_x, indices=train_at, labels=train_y[train_at], mean=zero, std=one),
+        "validation": Selection(
+            images=train_x, indices=validation_at, labels=train_y[validation_at], mean=zero, std=one
+        ),
+        "test": Selection(images=test_x, indices=test_at, labels=test_y[test_at], mean=zero, std=one),
+    }
+    if not spec.normalise:
+        return parts
+    mean, std = _channel_moments(parts["train"])
+    return {name: replace(part, mean=mean, std=std) for name, part in parts.items()}
 
 
 def download(name: str, root: Path) -> None:
@@ -138,15 +228,13 @@ def _test_indices(spec: DatasetSpec, labels: Indices) -> Indices:
     return stratified(labels, n, child_seed(0, "test", spec.name))
 
 
-def _channel_moments(pixels: Pixels) -> tuple[Pixels, Pixels]:
-    mean = pixels.mean(axis=(0, 2, 3), dtype=np.float64)[:, None, None]
-    std = pixels.std(axis=(0, 2, 3), dtype=np.float64)[:, None, None]
-    return mean.astype(np.float32), np.maximum(std, 1e-8).astype(np.float32)
-
-
-def _no_moments(pixels: Pixels) -> tuple[Pixels, Pixels]:
-    shape = (pixels.shape[1], 1, 1)
-    return np.zeros(shape, np.float32), np.ones(shape, np.float32)
+def _channel_moments(selection: Selection) -> tuple[Pixels, Pixels]:
+    """Mean and standard deviation, (channels, 1, 1), of inputs that are not normalised yet."""
+    axes = (0, 2, 3)
+    n = math.prod(selection.shape) // selection.shape[1]
+    mean = sum(block.sum(axes, np.float64, keepdims=True) for block in selection.blocks()) / n
+    variance = sum(((block - mean) ** 2).sum(axes, keepdims=True) for block in selection.blocks()) / n
+    return mean[0].astype(np.float32), np.maximum(np.sqrt(variance[0]), 1e-8).astype(np.float32)
 
 
 def _pixels(images: Images) -> Pixels:

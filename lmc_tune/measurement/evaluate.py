@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.datasets import Examples, Part
 
 # Examples per forward pass. Sums are exact whatever it is. Few enough that activations stay in a core's cache: for
 # MLPs half the time of 4096.
@@ -36,13 +36,13 @@ class Score:
 
 
 @torch.no_grad()
-def logits_of(model: nn.Module, examples: Examples) -> Tensor:
+def logits_of(model: nn.Module, examples: Examples | Part) -> Tensor:
     """(n, classes) logits of ``model`` in evaluation mode."""
     model.eval()
-    return torch.cat([model(chunk) for chunk in examples.inputs.split(CHUNK)])
+    return torch.cat([model(chunk.inputs) for chunk in examples.chunks(CHUNK)])
 
 
-def evaluate(model: nn.Module, examples: Examples) -> Score:
+def evaluate(model: nn.Module, examples: Examples | Part) -> Score:
     """Loss and error of ``model``, in evaluation mode, on all ``examples``."""
     return score_of(logits_of(model, examples), examples.labels)
 

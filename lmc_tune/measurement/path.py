@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lmc_tune.core.barrier import Array, Barrier, Definition, locate_barrier, path_grid
 from lmc_tune.core.interpolation import check_same_entries
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.datasets import Examples, Part
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.measurement.scan import scan
 from lmc_tune.specs import MeasureSpec
@@ -54,7 +54,7 @@ def measure_path(
     model: nn.Module,
     state_a: Mapping[str, Tensor],
     state_b: Mapping[str, Tensor],
-    data: Mapping[str, Examples],
+    data: Mapping[str, Examples | Part],
     measure: MeasureSpec | None = None,
 ) -> Path:
     """Measure loss and error along the straight path from ``state_a`` to ``state_b``.

@@ -6,17 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from lmc_tune.core.interpolation import lerp_state
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.datasets import Examples, Part
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import Score, evaluate
 
 State = Mapping[str, Tensor]
 
 # Chunks whose first-layer outputs are kept while all positions are scored: weights are loaded once for them.
-_CHUNKS_AT_ONCE = 16
+# Sixteen are 1 to 2 % faster, and take four times the memory.
+_CHUNKS_AT_ONCE = 4
 
 
-def scan(model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: Examples) -> list[Score]:
+def scan(
+    model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: Examples | Part
+) -> list[Score]:
     """Loss and error of θ(λ), in evaluation mode, on all ``examples``: one score per position.
 
     Where the network begins with a linear layer, that layer is applied to every example twice instead of once per
@@ -35,7 +38,7 @@ def scan(model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[flo
     return _scan_behind(*parts, state_a, state_b, lambdas, examples)
 
 
-def _score_at(model: nn.Module, state_a: State, state_b: State, lambda_: float, examples: Examples) -> Score:
+def _score_at(model: nn.Module, state_a: State, state_b: State, lambda_: float, examples: Examples | Part) -> Score:
     model.load_state_dict(lerp_state(state_a, state_b, lambda_))
     return evaluate(model, examples)
 
@@ -58,25 +61,27 @@ def _scan_behind(  # noqa: PLR0913, PLR0917
     state_a: State,
     state_b: State,
     lambdas: Sequence[float],
-    examples: Examples,
+    examples: Examples | Part,
 ) -> list[Score]:
     begin_a, rest_a = _entries(begin, state_a), _entries(rest, state_a)
     begin_b, rest_b = _entries(begin, state_b), _entries(rest, state_b)
     rest.eval()
-    losses: list[list[Tensor]] = [[] for _ in lambdas]
+    # One tensor for all: many small ones that stay would leave holes in the heap between the large ones that go.
+    losses = next(begin.parameters()).new_empty(len(lambdas), len(examples))
     correct = [0] * len(lambdas)
     block = _CHUNKS_AT_ONCE * scoring.CHUNK
-    for inputs, labels in zip(examples.inputs.split(block), examples.labels.split(block), strict=True):
-        from_a, from_b = (_outputs(begin, state, inputs) for state in (begin_a, begin_b))
+    for some, found in zip(examples.chunks(block), losses.split(block, dim=1), strict=True):
+        from_a, from_b = (_outputs(begin, state, some.inputs) for state in (begin_a, begin_b))
         for at, lambda_ in enumerate(lambdas):
             rest.load_state_dict(lerp_state(rest_a, rest_b, lambda_))
-            for a, b, truth in zip(from_a, from_b, labels.split(scoring.CHUNK), strict=True):
+            pieces = (from_a, from_b, some.labels.split(scoring.CHUNK), found[at].split(scoring.CHUNK))
+            for a, b, truth, loss in zip(*pieces, strict=True):
                 logits = rest(torch.lerp(a, b, lambda_))
-                losses[at].append(scoring.losses_of(logits, truth))
+                loss.copy_(scoring.losses_of(logits, truth))
                 correct[at] += int(logits.argmax(1).eq(truth).sum())
     return [
-        Score(loss_sum=float(torch.cat(found).sum(dtype=torch.float64)), correct=hits, n=len(examples))
-        for found, hits in zip(losses, correct, strict=True)
+        Score(loss_sum=float(row.sum(dtype=torch.float64)), correct=hits, n=len(examples))
+        for row, hits in zip(losses, correct, strict=True)
     ]
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lmc_tune.core.errors import UserError
-from lmc_tune.data.catalogue import check_files
+from lmc_tune.data.catalogue import DATASETS, can_prepare, check_files, prepared_path
 from lmc_tune.record import REPORT_FILE, SPACE_FILE, SweepRecord
 from lmc_tune.results import STATUSES, PairResult, Status, failed_result
 from lmc_tune.space import SearchSpace, by_replicate
@@ -23,6 +24,9 @@ from lmc_tune.sweep.watch import Watch
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.background import BackgroundMirror
 from lmc_tune.workbench import Device, Workbench
+
+# Ray hands errors on as text. Python's own name the file, Arrow's do not.
+_NO_SPACE = re.compile(r"No space left on device(: '(?P<file>.+)'$)?", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +192,7 @@ class _Trainer:
         batch = self._next_batch()
         if not batch:
             return False
+        self._check_sharing()
         self.listener.say(f"starting {self.workers} workers" if self.workers > 1 else "starting a worker")
         try:
             with Watch(self.store, self._on_results), ray_session(self.workers, self.options.address):
@@ -199,6 +204,17 @@ class _Trainer:
             self.listener.say("interrupted: finishing tables and report")
             return True
         return False
+
+    def _check_sharing(self) -> None:
+        """Say so if the workers cannot share the data: what they say themselves is not heard."""
+        for dataset in {pair.dataset for pair in self.pairs if DATASETS[pair.dataset.name].files}:
+            path = prepared_path(dataset)
+            if not path.exists() and not can_prepare():
+                self.listener.say(
+                    f"{path.parent} cannot be written to: every worker loads a copy of the data of its own; set "
+                    f"XDG_CACHE_HOME to a folder that can be, and they share one"
+                )
+                return
 
     def _next_batch(self) -> list[PairSpec]:
         """Wanted pairs that have no result and were not tried in this call."""
@@ -227,8 +243,8 @@ class _Trainer:
         slots = slots_of(self.options.device, self.workers)
         for number in range(PASSES):
             errors = run_on_ray(pack(left, slots, alone=number > 0), self._bench(), slots)
-            if any("No space left on device" in error for error in errors):  # Ray hands errors on as text
-                raise _disk_full(self.store.folder)
+            if full := next(filter(None, map(_NO_SPACE.search, errors)), None):
+                raise _disk_full(Path(full["file"]).parent if full["file"] else self.store.folder)
             left = pending(left, self.store.statuses())
             if not left:
                 return

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from lmc_tune.data import datasets
 from lmc_tune.data.catalogue import DATASETS, DataError, check_files, resolve_data_root
-from lmc_tune.data.datasets import Dataset, load_dataset, stratified
+from lmc_tune.data.datasets import Dataset, Part, load_dataset, stratified
 from lmc_tune.specs import DatasetSpec
 from tests import oracles
 
@@ -135,6 +136,29 @@ def test_take_keeps_the_order_asked_for(digits: Dataset):
     taken = digits.train.take(at)
     assert taken.labels.tolist() == [digits.train.labels[i].item() for i in (1000, 2, 2, 5)]
     assert torch.equal(taken.inputs[3], digits.train.inputs[5])
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 4096])
+def test_a_part_read_in_chunks_is_a_copy_of_it_read_in_chunks(digits: Dataset, size: int):
+    at = np.random.default_rng(0).permutation(len(digits.train))[:100]
+    part, copy = Part(whole=digits.train, indices=at), digits.train.take(at)
+    assert len(part) == len(copy)
+    assert torch.equal(part.labels, copy.labels)
+    for found, expected in zip(part.chunks(size), copy.chunks(size), strict=True):
+        assert torch.equal(found.inputs, expected.inputs)
+        assert torch.equal(found.labels, expected.labels)
+
+
+def test_a_part_is_read_through_one_buffer(digits: Dataset):
+    part = Part(whole=digits.train, indices=np.arange(100))
+    assert len({chunk.inputs.data_ptr() for chunk in part.chunks(30)}) == 1
+
+
+def test_inputs_do_not_depend_on_how_many_are_scaled_at_once(digits: Dataset, monkeypatch: pytest.MonkeyPatch):
+    raw = load_dataset(DatasetSpec(normalise=False), Path())
+    monkeypatch.setattr(datasets, "_BLOCK", 100)
+    assert torch.equal(load_dataset(DatasetSpec(normalise=False), Path()).train.inputs, raw.train.inputs)
+    assert torch.allclose(load_dataset(DatasetSpec(), Path()).train.inputs, digits.train.inputs, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", pytest.param("cifar10", marks=pytest.mark.slow)])

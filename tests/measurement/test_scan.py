@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from lmc_tune.core.interpolation import lerp_state
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.datasets import Examples, Part
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.measurement.scan import scan
@@ -54,6 +55,17 @@ def test_the_ends_are_the_members_bit_for_bit(kind):
     data = Examples(inputs=DATA.inputs.float(), labels=DATA.labels)
     a, b, model = (NETWORKS[kind](seed).float() for seed in (1, 2, 3))
     assert scan(model, state(a), state(b), [0.0, 1.0], data) == [evaluate(a, data), evaluate(b, data)]
+
+
+@pytest.mark.parametrize("chunk", [7, 512])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_part_scores_as_a_copy_of_it_bit_for_bit(kind, chunk, monkeypatch):
+    monkeypatch.setattr(scoring, "CHUNK", chunk)
+    at = np.array([60, 3, *range(7, 58)])
+    part, copy = Part(whole=DATA, indices=at), DATA.take(at)
+    a, b, model = (NETWORKS[kind](seed) for seed in (1, 2, 3))
+    assert scan(model, state(a), state(b), LAMBDAS, part) == scan(model, state(a), state(b), LAMBDAS, copy)
+    assert evaluate(a, part) == evaluate(a, copy)
 
 
 def test_a_first_linear_layer_is_applied_twice_however_many_positions_there_are():

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -319,31 +319,62 @@ def test_a_damaged_table_is_named_and_nothing_is_written(reference: Path, tmp_pa
     assert files(tmp_path / "run") == before
 
 
-def test_a_full_disk_stops_the_sweep_and_keeps_what_is_finished(reference: Path, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    try:
-        arguments = ("sweep", reference / "tiny.yaml", "--out", disk / "run", "--no-report")
-        assert lmc_tune_json(*arguments, "--max-pairs", "4")["trained"] == 4
-        filler = disk / "filler"
-        with filler.open("wb") as file:
-            free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
-            file.write(b"\0" * (free - 40_000))
-        done = lmc_tune(*arguments)
-        assert done.returncode == 1, done.stderr
-        assert "no space left" in done.stderr.lower()
-        assert "Traceback" not in done.stderr
-        assert finished(disk / "run") >= 4
-        filler.unlink()
-        lmc_tune_json(*arguments, "--tracking-uri", f"sqlite:///{tmp_path}/elsewhere.db")
-        assert_same_tables(reference / "run", disk / "run")
-    finally:
-        subprocess.run(["umount", disk], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_stops_the_sweep_and_keeps_what_is_finished(reference: Path, tmp_path: Path, disk: Path) -> None:
+    arguments = ("sweep", reference / "tiny.yaml", "--out", disk / "run", "--no-report")
+    assert lmc_tune_json(*arguments, "--max-pairs", "4")["trained"] == 4
+    filler = disk / "filler"
+    with filler.open("wb") as file:
+        free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+        file.write(b"\0" * (free - 40_000))
+    done = lmc_tune(*arguments)
+    assert done.returncode == 1, done.stderr
+    assert f"no space left in {disk / 'run'}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert finished(disk / "run") >= 4
+    filler.unlink()
+    lmc_tune_json(*arguments, "--tracking-uri", f"sqlite:///{tmp_path}/elsewhere.db")
+    assert_same_tables(reference / "run", disk / "run")
+
+
+def mnist(tmp_path: Path, data_root: Path, *cuts: str) -> tuple[str | Path, ...]:
+    """Arguments of a sweep of two pairs."""
+    cuts += ("train.epochs=1", "axes.lr=[0.001]", "axes.batch_size=[64]", "replicates=1", "measure.lambdas=5")
+    sets = [part for cut in cuts for part in ("--set", cut)]
+    return ("sweep", "mnist_mlp", "--out", tmp_path / "run", "--data-root", data_root, "--no-report", *sets)
+
+
+def test_a_disk_too_small_for_the_prepared_data_stops_the_sweep(real_data: Path, tmp_path: Path, disk: Path) -> None:
+    done = lmc_tune(*mnist(tmp_path, real_data), XDG_CACHE_HOME=str(disk))
+    assert done.returncode == 1, done.stderr
+    assert f"no space left in {disk / 'lmc-tune' / 'prepared'}: the sweep has stopped" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert finished(tmp_path / "run") == 0
+
+
+def test_a_cache_folder_that_cannot_be_written_to_is_said_once(real_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    arguments = mnist(tmp_path, real_data, "dataset.train=1000", "dataset.test=500")
+    message = f"{tmp_path / 'cache' / 'lmc-tune' / 'prepared'} cannot be written to: every worker loads a copy"
+    shared = lmc_tune(*arguments, "--max-pairs", "1", XDG_CACHE_HOME=str(tmp_path / "other"))
+    copied = lmc_tune(*arguments, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert (shared.returncode, copied.returncode) == (0, 0), copied.stderr
+    assert "cannot be written to" not in shared.stderr
+    assert copied.stderr.count(message) == 1
+    assert finished(tmp_path / "run") == 2
 
 
 def test_json_is_one_object_on_stdout(reference: Path) -> None:
