@@ -1,5 +1,6 @@
 """Scanning a path is evaluating the interpolated network position by position, at a lower price."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,8 +12,11 @@ from lmc_tune.core.interpolation import lerp_state
 from lmc_tune.data.datasets import Examples, Part
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import evaluate
-from lmc_tune.measurement.scan import scan
+from lmc_tune.measurement.scan import scan, scan_stacked
+from tests import oracles
 from tests.cases import blobs, network, state
+from tests.measurement import cases as image_cases
+from tests.measurement.cases import IMAGES, image_network
 
 LAMBDAS = [0.0, 0.1, 0.5, 0.75, 1.0]
 DATA = blobs(61, dtype=torch.float64)
@@ -30,20 +34,29 @@ def convolution(seed: int) -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3))
 
 
+def rows(seed: int) -> nn.Sequential:
+    """Its first layer is applied to every row of an image."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Flatten(), nn.Linear(5, 3))
+
+
 NETWORKS: dict[str, Callable[[int], nn.Sequential]] = {
     "mlp": lambda seed: network(seed).double(),
     "mlp with batch norm": lambda seed: trained_statistics(network(seed, norm=True).double()),
     "linear": lambda seed: nn.Sequential(*network(seed).double()[:2]),
+    "linear of rows": lambda seed: rows(seed).double(),
     "convolution": lambda seed: convolution(seed).double(),
 }
 
 
+@pytest.mark.parametrize("way", [scan, scan_stacked])
 @pytest.mark.parametrize("chunk", [7, 4096])
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_a_scan_agrees_with_the_network_at_every_position(kind, chunk, monkeypatch):
+def test_a_scan_agrees_with_the_network_at_every_position(kind, chunk, way, monkeypatch):
     monkeypatch.setattr(scoring, "CHUNK", chunk)
     a, b, model = (NETWORKS[kind](seed) for seed in (1, 2, 3))
-    for lambda_, score in zip(LAMBDAS, scan(model, state(a), state(b), LAMBDAS, DATA), strict=True):
+    for lambda_, score in zip(LAMBDAS, way(model, state(a), state(b), LAMBDAS, DATA), strict=True):
         model.load_state_dict(lerp_state(state(a), state(b), lambda_))
         expected = evaluate(model, DATA)
         assert score.loss_sum == pytest.approx(expected.loss_sum, rel=1e-12)
@@ -75,3 +88,61 @@ def test_a_first_linear_layer_is_applied_twice_however_many_positions_there_are(
     model[3].register_forward_hook(lambda *_: calls.append("last"))
     scan(model, state(a), state(b), LAMBDAS, DATA)
     assert (calls.count("first"), calls.count("last")) == (2, len(LAMBDAS))
+
+
+def reference(kind: str, lambdas: list[float]) -> list[tuple[float, int]]:
+    """Sums of losses and correct predictions by the plain interpolated network on all examples at once."""
+    a, b, model = (image_network(kind, seed) for seed in (1, 2, 3))
+    found = []
+    for lambda_ in lambdas:
+        model.load_state_dict(lerp_state(state(a), state(b), lambda_))
+        with torch.no_grad():
+            logits = model.eval()(IMAGES.inputs)
+        losses = oracles.cross_entropy(logits.numpy(), IMAGES.labels.tolist())
+        found.append((math.fsum(losses), int(logits.argmax(1).eq(IMAGES.labels).sum())))
+    return found
+
+
+@pytest.mark.parametrize("way", [scan, scan_stacked])
+@pytest.mark.parametrize("kind", image_cases.NETWORKS)
+def test_scans_agree_with_the_plain_network_for_every_kind(kind, way, monkeypatch):
+    monkeypatch.setattr(scoring, "CHUNK", 19)
+    a, b, model = (image_network(kind, seed) for seed in (1, 2, 3))
+    lambdas = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]
+    scores = way(model, state(a), state(b), lambdas, IMAGES)
+    for score, (loss_sum, correct) in zip(scores, reference(kind, lambdas), strict=True):
+        assert abs(score.loss_sum - loss_sum) < 1e-10
+        assert (score.correct, score.n) == (correct, len(IMAGES))
+
+
+@pytest.mark.parametrize("kind", ["mlp batch", "vgg batch", "resnet batch", "vit"])
+def test_a_position_s_score_is_the_same_whoever_stands_beside_it(kind):
+    a, b, model = (image_network(kind, seed).float() for seed in (1, 2, 3))
+    data = Examples(inputs=IMAGES.inputs.float(), labels=IMAGES.labels)
+    together = scan(model, state(a), state(b), LAMBDAS, data)
+    assert [scan(model, state(a), state(b), [lambda_], data)[0] for lambda_ in LAMBDAS] == together
+
+
+@pytest.mark.parametrize("kind", ["mlp batch", "vgg batch", "resnet batch", "vit"])
+def test_in_a_stack_it_is_so_too_bit_for_bit_in_the_same_place(kind):
+    a, b, model = (image_network(kind, seed).float() for seed in (1, 2, 3))
+    data = Examples(inputs=IMAGES.inputs.float(), labels=IMAGES.labels)
+    together = scan_stacked(model, state(a), state(b), LAMBDAS, data)
+    assert scan_stacked(model, state(a), state(b), LAMBDAS[:1], data) == together[:1]
+    assert scan_stacked(model, state(a), state(b), [*LAMBDAS, 0.2, 0.9], data)[: len(LAMBDAS)] == together
+    for lambda_, score in zip(LAMBDAS, together, strict=True):
+        alone = scan_stacked(model, state(a), state(b), [lambda_], data)[0]
+        assert alone.loss_sum == pytest.approx(score.loss_sum, rel=1e-6)
+
+
+def test_no_position_has_no_score():
+    model = image_network("mlp", 1)
+    assert scan_stacked(model, state(model), state(model), [], IMAGES) == []
+
+
+def test_a_stacked_scan_applies_a_first_linear_layer_twice_to_every_chunk():
+    calls = []
+    a, b, model = (network(seed).double() for seed in (1, 2, 3))
+    model[1].register_forward_hook(lambda *_: calls.append("first"))
+    scan_stacked(model, state(a), state(b), LAMBDAS, DATA)
+    assert calls == ["first", "first"]
