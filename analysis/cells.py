@@ -36,6 +36,12 @@ OK_MEANS = [
 CELLS_AT_ONCE = 256
 
 
+def judged_columns(verdict: VerdictSpec) -> list[str]:
+    """The columns of the results that a verdict's cells, and those of the other definitions, are worked out from."""
+    barriers = [verdict.model_copy(update={"barrier": definition}).column for definition in DEFINITIONS]
+    return ["key", "cell", "status", "reason", *SPEC_FIELDS, "under_resolved", *barriers, *PAIR_MEANS, *OK_MEANS]
+
+
 def planned_cells(space: SearchSpace) -> pd.DataFrame:
     """One row per cell of a space, run or not, in the order of the cells' ids: ``cell`` and the spec's columns."""
     schema = pa.schema({"cell": pa.string(), **{name: SPEC_FIELDS[name] for name in CELL_FIELDS}})

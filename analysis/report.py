@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis import page
+from analysis.cells import judged_columns
 from analysis.curves import Curves, collect_curves, curve_chart
 from analysis.noise_scale import noise_chart, noise_table
 from analysis.phase import PhaseDiagram, map_regions
@@ -20,6 +21,7 @@ from lmc_tune.core.errors import UserError
 from lmc_tune.record import REPORT_FILE, SPACE_FILE, SWEEP_FILE, SweepRecord
 from lmc_tune.space import SearchSpace
 from lmc_tune.space_yaml import SpaceError, parse_space
+from lmc_tune.specs import VerdictSpec
 from lmc_tune.store import Store, load_results, replacing
 
 Format = Literal["html", "png", "svg", "pdf"]
@@ -59,9 +61,9 @@ def render(
     """
     folder = Path(folder)
     files = choose_files(folder, out, formats)
-    results = load_results(folder)
     sweep = read_sweep(folder)
-    diagram = map_regions(results, space=sweep.space)
+    verdict = sweep.space.verdict if sweep.space else VerdictSpec()
+    diagram = map_regions(load_results(folder, judged_columns(verdict)), verdict=verdict, space=sweep.space)
     for name, path in files.items():
         _write(path, _page(folder, diagram, sweep).encode() if name == "html" else _picture(diagram, sweep, name))
     return list(files.values())
@@ -133,7 +135,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _page(folder: Path, diagram: PhaseDiagram, sweep: page.Sweep) -> str:
-    curves = collect_curves(diagram.pairs, Store(folder).paths(), diagram.verdict)
+    curves = collect_curves(diagram.pairs, Store(folder).path_parts(), diagram.verdict)
     picked = page.most_telling(diagram)
     charts = _specs(diagram, curves, picked)
     environment = Environment(

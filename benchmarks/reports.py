@@ -123,7 +123,7 @@ members: drop
 
 
 def make_run(folder: Path, size: Size) -> None:
-    """A finished sweep's folder: space.yaml, sweep.json and the three tables, sorted by key as the store writes them."""
+    """A finished sweep's folder: space.yaml, sweep.json and the three tables, sorted as the store writes them."""
     folder.mkdir(parents=True)
     space = space_of(size)
     write_description(folder, space, workers=2, planned_pairs=size.pairs)
@@ -200,7 +200,7 @@ def _results(cells: pd.DataFrame, pairs: pd.DataFrame, rng: np.random.Generator)
 
 
 def _paths(results: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """A hump of each measured pair's height on both splits, on its own grid (refined points differ from pair to pair)."""
+    """A hump of each measured pair's height on both splits, on its own grid: refined points differ from pair to pair."""
     pairs = results[results["status"] != "diverged"]
     grid = path_grid(_LAMBDAS)
     inside = np.abs(grid - 0.5) < 0.49
