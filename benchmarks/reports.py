@@ -200,7 +200,7 @@ def _results(cells: pd.DataFrame, pairs: pd.DataFrame, rng: np.random.Generator)
 
 
 def _paths(results: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """A hump of each measured pair's height on both splits, on its own grid: refined points differ from pair to pair."""
+    """A hump of each measured pair's height on both splits, on its own grid: refined points differ by pair."""
     pairs = results[results["status"] != "diverged"]
     grid = path_grid(_LAMBDAS)
     inside = np.abs(grid - 0.5) < 0.49

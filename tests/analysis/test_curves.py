@@ -1,8 +1,8 @@
 """Curves of cells against a slow loop over pairs."""
 
-import random
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -44,10 +44,10 @@ def test_bands_are_mean_and_range_of_the_ok_pairs(tmp_path: Path) -> None:
 @settings(max_examples=10, deadline=None)
 @given(cuts=st.lists(st.integers(0, 24 * 50), max_size=6), random=st.randoms(use_true_random=False))
 def test_how_the_paths_are_cut_into_parts_and_ordered_changes_nothing(
-    run: Store, cuts: list[int], random: random.Random
+    run: Store, cuts: list[int], random: Random
 ) -> None:
     pairs = regate(run.results(), VERDICT)
-    (whole,) = run.path_parts()
+    whole = pa.concat_tables(run.path_parts())
     keys = whole["key"].unique().to_pylist()
     random.shuffle(keys)
     borders = sorted({0, *(cut % len(keys) for cut in cuts), len(keys)})
