@@ -1,6 +1,6 @@
 """Interpolation curves of cells: error and loss along the path, over the ok pairs."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -17,8 +17,10 @@ from lmc_tune.specs import VerdictSpec
 
 TEST, TRAIN = "#1f6f92", "#b5651d"
 
-# Curves of this many cells make about 2 MB of a page; beyond it they are thinned so that it still opens.
+# All curves of so many cells make 2 MB of a page, and 4 MB those of the second number, thinned. Beyond either, the page
+# keeps fewer so that it still opens.
 MANY_CELLS = 400
+VERY_MANY_CELLS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +34,21 @@ class Curves:
     lambdas: Array
     bands: dict[str, dict[str, Array]]
 
+    @property
+    def thinned(self) -> bool:
+        """Whether not all quantities were kept: there are too many cells."""
+        return len(self.bands) < len(_kept(0, VerdictSpec()))
+
     def of(self, cell: str) -> dict[str, Array]:
         """The cell's bands by quantity; empty if it has none."""
         return {quantity: cells[cell] for quantity, cells in self.bands.items() if cell in cells}
 
 
 def collect_curves(pairs: pd.DataFrame, parts: Iterable[pa.Table], verdict: VerdictSpec) -> Curves:
-    """Curves of all cells in the verdict's condition, 51 points each; 11 and the judged split alone if cells are many.
+    """Curves of all cells in the verdict's condition.
+
+    Error and loss on both splits, 51 points each; of many cells 11 points on the judged split; of very many 5 points
+    of the judged quantity.
 
     The parts are added up one after the other, so that the paths never stand in memory together; how they were cut
     moves a mean by rounding alone.
@@ -51,18 +61,27 @@ def collect_curves(pairs: pd.DataFrame, parts: Iterable[pa.Table], verdict: Verd
     ok = pairs.loc[pairs["status"] == "ok", ["key", "cell"]]
     code, cells = pd.factorize(ok["cell"], sort=True)
     cell_of = pd.Series(code, index=ok["key"])
-    many = len(cells) > MANY_CELLS
-    splits = [verdict.of.split("_")[0]] if many else ["test", "train"]
-    lambdas = np.linspace(0, 1, 11 if many else 51)
-    bands = {f"{split}_{what}": _Band.of(len(cells), len(lambdas)) for split in splits for what in ("error", "loss")}
+    lambdas = np.linspace(0, 1, 5 if len(cells) > VERY_MANY_CELLS else 11 if len(cells) > MANY_CELLS else 51)
+    kept = _kept(len(cells), verdict)
+    splits = list(dict.fromkeys(name.split("_")[0] for name in kept))
+    bands = {name: _Band.of(len(cells), len(lambdas)) for name in kept}
     for part in parts:
         measured = part.filter(pc.equal(part["condition"], verdict.condition))
         for split in splits:
             rows = measured.filter(pc.equal(measured["split"], split))
             cell, curves = _on_grid(rows, cell_of, lambdas)
             for what, lines in curves.items():
-                bands[f"{split}_{what}"].add(cell, lines)
+                if f"{split}_{what}" in bands:
+                    bands[f"{split}_{what}"].add(cell, lines)
     return Curves(lambdas=lambdas, bands={name: band.by_cell(cells) for name, band in bands.items()})
+
+
+def _kept(n_cells: int, verdict: VerdictSpec) -> list[str]:
+    """The quantities whose curves of so many cells fit into a page."""
+    if n_cells > VERY_MANY_CELLS:
+        return [verdict.of]
+    splits = [verdict.of.split("_")[0]] if n_cells > MANY_CELLS else ["test", "train"]
+    return [f"{split}_{what}" for split in splits for what in ("error", "loss")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +148,10 @@ def _resample(pair: NDArray[np.integer[Any]], lambdas: Array, values: Array, gri
     return np.interp(wanted, 2 * pair + lambdas, values)
 
 
-def curve_chart(verdict: VerdictSpec) -> Any:
+def curve_chart(verdict: VerdictSpec, quantities: Collection[str]) -> Any:
     """Error above loss along the path of one cell, whose rows are put into the data set ``curves`` by the page.
 
+    Drawn are those of error and loss that are among the quantities (``test_error``, ...).
     Rows: ``quantity``, ``split``, ``lambda``, ``mean``, ``low``, ``high``, and ``chord`` on the judged split alone.
     The axes start at 0 and fit the cell.
     """
@@ -144,6 +164,7 @@ def curve_chart(verdict: VerdictSpec) -> Any:
             alt.Chart(data).transform_filter(f"datum.quantity === '{name}'"), y, with_chord=verdict.of.endswith(name)
         )
         for name, y in (("error", error), ("loss", loss))
+        if any(quantity.endswith(name) for quantity in quantities)
     ]
     return finish(alt.vconcat(*charts, spacing=14))
 
