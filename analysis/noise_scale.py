@@ -67,7 +67,8 @@ def _colour(diagram: PhaseDiagram, table: pd.DataFrame) -> alt.Color | None:
     # The end of viridis that reads on white.
     scheme = alt.SchemeParams(name="viridis", extent=[0.05, 0.8])
     if len(values) > MANY_COLOURS:
-        legend = alt.Legend(type="gradient", orient="top", gradientLength=150, format="~s", tickCount=3)
+        named = values[np.linspace(0, len(values) - 1, MANY_COLOURS).round().astype(int)].tolist()
+        legend = alt.Legend(orient="top", values=named, format=".3~g")
         scale = alt.Scale(type="log" if values[0] > 0 else "linear", scheme=scheme)
         return alt.Color("colour:Q", title=axis_title(column), scale=scale, legend=legend)
     names = {f"{value:g}": number(value) for value in values}

@@ -349,11 +349,11 @@ def cell_details(diagram: PhaseDiagram, curves: Curves) -> Row:
 
     ``table`` and the parts of the ``places`` are packed; ``curves`` holds every cell's bands, null where it has none.
     """
-    reasons = exclusions(diagram.pairs, diagram.verdict).groupby("cell")["reason"].first()
+    reasons = exclusions(diagram.pairs, diagram.verdict).groupby("cell")["reason"].first().to_dict()
     cells = diagram.cells["cell"]
     rows = diagram.cells.to_dict("records")
     table = pd.DataFrame([_detail(diagram, row) for row in rows])
-    table.insert(1, "reason", cells.map(reasons).fillna(""))
+    table.insert(1, "reason", [reasons.get(cell, "") for cell in cells])
     return {
         "table": pack(table),
         "places": pack(pd.DataFrame([_whereabouts(diagram, row) for row in rows])),
