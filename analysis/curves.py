@@ -15,7 +15,8 @@ from analysis.charts import FAINT, finish
 from lmc_tune.core.barrier import Array
 from lmc_tune.specs import VerdictSpec
 
-TEST, TRAIN = "#1f6f92", "#b5651d"
+COLOURS = {"test": "#1f6f92", "train": "#b5651d"}
+DASHES = {"test": [1, 0], "train": [6, 3]}
 
 # All curves of so many cells make 2 MB of a page, and 4 MB those of the second number, thinned. Beyond either, the page
 # keeps fewer so that it still opens.
@@ -159,9 +160,13 @@ def curve_chart(verdict: VerdictSpec, quantities: Collection[str]) -> Any:
     error = alt.Y("mean:Q", title="error", scale=from_zero, axis=alt.Axis(format=".3~%", tickCount=5))
     loss = alt.Y("mean:Q", title="loss (nats)", scale=from_zero, axis=alt.Axis(tickCount=5))
     data = alt.NamedData(name="curves")
+    splits = [split for split in COLOURS if any(quantity.startswith(split) for quantity in quantities)]
     charts = [
         _curve_layers(
-            alt.Chart(data).transform_filter(f"datum.quantity === '{name}'"), y, with_chord=verdict.of.endswith(name)
+            alt.Chart(data).transform_filter(f"datum.quantity === '{name}'"),
+            y,
+            splits,
+            with_chord=verdict.of.endswith(name),
         )
         for name, y in (("error", error), ("loss", loss))
         if any(quantity.endswith(name) for quantity in quantities)
@@ -169,7 +174,7 @@ def curve_chart(verdict: VerdictSpec, quantities: Collection[str]) -> Any:
     return finish(alt.vconcat(*charts, spacing=14))
 
 
-def _curve_layers(base: alt.Chart, y: alt.Y, *, with_chord: bool) -> Any:
+def _curve_layers(base: alt.Chart, y: alt.Y, splits: list[str], *, with_chord: bool) -> Any:
     x = alt.X(
         "lambda:Q",
         title="position on the path λ (0 = A, 1 = B)",
@@ -179,10 +184,12 @@ def _curve_layers(base: alt.Chart, y: alt.Y, *, with_chord: bool) -> Any:
     colour = alt.Color(
         "split:N",
         title=None,
-        scale=alt.Scale(domain=["test", "train"], range=[TEST, TRAIN]),
+        scale=alt.Scale(domain=splits, range=[COLOURS[split] for split in splits]),
         legend=alt.Legend(orient="top", symbolType="stroke", symbolStrokeWidth=2.5, symbolOpacity=1, symbolSize=300),
     )
-    dash = alt.StrokeDash("split:N", title=None, scale=alt.Scale(domain=["test", "train"], range=[[1, 0], [6, 3]]))
+    dash = alt.StrokeDash(
+        "split:N", title=None, scale=alt.Scale(domain=splits, range=[DASHES[split] for split in splits])
+    )
     chord = base.transform_filter("datum.chord !== null").mark_line(strokeWidth=1.2, strokeDash=[2, 3], color=FAINT)
     return alt.layer(
         base.mark_area(opacity=0.16).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour),
