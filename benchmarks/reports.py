@@ -1,7 +1,8 @@
 """What a report costs as sweeps grow: ``python -m benchmarks.reports [--pairs N ...] [--keep FOLDER]``.
 
 Each run folder is made up (tables in the store's own schemas, barriers from a formula), and ``lmc-tune report`` renders
-it in a fresh process. The seconds are those of the whole command; the memory is the most that the process ever held.
+it in a fresh process. The seconds are those of the whole command, and beside them, for a busy machine, its
+processor's; the memory is the most that the process ever held.
 """
 
 import argparse
@@ -95,6 +96,7 @@ def _measure(size: Size, keep: Path | None) -> dict[str, object]:
             "path_rows": pq.read_metadata(folder / "paths.parquet").num_rows,
             "seconds": seconds,
             "target_seconds": size.target_seconds,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "peak_gib": usage.ru_maxrss / 2**20,
             "target_gib": size.target_gib,
             "html_mb": (folder / REPORT_FILE).stat().st_size / 1e6,
