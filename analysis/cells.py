@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lmc_tune.core.barrier import DEFINITIONS, Array
 from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict, mean_interval, verdict_of_interval
-from lmc_tune.results import SPEC_FIELDS, STATUSES, gate, spec_columns
+from lmc_tune.results import SPEC_FIELDS, STATUSES, gate, spec_fields
 from lmc_tune.space import SearchSpace
 from lmc_tune.specs import VerdictSpec
 
@@ -36,10 +36,16 @@ OK_MEANS = [
 CELLS_AT_ONCE = 256
 
 
+def judged_columns(verdict: VerdictSpec) -> list[str]:
+    """The columns of the results that a verdict's cells, and those of the other definitions, are worked out from."""
+    barriers = [verdict.model_copy(update={"barrier": definition}).column for definition in DEFINITIONS]
+    return ["key", "cell", "status", "reason", *SPEC_FIELDS, "under_resolved", *barriers, *PAIR_MEANS, *OK_MEANS]
+
+
 def planned_cells(space: SearchSpace) -> pd.DataFrame:
     """One row per cell of a space, run or not, in the order of the cells' ids: ``cell`` and the spec's columns."""
     schema = pa.schema({"cell": pa.string(), **{name: SPEC_FIELDS[name] for name in CELL_FIELDS}})
-    rows = [spec_columns(cell.first) for cell in space.cells()]
+    rows = [{"cell": cell.key, **spec_fields(cell.first)} for cell in space.cells()]
     planned: pd.DataFrame = pa.Table.from_pylist(rows, schema=schema).sort_by("cell").to_pandas()
     return planned
 

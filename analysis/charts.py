@@ -3,6 +3,7 @@
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from analysis.phase import Axis, PhaseDiagram
@@ -24,6 +25,8 @@ INK, FAINT, PAPER, RULE = "#1d2226", "#4a5157", "#ffffff", "#b9bfc4"
 FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, sans-serif"
 # Two panels side by side leave room for the curves at 1280 px.
 PANEL_WIDTH = 312
+# So many points of one panel lie on top of each other unless they are small.
+MANY_POINTS = 250
 
 
 def barrier_title(verdict: VerdictSpec) -> str:
@@ -53,24 +56,40 @@ def tile_scale(axis: Axis) -> alt.Scale:
     return alt.Scale(type=axis.scale, domain=[axis.edges[0], axis.edges[-1]], nice=False)
 
 
+def barrier_height(table: pd.DataFrame, verdict: VerdictSpec) -> alt.Y:
+    """The mean barrier upwards, from 0 over the threshold and all intervals.
+
+    The domain is given: one that is read off the marks would be worked out, and all drawn again, whenever one moves.
+    """
+    shown = table[["shown_barrier", "shown_low", "shown_high"]].to_numpy(dtype=np.float64)
+    known = np.append(shown[np.isfinite(shown)], [0.0, verdict.threshold])
+    return alt.Y(
+        "shown_barrier:Q",
+        title=barrier_title(verdict),
+        scale=alt.Scale(domain=[known.min(), known.max()], nice=True),
+        axis=alt.Axis(format=barrier_format(verdict), tickCount=6),
+    )
+
+
 def interval_layers(
-    table: pd.DataFrame, x: alt.X, diagram: PhaseDiagram, colour: alt.Color | None, picked: str | None
+    table: pd.DataFrame, place: tuple[alt.X, alt.Y], diagram: PhaseDiagram, colour: alt.Color | None, picked: str | None
 ) -> list[alt.Chart]:
     """Threshold, intervals and means of the judged cells: columns as :func:`analysis.phase_chart.phase_table`."""
-    verdict = diagram.verdict
+    x, y = place
     base = alt.Chart(table)
-    y = alt.Y(
-        "shown_barrier:Q", title=barrier_title(verdict), axis=alt.Axis(format=barrier_format(verdict), tickCount=6)
-    )
+    crowded = len(table) > MANY_POINTS
     ink = {"color": colour} if colour is not None else {}
-    known = table.dropna(subset=["shown_low", "shown_high"])  # one pair alone has no interval
-    bars = alt.Chart(known).mark_rule(strokeWidth=1.6, opacity=0.75)
-    threshold = pd.DataFrame({"threshold": [verdict.threshold]})
+    has_interval = table[["shown_low", "shown_high"]].notna().all(axis="columns")  # one pair alone has none
+    known = table if has_interval.all() else table[has_interval]
+    bars = alt.Chart(known).mark_rule(strokeWidth=1.6, opacity=0.3 if crowded else 0.75)
+    threshold = pd.DataFrame({"threshold": [diagram.verdict.threshold]})
     shapes = alt.Scale(domain=list(VERDICT_SHAPES), range=list(VERDICT_SHAPES.values()))
     return [
         alt.Chart(threshold).mark_rule(strokeDash=[5, 4], color=FAINT).encode(y="threshold:Q"),
         *([bars.encode(x=x, y=alt.Y("shown_low:Q"), y2="shown_high:Q", **ink)] if len(known) else []),
-        base.mark_point(filled=True, size=70, opacity=1, stroke=PAPER, strokeWidth=0.8).encode(
+        base.mark_point(
+            filled=True, size=16 if crowded else 70, opacity=1, stroke=PAPER, strokeWidth=0 if crowded else 0.8
+        ).encode(
             x=x,
             y=y,
             shape=alt.Shape("verdict:N", scale=shapes, title="verdict", legend=alt.Legend(orient="top")),
@@ -82,10 +101,13 @@ def interval_layers(
 
 
 def outline(chart: alt.Chart, picked: str | None) -> list[alt.Chart]:
-    """The chart, seen on the picked cell alone and moved by the parameter ``picked``; nothing if none is picked."""
+    """The chart of the picked cell alone, moved by the parameter ``picked``; nothing if none is picked.
+
+    One mark that moves: a mark on every cell, clear but for one, would have all of them drawn again.
+    """
     if picked is None:
         return []
-    return [chart.encode(strokeOpacity=alt.condition("datum.cell === picked", alt.value(1), alt.value(0)))]
+    return [chart.transform_filter("datum.cell === picked")]
 
 
 def tooltips(diagram: PhaseDiagram) -> list[alt.Tooltip]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from analysis.cells import CELL_FIELDS, compare_definitions, exclusions
 from analysis.charts import DARK_VERDICTS, VERDICT_COLOURS
 from analysis.curves import Curves
+from analysis.packed import pack
 from analysis.phase import PhaseDiagram
 from analysis.phase_chart import left_out
 from analysis.words import (
@@ -35,6 +36,11 @@ from lmc_tune.space import SearchSpace
 
 # A longer table of cells is folded away until it is asked for.
 LONG_TABLE = 60
+# What a longer one leaves out is said, and where it is.
+MOST_ROWS = 1000
+FEW_PANELS = 6
+ALL_CELLS = "All cells, in full precision: lmc-tune report with --formats csv."
+ALL_REASONS = f"{ALL_CELLS} The reason of every pair: results.parquet."
 LIBRARIES = ("lmc-tune", "altair", "contourpy", "numpy", "pandas", "scipy", "vl-convert-python")
 
 # What the path is compared with, after "how far the error rises above".
@@ -65,23 +71,30 @@ class Sweep:
 def words(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
     """Everything the template sets in type, by the name it uses."""
     verdict = diagram.verdict
+    panels, cells, excluded = panel_table(diagram), cell_table(diagram), exclusion_table(diagram)
     return {
         "sweep": sweep,
         "diagram": diagram,
         "finished": finished(diagram, sweep),
         "answer": answer(diagram),
         "findings": findings(diagram),
-        "cautions": cautions(diagram, sweep),
+        "cautions": [*cautions(diagram, sweep), *undrawn(diagram)],
         "quantity": quantity(verdict),
         "limit": height(verdict.threshold, verdict),
         "confidence": confidence(verdict),
         "baseline": BASELINES[verdict.barrier],
         "key": verdict_key(diagram),
         "definitions": definition_table(diagram),
-        "cells": cell_table(diagram),
+        "panels": panels,
+        "panels_end": ends_early(len(panels), len(diagram.panels) if len(panels) else 0, "panels", ALL_CELLS),
+        "cells": cells,
+        "cells_end": ends_early(
+            len(cells), len(diagram.cells), "cells", f"{ALL_CELLS} A column's head sorts these alone."
+        ),
         "long_table": LONG_TABLE,
         "accounting": accounting(diagram),
-        "exclusions": exclusion_table(diagram),
+        "exclusions": excluded.head(MOST_ROWS),
+        "exclusions_end": ends_early(min(MOST_ROWS, len(excluded)), len(excluded), "entries", ALL_REASONS),
         "settings": dict(zip(("Varied", "Fixed"), settings(diagram), strict=True)),
         "judgement": judgement(diagram),
         "versions": versions(sweep),
@@ -149,11 +162,17 @@ def cautions(diagram: PhaseDiagram, sweep: Sweep) -> list[str]:
     return found
 
 
+def undrawn(diagram: PhaseDiagram) -> list[str]:
+    """That there are more panels than are drawn, and where their cells are; nothing if all are."""
+    n, drawn = len(diagram.panels), len(diagram.drawn().panels)
+    return [f"Drawn: the first {drawn} of {n} panels. {ALL_CELLS}"] if drawn < n else []
+
+
 def findings(diagram: PhaseDiagram) -> list[tuple[str, str]]:
     """What to know next: the tally of every panel if there are a few, and the noise scales of the regions."""
     cells, not_run = diagram.cells, diagram.not_run
     found = []
-    if 1 < len(diagram.panels) <= 6:
+    if 1 < len(diagram.panels) <= FEW_PANELS:
         for panel in diagram.panels:
             n = int((not_run["panel"] == panel).sum())
             tally = _tally(cells[cells["panel"] == panel]) + ([f"{n} not run"] if n else [])
@@ -189,14 +208,29 @@ def finished(diagram: PhaseDiagram, sweep: Sweep) -> str:
 
 def place(diagram: PhaseDiagram, row: Row) -> str:
     """Where a cell stands, e.g. ``learning rate 0.1 · batch size 64 · label 80/20``."""
+    return " · ".join(_whereabouts(diagram, row))
+
+
+def _whereabouts(diagram: PhaseDiagram, row: Row) -> list[str]:
     axes = diagram.axes
     parts = [f"{axis_title(axis.column)} {number(row[axis.column])}" for axis in axes]
-    return " · ".join([*parts, *([row["panel"]] if len(diagram.panels) > 1 or not axes else [])])
+    return [*parts, *([row["panel"]] if len(diagram.panels) > 1 or not axes else [])]
+
+
+def panel_table(diagram: PhaseDiagram) -> pd.DataFrame:
+    """How many cells of each panel have which verdict, in order; of a few panels the findings tell."""
+    if len(diagram.panels) <= FEW_PANELS:
+        return pd.DataFrame()
+    cells, not_run = diagram.cells, diagram.not_run
+    counts = pd.crosstab(cells["panel"], cells["verdict"]).reindex(index=diagram.panels, columns=VERDICTS, fill_value=0)
+    if len(not_run):
+        counts["not run"] = not_run["panel"].value_counts().reindex(diagram.panels, fill_value=0)
+    return counts.head(MOST_ROWS)
 
 
 def cell_table(diagram: PhaseDiagram) -> pd.DataFrame:
-    """Every cell in words, in order; indexed by the cell's id, columns as headed."""
-    cells = _in_order(diagram)
+    """The first cells in words, in order; indexed by the cell's id, columns as headed."""
+    cells = _in_order(diagram).head(MOST_ROWS)
     rows = [_cell_row(diagram, row) for row in cells.to_dict("records")]
     return pd.DataFrame(rows, index=cells["cell"])
 
@@ -235,10 +269,15 @@ def _both(row: Row, name: str) -> str:
 
 def exclusion_table(diagram: PhaseDiagram) -> pd.DataFrame:
     """What was left out: cell in words, status, count and the first reason; in order, indexed by the cell's id."""
-    places = pd.DataFrame(
-        [{"cell": row["cell"], "place": place(diagram, row)} for row in _in_order(diagram).to_dict("records")]
-    )
-    return places.merge(exclusions(diagram.pairs, diagram.verdict), on="cell").set_index("cell")
+    cells = _in_order(diagram)
+    table = cells.merge(exclusions(diagram.pairs, diagram.verdict), on="cell")
+    table["place"] = [place(diagram, row) for row in table.to_dict("records")]
+    return table.set_index("cell")[["place", "status", "count", "reason"]]
+
+
+def ends_early(shown: int, n: int, what: str, where: str) -> str:
+    """That a list shows its first entries only, and where the others are; empty if it is whole."""
+    return f"The first {shown} of {n} {what}, in the order of the panels. {where}" if n > shown else ""
 
 
 def accounting(diagram: PhaseDiagram) -> list[tuple[str, int]]:
@@ -276,12 +315,13 @@ def _value(column: str, value: Any) -> str:
 def caption(diagram: PhaseDiagram) -> list[str]:
     """What a picture of the diagram alone must say: outcome, criterion and number of pairs."""
     verdict = diagram.verdict
+    outcome = [answer(diagram), *undrawn(diagram)]
     criterion = f"Line: mean {verdict.barrier} barrier of {quantity(verdict)} = {height(verdict.threshold, verdict)}"
     n = diagram.cells.loc[diagram.cells["judged"], "n_ok"]
     if n.empty:
-        return [answer(diagram), criterion]
+        return [*outcome, criterion]
     pairs = counted(int(n.max()), "pair") if n.min() == n.max() else f"{n.min()} to {n.max()} pairs"
-    return [answer(diagram), f"{criterion}; {confidence(verdict)} intervals, {pairs} per judged cell"]
+    return [*outcome, f"{criterion}; {confidence(verdict)} intervals, {pairs} per judged cell"]
 
 
 def judgement(diagram: PhaseDiagram) -> list[tuple[str, str]]:
@@ -305,31 +345,40 @@ def versions(sweep: Sweep) -> list[tuple[str, str, str]]:
 
 
 def cell_details(diagram: PhaseDiagram, curves: Curves) -> Row:
-    """What the page shows of a cell under the pointer: title, verdict, numbers, note, and curves by quantity."""
-    reasons = exclusions(diagram.pairs, diagram.verdict).groupby("cell")["reason"].first()
-    return {row["cell"]: _detail(diagram, row, reasons, curves) for row in diagram.cells.to_dict("records")}
+    """What the page shows of a cell under the pointer: verdict, note and numbers, its place, and curves by quantity.
 
-
-def _detail(diagram: PhaseDiagram, row: Row, reasons: pd.Series, curves: Curves) -> Row:
-    verdict = diagram.verdict
+    ``table`` and the parts of the ``places`` are packed; ``curves`` holds every cell's bands, null where it has none.
+    """
+    reasons = exclusions(diagram.pairs, diagram.verdict).groupby("cell")["reason"].first().to_dict()
+    cells = diagram.cells["cell"]
+    rows = diagram.cells.to_dict("records")
+    table = pd.DataFrame([_detail(diagram, row) for row in rows])
+    table.insert(1, "reason", [reasons.get(cell, "") for cell in cells])
     return {
-        "place": place(diagram, row),
-        "verdict": row["verdict"],
-        "numbers": [
-            ["mean barrier", height(row["mean_barrier"], verdict)],
-            [f"{confidence(verdict)} interval", interval(row["low"], row["high"], verdict)],
-            ["counted", f"{row['n_ok']} of {counted(row['n_pairs'], 'pair')}"],
-            ["left out", left_out(row)],
-            ["noise scale g", number(row["noise_scale"])],
-            ["test accuracy A, B", _both(row, "test_accuracy")],
-        ],
-        "reason": str(reasons.get(row["cell"], "")),
-        "curves": {quantity: _compact(band) for quantity, band in curves.of(row["cell"]).items()},
+        "table": pack(table),
+        "places": pack(pd.DataFrame([_whereabouts(diagram, row) for row in rows])),
+        "curves": {name: [_compact(bands.get(cell)) for cell in cells] for name, bands in curves.bands.items()},
     }
 
 
-def _compact(band: NDArray[np.float64]) -> list[list[float | None]]:
+def _detail(diagram: PhaseDiagram, row: Row) -> Row:
+    verdict = diagram.verdict
+    return {
+        "cell": row["cell"],
+        "verdict": row["verdict"],
+        "mean barrier": height(row["mean_barrier"], verdict),
+        f"{confidence(verdict)} interval": interval(row["low"], row["high"], verdict),
+        "counted": f"{row['n_ok']} of {counted(row['n_pairs'], 'pair')}",
+        "left out": left_out(row),
+        "noise scale g": number(row["noise_scale"]),
+        "test accuracy A, B": _both(row, "test_accuracy"),
+    }
+
+
+def _compact(band: NDArray[np.float64] | None) -> list[list[float | None]] | None:
     """Four decimals; None where a curve is not finite, which JSON cannot say."""
+    if band is None:
+        return None
     return [[value if math.isfinite(value) else None for value in line] for line in band.round(4).tolist()]
 
 

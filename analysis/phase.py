@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +33,10 @@ AXES: dict[str, Literal["log", "linear"]] = {
 }
 SHIFT_FIELDS = ["shift", "severity", "skew"]
 SHIFT_ORDER = ["none", "covariate", "label"]
+
+# A page with more of them no longer opens smoothly.
+MOST_PANELS = 40
+MOST_TILES = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +95,21 @@ class PhaseDiagram:
     def axes(self) -> list[Axis]:
         """The axes there are."""
         return [axis for axis in (self.x, self.y) if axis is not None]
+
+    def drawn(self) -> "PhaseDiagram":
+        """What a page can draw: all, or the first panels if they are too many, those with a verdict before others."""
+        fitting = MOST_TILES * len(self.panels) // (len(self.cells) + len(self.not_run))
+        most = max(2, min(MOST_PANELS, fitting))
+        if len(self.panels) <= most:
+            return self
+        run = set(self.cells["panel"])
+        chosen = sorted(self.panels, key=lambda panel: panel not in run)[:most]
+        panels = tuple(panel for panel in self.panels if panel in chosen)
+        cells, not_run, boundary = (
+            table[table["panel"].isin(panels)].reset_index(drop=True)
+            for table in (self.cells, self.not_run, self.boundary)
+        )
+        return replace(self, panels=panels, cells=cells, not_run=not_run, boundary=boundary)
 
 
 def map_regions(

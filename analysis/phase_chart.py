@@ -15,6 +15,7 @@ from analysis.charts import (
     PAPER,
     VERDICT_COLOURS,
     barrier_format,
+    barrier_height,
     barrier_title,
     finish,
     interval_layers,
@@ -89,8 +90,8 @@ def phase_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None =
 
 
 def _panel_row(diagram: PhaseDiagram, table: pd.DataFrame, panel: str, picked: str | None) -> Any:
-    planned = table[table["panel"] == panel]
-    tiles = planned[planned["verdict"] != NOT_RUN]
+    planned = table[table["panel"] == panel].drop(columns=["shown_low", "shown_high"])
+    tiles = planned if diagram.not_run.empty else planned[planned["verdict"] != NOT_RUN]
     everywhere, base = (alt.Chart(data).encode(**_frame(diagram)) for data in (planned, tiles))
     tile: dict[str, Any] = {"stroke": PAPER, "strokeWidth": 1 if min(_tile_size(diagram)) > 8 else 0}
     verdicts = [
@@ -248,10 +249,14 @@ def _strips(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None) -> A
     )
     if diagram.x is None:
         x = alt.X("panel:N", title=None, sort=list(diagram.panels), axis=alt.Axis(labelAngle=0, labelLimit=150))
-        return _strip(diagram, table, x, verdicts, picked).properties(width=max(PANEL_WIDTH, 130 * len(diagram.panels)))
+        place = x, barrier_height(table, diagram.verdict)
+        return _strip(diagram, table, place, verdicts, picked).properties(
+            width=max(PANEL_WIDTH, 130 * len(diagram.panels))
+        )
     x = alt.X("x:Q", scale=tile_scale(diagram.x), axis=tick_axis(diagram.x))
+    place = x, barrier_height(table, diagram.verdict)
     strips = [
-        _titled(_strip(diagram, table[table["panel"] == panel], x, verdicts, picked), diagram, panel).properties(
+        _titled(_strip(diagram, table[table["panel"] == panel], place, verdicts, picked), diagram, panel).properties(
             width=2 * PANEL_WIDTH
         )
         for panel in diagram.panels
@@ -259,14 +264,16 @@ def _strips(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None) -> A
     return alt.vconcat(*strips, spacing=24).resolve_scale(y="shared", color="shared", shape="shared")
 
 
-def _strip(diagram: PhaseDiagram, table: pd.DataFrame, x: alt.X, colour: alt.Color, picked: str | None) -> Any:
+def _strip(
+    diagram: PhaseDiagram, table: pd.DataFrame, place: tuple[alt.X, alt.Y], colour: alt.Color, picked: str | None
+) -> Any:
     letters = (
         alt.Chart(table)
         .transform_filter("!datum.judged")
         .mark_text(fontSize=12, fontWeight=600, color=FAINT)
-        .encode(x=x, y=alt.value(8), text="letter:N", tooltip=tooltips(diagram))
+        .encode(x=place[0], y=alt.value(8), text="letter:N", tooltip=tooltips(diagram))
     )
-    return alt.layer(*interval_layers(table, x, diagram, colour, picked), letters).properties(height=200)
+    return alt.layer(*interval_layers(table, place, diagram, colour, picked), letters).properties(height=200)
 
 
 def _on_paper(name: Any) -> str:

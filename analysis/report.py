@@ -2,27 +2,31 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import altair as alt
+import pandas as pd
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis import page
+from analysis.cells import judged_columns
 from analysis.curves import Curves, collect_curves, curve_chart
 from analysis.noise_scale import noise_chart, noise_table
+from analysis.packed import pack, rows
 from analysis.phase import PhaseDiagram, map_regions
 from analysis.phase_chart import phase_chart, phase_table
 from lmc_tune.core.errors import UserError
 from lmc_tune.record import REPORT_FILE, SPACE_FILE, SWEEP_FILE, SweepRecord
 from lmc_tune.space import SearchSpace
 from lmc_tune.space_yaml import SpaceError, parse_space
+from lmc_tune.specs import VerdictSpec
 from lmc_tune.store import Store, load_results, replacing
 
-Format = Literal["html", "png", "svg", "pdf"]
+Format = Literal["html", "png", "svg", "pdf", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 # A run folder's space has every key, this one last: a file cut short would be read with defaults for what is lost.
@@ -46,8 +50,9 @@ def render(
         folder: a run folder, finished or not.
         out: a file, or an existing folder for ``report.html``; the run folder by default. Its suffix may be left out,
             and several formats stand beside each other.
-        formats: ``html``, and ``png``, ``svg`` or ``pdf`` for the phase diagram alone; by default what the suffix of
-            ``out`` says, else ``html``.
+        formats: ``html``; ``png``, ``svg`` or ``pdf`` for the phase diagram alone; ``csv`` for all cells, their
+            columns as :func:`analysis.cells.judge_cells` names them. By default what the suffix of ``out`` says, else
+            ``html``.
 
     Returns:
         The files written, in the order of the formats.
@@ -59,12 +64,18 @@ def render(
     """
     folder = Path(folder)
     files = choose_files(folder, out, formats)
-    results = load_results(folder)
     sweep = read_sweep(folder)
-    diagram = map_regions(results, space=sweep.space)
+    verdict = sweep.space.verdict if sweep.space else VerdictSpec()
+    diagram = map_regions(load_results(folder, judged_columns(verdict)), verdict=verdict, space=sweep.space)
     for name, path in files.items():
-        _write(path, _page(folder, diagram, sweep).encode() if name == "html" else _picture(diagram, sweep, name))
+        _write(path, _content(folder, diagram, sweep, name))
     return list(files.values())
+
+
+def _content(folder: Path, diagram: PhaseDiagram, sweep: page.Sweep, name: str) -> bytes:
+    if name == "html":
+        return _page(folder, diagram, sweep).encode()
+    return diagram.cells.to_csv(index=False).encode() if name == "csv" else _picture(diagram, sweep, name)
 
 
 def choose_files(folder: Path, out: str | os.PathLike[str] | None, formats: Sequence[str] | None) -> dict[str, Path]:
@@ -133,24 +144,26 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _page(folder: Path, diagram: PhaseDiagram, sweep: page.Sweep) -> str:
-    curves = collect_curves(diagram.pairs, Store(folder).paths(), diagram.verdict)
-    picked = page.most_telling(diagram)
-    charts = _specs(diagram, curves, picked)
+    curves = collect_curves(diagram.pairs, Store(folder).path_parts(), diagram.verdict)
+    drawn = diagram.drawn()
+    picked = page.most_telling(drawn)
+    charts = _specs(drawn, curves, picked)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.globals["asset"] = lambda name: Markup((TEMPLATE / name).read_text(encoding="utf-8"))  # noqa: S704 - our own
     data = {
         "charts": charts,
-        "cells": page.cell_details(diagram, curves),
+        "cells": page.cell_details(drawn, curves),
         "lambdas": curves.lambdas.round(4).tolist(),
         "judged": diagram.verdict.of,
         "picked": picked,
-        "renderer": "canvas" if len(diagram.cells) + len(diagram.not_run) > MANY_TILES else "svg",
+        "renderer": "canvas" if len(drawn.cells) + len(drawn.not_run) > MANY_TILES else "svg",
     }
     return environment.get_template("report.html.j2").render(
         **page.words(diagram, sweep),
         points=len(curves.lambdas),
+        thinned=curves.thinned,
         has_noise="noise" in charts,
         vega=_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
         data=_embedded(data),
@@ -158,28 +171,41 @@ def _page(folder: Path, diagram: PhaseDiagram, sweep: page.Sweep) -> str:
 
 
 def _specs(diagram: PhaseDiagram, curves: Curves, picked: str) -> dict[str, Any]:
-    """Vega-Lite specs by the id of the element they are drawn in."""
+    """Vega-Lite specs by the id of the element they are drawn in, their data sets packed."""
     charts = {"phase": phase_chart(diagram, phase_table(diagram), picked)}
     if curves.of(picked):
-        charts["curves"] = curve_chart(diagram.verdict)
+        charts["curves"] = curve_chart(diagram.verdict, curves.bands)
     noise = noise_table(diagram)
     if len(noise):
         charts["noise"] = noise_chart(diagram, noise, picked)
-    return {name: _spec(chart) for name, chart in charts.items()}
+    return {name: _spec(chart, pack) for name, chart in charts.items()}
 
 
-def _spec(chart: Any) -> dict[str, Any]:
-    with alt.data_transformers.enable("default", max_rows=None):
+def _spec(chart: Any, as_data: Callable[[pd.DataFrame], Any]) -> dict[str, Any]:
+    """The chart's spec with every table in it once, as ``as_data`` gives it.
+
+    Altair itself would turn a table into rows for each of the layers that show it.
+    """
+    tables: list[pd.DataFrame] = []
+
+    def refer(table: Any) -> dict[str, str]:
+        if not any(table is known for known in tables):
+            tables.append(table)
+        return {"name": f"table-{next(at for at, known in enumerate(tables) if table is known)}"}
+
+    alt.data_transformers.register("refer", refer)
+    with alt.data_transformers.enable("refer", consolidate_datasets=False):
         spec: dict[str, Any] = chart.to_dict()
-    return spec
+    return {**spec, "datasets": {f"table-{at}": as_data(table) for at, table in enumerate(tables)}}
 
 
 def _picture(diagram: PhaseDiagram, sweep: page.Sweep, name: str) -> bytes:
     """The phase diagram alone, with what a reader without the page must know above it."""
-    chart = phase_chart(diagram, phase_table(diagram))
+    drawn = diagram.drawn()
+    chart = phase_chart(drawn, phase_table(drawn))
     chart.title = alt.Title(sweep.name, subtitle=page.caption(diagram), fontSize=17, offset=12)
     chart.config.padding = 24
-    spec = _spec(chart)
+    spec = _spec(chart, rows)
     if name == "svg":
         return vl_convert.vegalite_to_svg(spec).encode()
     return vl_convert.vegalite_to_pdf(spec) if name == "pdf" else vl_convert.vegalite_to_png(spec, scale=2)

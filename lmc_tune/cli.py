@@ -145,7 +145,8 @@ def report(
         Path | None, typer.Option("-o", "--output", help="A file or a folder (default: DIR/report.html).")
     ] = None,
     formats: Annotated[
-        str | None, typer.Option(help="Comma-separated: html, png, svg, pdf (default: what -o ends in, else html).")
+        str | None,
+        typer.Option(help="Comma-separated: html, png, svg, pdf, csv (default: what -o ends in, else html)."),
     ] = None,
 ) -> None:
     """Render the phase-diagram report of a run folder from its tables alone."""

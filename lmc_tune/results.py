@@ -170,11 +170,13 @@ class PairResult:
 
 def spec_columns(spec: PairSpec) -> Row:
     """The columns of a row that repeat its spec."""
+    return {"key": spec.key, "cell": spec.cell, "spec": spec.content(), **spec_fields(spec)}
+
+
+def spec_fields(spec: PairSpec) -> Row:
+    """Those of :data:`SPEC_FIELDS`."""
     model, train, shift = spec.model, spec.train, spec.shift
     return {
-        "key": spec.key,
-        "cell": spec.cell,
-        "spec": spec.content(),
         "dataset": spec.dataset.name,
         "train_examples": spec.dataset.train,
         "test_examples": spec.dataset.test,

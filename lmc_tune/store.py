@@ -7,6 +7,7 @@ While a sweep runs, every cohort writes one *shard* of its own (rows with their 
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -86,13 +87,31 @@ class Store:
         """Keys of the pairs that were last reported as being trained or measured."""
         return {key for mark in self.shards.glob("*.running") for key in mark.read_text().split()}
 
-    def results(self) -> "pd.DataFrame":
-        """One row per finished pair, compacted or not, in the order of their keys."""
-        return _frame(self._merged("results", self._fresh()))
+    def results(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+        """One row per finished pair, compacted or not, in the order of their keys.
+
+        Args:
+            columns: read ``key`` and these alone; all of them by default.
+        """
+        wanted = RESULTS_SCHEMA.names if columns is None else list(dict.fromkeys(["key", *columns]))
+        return _frame(self._merged("results", self._fresh(wanted), wanted))
 
     def paths(self) -> "pd.DataFrame":
         """One row per pair × condition × split × λ."""
         return _frame(self._merged("paths", self._fresh()))
+
+    def path_parts(self) -> Iterator[pa.Table]:
+        """The rows of :meth:`paths` part by part, about a million at once: a large table never stands in memory whole.
+
+        A part holds whole pairs, sorted by key, condition, split and λ. Rows of pairs without a result are among them.
+        """
+        fresh = self._fresh(["key", "paths"])
+        path = self.folder / "paths.parquet"
+        if path.exists():
+            replaced = fresh["key"].combine_chunks()
+            yield from _whole_pairs(_without(group, replaced) for group in _row_groups(path))
+        if len(fresh):
+            yield _sorted("paths", _unnested("paths", fresh))
 
     def curves(self) -> "pd.DataFrame":
         """One row per pair × member × epoch."""
@@ -109,7 +128,7 @@ class Store:
 
     def read_shard(self, name: str) -> list[PairResult]:
         """Results of one cohort that are not compacted yet."""
-        return _assemble(*_unnest(_read_table(self.shards / f"{name}.parquet")).values())
+        return _assemble(*map(_unnested, _SCHEMAS, repeat(_read_table(self.shards / f"{name}.parquet"))))
 
     def shard_stamps(self) -> dict[Path, int]:
         """When each shard was last published, in nanoseconds, by its path; oldest first."""
@@ -135,30 +154,29 @@ class Store:
         """
         shard_paths = self._shard_paths()
         fresh = self._fresh()
-        results, paths, curves = (self._merged(name, fresh) for name in _SCHEMAS)
-        rows = [gate(row, verdict.min_train_accuracy) for row in results.to_pylist()]
-        gated = pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA)
+        results = self._merged("results", fresh)
+        gated = _gated(results, verdict.min_train_accuracy)
         if not shard_paths and (self.folder / RESULTS_FILE).exists() and _same_gate(gated, results):
             return  # nothing new, and the tables keep their time
+        paths, curves = (self._merged(name, fresh) for name in ("paths", "curves"))
         _publish(curves, self.folder / "curves.parquet")
         _publish(paths, self.folder / "paths.parquet")
         _publish(gated, self.folder / RESULTS_FILE)
         for path in shard_paths:
             path.unlink(missing_ok=True)
 
-    def _fresh(self) -> pa.Table:
-        """The rows of all shards, curves nested; of a pair that is in several, the newest."""
-        shards = [_read_table(path) for path in self._shard_paths()]
-        return _newest(pa.concat_tables([SHARD_SCHEMA.empty_table(), *shards]))
+    def _fresh(self, columns: list[str] | None = None) -> pa.Table:
+        """The rows of all shards, or some columns of them, curves nested; of a pair that is in several, the newest."""
+        none = SHARD_SCHEMA.empty_table().select(columns or SHARD_SCHEMA.names)
+        shards = [_read_table(path, columns) for path in self._shard_paths()]
+        return _newest(pa.concat_tables([none, *shards]))
 
-    def _merged(self, name: TableName, fresh: pa.Table) -> pa.Table:
-        """One table with the rows of ``fresh``, which replace its own, sorted by key."""
-        table = self._read(name)
+    def _merged(self, name: TableName, fresh: pa.Table, columns: list[str] | None = None) -> pa.Table:
+        """One table, or some columns of it, with the rows of ``fresh``, which replace its own, sorted by key."""
+        table = self._read(name, columns)
         if len(fresh):
-            order = [(column, "ascending") for column in _SORTED_BY[name]]
-            table = pa.concat_tables([_without(table, fresh["key"].combine_chunks()), _unnest(fresh)[name]]).sort_by(
-                order
-            )
+            new = _unnested(name, fresh, columns)
+            table = _sorted(name, pa.concat_tables([_without(table, fresh["key"].combine_chunks()), new]))
         if name == "results":
             return table
         known = pa.concat_tables([self._read("results", ["key"]), fresh.select(["key"])])
@@ -176,8 +194,12 @@ class Store:
         return sorted(self.shards.glob("*.parquet"), key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
-def load_results(folder: str | os.PathLike[str]) -> "pd.DataFrame":
+def load_results(folder: str | os.PathLike[str], columns: Sequence[str] | None = None) -> "pd.DataFrame":
     """One row per finished pair of a run folder; columns as in :data:`RESULTS_SCHEMA`.
+
+    Args:
+        folder: a run folder, finished or not.
+        columns: read ``key`` and these alone; all of them by default.
 
     Raises:
         FileNotFoundError: if the folder holds no results.
@@ -186,7 +208,7 @@ def load_results(folder: str | os.PathLike[str]) -> "pd.DataFrame":
     store = Store(folder)
     if not (store.folder / RESULTS_FILE).exists() and not store.shards.is_dir():
         raise FileNotFoundError(f"no results in {store.folder}; run: lmc-tune sweep SPACE --out {store.folder}")
-    return store.results()
+    return store.results(columns)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -216,8 +238,25 @@ def _publish(table: pa.Table, path: Path) -> None:
 def _read_table(path: Path, columns: list[str] | None = None, rows: list[str] | None = None) -> pa.Table:
     """A table, or some columns of it, or the rows of some keys."""
     filters = None if rows is None else [("key", "in", rows)]
-    try:
+    with _readable(path):
         return pq.read_table(path, columns=columns, filters=filters, partitioning=None)
+
+
+def _row_groups(path: Path) -> Iterator[pa.Table]:
+    """A table part by part, as it was written."""
+    with _readable(path):
+        file = pq.ParquetFile(path)
+    with file:
+        for at in range(file.num_row_groups):
+            with _readable(path):
+                group = file.read_row_group(at)
+            yield group
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError) as error:
         raise DamagedTableError(
             f"{path} cannot be read ({str(error).splitlines()[0].rstrip('.')}). {_mend(path)}"
@@ -233,6 +272,16 @@ def _mend(path: Path) -> str:
     return f"Restore it from a copy, or {move} and run the same sweep again: only its pairs are trained anew."
 
 
+def _gated(results: pa.Table, min_train_accuracy: float) -> pa.Table:
+    """The results with their status and reason decided by this gate."""
+    judged = results.select(["status", "reason", "train_accuracy_a", "train_accuracy_b"]).to_pylist()
+    rows = [gate(row, min_train_accuracy) for row in judged]
+    for name in ("status", "reason"):
+        column = pa.array([row[name] for row in rows], pa.string())
+        results = results.set_column(results.schema.get_field_index(name), results.schema.field(name), column)
+    return results
+
+
 def _same_gate(one: pa.Table, other: pa.Table) -> bool:
     return bool(one.select(["status", "reason"]).equals(other.select(["status", "reason"])))
 
@@ -242,13 +291,28 @@ def _newest(shards: pa.Table) -> pa.Table:
     return shards.take(pa.array(last.values(), pa.int64()))
 
 
-def _unnest(shards: pa.Table) -> dict[TableName, pa.Table]:
-    tables: dict[TableName, pa.Table] = {"results": shards.select(RESULTS_SCHEMA.names)}
-    for name in ("paths", "curves"):
-        column = shards[name].combine_chunks()
-        keys = shards["key"].combine_chunks().take(column.value_parent_indices())
-        tables[name] = pa.Table.from_arrays([keys, *column.flatten().flatten()], schema=_SCHEMAS[name])
-    return tables
+def _unnested(name: TableName, shards: pa.Table, columns: list[str] | None = None) -> pa.Table:
+    """The rows of shards as one table holds them."""
+    if name == "results":
+        return shards.select(columns or RESULTS_SCHEMA.names)
+    nested = shards[name].combine_chunks()
+    keys = shards["key"].combine_chunks().take(nested.value_parent_indices())
+    return pa.Table.from_arrays([keys, *nested.flatten().flatten()], schema=_SCHEMAS[name])
+
+
+def _sorted(name: TableName, table: pa.Table) -> pa.Table:
+    return table.sort_by([(column, "ascending") for column in _SORTED_BY[name]])
+
+
+def _whole_pairs(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, sorted by key, cut between pairs."""
+    held = PATHS_SCHEMA.empty_table()
+    for part in parts:
+        table = pa.concat_tables([held, part])
+        cut = pc.index(table["key"], table["key"][-1]).as_py() if len(table) else 0
+        yield table.slice(0, cut)
+        held = table.slice(cut)
+    yield held
 
 
 def _assemble(results: pa.Table, paths: pa.Table, curves: pa.Table) -> list[PairResult]:

@@ -143,6 +143,49 @@ def test_readers_see_the_same_before_and_after_compaction(tmp_path: Path):
     assert before[3] == after[3] == dict.fromkeys(keys(0, 2, 3), "ok")
 
 
+def test_some_columns_are_those_of_the_whole_table(tmp_path: Path):
+    store = Store(tmp_path)
+    store.write_shard("c", [result(k) for k in (3, 0)])
+    store.compact(GATE)
+    store.write_shard("d", [result(0, height=0.75), result(2)])
+    for _ in range(2):
+        some = store.results(["test_error_barrier_chord", "status"])
+        pd.testing.assert_frame_equal(some, store.results()[["key", "test_error_barrier_chord", "status"]])
+        assert some["test_error_barrier_chord"].tolist().count(0.75) == 1
+        store.compact(GATE)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 5, 6, 7, 1000])
+def test_the_parts_of_the_paths_are_whole_pairs_and_together_all_of_them(tmp_path: Path, rows_at_once):
+    store = Store(tmp_path)
+    store.write_shard("c", [result(k) for k in range(7)])
+    store.compact(GATE)
+    table = pq.read_table(tmp_path / "paths.parquet")
+    pq.write_table(table, tmp_path / "paths.parquet", row_group_size=rows_at_once)
+    store.write_shard("d", [result(3, height=0.75), failed_result(pair_spec(replicate=8), "boom"), result(9)])
+    for n_fresh in (2, 0):
+        parts = [part.to_pandas() for part in store.path_parts()]
+        keys_of = [set(part["key"]) for part in parts]
+        assert sum(map(len, keys_of)) == len(set().union(*keys_of)) == 8
+        assert keys_of[-1] == set(keys(3, 9)) if n_fresh else keys_of[-1] <= set(keys(*range(10)))
+        assert all(part["key"].is_monotonic_increasing for part in parts)
+        together = pd.concat(parts).sort_values(["key", "condition", "split", "lambda"], ignore_index=True)
+        pd.testing.assert_frame_equal(together, store.paths())
+        store.compact(GATE)
+
+
+def test_a_damaged_part_of_the_paths_is_named(tmp_path: Path):
+    store = Store(tmp_path)
+    store.write_shard("c", [result(0)])
+    store.compact(GATE)
+    path = tmp_path / "paths.parquet"
+    content = path.read_bytes()
+    for damaged in (content[:-20], bytes(4) * (len(content) // 8) + content[len(content) // 2 :]):
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedTableError, match=f"{path} cannot be read"):
+            list(store.path_parts())
+
+
 def test_pairs_without_curves_survive_beside_pairs_with_curves(tmp_path: Path):
     store = Store(tmp_path)
     failed = failed_result(pair_spec(replicate=1), "Traceback: boom")

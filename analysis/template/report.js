@@ -2,6 +2,25 @@
 // Draws the charts and keeps one cell picked: the pointer on any tile, point or table row picks its cell.
 (async () => {
   const page = JSON.parse(document.getElementById("page-data").textContent);
+  // analysis/packed.py packs tables column by column.
+  function unpack(table) {
+    const names = Object.keys(table);
+    const whole = (column) => (Array.isArray(column) ? column : column.at.map((at) => column.values[at]));
+    const columns = Object.values(table).map(whole);
+    return columns[0].map((_, at) => Object.fromEntries(names.map((name, n) => [name, columns[n][at]])));
+  }
+  function unpackCells({ table, places, curves }) {
+    const parts = unpack(places);
+    const of = (at) => Object.entries(curves).flatMap(([name, bands]) => (bands[at] ? [[name, bands[at]]] : []));
+    return unpack(table).map(({ cell, verdict, reason, ...numbers }, at) => [
+      cell,
+      { place: Object.values(parts[at]).join(" · "), verdict, reason, numbers, curves: Object.fromEntries(of(at)) },
+    ]);
+  }
+  page.cells = Object.fromEntries(unpackCells(page.cells));
+  for (const spec of Object.values(page.charts)) {
+    for (const [name, table] of Object.entries(spec.datasets)) spec.datasets[name] = unpack(table);
+  }
   const [split, quantity] = page.judged.split("_");
   const element = (id) => document.getElementById(id);
   const options = {
@@ -32,7 +51,7 @@
     element("cell-verdict").className = `chip ${cell.verdict}`;
     element("cell-reason").textContent = cell.reason;
     element("cell-numbers").replaceChildren(
-      ...cell.numbers.flatMap(([name, value]) => {
+      ...Object.entries(cell.numbers).flatMap(([name, value]) => {
         const term = document.createElement("dt");
         const description = document.createElement("dd");
         term.textContent = name;
@@ -49,14 +68,25 @@
     await views.curves.data("curves", rows).runAsync();
   }
 
+  // A cell that is left before it was drawn is passed over: drawing many tiles takes longer than moving across them.
+  let wanted = null;
   let picked = null;
+  let drawing = false;
   async function pick(id) {
-    if (id === picked || !(id in page.cells)) return;
-    picked = id;
+    if (!(id in page.cells)) return;
+    wanted = id;
+    if (drawing) return;
+    drawing = true;
+    while (picked !== wanted) await show((picked = wanted));
+    drawing = false;
+  }
+
+  async function show(id) {
     const cell = page.cells[id];
     element("cell").dataset.cell = id;
     describe(cell);
-    for (const row of document.querySelectorAll("tr[data-cell]")) row.classList.toggle("picked", row.dataset.cell === id);
+    for (const row of document.querySelectorAll("tr.picked")) row.classList.remove("picked");
+    for (const row of document.querySelectorAll(`tr[data-cell="${id}"]`)) row.classList.add("picked");
     await draw(curveRows(cell.curves));
     for (const name of ["phase", "noise"]) if (views[name]) await views[name].signal("picked", id).runAsync();
   }

@@ -1,6 +1,7 @@
 """Intervals and verdicts: what turns the pairs of a cell into one statement."""
 
 import math
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,6 +15,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 ESTIMATOR = "mean, expanded percentile bootstrap"
 N_RESAMPLES = 9999
+DRAWS_AT_ONCE = 2**17
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> NDArray[np.float64]:
@@ -48,15 +50,25 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> NDArray[np.flo
         return np.broadcast_to([-np.inf, np.inf], (*data.shape[:-1], 2)).copy()
     t = stats.t.ppf(0.5 + confidence / 2, n - 1)
     tail = stats.norm.cdf(-math.sqrt(n / (n - 1)) * t)
-    rng = np.random.default_rng(child_seed(0, "bootstrap", n))
-    resamples = rng.integers(n, size=(N_RESAMPLES, n))
-    counts = np.zeros((N_RESAMPLES, n))
-    np.add.at(counts, (np.arange(N_RESAMPLES)[:, None], resamples), 1.0)
-    means = data @ (counts / n).T
+    means = np.concatenate([data @ weights.T for weights in _resampling_weights(n)], axis=-1)
     bounds = np.quantile(means, [tail, 1 - tail], axis=-1)
     # A weighted mean of equal numbers can leave them by one rounding; the data's own range is the honest limit.
     interval: NDArray[np.float64] = np.clip(np.moveaxis(bounds, 0, -1), data[..., :1], data[..., -1:])
     return interval
+
+
+def _resampling_weights(n: int) -> Iterator[NDArray[np.float64]]:
+    """The N_RESAMPLES resamples of n values, as many at once as a processor's cache holds.
+
+    Yields:
+        (resamples, n) how often each value was drawn, divided by n. How many come at once changes no draw.
+    """
+    rng = np.random.default_rng(child_seed(0, "bootstrap", n))
+    at_once = max(1, DRAWS_AT_ONCE // n)
+    for start in range(0, N_RESAMPLES, at_once):
+        resamples = min(at_once, N_RESAMPLES - start)
+        drawn = rng.integers(n, size=(resamples, n), dtype=np.uint32) + n * np.arange(resamples)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n) / n
 
 
 def verdict_of_interval(low: float, high: float, threshold: float) -> Verdict:

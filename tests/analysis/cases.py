@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -188,3 +189,12 @@ def write_run(
     (folder / "sweep.json").write_text(json.dumps(sweep))
     (folder / "space.yaml").write_text(yaml.safe_dump(space.plain(), sort_keys=False))
     return folder
+
+
+def unpacked(table: dict[str, Any]) -> list[Row]:
+    """Rows of a packed table."""
+    columns = {
+        name: column if isinstance(column, list) else [column["values"][at] for at in column["at"]]
+        for name, column in table.items()
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from analysis import charts, curves, noise_scale, phase, report
 from analysis.report import render
+from lmc_tune.specs import ShiftSpec
 from tests.analysis.cases import failed_pair, grid, realistic_pair, space_of, write_run
-from tests.analysis.test_report import HOSTILE
+from tests.analysis.test_report import HOSTILE, embedded
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
@@ -167,6 +169,36 @@ def test_a_tile_that_has_not_been_run_says_so_and_picks_nothing(browser: Browser
     visit.page.wait_for_selector("#vg-tooltip-element.visible")
     assert "not run" in visit.page.locator("#vg-tooltip-element").inner_text()
     assert visit.page.locator("#cell").get_attribute("data-cell") == picked
+    assert visit.complaints == []
+
+
+def test_a_page_of_too_many_cells_still_works_and_unpacks_to_what_was_packed(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, bound, limit in (
+        (curves, "VERY_MANY_CELLS", 5),
+        (phase, "MOST_PANELS", 2),
+        (charts, "MANY_POINTS", 3),
+        (noise_scale, "MANY_COLOURS", 2),
+        (report, "MANY_TILES", 10),
+    ):
+        monkeypatch.setattr(module, bound, limit)
+    shifts = [ShiftSpec(kind="label", severity=severity) for severity in (0.2, 0.4, 0.6, 0.8)]
+    path = render(write_run(tmp_path, grid(shifts=shifts, replicates=2)))[0]
+    visit, packed = Visit(browser, path), embedded(path.read_text(encoding="utf-8"))
+    cells = visit.page.evaluate("window.report.page.cells")
+    assert list(cells) == list(packed["cells"])
+    for key, cell in cells.items():
+        mine = packed["cells"][key]
+        assert (cell["verdict"], cell["reason"], cell["curves"]) == (mine["verdict"], mine["reason"], mine["curves"])
+        assert cell["numbers"] == {name: mine[name] for name in cell["numbers"]}
+    assert {name for cell in cells.values() for name in cell["curves"]} == {"test_error"}
+    for key in [key for key, cell in cells.items() if cell["curves"]][:3]:
+        visit.page.evaluate("key => window.report.pick(key)", key)
+        assert visit.page.locator("#cell-place").inner_text() == cells[key]["place"]
+        assert visit.page.evaluate("window.report.views.phase.signal('picked')") == key
+        assert [row["mean"] for row in visit.curves()] == cells[key]["curves"]["test_error"][0]
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
     assert visit.complaints == []
 
 

@@ -4,12 +4,18 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from analysis import curves, phase
+from analysis import page as page_module
+from analysis.phase import map_regions
 from analysis.report import choose_files, read_sweep, render
 from lmc_tune.core.errors import UserError
 from lmc_tune.results import PairResult
-from lmc_tune.specs import PairSpec, VerdictSpec
+from lmc_tune.specs import PairSpec, ShiftSpec, VerdictSpec
+from lmc_tune.store import load_results
 from tests.analysis.cases import (
     COVARIATE,
     diverged_pair,
@@ -18,6 +24,7 @@ from tests.analysis.cases import (
     ok_pair,
     realistic_pair,
     space_of,
+    unpacked,
     write_run,
 )
 
@@ -35,9 +42,18 @@ def html(folder: Path) -> str:
 
 
 def embedded(html: str) -> dict:
+    """The page's data as its script unpacks them: rows of tables, and cells by their ids."""
     found = re.search(r'<script type="application/json" id="page-data">(.*?)</script>', html, flags=re.DOTALL)
     assert found
-    return json.loads(found[1])
+    page = json.loads(found[1])
+    for spec in page["charts"].values():
+        spec["datasets"] = {name: unpacked(table) for name, table in spec["datasets"].items()}
+    bands = page["cells"]["curves"]
+    page["cells"] = {
+        row["cell"]: row | {"curves": {name: bands[name][at] for name in bands if bands[name][at]}}
+        for at, row in enumerate(unpacked(page["cells"]["table"]))
+    }
+    return page
 
 
 def test_formats_are_written_beside_the_page(folder: Path, tmp_path: Path) -> None:
@@ -50,6 +66,76 @@ def test_formats_are_written_beside_the_page(folder: Path, tmp_path: Path) -> No
         assert len(content) > 20_000
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(path.name for path in written)
     assert "disconnected" in written[2].read_text(encoding="utf-8")
+
+
+def test_all_cells_can_be_had_as_a_table(folder: Path, tmp_path: Path) -> None:
+    (path,) = render(folder, tmp_path / "cells.csv")
+    diagram = map_regions(load_results(folder), space=read_sweep(folder).space)
+    read = pd.read_csv(path, dtype={"skew": "str"}, keep_default_na=False, na_values={"mean_barrier": [""]})
+    assert read.columns.tolist() == diagram.cells.columns.tolist()
+    assert read["cell"].tolist() == diagram.cells["cell"].tolist()
+    assert read["verdict"].tolist() == diagram.cells["verdict"].tolist()
+    np.testing.assert_array_equal(read["mean_barrier"], diagram.cells["mean_barrier"])
+
+
+def test_long_lists_end_early_and_say_what_is_left_out_and_where(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = render(folder)[0].read_text(encoding="utf-8")
+    assert "The first" not in whole
+    entries = whole.count("<tr data-cell=") - 36
+    monkeypatch.setattr(page_module, "MOST_ROWS", 7)
+    html = render(folder)[0].read_text(encoding="utf-8")
+    assert html.count("<tr data-cell=") == 2 * 7
+    assert "The first 7 of 36 cells, in the order of the panels. All cells, in full precision" in html
+    assert f"The first 7 of {entries} entries, in the order of the panels. " in html
+    first = re.findall(r'<tr data-cell="(\w+)"', whole)
+    assert re.findall(r'<tr data-cell="(\w+)"', html) == first[:7] + first[36 : 36 + 7]
+    assert len(embedded(html)["cells"]) == 36
+
+
+def test_many_panels_are_counted_and_the_first_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shifts = [ShiftSpec(kind="label", severity=severity / 10) for severity in range(1, 9)]
+    space = space_of((0.01, 0.1), (16, 64), shifts, replicates=1)
+    folder = write_run(tmp_path, grid((0.01, 0.1), (16, 64), shifts[1:], replicates=1), space=space)
+    diagram = map_regions(load_results(folder), space=space)
+    assert diagram.drawn() is diagram
+    with monkeypatch.context() as tight:
+        tight.setattr(phase, "MOST_TILES", 12)
+        assert diagram.drawn().panels == diagram.panels[1:4]  # nothing of the first panel has been run
+    monkeypatch.setattr(phase, "MOST_PANELS", 3)
+    html, svg = (path.read_text(encoding="utf-8") for path in render(folder, formats=["html", "svg"]))
+    assert "Drawn: the first 3 of 8 panels. All cells, in full precision: lmc-tune report" in html
+    assert "Drawn: the first 3 of 8 panels." in svg
+    page = embedded(html)
+    rows = [row for rows in page["charts"]["phase"]["datasets"].values() for row in rows if "verdict" in row]
+    assert {row["panel"] for row in rows} == set(diagram.panels[1:4])
+    assert set(page["cells"]) == {row["cell"] for row in rows}
+    assert len(page["cells"]) == 12
+    counted = re.search(r'<section id="panels">.*?</section>', html, flags=re.DOTALL)
+    assert counted
+    assert all(f"<td>{shift.label}</td>" in counted[0] for shift in shifts)
+
+
+def test_curves_of_many_cells_are_thinned_and_the_page_says_so(
+    folder: Path, html: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = embedded(html)
+    assert "too many cells to keep all curves" not in html
+    for bound, points, kept in (
+        ("MANY_CELLS", 11, {"test_error", "test_loss"}),
+        ("VERY_MANY_CELLS", 5, {"test_error"}),
+    ):
+        monkeypatch.setattr(curves, bound, 10)
+        text = render(folder)[0].read_text(encoding="utf-8")
+        assert "too many cells to keep all curves" in text
+        thinned = embedded(text)
+        assert len(thinned["lambdas"]) == points
+        assert {name for cell in thinned["cells"].values() for name in cell["curves"]} == kept
+        step = 50 // (points - 1)
+        for cell, detail in thinned["cells"].items():
+            for name, band in detail["curves"].items():
+                if 50 % (points - 1) == 0:
+                    assert band == [line[::step] for line in whole["cells"][cell]["curves"][name]]
+                assert [line[0] for line in band] == [line[0] for line in whole["cells"][cell]["curves"][name]]
 
 
 def test_the_page_says_what_came_out(html: str) -> None:
@@ -225,9 +311,9 @@ def test_what_cannot_be_written_is_told(folder: Path, tmp_path: Path) -> None:
 def test_bad_calls_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"x\.png is not a name for html, svg"):
         render(folder, tmp_path / "x.png", ["html", "svg"])
-    with pytest.raises(UserError, match="'jpg' is no format; end the name in one of html, png, svg, pdf"):
+    with pytest.raises(UserError, match="'jpg' is no format; end the name in one of html, png, svg, pdf, csv"):
         render(folder, tmp_path / "x.jpg")
-    with pytest.raises(UserError, match="unknown format 'jpg'; choose from html, png, svg, pdf"):
+    with pytest.raises(UserError, match="unknown format 'jpg'; choose from html, png, svg, pdf, csv"):
         render(folder, formats=["jpg"])
     with pytest.raises(FileNotFoundError, match="no results in"):
         render(tmp_path)

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from lmc_tune.core import statistics
+from lmc_tune.core.seeding import child_seed
 from lmc_tune.core.statistics import mean_interval, verdict_of_interval
 from tests import oracles
 
@@ -32,6 +34,19 @@ def test_two_values_give_the_exact_enumeration():
     # the tail Φ(−√2 · 0.7265) = 0.152 < ¼: both ends. At 10% it is 0.1584 and the tail 0.411 > ¼: both the middle.
     assert mean_interval([0.0, 1.0], 0.4).tolist() == [0.0, 1.0]
     assert mean_interval([0.0, 1.0], 0.1).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("n", [2, 7, 26, 300, 2001])
+@pytest.mark.parametrize("at_once", [1000, 2**17, 10**9])
+def test_the_resamples_are_those_of_one_draw_however_many_come_at_once(n, at_once, monkeypatch):
+    monkeypatch.setattr(statistics, "N_RESAMPLES", 600)
+    monkeypatch.setattr(statistics, "DRAWS_AT_ONCE", at_once)
+    data = np.sort(np.random.default_rng(n).normal(size=(2, n)))
+    drawn = np.random.default_rng(child_seed(0, "bootstrap", n)).integers(n, size=(600, n))
+    tail = oracles.expanded_tail(n, 0.95)
+    expected = np.quantile(data[:, drawn].mean(axis=-1), [tail, 1 - tail], axis=-1).T
+    # The oracle's tail is good to 1e-8; other draws would move a bound by hundredths.
+    np.testing.assert_allclose(mean_interval(data), expected, rtol=1e-7)
 
 
 @given(samples, st.randoms(use_true_random=False))
