@@ -252,12 +252,12 @@ def main() -> None:
         return
     floor = measure_floor(device, side=8192 if device == "cuda" else 2048)
     sizes, most = ((32,), 2) if chosen.quick else (_BATCH_SIZES, _MOST_PAIRS[device])
-    rows = [row for name in names for size in sizes for row in _rows(name, size, device, floor, most)]
+    rows = [row for name in names for size in sizes for row in throughput_rows(name, size, device, floor, most)]
     facts = {"device": torch.cuda.get_device_name() if device == "cuda" else "one core", **floor.facts()}
     publish(f"throughput-{device}", rows, facts)
 
 
-def _rows(name: str, batch_size: int, device: str, floor: Floor, most: int) -> Iterator[dict[str, object]]:
+def throughput_rows(name: str, batch_size: int, device: str, floor: Floor, most: int) -> Iterator[dict[str, object]]:
     """One row per size of the cohort, while a larger one can be expected to finish."""
     case, pairs, last = CASES[name], 1, 0.0
     if device == "cpu" and case.slow_on_cpu and batch_size > 32:
