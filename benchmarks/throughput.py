@@ -9,6 +9,7 @@ numpy, pydantic, pyarrow and safetensors.
 import argparse
 import copy
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ _BUDGET_EPOCHS, _BUDGET_EXAMPLES = 20, 25_000
 # What each step of SGD moves at the least, in float32: weights read, gradient written, momentum read and written,
 # weights written.
 _BYTES_PER_PARAMETER = 5 * 4
-_RAY_SECONDS, _RAY_START_SECONDS = 20, 60
+_RAY_SECONDS, _RAY_START_SECONDS = 20, 90
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +248,7 @@ def main() -> None:
     if chosen.ray_fraction:
         if device != "cuda":
             parser.error("--ray-fraction needs --device cuda")
-        rows = [_ray_row(name, size, chosen.ray_fraction, {"gpu": 1}) for name in names for size in _BATCH_SIZES]
+        rows = _ray_rows(names, chosen.ray_fraction)
         publish("throughput-ray", rows, {"device": torch.cuda.get_device_name()})
         return
     floor = measure_floor(device, side=8192 if device == "cuda" else 2048)
@@ -315,9 +316,16 @@ def _auto(case: Case, batch_size: int, device: str) -> str:
     return engine_for(pair, torch.device(device))
 
 
+def _ray_rows(names: Sequence[str], loops: int) -> list[dict[str, object]]:
+    from lmc_tune.sweep.backend import ray_session  # noqa: PLC0415 - Ray is not needed otherwise
+
+    with ray_session(loops):
+        return [_ray_row(name, size, loops, {"gpu": 1 / loops}) for name in names for size in _BATCH_SIZES]
+
+
 def _ray_row(name: str, batch_size: int, loops: int, resources: Mapping[str, float]) -> dict[str, object]:
-    """Steps per second of several loops at once, each a trial with its share of the resources."""
-    from ray import tune  # noqa: PLC0415 - not needed otherwise
+    """Steps per second of several plain loops at once, each a trial with these resources, all begun together."""
+    from ray import tune  # noqa: PLC0415
 
     def trial(config: dict[str, Any]) -> None:
         torch.set_num_threads(1)
@@ -326,10 +334,10 @@ def _ray_row(name: str, batch_size: int, loops: int, resources: Mapping[str, flo
         plain = Plain(make_tasks(CASES[name], members=1, batch_size=batch_size, steps=steps, device=device))
         plain.epoch(0)
         _wait(device)
-        late = time.time() - config["start"]
-        if late > 0:
-            raise RuntimeError(f"a loop was ready {late:.0f} seconds after the others had begun")
-        time.sleep(-late)
+        early = config["start"] - time.time()
+        if early < 0:
+            raise RuntimeError(f"a loop was ready {-early:.0f} seconds after the others had begun")
+        time.sleep(early)
         done, started = 0, time.perf_counter()
         while time.perf_counter() < started + _RAY_SECONDS:
             plain.epoch(done + 1)
@@ -337,9 +345,12 @@ def _ray_row(name: str, batch_size: int, loops: int, resources: Mapping[str, flo
             done += 1
         tune.report({"steps_per_second": done * steps / (time.perf_counter() - started)})
 
-    each = {kind: amount / loops for kind, amount in resources.items()}
-    space = {"start": time.time() + _RAY_START_SECONDS, "loop": tune.grid_search(list(range(loops)))}
-    results = tune.Tuner(tune.with_resources(trial, each), param_space=space).fit()
+    with tempfile.TemporaryDirectory() as scratch:
+        results = tune.Tuner(
+            tune.with_resources(trial, dict(resources)),
+            param_space={"start": time.time() + _RAY_START_SECONDS, "loop": tune.grid_search(list(range(loops)))},
+            run_config=tune.RunConfig(storage_path=scratch, verbose=0),
+        ).fit()
     if results.errors:
         raise RuntimeError(f"{len(results.errors)} of {loops} loops failed: {results.errors[0]}")
     rate = float(results.get_dataframe()["steps_per_second"].sum())
