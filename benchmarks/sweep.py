@@ -81,9 +81,8 @@ def timed_sweep(sets: Sequence[str], workers: int) -> tuple[float, dict[str, flo
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "lmc_tune", "sweep", "quickstart", "--out", scratch, "--workers", str(workers)]
         started = time.perf_counter()
-        subprocess.run(
-            [*command, *(part for text in sets for part in ("--set", text))], check=True, stderr=subprocess.DEVNULL
-        )
+        settings = [part for text in sets for part in ("--set", text)]
+        subprocess.run([*command, *settings], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         seconds = time.perf_counter() - started
         results = Store(scratch).results()
         return seconds, dict(zip(results["key"], results["test_accuracy_a"], strict=True))

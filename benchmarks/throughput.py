@@ -353,7 +353,7 @@ def _ray_row(name: str, batch_size: int, loops: int, resources: Mapping[str, flo
         ).fit()
     if results.errors:
         raise RuntimeError(f"{len(results.errors)} of {loops} loops failed: {results.errors[0]}")
-    rate = float(results.get_dataframe()["steps_per_second"].sum())
+    rate = sum(float((results[at].metrics or {})["steps_per_second"]) for at in range(loops))
     return {"network": name, "batch_size": batch_size, "loops": loops, "steps_per_second": rate}
 
 

@@ -27,7 +27,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         run = Path(scratch) / "run"
         command = [sys.executable, "-m", "lmc_tune", "sweep", "quickstart", "--out", str(run), "--no-report"]
-        subprocess.run([*command, "--set", f"replicates={_REPLICATES}"], check=True, stderr=subprocess.DEVNULL)
+        command += ["--set", f"replicates={_REPLICATES}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         sent = [_send_twice(run, Path(scratch) / f"store-{number}") for number in range(_RUNS)]
         results = Store(run).results()
         pairs = len(results)

@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import replace
+from importlib import metadata
 from itertools import pairwise
 
 import pytest
 import torch
 
-from benchmarks import page, plain_loop
-from benchmarks.report import RESULTS
+from benchmarks import page, plain_loop, report
+from benchmarks.sweep import tiny_pairs
 from benchmarks.throughput import (
     CASES,
     Case,
@@ -21,7 +22,9 @@ from benchmarks.throughput import (
     step_flops,
     throughput_rows,
 )
+from lmc_tune.space_yaml import read_space
 from lmc_tune.specs import MlpSpec, ResnetSpec
+from lmc_tune.sweep.plan import program
 
 TINY = Case(spec=MlpSpec(hidden=(6, 5)), steps=3)
 
@@ -115,8 +118,33 @@ def test_the_plain_loop_steps_through_every_batch_in_order():
     torch.testing.assert_close(model.weight.detach(), expected)
 
 
+def test_results_name_the_packages_that_are_there(monkeypatch, tmp_path, capsys):
+    """A GPU machine may have torch without Ray."""
+
+    def version(package: str) -> str:
+        if package == "ray":
+            raise metadata.PackageNotFoundError(package)
+        return f"{package} 1"
+
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+    report.publish("some", [{"figure": 2.5}], {"device": "a GPU"})
+    written = json.loads((tmp_path / "results" / "some.json").read_text(encoding="utf-8"))
+    assert written["rows"] == [{"figure": 2.5}]
+    named = {"torch": "torch 1", "mlflow": "mlflow 1", "device": "a GPU"}
+    assert {name: written["machine"].get(name) for name in (*named, "ray")} == named | {"ray": None}
+    assert "2.5" in capsys.readouterr().out
+
+
+def test_tiny_pairs_are_as_many_as_said_and_run_one_program():
+    for n in (10, 100):
+        pairs = read_space("quickstart", tiny_pairs(n)).pairs()
+        assert len({pair.key for pair in pairs}) == n
+        assert len({program(pair) for pair in pairs}) == 1
+
+
 def test_the_page_is_what_the_results_say():
-    assert page.PAGE.read_text(encoding="utf-8") == page.render(RESULTS)
+    assert page.PAGE.read_text(encoding="utf-8") == page.render(report.RESULTS)
 
 
 def test_the_page_judges_targets_and_names_what_was_not_measured(tmp_path):
