@@ -4,13 +4,14 @@ VENV ?= .venv
 OUT ?= runs/quickstart
 BIN := $(VENV)/bin
 
-.PHONY: help quickstart format lint check test bench clean
+.PHONY: help quickstart format lint check test bench bench-gpu clean
 
 help:
 	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
 	@echo "make check                             format, lint, types, imports, fast tests"
 	@echo "make test                              everything that CI runs"
-	@echo "make bench                             start-up, orchestration cost, sweep time beside a plain loop, memory"
+	@echo "make bench                             every benchmark that needs no GPU, and docs/performance.md: an hour or so"
+	@echo "make bench-gpu                         training and paths on a GPU, and docs/performance.md"
 	@echo "make format                            rewrite the code in the house format"
 	@echo "make clean                             remove the virtual environment and caches; runs/ stays"
 
@@ -44,9 +45,14 @@ test: lint
 	$(BIN)/pytest --cov --cov-report=term
 
 bench: $(VENV)/dev.stamp
-	$(BIN)/python -m benchmarks.startup
-	$(BIN)/python -m benchmarks.sweep
-	$(BIN)/python -m benchmarks.memory
+	for name in startup sweep throughput paths scaling tracking reports memory page; do \
+		$(BIN)/python -m benchmarks.$$name || exit 1; \
+	done
+
+bench-gpu: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.throughput --device cuda
+	$(BIN)/python -m benchmarks.paths --device cuda
+	$(BIN)/python -m benchmarks.page
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -34,6 +34,16 @@ def run_plain(pairs: Sequence[PairSpec], data_root: Path) -> tuple[float, dict[s
     return time.perf_counter() - started, accuracies
 
 
+def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, part: Examples, batches: Tensor) -> None:
+    """One step for every row of ``batches``, positions in the part."""
+    model.train()
+    for batch in batches.to(part.labels.device):
+        loss = functional.cross_entropy(model(part.inputs[batch]), part.labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
 def _run_pair(pair: PairSpec, dataset: Dataset) -> float:
     parts = split(dataset.train.labels.numpy(), pair.shift, pair.seed_for("split"))
     states = [_train(pair, dataset, dataset.train.take(indices)) for indices in (parts.a, parts.b)]
@@ -52,12 +62,8 @@ def _train(pair: PairSpec, dataset: Dataset, part: Examples) -> dict[str, Tensor
     model = build_model(pair.model, tuple(part.inputs.shape[1:]), dataset.n_classes, pair.seed_for("init"))
     optimizer = torch.optim.SGD(model.parameters(), lr=train.lr, momentum=train.momentum)
     for epoch in range(train.epochs or 0):
-        model.train()
-        for batch in epoch_batches(len(part), train.batch_size, pair.seed_for("order"), epoch):
-            loss = functional.cross_entropy(model(part.inputs[batch]), part.labels[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        batches = epoch_batches(len(part), train.batch_size, pair.seed_for("order"), epoch)
+        train_epoch(model, optimizer, part, batches)
         _score(model, dataset.test)  # the learning curve
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 

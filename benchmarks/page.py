@@ -1,0 +1,200 @@
+"""Writes docs/performance.md from what the benchmarks found: ``python -m benchmarks.page``."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from benchmarks.report import RESULTS
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+_TARGET = "target_"
+_HEAD = """# Performance
+
+Written by `python -m benchmarks.page` from `benchmarks/results/*.json`; no number here is typed by hand. Every table
+names its command; `make bench` runs all that need no GPU, `make bench-gpu` the others, and both write this page anew.
+Ratios are between things measured alternately on one machine; where there are several runs, figures are medians. A
+dash stands for what was not measured.
+"""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A table of the page. result: name of its JSON file; text: what is measured; gpu: whether that needs one."""
+
+    title: str
+    result: str
+    command: str
+    text: str
+    gpu: bool = False
+
+
+SECTIONS = (
+    Section(
+        title="Start-up",
+        result="startup",
+        command="python -m benchmarks.startup",
+        text="From `lmc-tune sweep quickstart` on the command line to the first step of training.",
+    ),
+    Section(
+        title="A sweep beside a bare loop",
+        result="sweep",
+        command="python -m benchmarks.sweep",
+        text="A whole `lmc-tune sweep` of the quickstart's cells, report and MLflow included, beside a hand-written "
+        "loop on one core that trains and measures the same pairs. Both start from the same weights, data and order; "
+        "where training is chaotic, rounding alone parts the accuracies (docs/decisions/0008-engines.md).",
+    ),
+    Section(
+        title="Orchestration",
+        result="orchestration",
+        command="python -m benchmarks.sweep",
+        text="What scheduling, tables and MLflow add to a pair: the slope between a shorter and a longer sweep of tiny "
+        "pairs with one worker, less the bare loop's time for such a pair.",
+    ),
+    *(
+        Section(
+            title=f"Training on a {kind}",
+            result=f"throughput-{device}",
+            command=f"python -m benchmarks.throughput --device {device}",
+            text="Steps per second, all members together, of a stack of so many pairs and of a bare PyTorch loop over "
+            "one member after the other on the same device; set-up and scoring are left out on both sides. Pairs per "
+            "hour are for 20 epochs of 25 000 examples. The share of the floor is the least time in which the device "
+            "could do a step's multiplications, or read and write its weights, gradients, momentum and inputs once, "
+            "over the time that the step took; a network that stays in a cache can beat what "
+            "memory allows. `auto takes` names the engine that lmc-tune chooses here by default." + beside,
+            gpu=device == "cuda",
+        )
+        for kind, device, beside in (
+            (
+                "CPU",
+                "cpu",
+                " Both run on one core. A dash: steps of such a batch take so long on a CPU that they were left out.",
+            ),
+            ("GPU", "cuda", ""),
+        )
+    ),
+    Section(
+        title="Ray Tune with fractions of a GPU",
+        result="throughput-ray",
+        command="python -m benchmarks.throughput --device cuda --ray-fraction 8",
+        text="The bare loop in several processes at once, each a Ray trial with its fraction of the GPU: steps per "
+        "second of all of them together.",
+        gpu=True,
+    ),
+    *(
+        Section(
+            title=f"Paths on a {kind}",
+            result=result,
+            command=f"python -m benchmarks.paths --device {device}",
+            text="Loss and error along a path, beside a loop that copies the model for every position and reads the "
+            "examples through a `DataLoader`. An evaluation is one example at one position.",
+            gpu=device == "cuda",
+        )
+        for kind, device, result in (("CPU", "cpu", "paths"), ("GPU", "cuda", "paths_cuda"))
+    ),
+    Section(
+        title="Positions and layers",
+        result="measuring",
+        command="python -m benchmarks.scaling",
+        text="One path on the digits, train and test, refined near every barrier's top; hidden layers are 64 wide.",
+    ),
+    Section(
+        title="Pairs",
+        result="scaling",
+        command="python -m benchmarks.scaling",
+        text="Whole sweeps of tiny pairs, start-up, report and MLflow included. The slope is what each pair beyond "
+        "the next smaller sweep added.",
+    ),
+    Section(
+        title="Logging to MLflow",
+        result="tracking",
+        command="python -m benchmarks.tracking",
+        text="Sending a pair of the quickstart to a fresh SQLite store, sending it again, and what it takes there. In "
+        "a sweep this happens beside the training.",
+    ),
+    Section(
+        title="Reports",
+        result="reports",
+        command="python -m benchmarks.reports",
+        text="`lmc-tune report` on made-up tables of so many pairs: the whole command, and the most memory it held.",
+    ),
+    Section(
+        title="Memory of workers",
+        result="memory",
+        command="python -m benchmarks.memory",
+        text="Two workers on the whole of CIFAR-10; the first run prepares the data, the second finds them.",
+    ),
+)
+
+
+def main() -> None:
+    PAGE.write_text(render(RESULTS), encoding="utf-8")
+    sys.stdout.write(f"written to {PAGE}\n")
+
+
+def render(results: Path, sections: Sequence[Section] = SECTIONS) -> str:
+    """The page from the JSON files of a folder."""
+    found = {section: _read(results / f"{section.result}.json") for section in sections}
+    goals = [
+        [section.title, *goal] for section, content in found.items() if content for goal in _goals(content["rows"])
+    ]
+    targets = f"\n## Targets\n\n{_table(['what', 'quantity', 'target', 'furthest', 'verdict'], goals)}" if goals else ""
+    return _HEAD + targets + "".join(_section(section, content) for section, content in found.items())
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _section(section: Section, content: Any) -> str:
+    text = fill(section.text, 120, break_long_words=False, break_on_hyphens=False)
+    head = f"\n## {section.title}\n\n{text}\n\n    {section.command}\n\n"
+    if content is None:
+        return head + ("Not measured: no GPU was at hand.\n" if section.gpu else "Not measured.\n")
+    rows = content["rows"]
+    columns = [column for column in rows[0] if any(row[column] is not None for row in rows)]
+    table = _table([_words(column) for column in columns], [[_text(row[column]) for column in columns] for row in rows])
+    machine = ", ".join(f"{_words(name)} {_text(value)}" for name, value in content["machine"].items())
+    return f"{head}{table}\nMeasured with {machine}.\n"
+
+
+def _goals(rows: Sequence[Row]) -> list[list[str]]:
+    """For every target: quantity, target, the figure furthest from it, and whether all figures hold it.
+
+    A target ``target_X`` is the most that the first column whose name ends in X may be.
+    """
+    goals = []
+    for target in (column for column in rows[0] if column.startswith(_TARGET)):
+        quantity = next(column for column in rows[0] if column.endswith(target.removeprefix(_TARGET)))
+        judged = [row for row in rows if row[target] is not None]
+        if judged:
+            worst = max(judged, key=lambda row: row[quantity] / row[target])
+            verdict = "holds" if worst[quantity] <= worst[target] else "does not hold"
+            goals.append([_words(quantity), f"≤ {_text(worst[target])}", _text(worst[quantity]), verdict])
+    return goals
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}".replace(",", " ") if isinstance(value, int) else str(value)
+
+
+if __name__ == "__main__":
+    main()

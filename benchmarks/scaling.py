@@ -1,0 +1,101 @@
+"""How cost grows with pairs, positions and layers: ``python -m benchmarks.scaling [--full]``.
+
+Whole sweeps of tiny pairs, report and MLflow included; and the path between two random networks on the digits, measured
+in this process on one thread.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.report import publish
+from benchmarks.sweep import RUNS, timed_sweep, tiny_pairs
+from lmc_tune.data.datasets import Dataset, load_dataset
+from lmc_tune.measurement.path import Path as MeasuredPath
+from lmc_tune.measurement.path import measure_path
+from lmc_tune.models.registry import build_model
+from lmc_tune.specs import DatasetSpec, MeasureSpec, MlpSpec
+
+_PAIRS = (10, 100, 1000)
+_MANY = 10_000
+_REPEATED = 100  # pairs up to which a sweep is short enough to be repeated
+_LAMBDAS, _LAYERS = (11, 25, 51, 101), (1, 2, 4, 8)
+_USUAL_LAMBDAS, _USUAL_LAYERS, _WIDTH = 25, 1, 64  # quickstart's
+_PATHS = 7
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true", help=f"a sweep of {_MANY} pairs as well")
+    full = parser.parse_args().full
+    publish("measuring", _measuring())
+    publish("scaling", _sweeps((*_PAIRS, _MANY) if full else _PAIRS))
+
+
+def _sweeps(sizes: tuple[int, ...]) -> list[dict[str, object]]:
+    """The slope is between a sweep and the next smaller one."""
+    rows = [_sweep_row(_REPEATED, workers=1)]
+    before, before_seconds = 0, 0.0
+    for pairs in sizes:
+        row = _sweep_row(pairs, workers=2)
+        seconds = float(str(row["seconds"]))
+        if before:
+            row["slope_ms_per_pair"] = 1000 * (seconds - before_seconds) / (pairs - before)
+        before, before_seconds = pairs, seconds
+        rows.append(row)
+    return rows
+
+
+def _sweep_row(pairs: int, workers: int) -> dict[str, object]:
+    runs = RUNS if pairs <= _REPEATED else 1
+    seconds = statistics.median(timed_sweep(tiny_pairs(pairs), workers)[0] for _ in range(runs))
+    return {
+        "pairs": pairs,
+        "workers": workers,
+        "runs": runs,
+        "seconds": seconds,
+        "ms_per_pair": 1000 * seconds / pairs,
+        "slope_ms_per_pair": None,
+    }
+
+
+def _measuring() -> list[dict[str, object]]:
+    torch.set_num_threads(1)
+    digits = load_dataset(DatasetSpec(), Path())
+    settings = [(_USUAL_LAYERS, lambdas) for lambdas in _LAMBDAS]
+    settings += [(layers, _USUAL_LAMBDAS) for layers in _LAYERS if layers != _USUAL_LAYERS]
+    ways = [_measure(digits, layers, lambdas) for layers, lambdas in settings]
+    positions = [len(measure().lambdas) for measure in ways]
+    seconds: list[list[float]] = [[] for _ in ways]
+    for _ in range(_PATHS):
+        for measure, found in zip(ways, seconds, strict=True):
+            started = time.perf_counter()
+            measure()
+            found.append(time.perf_counter() - started)
+    return [
+        {
+            "hidden_layers": layers,
+            "lambdas": lambdas,
+            "positions": n,
+            "runs": _PATHS,
+            "ms_per_path": 1000 * statistics.median(found),
+            "ms_per_position": 1000 * statistics.median(found) / n,
+        }
+        for (layers, lambdas), n, found in zip(settings, positions, seconds, strict=True)
+    ]
+
+
+def _measure(digits: Dataset, layers: int, lambdas: int) -> Callable[[], MeasuredPath]:
+    spec, shape = MlpSpec(hidden=(_WIDTH,) * layers), tuple(digits.train.inputs.shape[1:])
+    a, b, model = (build_model(spec, shape, digits.n_classes, seed) for seed in range(3))
+    data = {"train": digits.train, "test": digits.test}
+    return partial(measure_path, model, a.state_dict(), b.state_dict(), data, MeasureSpec(lambdas=lambdas))
+
+
+if __name__ == "__main__":
+    main()
