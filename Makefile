@@ -10,7 +10,7 @@ help:
 	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
 	@echo "make check                             format, lint, types, imports, fast tests"
 	@echo "make test                              everything that CI runs"
-	@echo "make bench                             start-up, orchestration cost and sweep time beside a plain loop"
+	@echo "make bench                             start-up, orchestration cost, sweep and path time beside plain loops"
 	@echo "make format                            rewrite the code in the house format"
 	@echo "make clean                             remove the virtual environment and caches; runs/ stays"
 
@@ -46,6 +46,7 @@ test: lint
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.sweep
+	$(BIN)/python -m benchmarks.paths
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
