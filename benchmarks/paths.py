@@ -33,18 +33,15 @@ _NETWORKS: dict[str, tuple[ModelSpec, tuple[int, int, int]]] = {
     "VGG-11": (VggSpec(), _CIFAR),
     "VGG-11 batch norm": (VggSpec(norm="batch"), _CIFAR),
     "ResNet-20": (ResnetSpec(), _CIFAR),
-    "ResNet-18": (ResnetSpec(depth=18), _CIFAR),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--only", choices=_NETWORKS, action="append", help="these networks")
-    chosen = parser.parse_args()
+    device = parser.parse_args().device
     torch.set_num_threads(1)
-    rows = [_row(name, chosen.device) for name in chosen.only or _NETWORKS]
-    publish("paths" if chosen.device == "cpu" else "paths_cuda", rows)
+    publish("paths" if device == "cpu" else "paths_cuda", [_row(name, device) for name in _NETWORKS])
 
 
 def _row(name: str, device: str) -> dict[str, object]:
@@ -76,6 +73,7 @@ def _row(name: str, device: str) -> dict[str, object]:
         "runs": _RUNS,
         **{f"{way}_seconds": median for way, median in medians.items()},
         "evaluations_per_second": positions * n / medians["scan"],
+        "clock": "thread" if device == "cpu" else "wall",
         "ratio": medians["loop"] / medians["scan"],
         "largest_difference_of_loss": max(abs(x - y) for x, y in zip(*losses.values(), strict=True)),
     }

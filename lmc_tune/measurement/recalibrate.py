@@ -12,8 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from lmc_tune.core.interpolation import lerp_state
-from lmc_tune.models.inference import of_known_layers
-from lmc_tune.models.stack import Stack
+from lmc_tune.models.stack import Stack, evaluates_faster_stacked
 
 State = Mapping[str, Tensor]
 
@@ -36,7 +35,7 @@ def recalibrated(
     states = [lerp_state(state_a, state_b, lambda_) for lambda_ in lambdas]
     if not _norms(model):
         return states
-    if batches[0].is_cuda and of_known_layers(model):
+    if evaluates_faster_stacked(model, batches[0].device):
         return recalibrated_stack(model, states, batches)
     return [_recalibrated_alone(model, state, batches) for state in states]
 

@@ -10,8 +10,7 @@ from lmc_tune.core.interpolation import lerp_state
 from lmc_tune.data.datasets import Examples, Part
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import Score, evaluate
-from lmc_tune.models.inference import of_known_layers
-from lmc_tune.models.stack import Stack
+from lmc_tune.models.stack import Stack, evaluates_faster_stacked
 
 State = Mapping[str, Tensor]
 
@@ -42,7 +41,7 @@ def scan(
         lambdas: positions on the path.
         examples: on the model's device.
     """
-    if examples.labels.is_cuda and of_known_layers(model):
+    if evaluates_faster_stacked(model, examples.labels.device):
         return scan_stacked(model, state_a, state_b, lambdas, examples)
     parts = _behind_first_linear(model)
     if parts is None:

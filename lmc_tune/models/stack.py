@@ -11,8 +11,14 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lmc_tune.models.dropout import SeededDropout
+from lmc_tune.models.inference import of_known_layers
 
 Entries = Mapping[str, Tensor]
+
+
+def evaluates_faster_stacked(model: nn.Module, device: torch.device) -> bool:
+    """On a GPU, which one network leaves idle. A user's own layers are left alone: not everything can be stacked."""
+    return device.type == "cuda" and of_known_layers(model)
 
 
 class Stack:

@@ -11,6 +11,7 @@ from torch import nn
 from lmc_tune.core.interpolation import lerp_state
 from lmc_tune.data.datasets import Examples, Part
 from lmc_tune.measurement import evaluate as scoring
+from lmc_tune.measurement import scan as scanning
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.measurement.scan import scan, scan_stacked
 from tests import oracles
@@ -146,3 +147,12 @@ def test_a_stacked_scan_applies_a_first_linear_layer_twice_to_every_chunk():
     model[1].register_forward_hook(lambda *_: calls.append("first"))
     scan_stacked(model, state(a), state(b), LAMBDAS, DATA)
     assert calls == ["first", "first"]
+
+
+def test_where_stacks_are_faster_a_scan_is_a_stacked_one(monkeypatch):
+    asked = []
+    a, b, model = (image_network("vgg", seed) for seed in (1, 2, 3))
+    expected = scan_stacked(model, state(a), state(b), LAMBDAS, IMAGES)
+    monkeypatch.setattr(scanning, "evaluates_faster_stacked", lambda *given: asked.append(given) or True)
+    assert scan(model, state(a), state(b), LAMBDAS, IMAGES) == expected
+    assert asked == [(model, torch.device("cpu"))]
