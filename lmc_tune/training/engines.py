@@ -16,8 +16,10 @@ from lmc_tune.training.task import Task, Trained
 
 Engine = Literal["loop", "stacked"]
 
-# A larger perceptron's weights, times the members of a stack, leave a core's cache: the loop is as fast, then faster.
+# The weights of a larger perceptron, or the activations of a larger batch, times the members of a stack, leave a core's
+# cache: the loop is as fast, then faster.
 _MOST_PARAMETERS_ON_CPU = 50_000
+_LARGEST_BATCH_ON_CPU = 256
 # Numbers in the widest vector of a CPU: where rows are whole vectors, none is computed differently at its end.
 _VECTOR = 16
 
@@ -42,8 +44,9 @@ def _small_and_aligned(pair: PairSpec) -> bool:
     facts = DATASETS[pair.dataset.name]
     widths = (prod(facts.shape), *pair.model.hidden)
     parameters = sum(ins * outs for ins, outs in pairwise((*widths, facts.n_classes)))
-    aligned = pair.train.batch_size % ALIGNED == 0 and not any(width % _VECTOR for width in widths)
-    return aligned and parameters <= _MOST_PARAMETERS_ON_CPU
+    batch_size = pair.train.batch_size
+    aligned = batch_size % ALIGNED == 0 and not any(width % _VECTOR for width in widths)
+    return aligned and parameters <= _MOST_PARAMETERS_ON_CPU and batch_size <= _LARGEST_BATCH_ON_CPU
 
 
 def train(tasks: Sequence[Task], engine: Engine) -> list[Trained]:

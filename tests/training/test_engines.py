@@ -28,6 +28,7 @@ def pair(model: dict, batch_size: int = 32, engine: str = "auto", dataset: str =
         (pair({"hidden": [32]}), "stacked"),
         (pair({"hidden": [64, 64], "norm": "batch"}, dataset="digits"), "stacked"),
         (pair({"hidden": [512]}), "loop"),  # its weights alone fill the cache
+        (pair({"hidden": [32]}, batch_size=512), "loop"),
         (pair({"hidden": [40]}), "loop"),  # its result would depend on its place in the stack
         (pair({"hidden": [32]}, batch_size=18), "loop"),
         (pair({"name": "resnet", "depth": 8}), "loop"),
