@@ -32,6 +32,7 @@ from analysis.words import (
 )
 from lmc_tune.core.barrier import Definition
 from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict
+from lmc_tune.results import MODEL_FIELDS
 from lmc_tune.space import SearchSpace
 
 # A longer table of cells is folded away until it is asked for.
@@ -301,6 +302,8 @@ def settings(diagram: PhaseDiagram) -> tuple[list[tuple[str, str]], list[tuple[s
     varied: list[tuple[str, str]] = []
     fixed: list[tuple[str, str]] = []
     for column in CELL_FIELDS:
+        if column in MODEL_FIELDS and planned[column].isna().all():
+            continue  # no network of the space has it
         values = [_value(column, value) for value in planned[column].drop_duplicates().sort_values()]
         (varied if len(values) > 1 else fixed).append((axis_title(column), ", ".join(values)))
     return varied, fixed
