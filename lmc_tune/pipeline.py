@@ -126,8 +126,7 @@ def run_cohort(cohort: Cohort, bench: Workbench) -> list[PairResult]:
             for result in _run_or_fail(specs, bench):
                 results[result.key] = result
                 store.write_shard(name, list(results.values()))
-                for checkpoint in _checkpoints(result.key, bench).values():
-                    checkpoint.remove()
+                _forget(result.key, bench)
     finally:
         store.unmark_running(name)
     return [results[spec.key] for spec in cohort.pairs]
@@ -137,7 +136,9 @@ def run_pair(spec: PairSpec, bench: Workbench) -> PairResult:
     """Train and measure one pair; exceptions pass through."""
     setup, started = prepare(spec, bench), time.perf_counter()
     (pair,) = train_pairs([setup])
-    return _finish(pair, bench, time.perf_counter() - started)
+    result = _finish(pair, bench, time.perf_counter() - started)
+    _forget(spec.key, bench)
+    return result
 
 
 def prepare(spec: PairSpec, bench: Workbench) -> Setup:
@@ -165,6 +166,12 @@ def _checkpoints(key: str, bench: Workbench) -> dict[str, Checkpoint]:
         )
         for member in ("a", "b")
     }
+
+
+def _forget(key: str, bench: Workbench) -> None:
+    """Remove the checkpoints of a pair that is finished."""
+    for checkpoint in _checkpoints(key, bench).values():
+        checkpoint.remove()
 
 
 def train_pairs(setups: Sequence[Setup]) -> list[Pair]:
@@ -244,9 +251,13 @@ def _run_or_fail(specs: Sequence[PairSpec], bench: Workbench) -> Iterator[PairRe
 
 def _failed(spec: PairSpec, error: Exception) -> PairResult:
     """Failure is data: the row keeps the traceback and the sweep goes on; but a full disk is not the pair's fault."""
+    _raise_if_full(error)
+    return failed_result(spec, "".join(traceback.format_exception(error)))
+
+
+def _raise_if_full(error: Exception) -> None:
     if os.strerror(errno.ENOSPC) in str(error):  # safetensors has an error of its own for it
         raise error
-    return failed_result(spec, "".join(traceback.format_exception(error)))
 
 
 def _train_or_split(setups: Sequence[Setup]) -> Iterator[tuple[Setup, Pair | str, float]]:
@@ -259,7 +270,8 @@ def _train_or_split(setups: Sequence[Setup]) -> Iterator[tuple[Setup, Pair | str
     started, failure = time.perf_counter(), ""
     try:
         pairs = train_pairs(setups)
-    except Exception:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001
+        _raise_if_full(error)
         failure = traceback.format_exc()
     if not failure:
         seconds = (time.perf_counter() - started) / len(setups)
@@ -359,6 +371,10 @@ def _dataset(spec: DatasetSpec, root: Path, device: torch.device) -> Dataset:
 def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        # Else convolutions take a mantissa of ten bits, and sum in any order.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
     return torch.device(name)
 
 

@@ -246,6 +246,18 @@ def test_a_lost_worker_costs_the_epochs_since_the_last_checkpoint(bench, monkeyp
     assert not list(tidy.store.checkpoints.iterdir())
 
 
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+def test_a_disk_that_is_full_in_training_ends_the_cohort_and_blames_no_pair(bench, monkeypatch, engine):
+    def offer(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Task, "offer", offer)
+    tidy = bench()
+    with pytest.raises(OSError, match="No space left on device"):
+        run_cohort(cohort(*six(engine)[:3]), tidy)
+    assert tidy.store.statuses() == {}
+
+
 # All of a cohort at once
 
 

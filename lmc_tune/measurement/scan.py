@@ -10,6 +10,7 @@ from lmc_tune.core.interpolation import lerp_state
 from lmc_tune.data.datasets import Examples, Part
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import Score, evaluate
+from lmc_tune.models.inference import is_plain
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
 
 State = Mapping[str, Tensor]
@@ -94,8 +95,8 @@ def _score_at(model: nn.Module, state_a: State, state_b: State, lambda_: float, 
 
 
 def _behind_first_linear(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
-    """A sequential network cut behind its first linear layer, if only a flattening precedes that."""
-    if isinstance(model, nn.Sequential):
+    """A plain sequential network cut behind its first linear layer, if only a flattening precedes that."""
+    if type(model) is nn.Sequential and is_plain(model):
         for at, module in enumerate(model, start=1):
             if isinstance(module, nn.Linear):
                 return model[:at], model[at:]

@@ -5,8 +5,6 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from lmc_tune.core.errors import UserError
-
 # Constants of SplitMix64 (Steele, Lea and Flood 2014), as signed numbers.
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
@@ -45,21 +43,13 @@ class SeededDropout(nn.Module):
 
 
 def seed_dropouts(model: nn.Module) -> nn.Module:
-    """Put a :class:`SeededDropout` in the place of every ``nn.Dropout``, in place.
-
-    Raises:
-        UserError: if the network drops whole channels: such layers draw from the global random state.
-    """
+    """Put a :class:`SeededDropout` in the place of every ``nn.Dropout``, in place."""
     number = 0
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Dropout:
                 setattr(parent, name, SeededDropout(child.p, number))
                 number += 1
-            elif isinstance(child, nn.modules.dropout._DropoutNd):  # noqa: SLF001 - torch's name for all of them
-                raise UserError(
-                    f"the network has a {type(child).__name__}, whose masks cannot be repeated; use torch.nn.Dropout"
-                )
     return model
 
 

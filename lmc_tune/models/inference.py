@@ -8,13 +8,46 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lmc_tune.models.dropout import SeededDropout
 from lmc_tune.vision import import_torchvision
 
+# Layers that networks here are made of. Exactly these: a subclass may do anything.
+_KNOWN = (
+    nn.Sequential,
+    nn.Flatten,
+    nn.Identity,
+    nn.Linear,
+    nn.Conv2d,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.ReLU,
+    nn.Tanh,
+    nn.GELU,
+    nn.MaxPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.MultiheadAttention,
+    nn.modules.linear.NonDynamicallyQuantizableLinear,  # part of attention
+    SeededDropout,
+)
+_KNOWN_MODULES = ("torchvision.models.resnet", "torchvision.models.vision_transformer")
 
-def of_known_layers(model: nn.Module) -> bool:
-    """Whether every layer is of a kind that is known: torch's, torchvision's or our own."""
-    known = ("torch.nn.", "torchvision.", "lmc_tune.")
-    return all(type(module).__module__.startswith(known) for module in model.modules())
+
+def is_plain(model: nn.Module) -> bool:
+    """Whether a network consists of known layers, each used once, all of them trained, with nothing hooked to them.
+
+    Only then can layers be taken apart, fused or stacked without knowing what else the network does.
+    """
+    modules = [module for _, module in model.named_modules(remove_duplicate=False)]
+    parameters = [parameter for _, parameter in model.named_parameters(remove_duplicate=False)]
+    return (
+        len(set(modules)) == len(modules)
+        and len(set(parameters)) == len(parameters)
+        and all(parameter.requires_grad for parameter in parameters)
+        and all(type(module) in _KNOWN or type(module).__module__ in _KNOWN_MODULES for module in modules)
+        and not any(module._forward_hooks or module._forward_pre_hooks for module in modules)  # noqa: SLF001 - torch has no other way
+    )
 
 
 def is_convolutional(model: nn.Module) -> bool:
@@ -26,10 +59,10 @@ def for_inference(model: nn.Module) -> nn.Module:
 
     Convolutions keep their channels last: one with 3 or 16 channels fills a vector by them, and poolings and norms
     read their inputs in order. A BatchNorm behind a convolution becomes part of its weights, which saves a pass over
-    its outputs; only in networks of known layers, where it is certain that nothing else reads those outputs.
+    its outputs; only in plain networks, where nothing else reads those outputs.
     """
     network = copy.deepcopy(model).eval()
-    if of_known_layers(network):
+    if is_plain(model):
         for parent, conv, norm in list(_normed_convolutions(network)):
             setattr(parent, conv, fuse_conv_bn_eval(getattr(parent, conv), getattr(parent, norm)))
             setattr(parent, norm, nn.Identity())

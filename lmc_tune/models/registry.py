@@ -42,6 +42,8 @@ def build_model(
     height, width = input_shape[1:]
     if needs := spec.needs(height, width):
         raise UserError(f"{spec.name} {needs}, not {height}x{width}")
+    # Attention's fused kernel for evaluation rounds otherwise than training does, and cannot be stacked.
+    torch.backends.mha.set_fastpath_enabled(False)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too
         if isinstance(spec, FactorySpec):

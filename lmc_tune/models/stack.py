@@ -11,14 +11,14 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lmc_tune.models.dropout import SeededDropout
-from lmc_tune.models.inference import of_known_layers
+from lmc_tune.models.inference import is_plain
 
 Entries = Mapping[str, Tensor]
 
 
 def evaluates_faster_stacked(model: nn.Module, device: torch.device) -> bool:
     """On a GPU, which one network leaves idle. A user's own layers are left alone: not everything can be stacked."""
-    return device.type == "cuda" and of_known_layers(model)
+    return device.type == "cuda" and is_plain(model)
 
 
 class Stack:
@@ -82,17 +82,20 @@ class Stack:
         return stacked
 
     def _batched_layers(self) -> list[tuple["_Batched", nn.Module, Entries]] | None:
-        """Every layer with its batched form and its entries; None if a layer has no such form."""
-        if not isinstance(self.model, nn.Sequential):
+        """Every layer with its batched form and its entries; None unless the network is a perceptron of such layers."""
+        if type(self.model) is not nn.Sequential or not is_plain(self.model):
+            return None
+        first = next(iter(self.model), None)
+        if not isinstance(first, nn.Flatten) or (first.start_dim, first.end_dim) != (1, -1):
             return None
         found = {**self.parameters, **self.buffers}
         layers: list[tuple[_Batched, nn.Module, Entries]] = []
         for name, layer in self.model.named_children():
-            if type(layer) not in _BATCHED:
+            own = [leaf for leaf, _ in (*layer.named_parameters(), *layer.named_buffers())]
+            apply, needed = _BATCHED.get(type(layer), (None, ()))
+            if apply is None or not set(needed) <= set(own):
                 return None
-            own = (*layer.named_parameters(), *layer.named_buffers())
-            entries = {leaf: found[f"{name}.{leaf}"] for leaf, _ in own}
-            layers.append((_BATCHED[type(layer)], layer, entries))
+            layers.append((apply, layer, {leaf: found[f"{name}.{leaf}"] for leaf in own}))
         return layers
 
 
@@ -142,13 +145,14 @@ def _dropout(layer: SeededDropout, own: Entries, inputs: Tensor) -> Tensor:
     return layer.drop(inputs, own["dropout_seed"])
 
 
-_BATCHED: dict[type[nn.Module], _Batched] = {
-    nn.Flatten: _flatten,
-    nn.Linear: _linear,
-    nn.LayerNorm: _layer_norm,
-    nn.BatchNorm1d: _batch_norm,
-    nn.ReLU: _elementwise,
-    nn.Tanh: _elementwise,
-    nn.GELU: _elementwise,
-    SeededDropout: _dropout,
+# The batched form of a layer, and the entries without which it is another layer.
+_BATCHED: dict[type[nn.Module], tuple[_Batched, tuple[str, ...]]] = {
+    nn.Flatten: (_flatten, ()),
+    nn.Linear: (_linear, ()),
+    nn.LayerNorm: (_layer_norm, ("weight", "bias")),
+    nn.BatchNorm1d: (_batch_norm, ("weight", "bias", "running_mean", "num_batches_tracked")),
+    nn.ReLU: (_elementwise, ()),
+    nn.Tanh: (_elementwise, ()),
+    nn.GELU: (_elementwise, ()),
+    SeededDropout: (_dropout, ()),
 }

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from lmc_tune.specs import VitSpec
@@ -25,8 +24,6 @@ def vit(spec: VitSpec, input_shape: tuple[int, ...], n_classes: int) -> nn.Modul
     )
     if channels != 3:
         model.conv_proj = nn.Conv2d(channels, spec.dim, kernel_size=spec.patch, stride=spec.patch)
-    # Its fused kernel for evaluation rounds otherwise than training does, and cannot be stacked.
-    torch.backends.mha.set_fastpath_enabled(False)
     # torchvision starts the head at 0, and then every pair would start from the same function.
     model.get_submodule("heads.head").reset_parameters()  # type: ignore[operator]
     return model

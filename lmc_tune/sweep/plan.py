@@ -10,9 +10,10 @@ from lmc_tune.data.catalogue import part_size
 from lmc_tune.results import Status
 from lmc_tune.specs import Cohort, PairSpec
 
-# Passes over the pairs that are left. A pair that failed, or whose worker died, is tried again in another pass; there
-# each pair is a cohort of its own, so that one that kills its worker takes no other with it.
+# Passes over the pairs that are left. A pair that failed, or whose worker died, is tried again in another pass, in
+# smaller cohorts and at last in one of its own, so that one that kills its worker takes no other with it.
 PASSES = 3
+_SMALLER = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Slots:
         starting a trial costs little beside running it. A GPU trains a large stack in little more time than a small
         one, so it gets one, up to what can still be measured in reasonable time before any of it is kept.
         """
-        each, largest = (1, 512) if self.gpu else (4, 16)
+        each, largest = (1, 128) if self.gpu else (4, 16)
         return max(1, min(largest, ceil(pairs / (each * self.number))))
 
 
@@ -38,20 +39,20 @@ def pending(pairs: Sequence[PairSpec], statuses: Mapping[str, Status]) -> list[P
     return [pair for pair in pairs if statuses.get(pair.key, "failed") == "failed"]
 
 
-def pack(pairs: Sequence[PairSpec], slots: Slots, *, alone: bool = False) -> list[Cohort]:
+def pack(pairs: Sequence[PairSpec], slots: Slots, attempt: int = 0) -> list[Cohort]:
     """Pack pairs that run the same program into cohorts: earlier replicates first, and the longest first among those.
 
     Args:
         pairs: what is to run.
         slots: what they run on.
-        alone: whether every pair is to be a cohort of its own.
+        attempt: the pass, from 0.
     """
     programs: dict[tuple[object, ...], list[PairSpec]] = defaultdict(list)
     for pair in pairs:
         programs[program(pair)].append(pair)
     cohorts = []
     for group in programs.values():
-        size = 1 if alone else slots.cohort_size(len(group))
+        size = max(1, slots.cohort_size(len(group)) // _SMALLER**attempt)
         cohorts += [Cohort(pairs=tuple(group[at : at + size])) for at in range(0, len(group), size)]
     return sorted(cohorts, key=lambda cohort: (cohort.pairs[0].replicate, -sum(map(planned_steps, cohort.pairs))))
 

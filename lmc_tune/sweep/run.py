@@ -241,8 +241,8 @@ class _Trainer:
         """Run some pairs; one that still has no result after the last pass becomes a failed row."""
         left, errors = list(batch), list[str]()
         slots = slots_of(self.options.device, self.workers)
-        for number in range(PASSES):
-            errors = run_on_ray(pack(left, slots, alone=number > 0), self._bench(), slots)
+        for attempt in range(PASSES):
+            errors = run_on_ray(pack(left, slots, attempt), self._bench(), slots)
             if full := next(filter(None, map(_NO_SPACE.search, errors)), None):
                 raise _disk_full(Path(full["file"]).parent if full["file"] else self.store.folder)
             left = pending(left, self.store.statuses())

@@ -21,7 +21,6 @@ def record(work: Callable[[], None]) -> Callable[[], None]:
         for _ in range(_WARM_UP):
             work()
     torch.cuda.current_stream().wait_stream(stream)
-    torch.cuda.empty_cache()  # a graph has memory of its own
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         work()

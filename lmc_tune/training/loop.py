@@ -1,6 +1,7 @@
 """Training one member, step by step."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from math import ceil
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lmc_tune.core.seeding import child_seed
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.specs import TrainSpec
@@ -32,11 +34,21 @@ def train_member(task: Task) -> Trained:
         first = epoch * per_epoch
         n_steps = min(per_epoch, in_all - first)
         rates = [learning_rate(spec, first + at, in_all) for at in range(n_steps)]
-        loss, accuracy = _train_epoch(task, optimizer, epoch, rates)
+        with _global_noise(task, epoch):
+            loss, accuracy = _train_epoch(task, optimizer, epoch, rates)
         curve.append(task.point(first + n_steps, rates[-1], loss, accuracy, evaluate(model, task.test)))
         diverged = divergence(loss, epoch)
         task.offer(partial(_progress, model, optimizer, epoch + 1, curve, diverged))
     return Trained(state=_state(model), curve=curve, diverged=diverged)
+
+
+@contextmanager
+def _global_noise(task: Task, epoch: int) -> Iterator[None]:
+    """Let torch's global random state, which layers of a user's own may draw from, follow from the task's noise."""
+    device = task.positions.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(child_seed(task.noise_seed, "global", epoch))
+        yield
 
 
 def _train_epoch(
@@ -68,6 +80,7 @@ def _train_epoch(
 
 def _optimizer(parameters: Iterable[nn.Parameter], spec: TrainSpec) -> torch.optim.Optimizer:
     # The fused kernels do one pass over the weights instead of one call per tensor and operation.
+    parameters = [parameter for parameter in parameters if parameter.requires_grad]
     if spec.optimizer == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -89,10 +102,21 @@ def _progress(
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     (group,) = optimizer.param_groups
-    found = [optimizer.state[parameter] for parameter in group["params"]]
-    names = [name for name, value in found[0].items() if value is not None and name != "step"]
-    moments = {name: torch.cat([entries[name].flatten() for entries in found]) for name in names}
-    return moments | ({"step": found[0]["step"].clone()} if "step" in found[0] else {})
+    found = [optimizer.state.get(parameter, {}) for parameter in group["params"]]
+    # A parameter without a gradient has none of them.
+    example: dict[str, Tensor | None] = next(filter(None, found), {})
+    moments = {
+        name: torch.cat(
+            [
+                (entries[name] if entries else torch.zeros_like(parameter)).flatten()
+                for parameter, entries in zip(group["params"], found, strict=True)
+            ]
+        )
+        for name, value in example.items()
+        if value is not None and name != "step"
+    }
+    step = example.get("step")
+    return moments if step is None else {**moments, "step": step.clone()}
 
 
 def _set_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:

@@ -1,6 +1,7 @@
 """How many members a device's memory holds at once."""
 
 from collections.abc import Callable
+from math import ceil
 
 import torch
 
@@ -24,6 +25,15 @@ def members_that_fit(members: int, taken: Callable[[int], int], free: int) -> in
     each = max(1, (at_large - at_small) // (large - small))
     base = max(0, at_small - small * each)
     return max(1, min(members, int((_SHARE * free - base) // each)))
+
+
+def even_share(members: int, most: int) -> int:
+    """Members per stack when at most ``most`` fit: an even number, unless one alone is all that fits."""
+    if most < 2:
+        return 1
+    stacks = ceil(members / (most - most % 2))
+    share = ceil(members / stacks)
+    return share + share % 2
 
 
 def peak_bytes(work: Callable[[], object]) -> int:

@@ -7,21 +7,22 @@ of one never touches another.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import ceil
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lmc_tune.core.errors import UserError
 from lmc_tune.data.datasets import Examples
 from lmc_tune.measurement.evaluate import CHUNK, Score
 from lmc_tune.models.dropout import dropout_seeds
+from lmc_tune.models.inference import is_plain
 from lmc_tune.models.stack import Stack
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training.checkpoint import Progress
 from lmc_tune.training.curve import CurvePoint
 from lmc_tune.training.graph import Replay, can_record
-from lmc_tune.training.memory import members_that_fit, peak_bytes
+from lmc_tune.training.memory import even_share, members_that_fit, peak_bytes
 from lmc_tune.training.schedule import learning_rate
 from lmc_tune.training.task import Feed, Task, Trained, divergence
 
@@ -34,7 +35,12 @@ def train_stacked(tasks: Sequence[Task]) -> list[Trained]:
     """Train members that share architecture, training set, batch size, steps and optimizer; results in their order.
 
     On a GPU as many at once as its memory holds.
+
+    Raises:
+        UserError: if nothing is known of how to stack the network.
     """
+    if not is_plain(tasks[0].model):
+        raise UserError("engine: stacked takes networks of plain, trained layers alone; leave it out, or say loop")
     at_once = _at_once(tasks)
     return [
         trained for first in range(0, len(tasks), at_once) for trained in _Run(tasks[first : first + at_once]).train()
@@ -42,13 +48,14 @@ def train_stacked(tasks: Sequence[Task]) -> list[Trained]:
 
 
 def _at_once(tasks: Sequence[Task]) -> int:
-    """Members in a stack; all stacks are about equally large."""
+    """Members in a stack; all stacks are about equally large, and the two of a pair are not parted."""
     device = tasks[0].positions.device
     if device.type != "cuda":
         return len(tasks)
+    torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device)
-    most = members_that_fit(len(tasks), lambda n: peak_bytes(_Run(tasks[:n]).probe), free)
-    return ceil(len(tasks) / ceil(len(tasks) / most))
+    most = members_that_fit(len(tasks), lambda n: peak_bytes(lambda: _Run(tasks[:n]).probe()), free)
+    return even_share(len(tasks), most)
 
 
 class _Run:
@@ -71,6 +78,7 @@ class _Run:
     def probe(self) -> None:
         """A step and a scoring: what takes memory."""
         rates = [[0.0] * self.stack.size]
+        self.stack.model.train()
         self._step({name: entries[0] for name, entries in self._feeds(0, rates).items()})
         _score_stack(self.stack, self.tasks[0].test)
 
@@ -163,9 +171,9 @@ def _score_stack(stack: Stack, examples: Examples) -> list[Score]:
     correct = torch.zeros(stack.size, dtype=torch.int64, device=examples.labels.device)
     for inputs, labels in zip(examples.inputs.split(CHUNK), examples.labels.split(CHUNK), strict=True):
         n = len(labels)
-        # Filled up, so that every network's matrices begin aligned and round alike wherever it stands.
-        filled = torch.cat([inputs, inputs[:1].expand(-n % ALIGNED, *inputs.shape[1:])])
-        logits = stack.logits(filled, shared=True)[:, :n]
+        if missing := -n % ALIGNED:  # filled up: matrices that begin aligned round alike wherever a network stands
+            inputs = torch.cat([inputs, inputs[:1].expand(missing, *inputs.shape[1:])])  # noqa: PLW2901
+        logits = stack.logits(inputs, shared=True)[:, :n]
         losses = functional.cross_entropy(
             logits.flatten(0, 1), labels.expand(stack.size, -1).flatten(), reduction="none"
         )

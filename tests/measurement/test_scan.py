@@ -1,12 +1,14 @@
 """Scanning a path is evaluating the interpolated network position by position, at a lower price."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from lmc_tune.core.interpolation import lerp_state
 from lmc_tune.data.datasets import Examples, Part
@@ -83,12 +85,21 @@ def test_a_part_scores_as_a_copy_of_it_bit_for_bit(kind, chunk, monkeypatch):
 
 
 def test_a_first_linear_layer_is_applied_twice_however_many_positions_there_are():
-    calls = []
     a, b, model = (network(seed).double() for seed in (1, 2, 3))
-    model[1].register_forward_hook(lambda *_: calls.append("first"))
-    model[3].register_forward_hook(lambda *_: calls.append("last"))
-    scan(model, state(a), state(b), LAMBDAS, DATA)
-    assert (calls.count("first"), calls.count("last")) == (2, len(LAMBDAS))
+    with called() as calls:
+        scan(model, state(a), state(b), LAMBDAS, DATA)
+    assert (calls.count(model[1]), calls.count(model[3])) == (2, len(LAMBDAS))
+
+
+@contextmanager
+def called() -> Iterator[list[nn.Module]]:
+    """Modules as they are called; a hook of one's own on a layer would make its network another kind."""
+    calls: list[nn.Module] = []
+    hook = register_module_forward_hook(lambda module, *_: calls.append(module))
+    try:
+        yield calls
+    finally:
+        hook.remove()
 
 
 def reference(kind: str, lambdas: list[float]) -> list[tuple[float, int]]:
@@ -142,11 +153,10 @@ def test_no_position_has_no_score():
 
 
 def test_a_stacked_scan_applies_a_first_linear_layer_twice_to_every_chunk():
-    calls = []
     a, b, model = (network(seed).double() for seed in (1, 2, 3))
-    model[1].register_forward_hook(lambda *_: calls.append("first"))
-    scan_stacked(model, state(a), state(b), LAMBDAS, DATA)
-    assert calls == ["first", "first"]
+    with called() as calls:
+        scan_stacked(model, state(a), state(b), LAMBDAS, DATA)
+    assert calls.count(model[1]) == 2
 
 
 def test_where_stacks_are_faster_a_scan_is_a_stacked_one(monkeypatch):

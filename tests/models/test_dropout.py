@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from lmc_tune.core.errors import UserError
 from lmc_tune.models.dropout import SeededDropout, dropout_seeds, seed_dropouts
 from lmc_tune.models.registry import build_model
 from lmc_tune.specs import MlpSpec, VggSpec, VitSpec
@@ -55,11 +54,6 @@ def test_a_networks_dropouts_are_replaced_and_numbered_and_leave_its_state_alone
     assert [(m.p, m.number) for m in model.modules() if isinstance(m, SeededDropout)] == [(0.2, 0), (0.3, 1)]
     assert list(model.state_dict()) == names
     assert len(dropout_seeds(model.named_buffers())) == 2
-
-
-def test_dropping_whole_channels_is_refused():
-    with pytest.raises(UserError, match="has a Dropout2d, whose masks cannot be repeated"):
-        seed_dropouts(nn.Sequential(nn.Dropout2d(0.2)))
 
 
 @pytest.mark.parametrize(

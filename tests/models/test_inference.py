@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from lmc_tune.models.inference import for_inference
+from lmc_tune.core.interpolation import lerp_state
+from lmc_tune.measurement.scan import scan
+from lmc_tune.models.inference import for_inference, is_plain
 from tests.cases import state
 from tests.measurement.cases import IMAGES, NETWORKS, image_network
 
@@ -66,3 +68,58 @@ def test_a_norm_before_its_convolution_stays():
     model = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)).double()
     model.train()(IMAGES.inputs)
     assert difference(for_inference(model), model.eval()) < 1e-10
+
+
+class Tempered(nn.Sequential):
+    def forward(self, inputs):
+        return super().forward(inputs) / 3
+
+
+def shared_activation() -> nn.Sequential:
+    relu = nn.ReLU()
+    convolved = [nn.Conv2d(3, 6, 3), relu, nn.BatchNorm2d(6), nn.Conv2d(6, 6, 3), relu, nn.BatchNorm2d(6)]
+    return nn.Sequential(*convolved, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+
+
+def frozen() -> nn.Sequential:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
+    model[1].weight.requires_grad_(False)
+    return model
+
+
+def hooked() -> nn.Sequential:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
+    model[1].register_forward_hook(lambda *_: None)
+    return model
+
+
+UNUSUAL = {
+    "an activation used twice": shared_activation,
+    "a subclass": lambda: Tempered(nn.Flatten(), nn.Linear(3 * 32 * 32, 6), nn.ReLU(), nn.Linear(6, 4)),
+    "a frozen layer": frozen,
+    "a hook": hooked,
+    "a layer of ones own": lambda: nn.Sequential(Tapped(), nn.Linear(4, 4)),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_unusual_networks_are_not_plain_and_score_as_they_are(kind):
+    members = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model = UNUSUAL[kind]().double()
+        model.train()(IMAGES.inputs)
+        members.append(state(model))
+    assert not is_plain(model)
+    lambdas = [0.0, 0.4, 1.0]
+    found = scan(model, *members, lambdas, IMAGES)
+    for lambda_, score in zip(lambdas, found, strict=True):
+        model.load_state_dict(lerp_state(*members, lambda_))
+        with torch.no_grad():
+            expected = nn.functional.cross_entropy(model.eval()(IMAGES.inputs), IMAGES.labels)
+        assert score.loss == pytest.approx(float(expected), abs=1e-10)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_networks_of_the_registry_are_plain(kind):
+    assert is_plain(image_network(kind, 1))

@@ -18,19 +18,20 @@ replicates: 3
 
 
 @pytest.mark.parametrize(
-    ("slots", "alone", "largest"),
+    ("slots", "attempt", "largest"),
     [
-        (Slots(number=1), False, 3),  # nine pairs per program, four cohorts of it
-        (Slots(number=2), False, 2),
-        (Slots(number=2), True, 1),
-        (Slots(number=50), False, 1),
-        (Slots(number=1, gpu=True), False, 9),
-        (Slots(number=2, gpu=True), False, 5),
+        (Slots(number=1), 0, 3),  # nine pairs per program, four cohorts of it
+        (Slots(number=2), 0, 2),
+        (Slots(number=2), 1, 1),
+        (Slots(number=50), 0, 1),
+        (Slots(number=1, gpu=True), 0, 9),
+        (Slots(number=2, gpu=True), 0, 5),
+        (Slots(number=1, gpu=True), 2, 1),
     ],
 )
-def test_cohorts_hold_every_pair_once_alike_pairs_together_and_early_replicates_first(slots, alone, largest):
+def test_cohorts_hold_every_pair_once_alike_pairs_together_and_early_replicates_first(slots, attempt, largest):
     pairs = parse_space(SPACE).pairs()
-    cohorts = pack(pairs, slots, alone=alone)
+    cohorts = pack(pairs, slots, attempt)
     assert sorted(pair.key for cohort in cohorts for pair in cohort.pairs) == sorted(pair.key for pair in pairs)
     assert all(len({program(pair) for pair in cohort.pairs}) == 1 for cohort in cohorts)
     assert max(len(cohort.pairs) for cohort in cohorts) == largest
@@ -45,4 +46,4 @@ def test_pairs_differ_in_program_where_one_stack_could_not_train_them():
 
 def test_cohorts_do_not_grow_without_end():
     assert Slots(number=2).cohort_size(10_000) == 16
-    assert Slots(number=2, gpu=True).cohort_size(10_000) == 512
+    assert Slots(number=2, gpu=True).cohort_size(10_000) == 128

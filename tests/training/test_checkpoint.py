@@ -4,11 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
+from lmc_tune.core.errors import UserError
+from lmc_tune.data.datasets import Examples
+from lmc_tune.specs import TrainSpec
 from lmc_tune.training import checkpoint as checkpoints
 from lmc_tune.training.checkpoint import Checkpoint, Progress
 from lmc_tune.training.engines import train
 from lmc_tune.training.task import Task
+from tests.cases import task
 from tests.training.test_stacked import AUGMENTED, RULES, member
 
 
@@ -33,8 +38,8 @@ def tasks(folder, kind: type[Checkpoint], network: str, **asked) -> list[Task]:
     found = []
     for number in range(3):
         kept = kind(path=folder / f"{number}.safetensors", seconds=0)
-        task = member(network, number, **{**asked, "lr": asked.get("lr", [0.003, 0.006, 0.01])[number]})
-        found.append(replace(task, checkpoint=kept, resume=kept.read("cpu")))
+        one = member(network, number, **{**asked, "lr": asked.get("lr", [0.003, 0.006, 0.01])[number]})
+        found.append(replace(one, checkpoint=kept, resume=kept.read("cpu")))
     return found
 
 
@@ -103,3 +108,44 @@ def test_a_damaged_file_means_beginning_at_the_start(tmp_path, damage):
     kept.offer(lambda: Progress(epochs=1, state={"w": torch.ones(2)}, moments={}, curve=[]))
     path.write_bytes(damage(path.read_bytes()))
     assert kept.read("cpu") is None
+
+
+class Noisy(nn.Module):
+    """Layers of a user's own: one frozen, one that no output depends on, and noise from the global random state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen, self.unused, self.head = nn.Linear(8, 8), nn.Linear(3, 3), nn.Linear(8, 3)
+        self.frozen.requires_grad_(False)
+
+    def forward(self, inputs):
+        hidden = self.frozen(inputs.flatten(1)).relu()
+        return self.head(nn.functional.dropout(hidden, 0.3, self.training))
+
+
+@pytest.mark.parametrize("rule", ["sgd", "nesterov", "adam"])
+def test_a_network_of_ones_own_repeats_and_resumes_exactly_and_keeps_what_is_frozen(tmp_path, rule):
+    generator = torch.Generator().manual_seed(0)
+    examples = Examples(
+        inputs=torch.randn(40, 8, generator=generator), labels=torch.randint(3, (40,), generator=generator)
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Noisy()
+    spec = TrainSpec(lr=0.05, batch_size=10, epochs=5, **RULES[rule])
+    plain = task(model, examples, examples, spec, 3)
+
+    def run(kind: type[Checkpoint], name: str):
+        kept = kind(path=tmp_path / name, seconds=0)
+        return train([replace(plain, checkpoint=kept, resume=kept.read("cpu"))], "loop")[0]
+
+    whole, again = run(Checkpoint, "whole"), run(Checkpoint, "again")
+    with pytest.raises(PowerCut):
+        run(Dying, "cut")
+    resumed = run(Checkpoint, "cut")
+    for found in (again, resumed):
+        assert all(torch.equal(found.state[name], tensor) for name, tensor in whole.state.items())
+    assert torch.equal(whole.state["frozen.weight"], plain.start["frozen.weight"])
+    assert not torch.equal(whole.state["head.weight"], plain.start["head.weight"])
+    with pytest.raises(UserError, match="engine: stacked takes networks of plain, trained layers alone"):
+        train([plain], "stacked")

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from lmc_tune.data.datasets import Examples
 from lmc_tune.training import graph, stacked
 from lmc_tune.training.loop import train_member
-from lmc_tune.training.memory import members_that_fit
+from lmc_tune.training.memory import even_share, members_that_fit
 from lmc_tune.training.stacked import train_stacked
 from lmc_tune.training.task import Task
 from tests.training.test_stacked import AUGMENTED, NETWORKS, RULES, assert_same, largest_difference, member
@@ -63,6 +64,42 @@ def test_a_replayed_step_reads_its_feed_alone_and_warming_up_leaves_no_trace(net
 )
 def test_the_memory_that_small_stacks_take_says_how_many_fit(members, base, each, free, fit):
     assert members_that_fit(members, lambda n: base + each * n, free) == fit
+
+
+@pytest.mark.parametrize(
+    ("members", "most", "share"), [(10, 10, 10), (10, 9, 6), (10, 4, 4), (10, 3, 2), (10, 1, 1), (4, 5, 4)]
+)
+def test_the_two_of_a_pair_are_never_parted(members, most, share):
+    assert even_share(members, most) == share
+
+
+def test_what_is_probed_is_a_whole_stack_in_training(monkeypatch):
+    """As on a GPU, but for the device: what is built and run while memory is watched."""
+    built, modes = [], []
+
+    class Run(stacked._Run):
+        def __init__(self, some):
+            super().__init__(tasks[: len(some)])  # those that are on the CPU
+            built.append(len(some))
+
+        def _step(self, feed):
+            modes.append(self.stack.model.training)
+            super()._step(feed)
+
+    def peak_bytes(work):
+        before = len(built)
+        work()
+        assert len(built) == before + 1  # the weights count too
+        return 10 * built[-1]
+
+    tasks = [member("mlp dropout", number) for number in range(8)]
+    on_gpu = [SimpleNamespace(positions=SimpleNamespace(device=torch.device("cuda"))) for _ in tasks]
+    monkeypatch.setattr(stacked, "_Run", Run)
+    monkeypatch.setattr(stacked, "peak_bytes", peak_bytes)
+    monkeypatch.setattr(stacked.torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(stacked.torch.cuda, "mem_get_info", lambda _: (100, 200))
+    assert stacked._at_once(on_gpu) == 4  # of 40 bytes, 10 for each
+    assert (built, modes) == ([2, 6], [True, True])
 
 
 def test_members_that_do_not_fit_at_once_come_out_the_same_in_several_stacks(monkeypatch):
