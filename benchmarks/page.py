@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.report import RESULTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-_TARGET = "target_"
+_MOST, _LEAST = "target_", "least_"
 _HEAD = """# Performance
 
 Written by `python -m benchmarks.page` from `benchmarks/results/*.json`; no number here is typed by hand. Every table
@@ -166,16 +166,24 @@ def _section(section: Section, content: Any) -> str:
 def _goals(rows: Sequence[Row]) -> list[list[str]]:
     """For every target: quantity, target, the figure furthest from it, and whether all figures hold it.
 
-    A target ``target_X`` is the most that the first column whose name ends in X may be.
+    A column ``target_X`` is the most, and ``least_X`` the least, that the first column whose name ends in X may be.
     """
     goals = []
-    for target in (column for column in rows[0] if column.startswith(_TARGET)):
-        quantity = next(column for column in rows[0] if column.endswith(target.removeprefix(_TARGET)))
+    for target in (column for column in rows[0] if column.startswith((_MOST, _LEAST))):
+        most = target.startswith(_MOST)
+        quantity = next(column for column in rows[0] if column.endswith(target.removeprefix(_MOST if most else _LEAST)))
         judged = [row for row in rows if row[target] is not None]
         if judged:
-            worst = max(judged, key=lambda row: row[quantity] / row[target])
-            verdict = "holds" if worst[quantity] <= worst[target] else "does not hold"
-            goals.append([_words(quantity), f"≤ {_text(worst[target])}", _text(worst[quantity]), verdict])
+            worst = (max if most else min)(judged, key=lambda row: row[quantity] / row[target])
+            holds = worst[quantity] <= worst[target] if most else worst[quantity] >= worst[target]
+            goals.append(
+                [
+                    _words(quantity),
+                    f"{'≤' if most else '≥'} {_text(worst[target])}",
+                    _text(worst[quantity]),
+                    "holds" if holds else "does not hold",
+                ]
+            )
     return goals
 
 

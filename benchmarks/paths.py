@@ -82,6 +82,7 @@ def _row(name: str, device: str) -> dict[str, object]:
         "evaluations_per_second": positions * n / medians["scan"],
         "clock": "thread" if device == "cpu" else "wall",
         "ratio": medians["loop"] / medians["scan"],
+        "least_ratio": 1.5 if convolutional else 4,
         "largest_difference_of_loss": max(abs(x - y) for x, y in zip(*losses.values(), strict=True)),
     }
 

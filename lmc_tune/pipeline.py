@@ -33,7 +33,7 @@ from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.measurement.path import measure_path
 from lmc_tune.models.registry import build_model
 from lmc_tune.results import PairResult, Row, failed_result, gate, spec_columns
-from lmc_tune.specs import Cohort, DatasetSpec, PairSpec
+from lmc_tune.specs import Cohort, DatasetSpec, PairSpec, ShiftSpec
 from lmc_tune.store import replacing
 from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.engines import engine_for, train
@@ -51,6 +51,7 @@ class Setup:
     spec: PairSpec
     dataset: Dataset
     parts: Parts
+    measured_shift: Row
     model: nn.Module
     start: dict[str, Tensor]
     device: torch.device
@@ -145,12 +146,14 @@ def prepare(spec: PairSpec, bench: Workbench) -> Setup:
     """Load a pair's data, split them, and build its network."""
     device = _device(bench.device)
     dataset = _dataset(spec.dataset, bench.data_root, device)
+    parts, measured_shift = _split(spec.dataset, bench.data_root, device, spec.shift, spec.seed_for("split"))
     shape = tuple(dataset.train.inputs.shape[1:])
     model = build_model(spec.model, shape, dataset.n_classes, spec.seed_for("init"), device)
     return Setup(
         spec=spec,
         dataset=dataset,
-        parts=split(dataset.train.labels.cpu().numpy(), spec.shift, spec.seed_for("split")),
+        parts=parts,
+        measured_shift=measured_shift,
         model=model,
         start={name: tensor.detach().clone() for name, tensor in model.state_dict().items()},
         device=device,
@@ -293,7 +296,7 @@ def _training_columns(pair: Pair) -> tuple[Row, list[Indices]]:
         "n_train": n_train,
         "steps": spec.train.steps_for(n_train),
         "noise_scale": noise_scale(spec.train.lr, spec.train.batch_size, n_train),
-        **_measured_shift(setup),
+        **setup.measured_shift,
     }
     names = tuple(name for name, _ in model.named_parameters())
     predictions, reasons = [], []
@@ -339,14 +342,6 @@ def _similarity_columns(predictions: Sequence[Indices], labels: Indices) -> Row:
     }
 
 
-def _measured_shift(setup: Setup) -> Row:
-    parts, train_set = (setup.parts.a, setup.parts.b), setup.dataset.train
-    labels = train_set.labels.cpu().numpy()
-    counts = [np.bincount(labels[part], minlength=setup.dataset.n_classes) for part in parts]
-    samples = [train_set.take(part[:_SHIFT_SAMPLE]).inputs.flatten(1).cpu().numpy() for part in parts]
-    return {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}
-
-
 def _path_rows(path: MeasuredPath) -> list[Row]:
     return [
         {
@@ -366,6 +361,17 @@ def _path_rows(path: MeasuredPath) -> list[Row]:
 def _dataset(spec: DatasetSpec, root: Path, device: torch.device) -> Dataset:
     """Opened once per worker, however many pairs it runs."""
     return open_dataset(spec, root, device)
+
+
+@lru_cache(maxsize=64)
+def _split(spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec, seed: int) -> tuple[Parts, Row]:
+    """The two parts, and how far they are apart: the same for every rate, batch size and network of a replicate."""
+    dataset = _dataset(spec, root, device)
+    labels = dataset.train.labels.cpu().numpy()
+    parts = split(labels, shift, seed)
+    counts = [np.bincount(labels[part], minlength=dataset.n_classes) for part in (parts.a, parts.b)]
+    samples = [dataset.train.take(part[:_SHIFT_SAMPLE]).inputs.flatten(1).cpu().numpy() for part in (parts.a, parts.b)]
+    return parts, {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}
 
 
 def _device(name: str) -> torch.device:

@@ -164,6 +164,9 @@ def test_the_page_judges_targets_and_names_what_was_not_measured(tmp_path):
     assert (
         "| pairs | seconds | target seconds | slope |\n| --- | --- | --- | --- |\n| 12 345 | 9.5 | 10 | – |\n" in text
     )
+    faster = [{"ratio": 5.0, "least_ratio": 4}, {"ratio": 1.7, "least_ratio": 1.5}]
+    (tmp_path / "three.json").write_text(json.dumps({"machine": {}, "rows": faster}), encoding="utf-8")
+    assert "| Three | ratio | ≥ 1.5 | 1.7 | holds |\n" in page.render(tmp_path, sections)
     assert "| 10 | 3.25 | 3 | 0.123 |\n| 1 | 99 | – | – |\n\nMeasured with cores 2.\n" in text
     assert "    run three\n\nNot measured.\n" in text
     assert "    run four\n\nNot measured: no GPU was at hand.\n" in text

@@ -462,6 +462,24 @@ def test_a_worker_imports_everything_with_its_first_pair(tmp_path):
     assert (run.stdout, run.returncode) == ("True [] []\n", 0), run.stderr
 
 
+def test_pairs_of_one_replicate_and_shift_share_their_split_and_no_others(bench):
+    tidy, shifts = bench(), [{"kind": "covariate"}, {"kind": "label", "severity": 0.6}]
+    pairs = [
+        pair_spec(train={"lr": lr}, shift=shift, replicate=k) for lr in (0.1, 0.3) for shift in shifts for k in (0, 1)
+    ]
+    pipeline._split.cache_clear()
+    setups = [prepare(spec, tidy) for spec in pairs]
+    info = pipeline._split.cache_info()
+    assert (info.hits, info.misses) == (4, 4)
+    for spec, setup in zip(pairs, setups, strict=True):
+        anew = (spec.dataset, tidy.data_root, setup.device, spec.shift, spec.seed_for("split"))
+        parts, measured = pipeline._split.__wrapped__(*anew)
+        assert setup.measured_shift == measured
+        assert np.array_equal(setup.parts.a, parts.a)
+        assert np.array_equal(setup.parts.b, parts.b)
+    assert len({setup.measured_shift["covariate_shift"] for setup in setups}) == 4
+
+
 # SGD noise
 
 
