@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lmc_tune.models.dropout import SeededDropout
 from lmc_tune.models.inference import is_plain
+from lmc_tune.models.lanes import Lanes
 
 Entries = Mapping[str, Tensor]
 
@@ -25,24 +26,29 @@ class Stack:
     """The weights of several networks of one architecture, network by network in one tensor.
 
     Plain sequences of linear layers, their norms and activations are applied by batched matrix products; any other
-    architecture through :func:`torch.func.vmap`.
+    architecture through :func:`torch.func.vmap`, or ``apart``.
 
     Args:
-        model: a network of the architecture; its train() or eval() is the stack's, its weights are not looked at.
-        states: every network's state dict.
+        model: a network of the architecture; its train() or eval() and its device are the stack's, its weights are not
+            looked at.
+        states: every network's state dict, on any device.
+        apart: apply every network by itself; on a GPU on streams, whose kernels run side by side.
 
     Attributes:
         weights: (networks, parameters), every network's parameters in one row; :attr:`parameters` are views of it.
         buffers: (networks, ...) by name.
     """
 
-    def __init__(self, model: nn.Module, states: Sequence[Entries]) -> None:
+    def __init__(self, model: nn.Module, states: Sequence[Entries], *, apart: bool = False) -> None:
         self.model = model
         self.size = len(states)
         shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-        self.weights = torch.stack([torch.cat([state[name].flatten() for name in shapes]) for state in states])
+        device = next(model.parameters()).device
+        rows = [torch.cat([state[name].flatten() for name in shapes]) for state in states]
+        self.weights = torch.stack(rows).to(device)
         self.buffers = {
-            name: torch.stack([state.get(name, buffer) for state in states])  # a dropout's seed is no part of a state
+            # A dropout's seed is no part of a state.
+            name: torch.stack([state.get(name, buffer).to(device) for state in states])
             for name, buffer in model.named_buffers()
         }
         self.parameters: dict[str, Tensor] = {}
@@ -52,15 +58,27 @@ class Stack:
             self.parameters[name] = self.weights[:, columns].view(self.size, *shape).requires_grad_()
             offset = columns.stop
         self._layers = self._batched_layers()
+        self._lanes = Lanes(device, self.size) if apart else None
 
     def logits(self, inputs: Tensor, *, shared: bool = False) -> Tensor:
         """(networks, n, classes) of inputs (networks, n, ...), or of one (n, ...) that all networks see."""
         if self._layers is None:
+            if self._lanes:
+                return self._side_by_side(self._lanes, inputs, shared=shared)
             return self._vmapped(inputs, shared=shared)
         outputs = inputs.expand(self.size, *inputs.shape) if shared else inputs
         for apply, layer, entries in self._layers:
             outputs = apply(layer, entries, outputs)
         return outputs
+
+    @property
+    def apart(self) -> bool:
+        return self._lanes is not None
+
+    @property
+    def batched(self) -> bool:
+        """Whether all networks are applied by batched matrix products."""
+        return self._layers is not None
 
     def differentiate(self, losses: Tensor, out: Tensor) -> None:
         """Put the gradient of every network's own loss, (networks,), into ``out``, shaped as the weights."""
@@ -69,7 +87,7 @@ class Stack:
 
     def state(self, network: int) -> dict[str, Tensor]:
         """A copy of one network's state."""
-        found = {**self.parameters, **self.buffers}
+        found = self.parameters | self.buffers
         return {name: found[name][network].detach().clone() for name in self.model.state_dict()}
 
     def _vmapped(self, inputs: Tensor, *, shared: bool) -> Tensor:
@@ -81,6 +99,17 @@ class Stack:
             stacked: Tensor = vmap(one, in_dims=(0, 0, None if shared else 0))(self.parameters, self.buffers, inputs)
         return stacked
 
+    def _side_by_side(self, lanes: Lanes, inputs: Tensor, *, shared: bool) -> Tensor:
+        # The gradient of unbind is one stack; that of indexing would be a tensor of all networks for each of them.
+        found = {name: tensor.unbind() for name, tensor in (self.parameters | self.buffers).items()}
+
+        def one(network: int) -> Tensor:
+            own = {name: rows[network] for name, rows in found.items()}
+            logits: Tensor = functional_call(self.model, own, (inputs if shared else inputs[network],))
+            return logits
+
+        return torch.stack(lanes.each(one, self.size))
+
     def _batched_layers(self) -> list[tuple["_Batched", nn.Module, Entries]] | None:
         """Every layer with its batched form and its entries; None unless the network is a perceptron of such layers."""
         if type(self.model) is not nn.Sequential or not is_plain(self.model):
@@ -88,7 +117,7 @@ class Stack:
         first = next(iter(self.model), None)
         if not isinstance(first, nn.Flatten) or (first.start_dim, first.end_dim) != (1, -1):
             return None
-        found = {**self.parameters, **self.buffers}
+        found = self.parameters | self.buffers
         layers: list[tuple[_Batched, nn.Module, Entries]] = []
         for name, layer in self.model.named_children():
             own = [leaf for leaf, _ in (*layer.named_parameters(), *layer.named_buffers())]

@@ -5,6 +5,7 @@ own: weights, data, order, learning rate, momentum, weight decay, schedule. No o
 of one never touches another.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -29,6 +30,9 @@ from lmc_tune.training.task import Feed, Task, Trained, divergence
 # Numbers in 16 bytes. On a CPU, matrices that begin at a multiple of them are multiplied alike wherever in a stack they
 # stand.
 ALIGNED = 4
+# A recording, its memory and its steps are tried on so many members and steps.
+_MOST_TRIED = 32
+_TIMED_STEPS = 5
 
 
 def train_stacked(tasks: Sequence[Task]) -> list[Trained]:
@@ -42,8 +46,11 @@ def train_stacked(tasks: Sequence[Task]) -> list[Trained]:
     if not is_plain(tasks[0].model):
         raise UserError("engine: stacked takes networks of plain, trained layers alone; leave it out, or say loop")
     at_once = _at_once(tasks)
+    apart = can_record(tasks[0].positions.device) and _apart_pays(tasks[: min(at_once, _MOST_TRIED)])
     return [
-        trained for first in range(0, len(tasks), at_once) for trained in _Run(tasks[first : first + at_once]).train()
+        trained
+        for first in range(0, len(tasks), at_once)
+        for trained in _Run(tasks[first : first + at_once], apart=apart).train()
     ]
 
 
@@ -58,16 +65,31 @@ def _at_once(tasks: Sequence[Task]) -> int:
     return even_share(len(tasks), most)
 
 
-class _Run:
-    """One call of :func:`train_stacked`."""
+def _apart_pays(tasks: Sequence[Task]) -> bool:
+    """Whether these members train faster one beside the other than as one network, which is tried.
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    One convolution with the weights of many networks may be slower than as many convolutions, depending on sizes, GPU
+    and libraries. Perceptrons are always batched.
+    """
+    together = _Run(tasks)
+    if together.stack.batched:
+        return False
+    seconds = together.seconds()
+    del together
+    return _Run(tasks, apart=True).seconds() < seconds
+
+
+class _Run:
+    """Members that are trained at once; see :class:`~lmc_tune.models.stack.Stack` for ``apart``."""
+
+    def __init__(self, tasks: Sequence[Task], *, apart: bool = False) -> None:
         self.tasks = tasks
         first = tasks[0]
         self.batch_size = first.spec.batch_size
         self.per_epoch = first.steps_per_epoch
         self.n_steps = first.n_steps
-        self.stack = Stack(first.model, [task.resume.state if task.resume else task.start for task in tasks])
+        states = [task.resume.state if task.resume else task.start for task in tasks]
+        self.stack = Stack(first.model, states, apart=apart)
         self.gradients = torch.zeros_like(self.stack.weights)
         self.loss = torch.zeros(self.stack.size, dtype=torch.float64, device=self.stack.weights.device)
         self.hits = torch.zeros(self.stack.size, dtype=torch.int64, device=self.stack.weights.device)
@@ -77,10 +99,24 @@ class _Run:
 
     def probe(self) -> None:
         """A step and a scoring: what takes memory."""
-        rates = [[0.0] * self.stack.size]
-        self.stack.model.train()
-        self._step({name: entries[0] for name, entries in self._feeds(0, rates).items()})
+        self._step(self._first_feed())
         _score_stack(self.stack, self.tasks[0].test)
+
+    def seconds(self) -> float:
+        """Of some steps on a GPU, once the step is recorded."""
+        feed = self._first_feed()
+        self.advance(feed)
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        for _ in range(_TIMED_STEPS):
+            self.advance(feed)
+        torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    def _first_feed(self) -> Feed:
+        """What the first step needs, at rates of 0."""
+        self.stack.model.train()
+        return {name: entries[0] for name, entries in self._feeds(0, [[0.0] * self.stack.size]).items()}
 
     def train(self) -> list[Trained]:
         curves = [list(task.resume.curve) if task.resume else [] for task in self.tasks]

@@ -36,6 +36,7 @@ def replayed(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(graph, "record", record)
     monkeypatch.setattr(stacked, "can_record", lambda _: True)
+    monkeypatch.setattr(stacked, "_apart_pays", lambda _: False)
     return said
 
 
@@ -110,11 +111,30 @@ def test_members_that_do_not_fit_at_once_come_out_the_same_in_several_stacks(mon
         assert_same(one, other)
 
 
+@pytest.mark.parametrize(("together", "apart", "pays"), [(2.0, 1.0, True), (1.0, 2.0, False)])
+def test_convolutions_are_trained_the_way_that_is_faster(together, apart, pays, monkeypatch):
+    monkeypatch.setattr(stacked._Run, "seconds", lambda run: apart if run.stack.apart else together)
+    assert stacked._apart_pays([member("resnet batch", number) for number in range(2)]) is pays
+
+
+def test_perceptrons_are_batched_without_a_try(monkeypatch):
+    monkeypatch.setattr(stacked._Run, "seconds", lambda _: pytest.fail("tried"))
+    assert not stacked._apart_pays([member("mlp batch", number) for number in range(2)])
+
+
 @needs_gpu
+@pytest.mark.parametrize("network", ["resnet batch", "vit"])
+def test_on_a_gpu_both_ways_can_be_tried(network):
+    tasks = [moved(member(network, number, **AUGMENTED)) for number in range(3)]
+    assert stacked._apart_pays(tasks) in {True, False}
+
+
+@needs_gpu
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_on_a_gpu_recorded_stacks_train_as_the_loop_does_on_the_cpu(network):
+def test_on_a_gpu_recorded_stacks_train_as_the_loop_does_on_the_cpu(network, apart):
     tasks = [member(network, number, momentum=0.9, **AUGMENTED) for number in range(3)]
-    for found, task in zip(train_stacked([moved(task) for task in tasks]), tasks, strict=True):
+    for found, task in zip(stacked._Run([moved(task) for task in tasks], apart=apart).train(), tasks, strict=True):
         expected = train_member(task)
         for name, tensor in expected.state.items():
             assert largest_difference(name, found.state[name].cpu(), tensor) < 1e-8, name
