@@ -33,7 +33,7 @@ from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.measurement.path import measure_path
 from lmc_tune.models.registry import build_model
 from lmc_tune.results import PairResult, Row, failed_result, gate, spec_columns
-from lmc_tune.specs import Cohort, DatasetSpec, PairSpec, ShiftSpec
+from lmc_tune.specs import Cohort, DatasetSpec, FactorySpec, ModelSpec, PairSpec, ShiftSpec
 from lmc_tune.store import replacing
 from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.engines import engine_for, train
@@ -46,7 +46,10 @@ _SHIFT_SAMPLE = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """A pair before training: its data, and its network with the initial state of both members."""
+    """A pair before training: its data, a network, and the initial state of both members, on the CPU.
+
+    Pairs of one architecture may share the network: whoever uses it loads weights into it first.
+    """
 
     spec: PairSpec
     dataset: Dataset
@@ -77,7 +80,7 @@ class Setup:
                 spec=spec.train,
                 noise_seed=noise_seed,
                 augment=augment,
-                resume=checkpoint.read(str(self.device)),
+                resume=checkpoint.read(),
                 checkpoint=checkpoint,
             )
 
@@ -148,14 +151,19 @@ def prepare(spec: PairSpec, bench: Workbench) -> Setup:
     dataset = _dataset(spec.dataset, bench.data_root, device)
     parts, measured_shift = _split(spec.dataset, bench.data_root, device, spec.shift, spec.seed_for("split"))
     shape = tuple(dataset.train.inputs.shape[1:])
-    model = build_model(spec.model, shape, dataset.n_classes, spec.seed_for("init"), device)
+    built = build_model(spec.model, shape, dataset.n_classes, spec.seed_for("init"))
+    start = {name: tensor.detach().clone() for name, tensor in built.state_dict().items()}
+    if isinstance(spec.model, FactorySpec):  # which may keep more than its state
+        model = built.to(device)
+    else:
+        model = _network(spec.model, shape, dataset.n_classes, device)
     return Setup(
         spec=spec,
         dataset=dataset,
         parts=parts,
         measured_shift=measured_shift,
         model=model,
-        start={name: tensor.detach().clone() for name, tensor in model.state_dict().items()},
+        start=start,
         device=device,
         checkpoints=_checkpoints(spec.key, bench),
     )
@@ -204,7 +212,8 @@ def _finish(pair: Pair, bench: Workbench, seconds_train: float) -> PairResult:
     both = Part(whole=dataset.train, indices=np.union1d(setup.parts.a, setup.parts.b))
     data: dict[str, Examples | Part] = {"train": both, "test": dataset.test, "validation": dataset.validation}
     measured = {str(name): data[name] for name in spec.measure.splits}
-    path = measure_path(setup.model, pair.a.state, pair.b.state, measured, spec.measure)
+    a, b = ({name: tensor.to(setup.device) for name, tensor in m.state.items()} for m in (pair.a, pair.b))
+    path = measure_path(setup.model, a, b, measured, spec.measure)
     row |= path_columns(path) | _similarity_columns(predictions, dataset.test.labels.cpu().numpy())
     row["seconds_measure"] = time.perf_counter() - started
     return PairResult(row=gate(row, bench.min_train_accuracy), paths=_path_rows(path), curves=curves)
@@ -361,6 +370,11 @@ def _path_rows(path: MeasuredPath) -> list[Row]:
 def _dataset(spec: DatasetSpec, root: Path, device: torch.device) -> Dataset:
     """Opened once per worker, however many pairs it runs."""
     return open_dataset(spec, root, device)
+
+
+@lru_cache(maxsize=2)
+def _network(spec: ModelSpec, shape: tuple[int, ...], n_classes: int, device: torch.device) -> nn.Module:
+    return build_model(spec, shape, n_classes, seed=0, device=device)
 
 
 @lru_cache(maxsize=64)

@@ -60,12 +60,12 @@ class Checkpoint:
             save_file(tensors, part, {"facts": json.dumps(facts)})
         self._last = time.monotonic()
 
-    def read(self, device: str) -> Progress | None:
-        """What was kept; None if nothing was, or nothing that can be read."""
+    def read(self) -> Progress | None:
+        """What was kept, on the CPU; None if nothing was, or nothing that can be read."""
         if not self.path.exists():
             return None
         try:
-            with safe_open(self.path, framework="pt", device=device) as file:
+            with safe_open(self.path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
                 facts = json.loads(file.metadata()["facts"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):

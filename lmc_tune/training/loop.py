@@ -108,7 +108,7 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     moments = {
         name: torch.cat(
             [
-                (entries[name] if entries else torch.zeros_like(parameter)).flatten()
+                (entries[name] if entries else torch.zeros_like(parameter)).flatten().cpu()
                 for parameter, entries in zip(group["params"], found, strict=True)
             ]
         )
@@ -116,7 +116,7 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         if value is not None and name != "step"
     }
     step = example.get("step")
-    return moments if step is None else {**moments, "step": step.clone()}
+    return moments if step is None else {**moments, "step": step.to("cpu", copy=True)}
 
 
 def _set_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
@@ -125,12 +125,14 @@ def _set_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]
     offset = 0
     for parameter in group["params"]:
         end = offset + parameter.numel()
-        entries = {name: moment[offset:end].view_as(parameter).clone() for name, moment in flat.items()}
+        entries = {
+            name: moment[offset:end].view_as(parameter).to(parameter.device, copy=True) for name, moment in flat.items()
+        }
         if "step" in moments:
-            entries["step"] = moments["step"].to(torch.float32, copy=True)
+            entries["step"] = moments["step"].to(parameter.device, torch.float32, copy=True)
         optimizer.state[parameter] = entries
         offset = end
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}

@@ -33,6 +33,8 @@ ALIGNED = 4
 # A recording, its memory and its steps are tried on so many members and steps.
 _MOST_TRIED = 32
 _TIMED_STEPS = 5
+# Between two rounds of checkpoints, in times that the first of them took.
+_REST = 20
 
 
 def train_stacked(tasks: Sequence[Task]) -> list[Trained]:
@@ -96,6 +98,7 @@ class _Run:
         self.update = _make_update(self.stack, [task.spec for task in tasks])
         self.update.set_moments([task.resume.moments if task.resume else {} for task in tasks])
         self._replay: Replay | None = None
+        self._rest_until = 0.0
 
     def probe(self) -> None:
         """A step and a scoring: what takes memory."""
@@ -134,21 +137,34 @@ class _Run:
                     curve.append(task.point(step, rate, losses[member], accuracy, tested[member]))
                     if reason := divergence(losses[member], epoch):
                         ended[member] = self._progress(member, epoch + 1, curve, reason)
-                now = partial(self._progress, member, epoch + 1, curve)
-                task.offer(partial(ended.__getitem__, member) if member in ended else now)
+            self._offer(epoch + 1, curves, ended)
             if len(ended) == len(self.tasks):
                 break
         return [
             Trained(state=found.state, curve=found.curve, diverged=found.diverged)
             if (found := ended.get(member))
-            else Trained(state=self.stack.state(member), curve=curve)
+            else Trained(state=self._state_of(member), curve=curve)
             for member, curve in enumerate(curves)
         ]
+
+    def _offer(self, epochs: int, curves: Sequence[list[CurvePoint]], ended: Mapping[int, Progress]) -> None:
+        """Let every member's progress be kept, unless keeping them took a good part of the time since."""
+        started = time.monotonic()
+        if started < self._rest_until:
+            return
+        for member, (task, curve) in enumerate(zip(self.tasks, curves, strict=True)):
+            now = partial(self._progress, member, epochs, curve)
+            task.offer(partial(ended.__getitem__, member) if member in ended else now)
+        finished = time.monotonic()
+        self._rest_until = finished + _REST * (finished - started)
+
+    def _state_of(self, member: int) -> dict[str, Tensor]:
+        return {name: tensor.cpu() for name, tensor in self.stack.state(member).items()}
 
     def _progress(self, member: int, epochs: int, curve: list[CurvePoint], diverged: str = "") -> Progress:
         return Progress(
             epochs=epochs,
-            state=self.stack.state(member),
+            state=self._state_of(member),
             moments=self.update.moments(member),
             curve=curve,
             diverged=diverged,
@@ -234,7 +250,7 @@ class _Sgd:
 
     def moments(self, member: int) -> dict[str, Tensor]:
         """A copy of what is remembered of a member, under torch's names."""
-        return {"momentum_buffer": self._velocity[member].clone()}
+        return {"momentum_buffer": self._velocity[member].to("cpu", copy=True)}
 
     def set_moments(self, moments: Sequence[Mapping[str, Tensor]]) -> None:
         """Remember this of each member; nothing of one that has just begun."""
@@ -265,8 +281,8 @@ class _Adam:
 
     def moments(self, member: int) -> dict[str, Tensor]:
         """A copy of what is remembered of a member, under torch's names."""
-        mean, square = self._mean[member].clone(), self._square[member].clone()
-        return {"exp_avg": mean, "exp_avg_sq": square, "step": self._steps.clone()}
+        moments = {"exp_avg": self._mean[member], "exp_avg_sq": self._square[member], "step": self._steps}
+        return {name: moment.to("cpu", copy=True) for name, moment in moments.items()}
 
     def set_moments(self, moments: Sequence[Mapping[str, Tensor]]) -> None:
         """Remember this of each member, after equally many steps; nothing of one that has just begun."""

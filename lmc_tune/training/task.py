@@ -27,7 +27,7 @@ class Task:
     """One member to train.
 
     model: a network of the member's architecture, on the device of the examples; engines overwrite its weights.
-    start: its initial state.
+    start: its initial state, on any device.
     whole, positions: the training set, and where in it the member's part is, (n,) int64 on the same device.
     test: measured after every epoch for the learning curve; never acted upon.
     noise_seed: decides the order of the examples (:func:`~lmc_tune.training.order.epoch_batches`), how they are
@@ -114,7 +114,10 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A member's weights and learning curve; ``diverged`` says why training stopped early, empty if it did not."""
+    """A member's weights, on the CPU, and its learning curve.
+
+    diverged: why training stopped early, empty if it did not.
+    """
 
     state: dict[str, Tensor]
     curve: Sequence[CurvePoint]

@@ -10,11 +10,18 @@ from lmc_tune.core.errors import UserError
 from lmc_tune.data.datasets import Examples
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training import checkpoint as checkpoints
+from lmc_tune.training import stacked
 from lmc_tune.training.checkpoint import Checkpoint, Progress
 from lmc_tune.training.engines import train
 from lmc_tune.training.task import Task
 from tests.cases import task
 from tests.training.test_stacked import AUGMENTED, RULES, member
+
+
+@pytest.fixture(autouse=True)
+def restless(monkeypatch) -> None:
+    """Epochs here take less time than writing a file does."""
+    monkeypatch.setattr(stacked, "_REST", 0)
 
 
 class PowerCut(Exception):  # noqa: N818 - it is none
@@ -39,7 +46,7 @@ def tasks(folder, kind: type[Checkpoint], network: str, **asked) -> list[Task]:
     for number in range(3):
         kept = kind(path=folder / f"{number}.safetensors", seconds=0)
         one = member(network, number, **{**asked, "lr": asked.get("lr", [0.003, 0.006, 0.01])[number]})
-        found.append(replace(one, checkpoint=kept, resume=kept.read("cpu")))
+        found.append(replace(one, checkpoint=kept, resume=kept.read()))
     return found
 
 
@@ -83,6 +90,35 @@ def test_a_diverged_member_stays_as_it_ended(tmp_path, engine):
         assert [vars(p) for p in found.curve] == [pytest.approx(vars(p), nan_ok=True) for p in other.curve]
 
 
+def test_a_stack_that_takes_long_to_keep_is_kept_less_often(tmp_path, monkeypatch):
+    """Keeping three members takes a second each, an epoch ten: after 3 seconds of it come 60 of training."""
+    monkeypatch.setattr(stacked, "_REST", 20)
+    clock, kept_at = [0.0], []
+    monkeypatch.setattr(stacked.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(stacked, "_score_stack", slow := Slow(stacked._score_stack, clock, 10.0))
+    found = tasks(tmp_path, Checkpoint, "mlp", steps=8 * 20)
+    for number, one in enumerate(found):
+        monkeypatch.setattr(
+            one.checkpoint, "offer", Slow(lambda _, at=number: kept_at.append((at, clock[0])), clock, 1.0)
+        )
+    train(found, "stacked")
+    assert slow.calls == 20
+    assert [at for number, at in kept_at if number == 0] == [11.0, 74.0, 137.0, 200.0]
+    assert [number for number, _ in kept_at] == [0, 1, 2] * 4
+
+
+class Slow:
+    """A function that takes some seconds of a clock."""
+
+    def __init__(self, work, clock: list[float], seconds: float) -> None:
+        self.work, self.clock, self.seconds, self.calls = work, clock, seconds, 0
+
+    def __call__(self, *args):
+        self.calls += 1
+        self.clock[0] += self.seconds
+        return self.work(*args)
+
+
 def test_it_is_written_seldom(tmp_path, monkeypatch):
     clock = iter([101.0, 159.0, 160.0, 160.0, 161.0, 219.0, 221.0, 221.0])
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: next(clock))
@@ -96,9 +132,9 @@ def test_it_is_written_seldom(tmp_path, monkeypatch):
         kept.offer(make)
         assert (tmp_path / "c" / "m.safetensors").exists() == (offer >= 2)
     assert made == [2, 5]
-    assert kept.read("cpu").epochs == 2
+    assert kept.read().epochs == 2
     kept.remove()
-    assert kept.read("cpu") is None
+    assert kept.read() is None
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda _: b"", lambda _: b"\x00" * 64])
@@ -107,7 +143,7 @@ def test_a_damaged_file_means_beginning_at_the_start(tmp_path, damage):
     kept = Checkpoint(path=path, seconds=0)
     kept.offer(lambda: Progress(epochs=1, state={"w": torch.ones(2)}, moments={}, curve=[]))
     path.write_bytes(damage(path.read_bytes()))
-    assert kept.read("cpu") is None
+    assert kept.read() is None
 
 
 class Noisy(nn.Module):
@@ -137,7 +173,7 @@ def test_a_network_of_ones_own_repeats_and_resumes_exactly_and_keeps_what_is_fro
 
     def run(kind: type[Checkpoint], name: str):
         kept = kind(path=tmp_path / name, seconds=0)
-        return train([replace(plain, checkpoint=kept, resume=kept.read("cpu"))], "loop")[0]
+        return train([replace(plain, checkpoint=kept, resume=kept.read())], "loop")[0]
 
     whole, again = run(Checkpoint, "whole"), run(Checkpoint, "again")
     with pytest.raises(PowerCut):
