@@ -38,7 +38,7 @@ from lmc_tune.specs import (
 )
 from lmc_tune.training.engines import engine_for
 from lmc_tune.training.order import epoch_batches
-from lmc_tune.training.stacked import _Run
+from lmc_tune.training.stacked import StackedRun
 from lmc_tune.training.task import Task
 
 _BATCH_SIZES = (32, 512)
@@ -93,11 +93,11 @@ class Stacked:
     """The members of a stack."""
 
     def __init__(self, tasks: Sequence[Task]) -> None:
-        self._run = _Run(tasks)
+        self._run = StackedRun(tasks)
         self._rates = [[task.spec.lr for task in tasks]] * tasks[0].steps_per_epoch
 
     def epoch(self, number: int) -> None:
-        self._run._epoch(number, self._rates)  # noqa: SLF001 - all that training does, but for scoring
+        self._run.epoch(number, self._rates)
 
     def states(self) -> list[dict[str, Tensor]]:
         return [self._run.stack.state(member) for member in range(self._run.stack.size)]

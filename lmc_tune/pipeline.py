@@ -28,6 +28,7 @@ from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.datasets import Dataset, Examples, Indices, Part
 from lmc_tune.data.prepared import open_dataset
 from lmc_tune.data.shifts import Parts, split
+from lmc_tune.device import exact_device
 from lmc_tune.measurement.evaluate import evaluate, logits_of, score_of
 from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.measurement.path import measure_path
@@ -122,7 +123,7 @@ def run_cohort(cohort: Cohort, bench: Workbench) -> list[PairResult]:
     name, store = cohort_name(cohort), bench.store
     results = store.recall(name, [spec.key for spec in cohort.pairs])
     left = [spec for spec in cohort.pairs if spec.key not in results or results[spec.key].status == "failed"]
-    at_once = len(left) if engine_for(cohort.pairs[0], _device(bench.device)) == "stacked" else 1
+    at_once = len(left) if engine_for(cohort.pairs[0], exact_device(bench.device)) == "stacked" else 1
     try:
         for first in range(0, len(left), max(1, at_once)):
             specs = left[first : first + at_once]
@@ -147,7 +148,7 @@ def run_pair(spec: PairSpec, bench: Workbench) -> PairResult:
 
 def prepare(spec: PairSpec, bench: Workbench) -> Setup:
     """Load a pair's data, split them, and build its network."""
-    device = _device(bench.device)
+    device = exact_device(bench.device)
     dataset = _dataset(spec.dataset, bench.data_root, device)
     parts, measured_shift = _split(spec.dataset, bench.data_root, device, spec.shift, spec.seed_for("split"))
     shape = tuple(dataset.train.inputs.shape[1:])
@@ -386,16 +387,6 @@ def _split(spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec
     counts = [np.bincount(labels[part], minlength=dataset.n_classes) for part in (parts.a, parts.b)]
     samples = [dataset.train.take(part[:_SHIFT_SAMPLE]).inputs.flatten(1).cpu().numpy() for part in (parts.a, parts.b)]
     return parts, {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        # Else convolutions take a mantissa of ten bits, and sum in any order.
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.deterministic = True
-    return torch.device(name)
 
 
 def _device_name(device: torch.device) -> str:

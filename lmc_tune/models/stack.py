@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from lmc_tune.models.inference import is_plain
 from lmc_tune.models.lanes import Lanes
 
 Entries = Mapping[str, Tensor]
+# How networks are applied that are more than matrix products: as one, or each by itself.
+Way = Literal["vmap", "lanes"]
 
 
 def evaluates_faster_stacked(model: nn.Module, device: torch.device) -> bool:
@@ -26,20 +28,20 @@ class Stack:
     """The weights of several networks of one architecture, network by network in one tensor.
 
     Plain sequences of linear layers, their norms and activations are applied by batched matrix products; any other
-    architecture through :func:`torch.func.vmap`, or ``apart``.
+    architecture through :func:`torch.func.vmap`, or each by itself, in :class:`~lmc_tune.models.lanes.Lanes`.
 
     Args:
         model: a network of the architecture; its train() or eval() and its device are the stack's, its weights are not
             looked at.
         states: every network's state dict, on any device.
-        apart: apply every network by itself; on a GPU on streams, whose kernels run side by side.
+        way: how networks are applied that are no such sequences.
 
     Attributes:
         weights: (networks, parameters), every network's parameters in one row; :attr:`parameters` are views of it.
         buffers: (networks, ...) by name.
     """
 
-    def __init__(self, model: nn.Module, states: Sequence[Entries], *, apart: bool = False) -> None:
+    def __init__(self, model: nn.Module, states: Sequence[Entries], *, way: Way = "vmap") -> None:
         self.model = model
         self.size = len(states)
         shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
@@ -58,22 +60,17 @@ class Stack:
             self.parameters[name] = self.weights[:, columns].view(self.size, *shape).requires_grad_()
             offset = columns.stop
         self._layers = self._batched_layers()
-        self._lanes = Lanes(device, self.size) if apart else None
+        self.way = way
+        self._lanes = Lanes(device, self.size if way == "lanes" else 0)
 
     def logits(self, inputs: Tensor, *, shared: bool = False) -> Tensor:
         """(networks, n, classes) of inputs (networks, n, ...), or of one (n, ...) that all networks see."""
         if self._layers is None:
-            if self._lanes:
-                return self._side_by_side(self._lanes, inputs, shared=shared)
-            return self._vmapped(inputs, shared=shared)
+            return (self._vmapped if self.way == "vmap" else self._side_by_side)(inputs, shared=shared)
         outputs = inputs.expand(self.size, *inputs.shape) if shared else inputs
         for apply, layer, entries in self._layers:
             outputs = apply(layer, entries, outputs)
         return outputs
-
-    @property
-    def apart(self) -> bool:
-        return self._lanes is not None
 
     @property
     def batched(self) -> bool:
@@ -99,7 +96,7 @@ class Stack:
             stacked: Tensor = vmap(one, in_dims=(0, 0, None if shared else 0))(self.parameters, self.buffers, inputs)
         return stacked
 
-    def _side_by_side(self, lanes: Lanes, inputs: Tensor, *, shared: bool) -> Tensor:
+    def _side_by_side(self, inputs: Tensor, *, shared: bool) -> Tensor:
         # The gradient of unbind is one stack; that of indexing would be a tensor of all networks for each of them.
         found = {name: tensor.unbind() for name, tensor in (self.parameters | self.buffers).items()}
 
@@ -108,7 +105,7 @@ class Stack:
             logits: Tensor = functional_call(self.model, own, (inputs if shared else inputs[network],))
             return logits
 
-        return torch.stack(lanes.each(one, self.size))
+        return torch.stack(self._lanes.each(one, self.size))
 
     def _batched_layers(self) -> list[tuple["_Batched", nn.Module, Entries]] | None:
         """Every layer with its batched form and its entries; None unless the network is a perceptron of such layers."""

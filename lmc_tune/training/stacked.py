@@ -18,7 +18,7 @@ from lmc_tune.data.datasets import Examples
 from lmc_tune.measurement.evaluate import CHUNK, Score
 from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.models.inference import is_plain
-from lmc_tune.models.stack import Stack
+from lmc_tune.models.stack import Stack, Way
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training.checkpoint import Progress
 from lmc_tune.training.curve import CurvePoint
@@ -48,11 +48,11 @@ def train_stacked(tasks: Sequence[Task]) -> list[Trained]:
     if not is_plain(tasks[0].model):
         raise UserError("engine: stacked takes networks of plain, trained layers alone; leave it out, or say loop")
     at_once = _at_once(tasks)
-    apart = can_record(tasks[0].positions.device) and _apart_pays(tasks[: min(at_once, _MOST_TRIED)])
+    way = _faster_way(tasks[: min(at_once, _MOST_TRIED)]) if can_record(tasks[0].positions.device) else "vmap"
     return [
         trained
         for first in range(0, len(tasks), at_once)
-        for trained in _Run(tasks[first : first + at_once], apart=apart).train()
+        for trained in StackedRun(tasks[first : first + at_once], way).train()
     ]
 
 
@@ -63,35 +63,35 @@ def _at_once(tasks: Sequence[Task]) -> int:
         return len(tasks)
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device)
-    most = members_that_fit(len(tasks), lambda n: peak_bytes(lambda: _Run(tasks[:n]).probe()), free)
+    most = members_that_fit(len(tasks), lambda n: peak_bytes(lambda: StackedRun(tasks[:n]).probe()), free)
     return even_share(len(tasks), most)
 
 
-def _apart_pays(tasks: Sequence[Task]) -> bool:
-    """Whether these members train faster one beside the other than as one network, which is tried.
+def _faster_way(tasks: Sequence[Task]) -> Way:
+    """How these members train faster; both ways are tried.
 
     One convolution with the weights of many networks may be slower than as many convolutions, depending on sizes, GPU
     and libraries. Perceptrons are always batched.
     """
-    together = _Run(tasks)
-    if together.stack.batched:
-        return False
-    seconds = together.seconds()
-    del together
-    return _Run(tasks, apart=True).seconds() < seconds
+    run = StackedRun(tasks)
+    if run.stack.batched:
+        return "vmap"
+    seconds = run.seconds()
+    del run  # and its memory
+    return "lanes" if StackedRun(tasks, "lanes").seconds() < seconds else "vmap"
 
 
-class _Run:
-    """Members that are trained at once; see :class:`~lmc_tune.models.stack.Stack` for ``apart``."""
+class StackedRun:
+    """Members that are trained at once; see :class:`~lmc_tune.models.stack.Stack` for the way."""
 
-    def __init__(self, tasks: Sequence[Task], *, apart: bool = False) -> None:
+    def __init__(self, tasks: Sequence[Task], way: Way = "vmap") -> None:
         self.tasks = tasks
         first = tasks[0]
         self.batch_size = first.spec.batch_size
         self.per_epoch = first.steps_per_epoch
         self.n_steps = first.n_steps
         states = [task.resume.state if task.resume else task.start for task in tasks]
-        self.stack = Stack(first.model, states, apart=apart)
+        self.stack = Stack(first.model, states, way=way)
         self.gradients = torch.zeros_like(self.stack.weights)
         self.loss = torch.zeros(self.stack.size, dtype=torch.float64, device=self.stack.weights.device)
         self.hits = torch.zeros(self.stack.size, dtype=torch.int64, device=self.stack.weights.device)
@@ -108,11 +108,11 @@ class _Run:
     def seconds(self) -> float:
         """Of some steps on a GPU, once the step is recorded."""
         feed = self._first_feed()
-        self.advance(feed)
+        self._advance(feed)
         torch.cuda.synchronize()
         started = time.perf_counter()
         for _ in range(_TIMED_STEPS):
-            self.advance(feed)
+            self._advance(feed)
         torch.cuda.synchronize()
         return time.perf_counter() - started
 
@@ -128,7 +128,7 @@ class _Run:
         for epoch, first in enumerate(range(done * self.per_epoch, self.n_steps, self.per_epoch), start=done):
             n_steps = min(self.per_epoch, self.n_steps - first)
             rates = [[learning_rate(t.spec, first + at, self.n_steps) for t in self.tasks] for at in range(n_steps)]
-            losses, hits = self._epoch(epoch, rates)
+            losses, hits = self.epoch(epoch, rates)
             tested = _score_stack(self.stack, self.tasks[0].test)
             for member, (task, curve) in enumerate(zip(self.tasks, curves, strict=True)):
                 if member not in ended:
@@ -170,14 +170,14 @@ class _Run:
             diverged=diverged,
         )
 
-    def _epoch(self, epoch: int, rates: Sequence[Sequence[float]]) -> tuple[list[float], list[int]]:
+    def epoch(self, epoch: int, rates: Sequence[Sequence[float]]) -> tuple[list[float], list[int]]:
         """Every member's mean loss over the epoch's batches, and its hits, each taken before its update."""
         feeds = self._feeds(epoch, rates)
         self.stack.model.train()
         self.loss.zero_()
         self.hits.zero_()
         for step in range(len(rates)):
-            self.advance({name: entries[step] for name, entries in feeds.items()})
+            self._advance({name: entries[step] for name, entries in feeds.items()})
         return (self.loss / len(rates)).tolist(), self.hits.tolist()
 
     def _feeds(self, epoch: int, rates: Sequence[Sequence[float]]) -> Feed:
@@ -187,7 +187,7 @@ class _Run:
         feeds["rate"] = torch.tensor(rates, dtype=self.stack.weights.dtype, device=self.stack.weights.device)
         return feeds
 
-    def advance(self, feed: Feed) -> None:
+    def _advance(self, feed: Feed) -> None:
         """One step of every member; entries of the feed have the members first."""
         if not can_record(self.stack.weights.device):
             self._step(feed)

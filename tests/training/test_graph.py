@@ -36,7 +36,7 @@ def replayed(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(graph, "record", record)
     monkeypatch.setattr(stacked, "can_record", lambda _: True)
-    monkeypatch.setattr(stacked, "_apart_pays", lambda _: False)
+    monkeypatch.setattr(stacked, "_faster_way", lambda _: "vmap")
     return said
 
 
@@ -78,7 +78,7 @@ def test_what_is_probed_is_a_whole_stack_in_training(monkeypatch):
     """As on a GPU, but for the device: what is built and run while memory is watched."""
     built, modes = [], []
 
-    class Run(stacked._Run):
+    class Run(stacked.StackedRun):
         def __init__(self, some):
             super().__init__(tasks[: len(some)])  # those that are on the CPU
             built.append(len(some))
@@ -95,7 +95,7 @@ def test_what_is_probed_is_a_whole_stack_in_training(monkeypatch):
 
     tasks = [member("mlp dropout", number) for number in range(8)]
     on_gpu = [SimpleNamespace(positions=SimpleNamespace(device=torch.device("cuda"))) for _ in tasks]
-    monkeypatch.setattr(stacked, "_Run", Run)
+    monkeypatch.setattr(stacked, "StackedRun", Run)
     monkeypatch.setattr(stacked, "peak_bytes", peak_bytes)
     monkeypatch.setattr(stacked.torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(stacked.torch.cuda, "mem_get_info", lambda _: (100, 200))
@@ -111,30 +111,30 @@ def test_members_that_do_not_fit_at_once_come_out_the_same_in_several_stacks(mon
         assert_same(one, other)
 
 
-@pytest.mark.parametrize(("together", "apart", "pays"), [(2.0, 1.0, True), (1.0, 2.0, False)])
-def test_convolutions_are_trained_the_way_that_is_faster(together, apart, pays, monkeypatch):
-    monkeypatch.setattr(stacked._Run, "seconds", lambda run: apart if run.stack.apart else together)
-    assert stacked._apart_pays([member("resnet batch", number) for number in range(2)]) is pays
+@pytest.mark.parametrize("faster", ["vmap", "lanes"])
+def test_convolutions_are_trained_the_way_that_is_faster(faster, monkeypatch):
+    monkeypatch.setattr(stacked.StackedRun, "seconds", lambda run: 1.0 if run.stack.way == faster else 2.0)
+    assert stacked._faster_way([member("resnet batch", number) for number in range(2)]) == faster
 
 
 def test_perceptrons_are_batched_without_a_try(monkeypatch):
-    monkeypatch.setattr(stacked._Run, "seconds", lambda _: pytest.fail("tried"))
-    assert not stacked._apart_pays([member("mlp batch", number) for number in range(2)])
+    monkeypatch.setattr(stacked.StackedRun, "seconds", lambda _: pytest.fail("tried"))
+    assert stacked._faster_way([member("mlp batch", number) for number in range(2)]) == "vmap"
 
 
 @needs_gpu
 @pytest.mark.parametrize("network", ["resnet batch", "vit"])
 def test_on_a_gpu_both_ways_can_be_tried(network):
     tasks = [moved(member(network, number, **AUGMENTED)) for number in range(3)]
-    assert stacked._apart_pays(tasks) in {True, False}
+    assert stacked._faster_way(tasks) in {"vmap", "lanes"}
 
 
 @needs_gpu
-@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("way", ["vmap", "lanes"])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_on_a_gpu_recorded_stacks_train_as_the_loop_does_on_the_cpu(network, apart):
+def test_on_a_gpu_recorded_stacks_train_as_the_loop_does_on_the_cpu(network, way):
     tasks = [member(network, number, momentum=0.9, **AUGMENTED) for number in range(3)]
-    for found, task in zip(stacked._Run([moved(task) for task in tasks], apart=apart).train(), tasks, strict=True):
+    for found, task in zip(stacked.StackedRun([moved(task) for task in tasks], way).train(), tasks, strict=True):
         expected = train_member(task)
         for name, tensor in expected.state.items():
             assert largest_difference(name, found.state[name].cpu(), tensor) < 1e-8, name

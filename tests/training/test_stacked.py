@@ -13,7 +13,7 @@ from lmc_tune.data.datasets import Examples
 from lmc_tune.models.registry import build_model
 from lmc_tune.specs import MlpSpec, ResnetSpec, TrainSpec, VggSpec, VitSpec
 from lmc_tune.training.loop import train_member
-from lmc_tune.training.stacked import _Run, train_stacked
+from lmc_tune.training.stacked import StackedRun, train_stacked
 from lmc_tune.training.task import Task, Trained
 
 NETWORKS = {
@@ -106,7 +106,7 @@ def test_a_stack_trains_every_member_as_the_loop_does(network, rule):
 @pytest.mark.parametrize("network", ["vgg", "resnet batch", "vit dropout"])
 def test_networks_side_by_side_train_as_the_loop_does(network, rule):
     tasks = [member(network, number, **RULES[rule], **AUGMENTED) for number in range(3)]
-    for found, task in zip(_Run(tasks, apart=True).train(), tasks, strict=True):
+    for found, task in zip(StackedRun(tasks, "lanes").train(), tasks, strict=True):
         assert_same(found, train_member(task))
 
 
