@@ -214,6 +214,10 @@ ModelSpec = Annotated[
 ]
 
 
+# Settings in which members that are trained as one stack may differ.
+PER_MEMBER = {"lr", "momentum", "weight_decay", "schedule", "warmup", "noise"}
+
+
 class TrainSpec(Spec):
     """How each member is trained. Exactly one of ``epochs`` and ``steps`` is set.
 
@@ -428,6 +432,6 @@ class PairSpec(Spec):
 
 
 class Cohort(Spec):
-    """Pairs that one worker runs one after the other; at least one."""
+    """Pairs of one program, run by one worker; at least one."""
 
     pairs: Annotated[tuple[PairSpec, ...], Field(min_length=1)]

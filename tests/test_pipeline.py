@@ -19,7 +19,8 @@ from lmc_tune.data.datasets import load_dataset
 from lmc_tune.data.shifts import split
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.models.registry import build_model
-from lmc_tune.pipeline import cohort_name, prepare, run_cohort, run_pair
+from lmc_tune.pair import _split, prepare, tasks_of
+from lmc_tune.pipeline import cohort_name, run_cohort, run_pair
 from lmc_tune.results import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS, PairResult
 from lmc_tune.specs import Cohort, MlpSpec, PairSpec, ResnetSpec, VerdictSpec, VitSpec
 from lmc_tune.store import Store
@@ -384,7 +385,7 @@ def test_saved_members_reproduce_the_row(bench, tmp_path):
     (result,) = run_cohort(cohort(SIX[3]), tidy)
     saved = {m: load_file(tmp_path / "members" / f"{result.key}-{m}.safetensors") for m in ("a", "b", "start")}
     assert len(list((tmp_path / "members").iterdir())) == 3
-    data = pipeline._dataset(SIX[3].dataset, tidy.data_root, torch.device("cpu"))
+    data = prepare(SIX[3], tidy).dataset
     model = build_model(SIX[3].model, (1, 8, 8), 10, seed=0)
     predictions = {}
     for member in ("a", "b"):
@@ -432,9 +433,9 @@ def test_no_members_are_kept_unless_asked_for(bench, tmp_path):
 )
 def test_a_pair_leaves_the_data_that_all_pairs_share_as_they_were(bench, model):
     spec, tidy = pair_spec(train={"epochs": 1}).model_copy(update={"model": model}), bench()
-    shared = pipeline._dataset(spec.dataset, tidy.data_root, torch.device("cpu"))
+    shared = prepare(spec, tidy).dataset
     run_pair(spec, tidy)
-    assert pipeline._dataset(spec.dataset, tidy.data_root, torch.device("cpu")) is shared
+    assert prepare(spec, tidy).dataset is shared
     fresh = load_dataset(spec.dataset, tidy.data_root)
     for part in ("train", "test"):
         assert torch.equal(getattr(shared, part).inputs, getattr(fresh, part).inputs)
@@ -467,13 +468,13 @@ def test_pairs_of_one_replicate_and_shift_share_their_split_and_no_others(bench)
     pairs = [
         pair_spec(train={"lr": lr}, shift=shift, replicate=k) for lr in (0.1, 0.3) for shift in shifts for k in (0, 1)
     ]
-    pipeline._split.cache_clear()
+    _split.cache_clear()
     setups = [prepare(spec, tidy) for spec in pairs]
-    info = pipeline._split.cache_info()
+    info = _split.cache_info()
     assert (info.hits, info.misses) == (4, 4)
     for spec, setup in zip(pairs, setups, strict=True):
         anew = (spec.dataset, tidy.data_root, setup.device, spec.shift, spec.seed_for("split"))
-        parts, measured = pipeline._split.__wrapped__(*anew)
+        parts, measured = _split.__wrapped__(*anew)
         assert setup.measured_shift == measured
         assert np.array_equal(setup.parts.a, parts.a)
         assert np.array_equal(setup.parts.b, parts.b)
@@ -510,7 +511,7 @@ def test_noise_is_the_order_the_augmentation_and_what_is_dropped(bench):
     asked = {"crop": 2, "flip": True, "jitter": 0.2}
     for noise, same in (("fixed", True), ("varied", False)):
         spec = pair_spec(train={"noise": noise, **asked}, model={"dropout": 0.5})
-        a, b = (task.feed(1, 3) for task in prepare(spec, bench(noise)).tasks)
+        a, b = (task.feed(1, 3) for task in tasks_of(prepare(spec, bench(noise))))
         assert set(a) == {"batch", "drop", "down", "right", "mirrored", "brightness", "contrast", "saturation"}
         for name in a.keys() - {"batch"}:
             assert torch.equal(a[name], b[name]) == same, name
@@ -600,7 +601,7 @@ def test_a_fresh_network_above_chance_level_has_not_diverged(bench):
 
 
 def _starts_above_chance(spec: PairSpec) -> bool:
-    data = pipeline._dataset(spec.dataset, Path(), torch.device("cpu"))
+    data = load_dataset(spec.dataset, Path())
     model = build_model(spec.model, (1, 8, 8), 10, spec.seed_for("init"))
     return evaluate(model, data.train).loss > math.log(10) + 0.01
 

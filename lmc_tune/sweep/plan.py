@@ -8,7 +8,7 @@ from math import ceil
 
 from lmc_tune.data.catalogue import part_size
 from lmc_tune.results import Status
-from lmc_tune.specs import Cohort, PairSpec
+from lmc_tune.specs import PER_MEMBER, Cohort, PairSpec
 
 # Passes over the pairs that are left. A pair that failed, or whose worker died, is tried again in another pass, in
 # smaller cohorts and at last in one of its own, so that one that kills its worker takes no other with it.
@@ -71,8 +71,5 @@ def planned_steps(pair: PairSpec) -> int:
 
 def program(pair: PairSpec) -> tuple[object, ...]:
     """What pairs of one cohort share, so that they take equally long and can be trained as one stack of networks."""
-    train = pair.train
-    model = pair.model.model_dump_json()  # a factory's arguments cannot be hashed
-    budget, rule = (train.steps, train.epochs), (train.optimizer, train.nesterov)
-    augmentation = (train.crop, train.flip, train.jitter)
-    return (pair.dataset, model, train.batch_size, *budget, *rule, *augmentation, train.precision)
+    # As text: a factory's arguments cannot be hashed.
+    return pair.dataset, pair.model.model_dump_json(), pair.train.model_dump_json(exclude=PER_MEMBER)

@@ -1,4 +1,4 @@
-"""Where a member's training stands, kept between epochs so that a lost worker costs minutes."""
+"""Progress kept between epochs, so that a lost worker costs minutes."""
 
 import json
 import time
@@ -11,22 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lmc_tune.store import replacing
-from lmc_tune.training.curve import CurvePoint
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """A member after some epochs.
-
-    state: its state dict. moments: what the optimizer remembers, under torch's names: flat in the order of the
-    parameters, and ``step`` () where it counts steps. diverged: why training stopped, empty if it did not.
-    """
-
-    epochs: int
-    state: dict[str, Tensor]
-    moments: dict[str, Tensor]
-    curve: list[CurvePoint]
-    diverged: str = ""
+from lmc_tune.training.progress import CurvePoint, Progress
 
 
 @dataclass(kw_only=True)
@@ -64,23 +49,22 @@ class Checkpoint:
         """What was kept, on the CPU; None if nothing was, or nothing that can be read."""
         if not self.path.exists():
             return None
+        parts: dict[str, dict[str, Tensor]] = {"state": {}, "moment": {}}
         try:
             with safe_open(self.path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
                 facts = json.loads(file.metadata()["facts"])
+                for name in file.keys():  # noqa: SIM118 - not a dict
+                    kind, _, entry = name.partition(" ")
+                    parts[kind][entry] = file.get_tensor(name)
+            return Progress(
+                epochs=facts["epochs"],
+                state=parts["state"],
+                moments=parts["moment"],
+                curve=[CurvePoint(**point) for point in facts["curve"]],
+                diverged=facts["diverged"],
+            )
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):
             return None  # the member is trained from its start
-        parts: dict[str, dict[str, Tensor]] = {"state": {}, "moment": {}}
-        for name, tensor in tensors.items():
-            kind, _, entry = name.partition(" ")
-            parts[kind][entry] = tensor
-        return Progress(
-            epochs=facts["epochs"],
-            state=parts["state"],
-            moments=parts["moment"],
-            curve=[CurvePoint(**point) for point in facts["curve"]],
-            diverged=facts["diverged"],
-        )
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

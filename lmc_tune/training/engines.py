@@ -11,8 +11,9 @@ import torch
 from lmc_tune.data.catalogue import DATASETS
 from lmc_tune.specs import FactorySpec, MlpSpec, PairSpec
 from lmc_tune.training.loop import train_member
+from lmc_tune.training.progress import Trained
 from lmc_tune.training.stacked import ALIGNED, train_stacked
-from lmc_tune.training.task import Task, Trained
+from lmc_tune.training.task import Task
 
 Engine = Literal["loop", "stacked"]
 
@@ -51,13 +52,13 @@ def _small_and_aligned(pair: PairSpec) -> bool:
 
 def train(tasks: Sequence[Task], engine: Engine) -> list[Trained]:
     """Train members of one program; results in their order."""
-    if engine == "loop":
-        return [train_member(task) for task in tasks]
     alike: dict[tuple[int, int, int], list[int]] = defaultdict(list)  # splits may differ by a few examples
     trained: dict[int, Trained] = {}
     for at, task in enumerate(tasks):
         if task.resume and task.resume.diverged:
-            trained[at] = train_member(task)  # it has ended
+            trained[at] = task.resume
+        elif engine == "loop":
+            trained[at] = train_member(task)
         else:
             alike[task.steps_per_epoch, task.n_steps, task.epochs_done].append(at)
     for places in alike.values():

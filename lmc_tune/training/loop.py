@@ -13,10 +13,9 @@ from lmc_tune.core.seeding import child_seed
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.specs import TrainSpec
-from lmc_tune.training.checkpoint import Progress
-from lmc_tune.training.curve import CurvePoint
+from lmc_tune.training.progress import CurvePoint, Progress, Trained
 from lmc_tune.training.schedule import learning_rate
-from lmc_tune.training.task import Task, Trained, divergence
+from lmc_tune.training.task import Task, divergence
 
 
 def train_member(task: Task) -> Trained:
@@ -27,10 +26,8 @@ def train_member(task: Task) -> Trained:
     if task.resume:
         _set_moments(optimizer, task.resume.moments)
     curve = list(task.resume.curve) if task.resume else []
-    diverged = task.resume.diverged if task.resume else ""
+    diverged = ""
     for epoch in range(task.epochs_done, ceil(in_all / per_epoch)):
-        if diverged:
-            break
         first = epoch * per_epoch
         n_steps = min(per_epoch, in_all - first)
         rates = [learning_rate(spec, first + at, in_all) for at in range(n_steps)]
@@ -39,6 +36,8 @@ def train_member(task: Task) -> Trained:
         curve.append(task.point(first + n_steps, rates[-1], loss, accuracy, evaluate(model, task.test)))
         diverged = divergence(loss, epoch)
         task.offer(partial(_progress, model, optimizer, epoch + 1, curve, diverged))
+        if diverged:
+            break
     return Trained(state=_state(model), curve=curve, diverged=diverged)
 
 

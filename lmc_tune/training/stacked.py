@@ -1,8 +1,7 @@
 """Training many members at once, as one stack of networks.
 
-All members of a stack share architecture, batch size, number of steps and optimizer; everything else is each member's
-own: weights, data, order, learning rate, momentum, weight decay, schedule. No operation mixes members, so what becomes
-of one never touches another.
+Members of a stack may differ in their weights, data and noise, and in the settings :data:`~lmc_tune.specs.PER_MEMBER`;
+they share all others. No operation mixes members, so what becomes of one never touches another.
 """
 
 import time
@@ -20,12 +19,11 @@ from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.models.inference import is_plain
 from lmc_tune.models.stack import Stack, Way
 from lmc_tune.specs import TrainSpec
-from lmc_tune.training.checkpoint import Progress
-from lmc_tune.training.curve import CurvePoint
 from lmc_tune.training.graph import Replay, can_record
 from lmc_tune.training.memory import even_share, members_that_fit, peak_bytes
+from lmc_tune.training.progress import CurvePoint, Progress, Trained
 from lmc_tune.training.schedule import learning_rate
-from lmc_tune.training.task import Feed, Task, Trained, divergence
+from lmc_tune.training.task import Feed, Task, divergence
 
 # Numbers in 16 bytes. On a CPU, matrices that begin at a multiple of them are multiplied alike wherever in a stack they
 # stand.
@@ -141,9 +139,7 @@ class StackedRun:
             if len(ended) == len(self.tasks):
                 break
         return [
-            Trained(state=found.state, curve=found.curve, diverged=found.diverged)
-            if (found := ended.get(member))
-            else Trained(state=self._state_of(member), curve=curve)
+            ended.get(member) or Trained(state=self._state_of(member), curve=curve)
             for member, curve in enumerate(curves)
         ]
 

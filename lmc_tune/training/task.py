@@ -1,7 +1,7 @@
-"""What an engine trains and what it gives back."""
+"""What an engine trains."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -13,9 +13,9 @@ from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.datasets import Examples
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.specs import TrainSpec
-from lmc_tune.training.checkpoint import Checkpoint, Progress
-from lmc_tune.training.curve import CurvePoint
+from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.order import epoch_batches
+from lmc_tune.training.progress import CurvePoint, Progress
 
 # What each step needs, by name; entries of an epoch have the steps first. batch: (batch_size,) int64, where in the
 # training set its examples are; drop: () int64, the seed of what is dropped; besides, the augmentation's draws.
@@ -110,18 +110,6 @@ class Task:
             test_loss=tested.loss,
             test_accuracy=tested.accuracy,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """A member's weights, on the CPU, and its learning curve.
-
-    diverged: why training stopped early, empty if it did not.
-    """
-
-    state: dict[str, Tensor]
-    curve: Sequence[CurvePoint]
-    diverged: str = ""
 
 
 def divergence(loss: float, epoch: int) -> str:

@@ -11,8 +11,9 @@ from lmc_tune.data.datasets import Examples
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training import checkpoint as checkpoints
 from lmc_tune.training import stacked
-from lmc_tune.training.checkpoint import Checkpoint, Progress
+from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.engines import train
+from lmc_tune.training.progress import Progress
 from lmc_tune.training.task import Task
 from tests.cases import task
 from tests.training.test_stacked import AUGMENTED, RULES, member

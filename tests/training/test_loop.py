@@ -9,8 +9,8 @@ from lmc_tune.data.datasets import Examples
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training.loop import train_member
 from lmc_tune.training.order import epoch_batches
+from lmc_tune.training.progress import Trained
 from lmc_tune.training.schedule import learning_rate
-from lmc_tune.training.task import Trained
 from tests import oracles
 from tests.cases import blobs, network, state, task
 

@@ -13,8 +13,9 @@ from lmc_tune.data.datasets import Examples
 from lmc_tune.models.registry import build_model
 from lmc_tune.specs import MlpSpec, ResnetSpec, TrainSpec, VggSpec, VitSpec
 from lmc_tune.training.loop import train_member
+from lmc_tune.training.progress import Trained
 from lmc_tune.training.stacked import StackedRun, train_stacked
-from lmc_tune.training.task import Task, Trained
+from lmc_tune.training.task import Task
 
 NETWORKS = {
     "mlp": MlpSpec(hidden=(6, 5)),

@@ -1,0 +1,139 @@
+"""A pair in memory: its data and network before training, its members after it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lmc_tune.core.divergence import energy_coefficient, total_variation
+from lmc_tune.data.augment import Augmentation
+from lmc_tune.data.datasets import Dataset, Indices
+from lmc_tune.data.prepared import open_dataset
+from lmc_tune.data.shifts import Parts, split
+from lmc_tune.device import exact_device
+from lmc_tune.models.registry import build_model
+from lmc_tune.results import Row
+from lmc_tune.specs import DatasetSpec, FactorySpec, ModelSpec, PairSpec, ShiftSpec
+from lmc_tune.training.checkpoint import Checkpoint
+from lmc_tune.training.progress import Trained
+from lmc_tune.training.task import Task
+from lmc_tune.workbench import Workbench
+
+# Examples of each part that the measured covariate shift looks at; its cost grows with the square.
+_SHIFT_SAMPLE = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A pair before training: its data, a network, and the initial state of both members, on the CPU.
+
+    Pairs of one architecture may share the network: whoever uses it loads weights into it first.
+    """
+
+    spec: PairSpec
+    dataset: Dataset
+    parts: Parts
+    measured_shift: Row
+    model: nn.Module
+    start: dict[str, Tensor]
+    device: torch.device
+    checkpoints: Mapping[str, Checkpoint]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A trained pair in memory."""
+
+    setup: Setup
+    a: Trained
+    b: Trained
+
+    @property
+    def members(self) -> tuple[tuple[str, Trained, Indices], ...]:
+        """Name, training, and part of the training set of each member."""
+        return (("a", self.a, self.setup.parts.a), ("b", self.b, self.setup.parts.b))
+
+
+def prepare(spec: PairSpec, bench: Workbench) -> Setup:
+    """Load a pair's data, split them, and build its network."""
+    device = exact_device(bench.device)
+    dataset = _dataset(spec.dataset, bench.data_root, device)
+    parts, measured_shift = _split(spec.dataset, bench.data_root, device, spec.shift, spec.seed_for("split"))
+    shape = tuple(dataset.train.inputs.shape[1:])
+    built = build_model(spec.model, shape, dataset.n_classes, spec.seed_for("init"))
+    start = {name: tensor.detach().clone() for name, tensor in built.state_dict().items()}
+    if isinstance(spec.model, FactorySpec):  # which may keep more than its state
+        model = built.to(device)
+    else:
+        model = _network(spec.model, shape, dataset.n_classes, device)
+    return Setup(
+        spec=spec,
+        dataset=dataset,
+        parts=parts,
+        measured_shift=measured_shift,
+        model=model,
+        start=start,
+        device=device,
+        checkpoints=checkpoints(spec.key, bench),
+    )
+
+
+def tasks_of(setup: Setup) -> tuple[Task, Task]:
+    """Training A, and training B, from where their checkpoints stand."""
+    spec = setup.spec
+    order_a = spec.seed_for("order")
+    order_b = order_a if spec.train.noise == "fixed" else spec.seed_for("order", "b")
+    augment = Augmentation.of(spec.train, setup.dataset.mean, setup.dataset.std)
+
+    def task(member: str, part: Indices, noise_seed: int) -> Task:
+        checkpoint = setup.checkpoints[member]
+        return Task(
+            model=setup.model,
+            start=setup.start,
+            whole=setup.dataset.train,
+            positions=torch.from_numpy(part).to(setup.device),
+            test=setup.dataset.test,
+            spec=spec.train,
+            noise_seed=noise_seed,
+            augment=augment,
+            resume=checkpoint.read(),
+            checkpoint=checkpoint,
+        )
+
+    return task("a", setup.parts.a, order_a), task("b", setup.parts.b, order_b)
+
+
+def checkpoints(key: str, bench: Workbench) -> dict[str, Checkpoint]:
+    """By member."""
+    return {
+        member: Checkpoint(
+            path=bench.store.checkpoints / f"{key}-{member}.safetensors", seconds=bench.checkpoint_seconds
+        )
+        for member in ("a", "b")
+    }
+
+
+@lru_cache(maxsize=2)
+def _dataset(spec: DatasetSpec, root: Path, device: torch.device) -> Dataset:
+    """Opened once per worker, however many pairs it runs."""
+    return open_dataset(spec, root, device)
+
+
+@lru_cache(maxsize=2)
+def _network(spec: ModelSpec, shape: tuple[int, ...], n_classes: int, device: torch.device) -> nn.Module:
+    return build_model(spec, shape, n_classes, seed=0, device=device)
+
+
+@lru_cache(maxsize=64)
+def _split(spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec, seed: int) -> tuple[Parts, Row]:
+    """The two parts, and how far they are apart: the same for every rate, batch size and network of a replicate."""
+    dataset = _dataset(spec, root, device)
+    labels = dataset.train.labels.cpu().numpy()
+    parts = split(labels, shift, seed)
+    counts = [np.bincount(labels[part], minlength=dataset.n_classes) for part in (parts.a, parts.b)]
+    samples = [dataset.train.take(part[:_SHIFT_SAMPLE]).inputs.flatten(1).cpu().numpy() for part in (parts.a, parts.b)]
+    return parts, {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}

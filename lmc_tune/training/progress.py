@@ -1,0 +1,47 @@
+"""Where a member's training stands, and where it ended."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """A member after one epoch.
+
+    step: steps taken; epoch: the same in passes over the part. train_loss (nats) and train_accuracy (fraction) are
+    running means over the epoch's batches, taken before each update; test_* are measured after the last.
+    """
+
+    step: int
+    epoch: float
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A member's state dict, on the CPU, and its learning curve.
+
+    diverged: why training stopped early, empty if it did not.
+    """
+
+    state: dict[str, Tensor]
+    curve: Sequence[CurvePoint]
+    diverged: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(Trained):
+    """A member after some epochs.
+
+    moments: what the optimizer remembers, on the CPU, under torch's names: flat in the order of the parameters, and
+    ``step`` () where it counts steps.
+    """
+
+    epochs: int
+    moments: dict[str, Tensor]
