@@ -19,7 +19,7 @@ from lmc_tune.models.registry import build_model
 from lmc_tune.results import Row
 from lmc_tune.specs import DatasetSpec, FactorySpec, ModelSpec, PairSpec, ShiftSpec
 from lmc_tune.training.checkpoint import Checkpoint
-from lmc_tune.training.progress import Trained
+from lmc_tune.training.progress import Trained, state_of
 from lmc_tune.training.task import Task
 from lmc_tune.workbench import Workbench
 
@@ -65,7 +65,7 @@ def prepare(spec: PairSpec, bench: Workbench) -> Setup:
     parts, measured_shift = _split(spec.dataset, bench.data_root, device, spec.shift, spec.seed_for("split"))
     shape = tuple(dataset.train.inputs.shape[1:])
     built = build_model(spec.model, shape, dataset.n_classes, spec.seed_for("init"))
-    start = {name: tensor.detach().clone() for name, tensor in built.state_dict().items()}
+    start = state_of(built)
     if isinstance(spec.model, FactorySpec):  # which may keep more than its state
         model = built.to(device)
     else:

@@ -62,6 +62,13 @@ def score_of(logits: Tensor, labels: Tensor) -> Score:
     )
 
 
+def sums_of(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(networks,) sums of cross-entropy, float64, and of correct predictions, for logits (networks, n, classes)."""
+    networks, n, _ = logits.shape
+    losses = losses_of(logits.flatten(0, 1), labels.expand(networks, n).flatten())
+    return losses.view(networks, n).sum(1, dtype=torch.float64), logits.argmax(2).eq(labels).sum(1)
+
+
 def losses_of(logits: Tensor, labels: Tensor) -> Tensor:
     """(n,) cross-entropy of every example, nats."""
     return functional.cross_entropy(logits, labels, reduction="none")

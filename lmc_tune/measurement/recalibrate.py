@@ -4,17 +4,15 @@ The running statistics of two members, interpolated, are not those of the interp
 collapsed, and much of a barrier may be that alone (Jordan et al. 2023, REPAIR).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
-from lmc_tune.core.interpolation import lerp_state
+from lmc_tune.core.interpolation import State, lerp_state
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
-
-State = Mapping[str, Tensor]
 
 
 def recalibrated(

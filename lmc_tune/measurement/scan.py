@@ -1,19 +1,17 @@
 """Loss and error at many positions of a path, with few passes over the data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lmc_tune.core.interpolation import lerp_state
+from lmc_tune.core.interpolation import State, lerp_state
 from lmc_tune.data.datasets import Examples, Part
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import Score, evaluate
 from lmc_tune.models.inference import is_plain
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
-
-State = Mapping[str, Tensor]
 
 # Chunks whose first-layer outputs are kept while all positions are scored: weights are loaded once for them.
 # Sixteen are 1 to 2 % faster, and take four times the memory.
@@ -76,11 +74,11 @@ def scan_stacked(
                 for stack, group in zip(stacks, groups, strict=True)
             )
         for number, logits in enumerate(stacked):
-            found = scoring.losses_of(logits.flatten(0, 1), labels.repeat(_STACKED))
-            losses[number] += found.view(_STACKED, -1).sum(1, dtype=torch.float64)
-            correct[number] += logits.argmax(2).eq(labels).sum(1)
-    sums = zip(losses.flatten().tolist(), correct.flatten().tolist(), strict=True)
-    return [Score(loss_sum=loss, correct=hits, n=len(examples)) for loss, hits in sums][: len(lambdas)]
+            loss, hits = scoring.sums_of(logits, labels)
+            losses[number] += loss
+            correct[number] += hits
+    sums = list(zip(losses.flatten().tolist(), correct.flatten().tolist(), strict=True))
+    return [Score(loss_sum=loss, correct=hits, n=len(examples)) for loss, hits in sums[: len(lambdas)]]
 
 
 def _filled_groups(lambdas: Sequence[float]) -> list[list[float]]:

@@ -1,7 +1,7 @@
 """Several networks of one architecture as one."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -10,11 +10,11 @@ from torch.func import functional_call, vmap
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lmc_tune.core.interpolation import State
 from lmc_tune.models.dropout import SeededDropout
 from lmc_tune.models.inference import is_plain
 from lmc_tune.models.lanes import Lanes
 
-Entries = Mapping[str, Tensor]
 # How networks are applied that are more than matrix products: as one, or each by itself.
 Way = Literal["vmap", "lanes"]
 
@@ -41,7 +41,7 @@ class Stack:
         buffers: (networks, ...) by name.
     """
 
-    def __init__(self, model: nn.Module, states: Sequence[Entries], *, way: Way = "vmap") -> None:
+    def __init__(self, model: nn.Module, states: Sequence[State], *, way: Way = "vmap") -> None:
         self.model = model
         self.size = len(states)
         shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
@@ -107,7 +107,7 @@ class Stack:
 
         return torch.stack(self._lanes.each(one, self.size))
 
-    def _batched_layers(self) -> list[tuple["_Batched", nn.Module, Entries]] | None:
+    def _batched_layers(self) -> list[tuple["_Batched", nn.Module, State]] | None:
         """Every layer with its batched form and its entries; None unless the network is a perceptron of such layers."""
         if type(self.model) is not nn.Sequential or not is_plain(self.model):
             return None
@@ -115,7 +115,7 @@ class Stack:
         if not isinstance(first, nn.Flatten) or (first.start_dim, first.end_dim) != (1, -1):
             return None
         found = self.parameters | self.buffers
-        layers: list[tuple[_Batched, nn.Module, Entries]] = []
+        layers: list[tuple[_Batched, nn.Module, State]] = []
         for name, layer in self.model.named_children():
             own = [leaf for leaf, _ in (*layer.named_parameters(), *layer.named_buffers())]
             apply, needed = _BATCHED.get(type(layer), (None, ()))
@@ -126,30 +126,30 @@ class Stack:
 
 
 # A layer with the attributes of its own kind, its entries by name, and the inputs of all networks.
-_Batched = Callable[[Any, Entries, Tensor], Tensor]
+_Batched = Callable[[Any, State, Tensor], Tensor]
 
 
-def _flatten(_: nn.Module, __: Entries, inputs: Tensor) -> Tensor:
+def _flatten(_: nn.Module, __: State, inputs: Tensor) -> Tensor:
     return inputs.flatten(2)
 
 
-def _elementwise(layer: nn.Module, _: Entries, inputs: Tensor) -> Tensor:
+def _elementwise(layer: nn.Module, _: State, inputs: Tensor) -> Tensor:
     outputs: Tensor = layer(inputs)
     return outputs
 
 
-def _linear(_: nn.Module, own: Entries, inputs: Tensor) -> Tensor:
+def _linear(_: nn.Module, own: State, inputs: Tensor) -> Tensor:
     if "bias" in own:
         return torch.baddbmm(own["bias"][:, None], inputs, own["weight"].mT)
     return torch.bmm(inputs, own["weight"].mT)
 
 
-def _layer_norm(layer: Any, own: Entries, inputs: Tensor) -> Tensor:
+def _layer_norm(layer: Any, own: State, inputs: Tensor) -> Tensor:
     plain = functional.layer_norm(inputs, inputs.shape[2:], eps=layer.eps)
     return torch.addcmul(own["bias"][:, None], plain, own["weight"][:, None])
 
 
-def _batch_norm(layer: Any, own: Entries, inputs: Tensor) -> Tensor:
+def _batch_norm(layer: Any, own: State, inputs: Tensor) -> Tensor:
     """All networks' features side by side are the features of one layer."""
     networks, n, width = inputs.shape
     if layer.training:
@@ -167,7 +167,7 @@ def _batch_norm(layer: Any, own: Entries, inputs: Tensor) -> Tensor:
     return outputs.view(n, networks, width).transpose(0, 1).contiguous()
 
 
-def _dropout(layer: SeededDropout, own: Entries, inputs: Tensor) -> Tensor:
+def _dropout(layer: SeededDropout, own: State, inputs: Tensor) -> Tensor:
     return layer.drop(inputs, own["dropout_seed"])
 
 

@@ -13,7 +13,7 @@ from lmc_tune.core.seeding import child_seed
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.specs import TrainSpec
-from lmc_tune.training.progress import CurvePoint, Progress, Trained
+from lmc_tune.training.progress import CurvePoint, Progress, Trained, state_of
 from lmc_tune.training.schedule import learning_rate
 from lmc_tune.training.task import Task, divergence
 
@@ -38,7 +38,7 @@ def train_member(task: Task) -> Trained:
         task.offer(partial(_progress, model, optimizer, epoch + 1, curve, diverged))
         if diverged:
             break
-    return Trained(state=_state(model), curve=curve, diverged=diverged)
+    return Trained(state=state_of(model), curve=curve, diverged=diverged)
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def _optimizer(parameters: Iterable[nn.Parameter], spec: TrainSpec) -> torch.opt
 def _progress(
     model: nn.Module, optimizer: torch.optim.Optimizer, epochs: int, curve: list[CurvePoint], diverged: str
 ) -> Progress:
-    return Progress(epochs=epochs, state=_state(model), moments=_moments(optimizer), curve=curve, diverged=diverged)
+    return Progress(epochs=epochs, state=state_of(model), moments=_moments(optimizer), curve=curve, diverged=diverged)
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -131,7 +131,3 @@ def _set_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]
             entries["step"] = moments["step"].to(parameter.device, torch.float32, copy=True)
         optimizer.state[parameter] = entries
         offset = end
-
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}

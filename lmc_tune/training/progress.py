@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +45,8 @@ class Progress(Trained):
 
     epochs: int
     moments: dict[str, Tensor]
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a network's state dict, on the CPU."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}

@@ -5,7 +5,7 @@ they share all others. No operation mixes members, so what becomes of one never 
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from lmc_tune.core.errors import UserError
 from lmc_tune.data.datasets import Examples
-from lmc_tune.measurement.evaluate import CHUNK, Score
+from lmc_tune.measurement.evaluate import CHUNK, Score, sums_of
 from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.models.inference import is_plain
 from lmc_tune.models.stack import Stack, Way
@@ -45,8 +45,7 @@ def train_stacked(tasks: Sequence[Task]) -> list[Trained]:
     """
     if not is_plain(tasks[0].model):
         raise UserError("engine: stacked takes networks of plain, trained layers alone; leave it out, or say loop")
-    at_once = _at_once(tasks)
-    way = _faster_way(tasks[: min(at_once, _MOST_TRIED)]) if can_record(tasks[0].positions.device) else "vmap"
+    at_once, way = _fitted(tasks)
     return [
         trained
         for first in range(0, len(tasks), at_once)
@@ -54,14 +53,19 @@ def train_stacked(tasks: Sequence[Task]) -> list[Trained]:
     ]
 
 
-def _at_once(tasks: Sequence[Task]) -> int:
-    """Members in a stack; all stacks are about equally large, and the two of a pair are not parted."""
-    device = tasks[0].positions.device
-    if device.type != "cuda":
-        return len(tasks)
+def _fitted(tasks: Sequence[Task]) -> tuple[int, Way]:
+    """How many members make a stack, and how they train faster."""
+    if tasks[0].positions.device.type != "cuda":
+        return len(tasks), "vmap"
     torch.cuda.empty_cache()
-    free, _ = torch.cuda.mem_get_info(device)
-    most = members_that_fit(len(tasks), lambda n: peak_bytes(lambda: StackedRun(tasks[:n]).probe()), free)
+    free, _ = torch.cuda.mem_get_info()
+    at_once = _at_once(tasks, free, peak_bytes)
+    return at_once, _faster_way(tasks[: min(at_once, _MOST_TRIED)])
+
+
+def _at_once(tasks: Sequence[Task], free: int, bytes_of: Callable[[Callable[[], object]], int]) -> int:
+    """Members in a stack; all stacks are about equally large, and the two of a pair are not parted."""
+    most = members_that_fit(len(tasks), lambda n: bytes_of(lambda: StackedRun(tasks[:n]).probe()), free)
     return even_share(len(tasks), most)
 
 
@@ -221,12 +225,9 @@ def _score_stack(stack: Stack, examples: Examples) -> list[Score]:
         n = len(labels)
         if missing := -n % ALIGNED:  # filled up: matrices that begin aligned round alike wherever a network stands
             inputs = torch.cat([inputs, inputs[:1].expand(missing, *inputs.shape[1:])])  # noqa: PLW2901
-        logits = stack.logits(inputs, shared=True)[:, :n]
-        losses = functional.cross_entropy(
-            logits.flatten(0, 1), labels.expand(stack.size, -1).flatten(), reduction="none"
-        )
-        loss += losses.view(stack.size, -1).sum(1, dtype=torch.float64)
-        correct += logits.argmax(2).eq(labels).sum(1)
+        found, hits = sums_of(stack.logits(inputs, shared=True)[:, :n], labels)
+        loss += found
+        correct += hits
     return [
         Score(loss_sum=sum_, correct=hits, n=len(examples))
         for sum_, hits in zip(loss.tolist(), correct.tolist(), strict=True)

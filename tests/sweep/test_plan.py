@@ -3,7 +3,9 @@
 import pytest
 
 from lmc_tune.space_yaml import parse_space
+from lmc_tune.specs import TrainSpec
 from lmc_tune.sweep.plan import Slots, pack, planned_steps, program
+from tests.cases import pair_spec
 
 SPACE = """
 name: s
@@ -42,6 +44,23 @@ def test_cohorts_hold_every_pair_once_alike_pairs_together_and_early_replicates_
 def test_pairs_differ_in_program_where_one_stack_could_not_train_them():
     pairs = parse_space(SPACE).pairs()
     assert len({program(pair) for pair in pairs}) == 3 * 2 * 2  # model, nesterov, batch size; not rate or replicate
+
+
+def test_settings_that_members_of_a_stack_share_make_programs():
+    """Each field of the training differs once; a field that is new has to be added here."""
+    other = {
+        "optimizer": "adam", "lr": 0.5, "batch_size": 8, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1,
+        "epochs": None, "steps": 7, "schedule": "step", "warmup": 0.5, "crop": 2, "flip": True, "jitter": 0.1,
+        "precision": "bfloat16", "noise": "varied", "engine": "loop",
+    }  # fmt: skip
+    assert other.keys() == TrainSpec.model_fields.keys()
+    plain = pair_spec(train={"lr": 0.1, "epochs": 2, "batch_size": 4})
+    sharing = {
+        name
+        for name, value in other.items()
+        if program(plain) != program(plain.model_copy(update={"train": plain.train.model_copy(update={name: value})}))
+    }
+    assert other.keys() - sharing == {"lr", "momentum", "weight_decay", "schedule", "warmup", "noise"}
 
 
 def test_cohorts_do_not_grow_without_end():

@@ -1,9 +1,11 @@
 """An interrupted training that goes on ends as if it had never stopped."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from lmc_tune.core.errors import UserError
@@ -144,6 +146,17 @@ def test_a_damaged_file_means_beginning_at_the_start(tmp_path, damage):
     kept = Checkpoint(path=path, seconds=0)
     kept.offer(lambda: Progress(epochs=1, state={"w": torch.ones(2)}, moments={}, curve=[]))
     path.write_bytes(damage(path.read_bytes()))
+    assert kept.read() is None
+
+
+def test_a_file_of_another_layout_means_beginning_at_the_start(tmp_path):
+    kept = Checkpoint(path=tmp_path / "m.safetensors", seconds=0)
+    facts = {"epochs": 1, "diverged": "", "curve": [{"step": 3, "perplexity": 2.0}]}
+    save_file({"state w": torch.ones(2)}, kept.path, {"facts": json.dumps(facts)})
+    assert kept.read() is None
+    save_file({"state w": torch.ones(2)}, kept.path, {"facts": json.dumps({**facts, "curve": []})})
+    assert kept.read().epochs == 1
+    save_file({"weights w": torch.ones(2)}, kept.path, {"facts": json.dumps({**facts, "curve": []})})
     assert kept.read() is None
 
 

@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from lmc_tune.data.datasets import Examples
 from lmc_tune.training import graph, stacked
 from lmc_tune.training.loop import train_member
 from lmc_tune.training.memory import even_share, members_that_fit
-from lmc_tune.training.stacked import train_stacked
+from lmc_tune.training.stacked import StackedRun, train_stacked
 from lmc_tune.training.task import Task
 from tests.training.test_stacked import AUGMENTED, NETWORKS, RULES, assert_same, largest_difference, member
 
@@ -36,7 +35,6 @@ def replayed(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(graph, "record", record)
     monkeypatch.setattr(stacked, "can_record", lambda _: True)
-    monkeypatch.setattr(stacked, "_faster_way", lambda _: "vmap")
     return said
 
 
@@ -75,50 +73,39 @@ def test_the_two_of_a_pair_are_never_parted(members, most, share):
 
 
 def test_what_is_probed_is_a_whole_stack_in_training(monkeypatch):
-    """As on a GPU, but for the device: what is built and run while memory is watched."""
-    built, modes = [], []
+    """Of 40 % of 100 bytes every member takes 10."""
+    steps = []
 
-    class Run(stacked.StackedRun):
-        def __init__(self, some):
-            super().__init__(tasks[: len(some)])  # those that are on the CPU
-            built.append(len(some))
-
+    class Noted(StackedRun):
         def _step(self, feed):
-            modes.append(self.stack.model.training)
+            steps.append((self.stack.size, self.stack.model.training))
             super()._step(feed)
 
-    def peak_bytes(work):
-        before = len(built)
+    def bytes_of(work):
         work()
-        assert len(built) == before + 1  # the weights count too
-        return 10 * built[-1]
+        return 10 * steps[-1][0]
 
-    tasks = [member("mlp dropout", number) for number in range(8)]
-    on_gpu = [SimpleNamespace(positions=SimpleNamespace(device=torch.device("cuda"))) for _ in tasks]
-    monkeypatch.setattr(stacked, "StackedRun", Run)
-    monkeypatch.setattr(stacked, "peak_bytes", peak_bytes)
-    monkeypatch.setattr(stacked.torch.cuda, "empty_cache", lambda: None)
-    monkeypatch.setattr(stacked.torch.cuda, "mem_get_info", lambda _: (100, 200))
-    assert stacked._at_once(on_gpu) == 4  # of 40 bytes, 10 for each
-    assert (built, modes) == ([2, 6], [True, True])
+    monkeypatch.setattr(stacked, "StackedRun", Noted)
+    assert stacked._at_once([member("mlp dropout", number) for number in range(8)], 100, bytes_of) == 4
+    assert steps == [(2, True), (6, True)]
 
 
 def test_members_that_do_not_fit_at_once_come_out_the_same_in_several_stacks(monkeypatch):
     tasks = [member("mlp batch", number) for number in range(5)]
     whole = train_stacked(tasks)
-    monkeypatch.setattr(stacked, "_at_once", lambda _: 2)
+    monkeypatch.setattr(stacked, "_fitted", lambda _: (2, "lanes"))
     for one, other in zip(train_stacked(tasks), whole, strict=True):
         assert_same(one, other)
 
 
 @pytest.mark.parametrize("faster", ["vmap", "lanes"])
 def test_convolutions_are_trained_the_way_that_is_faster(faster, monkeypatch):
-    monkeypatch.setattr(stacked.StackedRun, "seconds", lambda run: 1.0 if run.stack.way == faster else 2.0)
+    monkeypatch.setattr(StackedRun, "seconds", lambda run: 1.0 if run.stack.way == faster else 2.0)
     assert stacked._faster_way([member("resnet batch", number) for number in range(2)]) == faster
 
 
 def test_perceptrons_are_batched_without_a_try(monkeypatch):
-    monkeypatch.setattr(stacked.StackedRun, "seconds", lambda _: pytest.fail("tried"))
+    monkeypatch.setattr(StackedRun, "seconds", lambda _: pytest.fail("tried"))
     assert stacked._faster_way([member("mlp batch", number) for number in range(2)]) == "vmap"
 
 
@@ -134,7 +121,7 @@ def test_on_a_gpu_both_ways_can_be_tried(network):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_on_a_gpu_recorded_stacks_train_as_the_loop_does_on_the_cpu(network, way):
     tasks = [member(network, number, momentum=0.9, **AUGMENTED) for number in range(3)]
-    for found, task in zip(stacked.StackedRun([moved(task) for task in tasks], way).train(), tasks, strict=True):
+    for found, task in zip(StackedRun([moved(task) for task in tasks], way).train(), tasks, strict=True):
         expected = train_member(task)
         for name, tensor in expected.state.items():
             assert largest_difference(name, found.state[name].cpu(), tensor) < 1e-8, name
