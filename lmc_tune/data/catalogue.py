@@ -25,7 +25,7 @@ class DatasetFacts:
     """A data set as published.
 
     shape: (channels, height, width) of an input. files: md5 by path below the data root, of the files that
-    torchvision reads; empty for data that ships inside a package.
+    torchvision downloads and reads; empty for data that ships inside a package.
     """
 
     name: str
