@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from lmc_tune.data.catalogue import DATASETS, part_size
-from lmc_tune.space import SearchSpace
+from lmc_tune.space import SearchSpace, by_replicate
 from lmc_tune.specs import PairSpec
 from lmc_tune.sweep.plan import Slots, pack, planned_steps, program, workers_here
 
@@ -69,7 +69,7 @@ def estimate_cost(space: SearchSpace) -> Cost:
     return Cost(
         cells=len(cells),
         pairs=len(cells) * space.replicates,
-        cohorts=len(pack(space.pairs(), slots)),
+        cohorts=len(pack(by_replicate(cells, space.replicates), slots)),
         steps=space.replicates * steps,
         workers=workers,
         seconds_train=each * seconds_train,
