@@ -66,7 +66,7 @@ def _made_by(spec: FactorySpec) -> nn.Module:
         ) from error
     factory = getattr(imported, name, None)
     if not callable(factory):
-        what = f"is a {type(factory).__name__}" if hasattr(imported, name) else "is not there"
+        what = f"is of type {type(factory).__name__}" if hasattr(imported, name) else "is not there"
         raise _refused(spec, what, f"name a function of {module} that returns a torch.nn.Module")
     try:
         model = factory(**spec.arguments)

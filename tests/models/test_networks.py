@@ -167,7 +167,7 @@ def broken(width: int = 3) -> nn.Module:
     [
         ("nowhere.at_all:make", {}, "cannot be imported: ModuleNotFoundError: No module named 'nowhere'; install "),
         (f"{__name__}:missing", {}, f"is not there; name a function of {__name__} that returns a torch.nn.Module"),
-        (f"{__name__}:CIFAR", {}, f"is a tuple; name a function of {__name__} that returns a torch.nn.Module"),
+        (f"{__name__}:CIFAR", {}, f"is of type tuple; name a function of {__name__} that returns a torch.nn.Module"),
         (
             f"{__name__}:make",
             {"widht": 5},
