@@ -55,6 +55,10 @@ class Cell(Spec):
         """Identity of the cell, the ``cell`` column of the results table."""
         return self.first.key
 
+    def pair(self, replicate: int) -> PairSpec:
+        """One of the cell's pairs."""
+        return self.first.model_copy(update={"replicate": replicate})
+
     def __str__(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.coordinates.items())
 
@@ -90,13 +94,26 @@ class SearchSpace(Spec):
         Raises:
             pydantic.ValidationError: if a combination of values is impossible.
         """
-        return [self.cell(dict(zip(self.axes, values, strict=True))) for values in product(*self.axes.values())]
+        own_axes = {name: [i for i, axis in enumerate(self.axes) if AXES[axis][0] == name] for name in SECTIONS}
+        # Sections by where their own axes stand: many cells share one, and building it is most of a cell's cost.
+        known: dict[tuple[object, ...], Spec] = {}
+        cells = []
+        for point in product(*(range(len(values)) for values in self.axes.values())):
+            coordinates = {axis: values[at] for (axis, values), at in zip(self.axes.items(), point, strict=True)}
+            places = {name: (name, *(point[i] for i in own_axes[name])) for name in SECTIONS}
+            sections: dict[str, Any] = {name: known[at] for name, at in places.items() if at in known}
+            if len(sections) < len(SECTIONS):
+                sections = place(self.fixed, coordinates) | sections
+            cells.append(self._cell(coordinates, sections))
+            known |= {at: getattr(cells[-1].first, name) for name, at in places.items()}
+        return cells
 
     def cell(self, coordinates: Mapping[str, Any]) -> Cell:
         """The cell at ``coordinates``, one value per axis."""
-        first = PairSpec.model_validate(
-            {**place(self.fixed, coordinates), "measure": self.measure, "replicate": 0, "seed": self.seed}
-        )
+        return self._cell(coordinates, place(self.fixed, coordinates))
+
+    def _cell(self, coordinates: Mapping[str, Any], sections: Mapping[str, Any]) -> Cell:
+        first = PairSpec.model_validate({**sections, "measure": self.measure, "replicate": 0, "seed": self.seed})
         return Cell(coordinates=dict(coordinates), first=first)
 
     def pairs(self) -> list[PairSpec]:
@@ -111,7 +128,7 @@ class SearchSpace(Spec):
 
 def by_replicate(cells: Sequence[Cell], replicates: int) -> list[PairSpec]:
     """The pairs of some cells, replicate by replicate, so that a sweep cut short has been everywhere."""
-    return [cell.first.model_copy(update={"replicate": k}) for k in range(replicates) for cell in cells]
+    return [cell.pair(k) for k in range(replicates) for cell in cells]
 
 
 def place(fixed: Sections, coordinates: Mapping[str, Any]) -> Sections:

@@ -268,10 +268,9 @@ class _Reader:
         for cell in cells:
             indices = {axis: space.axes[axis].index(value) for axis, value in cell.coordinates.items()}
             self._check_sizes(cell.first, indices)
-            if cell.key in seen:
-                self.problem(("axes",), f"two cells are the same experiment: {seen[cell.key]} and {cell}")
+            if (other := seen.setdefault(cell.key, cell)) is not cell:
+                self.problem(("axes",), f"two cells are the same experiment: {other} and {cell}")
                 return
-            seen[cell.key] = cell
 
     def _check_sizes(self, pair: PairSpec, indices: dict[str, int]) -> None:
         dataset = pair.dataset

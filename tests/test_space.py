@@ -1,3 +1,5 @@
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +27,21 @@ def test_cells_run_through_the_axes_in_order_the_last_one_fastest():
     ]
     assert cells[3].coordinates == {"lr": 0.2, "batch_size": 4}
     assert str(cells[3]) == "lr=0.2, batch_size=4"
+
+
+def test_cells_made_together_are_those_made_one_by_one():
+    axes = {
+        "batch_size": (4, 8),
+        "model": ({"hidden": [8]}, {"hidden": [8], "norm": "layer"}, {"name": "resnet", "depth": 8}),
+        "lr": (0.1, 1),
+        "shift": ({"kind": "none"}, {"kind": "label", "severity": 0.5}, {"kind": "label", "skew": "dirichlet"}),
+        "train": (None, 100),
+        "init": ("kaiming", "xavier"),
+    }
+    whole = space(axes, fixed={"train": {"epochs": 1}})
+    one_by_one = [whole.cell(dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
+    assert whole.cells() == one_by_one
+    assert len({cell.key for cell in one_by_one}) == len(one_by_one)
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))

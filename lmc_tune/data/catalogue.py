@@ -24,8 +24,8 @@ class DamagedDataError(DataError):
 class DatasetFacts:
     """A data set as published.
 
-    shape: (channels, height, width) of an input. files: md5 by path below the data root, of the files that
-    torchvision reads; empty for data that ships inside a package.
+    shape: (channels, height, width) of an input. files: md5 by path below the data root, of the files as
+    torchvision lays them out; empty for data that ships inside a package.
     """
 
     name: str

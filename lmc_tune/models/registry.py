@@ -37,7 +37,7 @@ def build_model(
         device: where the model ends up.
 
     Raises:
-        UserError: if the network cannot take such inputs, or a factory gives no network.
+        UserError: if the network cannot take such inputs, or a factory cannot be imported, or gives no network.
     """
     height, width = input_shape[1:]
     if needs := spec.needs(height, width):
@@ -56,10 +56,31 @@ def build_model(
 def _made_by(spec: FactorySpec) -> nn.Module:
     module, _, name = spec.factory.partition(":")
     try:
-        factory = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"model.factory: {spec.factory} cannot be imported: {error}") from error
-    model = factory(**spec.arguments)
+        imported = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # a script without a guard reads our command line, and exits
+        raise _refused(
+            spec,
+            f"cannot be imported: {_said(error)}",
+            f"install {module}, start lmc-tune in the folder that holds it, or mend what python -c 'import {module}' "
+            f"shows",
+        ) from error
+    factory = getattr(imported, name, None)
+    if not callable(factory):
+        what = f"is of type {type(factory).__name__}" if hasattr(imported, name) else "is not there"
+        raise _refused(spec, what, f"name a function of {module} that returns a torch.nn.Module")
+    try:
+        model = factory(**spec.arguments)
+    except (Exception, SystemExit) as error:
+        raise _refused(spec, f"failed with {_said(error)}", f"mend it, or model.arguments: {spec.arguments}") from error
     if not isinstance(model, nn.Module):
-        raise UserError(f"model.factory: {spec.factory} gave a {type(model).__name__}, not a torch.nn.Module")
+        raise _refused(spec, f"gave a {type(model).__name__}, not a torch.nn.Module", "let it return the network")
     return model
+
+
+def _refused(spec: FactorySpec, why: str, mend: str) -> UserError:
+    return UserError(f"model.factory: {spec.factory} {why}; {mend}")
+
+
+def _said(error: BaseException) -> str:
+    """The kind of an error and the first line of its message."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])

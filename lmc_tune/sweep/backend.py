@@ -26,6 +26,26 @@ _ENVIRONMENT = {
 }
 
 
+def prepare_environment(address: str | None) -> None:
+    """Set what Ray reads as it is imported; a local Ray is bound to loopback and asks for a token of its own.
+
+    Raises:
+        RuntimeError: if ray was imported before it could be told to stay on loopback.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if address is not None:
+        return
+    if "ray" in sys.modules and os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") != "0":
+        raise RuntimeError(
+            "ray was imported before the sweep began, so it can no longer be kept on loopback; start the sweep "
+            "before importing ray, or give the address of a running cluster"
+        )
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # binds all of Ray's ports to loopback
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
 @contextmanager
 def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
     """A Ray instance of our own on loopback, or a connection to the cluster at ``address``.
@@ -36,19 +56,9 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
     Raises:
         RuntimeError: if ray was imported before it could be told to stay on loopback.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    prepare_environment(address)
     scratch = None
     if address is None:
-        if "ray" in sys.modules and os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") != "0":
-            raise RuntimeError(
-                "ray was imported before the sweep began, so it can no longer be kept on loopback; start the sweep "
-                "before importing ray, or give the address of a running cluster"
-            )
-        # Must be set before ray is imported; binds all of Ray's ports to loopback.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         # Short, because Ray puts sockets below it and their paths may not exceed 107 characters.
         scratch = tempfile.mkdtemp(prefix="lmc-", dir="/tmp")
     import ray  # noqa: PLC0415 - after the environment is set

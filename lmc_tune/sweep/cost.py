@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from math import ceil
 
 from lmc_tune.data.catalogue import DATASETS, part_size
-from lmc_tune.space import SearchSpace
+from lmc_tune.space import SearchSpace, by_replicate
 from lmc_tune.specs import PairSpec
+from lmc_tune.sweep.factories import check_factories
 from lmc_tune.sweep.plan import Slots, pack, planned_steps, program, workers_here
 
 _TIMED_STEPS = 30
@@ -49,10 +50,14 @@ def estimate_cost(space: SearchSpace) -> Cost:
     """Count a space, and time a few steps and forward passes of each of its programs on random inputs.
 
     The data need not be there. The time is for one worker per core.
+
+    Raises:
+        SpaceError: if a factory gives no network.
     """
     workers = workers_here()
     slots = Slots(number=workers)
     cells = space.cells()
+    check_factories(cell.first for cell in cells)
     programs: dict[tuple[object, ...], list[PairSpec]] = defaultdict(list)
     for cell in cells:
         pair = cell.first
@@ -69,7 +74,7 @@ def estimate_cost(space: SearchSpace) -> Cost:
     return Cost(
         cells=len(cells),
         pairs=len(cells) * space.replicates,
-        cohorts=len(pack(space.pairs(), slots)),
+        cohorts=len(pack(by_replicate(cells, space.replicates), slots)),
         steps=space.replicates * steps,
         workers=workers,
         seconds_train=each * seconds_train,

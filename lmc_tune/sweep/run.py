@@ -14,9 +14,10 @@ from lmc_tune.data.catalogue import DATASETS, can_prepare, check_files, prepared
 from lmc_tune.record import REPORT_FILE, SPACE_FILE, SweepRecord
 from lmc_tune.results import STATUSES, PairResult, Status, failed_result
 from lmc_tune.space import SearchSpace, by_replicate
-from lmc_tune.specs import PairSpec
+from lmc_tune.specs import FactorySpec, PairSpec
 from lmc_tune.store import RESULTS_FILE, Store
-from lmc_tune.sweep.backend import ray_session, run_on_ray, slots_of
+from lmc_tune.sweep.backend import prepare_environment, ray_session, run_on_ray, slots_of
+from lmc_tune.sweep.factories import check_factories
 from lmc_tune.sweep.folder import FolderError, StoreFullError, owned, write_description
 from lmc_tune.sweep.plan import PASSES, pack, pending, workers_here
 from lmc_tune.sweep.search import SearchName, boundary_cells
@@ -84,7 +85,7 @@ def run_sweep(space: SearchSpace, folder: Path, options: Options, listener: Swee
         listener: told how it goes.
 
     Raises:
-        DataError, DeviceError, FolderError, AddressError, DamagedTableError: before anything is written.
+        DataError, DeviceError, FolderError, AddressError, SpaceError, DamagedTableError: before anything is written.
         StoreFullError: if finished results could no longer be written; all earlier ones are kept.
     """
     pairs = space.pairs()
@@ -145,7 +146,7 @@ def _count(states: Iterable[str]) -> dict[str, int]:
 
 
 def _check_surroundings(pairs: Sequence[PairSpec], options: Options) -> None:
-    """Refuse data, a device or a tracking address that cannot be used."""
+    """Refuse data, a device, a tracking address or a factory that cannot be used."""
     for name in sorted({pair.dataset.name for pair in pairs}):
         check_files(name, options.data_root)
     if options.device == "cuda" and options.address is None:
@@ -155,6 +156,9 @@ def _check_surroundings(pairs: Sequence[PairSpec], options: Options) -> None:
             raise DeviceError("no CUDA device can be used here; leave --device out, or say --device cpu")
     if given := options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
         connection.check(given)
+    if any(isinstance(pair.model, FactorySpec) for pair in pairs):
+        prepare_environment(options.address)  # a factory's module may import ray
+        check_factories(pairs)
 
 
 def _check_same_study(

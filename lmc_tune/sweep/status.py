@@ -1,5 +1,6 @@
 """What a run folder holds: counts, failures, time left."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from lmc_tune.record import SPACE_FILE, SweepRecord
-from lmc_tune.results import STATUSES, pair_name
+from lmc_tune.results import STATUSES, pair_name, spec_columns
+from lmc_tune.space import Cell
 from lmc_tune.space_yaml import parse_space
 from lmc_tune.store import Store
 from lmc_tune.sweep.folder import FolderError, is_owned
@@ -63,29 +65,31 @@ def read_status(folder: Path) -> SweepStatus:
     if not (folder / SPACE_FILE).exists():
         raise FolderError(f"no sweep in {folder}: {SPACE_FILE} is missing; start one with: lmc-tune sweep SPACE")
     space = parse_space((folder / SPACE_FILE).read_text(encoding="utf-8", errors="replace"), str(folder / SPACE_FILE))
-    planned = {pair.key: pair for pair in space.pairs()}
+    cells = {cell.key: cell for cell in space.cells()}
     store = Store(folder)
-    results = store.results()
-    mine = results[results["key"].isin(planned.keys())]
-    running = (store.running() - set(results["key"])) & planned.keys() if is_owned(folder) else set()
+    results = store.results(["cell", "replicate", "status", "reason", "steps", "seconds_train", "seconds_measure"])
+    # By cell and replicate: a key for every pair that is planned would take longer than all the rest.
+    mine = results[results["cell"].isin(list(cells)) & (results["replicate"] < space.replicates)]
+    running = store.running() - set(results["key"]) if is_owned(folder) else set()
     counts: dict[str, int] = {status: int((mine["status"] == status).sum()) for status in STATUSES}
-    counts |= {"running": len(running), "pending": len(planned) - len(mine) - len(running)}
-    left = sum(planned_steps(planned[key]) for key in planned.keys() - set(mine["key"]))
+    pending = len(cells) * space.replicates - len(mine) - len(running)
+    finished = mine["cell"].value_counts().to_dict()
+    left = sum((space.replicates - finished.get(key, 0)) * planned_steps(cell.first) for key, cell in cells.items())
     return SweepStatus(
         name=space.name,
-        counts=counts,
-        failures=_failures(mine),
+        counts=counts | {"running": len(running), "pending": pending},
+        failures=_failures(mine, cells),
         seconds_left=_seconds_left(mine, left, workers=SweepRecord.read(folder).workers),
         other_pairs=len(results) - len(mine),
     )
 
 
-def _failures(results: pd.DataFrame) -> list[Failure]:
+def _failures(results: pd.DataFrame, cells: Mapping[str, Cell]) -> list[Failure]:
     failed: list[dict[str, Any]] = results[results["status"] == "failed"].to_dict("records")  # type: ignore[assignment]
     return [
         Failure(
             key=row["key"],
-            what=pair_name(row),
+            what=pair_name(spec_columns(cells[row["cell"]].pair(row["replicate"]))),
             reason=(row["reason"].strip().splitlines() or ["unknown"])[-1],
         )
         for row in failed

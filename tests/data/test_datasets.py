@@ -1,6 +1,8 @@
 import hashlib
+import math
 import re
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ from sklearn.datasets import load_digits
 
 from lmc_tune.data import datasets
 from lmc_tune.data.catalogue import DATASETS, DataError, check_files, resolve_data_root
-from lmc_tune.data.datasets import Dataset, Part, load_dataset, stratified
+from lmc_tune.data.datasets import Dataset, Part, load_dataset, select, stratified
 from lmc_tune.specs import DatasetSpec
+from lmc_tune.vision import import_torchvision
 from tests import oracles
 
 REAL = ("mnist", "fashion_mnist", "cifar10")
@@ -189,6 +192,25 @@ def test_a_real_image_is_the_one_in_the_file(real_data: Path):
     data = load_dataset(DatasetSpec(name="mnist", train=10, normalise=False), real_data)
     assert (255 * data.test.inputs[0, 0]).round().to(torch.uint8).tolist() == first.tolist()
     assert data.test.labels[0] == 7
+
+
+def test_cifar10_is_read_as_torchvision_reads_it(real_data: Path):
+    train, test = (import_torchvision().datasets.CIFAR10(str(real_data), train=part) for part in (True, False))
+    expected = (train.data, np.array(train.targets), test.data, np.array(test.targets))
+    for found, published in zip(datasets._read("cifar10", real_data), expected, strict=True):
+        assert (found.dtype, found.shape) == (published.dtype, published.shape)
+        assert np.array_equal(found, published)
+
+
+def test_reading_cifar10_never_holds_all_images_twice(real_data: Path):
+    tracemalloc.start()
+    try:
+        parts = select(DatasetSpec(name="cifar10"), real_data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    images = sum(math.prod(parts[name].shape) for name in ("train", "test"))  # a byte each
+    assert images < peak < 1.6 * images
 
 
 @pytest.mark.parametrize("name", REAL)

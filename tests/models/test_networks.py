@@ -1,6 +1,7 @@
 """Networks against published sizes and against torchvision's own."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -157,14 +158,25 @@ def test_a_users_own_factory_is_called_with_its_arguments_and_seeded():
     assert torch.equal(one[1].weight, two[1].weight)
 
 
+def broken(width: int = 3) -> nn.Module:
+    raise ValueError(f"no network of width {width}\nand more")
+
+
 @pytest.mark.parametrize(
-    ("factory", "message"),
+    ("factory", "arguments", "message"),
     [
-        ("nowhere.at_all:make", "model.factory: nowhere.at_all:make cannot be imported"),
-        (f"{__name__}:missing", "cannot be imported"),
-        ("builtins:dict", "gave a dict, not a torch.nn.Module"),
+        ("nowhere.at_all:make", {}, "cannot be imported: ModuleNotFoundError: No module named 'nowhere'; install "),
+        (f"{__name__}:missing", {}, f"is not there; name a function of {__name__} that returns a torch.nn.Module"),
+        (f"{__name__}:CIFAR", {}, f"is of type tuple; name a function of {__name__} that returns a torch.nn.Module"),
+        (
+            f"{__name__}:make",
+            {"widht": 5},
+            "failed with TypeError: make() got an unexpected keyword argument 'widht'; mend it, or model.arguments",
+        ),
+        (f"{__name__}:broken", {}, "failed with ValueError: no network of width 3; mend it, or model.arguments: {}"),
+        ("builtins:dict", {}, "gave a dict, not a torch.nn.Module; let it return the network"),
     ],
 )
-def test_a_factory_that_gives_no_network_is_refused(factory, message):
-    with pytest.raises(UserError, match=message):
-        build_model(FactorySpec(factory=factory), CIFAR, 5, seed=0)
+def test_a_factory_that_gives_no_network_is_refused(factory, arguments, message):
+    with pytest.raises(UserError, match=rf"^model\.factory: {factory} {re.escape(message)}"):
+        build_model(FactorySpec(factory=factory, arguments=arguments), CIFAR, 5, seed=0)

@@ -1,0 +1,39 @@
+"""Networks of the user's own are built once before a sweep starts, so that what is wrong with one is told first.
+
+A space is also read by commands that only look, such as ``status`` and ``report``; they run no code that it names.
+"""
+
+import sys
+from collections.abc import Iterable
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from lmc_tune.core.errors import UserError
+from lmc_tune.data.catalogue import DATASETS
+from lmc_tune.space_yaml import SpaceError
+from lmc_tune.specs import FactorySpec, PairSpec
+
+
+def check_factories(pairs: Iterable[PairSpec]) -> None:
+    """Call every factory that the pairs name, with its arguments. Where there is none, torch is not imported.
+
+    Raises:
+        SpaceError: naming each that cannot be imported or called, or returns no ``torch.nn.Module``.
+    """
+    wanted = {pair.model.model_dump_json(): pair for pair in pairs if isinstance(pair.model, FactorySpec)}
+    if not wanted:
+        return
+    from lmc_tune.models.registry import build_model  # noqa: PLC0415 - brings torch, whose import takes seconds
+
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # Ray does so for its workers
+    problems = []
+    for pair in wanted.values():
+        facts = DATASETS[pair.dataset.name]
+        try:
+            with redirect_stdout(sys.stderr):  # ours is for the answer
+                build_model(pair.model, facts.shape, facts.n_classes, seed=0)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise SpaceError(problems)

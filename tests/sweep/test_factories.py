@@ -1,0 +1,99 @@
+"""Factories of the user's own: refused before anything is written, and run only for a space that is to run."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from lmc_tune.space_yaml import SpaceError, parse_space
+from lmc_tune.sweep.factories import check_factories
+from lmc_tune.sweep.folder import write_description
+from lmc_tune.sweep.status import read_status
+from tests.sweep.cases import PAIRS, SPACE, environment, write_space
+
+MLP = "{name: mlp, hidden: [8]}"
+MODULE = """
+import ray
+from torch import nn
+
+print("imported")
+
+def build(width=8):
+    print("built")
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+"""
+
+
+def with_factory(factory: str, **arguments: object) -> str:
+    return SPACE.replace(MLP, f"{{factory: '{factory}', arguments: {arguments}}}")
+
+
+def in_folder(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command as it is installed: without the current folder on the path for modules."""
+    command = [sys.executable, "-P", "-m", "lmc_tune", *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False, env=environment()
+    )
+
+
+def test_every_broken_factory_of_a_space_is_told_at_once_and_each_once():
+    models = "[{factory: 'nowhere:build'}, {factory: 'builtins:dict'}, {factory: 'torch.nn:Flatten'}]"
+    space = parse_space(SPACE.replace(f"model: {MLP}\n", "").replace("  shift:", f"  model: {models}\n  shift:"))
+    with pytest.raises(SpaceError) as refused:
+        check_factories(space.pairs())
+    assert [problem.split()[1] for problem in refused.value.problems] == ["nowhere:build", "builtins:dict"]
+
+
+def test_a_module_that_ends_the_process_is_refused_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "a_script_without_a_guard.py").write_text("import sys\nsys.exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SpaceError, match="a_script_without_a_guard:build cannot be imported: SystemExit: 3"):
+        check_factories(parse_space(with_factory("a_script_without_a_guard:build")).pairs())
+
+
+@pytest.mark.parametrize("command", ["sweep", "space"])
+def test_the_command_refuses_a_broken_factory_and_writes_nothing(tmp_path: Path, command: str):
+    write_space(tmp_path, with_factory("nowhere:build"))
+    done = in_folder(tmp_path, command, "tiny.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("model.factory: nowhere:build cannot be imported: ModuleNotFoundError")
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+@pytest.mark.slow
+def test_a_factory_in_the_current_folder_is_run_for_a_space_that_names_it_and_only_to_run_it(tmp_path: Path):
+    """Its module may import ray and may print: neither Ray's ports nor --json are spoilt."""
+    (tmp_path / "mine.py").write_text(MODULE)
+    write_space(tmp_path, with_factory("mine:build", width=4))
+    done = in_folder(tmp_path, "sweep", "tiny.yaml", "--out", "run", "--max-pairs", "1", "--no-report", "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("{")
+    assert done.stdout.count("\n") == 1
+    assert "imported\nbuilt\n" in done.stderr
+    (tmp_path / "mine.py").write_text("raise RuntimeError\n")
+    done = in_folder(tmp_path, "status", "run", "--json")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_space_without_factories_is_checked_without_torch():
+    code = """
+        import sys
+        from lmc_tune.space_yaml import read_space
+        import lmc_tune.sweep.run
+        from lmc_tune.sweep.factories import check_factories
+        check_factories(read_space("quickstart").pairs())
+        assert "torch" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_looking_at_a_space_runs_no_code_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "never_to_be_imported.py").write_text("raise RuntimeError\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    space = parse_space(with_factory("never_to_be_imported:build"))
+    write_description(tmp_path, space, workers=1, planned_pairs=PAIRS)
+    assert read_status(tmp_path).total == PAIRS
+    assert "never_to_be_imported" not in sys.modules

@@ -1,0 +1,70 @@
+"""What a run folder holds, counted as one would by hand: pair by pair, by its key."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from lmc_tune.results import pair_name, spec_columns
+from lmc_tune.space_yaml import parse_space
+from lmc_tune.specs import VerdictSpec
+from lmc_tune.store import Store
+from lmc_tune.sweep.folder import FolderError, owned, write_description
+from lmc_tune.sweep.plan import planned_steps
+from lmc_tune.sweep.status import read_status
+from tests.sweep.cases import PAIRS, SPACE
+from tests.tracking.cases import pair_result
+
+SPACE_HERE = parse_space(SPACE)
+PLANNED = SPACE_HERE.pairs()
+STATES = ("ok", "undertrained", "diverged", "failed", "ok", "ok")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six of the planned pairs are finished, half of them compacted; so are two others: a replicate and a cell more."""
+    write_description(tmp_path, SPACE_HERE, workers=2, planned_pairs=PAIRS)
+    store = Store(tmp_path)
+    done = [pair_result(pair, status=state) for pair, state in zip(PLANNED[3:9], STATES, strict=True)]
+    others = [PLANNED[3].model_copy(update={"replicate": 2}), PLANNED[3].model_copy(update={"seed": 1})]
+    store.write_shard("first", [*done[:3], *map(pair_result, others)])
+    store.compact(VerdictSpec(min_train_accuracy=0))
+    store.write_shard("second", done[3:])
+    return tmp_path
+
+
+def test_planned_pairs_are_counted_by_status_and_others_apart(folder: Path):
+    state = read_status(folder)
+    statuses = Store(folder).statuses()
+    expected = Counter(statuses.get(pair.key, "pending") for pair in PLANNED)
+    assert {name: count for name, count in state.counts.items() if count} == expected
+    assert (state.total, state.other_pairs) == (PAIRS, len(statuses) - 6) == (PAIRS, 2)
+
+
+def test_a_failed_pair_is_named_with_its_key_and_the_last_line_of_its_traceback(folder: Path):
+    (failure,) = read_status(folder).failures
+    spec = PLANNED[3 + STATES.index("failed")]
+    assert (failure.key, failure.reason) == (spec.key, "Traceback")
+    assert failure.what == pair_name(spec_columns(spec))
+
+
+def test_what_is_left_takes_as_long_per_step_as_what_is_done(folder: Path):
+    results = Store(folder).results()
+    mine = results[results["key"].isin([pair.key for pair in PLANNED])]
+    seconds = (mine["seconds_train"] + mine["seconds_measure"]).sum() / mine["steps"].sum()
+    left = sum(planned_steps(pair) for pair in PLANNED if pair.key not in set(mine["key"]))
+    assert left > 0
+    assert read_status(folder).seconds_left == pytest.approx(seconds * left / 2)
+
+
+def test_pairs_are_running_only_while_somebody_holds_the_folder(folder: Path):
+    Store(folder).mark_running("third", [pair.key for pair in PLANNED[8:11]])  # the first of them is finished
+    assert read_status(folder).counts["running"] == 0
+    with owned(folder):
+        counts = read_status(folder).counts
+    assert (counts["running"], counts["pending"]) == (2, PAIRS - 6 - 2)
+
+
+def test_a_folder_without_a_sweep_is_told_so(tmp_path: Path):
+    with pytest.raises(FolderError, match=r"space\.yaml is missing; start one with: lmc-tune sweep SPACE"):
+        read_status(tmp_path)
