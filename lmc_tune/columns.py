@@ -14,6 +14,7 @@ from lmc_tune.measurement.evaluate import evaluate, logits_of, score_of
 from lmc_tune.measurement.path import Path
 from lmc_tune.pair import Pair, Setup
 from lmc_tune.results import Row
+from lmc_tune.specs import Condition, condition_column
 
 
 def training_columns(pair: Pair) -> tuple[Row, list[Indices]]:
@@ -71,7 +72,7 @@ def similarity_columns(predictions: Sequence[Indices], labels: Indices) -> Row:
     }
 
 
-def path_columns(path: Path) -> Row:
+def path_columns(path: Path, condition: Condition) -> Row:
     """Every barrier of the path with its λ*; ``accuracy_difference`` at the λ* of the test error's chord barrier."""
     row: Row = {"under_resolved": path.under_resolved}
     for split_name in ("train", "test"):
@@ -84,13 +85,13 @@ def path_columns(path: Path) -> Row:
     accuracy = path.curve("test", "accuracy")
     at = int(np.searchsorted(path.lambdas, row["barrier_lambda"]))
     row["accuracy_difference"] = 100 * float(accuracy[at] - 0.5 * (accuracy[0] + accuracy[-1]))
-    return row
+    return {condition_column(condition, column): value for column, value in row.items()}
 
 
-def path_rows(path: Path) -> list[Row]:
+def path_rows(path: Path, condition: Condition) -> list[Row]:
     return [
         {
-            "condition": "naive",
+            "condition": condition,
             "split": split_name,
             "lambda": float(lambda_),
             "loss_sum": score.loss_sum,

@@ -19,10 +19,12 @@ from safetensors.torch import save_file
 from lmc_tune.columns import path_columns, path_rows, similarity_columns, training_columns
 from lmc_tune.data.datasets import Examples, Part
 from lmc_tune.device import exact_device
+from lmc_tune.measurement.conditions import has_batch_norm
+from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.measurement.path import measure_path
 from lmc_tune.pair import Pair, Setup, checkpoints, prepare, tasks_of
 from lmc_tune.results import PairResult, failed_result, gate, spec_columns
-from lmc_tune.specs import Cohort, PairSpec
+from lmc_tune.specs import Cohort, Condition, PairSpec
 from lmc_tune.store import replacing
 from lmc_tune.training.engines import engine_for, train
 from lmc_tune.workbench import Workbench
@@ -106,10 +108,19 @@ def _finish(pair: Pair, bench: Workbench, seconds_train: float) -> PairResult:
     data: dict[str, Examples | Part] = {"train": both, "test": dataset.test, "validation": dataset.validation}
     measured = {str(name): data[name] for name in spec.measure.splits}
     a, b = ({name: tensor.to(setup.device) for name, tensor in m.state.items()} for m in (pair.a, pair.b))
-    path = measure_path(setup.model, a, b, measured, spec.measure)
-    row |= path_columns(path) | similarity_columns(predictions, dataset.test.labels.cpu().numpy())
+    shuffled = np.random.default_rng(spec.seed_for("recalibration")).permutation(both.indices)
+    statistics = Part(whole=dataset.train, indices=shuffled)
+    paths: dict[Condition, MeasuredPath] = {}
+    for condition in spec.measure.conditions:
+        if condition in {"endpoint", "recalibrated"} and not has_batch_norm(setup.model):
+            paths[condition] = paths["naive"]
+        else:
+            paths[condition] = measure_path(setup.model, a, b, measured, spec.measure, condition, statistics)
+        row |= path_columns(paths[condition], condition)
+    row |= similarity_columns(predictions, dataset.test.labels.cpu().numpy())
     row["seconds_measure"] = time.perf_counter() - started
-    return PairResult(row=gate(row, bench.min_train_accuracy), paths=path_rows(path), curves=curves)
+    rows = [point for condition, path in paths.items() for point in path_rows(path, condition)]
+    return PairResult(row=gate(row, bench.min_train_accuracy), paths=rows, curves=curves)
 
 
 def save_members(pair: Pair, key: str, folder: Path) -> None:

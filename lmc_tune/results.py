@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 
 from lmc_tune.core.barrier import DEFINITIONS
-from lmc_tune.specs import ModelSpec, PairSpec, ShiftSpec
+from lmc_tune.specs import Condition, ModelSpec, PairSpec, ShiftSpec, condition_column
 
 Status = Literal["ok", "undertrained", "diverged", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -69,12 +69,20 @@ SPEC_FIELDS: dict[str, pa.DataType] = {
 }
 
 BARRIER_COLUMNS = [
-    f"{split}_{quantity}_barrier_{definition}{suffix}"
+    condition_column(condition, f"{split}_{quantity}_barrier_{definition}{suffix}")
+    for condition in get_args(Condition)
     for split in ("train", "test")
     for quantity in ("error", "loss")
     for definition in DEFINITIONS
     for suffix in ("", "_lambda")
 ]
+
+# Of a path under one condition, besides its barriers.
+PATH_FIELDS: dict[str, pa.DataType] = {
+    "accuracy_difference": pa.float64(),
+    "barrier_lambda": pa.float64(),
+    "under_resolved": pa.bool_(),
+}
 
 # Losses in nats; accuracies, errors and overlaps as fractions; accuracy_difference in percentage points.
 MEASURED_FIELDS: dict[str, pa.DataType] = {
@@ -88,9 +96,11 @@ MEASURED_FIELDS: dict[str, pa.DataType] = {
         for member in ("a", "b")
     },
     **{column: pa.float64() for column in BARRIER_COLUMNS},
-    "accuracy_difference": pa.float64(),
-    "barrier_lambda": pa.float64(),
-    "under_resolved": pa.bool_(),
+    **{
+        condition_column(condition, column): kind
+        for condition in get_args(Condition)
+        for column, kind in PATH_FIELDS.items()
+    },
     "distance": pa.float64(),
     "distance_a": pa.float64(),
     "distance_b": pa.float64(),

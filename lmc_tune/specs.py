@@ -27,7 +27,7 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 Number = Annotated[int, Field(strict=True, ge=0)]
 Seed = Annotated[int, Field(strict=True)]
 Split = Literal["train", "test", "validation"]
-Condition = Literal["naive"]
+Condition = Literal["naive", "endpoint", "recalibrated", "repaired"]
 ConvNorm = Literal["none", "batch", "layer", "group"]
 Init = Literal["torch", "kaiming", "xavier", "orthogonal"]
 
@@ -340,7 +340,11 @@ class MeasureSpec(Spec):
     tolerance_error, tolerance_loss: ...until no barrier of error (fraction) or loss (nats) moved by more than this.
         A pair whose barriers still move after the last refinement is flagged ``under_resolved``.
     splits: ``train`` and ``test``, and ``validation`` where the data set holds examples out.
-    conditions: how the interpolated model is prepared; ``naive`` interpolates BatchNorm's statistics with the weights.
+    conditions: how interpolated networks are prepared, ``naive`` among them. ``naive``: BatchNorm's running statistics
+        are interpolated with the weights; ``endpoint``: they are A's; ``recalibrated``: they are estimated anew on the
+        training data at every λ; ``repaired``: besides, every channel that no BatchNorm rescales gets the mean and
+        standard deviation that lie between the members' (REPAIR, Jordan et al. 2023). The first three are one where a
+        network has no BatchNorm.
     """
 
     lambdas: Annotated[int, Field(strict=True, ge=3)] = 25
@@ -352,9 +356,16 @@ class MeasureSpec(Spec):
 
     @field_validator("splits")
     @classmethod
-    def _in_order(cls, splits: tuple[Split, ...]) -> tuple[Split, ...]:
+    def _splits_in_order(cls, splits: tuple[Split, ...]) -> tuple[Split, ...]:
         """One set of splits, one spec."""
         return tuple(split for split in get_args(Split) if split in splits)
+
+    @field_validator("conditions")
+    @classmethod
+    def _conditions_in_order(cls, conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
+        if "naive" not in conditions:
+            raise ValueError("conditions must name naive, beside which the others are read")
+        return tuple(condition for condition in get_args(Condition) if condition in conditions)
 
     @model_validator(mode="after")
     def _has_midpoint(self) -> Self:
@@ -365,9 +376,15 @@ class MeasureSpec(Spec):
         return self
 
 
+def condition_column(condition: Condition, column: str) -> str:
+    """The name of a column of the results under a condition; ``naive`` is left out."""
+    return column if condition == "naive" else f"{condition}_{column}"
+
+
 class VerdictSpec(Spec):
     """How a cell's pairs become one of five verdicts. Not part of a pair's key: it can change without retraining.
 
+    condition: the condition whose barrier is judged; it has to be measured.
     threshold: in the unit of the barrier's curve (fraction for errors, nats for losses).
     confidence: of the interval of the mean barrier.
     min_train_accuracy: a pair with a member below it is ``undertrained``; a flat path then means nothing.
@@ -383,7 +400,7 @@ class VerdictSpec(Spec):
     @property
     def column(self) -> str:
         """The column of the results table that is judged."""
-        return f"{self.of}_barrier_{self.barrier}"
+        return condition_column(self.condition, f"{self.of}_barrier_{self.barrier}")
 
 
 class PairSpec(Spec):

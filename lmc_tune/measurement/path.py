@@ -3,17 +3,19 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from lmc_tune.core.barrier import Array, Barrier, Definition, locate_barrier, path_grid
-from lmc_tune.core.interpolation import check_same_entries
+from lmc_tune.core.interpolation import State, check_same_entries
 from lmc_tune.data.datasets import Examples, Part
+from lmc_tune.measurement.conditions import Prepared, prepare
 from lmc_tune.measurement.evaluate import Score
-from lmc_tune.measurement.scan import scan
-from lmc_tune.specs import MeasureSpec
+from lmc_tune.measurement.scan import POSITIONS_AT_ONCE, scan, score_states
+from lmc_tune.specs import Condition, MeasureSpec
 
 # The definitions whose top is bracketed. max_endpoint has endpoint_mean's top, midpoint is on every grid; local_minima
 # depends on two minima as well, which bracketing tops does not settle: it is as fine as the grid (docs/definitions.md).
@@ -50,12 +52,14 @@ class Path:
         return list(self.scores[0])
 
 
-def measure_path(
+def measure_path(  # noqa: PLR0913, PLR0917
     model: nn.Module,
-    state_a: Mapping[str, Tensor],
-    state_b: Mapping[str, Tensor],
+    state_a: State,
+    state_b: State,
     data: Mapping[str, Examples | Part],
     measure: MeasureSpec | None = None,
+    condition: Condition = "naive",
+    statistics: Examples | Part | None = None,
 ) -> Path:
     """Measure loss and error along the straight path from ``state_a`` to ``state_b``.
 
@@ -69,9 +73,12 @@ def measure_path(
         state_b: B's.
         data: examples by the name of their split, on the model's device.
         measure: grid, tolerances and the most rounds of refinement.
+        condition: how the networks on the path are prepared, see :func:`~lmc_tune.measurement.conditions.prepare`.
+        statistics: what conditions other than ``naive`` estimate statistics on, in an order that says nothing.
 
     Raises:
-        MeasurementError: if the same weights give two different results, or the members differ in architecture.
+        MeasurementError: if the same weights give two different results, the members differ in architecture, or
+            statistics are missing.
     """
     measure = measure or MeasureSpec()
     try:
@@ -79,10 +86,14 @@ def measure_path(
     except ValueError as error:
         raise MeasurementError(f"{error}; a path needs two members of one architecture") from error
 
-    def scores_at(lambdas: Sequence[float]) -> dict[float, Scores]:
-        by_split = {split: scan(model, state_a, state_b, lambdas, examples) for split, examples in data.items()}
-        return {at: {split: by_split[split][i] for split in data} for i, at in enumerate(lambdas)}
-
+    scores_at: Callable[[Sequence[float]], dict[float, Scores]]
+    if condition == "naive":
+        scores_at = partial(_scanned, model, state_a, state_b, data)
+    elif statistics is None:
+        raise MeasurementError(f"{condition} needs examples of the training set; give them as statistics")
+    else:
+        networks_at = partial(prepare, condition, model, state_a, state_b, statistics)
+        scores_at = partial(_scored, networks_at, data)
     scores = scores_at(path_grid(measure.lambdas).tolist())
     _check_deterministic(scores[0.0], scores_at([0.0])[0.0])
     settled = _refine(scores, scores_at, measure)
@@ -90,6 +101,29 @@ def measure_path(
     return Path(
         lambdas=np.array(lambdas), scores=tuple(scores[lambda_] for lambda_ in lambdas), under_resolved=not settled
     )
+
+
+def _scanned(
+    model: nn.Module,
+    state_a: State,
+    state_b: State,
+    data: Mapping[str, Examples | Part],
+    lambdas: Sequence[float],
+) -> dict[float, Scores]:
+    by_split = {split: scan(model, state_a, state_b, lambdas, examples) for split, examples in data.items()}
+    return {at: {split: by_split[split][i] for split in data} for i, at in enumerate(lambdas)}
+
+
+def _scored(
+    networks_at: Callable[[Sequence[float]], Prepared], data: Mapping[str, Examples | Part], lambdas: Sequence[float]
+) -> dict[float, Scores]:
+    found: dict[float, Scores] = {}
+    for first in range(0, len(lambdas), POSITIONS_AT_ONCE):  # few, since the state of every one is kept
+        some = lambdas[first : first + POSITIONS_AT_ONCE]
+        at = networks_at(some)
+        by_split = {split: score_states(at.network, at.states, examples) for split, examples in data.items()}
+        found |= {lambda_: {split: by_split[split][i] for split in data} for i, lambda_ in enumerate(some)}
+    return found
 
 
 def _check_deterministic(first: Scores, second: Scores) -> None:

@@ -1,6 +1,7 @@
 """Loss and error at many positions of a path, with few passes over the data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +14,14 @@ from lmc_tune.measurement.evaluate import Score, evaluate
 from lmc_tune.models.inference import is_plain
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
 
+_Item = TypeVar("_Item")
+
 # Chunks whose first-layer outputs are kept while all positions are scored: weights are loaded once for them.
 # Sixteen are 1 to 2 % faster, and take four times the memory.
 _CHUNKS_AT_ONCE = 4
 # Positions in a stack. Always as many, the last repeated if need be: a kernel chosen for another number may round
 # otherwise. Few, since a single position costs as much; the default grid fills five stacks.
-_STACKED = 5
+POSITIONS_AT_ONCE = 5
 
 
 def scan(
@@ -44,8 +47,31 @@ def scan(
         return scan_stacked(model, state_a, state_b, lambdas, examples)
     parts = _behind_first_linear(model)
     if parts is None:
-        return [_score_at(model, state_a, state_b, lambda_, examples) for lambda_ in lambdas]
+        return score_states(model, (lerp_state(state_a, state_b, lambda_) for lambda_ in lambdas), examples)
     return _scan_behind(*parts, state_a, state_b, lambdas, examples)
+
+
+@torch.no_grad()
+def score_states(model: nn.Module, states: Iterable[State], examples: Examples | Part) -> list[Score]:
+    """Loss and error of networks of one architecture, in evaluation mode, on all ``examples``; on a GPU as stacks."""
+    if evaluates_faster_stacked(model, examples.labels.device):
+        return score_states_stacked(model, list(states), examples)
+    scores = []
+    for state in states:
+        model.load_state_dict(state)
+        scores.append(evaluate(model, examples))
+    return scores
+
+
+@torch.no_grad()
+def score_states_stacked(model: nn.Module, states: Sequence[State], examples: Examples | Part) -> list[Score]:
+    """What :func:`score_states` does on a GPU: every chunk of examples is read once."""
+    stacks = [Stack(model.eval(), group) for group in _filled_groups(states)]
+
+    def logits(inputs: Tensor) -> Iterator[Tensor]:
+        return (stack.logits(inputs, shared=True) for stack in stacks)
+
+    return _summed(len(stacks), logits, examples)[: len(states)]
 
 
 @torch.no_grad()
@@ -54,42 +80,39 @@ def scan_stacked(
 ) -> list[Score]:
     """What :func:`scan` does on a GPU: all positions are held as stacks, and every chunk of examples is read once."""
     begin, rest = _behind_first_linear(model) or (None, model)
-    if not rest.state_dict():  # a single layer: nothing would be left to stack
-        begin, rest = None, model
+    if begin is None or not rest.state_dict():  # a single layer: nothing would be left to stack
+        return score_states_stacked(model, [lerp_state(state_a, state_b, lambda_) for lambda_ in lambdas], examples)
     rest.eval()
     rest_a, rest_b = _entries(rest, state_a), _entries(rest, state_b)
     groups = _filled_groups(lambdas)
     stacks = [Stack(rest, [lerp_state(rest_a, rest_b, lambda_) for lambda_ in group]) for group in groups]
-    losses = torch.zeros(len(groups), _STACKED, dtype=torch.float64, device=examples.labels.device)
-    correct = torch.zeros(len(groups), _STACKED, dtype=torch.int64, device=examples.labels.device)
+
+    def logits(inputs: Tensor) -> Iterator[Tensor]:
+        from_a, from_b = (functional_call(begin, _entries(begin, state), inputs) for state in (state_a, state_b))
+        shape = (POSITIONS_AT_ONCE, *[1] * from_a.ndim)
+        for stack, group in zip(stacks, groups, strict=True):
+            yield stack.logits(torch.lerp(from_a, from_b, inputs.new_tensor(group).view(shape)))
+
+    return _summed(len(stacks), logits, examples)[: len(lambdas)]
+
+
+def _filled_groups(items: Sequence[_Item]) -> list[list[_Item]]:
+    """Items in groups of equally many, the last filled up with the last item."""
+    filled = [*items, *list(items[-1:]) * (-len(items) % POSITIONS_AT_ONCE)]
+    return [filled[at : at + POSITIONS_AT_ONCE] for at in range(0, len(filled), POSITIONS_AT_ONCE)]
+
+
+def _summed(stacks: int, logits_of: Callable[[Tensor], Iterator[Tensor]], examples: Examples | Part) -> list[Score]:
+    """Scores of the networks of so many stacks, whose logits come stack by stack."""
+    losses = torch.zeros(stacks, POSITIONS_AT_ONCE, dtype=torch.float64, device=examples.labels.device)
+    correct = torch.zeros(stacks, POSITIONS_AT_ONCE, dtype=torch.int64, device=examples.labels.device)
     for some in examples.chunks(scoring.CHUNK):
-        inputs, labels = some.inputs, some.labels
-        if begin is None:
-            stacked = (stack.logits(inputs, shared=True) for stack in stacks)
-        else:
-            from_a, from_b = (functional_call(begin, _entries(begin, state), inputs) for state in (state_a, state_b))
-            shape = (_STACKED, *[1] * from_a.ndim)
-            stacked = (
-                stack.logits(torch.lerp(from_a, from_b, inputs.new_tensor(group).view(shape)))
-                for stack, group in zip(stacks, groups, strict=True)
-            )
-        for number, logits in enumerate(stacked):
-            loss, hits = scoring.sums_of(logits, labels)
+        for number, logits in enumerate(logits_of(some.inputs)):
+            loss, hits = scoring.sums_of(logits, some.labels)
             losses[number] += loss
             correct[number] += hits
-    sums = list(zip(losses.flatten().tolist(), correct.flatten().tolist(), strict=True))
-    return [Score(loss_sum=loss, correct=hits, n=len(examples)) for loss, hits in sums[: len(lambdas)]]
-
-
-def _filled_groups(lambdas: Sequence[float]) -> list[list[float]]:
-    """Positions in groups of equally many, the last filled up with its last position."""
-    filled = [*lambdas, *list(lambdas[-1:]) * (-len(lambdas) % _STACKED)]
-    return [filled[at : at + _STACKED] for at in range(0, len(filled), _STACKED)]
-
-
-def _score_at(model: nn.Module, state_a: State, state_b: State, lambda_: float, examples: Examples | Part) -> Score:
-    model.load_state_dict(lerp_state(state_a, state_b, lambda_))
-    return evaluate(model, examples)
+    sums = zip(losses.flatten().tolist(), correct.flatten().tolist(), strict=True)
+    return [Score(loss_sum=loss, correct=hits, n=len(examples)) for loss, hits in sums]
 
 
 def _behind_first_linear(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:

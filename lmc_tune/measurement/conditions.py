@@ -1,0 +1,252 @@
+"""Conditions: how the networks on a path are prepared before they are scored.
+
+The running statistics of two members, interpolated, are not those of the interpolated network: the variance of its
+activations has collapsed, and much of a barrier may be that alone (Jordan et al. 2023, REPAIR).
+"""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lmc_tune.core.interpolation import State, lerp_state
+from lmc_tune.data.datasets import Examples, Part
+from lmc_tune.measurement import evaluate as scoring
+from lmc_tune.models.stack import Stack, evaluates_faster_stacked
+from lmc_tune.specs import Condition
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Networks on a path: an architecture, and a state for every position."""
+
+    network: nn.Module
+    states: list[dict[str, Tensor]]
+
+
+def prepare(  # noqa: PLR0913, PLR0917 - what a path is
+    condition: Condition,
+    model: nn.Module,
+    state_a: State,
+    state_b: State,
+    examples: Examples | Part,
+    lambdas: Sequence[float],
+) -> Prepared:
+    """The networks at some positions of a path.
+
+    ``naive``: θ(λ), BatchNorm's running statistics interpolated with the weights. ``endpoint``: A's statistics
+    everywhere. ``recalibrated``: statistics estimated anew at every position. ``repaired``: besides, every channel of a
+    layer that no BatchNorm follows gets the mean and standard deviation that lie between the members' (REPAIR).
+
+    Args:
+        condition: which of them.
+        model: a network of the architecture; its own weights, statistics and mode may be changed.
+        state_a: A's state dict.
+        state_b: B's, with the same entries.
+        examples: what statistics are estimated on, on the model's device, in an order that says nothing.
+        lambdas: positions on the path.
+    """
+    states = [lerp_state(state_a, state_b, lambda_) for lambda_ in lambdas]
+    if condition == "endpoint":
+        kept = {f"{name}.{what}" for name in _norms(model) for what in _STATISTICS}
+        states = [{name: state_a[name] if name in kept else entry for name, entry in state.items()} for state in states]
+    if condition in {"naive", "endpoint"}:
+        return Prepared(network=model, states=states)
+    if condition == "recalibrated":
+        return Prepared(network=model, states=recalibrated(model, states, examples))
+    return _repaired(model, state_a, state_b, lambdas, examples)
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    return bool(_norms(model))
+
+
+@torch.no_grad()
+def recalibrated(model: nn.Module, states: Sequence[State], examples: Examples | Part) -> list[dict[str, Tensor]]:
+    """States with the running statistics of their own activations.
+
+    They are averages over the batches of every batch's mean and (unbiased) variance, as
+    :func:`torch.optim.swa_utils.update_bn` takes them; all else is in evaluation mode. Batches that are incomplete are
+    left out, unless there is no other. A network without BatchNorm stays as it is.
+    """
+    norms = _norms(model)
+    if not norms:
+        return [dict(state) for state in states]
+    stacked = evaluates_faster_stacked(model, examples.labels.device)
+    return (_recalibrated_stack if stacked else _recalibrated_alone)(model, norms, states, examples)
+
+
+def _recalibrated_alone(
+    model: nn.Module, norms: dict[str, _BatchNorm], states: Sequence[State], examples: Examples | Part
+) -> list[dict[str, Tensor]]:
+    found = []
+    for state in states:
+        model.load_state_dict(state)
+        for norm in norms.values():
+            norm.reset_running_stats()
+        _estimate(model, norms, examples, model)
+        found.append({name: tensor.detach().clone() for name, tensor in model.state_dict().items()})
+    return found
+
+
+def _recalibrated_stack(
+    model: nn.Module, norms: dict[str, _BatchNorm], states: Sequence[State], examples: Examples | Part
+) -> list[dict[str, Tensor]]:
+    """One pass over the examples for all states."""
+    stack = Stack(model, states)
+    for name in norms:
+        stack.buffers[f"{name}.running_mean"].zero_()
+        stack.buffers[f"{name}.running_var"].fill_(1)
+        stack.buffers[f"{name}.num_batches_tracked"].zero_()
+    _estimate(model, norms, examples, lambda inputs: stack.logits(inputs, shared=True))
+    return [stack.state(number) for number in range(stack.size)]
+
+
+def _estimate(
+    model: nn.Module,
+    norms: dict[str, _BatchNorm],
+    examples: Examples | Part,
+    forward: Callable[[Tensor], object],
+) -> None:
+    """Pass the examples forward with the norms, and only them, in training mode."""
+    momenta = {name: norm.momentum for name, norm in norms.items()}
+    model.eval()
+    for norm in norms.values():
+        norm.train()
+    for number, inputs in enumerate(_batches(examples)):
+        for norm in norms.values():
+            # What momentum=None stands for, which asks a counter for its value and so cannot be stacked.
+            norm.momentum = 1 / (number + 1)
+        forward(inputs)
+    model.eval()
+    for name, norm in norms.items():
+        norm.momentum = momenta[name]
+
+
+def _batches(examples: Examples | Part) -> Iterator[Tensor]:
+    size = min(scoring.CHUNK, len(examples))
+    for some in examples.chunks(size):
+        if len(some) == size:
+            yield some.inputs
+
+
+def _norms(model: nn.Module) -> dict[str, _BatchNorm]:
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats
+    }
+
+
+class _FeatureNorm(nn.BatchNorm1d):
+    """BatchNorm of features that stand last, whatever stands before them."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs.flatten(0, -2)).view_as(inputs)
+
+
+@torch.no_grad()
+def _repaired(
+    model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: Examples | Part
+) -> Prepared:
+    """A BatchNorm behind each such layer, whose scale and offset say which moments its outputs get."""
+    names = _without_norm(model, next(_batches(examples)))
+    of_a, of_b = (_moments(model, state, names, examples) for state in (state_a, state_b))
+    network, repairs = copy.deepcopy(model), dict[str, nn.Module]()
+    for name in names:
+        layer, (parent, _, own) = network.get_submodule(name), name.rpartition(".")
+        kind = nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else _FeatureNorm
+        repairs[name] = kind(len(of_a[name].mean)).to(of_a[name].mean)
+        setattr(network.get_submodule(parent), own, nn.Sequential(OrderedDict(layer=layer, repair=repairs[name])))
+    states = []
+    for lambda_ in lambdas:
+        state = {_renamed(name, names): entry for name, entry in lerp_state(state_a, state_b, lambda_).items()}
+        for name, norm in repairs.items():
+            state |= {f"{name}.repair.{entry}": tensor.clone() for entry, tensor in norm.state_dict().items()}
+            state[f"{name}.repair.weight"] = torch.lerp(of_a[name].deviation, of_b[name].deviation, lambda_)
+            state[f"{name}.repair.bias"] = torch.lerp(of_a[name].mean, of_b[name].mean, lambda_)
+        states.append(state)
+    return Prepared(network=network, states=recalibrated(network, states, examples))
+
+
+def _renamed(entry: str, layers: Sequence[str]) -> str:
+    layer, _, own = entry.rpartition(".")
+    return f"{layer}.layer.{own}" if layer in layers else entry
+
+
+def _without_norm(model: nn.Module, inputs: Tensor) -> list[str]:
+    """Names of the linear and convolutional layers that no BatchNorm follows, but for the last, which gives the logits.
+
+    Attention's own projections are left out: they are no layers that can be called.
+    """
+    made: dict[int, str] = {}
+    kept = []  # so that no identity is used twice
+
+    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+            kept.append(output)
+            if isinstance(module, _BatchNorm):
+                made.pop(id(given[0]), None)
+            else:
+                made[id(output)] = name
+
+        return hook
+
+    layers = {name: m for name, m in model.named_modules() if type(m) in {nn.Linear, nn.Conv2d}}
+    with _hooked(layers | _norms(model), note):
+        model.eval()(inputs)
+    return list(made.values())[:-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Moments:
+    """(channels,) of a layer's outputs; deviation as a norm divides by it."""
+
+    mean: Tensor
+    deviation: Tensor
+
+
+def _moments(model: nn.Module, state: State, names: Sequence[str], examples: Examples | Part) -> dict[str, _Moments]:
+    """Estimated as BatchNorm estimates them."""
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in names}
+
+    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+            channels = output.transpose(0, 1).flatten(1) if isinstance(module, nn.Conv2d) else output.flatten(0, -2).T
+            seen[name].append((channels.mean(1), channels.var(1)))
+
+        return hook
+
+    model.load_state_dict(state)
+    model.eval()
+    with _hooked({name: model.get_submodule(name) for name in names}, note):
+        for inputs in _batches(examples):
+            model(inputs)
+    eps = nn.BatchNorm1d(1).eps
+    return {
+        name: _Moments(
+            mean=torch.stack([mean for mean, _ in found]).mean(0),
+            deviation=(torch.stack([variance for _, variance in found]).mean(0) + eps).sqrt(),
+        )
+        for name, found in seen.items()
+    }
+
+
+@contextmanager
+def _hooked(
+    modules: dict[str, nn.Module] | dict[str, _BatchNorm],
+    note: Callable[[str], Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]],
+) -> Iterator[None]:
+    hooks = [module.register_forward_hook(note(name)) for name, module in modules.items()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

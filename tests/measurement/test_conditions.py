@@ -1,0 +1,177 @@
+"""What is done to the networks on a path before they are scored."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from lmc_tune.core.interpolation import lerp_state
+from lmc_tune.data.datasets import Examples
+from lmc_tune.measurement import conditions
+from lmc_tune.measurement.conditions import has_batch_norm, prepare, recalibrated
+from lmc_tune.models.registry import build_model
+from lmc_tune.specs import MlpSpec
+from tests import oracles
+from tests.cases import state
+from tests.measurement.cases import IMAGES, image_network
+
+LAMBDAS = [0.0, 0.3, 0.5, 1.0]
+BATCHES = IMAGES.inputs[:48].split(12)  # and two examples that are left out
+
+
+@pytest.fixture(params=["alone", "stacked"])
+def way(request, monkeypatch) -> str:
+    """In batches of 12, as on a CPU and as on a GPU."""
+    monkeypatch.setattr(conditions.scoring, "CHUNK", 12)
+    monkeypatch.setattr(conditions, "evaluates_faster_stacked", lambda *_: request.param == "stacked")
+    return request.param
+
+
+def ends(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    return state(image_network(kind, 1)), state(image_network(kind, 2))
+
+
+def prepared(condition, kind: str, lambdas=LAMBDAS, examples=IMAGES) -> list[dict[str, Tensor]]:
+    return prepare(condition, image_network(kind, 3), *ends(kind), examples, lambdas).states
+
+
+@pytest.mark.parametrize("kind", ["mlp batch", "vgg batch", "resnet batch", "resnet-18 batch"])
+def test_recalibrated_statistics_are_those_that_torch_estimates_position_by_position(kind, way):
+    for lambda_, found in zip(LAMBDAS, prepared("recalibrated", kind), strict=True):
+        reference = image_network(kind, 4)
+        reference.load_state_dict(lerp_state(*ends(kind), lambda_))
+        update_bn(BATCHES, reference)
+        for name, tensor in reference.state_dict().items():
+            assert float((found[name] - tensor).abs().max()) < 1e-10, name
+            assert found[name].dtype == tensor.dtype
+
+
+def test_they_are_the_averages_of_every_batch_s_mean_and_unbiased_variance(way):
+    a, b = ends("mlp batch")
+    for lambda_, found in zip(LAMBDAS, prepared("recalibrated", "mlp batch"), strict=True):
+        weight = oracles.lerp(a, b, lambda_)["linear1.weight"]
+        outputs = [batch.numpy().reshape(len(batch), -1) @ weight.T for batch in BATCHES]
+        means = np.mean([batch.mean(axis=0) for batch in outputs], axis=0)
+        variances = np.mean([batch.var(axis=0, ddof=1) for batch in outputs], axis=0)
+        assert found["norm1.running_mean"].numpy() == pytest.approx(means, abs=1e-10)
+        assert found["norm1.running_var"].numpy() == pytest.approx(variances, abs=1e-10)
+        assert found["norm1.num_batches_tracked"] == len(BATCHES)
+        assert (found["norm2.running_mean"] - lerp_state(a, b, lambda_)["norm2.running_mean"]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["mlp batch", "vgg batch"])
+def test_nothing_of_the_members_statistics_is_left(kind, way):
+    a, b = ends(kind)
+    states = [lerp_state(a, b, lambda_) for lambda_ in LAMBDAS]
+    expected = recalibrated(image_network(kind, 3), states, IMAGES)
+    for entries in states:
+        for name, tensor in entries.items():
+            if "running" in name:
+                tensor.fill_(float("nan"))
+    for one, other in zip(recalibrated(image_network(kind, 3), states, IMAGES), expected, strict=True):
+        assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_the_network_keeps_its_momentum_and_nothing_is_dropped(way):
+    """Statistics are those of evaluation: as if there were no dropout."""
+    dropping, plain = (
+        build_model(MlpSpec(hidden=(6, 7), norm="batch", dropout=p), (3, 32, 32), 4, seed=0).double() for p in (0.5, 0)
+    )
+    (found,), (expected,) = (recalibrated(model, [state(plain)], IMAGES) for model in (dropping, plain))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert {norm.momentum for norm in dropping.modules() if isinstance(norm, nn.BatchNorm1d)} == {0.1}
+
+
+def test_examples_that_fill_no_batch_are_one():
+    few = Examples(inputs=IMAGES.inputs[:9], labels=IMAGES.labels[:9])
+    (found,) = prepared("recalibrated", "mlp batch", [0.5], few)
+    assert found["norm1.num_batches_tracked"] == 1
+
+
+@pytest.mark.parametrize("condition", ["endpoint", "recalibrated"])
+def test_a_network_without_batch_norm_is_interpolated(condition):
+    assert not has_batch_norm(image_network("vgg group", 3))
+    for lambda_, found in zip(LAMBDAS, prepared(condition, "vgg group"), strict=True):
+        assert all(torch.equal(found[name], tensor) for name, tensor in lerp_state(*ends("vgg group"), lambda_).items())
+
+
+def test_at_the_endpoint_condition_statistics_are_as_and_all_else_is_interpolated():
+    a, b = ends("resnet batch")
+    for lambda_, found in zip(LAMBDAS, prepared("endpoint", "resnet batch"), strict=True):
+        expected = lerp_state(a, b, lambda_)
+        for name, tensor in found.items():
+            of_norm = "running" in name or "num_batches" in name
+            assert torch.equal(tensor, (a if of_norm else expected)[name]), name
+
+
+# REPAIR
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("mlp", ["linear1", "linear2"]),
+        ("mlp batch", []),
+        ("vgg batch", []),
+        ("resnet batch", []),
+        ("resnet layer", 9),  # a convolution before the blocks, two in each of three, and two shortcuts
+        ("vgg", 8),
+    ],
+)
+def test_layers_are_repaired_that_no_batch_norm_follows_but_for_the_last(kind, names):
+    network = prepare("repaired", image_network(kind, 3), *ends(kind), IMAGES, [0.5]).network
+    found = [name.removesuffix(".repair") for name, _ in network.named_modules() if name.endswith(".repair")]
+    assert (found if isinstance(names, list) else len(found)) == names
+
+
+def test_a_repaired_perceptron_is_the_one_worked_out_by_hand():
+    """One hidden layer: its outputs, standardised, then with the members' interpolated moments."""
+    model = build_model(MlpSpec(hidden=(6,)), (3, 32, 32), 4, seed=0).double()
+    a, b = (state(build_model(MlpSpec(hidden=(6,)), (3, 32, 32), 4, seed=seed).double()) for seed in (1, 2))
+    inputs, eps = IMAGES.inputs.flatten(1), 1e-5
+    found = prepare("repaired", model, a, b, IMAGES, LAMBDAS)
+    hidden = {
+        name: inputs @ entries["linear1.weight"].T + entries["linear1.bias"] for name, entries in (("a", a), ("b", b))
+    }
+    for lambda_, entries in zip(LAMBDAS, found.states, strict=True):
+        middle = lerp_state(a, b, lambda_)
+        outputs = inputs @ middle["linear1.weight"].T + middle["linear1.bias"]
+        mean, deviation = (
+            torch.lerp(*[moment(outputs_of) for outputs_of in hidden.values()], lambda_)
+            for moment in (lambda x: x.mean(0), lambda x: (x.var(0) + eps).sqrt())
+        )
+        repaired = (outputs - outputs.mean(0)) / (outputs.var(0) + eps).sqrt() * deviation + mean
+        expected = repaired.relu() @ middle["head.weight"].T + middle["head.bias"]
+        found.network.load_state_dict(entries)
+        assert torch.allclose(found.network.eval()(IMAGES.inputs), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "vgg", "resnet layer", "vit"])
+def test_repaired_members_are_themselves(kind):
+    """But for the variance of one batch, which training mode divides by n and the running statistics by n − 1."""
+    members = ends(kind)
+    found = prepare("repaired", image_network(kind, 3), *members, IMAGES, [0.0, 1.0])
+    for member, entries in zip(members, found.states, strict=True):
+        model = image_network(kind, 3)
+        model.load_state_dict(member)
+        found.network.load_state_dict(entries)
+        expected, given = model.eval()(IMAGES.inputs), found.network.eval()(IMAGES.inputs)
+        assert (given - expected).abs().max() < 0.1 * expected.std()
+
+
+@torch.no_grad()
+def test_repairing_brings_back_the_variance_that_interpolating_lost():
+    model = image_network("vgg", 3)
+    a, b = ends("vgg")
+    spread = {}
+    for condition in ("naive", "repaired"):
+        found = prepare(condition, model, a, b, IMAGES, [0.5])
+        found.network.load_state_dict(found.states[0])
+        spread[condition] = float(found.network.eval()(IMAGES.inputs).var(0).mean())
+    ends_ = []
+    for member in (a, b):
+        model.load_state_dict(member)
+        ends_.append(float(model.eval()(IMAGES.inputs).var(0).mean()))
+    assert spread["naive"] < 0.5 * min(ends_)
+    assert spread["repaired"] > 2 * spread["naive"]
