@@ -7,8 +7,8 @@ from torch import nn
 from lmc_tune.core.interpolation import lerp_state
 from lmc_tune.measurement.scan import scan
 from lmc_tune.models.inference import for_inference, is_plain
-from tests.cases import state
-from tests.measurement.cases import IMAGES, NETWORKS, image_network
+from tests.cases import NETWORKS, state
+from tests.measurement.cases import IMAGES, image_network
 
 CONVOLUTIONAL = [kind for kind in NETWORKS if not kind.startswith("mlp")]
 

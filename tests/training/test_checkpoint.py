@@ -18,7 +18,7 @@ from lmc_tune.training.engines import train
 from lmc_tune.training.progress import Progress
 from lmc_tune.training.task import Task
 from tests.cases import task
-from tests.training.test_stacked import AUGMENTED, RULES, member
+from tests.training.cases import AUGMENTED, RULES, member
 
 
 @pytest.fixture(autouse=True)
