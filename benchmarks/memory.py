@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from benchmarks.report import publish
+from benchmarks.publish import publish
 
 _WORKERS = 2
 _SETS = (

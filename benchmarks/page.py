@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from benchmarks.report import RESULTS
+from benchmarks.publish import RESULTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 _MOST, _LEAST = "target_", "least_"
@@ -89,13 +89,13 @@ SECTIONS = (
     *(
         Section(
             title=f"Paths on a {kind}",
-            result=result,
+            result=f"paths-{device}",
             command=f"python -m benchmarks.paths --device {device}",
             text="Loss and error along a path, beside a loop that copies the model for every position and reads the "
             "examples through a `DataLoader`. An evaluation is one example at one position.",
             gpu=device == "cuda",
         )
-        for kind, device, result in (("CPU", "cpu", "paths"), ("GPU", "cuda", "paths_cuda"))
+        for kind, device in (("CPU", "cpu"), ("GPU", "cuda"))
     ),
     Section(
         title="Positions and layers",
@@ -166,25 +166,21 @@ def _section(section: Section, content: Any) -> str:
 def _goals(rows: Sequence[Row]) -> list[list[str]]:
     """For every target: quantity, target, the figure furthest from it, and whether all figures hold it.
 
-    A column ``target_X`` is the most, and ``least_X`` the least, that the first column whose name ends in X may be.
+    A column ``target_X`` is the most, and ``least_X`` the least, that the column ``X`` of its row may be.
     """
-    goals = []
-    for target in (column for column in rows[0] if column.startswith((_MOST, _LEAST))):
-        most = target.startswith(_MOST)
-        quantity = next(column for column in rows[0] if column.endswith(target.removeprefix(_MOST if most else _LEAST)))
-        judged = [row for row in rows if row[target] is not None]
-        if judged:
-            worst = (max if most else min)(judged, key=lambda row: row[quantity] / row[target])
-            holds = worst[quantity] <= worst[target] if most else worst[quantity] >= worst[target]
-            goals.append(
-                [
-                    _words(quantity),
-                    f"{'≤' if most else '≥'} {_text(worst[target])}",
-                    _text(worst[quantity]),
-                    "holds" if holds else "does not hold",
-                ]
-            )
-    return goals
+    targets = [column for column in rows[0] if column.startswith((_MOST, _LEAST))]
+    wanted = dict.fromkeys((column, row[column]) for column in targets for row in rows if row[column] is not None)
+    return [_goal(column, value, rows) for column, value in wanted]
+
+
+def _goal(column: str, value: float, rows: Sequence[Row]) -> list[str]:
+    most = column.startswith(_MOST)
+    quantity = column.removeprefix(_MOST if most else _LEAST)
+    figures = [row[quantity] for row in rows if row[column] == value]
+    furthest = max(figures) if most else min(figures)
+    holds = furthest <= value if most else furthest >= value
+    target = f"{'≤' if most else '≥'} {_text(value)}"
+    return [_words(quantity), target, _text(furthest), "holds" if holds else "does not hold"]
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.report import publish
+from benchmarks.publish import publish
 from lmc_tune.core.barrier import path_grid
 from lmc_tune.data.datasets import Examples
 from lmc_tune.measurement.scan import scan
@@ -47,7 +47,7 @@ def main() -> None:
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=fresh, max_tasks_per_child=1) as processes:
         rows = list(processes.map(_row, _NETWORKS, len(_NETWORKS) * [device]))
-    publish("paths" if device == "cpu" else "paths_cuda", rows)
+    publish(f"paths-{device}", rows)
 
 
 def _row(name: str, device: str) -> dict[str, object]:

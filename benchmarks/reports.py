@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmarks.report import publish
+from benchmarks.publish import publish
 from lmc_tune.core.barrier import DEFINITIONS, path_grid
 from lmc_tune.core.noise import noise_scale
 from lmc_tune.record import REPORT_FILE
@@ -49,7 +49,7 @@ class Size:
     severities: int
     replicates: int
     target_seconds: float | None = None
-    target_gib: float | None = None
+    target_peak_gib: float | None = None
 
     @property
     def cells(self) -> int:
@@ -62,10 +62,10 @@ class Size:
 
 _SIZES = (
     Size(lrs=10, batch_sizes=5, severities=2, replicates=10),
-    Size(lrs=50, batch_sizes=20, severities=10, replicates=10, target_seconds=20, target_gib=2),
-    Size(lrs=50, batch_sizes=20, severities=10, replicates=100, target_seconds=120, target_gib=6),
-    Size(lrs=50, batch_sizes=40, severities=25, replicates=20, target_seconds=120, target_gib=6),
-    Size(lrs=6, batch_sizes=3, severities=2, replicates=27_778, target_seconds=120, target_gib=6),
+    Size(lrs=50, batch_sizes=20, severities=10, replicates=10, target_seconds=20, target_peak_gib=2),
+    Size(lrs=50, batch_sizes=20, severities=10, replicates=100, target_seconds=120, target_peak_gib=6),
+    Size(lrs=50, batch_sizes=40, severities=25, replicates=20, target_seconds=120, target_peak_gib=6),
+    Size(lrs=6, batch_sizes=3, severities=2, replicates=27_778, target_seconds=120, target_peak_gib=6),
 )
 
 
@@ -98,9 +98,9 @@ def _measure(size: Size, keep: Path | None) -> dict[str, object]:
             "target_seconds": size.target_seconds,
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "peak_gib": usage.ru_maxrss / 2**20,
-            "target_gib": size.target_gib,
+            "target_peak_gib": size.target_peak_gib,
             "html_mb": (folder / REPORT_FILE).stat().st_size / 1e6,
-            "target_mb": 20,
+            "target_html_mb": 20,
         }
 
 

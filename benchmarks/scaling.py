@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.report import publish
+from benchmarks.publish import publish
 from benchmarks.sweep import RUNS, timed_sweep, tiny_pairs
 from lmc_tune.data.datasets import Dataset, load_dataset
 from lmc_tune.measurement.path import Path as MeasuredPath

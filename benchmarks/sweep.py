@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.plain_loop import run_plain
-from benchmarks.report import publish
+from benchmarks.publish import publish
 from lmc_tune.data.catalogue import resolve_data_root
 from lmc_tune.space import SearchSpace
 from lmc_tune.space_yaml import read_space
@@ -52,7 +52,7 @@ def _orchestration(pairs: tuple[int, int], runs: int) -> dict[str, object]:
         "sweep_ms_per_pair": 1000 * sweep,
         "loop_ms_per_pair": 1000 * loop,
         "difference_ms": 1000 * (sweep - loop),
-        "target_ms": 30,
+        "target_difference_ms": 30,
     }
 
 

@@ -22,7 +22,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain_loop import train_epoch
-from benchmarks.report import publish
+from benchmarks.publish import publish
 from lmc_tune.data.datasets import Examples
 from lmc_tune.models.registry import build_model
 from lmc_tune.specs import (

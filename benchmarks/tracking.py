@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.report import publish
+from benchmarks.publish import publish
 from lmc_tune.record import SweepRecord
 from lmc_tune.store import Store
 from lmc_tune.tracking.connection import ARTIFACTS, STORE_FILE
