@@ -115,7 +115,8 @@ SECTIONS = (
             text="Loss and error along a path, beside a loop that copies the model for every position and reads the "
             "examples through a `DataLoader`. An evaluation is one example at one position. The share of the peak is "
             f"the scan's multiplications per second over those that {device_words} reaches in products of large "
-            "float32 matrices, in the same process: where it is near 1, the scan has nothing left to gain.",
+            "float32 matrices, in the same process and by the fastest library there: where it is near 1, the scan has "
+            "nothing left to gain.",
             targets=tuple(("least_ratio", least) for least in paths.LEAST_RATIO),
             gpu=device == "cuda",
         )
