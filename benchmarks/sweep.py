@@ -2,7 +2,8 @@
 
 Two figures: what orchestration (Ray, tables, MLflow) adds to a pair, from the slope between a shorter and a longer
 sweep of tiny pairs with one worker; and the time of a whole sweep with two workers as a fraction of the loop's, which
-runs on one thread, and then on two.
+runs on one thread, and then on two. The machine has to be idle: two threads wait for each other, and lose the most to
+whatever else runs.
 """
 
 import argparse
