@@ -1,12 +1,14 @@
 """A network made ready for inference is the same function."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from lmc_tune.core.interpolation import lerp_state
 from lmc_tune.measurement.scan import scan
-from lmc_tune.models.inference import for_inference, is_plain
+from lmc_tune.models.inference import OneDnnLinear, for_inference, is_plain
 from tests.cases import NETWORKS, state
 from tests.measurement.cases import IMAGES, image_network
 
@@ -22,6 +24,28 @@ def difference(one: nn.Module, other: nn.Module) -> float:
 def test_outputs_are_those_of_the_plain_network(kind):
     model = image_network(kind, 1).eval()
     assert difference(for_inference(model), model) < 1e-10
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 3, 2), (7, 64, 10), (512, 784, 100), (33, 17, 5), (4, 6, 8, 16)])
+def test_linear_layers_are_multiplied_by_onednn_to_single_precision(shape, bias):
+    *batch, width_in, width_out = shape
+    layer = nn.Linear(width_in, width_out, bias=bias)
+    inputs = torch.randn(*batch, width_in)
+    fast = for_inference(nn.Sequential(layer))
+    assert [type(module) for module in fast] == [OneDnnLinear]
+    with torch.no_grad():
+        found, expected = fast(inputs), copy.deepcopy(layer).double()(inputs.double())
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < 1e-6 * width_in
+    assert type(layer) is nn.Linear
+
+
+def test_what_onednn_does_not_multiply_stays_with_torch(monkeypatch):
+    """Double precision; all of it where torch was built without oneDNN."""
+    assert [type(module) for module in for_inference(nn.Sequential(nn.Linear(3, 2).double()))] == [nn.Linear]
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert [type(module) for module in for_inference(nn.Sequential(nn.Linear(3, 2)))] == [nn.Linear]
 
 
 @pytest.mark.parametrize("kind", ["vgg batch", "resnet batch", "resnet-18 batch"])
