@@ -65,14 +65,19 @@ def _least_seconds(work: Callable[[], object], clock: Clock) -> float:
 
 def flops_of(work: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products and convolutions that work does."""
-    linear = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001 - which the counter does not know
-    with FlopCounterMode(display=False, custom_mapping={linear: _linear_flops}) as counter:
+    onednn = torch.ops.mkldnn
+    unknown = {onednn._linear_pointwise: _linear_flops, onednn._convolution_pointwise: _convolution_flops}  # noqa: SLF001
+    with FlopCounterMode(display=False, custom_mapping=unknown) as counter:
         work()
     return int(counter.get_total_flops())
 
 
 def _linear_flops(inputs: torch.Size, weight: torch.Size, *_: object, **__: object) -> int:
     return 2 * inputs.numel() * weight[0]
+
+
+def _convolution_flops(_: torch.Size, weight: torch.Size, *__: object, out_shape: torch.Size, **___: object) -> int:
+    return 2 * out_shape.numel() * weight[1:].numel()
 
 
 def step_flops(network: Network, batch_size: int) -> float:

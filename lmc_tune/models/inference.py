@@ -55,19 +55,22 @@ def is_convolutional(model: nn.Module) -> bool:
 
 
 def for_inference(model: nn.Module) -> nn.Module:
-    """A copy of a network in evaluation mode that a CPU evaluates faster; outputs are the same but for rounding.
+    """A copy of a network in evaluation mode, with weights that stay, that a CPU evaluates faster.
 
-    Linear layers of a plain network are multiplied by oneDNN (:class:`OneDnnLinear`). Convolutions keep their channels
-    last: one with 3 or 16 channels fills a vector by them, and poolings and norms read their inputs in order. A
-    BatchNorm behind a convolution becomes part of its weights, which saves a pass over its outputs; only in plain
-    networks, where nothing else reads those outputs.
+    Outputs are the same but for rounding. Convolutions keep their channels last: one with 3 or 16 channels fills a
+    vector by them, and poolings and norms read their inputs in order. In plain networks a BatchNorm behind a
+    convolution, whose outputs nothing else reads, becomes part of its weights, which saves a pass over them; and oneDNN
+    does what it does faster (:class:`OneDnnLinear`, :class:`OneDnnConv2d`).
     """
     network = copy.deepcopy(model).eval()
     if is_plain(model):
-        multiply_by_onednn(network)
         for parent, conv, norm in list(_normed_convolutions(network)):
             setattr(parent, conv, fuse_conv_bn_eval(getattr(parent, conv), getattr(parent, norm)))
             setattr(parent, norm, nn.Identity())
+        multiply_by_onednn(network)
+        for module in network.modules():
+            if type(module) is nn.Conv2d and _has_onednn(module.weight) and _pads_with_zeros(module):
+                module.__class__ = OneDnnConv2d
     nn.utils.convert_conv2d_weight_memory_format(network, torch.channels_last)
     return network
 
@@ -84,13 +87,34 @@ class OneDnnLinear(nn.Linear):
         return outputs
 
 
+class OneDnnConv2d(nn.Conv2d):
+    """A convolution for evaluation on a CPU with weights that stay as they are, laid out once as oneDNN reads them."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not hasattr(self, "_packed"):
+            self._shape = (list(self.padding), list(self.stride), list(self.dilation), self.groups)
+            self._packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight.detach(), *self._shape, None)  # noqa: SLF001
+        outputs: Tensor = torch.ops.mkldnn._convolution_pointwise(  # noqa: SLF001
+            inputs.contiguous(memory_format=torch.channels_last), self._packed, self.bias, *self._shape, "none", [], ""
+        )
+        return outputs
+
+
 def multiply_by_onednn(network: nn.Module) -> nn.Module:
     """Make the linear layers of a plain network :class:`OneDnnLinear`, in place, where torch has it for them."""
-    if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        for module in network.modules():
-            if type(module) is nn.Linear and module.weight.dtype == torch.float32:
-                module.__class__ = OneDnnLinear
+    for module in network.modules():
+        if type(module) is nn.Linear and _has_onednn(module.weight):
+            module.__class__ = OneDnnLinear
     return network
+
+
+def _pads_with_zeros(convolution: nn.Conv2d) -> bool:
+    return convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
+
+
+def _has_onednn(weight: Tensor) -> bool:
+    built = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return built and weight.dtype == torch.float32
 
 
 def _normed_convolutions(network: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:

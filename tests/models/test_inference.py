@@ -8,7 +8,7 @@ from torch import nn
 
 from lmc_tune.core.interpolation import lerp_state
 from lmc_tune.measurement.scan import scan
-from lmc_tune.models.inference import OneDnnLinear, for_inference, is_plain
+from lmc_tune.models.inference import OneDnnConv2d, OneDnnLinear, for_inference, is_plain
 from tests.cases import NETWORKS, state
 from tests.measurement.cases import IMAGES, image_network
 
@@ -41,11 +41,42 @@ def test_linear_layers_are_multiplied_by_onednn_to_single_precision(shape, bias)
     assert type(layer) is nn.Linear
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 1, 1), (2, (0, 1), 1), (1, 2, 2)])
+def test_convolutions_are_those_of_torch_to_single_precision(stride, padding, dilation, groups):
+    layer = nn.Conv2d(4, 6, 3, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    inputs = torch.randn(5, 4, 9, 8)
+    fast = for_inference(nn.Sequential(layer))
+    assert [type(module) for module in fast] == [OneDnnConv2d]
+    with torch.no_grad():
+        expected = copy.deepcopy(layer).double()(inputs.double())
+        for given in (
+            inputs,
+            inputs.contiguous(memory_format=torch.channels_last),
+            inputs,
+        ):  # the first lays weights out
+            assert (fast(given) - expected).abs().max() < 1e-5
+    assert type(layer) is nn.Conv2d
+
+
+@pytest.mark.parametrize("kind", CONVOLUTIONAL)
+def test_in_single_precision_outputs_are_those_of_double(kind):
+    model = image_network(kind, 1).eval()
+    fast = for_inference(copy.deepcopy(model).float())
+    with torch.no_grad():
+        found, expected = fast(IMAGES.inputs.float()), model(IMAGES.inputs)
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
 def test_what_onednn_does_not_multiply_stays_with_torch(monkeypatch):
-    """Double precision; all of it where torch was built without oneDNN."""
-    assert [type(module) for module in for_inference(nn.Sequential(nn.Linear(3, 2).double()))] == [nn.Linear]
+    """Double precision, other paddings; all of it where torch was built without oneDNN."""
+    layers = nn.Linear(3, 2), nn.Conv2d(1, 1, 1)
+    of_torch = [nn.Linear, nn.Conv2d]
+    assert [type(module) for module in for_inference(nn.Sequential(*layers).double())] == of_torch
+    for padding in ({"padding": "same"}, {"padding": 1, "padding_mode": "reflect"}):
+        assert [type(module) for module in for_inference(nn.Sequential(nn.Conv2d(1, 1, 3, **padding)))] == [nn.Conv2d]
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert [type(module) for module in for_inference(nn.Sequential(nn.Linear(3, 2)))] == [nn.Linear]
+    assert [type(module) for module in for_inference(nn.Sequential(*layers).float())] == of_torch
 
 
 @pytest.mark.parametrize("kind", ["vgg batch", "resnet batch", "resnet-18 batch"])
