@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lmc_tune.data.datasets import Examples, Part
-from lmc_tune.models.inference import for_inference, is_convolutional, is_plain
+from lmc_tune.models.inference import for_inference, is_convolutional
+from lmc_tune.models.plain import is_plain
 
 # Examples per forward pass. Sums are exact whatever it is. Few enough that activations stay in a core's cache: for
 # MLPs half the time of 4096.

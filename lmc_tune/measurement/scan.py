@@ -11,7 +11,8 @@ from lmc_tune.core.interpolation import State, lerp_state
 from lmc_tune.data.datasets import Examples, Part
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import Score, evaluate
-from lmc_tune.models.inference import is_plain, multiply_by_onednn
+from lmc_tune.models.inference import multiply_by_onednn
+from lmc_tune.models.plain import is_plain
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
 
 # Chunks whose first-layer outputs are kept while all positions are scored: weights are loaded once for them.

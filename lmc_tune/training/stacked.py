@@ -16,7 +16,7 @@ from lmc_tune.core.errors import UserError
 from lmc_tune.data.datasets import Examples
 from lmc_tune.measurement.evaluate import CHUNK, Score, sums_of
 from lmc_tune.models.dropout import dropout_seeds
-from lmc_tune.models.inference import is_plain
+from lmc_tune.models.plain import is_plain
 from lmc_tune.models.stack import Stack, Way
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training.graph import Replay, can_record

@@ -8,7 +8,8 @@ from torch import nn
 
 from lmc_tune.core.interpolation import lerp_state
 from lmc_tune.measurement.scan import scan
-from lmc_tune.models.inference import OneDnnConv2d, OneDnnLinear, for_inference, is_plain
+from lmc_tune.models.inference import OneDnnConv2d, OneDnnLinear, for_inference
+from lmc_tune.models.plain import is_plain
 from tests.cases import NETWORKS, state
 from tests.measurement.cases import IMAGES, image_network
 
