@@ -10,8 +10,8 @@ help:
 	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
 	@echo "make check                             format, lint, types, imports, fast tests"
 	@echo "make test                              everything that CI runs"
-	@echo "make bench                             every benchmark that needs no GPU, and docs/performance.md: an hour or so"
-	@echo "make bench-gpu                         training and paths on a GPU, and docs/performance.md"
+	@echo "make bench                             every benchmark that needs no GPU, and docs/performance.md: an hour and a half"
+	@echo "make bench-gpu                         training, fractions and paths on a GPU, and docs/performance.md"
 	@echo "make format                            rewrite the code in the house format"
 	@echo "make clean                             remove the virtual environment and caches; runs/ stays"
 
@@ -45,12 +45,13 @@ test: lint
 	$(BIN)/pytest --cov --cov-report=term
 
 bench: $(VENV)/dev.stamp
-	for name in startup sweep throughput paths scaling tracking reports memory page; do \
+	for name in startup sweep throughput paths "scaling --full" tracking reports memory page; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 
 bench-gpu: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.throughput --device cuda
+	$(BIN)/python -m benchmarks.fractions
 	$(BIN)/python -m benchmarks.paths --device cuda
 	$(BIN)/python -m benchmarks.page
 

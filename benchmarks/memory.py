@@ -5,13 +5,13 @@ The same short sweep with two workers runs twice: its first run prepares the dat
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
 
-from benchmarks.report import publish
+from benchmarks.command import command
+from benchmarks.publish import publish
 
 _WORKERS = 2
 _SETS = (
@@ -38,11 +38,10 @@ def main() -> None:
 
 def _run(name: str, scratch: Path) -> list[dict[str, object]]:
     """One row per worker; every figure is the highest that was seen, each at its own time."""
-    sets = [part for text in _SETS for part in ("--set", text)]
-    command = [sys.executable, "-m", "lmc_tune", "sweep", "cifar10_mlp", "--out", str(scratch / name), "--no-report"]
+    words = ("sweep", "cifar10_mlp", "--out", str(scratch / name), "--no-report", "--workers", str(_WORKERS))
     peaks: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     with subprocess.Popen(
-        [*command, "--workers", str(_WORKERS), *sets],
+        command(*words, sets=_SETS),
         env={**os.environ, "XDG_CACHE_HOME": str(scratch / "cache")},
         stderr=subprocess.DEVNULL,
     ) as process:

@@ -8,7 +8,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from benchmarks.report import RESULTS
+from benchmarks import paths, sweep, throughput
+from benchmarks.publish import RESULTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 _MOST, _LEAST = "target_", "least_"
@@ -16,8 +17,8 @@ _HEAD = """# Performance
 
 Written by `python -m benchmarks.page` from `benchmarks/results/*.json`; no number here is typed by hand. Every table
 names its command; `make bench` runs all that need no GPU, `make bench-gpu` the others, and both write this page anew.
-Ratios are between things measured alternately on one machine; where there are several runs, figures are medians. A
-dash stands for what was not measured.
+Ratios are between things measured alternately on one machine; where there are several runs, figures are medians. What
+takes minutes is run less than five times, and its table says how often. A dash stands for what was not measured.
 """
 
 Row = Mapping[str, Any]
@@ -25,12 +26,17 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A table of the page. result: name of its JSON file; text: what is measured; gpu: whether that needs one."""
+    """A table of the page.
+
+    result: name of its JSON file. text: what is measured. targets: columns with their values that are to be found in
+    it, and are open until they are. gpu: whether it needs one.
+    """
 
     title: str
     result: str
     command: str
     text: str
+    targets: tuple[tuple[str, float], ...] = ()
     gpu: bool = False
 
 
@@ -46,8 +52,10 @@ SECTIONS = (
         result="sweep",
         command="python -m benchmarks.sweep",
         text="A whole `lmc-tune sweep` of the quickstart's cells, report and MLflow included, beside a hand-written "
-        "loop on one core that trains and measures the same pairs. Both start from the same weights, data and order; "
-        "where training is chaotic, rounding alone parts the accuracies (docs/decisions/0008-engines.md).",
+        "loop that trains and measures the same pairs, on one thread and then on two. All start from the same "
+        "weights, data and order; where training is chaotic, rounding alone parts the accuracies from those of one "
+        "thread (docs/decisions/0008-engines.md). Run once: the three together take about a quarter of an hour.",
+        targets=tuple(sweep.TARGETS.items()),
     ),
     Section(
         title="Orchestration",
@@ -66,49 +74,66 @@ SECTIONS = (
             "hour are for 20 epochs of 25 000 examples. The share of the floor is the least time in which the device "
             "could do a step's multiplications, or read and write its weights, gradients, momentum and inputs once, "
             "over the time that the step took; a network that stays in a cache can beat what "
-            "memory allows. `auto takes` names the engine that lmc-tune chooses here by default." + beside,
+            f"memory allows. `auto takes` names the engine that lmc-tune chooses here by default. {beside}",
+            targets=targets,
             gpu=device == "cuda",
         )
-        for kind, device, beside in (
+        for kind, device, beside, targets in (
             (
                 "CPU",
                 "cpu",
-                " Both run on one core. A dash: steps of such a batch take so long on a CPU that they were left out.",
+                (
+                    "Both run on one core. Batches of 512 of VGG-11 and ResNet-18 are left out: such a step takes too "
+                    "long on a CPU."
+                ),
+                (),
             ),
-            ("GPU", "cuda", ""),
+            (
+                "GPU",
+                "cuda",
+                (
+                    "Convolutional networks can be stacked in two ways, and training takes the faster: `way` names it, "
+                    "and the other's steps per second stand beside it. Targets are for the largest stack."
+                ),
+                tuple(dict.fromkeys(target for least in throughput.LEAST.values() for target in least.items())),
+            ),
         )
     ),
     Section(
         title="Ray Tune with fractions of a GPU",
-        result="throughput-ray",
-        command="python -m benchmarks.throughput --device cuda --ray-fraction 8",
+        result="fractions",
+        command="python -m benchmarks.fractions",
         text="The bare loop in several processes at once, each a Ray trial with its fraction of the GPU: steps per "
-        "second of all of them together.",
+        "second of all of them together, over so many seconds, once.",
         gpu=True,
     ),
     *(
         Section(
             title=f"Paths on a {kind}",
-            result=result,
+            result=f"paths-{device}",
             command=f"python -m benchmarks.paths --device {device}",
             text="Loss and error along a path, beside a loop that copies the model for every position and reads the "
-            "examples through a `DataLoader`. An evaluation is one example at one position.",
+            "examples through a `DataLoader`. An evaluation is one example at one position. The share of the peak is "
+            f"the scan's multiplications per second over those that {device_words} reaches in products of large "
+            "float32 matrices, in the same process and by the fastest library there: where it is near 1, the scan has "
+            "nothing left to gain.",
+            targets=tuple(("least_ratio", least) for least in paths.LEAST_RATIO),
             gpu=device == "cuda",
         )
-        for kind, device, result in (("CPU", "cpu", "paths"), ("GPU", "cuda", "paths_cuda"))
+        for kind, device, device_words in (("CPU", "cpu", "one core"), ("GPU", "cuda", "the GPU"))
     ),
     Section(
         title="Positions and layers",
         result="measuring",
-        command="python -m benchmarks.scaling",
+        command="python -m benchmarks.scaling --full",
         text="One path on the digits, train and test, refined near every barrier's top; hidden layers are 64 wide.",
     ),
     Section(
         title="Pairs",
         result="scaling",
-        command="python -m benchmarks.scaling",
+        command="python -m benchmarks.scaling --full",
         text="Whole sweeps of tiny pairs, start-up, report and MLflow included. The slope is what each pair beyond "
-        "the next smaller sweep added.",
+        "the next smaller sweep added. Large sweeps take minutes, and are run once.",
     ),
     Section(
         title="Logging to MLflow",
@@ -121,13 +146,14 @@ SECTIONS = (
         title="Reports",
         result="reports",
         command="python -m benchmarks.reports",
-        text="`lmc-tune report` on made-up tables of so many pairs: the whole command, and the most memory it held.",
+        text="`lmc-tune report` on made-up tables of so many pairs: the whole command, and the most memory it held. "
+        "Those of the largest tables take minutes, and are run once.",
     ),
     Section(
         title="Memory of workers",
         result="memory",
         command="python -m benchmarks.memory",
-        text="Two workers on the whole of CIFAR-10; the first run prepares the data, the second finds them.",
+        text="Two workers on the whole of CIFAR-10, once; the first run prepares the data, the second finds them.",
     ),
 )
 
@@ -141,7 +167,9 @@ def render(results: Path, sections: Sequence[Section] = SECTIONS) -> str:
     """The page from the JSON files of a folder."""
     found = {section: _read(results / f"{section.result}.json") for section in sections}
     goals = [
-        [section.title, *goal] for section, content in found.items() if content for goal in _goals(content["rows"])
+        [section.title, *goal]
+        for section, content in found.items()
+        for goal in _goals(section, content["rows"] if content else [])
     ]
     targets = f"\n## Targets\n\n{_table(['what', 'quantity', 'target', 'furthest', 'verdict'], goals)}" if goals else ""
     return _HEAD + targets + "".join(_section(section, content) for section, content in found.items())
@@ -163,28 +191,26 @@ def _section(section: Section, content: Any) -> str:
     return f"{head}{table}\nMeasured with {machine}.\n"
 
 
-def _goals(rows: Sequence[Row]) -> list[list[str]]:
+def _goals(section: Section, rows: Sequence[Row]) -> list[list[str]]:
     """For every target: quantity, target, the figure furthest from it, and whether all figures hold it.
 
-    A column ``target_X`` is the most, and ``least_X`` the least, that the first column whose name ends in X may be.
+    A column ``target_X`` is the most, and ``least_X`` the least, that the column ``X`` of its row may be.
     """
-    goals = []
-    for target in (column for column in rows[0] if column.startswith((_MOST, _LEAST))):
-        most = target.startswith(_MOST)
-        quantity = next(column for column in rows[0] if column.endswith(target.removeprefix(_MOST if most else _LEAST)))
-        judged = [row for row in rows if row[target] is not None]
-        if judged:
-            worst = (max if most else min)(judged, key=lambda row: row[quantity] / row[target])
-            holds = worst[quantity] <= worst[target] if most else worst[quantity] >= worst[target]
-            goals.append(
-                [
-                    _words(quantity),
-                    f"{'≤' if most else '≥'} {_text(worst[target])}",
-                    _text(worst[quantity]),
-                    "holds" if holds else "does not hold",
-                ]
-            )
-    return goals
+    columns = [column for column in (rows[0] if rows else {}) if column.startswith((_MOST, _LEAST))]
+    found = [(column, row[column]) for column in columns for row in rows if row[column] is not None]
+    return [_goal(*target, rows, section) for target in dict.fromkeys((*found, *section.targets))]
+
+
+def _goal(column: str, value: float, rows: Sequence[Row], section: Section) -> list[str]:
+    most = column.startswith(_MOST)
+    quantity = column.removeprefix(_MOST if most else _LEAST)
+    named = [_words(quantity), f"{'≤' if most else '≥'} {_text(value)}"]
+    figures = [row[quantity] for row in rows if row.get(column) == value]
+    if not figures:
+        return [*named, _text(None), "not measured: needs a GPU" if section.gpu else "not measured"]
+    furthest = max(figures) if most else min(figures)
+    holds = furthest <= value if most else furthest >= value
+    return [*named, _text(furthest), "holds" if holds else "does not hold"]
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

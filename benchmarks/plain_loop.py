@@ -1,4 +1,4 @@
-"""The yardstick: the same pairs by a bare PyTorch loop, one thread, one process, no sweep, no store.
+"""The yardstick: the same pairs by a bare PyTorch loop, one process, no sweep, no store.
 
 It is written as one would write it by hand for a single experiment: ``torch.optim.SGD``, fancy indexing, a fresh
 model's state per λ. It takes from lmc-tune only what defines the pairs (data, parts, seeds), so that its numbers can be
@@ -21,13 +21,13 @@ from lmc_tune.specs import PairSpec
 from lmc_tune.training.order import epoch_batches
 
 
-def run_plain(pairs: Sequence[PairSpec], data_root: Path) -> tuple[float, dict[str, float]]:
-    """Train and measure pairs one after the other (MLP, SGD, fixed noise, constant rate).
+def run_plain(pairs: Sequence[PairSpec], data_root: Path, threads: int = 1) -> tuple[float, dict[str, float]]:
+    """Train and measure pairs one after the other (MLP, SGD, fixed noise, constant rate) on so many threads.
 
     Returns:
         Seconds for all pairs, loading left out; and each pair's test accuracy of member A by key.
     """
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     dataset = load_dataset(pairs[0].dataset, data_root)
     started = time.perf_counter()
     accuracies = {pair.key: _run_pair(pair, dataset) for pair in pairs}

@@ -6,15 +6,14 @@ in this process on one thread.
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from benchmarks.report import publish
-from benchmarks.sweep import RUNS, timed_sweep, tiny_pairs
+from benchmarks.publish import publish
+from benchmarks.sweep import timed_sweep, tiny_pairs
+from benchmarks.timing import RUNS, medians
 from lmc_tune.data.datasets import Dataset, load_dataset
 from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.measurement.path import measure_path
@@ -69,32 +68,27 @@ def _measuring() -> list[dict[str, object]]:
     digits = load_dataset(DatasetSpec(), Path())
     settings = [(_USUAL_LAYERS, lambdas) for lambdas in _LAMBDAS]
     settings += [(layers, _USUAL_LAMBDAS) for layers in _LAYERS if layers != _USUAL_LAYERS]
-    ways = [_measure(digits, layers, lambdas) for layers, lambdas in settings]
-    positions = [len(measure().lambdas) for measure in ways]
-    seconds: list[list[float]] = [[] for _ in ways]
-    for _ in range(_PATHS):
-        for measure, found in zip(ways, seconds, strict=True):
-            started = time.perf_counter()
-            measure()
-            found.append(time.perf_counter() - started)
+    ways = {setting: _measure(digits, *setting) for setting in settings}
+    positions = {setting: len(measure(0).lambdas) for setting, measure in ways.items()}
     return [
         {
             "hidden_layers": layers,
             "lambdas": lambdas,
-            "positions": n,
+            "positions": positions[layers, lambdas],
             "runs": _PATHS,
-            "ms_per_path": 1000 * statistics.median(found),
-            "ms_per_position": 1000 * statistics.median(found) / n,
+            "ms_per_path": 1000 * seconds,
+            "ms_per_position": 1000 * seconds / positions[layers, lambdas],
         }
-        for (layers, lambdas), n, found in zip(settings, positions, seconds, strict=True)
+        for (layers, lambdas), seconds in medians(ways, _PATHS).items()
     ]
 
 
-def _measure(digits: Dataset, layers: int, lambdas: int) -> Callable[[], MeasuredPath]:
+def _measure(digits: Dataset, layers: int, lambdas: int) -> Callable[[int], MeasuredPath]:
     spec, shape = MlpSpec(hidden=(_WIDTH,) * layers), tuple(digits.train.inputs.shape[1:])
     a, b, model = (build_model(spec, shape, digits.n_classes, seed) for seed in range(3))
     data = {"train": digits.train, "test": digits.test}
-    return partial(measure_path, model, a.state_dict(), b.state_dict(), data, MeasureSpec(lambdas=lambdas))
+    measure = MeasureSpec(lambdas=lambdas)
+    return lambda _: measure_path(model, a.state_dict(), b.state_dict(), data, measure)
 
 
 if __name__ == "__main__":

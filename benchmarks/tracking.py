@@ -6,30 +6,29 @@ Beside it stands what training and measuring such a pair took; in a sweep, both 
 
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.report import publish
+from benchmarks.command import command
+from benchmarks.publish import publish
+from benchmarks.timing import RUNS
 from lmc_tune.record import SweepRecord
 from lmc_tune.store import Store
 from lmc_tune.tracking.connection import ARTIFACTS, STORE_FILE
 from lmc_tune.tracking.mirror import open_mirror
 from lmc_tune.tracking.track import send_all
 
-_RUNS = 3
 _REPLICATES = 2  # of quickstart's 36 cells
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         run = Path(scratch) / "run"
-        command = [sys.executable, "-m", "lmc_tune", "sweep", "quickstart", "--out", str(run), "--no-report"]
-        command += ["--set", f"replicates={_REPLICATES}"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        sent = [_send_twice(run, Path(scratch) / f"store-{number}") for number in range(_RUNS)]
+        sweep = command("sweep", "quickstart", "--out", str(run), "--no-report", sets=[f"replicates={_REPLICATES}"])
+        subprocess.run(sweep, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        sent = [_send_twice(run, Path(scratch) / f"store-{number}") for number in range(RUNS)]
         results = Store(run).results()
         pairs = len(results)
         own = float((results["seconds_train"] + results["seconds_measure"]).mean())
@@ -39,7 +38,7 @@ def main() -> None:
         [
             {
                 "pairs": pairs,
-                "runs": _RUNS,
+                "runs": RUNS,
                 "ms_per_pair": 1000 * first,
                 "again_ms_per_pair": 1000 * again,
                 "training_and_measuring_ms_per_pair": 1000 * own,

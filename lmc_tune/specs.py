@@ -67,7 +67,7 @@ class MlpSpec(NetworkSpec):
 
     hidden: widths of the hidden layers; ``norm`` stands between each linear layer and its activation.
     dropout: chance that a hidden activation is dropped in a training step.
-    init: how weights are drawn (:func:`lmc_tune.models.parts.initialise`).
+    init: how weights are drawn (:func:`lmc_tune.models.adapt.initialise`).
     """
 
     name: Literal["mlp"] = "mlp"

@@ -16,7 +16,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lmc_tune.core.errors import UserError
-from lmc_tune.results import CURVES_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA, SHARD_SCHEMA, PairResult, Row, Status, gate
+from lmc_tune.results import (
+    CURVES_SCHEMA,
+    MEASURED_FIELDS,
+    PATHS_SCHEMA,
+    RESULTS_SCHEMA,
+    SHARD_SCHEMA,
+    SPEC_FIELDS,
+    PairResult,
+    Row,
+    Status,
+    gate,
+)
 from lmc_tune.specs import VerdictSpec
 
 if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only write, do without it
@@ -56,11 +67,13 @@ class Store:
             DamagedTableError: naming the file and the mend.
         """
         paths = {name: self.folder / f"{name}.parquet" for name in _SCHEMAS}
-        for path in [*paths.values(), *self._shard_paths()]:
+        for name, path in paths.items():
             if path.exists():
-                _read_table(path, columns=[])
+                _read_table(path, _SCHEMAS[name], [])
             elif paths["results"].exists():
                 raise DamagedTableError(f"{path} is missing. {_mend(path)}")
+        for path in self._shard_paths():
+            _read_table(path, SHARD_SCHEMA, [])
 
     def write_shard(self, name: str, results: Sequence[PairResult]) -> None:
         """Publish all results so far of the cohort ``name``, replacing its earlier shard."""
@@ -128,7 +141,7 @@ class Store:
 
     def read_shard(self, name: str) -> list[PairResult]:
         """Results of one cohort that are not compacted yet."""
-        return _assemble(*map(_unnested, _SCHEMAS, repeat(_read_table(self.shards / f"{name}.parquet"))))
+        return _assemble(*map(_unnested, _SCHEMAS, repeat(_read_table(self.shards / f"{name}.parquet", SHARD_SCHEMA))))
 
     def shard_stamps(self) -> dict[Path, int]:
         """When each shard was last published, in nanoseconds, by its path; oldest first."""
@@ -143,7 +156,7 @@ class Store:
     def statuses(self) -> dict[str, Status]:
         """Status by key of every finished pair."""
         tables = [self._read("results", ["key", "status"])]
-        tables += [_read_table(path, ["key", "status"]) for path in self._shard_paths()]
+        tables += [_read_table(path, SHARD_SCHEMA, ["key", "status"]) for path in self._shard_paths()]
         return {row["key"]: row["status"] for table in tables for row in table.to_pylist()}
 
     def compact(self, verdict: VerdictSpec) -> None:
@@ -168,7 +181,7 @@ class Store:
     def _fresh(self, columns: list[str] | None = None) -> pa.Table:
         """The rows of all shards, or some columns of them, curves nested; of a pair that is in several, the newest."""
         none = SHARD_SCHEMA.empty_table().select(columns or SHARD_SCHEMA.names)
-        shards = [_read_table(path, columns) for path in self._shard_paths()]
+        shards = [_read_table(path, SHARD_SCHEMA, columns) for path in self._shard_paths()]
         return _newest(pa.concat_tables([none, *shards]))
 
     def _merged(self, name: TableName, fresh: pa.Table, columns: list[str] | None = None) -> pa.Table:
@@ -185,7 +198,7 @@ class Store:
     def _read(self, name: TableName, columns: list[str] | None = None, rows: list[str] | None = None) -> pa.Table:
         path = self.folder / f"{name}.parquet"
         if path.exists():
-            return _read_table(path, columns, rows)
+            return _read_table(path, _SCHEMAS[name], columns, rows)
         empty = _SCHEMAS[name].empty_table()
         return empty if columns is None else empty.select(columns)
 
@@ -235,11 +248,28 @@ def _publish(table: pa.Table, path: Path) -> None:
             os.fsync(written.fileno())
 
 
-def _read_table(path: Path, columns: list[str] | None = None, rows: list[str] | None = None) -> pa.Table:
-    """A table, or some columns of it, or the rows of some keys."""
+def _read_table(
+    path: Path, schema: pa.Schema, columns: list[str] | None = None, rows: list[str] | None = None
+) -> pa.Table:
+    """A table, or some columns of it, or the rows of some keys; columns that came later are null."""
+    wanted = schema.names if columns is None else columns
     filters = None if rows is None else [("key", "in", rows)]
     with _readable(path):
-        return pq.read_table(path, columns=columns, filters=filters, partitioning=None)
+        there = pq.read_schema(path).names
+        if not columns and (unknown := [name for name in there if name not in schema.names]):
+            raise DamagedTableError(
+                f"{path} was written by a newer lmc-tune, as its column {unknown[0]!r} tells; update"
+            )
+        table = pq.read_table(
+            path,
+            columns=[name for name in wanted if name in there or name not in SPEC_FIELDS | MEASURED_FIELDS],
+            filters=filters,
+            partitioning=None,
+        )
+    for name in wanted:
+        if name not in table.column_names:
+            table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
+    return table.select(wanted)
 
 
 def _row_groups(path: Path) -> Iterator[pa.Table]:

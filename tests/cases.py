@@ -8,7 +8,18 @@ import torch
 from torch import nn
 
 from lmc_tune.data.datasets import Examples
-from lmc_tune.specs import DatasetSpec, MeasureSpec, MlpSpec, PairSpec, ShiftSpec, TrainSpec
+from lmc_tune.specs import (
+    DatasetSpec,
+    MeasureSpec,
+    MlpSpec,
+    ModelSpec,
+    PairSpec,
+    ResnetSpec,
+    ShiftSpec,
+    TrainSpec,
+    VggSpec,
+    VitSpec,
+)
 from lmc_tune.training.task import Task
 
 ROOT_5 = math.sqrt(5)
@@ -44,6 +55,27 @@ CURVES: dict[str, tuple[Callable[[float], float], dict[str, float]]] = {
 }
 
 
+# Every network of the registry, tiny, for images of 3x32x32; tests/training/test_stacked.py asks that none is missing.
+NETWORKS: dict[str, ModelSpec] = {
+    "mlp": MlpSpec(hidden=(6, 5)),
+    "mlp tanh": MlpSpec(hidden=(6,), activation="tanh"),
+    "mlp batch": MlpSpec(hidden=(6, 7), norm="batch"),
+    "mlp layer": MlpSpec(hidden=(6,), norm="layer"),
+    "mlp dropout": MlpSpec(hidden=(6, 5), dropout=0.3),
+    "vgg": VggSpec(width=1 / 16),
+    "vgg batch": VggSpec(width=1 / 16, norm="batch"),
+    "vgg group": VggSpec(width=1 / 16, norm="group"),
+    "vgg dropout": VggSpec(width=1 / 16, dropout=0.3),
+    "resnet": ResnetSpec(depth=8, width=1 / 4, norm="none"),
+    "resnet batch": ResnetSpec(depth=8, width=1 / 4, norm="batch"),
+    "resnet layer": ResnetSpec(depth=8, width=1 / 4, norm="layer", shortcut="3x3"),
+    "resnet-18 batch": ResnetSpec(depth=18, width=1 / 16, norm="batch"),
+    "resnet-18 group": ResnetSpec(depth=18, width=1 / 16, norm="group"),
+    "vit": VitSpec(patch=16, depth=2, heads=2, dim=8, mlp_dim=12),
+    "vit dropout": VitSpec(patch=16, depth=2, heads=2, dim=8, mlp_dim=12, dropout=0.3),
+}
+
+
 def pair_spec(  # noqa: PLR0913 - one argument per section
     *,
     train: dict[str, Any] | None = None,
@@ -75,6 +107,20 @@ def blobs(
     centres = 2 * torch.randn(classes, features, generator=generator, dtype=torch.float64)
     inputs = centres[labels] + torch.randn(n, features, generator=generator, dtype=torch.float64)
     return Examples(inputs=inputs.to(dtype).view(n, 1, 1, features), labels=labels)
+
+
+def images(
+    n: int,
+    *,
+    seed: int = 0,
+    shape: tuple[int, ...] = (3, 32, 32),
+    classes: int = 4,
+    dtype: torch.dtype = torch.float64,
+) -> Examples:
+    """Noise with random labels."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(n, *shape, generator=generator, dtype=dtype)
+    return Examples(inputs=inputs, labels=torch.randint(classes, (n,), generator=generator))
 
 
 def network(seed: int, *, features: int = 4, hidden: int = 6, classes: int = 3, norm: bool = False) -> nn.Sequential:

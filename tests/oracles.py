@@ -110,6 +110,8 @@ class Updates:
     """Textbook update rules on a list of parameters, one step at a time."""
 
     def __init__(self, rule: str, *, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> None:
+        if rule not in ("sgd", "adam", "adamw"):
+            raise ValueError(f"no textbook rule is known for {rule}; write it here")
         self.rule, self.momentum, self.nesterov, self.weight_decay = rule, momentum, nesterov, weight_decay
         self.steps = 0
         self.first: dict[int, Tensor] = {}

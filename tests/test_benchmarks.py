@@ -1,54 +1,57 @@
 """The benchmarks compare the same work, count it right, and the page says what they found."""
 
 import json
-from dataclasses import replace
 from importlib import metadata
 from itertools import pairwise
+from threading import Thread
 
 import pytest
 import torch
 
-from benchmarks import page, plain_loop, report
+from benchmarks import page, plain_loop, publish, throughput
+from benchmarks.floor import Floor, flops_of, step_bytes, step_flops
+from benchmarks.fractions import await_all
+from benchmarks.networks import NETWORKS, Network
+from benchmarks.paths import ways
 from benchmarks.sweep import tiny_pairs
-from benchmarks.throughput import (
-    CASES,
-    Case,
-    Floor,
-    Plain,
-    Stacked,
-    make_tasks,
-    medians,
-    step_bytes,
-    step_flops,
-    throughput_rows,
-)
+from benchmarks.throughput import Plain, make_tasks, throughput_rows
+from benchmarks.timing import medians
+from lmc_tune.measurement.scan import scan_stacked
 from lmc_tune.space_yaml import read_space
 from lmc_tune.specs import MlpSpec, ResnetSpec
 from lmc_tune.sweep.plan import program
+from lmc_tune.training.stacked import StackedRun
 
-TINY = Case(spec=MlpSpec(hidden=(6, 5)), steps=3)
+CPU = torch.device("cpu")
+TINY = Network(spec=MlpSpec(hidden=(6, 5)))
+TINY_RESNET = Network(spec=ResnetSpec(depth=8, width=1 / 8), dataset="cifar10")
 
 
-@pytest.mark.parametrize("case", [TINY, replace(TINY, spec=ResnetSpec(depth=8, width=1 / 8), dataset="cifar10")])
-def test_both_sides_of_a_throughput_train_the_same_weights(case):
-    tasks = make_tasks(case, members=2, batch_size=4, steps=3, dtype=torch.float64)
-    sides = [Plain(tasks), Stacked(tasks)]
+@pytest.mark.parametrize(("network", "way"), [(TINY, "vmap"), (TINY_RESNET, "vmap"), (TINY_RESNET, "lanes")])
+def test_both_sides_of_a_throughput_train_the_same_weights(network, way):
+    tasks = make_tasks(network, members=2, batch_size=4, steps=3, device=CPU, dtype=torch.float64)
+    alone, stacked = Plain(tasks), StackedRun(tasks, way)
     for number in range(2):
-        for side in sides:
-            side.epoch(number)
-    plain, stacked = (side.states() for side in sides)
+        alone.epoch(number)
+        stacked.epoch(number, [[0.01, 0.01]] * 3)
+    plain = [model.state_dict() for model in alone.models]
     for name in plain[0]:
-        for one, other, task in zip(plain, stacked, tasks, strict=True):
-            torch.testing.assert_close(one[name], other[name], rtol=0, atol=1e-10)
+        for member, (one, task) in enumerate(zip(plain, tasks, strict=True)):
+            torch.testing.assert_close(one[name], stacked.stack.state(member)[name], rtol=0, atol=1e-10)
             assert not torch.equal(one[name], task.start[name])
         if plain[0][name].is_floating_point():  # the numbers of batches agree
             assert not torch.equal(plain[0][name], plain[1][name])
 
 
-def test_a_row_gives_both_rates_and_what_follows_from_them(monkeypatch):
-    monkeypatch.setitem(CASES, "tiny", TINY)
-    floor = Floor(perceptron_flops=1e12, convolution_flops=1e12, bytes=1e12)
-    rows = list(throughput_rows("tiny", 32, "cpu", floor, most=2))
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "tiny", TINY)
+    monkeypatch.setitem(throughput._STEPS, "tiny", 3)
+
+
+def test_a_row_gives_both_rates_and_what_follows_from_them(tiny):
+    floor = Floor(flops=1e12, bytes=1e12)
+    rows = throughput_rows("tiny", 32, CPU, floor, most=2)
     assert [row["pairs"] for row in rows] == [1, 2]
     for row in rows:
         plain, stack = row["plain_steps_per_second"], row["stack_steps_per_second"]
@@ -59,49 +62,100 @@ def test_a_row_gives_both_rates_and_what_follows_from_them(monkeypatch):
         assert row["plain_pairs_per_hour"] * steps_of_a_pair == pytest.approx(3600 * plain)
         assert row["stack_pairs_per_hour"] * steps_of_a_pair == pytest.approx(3600 * stack)
         assert row["share_of_floor"] == pytest.approx(stack * floor.seconds(TINY, 32))
+        assert row["way"] is row["other_way_steps_per_second"] is None
 
 
-def test_what_is_too_slow_for_a_cpu_is_named_but_not_measured():
-    floor = Floor(perceptron_flops=1.0, convolution_flops=1.0, bytes=1.0)
-    (row,) = throughput_rows("ResNet-18", 512, "cpu", floor, most=2)
-    assert (row["network"], row["batch_size"], row["runs"]) == ("ResNet-18", 512, 0)
-    assert row["plain_steps_per_second"] is row["stack_steps_per_second"] is row["ratio"] is None
+def test_a_row_is_of_the_faster_way_to_stack(tiny, monkeypatch):
+    seconds = {"vmap": {"plain": 1.0, "stack": 8.0}, "lanes": {"plain": 3.0, "stack": 0.5}}
+    monkeypatch.setattr(throughput, "ways_of", lambda _: ("vmap", "lanes"))
+    monkeypatch.setattr(throughput, "time_way", lambda _, way: seconds[way])
+    (row,) = throughput_rows("tiny", 32, CPU, Floor(flops=1e12, bytes=1e12), most=1)
+    assert (row["way"], row["stack_steps_per_second"], row["plain_steps_per_second"]) == ("lanes", 2 * 3 / 0.5, 3 / 3)
+    assert row["other_way_steps_per_second"] == 2 * 3 / 8
 
 
-def test_every_run_is_one_epoch_of_each_side_in_turn():
-    seen = []
+@pytest.mark.parametrize(("batch_size", "judged"), [(32, {"least_ratio": 30, "least_share_of_floor": 0.4}), (512, {})])
+def test_targets_are_for_the_largest_stack_that_fits(monkeypatch, batch_size, judged):
+    def time_way(tasks, way):
+        if len(tasks) > 4:
+            raise torch.OutOfMemoryError
+        return {"plain": 1.0, "stack": 1.0}
 
-    class Noted:
-        def __init__(self, name: str) -> None:
-            self.name = name
+    monkeypatch.setattr(throughput, "make_tasks", lambda *_, members, **__: [None] * members)
+    monkeypatch.setattr(throughput, "ways_of", lambda _: ("vmap",))
+    monkeypatch.setattr(throughput, "time_way", time_way)
+    gpu = torch.device("cuda")  # no tensor is put there
+    rows = throughput_rows("MLP-L1", batch_size, gpu, Floor(flops=1e12, bytes=1e12), most=8)
+    none = {"least_ratio": None, "least_share_of_floor": None}
+    assert [{name: row[name] for name in none} for row in rows] == [none, none | judged]
 
-        def epoch(self, number: int) -> None:
-            seen.append((self.name, number))
 
-        def states(self) -> list:
-            return []
+def test_the_median_leaves_out_the_first_of_runs_taken_in_turn():
+    seen, now = [], [0.0]
+    takes = {"plain": iter([100, 1, 9, 2]), "stack": iter([0, 5, 4, 6])}
 
-    found = medians({name: Noted(name) for name in ("plain", "stack")}, "cpu", runs=3)
-    assert seen == [(name, number) for number in range(4) for name in ("plain", "stack")]
-    assert found.keys() == {"plain", "stack"}
+    def way(name):
+        def work(number):
+            seen.append((name, number))
+            now[0] += next(takes[name])
+
+        return work
+
+    found = medians({name: way(name) for name in takes}, runs=3, clock=lambda: now[0])
+    assert seen == [(name, number) for number in range(4) for name in takes]
+    assert found == {"plain": 2, "stack": 5}
 
 
 def test_a_perceptrons_step_is_counted_as_by_hand():
     widths, batch = (784, 512, 512, 512, 10), 32
     products = [2 * batch * ins * outs for ins, outs in pairwise(widths)]
     # Forwards, the gradient of the weights, and that of the inputs, which the first layer's have not.
-    assert step_flops(CASES["MLP-L3"], batch) == 3 * sum(products) - products[0]
+    assert step_flops(NETWORKS["MLP-L3"], batch) == 3 * sum(products) - products[0]
     parameters = sum((ins + 1) * outs for ins, outs in pairwise(widths))
-    assert step_bytes(CASES["MLP-L3"], batch) == 20 * parameters + 4 * batch * 784
+    assert step_bytes(NETWORKS["MLP-L3"], batch) == 20 * parameters + 4 * batch * 784
 
 
 def test_the_floor_is_the_slower_of_arithmetic_and_memory():
-    case, flops, moved = CASES["small MLP"], step_flops(CASES["small MLP"], 8), step_bytes(CASES["small MLP"], 8)
-    convolutional = CASES["ResNet-20"]
-    fast = {"perceptron_flops": 1e30, "convolution_flops": 1e30, "bytes": 1e30}
-    assert Floor(**(fast | {"perceptron_flops": 2.0})).seconds(case, 8) == flops / 2
-    assert Floor(**(fast | {"bytes": 4.0})).seconds(case, 8) == moved / 4
-    assert Floor(**(fast | {"convolution_flops": 2.0})).seconds(convolutional, 8) == step_flops(convolutional, 8) / 2
+    network = NETWORKS["small MLP"]
+    assert Floor(flops=2.0, bytes=1e30).seconds(network, 8) == step_flops(network, 8) / 2
+    assert Floor(flops=1e30, bytes=4.0).seconds(network, 8) == step_bytes(network, 8) / 4
+
+
+def test_a_scans_multiplications_are_counted_as_by_hand():
+    """The first layer of a perceptron twice, all else at every position."""
+    n, positions = 7, 5
+    first, rest = 784 * 6, 6 * 5 + 5 * 10
+    _, scanned = ways(TINY, positions, n, CPU)
+    assert flops_of(lambda: scanned(0)) == 2 * n * (2 * first + positions * rest)
+    a, b, model = (TINY.build(seed) for seed in range(3))
+    examples = TINY.examples(n, torch.Generator())
+    lambdas = torch.linspace(0, 1, positions).tolist()
+    stacked = flops_of(lambda: scan_stacked(model, a.state_dict(), b.state_dict(), lambdas, examples))
+    assert stacked == 2 * n * (2 * first + positions * rest)
+    _, scanned = ways(TINY_RESNET, positions, n, CPU)
+    model, one = TINY_RESNET.build(0).eval(), TINY_RESNET.examples(1, torch.Generator())
+    assert flops_of(lambda: scanned(0)) == positions * n * flops_of(lambda: model(one.inputs))
+
+
+def test_the_loop_beside_a_scan_measures_the_same_losses():
+    for network in (TINY, TINY_RESNET):
+        loop, scanned = ways(network, 5, 200, CPU)
+        assert loop(0) == pytest.approx(scanned(0), rel=1e-5)
+        assert len(set(loop(0))) == 5
+
+
+def test_loops_begin_together_or_not_at_all(tmp_path):
+    waiting = [Thread(target=await_all, args=(tmp_path, number, 3), daemon=True) for number in range(2)]
+    for thread in waiting:
+        thread.start()
+        thread.join(0.05)
+        assert thread.is_alive()
+    await_all(tmp_path, 2, 3)
+    for thread in waiting:
+        thread.join(10)
+        assert not thread.is_alive()
+    with pytest.raises(RuntimeError, match="only 3 of 4 loops were ready after 0 seconds"):
+        await_all(tmp_path, 2, 4, patience_seconds=0)
 
 
 def test_the_plain_loop_steps_through_every_batch_in_order():
@@ -127,8 +181,8 @@ def test_results_name_the_packages_that_are_there(monkeypatch, tmp_path, capsys)
         return f"{package} 1"
 
     monkeypatch.setattr(metadata, "version", version)
-    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
-    report.publish("some", [{"figure": 2.5}], {"device": "a GPU"})
+    monkeypatch.setattr(publish, "RESULTS", tmp_path / "results")
+    publish.publish("some", [{"figure": 2.5}], {"device": "a GPU"})
     written = json.loads((tmp_path / "results" / "some.json").read_text(encoding="utf-8"))
     assert written["rows"] == [{"figure": 2.5}]
     named = {"torch": "torch 1", "mlflow": "mlflow 1", "device": "a GPU"}
@@ -144,7 +198,7 @@ def test_tiny_pairs_are_as_many_as_said_and_run_one_program():
 
 
 def test_the_page_is_what_the_results_say():
-    assert page.PAGE.read_text(encoding="utf-8") == page.render(report.RESULTS)
+    assert page.PAGE.read_text(encoding="utf-8") == page.render(publish.RESULTS)
 
 
 def test_the_page_judges_targets_and_names_what_was_not_measured(tmp_path):
@@ -160,13 +214,32 @@ def test_the_page_judges_targets_and_names_what_was_not_measured(tmp_path):
         for name in ("one", "two", "three", "four")
     ]
     text = page.render(tmp_path, sections)
-    assert "| One | seconds | ≤ 3 | 3.25 | does not hold |\n| Two | seconds | ≤ 10 | 9.5 | holds |\n" in text
+    assert (
+        "| One | seconds | ≤ 10 | 9.5 | holds |\n| One | seconds | ≤ 3 | 3.25 | does not hold |\n"
+        "| Two | seconds | ≤ 10 | 9.5 | holds |\n"
+    ) in text
     assert (
         "| pairs | seconds | target seconds | slope |\n| --- | --- | --- | --- |\n| 12 345 | 9.5 | 10 | – |\n" in text
     )
-    faster = [{"ratio": 5.0, "least_ratio": 4}, {"ratio": 1.7, "least_ratio": 1.5}]
+    faster = [{"other_ratio": 1.0, "ratio": ratio, "least_ratio": 1.5} for ratio in (5.0, 1.7)]
     (tmp_path / "three.json").write_text(json.dumps({"machine": {}, "rows": faster}), encoding="utf-8")
     assert "| Three | ratio | ≥ 1.5 | 1.7 | holds |\n" in page.render(tmp_path, sections)
     assert "| 10 | 3.25 | 3 | 0.123 |\n| 1 | 99 | – | – |\n\nMeasured with cores 2.\n" in text
     assert "    run three\n\nNot measured.\n" in text
     assert "    run four\n\nNot measured: no GPU was at hand.\n" in text
+
+
+def test_the_page_lists_targets_that_were_not_measured(tmp_path):
+    rows = [{"ratio": 31.0, "least_ratio": 30}, {"ratio": 2.0, "least_ratio": None}]
+    (tmp_path / "one.json").write_text(json.dumps({"machine": {}, "rows": rows}), encoding="utf-8")
+    targets = (("least_ratio", 30), ("least_ratio", 8))
+    sections = [
+        page.Section(title=name, result=name, command="run", text="Text.", targets=targets, gpu=gpu)
+        for name, gpu in (("one", True), ("two", True), ("three", False))
+    ]
+    needs = "not measured: needs a GPU"
+    assert (
+        f"| one | ratio | ≥ 30 | 31 | holds |\n| one | ratio | ≥ 8 | – | {needs} |\n"
+        f"| two | ratio | ≥ 30 | – | {needs} |\n| two | ratio | ≥ 8 | – | {needs} |\n"
+        "| three | ratio | ≥ 30 | – | not measured |\n"
+    ) in page.render(tmp_path, sections)

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from lmc_tune.models.registry import build_model
 from lmc_tune.pair import _split, prepare, tasks_of
 from lmc_tune.pipeline import cohort_name, run_cohort, run_pair
 from lmc_tune.results import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS, PairResult
-from lmc_tune.specs import Cohort, MlpSpec, PairSpec, ResnetSpec, VerdictSpec, VitSpec
+from lmc_tune.specs import Cohort, Condition, MlpSpec, PairSpec, ResnetSpec, VerdictSpec, VitSpec
 from lmc_tune.store import Store
 from lmc_tune.training import loop
 from lmc_tune.training.task import Task
@@ -308,7 +309,8 @@ def test_a_pair_that_cannot_be_trained_costs_its_stack_no_other(bench, monkeypat
 
 def test_an_ok_row_fills_every_column_of_the_table_and_none_besides(ok):
     assert ok.status == "ok"
-    assert set(ok.row) == set(RESULTS_SCHEMA.names)
+    unmeasured = {name for name in RESULTS_SCHEMA.names if name.startswith(("endpoint_", "recalibrated_", "repaired_"))}
+    assert set(ok.row) == set(RESULTS_SCHEMA.names) - unmeasured
     nullable = {"train_examples", "test_examples", "epochs", "step_budget", *MODEL_FIELDS}
     assert {name for name, value in ok.row.items() if value is None} <= nullable
     assert {name for name in MODEL_FIELDS if ok.row[name] is not None} == {
@@ -321,6 +323,46 @@ def test_an_ok_row_fills_every_column_of_the_table_and_none_besides(ok):
     assert ok.row["seconds_train"] > 0
     assert ok.row["seconds_measure"] > 0
     assert ok.row["device"] == "cpu"
+
+
+@pytest.fixture(scope="module")
+def normed(tmp_path_factory) -> PairResult:
+    """One pair of networks with BatchNorm, under all conditions."""
+    folder = tmp_path_factory.mktemp("normed")
+    spec = pair_spec(
+        train={"lr": 0.1, "epochs": 4},
+        model={"norm": "batch"},
+        shift={"kind": "label", "severity": 0.6},
+        measure={"lambdas": 5, "conditions": ["repaired", "recalibrated", "endpoint", "naive"]},
+    )
+    return run_pair(spec, Workbench(store=Store(folder), data_root=folder))
+
+
+def test_conditions_differ_where_there_is_batch_norm(normed):
+    """The naive ends are the members as trained; with A's statistics B is another; two conditions estimate theirs."""
+    points = pd.DataFrame(normed.paths)
+    assert list(dict.fromkeys(points["condition"])) == ["naive", "endpoint", "recalibrated", "repaired"]
+    test = points[points["split"] == "test"].set_index(["condition", "lambda"])["loss_sum"]
+    n = points.loc[points["split"] == "test", "n"].iloc[0]
+    members = [normed.row[f"test_loss_{name}"] * n for name in ("a", "b")]
+    assert [test["naive", 0.0], test["naive", 1.0]] == pytest.approx(members, rel=1e-6)
+    assert test["endpoint", 0.0] == pytest.approx(members[0], rel=1e-6)
+    assert test["endpoint", 1.0] != pytest.approx(members[1], rel=0.01)
+    assert test["recalibrated", 0.5] != pytest.approx(test["naive", 0.5], rel=0.01)
+    assert test["recalibrated", 0.5] == test["repaired", 0.5]  # every layer but the last has a BatchNorm
+    columns = [f"{condition}_test_loss_barrier_chord" for condition in ("endpoint", "recalibrated", "repaired")]
+    assert all(np.isfinite(normed.row[column]) for column in columns)
+    assert normed.row["recalibrated_test_loss_barrier_chord"] != normed.row["test_loss_barrier_chord"]
+
+
+def test_without_batch_norm_recalibrating_changes_nothing_and_repairing_does(bench):
+    spec = pair_spec(train={"lr": 0.3, "epochs": 3}, measure={"lambdas": 5, "conditions": get_args(Condition)})
+    result = run_pair(spec, bench())
+    row = result.row
+    for column in ("test_error_barrier_chord", "train_loss_barrier_midpoint", "accuracy_difference", "barrier_lambda"):
+        assert row[f"endpoint_{column}"] == row[f"recalibrated_{column}"] == row[column]
+    assert row["repaired_test_loss_barrier_midpoint"] != row["test_loss_barrier_midpoint"]
+    assert len(pd.DataFrame(result.paths).drop_duplicates(["condition", "split", "lambda"])) == len(result.paths)
 
 
 def test_every_barrier_of_a_row_follows_from_its_stored_path(ok):

@@ -397,3 +397,49 @@ def test_a_boolean_is_not_a_number(line):
 def test_a_name_that_is_no_folder_is_refused(name):
     with pytest.raises(SpaceError, match="name: "):
         parse_space(f"name: {name!r}\ntrain: {{epochs: 1, batch_size: 8}}\naxes: {{lr: [0.1]}}\n")
+
+
+@pytest.mark.parametrize(
+    ("model", "axes", "conditions", "judged"),
+    [
+        ("mlp", "{lr: [0.1]}", ["naive"], "naive"),
+        ("{name: mlp, norm: batch}", "{lr: [0.1]}", ["naive", "recalibrated"], "recalibrated"),
+        ("mlp", "{lr: [0.1], norm: [none, batch]}", ["naive", "recalibrated"], "recalibrated"),
+        ("mlp", "{lr: [0.1], model: [mlp, {name: mlp, norm: batch}]}", ["naive", "recalibrated"], "recalibrated"),
+        ("{factory: 'm:f'}", "{lr: [0.1]}", ["naive"], "naive"),
+    ],
+)
+def test_statistics_are_recalibrated_and_judged_so_where_there_is_batch_norm(model, axes, conditions, judged):
+    model = "" if "model" in axes else f"model: {model}\n"
+    text = with_axes(axes, f"name: s\ntrain: {{epochs: 1, batch_size: 2}}\n{model}")
+    space = parse_space(text)
+    assert (list(space.measure.conditions), space.verdict.condition) == (conditions, judged)
+    assert again(space) == space
+    assert {cell.first.measure.conditions for cell in space.cells()} == {tuple(conditions)}
+    named = parse_space(text + "measure: {conditions: [naive]}\n")
+    assert (named.measure.conditions, named.verdict.condition) == (("naive",), "naive")
+
+
+@pytest.mark.parametrize(
+    ("tail", "said"),
+    [
+        (
+            "measure: {conditions: [recalibrated]}",
+            "s.yaml:4: measure.conditions: conditions must name naive, beside which the others are read",
+        ),
+        (
+            "measure: {conditions: [naive, recalibrated]}",
+            "s.yaml:4: measure.conditions: recalibrated would change nothing: no network of the space has BatchNorm; say norm: batch, or leave it out",
+        ),
+        (
+            "measure: {conditions: [naive, endpoint, recalibrated]}",
+            "s.yaml:4: measure.conditions: endpoint and recalibrated would change nothing: no network of the space has BatchNorm; say norm: batch, or leave them out",
+        ),
+        (
+            "verdict: {condition: repaired}",
+            "s.yaml:4: verdict.condition: repaired is not measured; add it to measure.conditions: ['naive', 'repaired']",
+        ),
+    ],
+)
+def test_conditions_that_make_no_sense_are_refused(tail, said):
+    assert problems(with_axes("{lr: [0.1], batch_size: [2]}") + tail) == [said]

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from lmc_tune.data.datasets import Examples, Part
 from lmc_tune.models.inference import for_inference, is_convolutional
+from lmc_tune.models.plain import is_plain
 
 # Examples per forward pass. Sums are exact whatever it is. Few enough that activations stay in a core's cache: for
 # MLPs half the time of 4096.
@@ -43,8 +44,9 @@ class Score:
 def logits_of(model: nn.Module, examples: Examples | Part) -> Tensor:
     """(n, classes) logits of ``model`` in evaluation mode."""
     network, chunk = model.eval(), CHUNK
-    if is_convolutional(model) and examples.labels.device.type == "cpu":
-        network, chunk = for_inference(model), min(CHUNK, _CONVOLUTIONAL_CHUNK)
+    convolutional = is_convolutional(model)
+    if examples.labels.device.type == "cpu" and (convolutional or is_plain(model)):
+        network, chunk = for_inference(model), min(CHUNK, _CONVOLUTIONAL_CHUNK) if convolutional else CHUNK
     return torch.cat([network(some.inputs) for some in examples.chunks(chunk)])
 
 

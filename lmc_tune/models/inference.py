@@ -5,49 +5,11 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from lmc_tune.models.dropout import SeededDropout
+from lmc_tune.models.plain import is_plain
 from lmc_tune.vision import import_torchvision
-
-# Layers that networks here are made of. Exactly these: a subclass may do anything.
-_KNOWN = (
-    nn.Sequential,
-    nn.Flatten,
-    nn.Identity,
-    nn.Linear,
-    nn.Conv2d,
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.ReLU,
-    nn.Tanh,
-    nn.GELU,
-    nn.MaxPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.MultiheadAttention,
-    nn.modules.linear.NonDynamicallyQuantizableLinear,  # part of attention
-    SeededDropout,
-)
-_KNOWN_MODULES = ("torchvision.models.resnet", "torchvision.models.vision_transformer")
-
-
-def is_plain(model: nn.Module) -> bool:
-    """Whether a network consists of known layers, each used once, all of them trained, with nothing hooked to them.
-
-    Only then can layers be taken apart, fused or stacked without knowing what else the network does.
-    """
-    modules = [module for _, module in model.named_modules(remove_duplicate=False)]
-    parameters = [parameter for _, parameter in model.named_parameters(remove_duplicate=False)]
-    return (
-        len(set(modules)) == len(modules)
-        and len(set(parameters)) == len(parameters)
-        and all(parameter.requires_grad for parameter in parameters)
-        and all(type(module) in _KNOWN or type(module).__module__ in _KNOWN_MODULES for module in modules)
-        and not any(module._forward_hooks or module._forward_pre_hooks for module in modules)  # noqa: SLF001 - torch has no other way
-    )
 
 
 def is_convolutional(model: nn.Module) -> bool:
@@ -55,19 +17,66 @@ def is_convolutional(model: nn.Module) -> bool:
 
 
 def for_inference(model: nn.Module) -> nn.Module:
-    """A copy of a network in evaluation mode that a CPU evaluates faster; outputs are the same but for rounding.
+    """A copy of a network in evaluation mode, with weights that stay, that a CPU evaluates faster.
 
-    Convolutions keep their channels last: one with 3 or 16 channels fills a vector by them, and poolings and norms
-    read their inputs in order. A BatchNorm behind a convolution becomes part of its weights, which saves a pass over
-    its outputs; only in plain networks, where nothing else reads those outputs.
+    Outputs are the same but for rounding. Convolutions keep their channels last: one with 3 or 16 channels fills a
+    vector by them, and poolings and norms read their inputs in order. In plain networks a BatchNorm behind a
+    convolution, whose outputs nothing else reads, becomes part of its weights, which saves a pass over them; and oneDNN
+    does what it does faster (:class:`OneDnnLinear`, :class:`OneDnnConv2d`).
     """
     network = copy.deepcopy(model).eval()
     if is_plain(model):
         for parent, conv, norm in list(_normed_convolutions(network)):
             setattr(parent, conv, fuse_conv_bn_eval(getattr(parent, conv), getattr(parent, norm)))
             setattr(parent, norm, nn.Identity())
+        multiply_by_onednn(network)
+        for module in network.modules():
+            if type(module) is nn.Conv2d and _has_onednn(module.weight) and _pads_with_zeros(module):
+                module.__class__ = OneDnnConv2d
     nn.utils.convert_conv2d_weight_memory_format(network, torch.channels_last)
     return network
+
+
+class OneDnnLinear(nn.Linear):
+    """A linear layer for evaluation on a CPU.
+
+    MKL, which torch multiplies by, leaves half of what processors other than Intel's can do; oneDNN, which is part of
+    torch too, does not.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self.weight, self.bias, "none", [], "")  # noqa: SLF001
+        return outputs
+
+
+class OneDnnConv2d(nn.Conv2d):
+    """A convolution for evaluation on a CPU with weights that stay as they are, laid out once as oneDNN reads them."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not hasattr(self, "_packed"):
+            self._shape = (list(self.padding), list(self.stride), list(self.dilation), self.groups)
+            self._packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight.detach(), *self._shape, None)  # noqa: SLF001
+        outputs: Tensor = torch.ops.mkldnn._convolution_pointwise(  # noqa: SLF001
+            inputs.contiguous(memory_format=torch.channels_last), self._packed, self.bias, *self._shape, "none", [], ""
+        )
+        return outputs
+
+
+def multiply_by_onednn(network: nn.Module) -> nn.Module:
+    """Make the linear layers of a plain network :class:`OneDnnLinear`, in place, where torch has it for them."""
+    for module in network.modules():
+        if type(module) is nn.Linear and _has_onednn(module.weight):
+            module.__class__ = OneDnnLinear
+    return network
+
+
+def _pads_with_zeros(convolution: nn.Conv2d) -> bool:
+    return convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
+
+
+def _has_onednn(weight: Tensor) -> bool:
+    built = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return built and weight.dtype == torch.float32
 
 
 def _normed_convolutions(network: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:

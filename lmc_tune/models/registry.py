@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from lmc_tune.core.errors import UserError
+from lmc_tune.models.adapt import initialise
 from lmc_tune.models.dropout import seed_dropouts
 from lmc_tune.models.mlp import mlp
-from lmc_tune.models.parts import initialise
 from lmc_tune.models.resnet import resnet
 from lmc_tune.models.vgg import vgg
 from lmc_tune.models.vit import vit

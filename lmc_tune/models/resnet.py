@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from lmc_tune.models.parts import renormalise
+from lmc_tune.models.adapt import renormalise
 from lmc_tune.specs import ResnetSpec
 from lmc_tune.vision import import_torchvision
 

@@ -89,7 +89,7 @@ def _optimizer(parameters: Iterable[nn.Parameter], spec: TrainSpec) -> torch.opt
             weight_decay=spec.weight_decay,
             fused=True,
         )
-    kind = torch.optim.Adam if spec.optimizer == "adam" else torch.optim.AdamW
+    kind: type[torch.optim.Adam] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[spec.optimizer]
     return kind(parameters, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
 
 

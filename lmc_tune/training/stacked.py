@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from lmc_tune.core.errors import UserError
 from lmc_tune.data.datasets import Examples
 from lmc_tune.measurement.evaluate import CHUNK, Score, sums_of
 from lmc_tune.models.dropout import dropout_seeds
-from lmc_tune.models.inference import is_plain
+from lmc_tune.models.plain import is_plain
 from lmc_tune.models.stack import Stack, Way
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training.graph import Replay, can_record
@@ -43,14 +43,19 @@ def train_stacked(tasks: Sequence[Task]) -> list[Trained]:
     Raises:
         UserError: if nothing is known of how to stack the network.
     """
-    if not is_plain(tasks[0].model):
-        raise UserError("engine: stacked takes networks of plain, trained layers alone; leave it out, or say loop")
+    check_stackable(tasks[0].model)
     at_once, way = _fitted(tasks)
     return [
         trained
         for first in range(0, len(tasks), at_once)
         for trained in StackedRun(tasks[first : first + at_once], way).train()
     ]
+
+
+def check_stackable(model: nn.Module) -> None:
+    """Raise UserError if nothing is known of how to stack a network."""
+    if not is_plain(model):
+        raise UserError("engine: stacked takes networks of plain, trained layers alone; leave it out, or say loop")
 
 
 def _fitted(tasks: Sequence[Task]) -> tuple[int, Way]:
@@ -306,7 +311,8 @@ class _Adam:
 
 
 def _make_update(stack: Stack, specs: Sequence[TrainSpec]) -> _Sgd | _Adam:
-    return (_Sgd if specs[0].optimizer == "sgd" else _Adam)(stack, specs)
+    kinds: dict[str, type[_Sgd | _Adam]] = {"sgd": _Sgd, "adam": _Adam, "adamw": _Adam}
+    return kinds[specs[0].optimizer](stack, specs)
 
 
 def _column(stack: Stack, values: Sequence[float]) -> Tensor:

@@ -31,6 +31,10 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def assert_same(one: Dataset, other: Dataset) -> None:
     assert one.n_classes == other.n_classes
+    for name in ("mean", "std"):
+        a, b = getattr(one, name), getattr(other, name)
+        assert a.dtype == b.dtype == torch.float32
+        assert torch.equal(a, b)
     for name in ("train", "validation", "test"):
         a, b = getattr(one, name), getattr(other, name)
         assert (a.inputs.dtype, a.labels.dtype) == (torch.float32, torch.int64)

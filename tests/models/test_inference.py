@@ -1,14 +1,17 @@
 """A network made ready for inference is the same function."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from lmc_tune.core.interpolation import lerp_state
 from lmc_tune.measurement.scan import scan
-from lmc_tune.models.inference import for_inference, is_plain
-from tests.cases import state
-from tests.measurement.cases import IMAGES, NETWORKS, image_network
+from lmc_tune.models.inference import OneDnnConv2d, OneDnnLinear, for_inference
+from lmc_tune.models.plain import is_plain
+from tests.cases import NETWORKS, state
+from tests.measurement.cases import IMAGES, image_network
 
 CONVOLUTIONAL = [kind for kind in NETWORKS if not kind.startswith("mlp")]
 
@@ -22,6 +25,59 @@ def difference(one: nn.Module, other: nn.Module) -> float:
 def test_outputs_are_those_of_the_plain_network(kind):
     model = image_network(kind, 1).eval()
     assert difference(for_inference(model), model) < 1e-10
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 3, 2), (7, 64, 10), (512, 784, 100), (33, 17, 5), (4, 6, 8, 16)])
+def test_linear_layers_are_multiplied_by_onednn_to_single_precision(shape, bias):
+    *batch, width_in, width_out = shape
+    layer = nn.Linear(width_in, width_out, bias=bias)
+    inputs = torch.randn(*batch, width_in)
+    fast = for_inference(nn.Sequential(layer))
+    assert [type(module) for module in fast] == [OneDnnLinear]
+    with torch.no_grad():
+        found, expected = fast(inputs), copy.deepcopy(layer).double()(inputs.double())
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < 1e-6 * width_in
+    assert type(layer) is nn.Linear
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 1, 1), (2, (0, 1), 1), (1, 2, 2)])
+def test_convolutions_are_those_of_torch_to_single_precision(stride, padding, dilation, groups):
+    layer = nn.Conv2d(4, 6, 3, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    inputs = torch.randn(5, 4, 9, 8)
+    fast = for_inference(nn.Sequential(layer))
+    assert [type(module) for module in fast] == [OneDnnConv2d]
+    with torch.no_grad():
+        expected = copy.deepcopy(layer).double()(inputs.double())
+        for given in (
+            inputs,
+            inputs.contiguous(memory_format=torch.channels_last),
+            inputs,
+        ):  # the first lays weights out
+            assert (fast(given) - expected).abs().max() < 1e-5
+    assert type(layer) is nn.Conv2d
+
+
+@pytest.mark.parametrize("kind", CONVOLUTIONAL)
+def test_in_single_precision_outputs_are_those_of_double(kind):
+    model = image_network(kind, 1).eval()
+    fast = for_inference(copy.deepcopy(model).float())
+    with torch.no_grad():
+        found, expected = fast(IMAGES.inputs.float()), model(IMAGES.inputs)
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_what_onednn_does_not_multiply_stays_with_torch(monkeypatch):
+    """Double precision, other paddings; all of it where torch was built without oneDNN."""
+    layers = nn.Linear(3, 2), nn.Conv2d(1, 1, 1)
+    of_torch = [nn.Linear, nn.Conv2d]
+    assert [type(module) for module in for_inference(nn.Sequential(*layers).double())] == of_torch
+    for padding in ({"padding": "same"}, {"padding": 1, "padding_mode": "reflect"}):
+        assert [type(module) for module in for_inference(nn.Sequential(nn.Conv2d(1, 1, 3, **padding)))] == [nn.Conv2d]
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert [type(module) for module in for_inference(nn.Sequential(*layers).float())] == of_torch
 
 
 @pytest.mark.parametrize("kind", ["vgg batch", "resnet batch", "resnet-18 batch"])

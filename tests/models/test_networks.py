@@ -9,17 +9,11 @@ from torch import nn
 
 from lmc_tune.core.errors import UserError
 from lmc_tune.models.registry import build_model
-from lmc_tune.specs import FactorySpec, MlpSpec, ModelSpec, ResnetSpec, VggSpec, VitSpec
+from lmc_tune.specs import FactorySpec, MlpSpec, ResnetSpec, VggSpec, VitSpec
 from lmc_tune.vision import import_torchvision
+from tests.cases import NETWORKS
 
 CIFAR = (3, 32, 32)
-NETWORKS: list[ModelSpec] = [
-    MlpSpec(),
-    VggSpec(width=1 / 8),
-    ResnetSpec(depth=8),
-    ResnetSpec(depth=18, width=1 / 8),
-    VitSpec(dim=16, heads=2, depth=2, mlp_dim=16),
-]
 
 
 def n_parameters(model: nn.Module) -> int:
@@ -81,15 +75,16 @@ def test_a_vit_computes_what_torchvisions_does_with_a_head_of_its_own():
     assert logits.std() > 0, "torchvision's head starts at 0"
 
 
-@pytest.mark.parametrize("spec", NETWORKS, ids=lambda spec: spec.label)
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("channels", [1, 3, 12])
-def test_networks_take_images_of_any_number_of_channels(spec, channels):
-    model = build_model(spec, (channels, 32, 32), 5, seed=0)
+def test_networks_take_images_of_any_number_of_channels(network, channels):
+    model = build_model(NETWORKS[network], (channels, 32, 32), 5, seed=0)
     assert model(images(channels, 32, 32)).shape == (3, 5)
 
 
-@pytest.mark.parametrize("spec", NETWORKS, ids=lambda spec: spec.label)
-def test_a_seed_decides_every_weight_and_global_random_state_none(spec):
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_seed_decides_every_weight_and_global_random_state_none(network):
+    spec = NETWORKS[network]
     torch.manual_seed(1)
     before = torch.get_rng_state()
     one = build_model(spec, CIFAR, 5, seed=4).state_dict()

@@ -46,6 +46,17 @@ def test_every_broken_factory_of_a_space_is_told_at_once_and_each_once():
     assert [problem.split()[1] for problem in refused.value.problems] == ["nowhere:build", "builtins:dict"]
 
 
+def test_a_network_that_cannot_be_stacked_is_refused_where_the_space_asks_for_it(tmp_path: Path, monkeypatch):
+    layer = "class Own(nn.Module):\n    def forward(self, inputs):\n        return inputs\n"
+    built = "nn.Sequential(nn.Flatten(), Own(), nn.Linear(64, 10))"
+    (tmp_path / "of_ones_own.py").write_text(f"from torch import nn\n{layer}def build():\n    return {built}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    text = with_factory("of_ones_own:build")
+    check_factories(parse_space(text).pairs())
+    with pytest.raises(SpaceError, match="engine: stacked takes networks of plain, trained layers alone"):
+        check_factories(parse_space(text, sets=["train.engine=stacked"]).pairs())
+
+
 def test_a_module_that_ends_the_process_is_refused_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "a_script_without_a_guard.py").write_text("import sys\nsys.exit(3)\n")
     monkeypatch.syspath_prepend(tmp_path)

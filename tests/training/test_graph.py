@@ -12,7 +12,8 @@ from lmc_tune.training.loop import train_member
 from lmc_tune.training.memory import even_share, members_that_fit
 from lmc_tune.training.stacked import StackedRun, train_stacked
 from lmc_tune.training.task import Task
-from tests.training.test_stacked import AUGMENTED, NETWORKS, RULES, assert_same, largest_difference, member
+from tests.cases import NETWORKS
+from tests.training.cases import AUGMENTED, RULES, assert_same, largest_difference, member
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

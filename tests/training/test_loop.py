@@ -13,14 +13,11 @@ from lmc_tune.training.progress import Trained
 from lmc_tune.training.schedule import learning_rate
 from tests import oracles
 from tests.cases import blobs, network, state, task
+from tests.training import cases
 
 PART, TEST = blobs(61, dtype=torch.float64), blobs(30, seed=1, dtype=torch.float64)
-RULES = {
-    "sgd": {"optimizer": "sgd"},
-    "momentum": {"optimizer": "sgd", "momentum": 0.9},
-    "nesterov": {"optimizer": "sgd", "momentum": 0.9, "nesterov": True},
+RULES = cases.RULES | {
     "weight decay": {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.1},
-    "adam": {"optimizer": "adam"},
     "adam, L2": {"optimizer": "adam", "weight_decay": 0.1},
     "adamw": {"optimizer": "adamw", "weight_decay": 0.1},
 }

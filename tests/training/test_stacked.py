@@ -2,97 +2,26 @@
 
 import math
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from lmc_tune.core.interpolation import distance
-from lmc_tune.data.augment import Augmentation
-from lmc_tune.data.datasets import Examples
-from lmc_tune.models.registry import build_model
-from lmc_tune.specs import MlpSpec, ResnetSpec, TrainSpec, VggSpec, VitSpec
+from lmc_tune.models.registry import BUILDERS, build_model
+from lmc_tune.specs import MlpSpec, TrainSpec
 from lmc_tune.training.loop import train_member
-from lmc_tune.training.progress import Trained
 from lmc_tune.training.stacked import StackedRun, train_stacked
-from lmc_tune.training.task import Task
+from tests import cases
+from tests.cases import NETWORKS, images
+from tests.training.cases import AUGMENTED, RULES, assert_same, member, single, some_of
 
-NETWORKS = {
-    "mlp": MlpSpec(hidden=(6, 5)),
-    "mlp tanh": MlpSpec(hidden=(6,), activation="tanh"),
-    "mlp batch": MlpSpec(hidden=(6,), norm="batch"),
-    "mlp layer": MlpSpec(hidden=(6,), norm="layer"),
-    "vgg": VggSpec(width=1 / 16),
-    "vgg batch": VggSpec(width=1 / 16, norm="batch"),
-    "vgg group": VggSpec(width=1 / 16, norm="group"),
-    "resnet": ResnetSpec(depth=8, width=1 / 4, norm="none"),
-    "resnet batch": ResnetSpec(depth=8, width=1 / 4, norm="batch"),
-    "resnet layer": ResnetSpec(depth=8, width=1 / 4, norm="layer", shortcut="3x3"),
-    "resnet-18 group": ResnetSpec(depth=18, width=1 / 16, norm="group"),
-    "vit": VitSpec(patch=16, depth=2, heads=2, dim=8, mlp_dim=12),
-    "mlp dropout": MlpSpec(hidden=(6, 5), dropout=0.3),
-    "vgg dropout": VggSpec(width=1 / 16, dropout=0.3),
-    "vit dropout": VitSpec(patch=16, depth=2, heads=2, dim=8, mlp_dim=12, dropout=0.3),
-}
-AUGMENTED = {"crop": 4, "flip": True, "jitter": 0.4}
-MEAN, STD = torch.full((3, 1, 1), 0.4, dtype=torch.float64), torch.full((3, 1, 1), 0.3, dtype=torch.float64)
-RULES = {
-    "sgd": {"optimizer": "sgd"},
-    "momentum": {"optimizer": "sgd", "momentum": 0.9},
-    "nesterov": {"optimizer": "sgd", "momentum": 0.9, "nesterov": True},
-    "adam": {"optimizer": "adam"},
-    "adamw": {"optimizer": "adamw"},
-}
-GENERATOR = torch.Generator().manual_seed(0)
-WHOLE, TEST = (
-    Examples(
-        inputs=torch.randn(n, 3, 32, 32, generator=GENERATOR, dtype=torch.float64),
-        labels=torch.randint(4, (n,), generator=GENERATOR),
+
+def test_no_network_and_no_optimizer_is_missing_from_the_cases():
+    assert {spec.name for spec in NETWORKS.values()} == set(BUILDERS)
+    assert {rule["optimizer"] for rule in RULES.values()} == set(
+        get_args(TrainSpec.model_fields["optimizer"].annotation)
     )
-    for n in (50, 9)
-)
-
-
-def member(network: str, number: int, **train) -> Task:
-    """The number decides weights, part, order, rate, decay and schedule."""
-    model = build_model(NETWORKS[network], (3, 32, 32), 4, seed=number).double()
-    given = {
-        "lr": 0.003 * (number + 1),
-        "weight_decay": 0.01 * number,
-        "schedule": ("constant", "cosine", "step")[number % 3],
-        "warmup": 0.1 * number,
-        "batch_size": 5,
-        "steps": 20,
-    }
-    spec = TrainSpec(**(given | train))
-    return Task(
-        model=model,
-        start={name: tensor.clone() for name, tensor in model.state_dict().items()},
-        whole=WHOLE,
-        positions=torch.randperm(50, generator=torch.Generator().manual_seed(number))[:40],
-        test=TEST,
-        spec=spec,
-        noise_seed=number,
-        augment=Augmentation.of(spec, MEAN, STD),
-    )
-
-
-def assert_same(one: Trained, other: Trained) -> None:
-    assert one.state.keys() == other.state.keys()
-    for name, tensor in one.state.items():
-        assert tensor.dtype == other.state[name].dtype
-        assert largest_difference(name, tensor, other.state[name]) < 1e-10, name
-    assert [vars(p) for p in one.curve] == [pytest.approx(vars(p), abs=1e-10, nan_ok=True) for p in other.curve]
-    assert one.diverged == other.diverged
-
-
-def largest_difference(name: str, one: Tensor, other: Tensor) -> float:
-    difference = (one - other).abs()
-    if name.endswith("in_proj_bias"):
-        # Softmax cancels the offset of attention's keys, the middle third: its gradient is rounding, and Adam, which
-        # divides by the gradient's size, makes steps of it.
-        difference = difference.view(3, -1)[[0, 2]]
-    return float(difference.max())
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -137,14 +66,6 @@ def test_half_precision_is_that_of_the_forward_pass_alone(network):
         assert looped.curve[0].train_loss == pytest.approx(full.curve[0].train_loss, rel=0.02)
 
 
-def single(task: Task) -> Task:
-    """The same in float32."""
-    whole, test = (Examples(inputs=e.inputs.float(), labels=e.labels) for e in (task.whole, task.test))
-    model = task.model.float()
-    start = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in task.start.items()}
-    return replace(task, model=model, start=start, whole=whole, test=test)
-
-
 @pytest.mark.parametrize("network", ["mlp batch", "resnet batch", "vit"])
 def test_neither_the_size_nor_the_order_of_the_stack_matters(network):
     tasks = [member(network, number, momentum=0.9) for number in range(4)]
@@ -186,20 +107,7 @@ def test_the_networks_own_weights_and_mode_do_not_matter():
 
 
 def test_float32_training_repeats_bit_for_bit():
-    model = build_model(NETWORKS["mlp batch"], (3, 32, 32), 4, seed=0)
-    part = Examples(inputs=WHOLE.inputs.float(), labels=WHOLE.labels)
-    tasks = [
-        Task(
-            model=model,
-            start=nn.Module.state_dict(build_model(NETWORKS["mlp batch"], (3, 32, 32), 4, seed=seed)),
-            whole=part,
-            positions=torch.arange(50),
-            test=part,
-            spec=TrainSpec(lr=0.1, batch_size=5, epochs=2),
-            noise_seed=seed,
-        )
-        for seed in range(3)
-    ]
+    tasks = [single(member("mlp batch", number)) for number in range(3)]
     one, two = train_stacked(tasks), train_stacked(tasks)
     for first, second in zip(one, two, strict=True):
         assert all(torch.equal(first.state[name], second.state[name]) for name in first.state)
@@ -215,26 +123,12 @@ def test_small_aligned_perceptrons_come_out_bit_for_bit_whoever_stands_beside_th
     hidden, norm, activation, batch_size, rule
 ):
     spec = MlpSpec(hidden=hidden, norm=norm, activation=activation)
-    whole, test = (
-        Examples(
-            inputs=torch.randn(n, 1, 8, 8, generator=GENERATOR), labels=torch.randint(10, (n,), generator=GENERATOR)
-        )
-        for n in (203, 57)
-    )
+    whole, test = (images(n, seed=n, shape=(1, 8, 8), classes=10, dtype=torch.float32) for n in (203, 57))
     tasks = []
     for number in range(10):
         model = build_model(spec, (1, 8, 8), 10, seed=number)
-        tasks.append(
-            Task(
-                model=model,
-                start={name: tensor.clone() for name, tensor in model.state_dict().items()},
-                whole=whole,
-                positions=torch.randperm(203, generator=torch.Generator().manual_seed(number))[:200],
-                test=test,
-                spec=TrainSpec(lr=0.01 * (number + 1), batch_size=batch_size, steps=15, **RULES[rule]),
-                noise_seed=number,
-            )
-        )
+        train = TrainSpec(lr=0.01 * (number + 1), batch_size=batch_size, steps=15, **RULES[rule])
+        tasks.append(replace(cases.task(model, whole, test, train, number), positions=some_of(203, 200, number)))
     together = train_stacked(tasks)
     for stack in ([3, 4], [9, 2, 7, 0, 5, 4], [8]):
         for at, trained in zip(stack, train_stacked([tasks[at] for at in stack]), strict=True):

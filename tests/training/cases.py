@@ -1,0 +1,73 @@
+"""Members of every network that is trained here, and what it means that two trainings agree."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from lmc_tune.data.augment import Augmentation
+from lmc_tune.data.datasets import Examples
+from lmc_tune.models.registry import build_model
+from lmc_tune.specs import TrainSpec
+from lmc_tune.training.progress import Trained
+from lmc_tune.training.task import Task
+from tests.cases import NETWORKS, images, task
+
+RULES = {
+    "sgd": {"optimizer": "sgd"},
+    "momentum": {"optimizer": "sgd", "momentum": 0.9},
+    "nesterov": {"optimizer": "sgd", "momentum": 0.9, "nesterov": True},
+    "adam": {"optimizer": "adam"},
+    "adamw": {"optimizer": "adamw"},
+}
+AUGMENTED = {"crop": 4, "flip": True, "jitter": 0.4}
+MEAN, STD = torch.full((3, 1, 1), 0.4, dtype=torch.float64), torch.full((3, 1, 1), 0.3, dtype=torch.float64)
+WHOLE, TEST = images(50), images(9, seed=1)
+
+
+def member(network: str, number: int, **train) -> Task:
+    """The number decides weights, part, order, rate, decay and schedule."""
+    given = {
+        "lr": 0.003 * (number + 1),
+        "weight_decay": 0.01 * number,
+        "schedule": ("constant", "cosine", "step")[number % 3],
+        "warmup": 0.1 * number,
+        "batch_size": 5,
+        "steps": 20,
+    }
+    model = build_model(NETWORKS[network], (3, 32, 32), 4, seed=number).double()
+    spec = TrainSpec(**(given | train))
+    whole = task(model, WHOLE, TEST, spec, number)
+    return replace(whole, positions=some_of(50, 40, number), augment=Augmentation.of(spec, MEAN, STD))
+
+
+def some_of(n: int, size: int, seed: int) -> Tensor:
+    """(size,) positions of a part of ``n`` examples."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:size]
+
+
+def single(task: Task) -> Task:
+    """The same in float32."""
+    whole, test = (Examples(inputs=e.inputs.float(), labels=e.labels) for e in (task.whole, task.test))
+    model = task.model.float()
+    start = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in task.start.items()}
+    return replace(task, model=model, start=start, whole=whole, test=test)
+
+
+def assert_same(one: Trained, other: Trained) -> None:
+    assert one.state.keys() == other.state.keys()
+    for name, tensor in one.state.items():
+        assert tensor.dtype == other.state[name].dtype
+        assert largest_difference(name, tensor, other.state[name]) < 1e-10, name
+    assert [vars(p) for p in one.curve] == [pytest.approx(vars(p), abs=1e-10, nan_ok=True) for p in other.curve]
+    assert one.diverged == other.diverged
+
+
+def largest_difference(name: str, one: Tensor, other: Tensor) -> float:
+    difference = (one - other).abs()
+    if name.endswith("in_proj_bias"):
+        # Softmax cancels the offset of attention's keys, the middle third: its gradient is rounding, and Adam, which
+        # divides by the gradient's size, makes steps of it.
+        difference = difference.view(3, -1)[[0, 2]]
+    return float(difference.max())
