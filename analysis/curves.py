@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.charts import FAINT, finish
 from lmc_tune.core.barrier import Array
-from lmc_tune.specs import VerdictSpec
+from lmc_tune.specs import BATCH_NORM_CONDITIONS, Condition, VerdictSpec
 
 COLOURS = {"test": "#1f6f92", "train": "#b5651d"}
 DASHES = {"test": [1, 0], "train": [6, 3]}
@@ -67,7 +67,7 @@ def collect_curves(pairs: pd.DataFrame, parts: Iterable[pa.Table], verdict: Verd
     splits = list(dict.fromkeys(name.split("_")[0] for name in kept))
     bands = {name: _Band.of(len(cells), len(lambdas)) for name in kept}
     for part in parts:
-        measured = part.filter(pc.equal(part["condition"], verdict.condition))
+        measured = part.filter(_judged(part, verdict.condition))
         for split in splits:
             rows = measured.filter(pc.equal(measured["split"], split))
             cell, curves = _on_grid(rows, cell_of, lambdas)
@@ -75,6 +75,15 @@ def collect_curves(pairs: pd.DataFrame, parts: Iterable[pa.Table], verdict: Verd
                 if f"{split}_{what}" in bands:
                     bands[f"{split}_{what}"].add(cell, lines)
     return Curves(lambdas=lambdas, bands={name: band.by_cell(cells) for name, band in bands.items()})
+
+
+def _judged(part: pa.Table, condition: Condition) -> pa.ChunkedArray:
+    """Which rows are of the verdict's condition; where that would repeat the naive one, naive rows stand for it."""
+    own = pc.equal(part["condition"], condition)
+    if condition not in BATCH_NORM_CONDITIONS:
+        return own
+    measured = pc.is_in(part["key"], value_set=part["key"].filter(own).combine_chunks())
+    return pc.or_(own, pc.and_(pc.equal(part["condition"], "naive"), pc.invert(measured)))
 
 
 def _kept(n_cells: int, verdict: VerdictSpec) -> list[str]:

@@ -24,7 +24,7 @@ from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.measurement.path import measure_path
 from lmc_tune.pair import Pair, Setup, checkpoints, prepare, tasks_of
 from lmc_tune.results import PairResult, failed_result, gate, spec_columns
-from lmc_tune.specs import Cohort, Condition, PairSpec
+from lmc_tune.specs import BATCH_NORM_CONDITIONS, Cohort, Condition, PairSpec
 from lmc_tune.store import replacing
 from lmc_tune.training.engines import engine_for, train
 from lmc_tune.workbench import Workbench
@@ -111,12 +111,12 @@ def _finish(pair: Pair, bench: Workbench, seconds_train: float) -> PairResult:
     shuffled = np.random.default_rng(spec.seed_for("recalibration")).permutation(both.indices)
     statistics = Part(whole=dataset.train, indices=shuffled)
     paths: dict[Condition, MeasuredPath] = {}
-    for condition in spec.measure.conditions:
-        if condition in {"endpoint", "recalibrated"} and not has_batch_norm(setup.model):
-            paths[condition] = paths["naive"]
-        else:
-            paths[condition] = measure_path(setup.model, a, b, measured, spec.measure, condition, statistics)
+    for condition in spec.conditions:
+        paths[condition] = measure_path(setup.model, a, b, measured, spec.measure, condition, statistics)
         row |= path_columns(paths[condition], condition)
+    if not has_batch_norm(setup.model):
+        for condition in BATCH_NORM_CONDITIONS:
+            row |= path_columns(paths["naive"], condition)
     row |= similarity_columns(predictions, dataset.test.labels.cpu().numpy())
     row["seconds_measure"] = time.perf_counter() - started
     rows = [point for condition, path in paths.items() for point in path_rows(path, condition)]

@@ -15,7 +15,7 @@ from lmc_tune.core.errors import UserError
 from lmc_tune.data.catalogue import DATASETS, part_size
 from lmc_tune.record import SPACE_FILE
 from lmc_tune.space import AXES, SECTIONS, Cell, SearchSpace, Sections, place, section_spec
-from lmc_tune.specs import MODELS, DatasetSpec, PairSpec, model_name
+from lmc_tune.specs import BATCH_NORM_CONDITIONS, MODELS, DatasetSpec, PairSpec, model_name
 from lmc_tune.yaml_lines import Place, YamlError, dotted, load_value, load_with_lines
 
 _TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
@@ -139,8 +139,7 @@ class _Reader:
         self._check_sections(fixed, axes)
         self.stop_on_problems()
         assert space is not None  # noqa: S101 - no problems, so it was built
-        space = _with_conditions(_canonical(space))
-        self._check_conditions(space)
+        space = _canonical(space)
         self._check_cells(space)
         self.stop_on_problems()
         return space
@@ -265,6 +264,7 @@ class _Reader:
             for detail in error.errors():
                 self.problem(("axes",), f"a combination of values is impossible: {_message(detail, PairSpec)}")
             return
+        self._check_conditions(space, [cell.first for cell in cells])
         seen: dict[str, Cell] = {}
         for cell in cells:
             indices = {axis: space.axes[axis].index(value) for axis, value in cell.coordinates.items()}
@@ -273,20 +273,24 @@ class _Reader:
                 self.problem(("axes",), f"two cells are the same experiment: {other} and {cell}")
                 return
 
-    def _check_conditions(self, space: SearchSpace) -> None:
-        measured, judged = space.measure.conditions, space.verdict.condition
-        if judged not in measured:
-            self.problem(
-                ("verdict", "condition"),
-                f"{judged} is not measured; add it to measure.conditions: {[*measured, judged]}",
-            )
-        of_batch_norm = [condition for condition in measured if condition in {"endpoint", "recalibrated"}]
-        if of_batch_norm and not _norms(space) & {"batch", None}:
+    def _check_conditions(self, space: SearchSpace, pairs: Iterable[PairSpec]) -> None:
+        measured = {condition for pair in pairs for condition in pair.conditions}
+        useless = [condition for condition in space.measure.conditions or () if condition not in measured]
+        if useless:
             self.problem(
                 ("measure", "conditions"),
-                f"{' and '.join(of_batch_norm)} would change nothing: no network of the space has BatchNorm; say norm: "
-                f"batch, or leave {'them' if len(of_batch_norm) > 1 else 'it'} out",
+                f"{' and '.join(useless)} would change nothing: no network of the space has BatchNorm; say norm: batch, "
+                f"or leave {'them' if len(useless) > 1 else 'it'} out",
             )
+        judged = space.verdict.condition
+        for pair in pairs:
+            same = judged in BATCH_NORM_CONDITIONS and not pair.model.may_have_batch_norm
+            if judged not in pair.conditions and not same:
+                self.problem(
+                    ("verdict", "condition"),
+                    f"{judged} is not measured; add it to measure.conditions, or judge {' or '.join(pair.conditions)}",
+                )
+                return
 
     def _check_sizes(self, pair: PairSpec, indices: dict[str, int]) -> None:
         dataset = pair.dataset
@@ -340,23 +344,6 @@ def _canonical(space: SearchSpace) -> SearchSpace:
     fixed = {name: filled_in(name, sections[name]) for name in SECTIONS if (name,) not in varied}
     fixed.setdefault("train", {})
     return space.model_copy(update={"axes": axes, "fixed": fixed})
-
-
-def _norms(space: SearchSpace) -> set[str | None]:
-    """The normalisations of a space's networks; None is that of a network of the user's own, which only it knows."""
-    of_models = space.axes["model"] if "model" in space.axes else [space.fixed["model"]]
-    own = {model.get("norm") for model in of_models}
-    return own - {None} | set(space.axes["norm"]) if "norm" in space.axes else own
-
-
-def _with_conditions(space: SearchSpace) -> SearchSpace:
-    """Where a network has BatchNorm and conditions are left open, statistics are recalibrated, and judged so."""
-    measure, verdict = space.measure, space.verdict
-    if "conditions" not in measure.model_fields_set and "batch" in _norms(space):
-        measure = measure.model_copy(update={"conditions": ("naive", "recalibrated")})
-    if "condition" not in verdict.model_fields_set and "recalibrated" in measure.conditions:
-        verdict = verdict.model_copy(update={"condition": "recalibrated"})
-    return space.model_copy(update={"measure": measure, "verdict": verdict})
 
 
 def _spelled_out(section: str, value: Any) -> Any:

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from lmc_tune.core.barrier import Definition
 from lmc_tune.core.seeding import child_seed
@@ -28,6 +28,8 @@ Number = Annotated[int, Field(strict=True, ge=0)]
 Seed = Annotated[int, Field(strict=True)]
 Split = Literal["train", "test", "validation"]
 Condition = Literal["naive", "endpoint", "recalibrated", "repaired"]
+# What these do to a network without BatchNorm is nothing.
+BATCH_NORM_CONDITIONS: tuple[Condition, ...] = ("endpoint", "recalibrated")
 ConvNorm = Literal["none", "batch", "layer", "group"]
 Init = Literal["torch", "kaiming", "xavier", "orthogonal"]
 
@@ -56,6 +58,11 @@ class DatasetSpec(Spec):
 
 class NetworkSpec(Spec):
     """A network. Each kind has a ``label`` that says it in a few words."""
+
+    @property
+    def may_have_batch_norm(self) -> bool:
+        """Only a network of the user's own knows what it has."""
+        return getattr(self, "norm", "batch") == "batch"
 
     def needs(self, height: int, width: int) -> str:  # noqa: ARG002 - most take any
         """What images of this size lack for the network, as ``needs ...``; empty if nothing."""
@@ -343,13 +350,13 @@ class MeasureSpec(Spec):
     conditions: how interpolated networks are prepared, ``naive`` among them. ``naive``: BatchNorm's running statistics
         are interpolated with the weights; ``endpoint``: they are A's; ``recalibrated``: they are estimated anew on the
         training data at every λ; ``repaired``: besides, every channel that no BatchNorm rescales gets the mean and
-        standard deviation that lie between the members' (REPAIR, Jordan et al. 2023). The first three are one where a
-        network has no BatchNorm.
+        standard deviation that lie between the members' (REPAIR, Jordan et al. 2023). Left out, they are naive and,
+        where there is BatchNorm, recalibrated. Of a network without BatchNorm the first three are one.
     """
 
     lambdas: Annotated[int, Field(strict=True, ge=3)] = 25
     splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("train", "test")
-    conditions: Annotated[tuple[Condition, ...], Field(min_length=1)] = ("naive",)
+    conditions: tuple[Condition, ...] | None = None
     refinements: Count = 6
     tolerance_error: Positive = 0.002
     tolerance_loss: Positive = 0.01
@@ -362,7 +369,9 @@ class MeasureSpec(Spec):
 
     @field_validator("conditions")
     @classmethod
-    def _conditions_in_order(cls, conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
+    def _conditions_in_order(cls, conditions: tuple[Condition, ...] | None) -> tuple[Condition, ...] | None:
+        if conditions is None:
+            return None
         if "naive" not in conditions:
             raise ValueError("conditions must name naive, beside which the others are read")
         return tuple(condition for condition in get_args(Condition) if condition in conditions)
@@ -384,7 +393,7 @@ def condition_column(condition: Condition, column: str) -> str:
 class VerdictSpec(Spec):
     """How a cell's pairs become one of five verdicts. Not part of a pair's key: it can change without retraining.
 
-    condition: the condition whose barrier is judged; it has to be measured.
+    condition: whose barrier is judged; ``recalibrated`` is ``naive`` where a network has no BatchNorm.
     threshold: in the unit of the barrier's curve (fraction for errors, nats for losses).
     confidence: of the interval of the mean barrier.
     min_train_accuracy: a pair with a member below it is ``undertrained``; a flat path then means nothing.
@@ -392,7 +401,7 @@ class VerdictSpec(Spec):
 
     barrier: Definition = "chord"
     of: Literal["test_error", "test_loss", "train_error", "train_loss"] = "test_error"
-    condition: Condition = "naive"
+    condition: Condition = "recalibrated"
     threshold: Positive = 0.02
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     min_train_accuracy: Fraction = 0.5
@@ -419,6 +428,17 @@ class PairSpec(Spec):
     replicate: Number
     seed: Seed = 0
 
+    @field_validator("measure")
+    @classmethod
+    def _conditions_of_the_network(cls, measure: MeasureSpec, known: ValidationInfo) -> MeasureSpec:
+        """Conditions that are left open; those that would only repeat another are dropped."""
+        if "model" not in known.data:
+            return measure
+        asked: tuple[Condition, ...] = ("naive", "recalibrated") if measure.conditions is None else measure.conditions
+        if not known.data["model"].may_have_batch_norm:
+            asked = tuple(condition for condition in asked if condition not in BATCH_NORM_CONDITIONS)
+        return measure.model_copy(update={"conditions": asked})
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if "validation" in self.measure.splits and self.dataset.validation == 0:
@@ -432,6 +452,12 @@ class PairSpec(Spec):
         """Content hash, 24 hexadecimal digits."""
         text = f"{SCHEMA_VERSION} {self.content()}"
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What is measured of the pair's network."""
+        assert self.measure.conditions is not None  # noqa: S101 - filled in when the pair was made
+        return self.measure.conditions
 
     @property
     def cell(self) -> str:

@@ -64,11 +64,10 @@ TOGETHER = {
     ("shift", "kind"): {"kind": "covariate", "skew": None},
     ("measure", "splits"): {"splits": ("train", "test", "validation")},
     ("measure", "lambdas"): {"lambdas": 27},
+    ("measure", "conditions"): {"conditions": ("naive", "repaired")},
 }
 # Changes no result, and so no key.
 FREE = {("train", "engine")}
-# One value so far: nothing to change them to.
-SINGLE = {("measure", "conditions")}
 # The same of the models.
 MODELS_TOGETHER: dict[tuple[str, str], dict[str, Any]] = {
     ("vit", "heads"): {"heads": 4},
@@ -126,11 +125,6 @@ def test_every_field_changes_the_key(place):
     model: Any = PairSpec
     for step in place[:-1]:
         section, model = section[step], model.model_fields[step].annotation
-    if place in SINGLE:
-        annotation = model.model_fields[name].annotation
-        kind = typing.get_args(annotation)[0] if typing.get_origin(annotation) is tuple else annotation
-        assert len(typing.get_args(kind)) == 1, "it has several values now: remove it from SINGLE"
-        return
     if place in TOGETHER:
         section |= TOGETHER[place]
     else:
