@@ -81,6 +81,8 @@ def _has_onednn(weight: Tensor) -> bool:
 
 def _normed_convolutions(network: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
     """Parents with the names of a convolution and of the BatchNorm that alone reads its outputs."""
+    if not is_convolutional(network):  # torchvision is not needed
+        return
     for parent in network.modules():
         if isinstance(parent, nn.Sequential):
             names = list(pairwise(name for name, _ in parent.named_children()))
