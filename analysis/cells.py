@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from lmc_tune.core.barrier import DEFINITIONS, Array
 from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict, mean_interval, verdict_of_interval
-from lmc_tune.results import SPEC_FIELDS, STATUSES, gate, spec_fields
+from lmc_tune.results import BARRIER_COLUMNS, PATH_FIELDS, SPEC_FIELDS, STATUSES, gate, spec_fields
 from lmc_tune.space import SearchSpace
-from lmc_tune.specs import VerdictSpec
+from lmc_tune.specs import BATCH_NORM_CONDITIONS, Condition, VerdictSpec, condition_column
 
 CELL_FIELDS = [name for name in SPEC_FIELDS if name != "replicate"]
 
@@ -39,7 +39,10 @@ CELLS_AT_ONCE = 256
 def judged_columns(verdict: VerdictSpec) -> list[str]:
     """The columns of the results that a verdict's cells, and those of the other definitions, are worked out from."""
     barriers = [verdict.model_copy(update={"barrier": definition}).column for definition in DEFINITIONS]
-    return ["key", "cell", "status", "reason", *SPEC_FIELDS, "under_resolved", *barriers, *PAIR_MEANS, *OK_MEANS]
+    of_path = [*PATH_FIELDS, *barriers]
+    under = [condition_column(verdict.condition, column) for column in of_path]
+    means = [name for name in OK_MEANS if name not in PATH_FIELDS]
+    return list(dict.fromkeys(["key", "cell", "status", "reason", *SPEC_FIELDS, *of_path, *under, *PAIR_MEANS, *means]))
 
 
 def planned_cells(space: SearchSpace) -> pd.DataFrame:
@@ -91,9 +94,12 @@ def judge_cells(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
 def regate(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     """The pairs sorted by cell and replicate, their status decided by this verdict's train-accuracy gate.
 
-    Whatever gate the table was written with, and whatever its order, the same pairs come out.
+    Whatever gate the table was written with, and whatever its order, the same pairs come out. What depends on the
+    condition (barriers, λ*, Δ, under-resolved) is that of the verdict's; a network without BatchNorm has one for all
+    three that only BatchNorm tells apart.
     """
-    rows = results.sort_values(["cell", "replicate", "key"], kind="stable").reset_index(drop=True)
+    rows = _under_condition(results, verdict.condition)
+    rows = rows.sort_values(["cell", "replicate", "key"], kind="stable").reset_index(drop=True)
     gated = ["status", "reason", "train_accuracy_a", "train_accuracy_b"]
     low = (rows[gated[2:]] < verdict.min_train_accuracy).any(axis="columns")
     moved = (low & rows["status"].isin(["ok", "undertrained"])) | (~low & (rows["status"] == "undertrained"))
@@ -105,6 +111,20 @@ def regate(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
         rows.loc[moved, "status"] = [row["status"] for row in fresh]
         rows.loc[moved, "reason"] = [row["reason"] for row in fresh]
     return rows
+
+
+def _under_condition(results: pd.DataFrame, condition: Condition) -> pd.DataFrame:
+    if condition == "naive":
+        return results
+    columns = [*PATH_FIELDS, *BARRIER_COLUMNS]
+    own = {column: condition_column(condition, column) for column in columns if column in results}
+    if condition in BATCH_NORM_CONDITIONS:
+        kept = (results["model"] != "factory") & (results["norm"] != "batch")
+    else:
+        kept = pd.Series(data=False, index=results.index)
+    if kept.all():
+        return results
+    return results.assign(**{column: results[column].where(kept, results[other]) for column, other in own.items()})
 
 
 def exclusions(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:

@@ -112,11 +112,11 @@ def _finish(pair: Pair, bench: Workbench, seconds_train: float) -> PairResult:
     statistics = Part(whole=dataset.train, indices=shuffled)
     paths: dict[Condition, MeasuredPath] = {}
     for condition in spec.conditions:
-        paths[condition] = measure_path(setup.model, a, b, measured, spec.measure, condition, statistics)
+        if condition in BATCH_NORM_CONDITIONS and not has_batch_norm(setup.model):  # a network of the user's own
+            paths[condition] = paths["naive"]
+        else:
+            paths[condition] = measure_path(setup.model, a, b, measured, spec.measure, condition, statistics)
         row |= path_columns(paths[condition], condition)
-    if not has_batch_norm(setup.model):
-        for condition in BATCH_NORM_CONDITIONS:
-            row |= path_columns(paths["naive"], condition)
     row |= similarity_columns(predictions, dataset.test.labels.cpu().numpy())
     row["seconds_measure"] = time.perf_counter() - started
     rows = [point for condition, path in paths.items() for point in path_rows(path, condition)]

@@ -69,8 +69,7 @@ SPEC_FIELDS: dict[str, pa.DataType] = {
 }
 
 BARRIER_COLUMNS = [
-    condition_column(condition, f"{split}_{quantity}_barrier_{definition}{suffix}")
-    for condition in get_args(Condition)
+    f"{split}_{quantity}_barrier_{definition}{suffix}"
     for split in ("train", "test")
     for quantity in ("error", "loss")
     for definition in DEFINITIONS
@@ -95,11 +94,10 @@ MEASURED_FIELDS: dict[str, pa.DataType] = {
         for quantity in ("loss", "accuracy")
         for member in ("a", "b")
     },
-    **{column: pa.float64() for column in BARRIER_COLUMNS},
     **{
         condition_column(condition, column): kind
         for condition in get_args(Condition)
-        for column, kind in PATH_FIELDS.items()
+        for column, kind in (dict.fromkeys(BARRIER_COLUMNS, pa.float64()) | PATH_FIELDS).items()
     },
     "distance": pa.float64(),
     "distance_a": pa.float64(),

@@ -279,8 +279,8 @@ class _Reader:
         if useless:
             self.problem(
                 ("measure", "conditions"),
-                f"{' and '.join(useless)} would change nothing: no network of the space has BatchNorm; say norm: batch, "
-                f"or leave {'them' if len(useless) > 1 else 'it'} out",
+                f"{' and '.join(useless)} would change nothing: no network of the space has BatchNorm; say norm: "
+                f"batch, or leave {'them' if len(useless) > 1 else 'it'} out",
             )
         judged = space.verdict.condition
         for pair in pairs:

@@ -408,8 +408,8 @@ class VerdictSpec(Spec):
 
     @property
     def column(self) -> str:
-        """The column of the results table that is judged."""
-        return condition_column(self.condition, f"{self.of}_barrier_{self.barrier}")
+        """The column of the results table that is judged, but for its condition."""
+        return f"{self.of}_barrier_{self.barrier}"
 
 
 class PairSpec(Spec):

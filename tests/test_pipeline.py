@@ -308,7 +308,7 @@ def test_a_pair_that_cannot_be_trained_costs_its_stack_no_other(bench, monkeypat
 
 def test_an_ok_row_fills_every_column_of_the_table_and_none_besides(ok):
     assert ok.status == "ok"
-    unmeasured = {name for name in RESULTS_SCHEMA.names if name.startswith("repaired_")}
+    unmeasured = {name for name in RESULTS_SCHEMA.names if name.startswith(("endpoint_", "recalibrated_", "repaired_"))}
     assert set(ok.row) == set(RESULTS_SCHEMA.names) - unmeasured
     nullable = {"train_examples", "test_examples", "epochs", "step_budget", *MODEL_FIELDS}
     assert {name for name, value in ok.row.items() if value is None} <= nullable
@@ -357,12 +357,10 @@ def test_conditions_differ_where_there_is_batch_norm(normed):
     )
 
 
-def test_without_batch_norm_recalibrating_changes_nothing_and_repairing_does(bench):
+def test_a_network_without_batch_norm_can_be_repaired(bench):
     spec = pair_spec(train={"lr": 0.3, "epochs": 3}, measure={"lambdas": 5, "conditions": ["naive", "repaired"]})
     result = run_pair(spec, bench())
     row = result.row
-    for column in ("test_error_barrier_chord", "train_loss_barrier_midpoint", "accuracy_difference", "barrier_lambda"):
-        assert row[f"endpoint_{column}"] == row[f"recalibrated_{column}"] == row[column]
     assert row["repaired_test_loss_barrier_midpoint"] != row["test_loss_barrier_midpoint"]
     assert len(pd.DataFrame(result.paths).drop_duplicates(["condition", "split", "lambda"])) == len(result.paths)
 

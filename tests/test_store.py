@@ -87,7 +87,7 @@ def test_the_table_has_every_promised_column_and_every_definition_of_every_curve
     assert len(PROMISED) == 44
     assert set(PROMISED) <= set(RESULTS_SCHEMA.names)
     assert PATHS_SCHEMA.names == ["key", "condition", "split", "lambda", "loss_sum", "correct", "n"]
-    assert len(BARRIER_COLUMNS) == 4 * 2 * 2 * len(DEFINITIONS) * 2
+    assert len(BARRIER_COLUMNS) == 2 * 2 * len(DEFINITIONS) * 2
     assert set(BARRIER_COLUMNS) <= set(RESULTS_SCHEMA.names)
 
 

@@ -170,3 +170,27 @@ def test_a_missing_column_is_named() -> None:
     results = one_cell("low").drop(columns=VERDICT.column)
     with pytest.raises(ValueError, match="test_error_barrier_chord"):
         summarise(results, VERDICT)
+
+
+def test_a_condition_is_judged_where_batch_norm_makes_one():
+    """Networks without BatchNorm have but the naive barrier, and one of the user's own has whatever was measured."""
+    results = one_cell("low", "low", "low")
+    results["norm"], results["model"] = ["none", "batch", None], ["mlp", "mlp", "factory"]
+    results["cell"] = ["c0", "c1", "c2"]
+    own = {
+        VERDICT.column: [0.1, 0.2, 0.3],
+        "accuracy_difference": [-1.0, -2.0, -3.0],
+        "under_resolved": [True, True, True],
+    }
+    other = {
+        VERDICT.column: [np.nan, 0.02, 0.03],
+        "accuracy_difference": [np.nan, -0.2, -0.3],
+        "under_resolved": [None, False, False],
+    }
+    results = results.assign(**own, **{f"recalibrated_{name}": values for name, values in other.items()})
+    judged = summarise(results, VERDICT.model_copy(update={"condition": "recalibrated"}))
+    assert judged["mean_barrier"].tolist() == [0.1, 0.02, 0.03]
+    assert judged["accuracy_difference"].tolist() == [-1.0, -0.2, -0.3]
+    assert judged["n_under_resolved"].tolist() == [1, 0, 0]
+    naive = summarise(results, VERDICT.model_copy(update={"condition": "naive"}))
+    assert naive["mean_barrier"].tolist() == [0.1, 0.2, 0.3]
