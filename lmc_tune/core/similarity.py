@@ -11,7 +11,7 @@ from lmc_tune.core.calibration import at_labels, distributions
 
 Array = NDArray[np.float64]
 
-# Share of a representation's total variance below which a squared norm is nothing but rounding.
+# Share of a representation's total variance, or of its square, that may be nothing but rounding.
 _ROUNDING = 1e-12
 
 
@@ -118,10 +118,10 @@ def cka(x: ArrayLike, y: ArrayLike, *, debiased: bool = True) -> float:
     if max(a.shape[1], b.shape[1]) > len(a):
         return gram_cka(a @ a.T, b @ b.T, debiased=debiased)
     _check_enough(len(a), debiased=debiased)
-    self_products = [
-        _resolved(_feature_product(z, z, debiased=debiased), _ROUNDING * float(np.sum(z**2)) ** 2) for z in (a, b)
-    ]
-    return _feature_product(a, b, debiased=debiased) / math.sqrt(math.prod(self_products))
+    norm_a, norm_b = (
+        _norm(_feature_product(z, z, debiased=debiased), _ROUNDING * float(np.sum(z**2)) ** 2) for z in (a, b)
+    )
+    return _feature_product(a, b, debiased=debiased) / norm_a / norm_b
 
 
 def gram_cka(gram_x: ArrayLike, gram_y: ArrayLike, *, debiased: bool = True) -> float:
@@ -132,10 +132,10 @@ def gram_cka(gram_x: ArrayLike, gram_y: ArrayLike, *, debiased: bool = True) -> 
     _check_enough(len(k), debiased=debiased)
     centre = _u_centred if debiased else _centred
     a, b = centre(k), centre(m)
-    self_products = [
-        _resolved(float(np.sum(z**2)), (_ROUNDING * float(np.trace(gram))) ** 2) for z, gram in ((a, k), (b, m))
-    ]
-    return float(np.sum(a * b)) / math.sqrt(math.prod(self_products))
+    norm_a, norm_b = (
+        _norm(float(np.sum(z**2)), (_ROUNDING * float(np.trace(gram))) ** 2) for z, gram in ((a, k), (b, m))
+    )
+    return float(np.sum(a * b)) / norm_a / norm_b
 
 
 def _feature_product(x: Array, y: Array, *, debiased: bool) -> float:
@@ -173,9 +173,9 @@ def _centred_features(representation: ArrayLike) -> Array:
     return np.asarray(x - x.mean(axis=0))
 
 
-def _resolved(squared_norm: float, rounding: float) -> float:
-    """NaN for a squared norm that is nothing but rounding: the representation does not vary."""
-    return squared_norm if squared_norm > rounding else math.nan
+def _norm(squared: float, rounding: float) -> float:
+    """NaN for a square that is nothing but rounding: the representation does not vary."""
+    return math.sqrt(squared) if squared > rounding else math.nan
 
 
 def _check_enough(n: int, *, debiased: bool) -> None:

@@ -120,7 +120,9 @@ def layer_outputs(model: nn.Module, examples: Examples | Part, names: Iterable[s
     known = dict(model.named_modules())
     for name in asked:
         if name not in known:
-            raise ValueError(f"the network has no module {name!r}; its layers are {', '.join(layer_names(model))}")
+            raise ValueError(
+                f"the network has no module {name!r}; its layers are {', '.join(map(repr, layer_names(model)))}"
+            )
     outputs = _outputs(copy.deepcopy(model), _first_inputs(examples, limit), asked, Tensor.clone)
     for name, found in outputs.items():
         if not found:

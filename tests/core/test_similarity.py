@@ -214,6 +214,13 @@ def test_cka_ignores_rotations_scales_and_offsets(seed, debiased, width, scale):
     assert abs(expected) <= 1 + 1e-12
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("width", [2, 20])
+def test_cka_bears_the_largest_and_smallest_activations(scale, width):
+    x, y = gaussians(0, (8, width), (8, width))
+    assert cka(scale * x, scale * y) == pytest.approx(cka(x, y), abs=1e-9)
+
+
 def test_unrelated_representations_are_alike_only_to_the_biased_estimator():
     biased, debiased = [], []
     for seed in range(100):

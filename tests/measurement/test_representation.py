@@ -175,7 +175,7 @@ def test_a_dead_layer_has_no_similarity():
 
 def test_what_has_no_outputs_is_refused():
     model = image_network("vit", 0)
-    with pytest.raises(ValueError, match="the network has no module 'haed'; its layers are , conv_proj, encoder"):
+    with pytest.raises(ValueError, match="the network has no module 'haed'; its layers are '', 'conv_proj', 'encoder"):
         layer_outputs(model, IMAGES, ["haed"], 10)
     projection = "encoder.layers.encoder_layer_0.self_attention.out_proj"
     with pytest.raises(ValueError, match=f"'{projection}' has no output for each example: .* name the module around"):
