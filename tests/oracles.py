@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -137,3 +138,35 @@ class Updates:
         v = self.second[index] = 0.999 * self.second.get(index, zero) + 0.001 * g * g
         m_hat, v_hat = m / (1 - 0.9**self.steps), v / (1 - 0.999**self.steps)
         return decoupled + lr * m_hat / (v_hat.sqrt() + 1e-8)
+
+
+def debiased_cka(x: np.ndarray, y: np.ndarray) -> float:
+    """By the U-statistic of HSIC: its kernel averaged over all quadruples of different examples."""
+    k, m = (x @ x.T).tolist(), (y @ y.T).tolist()
+
+    def hsic(k: Any, m: Any) -> float:
+        quadruples = list(permutations(range(len(k)), 4))
+        return math.fsum(k[i][j] * (m[i][j] + m[q][r] - 2 * m[i][q]) for i, j, q, r in quadruples) / len(quadruples)
+
+    return hsic(k, m) / math.sqrt(hsic(k, k) * hsic(m, m))
+
+
+def biased_cka(x: np.ndarray, y: np.ndarray) -> float:
+    """By covariances: ‖cov(X, Y)‖² / (‖cov(X, X)‖ ‖cov(Y, Y)‖), feature by feature."""
+
+    def squared_norm(a: Any, b: Any) -> float:
+        return math.fsum(float(np.cov(p, q, bias=True)[0, 1]) ** 2 for p in a.T for q in b.T)
+
+    return squared_norm(x, y) / math.sqrt(squared_norm(x, x) * squared_norm(y, y))
+
+
+def calibration_error(confidences: Sequence[float], hits: Sequence[bool], bins: int) -> float:
+    """Guo et al. 2017, bin by bin; the first bin takes 0 as well."""
+    total = 0.0
+    for b in range(bins):
+        inside = [i for i, c in enumerate(confidences) if b / bins < c <= (b + 1) / bins or (b == 0 and c == 0)]
+        if inside:
+            accuracy = sum(hits[i] for i in inside) / len(inside)
+            confidence = math.fsum(confidences[i] for i in inside) / len(inside)
+            total += len(inside) / len(confidences) * abs(accuracy - confidence)
+    return total

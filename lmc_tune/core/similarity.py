@@ -1,9 +1,18 @@
-"""How alike two members are: in what they predict and where they err."""
+"""How alike two members are: in what they predict, where they err, and what their layers represent."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import rel_entr
+
+from lmc_tune.core.calibration import at_labels, distributions
+
+Array = NDArray[np.float64]
+
+# Share of a representation's total variance, or of its square, that may be nothing but rounding.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +51,144 @@ def error_overlap(predictions_a: ArrayLike, predictions_b: ArrayLike, labels: Ar
         same_wrong_label=same / either if either else 0.0,
         over_independence=both / expected if expected > 0 else float("nan"),
     )
+
+
+def cohens_kappa(predictions_a: ArrayLike, predictions_b: ArrayLike) -> float:
+    """Agreement of predicted labels beyond chance, (p_o − p_e) / (1 − p_e) (Cohen 1960).
+
+    p_o is the fraction of examples on which they agree, p_e = Σ_c P(A says c) P(B says c) what independent predictions
+    with the same frequencies would reach. In [−1, 1]: 1 for equal predictions, 0 for independent ones; NaN if both
+    members predict one and the same label throughout.
+    """
+    a, b = np.asarray(predictions_a), np.asarray(predictions_b)
+    _check_same_examples(a, b)
+    n = len(a)
+    by_chance = sum(int(np.sum(a == c)) * int(np.sum(b == c)) for c in np.union1d(a, b))
+    agreeing = n * int(np.sum(a == b))
+    return (agreeing - by_chance) / (n**2 - by_chance) if by_chance < n**2 else math.nan
+
+
+def jensen_shannon(probabilities_a: ArrayLike, probabilities_b: ArrayLike) -> float:
+    """Mean over the examples of ½ KL(p_A ‖ m) + ½ KL(p_B ‖ m) with m = ½ (p_A + p_B), nats, in [0, ln 2] (Lin 1991).
+
+    Between members of an ensemble, *one-vs-all* divergence compares each with the mean of all others; of two members,
+    that is this number.
+
+    Args:
+        probabilities_a: (n, classes) predicted by A, rows that sum to 1.
+        probabilities_b: predicted by B, of the same examples.
+    """
+    p, q = _same_distributions(probabilities_a, probabilities_b)
+    mean = (p + q) / 2
+    return float(np.mean(np.sum(rel_entr(p, mean) + rel_entr(q, mean), axis=1)) / 2)
+
+
+def true_class_variance(probabilities_a: ArrayLike, probabilities_b: ArrayLike, labels: ArrayLike) -> float:
+    """Mean over the examples of the two members' variance of p(label), (½ (p_A − p_B))²; in [0, ¼].
+
+    Args:
+        probabilities_a: (n, classes) predicted by A, rows that sum to 1.
+        probabilities_b: predicted by B, of the same examples.
+        labels: (n,) integers in [0, classes).
+    """
+    p, q = _same_distributions(probabilities_a, probabilities_b)
+    return float(np.mean(((at_labels(p, labels) - at_labels(q, labels)) / 2) ** 2))
+
+
+def cka(x: ArrayLike, y: ArrayLike, *, debiased: bool = True) -> float:
+    """Linear centred kernel alignment of two representations (Kornblith et al. 2019).
+
+    HSIC(K, L) / √(HSIC(K, K) HSIC(L, L)) with K = X Xᵀ, L = Y Yᵀ, HSIC the Hilbert-Schmidt independence criterion.
+    ``debiased`` takes the unbiased estimator of HSIC (Song et al. 2012, Eq. 5), without which unrelated representations
+    look alike as soon as there are not many more examples than features. It is then in [−1, 1] and near 0 for
+    independent representations, biased in [0, 1]; 1 for a representation with itself, rotated or scaled. NaN if a
+    representation does not vary.
+
+    Args:
+        x: (n, features) representation of n examples.
+        y: (n, other features) of the same examples.
+        debiased: needs n ≥ 4.
+
+    Raises:
+        ValueError: if the shapes do not match, or there are too few examples.
+    """
+    a, b = _centred_features(x), _centred_features(y)
+    if len(a) != len(b):
+        raise ValueError(f"expected representations of the same examples, got shapes {a.shape} and {b.shape}")
+    if max(a.shape[1], b.shape[1]) > len(a):
+        return gram_cka(a @ a.T, b @ b.T, debiased=debiased)
+    _check_enough(len(a), debiased=debiased)
+    norm_a, norm_b = (
+        _norm(_feature_product(z, z, debiased=debiased), _ROUNDING * float(np.sum(z**2)) ** 2) for z in (a, b)
+    )
+    return _feature_product(a, b, debiased=debiased) / norm_a / norm_b
+
+
+def gram_cka(gram_x: ArrayLike, gram_y: ArrayLike, *, debiased: bool = True) -> float:
+    """:func:`cka` from Gram matrices X Xᵀ and Y Yᵀ, (n, n); it is the same whether features are centred or not."""
+    k, m = np.asarray(gram_x, dtype=np.float64), np.asarray(gram_y, dtype=np.float64)
+    if k.ndim != 2 or not k.shape == k.T.shape == m.shape:
+        raise ValueError(f"expected two Gram matrices of the same examples, got shapes {k.shape} and {m.shape}")
+    _check_enough(len(k), debiased=debiased)
+    centre = _u_centred if debiased else _centred
+    a, b = centre(k), centre(m)
+    norm_a, norm_b = (
+        _norm(float(np.sum(z**2)), (_ROUNDING * float(np.trace(gram))) ** 2) for z, gram in ((a, k), (b, m))
+    )
+    return float(np.sum(a * b)) / norm_a / norm_b
+
+
+def _feature_product(x: Array, y: Array, *, debiased: bool) -> float:
+    """Σ_ij of the product of the two centred Gram matrices, entry by entry, from features with centred columns."""
+    n = len(x)
+    product = float(np.sum((x.T @ y) ** 2))
+    if not debiased:
+        return product
+    norms_x, norms_y = np.sum(x**2, axis=1), np.sum(y**2, axis=1)
+    total = float(norms_x.sum() * norms_y.sum())
+    return product - n / (n - 2) * float(norms_x @ norms_y) + total / ((n - 1) * (n - 2))
+
+
+def _centred(gram: Array) -> Array:
+    means = gram.mean(axis=0)
+    return np.asarray(gram - means - means[:, None] + means.mean())
+
+
+def _u_centred(gram: Array) -> Array:
+    """Székely & Rizzo 2014: rows sum to 0 without the diagonal; products of two such matrices estimate without bias."""
+    n = len(gram)
+    off_diagonal = gram.copy()
+    np.fill_diagonal(off_diagonal, 0)
+    sums = off_diagonal.sum(axis=0)
+    off_diagonal -= (sums + sums[:, None]) / (n - 2) - sums.sum() / ((n - 1) * (n - 2))
+    np.fill_diagonal(off_diagonal, 0)
+    return off_diagonal
+
+
+def _centred_features(representation: ArrayLike) -> Array:
+    x = np.asarray(representation, dtype=np.float64)
+    if x.ndim != 2 or x.size == 0:
+        raise ValueError(f"expected a representation (examples, features), got shape {x.shape}")
+    x = x - x[0]  # so that a feature that does not vary is 0 exactly; a mean would be rounded
+    return np.asarray(x - x.mean(axis=0))
+
+
+def _norm(squared: float, rounding: float) -> float:
+    """NaN for a square that is nothing but rounding: the representation does not vary."""
+    return math.sqrt(squared) if squared > rounding else math.nan
+
+
+def _check_enough(n: int, *, debiased: bool) -> None:
+    fewest = 4 if debiased else 2
+    if n < fewest:
+        raise ValueError(f"{'debiased' if debiased else 'biased'} CKA needs at least {fewest} examples, got {n}")
+
+
+def _same_distributions(probabilities_a: ArrayLike, probabilities_b: ArrayLike) -> tuple[Array, Array]:
+    p, q = distributions(probabilities_a), distributions(probabilities_b)
+    if p.shape != q.shape:
+        raise ValueError(f"expected probabilities of the same examples and classes, got shapes {p.shape}, {q.shape}")
+    return p, q
 
 
 def _check_same_examples(a: np.ndarray, b: np.ndarray) -> None:

@@ -1,0 +1,183 @@
+"""How alike two members are layer by layer: in what the layers represent and in their weights.
+
+A layer is one module's own parameters, weight and offset together, and bears that module's name; so a normalisation is
+a layer of its own, and one that holds parameters beside its children, as a transformer its class token, is one too.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lmc_tune.core.interpolation import State, distance
+from lmc_tune.core.similarity import gram_cka
+from lmc_tune.data.datasets import Examples, Part
+
+# Examples that layers are compared on. Debiased CKA is right on average whatever it is; memory grows with it.
+LIMIT = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightSimilarity:
+    """How far two members went from their common start θ₀, and in how similar a direction.
+
+    distance: ‖θ_A − θ_B‖. distance_a, distance_b: ‖θ_A − θ₀‖ and ‖θ_B − θ₀‖.
+    cosine: of θ_A − θ₀ and θ_B − θ₀, in [−1, 1]; NaN if a member did not move.
+    """
+
+    distance: float
+    distance_a: float
+    distance_b: float
+    cosine: float
+
+
+def layer_parameters(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """The names of every layer's parameters, by layer, in the order in which they are registered."""
+    layers: dict[str, tuple[str, ...]] = {}
+    for name, _ in model.named_parameters():
+        layer = name.rpartition(".")[0]
+        layers[layer] = (*layers.get(layer, ()), name)
+    return layers
+
+
+def layer_names(model: nn.Module) -> tuple[str, ...]:
+    """The layers of a network in the order in which they are registered; ``""`` if it holds parameters itself."""
+    return tuple(layer_parameters(model))
+
+
+def weight_similarity(state_a: State, state_b: State, start: State, names: Iterable[str]) -> WeightSimilarity:
+    """Distances and cosine over the entries ``names``, of a layer or of all, summed in float64.
+
+    Args:
+        state_a: A's parameters by name.
+        state_b: B's; the same names and shapes.
+        start: θ₀, where both began.
+        names: what to sum over.
+    """
+    entries = tuple(names)
+    from_a, from_b = distance(state_a, start, entries), distance(state_b, start, entries)
+    dot = sum(_dot(state_a[name], state_b[name], start[name]) for name in entries)
+    return WeightSimilarity(
+        distance=distance(state_a, state_b, entries),
+        distance_a=from_a,
+        distance_b=from_b,
+        cosine=float(np.clip(dot / from_a / from_b, -1, 1)) if from_a and from_b else math.nan,
+    )
+
+
+def layer_similarity(
+    model: nn.Module, state_a: State, state_b: State, examples: Examples | Part, limit: int = LIMIT
+) -> dict[str, float]:
+    """Debiased linear CKA of the two members' outputs of every layer, on the first ``limit`` examples.
+
+    See :func:`~lmc_tune.core.similarity.cka`, and :func:`layer_outputs` for what the outputs are. Layers are compared
+    by their (n, n) Gram matrices, so that no more than one layer's outputs are held at a time.
+
+    Args:
+        model: a network of the members' architecture; left as it is.
+        state_a: A's state dict.
+        state_b: B's, with the same entries.
+        examples: on the model's device, at least 4.
+        limit: examples to compare on; there may be fewer.
+
+    Returns:
+        CKA by layer, all layers in order; NaN for one that has no output of its own, or one that is constant.
+    """
+    names = layer_names(model)
+    inputs = _first_inputs(examples, limit)
+    network = copy.deepcopy(model)
+    network.load_state_dict(state_a)
+    a = _outputs(network, inputs, names, _gram)
+    network.load_state_dict(state_b)
+    b = _outputs(network, inputs, names, _gram)
+    return {name: gram_cka(_total(a[name]), _total(b[name])) if a[name] and b[name] else math.nan for name in names}
+
+
+def layer_outputs(model: nn.Module, examples: Examples | Part, names: Iterable[str], limit: int) -> dict[str, Tensor]:
+    """What the named layers, or other modules, give out for the first ``limit`` examples, in evaluation mode.
+
+    All features are kept: of a convolution, channels at every place; of a transformer, every token. Of a module with
+    several outputs it is the first. A module that runs several times has the features of all its runs.
+
+    Args:
+        model: left as it is.
+        examples: on the model's device.
+        names: of modules.
+        limit: examples to run, all at once; there may be fewer.
+
+    Returns:
+        (n, features) by name, in the network's precision and on its device.
+
+    Raises:
+        ValueError: if there is no such module, or it has no output for each example.
+    """
+    asked = tuple(names)
+    known = dict(model.named_modules())
+    for name in asked:
+        if name not in known:
+            raise ValueError(
+                f"the network has no module {name!r}; its layers are {', '.join(map(repr, layer_names(model)))}"
+            )
+    outputs = _outputs(copy.deepcopy(model), _first_inputs(examples, limit), asked, Tensor.clone)
+    for name, found in outputs.items():
+        if not found:
+            raise ValueError(
+                f"{name!r} has no output for each example: the module around it reads its parameters, or its outputs "
+                f"are no tensor with examples first; name the module around it"
+            )
+    return {name: torch.cat(found, dim=1) for name, found in outputs.items()}
+
+
+@torch.no_grad()
+def _outputs(
+    network: nn.Module, inputs: Tensor, names: Iterable[str], reduce: Callable[[Tensor], Tensor]
+) -> dict[str, list[Tensor]]:
+    """What ``reduce`` makes of every output (n, features), by name, one for each time the module runs.
+
+    It is called at once and must not keep what it is given: later layers may overwrite that in place.
+    """
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def keep(name: str, output: object) -> None:
+        first = output[0] if isinstance(output, tuple) else output
+        if isinstance(first, Tensor) and first.ndim > 0 and len(first) == len(inputs):
+            found[name].append(reduce(first.reshape(len(inputs), -1)))
+
+    hooks = [
+        network.get_submodule(name).register_forward_hook(
+            lambda _module, _inputs, output, name=name: keep(name, output)
+        )
+        for name in found
+    ]
+    network.eval()(inputs)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _gram(outputs: Tensor) -> Tensor:
+    """(n, n) inner products of the outputs' deviations from their mean."""
+    from_first = outputs.double() - outputs[0]  # so that a feature that does not vary is 0 exactly
+    centred = from_first - from_first.mean(dim=0)
+    return centred @ centred.T
+
+
+def _total(grams: list[Tensor]) -> NDArray[np.float64]:
+    """The Gram matrix of the features of all runs of a layer."""
+    return torch.stack(grams).sum(0).cpu().numpy()
+
+
+def _first_inputs(examples: Examples | Part, limit: int) -> Tensor:
+    if limit < 1 or not len(examples):
+        raise ValueError(f"layers are compared on at least one example, got limit {limit} and {len(examples)} examples")
+    return next(examples.chunks(limit)).inputs
+
+
+def _dot(a: Tensor, b: Tensor, start: Tensor) -> float:
+    origin = start.double()
+    return float(((a.double() - origin) * (b.double() - origin)).sum())
