@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -135,3 +136,11 @@ class Updates:
         v = self.second[index] = 0.999 * self.second.get(index, zero) + 0.001 * g * g
         m_hat, v_hat = m / (1 - 0.9**self.steps), v / (1 - 0.999**self.steps)
         return decoupled + lr * m_hat / (v_hat.sqrt() + 1e-8)
+
+
+def enlarged(image: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """A square image of ``size`` pixels a side: at every pixel's centre, the old image read between its own centres."""
+    old = len(image)
+    at = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
+    rows = np.array([np.interp(at, np.arange(old), row) for row in image])
+    return np.array([np.interp(at, np.arange(old), column) for column in rows.T]).T
