@@ -158,8 +158,8 @@ def _through_jpeg(picture: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]
 # Noise, blur, contrast and JPEG: the five levels of CIFAR-10-C (Hendrycks & Dietterich 2019; make_cifar_c.py in
 # github.com/hendrycks/robustness), after the amount that changes nothing. Rotation and hue: our own scales. CIFAR-10-C
 # has neither; its `saturate` takes colour away at two levels and adds it at three, which is no axis of severity.
-# Amounts are the noise's standard deviation, the Gaussian's in pixels, the factor of the distance from a channel's mean,
-# degrees anticlockwise, turns of the hue's circle (at a third, red has become green), and the quality, which is rounded.
+# Amounts are the noise's standard deviation; the Gaussian's, in pixels; the factor of distances from a channel's mean;
+# degrees anticlockwise; turns of the hue's circle (at a third, red has become green); the quality, which is rounded.
 CORRUPTIONS = {
     "gaussian_noise": Corruption(apply=_noisy, amounts=(0, 0.04, 0.06, 0.08, 0.09, 0.1)),
     "blur": Corruption(apply=_blurred, amounts=(0, 0.4, 0.6, 0.7, 0.8, 1)),
