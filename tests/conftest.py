@@ -33,12 +33,13 @@ def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def real_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data root with the real MNIST, Fashion-MNIST and CIFAR-10, laid out as torchvision reads them."""
+    """A data root with the real MNIST, Fashion-MNIST, USPS and CIFAR-10."""
     packed = Path(os.environ.get("LMC_TUNE_TEST_DATA", _PACKED))
     if not packed.is_dir():
         pytest.skip(f"the packed data sets are not in {packed}; set LMC_TUNE_TEST_DATA to the folder of unpack.py")
     root = tmp_path_factory.mktemp("data")
     subprocess.run([sys.executable, packed / "unpack.py", root], check=True)
+    shutil.copytree(packed / "USPS", root / "USPS")
     yield root
     shutil.rmtree(root)  # 290 MB; pytest would keep three of them
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -170,3 +171,11 @@ def calibration_error(confidences: Sequence[float], hits: Sequence[bool], bins: 
             confidence = math.fsum(confidences[i] for i in inside) / len(inside)
             total += len(inside) / len(confidences) * abs(accuracy - confidence)
     return total
+
+
+def enlarged(image: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """A square image of ``size`` pixels a side: at every pixel's centre, the old image read between its own centres."""
+    old = len(image)
+    at = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
+    rows = np.array([np.interp(at, np.arange(old), row) for row in image])
+    return np.array([np.interp(at, np.arange(old), column) for column in rows.T]).T
