@@ -31,8 +31,8 @@ AXES: dict[str, Literal["log", "linear"]] = {
     "spawn_epoch": "linear",
     "validation_examples": "linear",
 }
-SHIFT_FIELDS = ["shift", "severity", "skew"]
-SHIFT_ORDER = ["none", "covariate", "label"]
+SHIFT_FIELDS = ["shift", "severity", "skew", "domain"]
+SHIFT_ORDER = ["none", "covariate", "label", "domain"]
 
 # A page with more of them no longer opens smoothly.
 MOST_PANELS = 40
@@ -198,7 +198,7 @@ def _choose_axes(cells: pd.DataFrame, x: str, y: str) -> list[str]:
 def _spreads(cells: pd.DataFrame, column: str) -> bool:
     """Whether the column varies; a severity must vary within one kind of shift, not from kind to kind."""
     if column == "severity":
-        return bool((cells.groupby(["shift", "skew"])["severity"].nunique() > 1).any())  # noqa: PD101
+        return bool((cells.groupby(["shift", "skew", "domain"])["severity"].nunique() > 1).any())  # noqa: PD101
     return _varies(cells[column]) and bool(cells[column].notna().all())
 
 

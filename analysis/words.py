@@ -96,6 +96,8 @@ def shift_words(row: Mapping[Any, Any], *, severity_is_axis: bool) -> str:
     """The shift of a row of results, e.g. ``label 80/20``; its kind alone where the severity is on an axis."""
     kind, skew = row["shift"], row["skew"] or None
     if severity_is_axis:
+        if kind == "domain":
+            return str(row["domain"])
         return f"{kind} {skew}" if skew not in (None, "ratio") else str(kind)
     label = shift_label(dict(row))
     return "no shift" if label == "none" else label

@@ -20,8 +20,8 @@ from lmc_tune.specs import Condition, condition_column
 def training_columns(pair: Pair) -> tuple[Row, list[Indices]]:
     """What is known of the members as they are, and the labels that each predicts on the test set."""
     setup, model = pair.setup, pair.setup.model
-    spec, dataset = setup.spec, setup.dataset
-    n_train = len(setup.parts.a)
+    spec, test = setup.spec, setup.data.test
+    n_train = len(setup.data.a)
     row: Row = {
         "n_train": n_train,
         "steps": spec.train.steps_for(n_train),
@@ -30,12 +30,11 @@ def training_columns(pair: Pair) -> tuple[Row, list[Indices]]:
     }
     names = tuple(name for name, _ in model.named_parameters())
     predictions, reasons = [], []
-    for name, member, part in pair.members:
-        examples = Part(whole=dataset.train, indices=part)
+    for name, member, examples in pair.members:
         model.load_state_dict(member.state)
-        logits = logits_of(model, dataset.test)
+        logits = logits_of(model, test)
         predictions.append(logits.argmax(1).cpu().numpy())
-        scores = {"train": evaluate(model, examples), "test": score_of(logits, dataset.test.labels)}
+        scores = {"train": evaluate(model, examples), "test": score_of(logits, test.labels)}
         for split_name, score in scores.items():
             row[f"{split_name}_loss_{name}"] = score.loss
             row[f"{split_name}_accuracy_{name}"] = score.accuracy
@@ -52,7 +51,7 @@ def _rose(setup: Setup, examples: Part, loss: float) -> str:
     The initial weights may already lie above chance level: a member that hardly moved from there is undertrained, so
     its loss has to have risen as well.
     """
-    n_classes = setup.dataset.n_classes
+    n_classes = setup.n_classes
     if loss <= math.log(n_classes):
         return ""
     setup.model.load_state_dict(setup.start)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from lmc_tune.core.divergence import energy_coefficient, total_variation
 from lmc_tune.data.augment import Augmentation
-from lmc_tune.data.datasets import Dataset, Indices
+from lmc_tune.data.catalogue import DATASETS
+from lmc_tune.data.datasets import Dataset, Part
+from lmc_tune.data.domains import PairData, pair_data, views
 from lmc_tune.data.prepared import open_dataset
-from lmc_tune.data.shifts import Parts, split
 from lmc_tune.device import exact_device
 from lmc_tune.models.registry import build_model
 from lmc_tune.results import Row
@@ -35,8 +36,10 @@ class Setup:
     """
 
     spec: PairSpec
-    dataset: Dataset
-    parts: Parts
+    n_classes: int
+    mean: Tensor
+    std: Tensor
+    data: PairData
     measured_shift: Row
     model: nn.Module
     start: dict[str, Tensor]
@@ -53,16 +56,16 @@ class Pair:
     b: Trained
 
     @property
-    def members(self) -> tuple[tuple[str, Trained, Indices], ...]:
+    def members(self) -> tuple[tuple[str, Trained, Part], ...]:
         """Name, training, and part of the training set of each member."""
-        return (("a", self.a, self.setup.parts.a), ("b", self.b, self.setup.parts.b))
+        return (("a", self.a, self.setup.data.a), ("b", self.b, self.setup.data.b))
 
 
 def prepare(spec: PairSpec, bench: Workbench) -> Setup:
     """Load a pair's data, split them, and build its network."""
     device = exact_device(bench.device)
     dataset = _dataset(spec.dataset, bench.data_root, device)
-    parts, measured_shift = _split(spec.dataset, bench.data_root, device, spec.shift, spec.seed_for("split"))
+    data, measured_shift = _split(spec.dataset, bench.data_root, device, spec.shift, spec.seed_for("split"))
     shape = tuple(dataset.train.inputs.shape[1:])
     built = build_model(spec.model, shape, dataset.n_classes, spec.seed_for("init"))
     start = state_of(built)
@@ -72,8 +75,10 @@ def prepare(spec: PairSpec, bench: Workbench) -> Setup:
         model = _network(spec.model, shape, dataset.n_classes, device)
     return Setup(
         spec=spec,
-        dataset=dataset,
-        parts=parts,
+        n_classes=dataset.n_classes,
+        mean=dataset.mean,
+        std=dataset.std,
+        data=data,
         measured_shift=measured_shift,
         model=model,
         start=start,
@@ -87,16 +92,16 @@ def tasks_of(setup: Setup) -> tuple[Task, Task]:
     spec = setup.spec
     order_a = spec.seed_for("order")
     order_b = order_a if spec.train.noise == "fixed" else spec.seed_for("order", "b")
-    augment = Augmentation.of(spec.train, setup.dataset.mean, setup.dataset.std)
+    augment = Augmentation.of(spec.train, setup.mean, setup.std)
 
-    def task(member: str, part: Indices, noise_seed: int) -> Task:
+    def task(member: str, part: Part, noise_seed: int) -> Task:
         checkpoint = setup.checkpoints[member]
         return Task(
             model=setup.model,
             start=setup.start,
-            whole=setup.dataset.train,
-            positions=torch.from_numpy(part).to(setup.device),
-            test=setup.dataset.test,
+            whole=part.whole,
+            positions=torch.from_numpy(part.indices).to(setup.device),
+            test=setup.data.test,
             spec=spec.train,
             noise_seed=noise_seed,
             augment=augment,
@@ -104,7 +109,7 @@ def tasks_of(setup: Setup) -> tuple[Task, Task]:
             checkpoint=checkpoint,
         )
 
-    return task("a", setup.parts.a, order_a), task("b", setup.parts.b, order_b)
+    return task("a", setup.data.a, order_a), task("b", setup.data.b, order_b)
 
 
 def checkpoints(key: str, bench: Workbench) -> dict[str, Checkpoint]:
@@ -128,12 +133,19 @@ def _network(spec: ModelSpec, shape: tuple[int, ...], n_classes: int, device: to
     return build_model(spec, shape, n_classes, seed=0, device=device)
 
 
+@lru_cache(maxsize=2)
+def _views(spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec) -> tuple[Dataset, Dataset]:
+    """The data set as each member sees it; made once for all replicates of a domain shift."""
+    other = shift.other and DatasetSpec(name=shift.other, validation=spec.validation, normalise=spec.normalise)
+    return views(_dataset(spec, root, device), shift, _dataset(other, root, device) if other else None)
+
+
 @lru_cache(maxsize=64)
-def _split(spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec, seed: int) -> tuple[Parts, Row]:
+def _split(spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec, seed: int) -> tuple[PairData, Row]:
     """The two parts, and how far they are apart: the same for every rate, batch size and network of a replicate."""
-    dataset = _dataset(spec, root, device)
-    labels = dataset.train.labels.cpu().numpy()
-    parts = split(labels, shift, seed)
-    counts = [np.bincount(labels[part], minlength=dataset.n_classes) for part in (parts.a, parts.b)]
-    samples = [dataset.train.take(part[:_SHIFT_SAMPLE]).inputs.flatten(1).cpu().numpy() for part in (parts.a, parts.b)]
-    return parts, {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}
+    data = pair_data(*_views(spec, root, device, shift), shift, seed)
+    counts = [
+        np.bincount(part.labels.cpu().numpy(), minlength=DATASETS[spec.name].n_classes) for part in (data.a, data.b)
+    ]
+    samples = [next(part.chunks(_SHIFT_SAMPLE)).inputs.flatten(1).cpu().numpy() for part in (data.a, data.b)]
+    return data, {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}

@@ -12,12 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
 from lmc_tune.columns import path_columns, path_rows, similarity_columns, training_columns
-from lmc_tune.data.datasets import Examples, Part
 from lmc_tune.device import exact_device
 from lmc_tune.measurement.conditions import has_batch_norm
 from lmc_tune.measurement.path import Path as MeasuredPath
@@ -90,7 +88,7 @@ def train_pairs(setups: Sequence[Setup]) -> list[Pair]:
 def _finish(pair: Pair, bench: Workbench, seconds_train: float) -> PairResult:
     """Measure a trained pair."""
     setup, started = pair.setup, time.perf_counter()
-    spec, dataset = setup.spec, setup.dataset
+    spec, data = setup.spec, setup.data
     if bench.members:
         save_members(pair, spec.key, bench.members)
     training, predictions = training_columns(pair)
@@ -104,12 +102,10 @@ def _finish(pair: Pair, bench: Workbench, seconds_train: float) -> PairResult:
     curves = [{"member": name, **asdict(point)} for name, member, _ in pair.members for point in member.curve]
     if pair.a.diverged or pair.b.diverged:  # non-finite weights have no path
         return PairResult(row=row, curves=curves)
-    both = Part(whole=dataset.train, indices=np.union1d(setup.parts.a, setup.parts.b))
-    data: dict[str, Examples | Part] = {"train": both, "test": dataset.test, "validation": dataset.validation}
-    measured = {str(name): data[name] for name in spec.measure.splits}
+    by_split = {"train": data.train, "test": data.test, "validation": data.validation}
+    measured = {str(name): by_split[name] for name in spec.measure.splits}
     a, b = ({name: tensor.to(setup.device) for name, tensor in m.state.items()} for m in (pair.a, pair.b))
-    shuffled = np.random.default_rng(spec.seed_for("recalibration")).permutation(both.indices)
-    statistics = Part(whole=dataset.train, indices=shuffled)
+    statistics = data.shuffled(spec.seed_for("recalibration"))
     paths: dict[Condition, MeasuredPath] = {}
     for condition in spec.conditions:
         if condition in BATCH_NORM_CONDITIONS and not has_batch_norm(setup.model):  # a network of the user's own
@@ -117,7 +113,7 @@ def _finish(pair: Pair, bench: Workbench, seconds_train: float) -> PairResult:
         else:
             paths[condition] = measure_path(setup.model, a, b, measured, spec.measure, condition, statistics)
         row |= path_columns(paths[condition], condition)
-    row |= similarity_columns(predictions, dataset.test.labels.cpu().numpy())
+    row |= similarity_columns(predictions, data.test.labels.cpu().numpy())
     row["seconds_measure"] = time.perf_counter() - started
     rows = [point for condition, path in paths.items() for point in path_rows(path, condition)]
     return PairResult(row=gate(row, bench.min_train_accuracy), paths=rows, curves=curves)

@@ -63,6 +63,7 @@ SPEC_FIELDS: dict[str, pa.DataType] = {
     "shift": pa.string(),
     "severity": pa.float64(),
     "skew": pa.string(),
+    "domain": pa.string(),
     "spawn_epoch": pa.int64(),
     "replicate": pa.int64(),
     "seed": pa.int64(),
@@ -210,6 +211,7 @@ def spec_fields(spec: PairSpec) -> Row:
         "shift": shift.kind,
         "severity": shift.severity,
         "skew": shift.skew or "",
+        "domain": shift.domain or "",
         "spawn_epoch": 0,
         "replicate": spec.replicate,
         "seed": spec.seed,
@@ -233,7 +235,8 @@ def model_label(row: Row) -> str:
 
 def shift_label(row: Row) -> str:
     """The shift of a row in a few words, e.g. ``label 80/20``."""
-    return ShiftSpec(kind=row["shift"], severity=row["severity"], skew=row["skew"] or None).label
+    domain = row.get("domain") or None
+    return ShiftSpec(kind=row["shift"], severity=row["severity"], skew=row["skew"] or None, domain=domain).label
 
 
 def pair_name(row: Row) -> str:

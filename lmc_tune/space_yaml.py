@@ -15,7 +15,7 @@ from lmc_tune.core.errors import UserError
 from lmc_tune.data.catalogue import DATASETS, part_size
 from lmc_tune.record import SPACE_FILE
 from lmc_tune.space import AXES, SECTIONS, Cell, SearchSpace, Sections, place, section_spec
-from lmc_tune.specs import BATCH_NORM_CONDITIONS, MODELS, DatasetSpec, PairSpec, model_name
+from lmc_tune.specs import BATCH_NORM_CONDITIONS, CORRUPTIONS, MODELS, DatasetSpec, PairSpec, ShiftSpec, model_name
 from lmc_tune.yaml_lines import Place, YamlError, dotted, load_value, load_with_lines
 
 _TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
@@ -308,17 +308,48 @@ class _Reader:
                 _origin("dataset", ("test",), indices),
                 f"{dataset.name} has {facts.n_test} test examples; ask for no more",
             )
+        if wrong := _domain_problem(dataset.name, pair.shift):
+            self.problem(_origin("shift", ("domain",), indices), wrong)
+            return
         height, width = facts.shape[1:]
         if needs := pair.model.needs(height, width):
             self.problem(
                 _origin("model", (), indices), f"{pair.model.name} {needs}; {dataset.name} has {height}x{width}"
             )
-        if pair.train.batch_size > (part := part_size(dataset)):
+        if pair.train.batch_size > (part := part_size(dataset, pair.shift)):
             self.problem(
                 _origin("train", ("batch_size",), indices),
                 f"{pair.train.batch_size} is above the {part} examples that a member sees "
                 f"(half of the training set); lower it or raise dataset.train",
             )
+
+
+def _domain_problem(dataset: str, shift: ShiftSpec) -> str:
+    """Why two domains cannot be made of a data set; empty if they can."""
+    facts = DATASETS[dataset]
+    channels = facts.shape[0]
+    if shift.bands:
+        missing = [band for bands in shift.bands for band in bands if band >= channels]
+        there = ", ".join(map(str, range(channels)))
+        return f"{dataset} has no band {missing[0]}; its bands are {there}" if missing else ""
+    if shift.corruption == "colour" and channels != 3:
+        return f"colour needs red, green and blue; {dataset} has {channels} channel{'s' * (channels > 1)}"
+    return _other_problem(dataset, shift.other) if shift.other else ""
+
+
+def _other_problem(dataset: str, name: str) -> str:
+    """Why a data set cannot be another's second domain."""
+    if name not in DATASETS:
+        return f"{name!r} is no corruption and no data set{_nearest(name, [*CORRUPTIONS, *DATASETS])}"
+    if name == dataset:
+        return f"{dataset} is the data set itself; name another"
+    facts, other = DATASETS[dataset], DATASETS[name]
+    if other.labels != facts.labels:
+        return f"the labels of {name} are {other.labels}, those of {dataset} {facts.labels}; name one of the same"
+    if other.shape != facts.shape:
+        shapes = ["x".join(map(str, one.shape)) for one in (other, facts)]
+        return f"the images of {name} are {shapes[0]}, those of {dataset} {shapes[1]}; name one of the same"
+    return ""
 
 
 def _canonical(space: SearchSpace) -> SearchSpace:

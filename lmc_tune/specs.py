@@ -28,6 +28,9 @@ Number = Annotated[int, Field(strict=True, ge=0)]
 Seed = Annotated[int, Field(strict=True)]
 Split = Literal["train", "test", "validation"]
 Condition = Literal["naive", "endpoint", "recalibrated", "repaired"]
+# What images can suffer under domain shift; lmc_tune.data.corruptions says how.
+CORRUPTIONS = ("gaussian_noise", "blur", "contrast", "rotation", "colour", "jpeg")
+_BANDS = re.compile(r"bands (\d+(?:,\d+)*)\|(\d+(?:,\d+)*)")
 # What these do to a network without BatchNorm is nothing.
 BATCH_NORM_CONDITIONS: tuple[Condition, ...] = ("endpoint", "recalibrated")
 ConvNorm = Literal["none", "batch", "layer", "group"]
@@ -281,11 +284,15 @@ class ShiftSpec(Spec):
         of the classes and 1 − r of the others, part B the mirror image; ``skew: dirichlet`` draws the fractions from
         Dirichlet(α, α) with α = (1 − severity)/severity. ``ratio: 0.8`` and ``alpha: 0.5`` may be written instead of
         the severity they stand for.
+    domain: disjoint label-stratified halves from two domains, which ``domain`` names: a corruption, which B's images
+        suffer; another data set of the same labels, from which B has the fraction severity of its examples; or, short
+        for its text, ``bands: [[0], [1, 2]]``: A sees the first bands, B the second, all others fade by the severity.
     """
 
-    kind: Literal["none", "covariate", "label"] = "covariate"
+    kind: Literal["none", "covariate", "label", "domain"] = "covariate"
     severity: Fraction = 1.0
     skew: Literal["ratio", "dirichlet"] | None = None
+    domain: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -300,6 +307,10 @@ class ShiftSpec(Spec):
             if "severity" in given or given.get("skew", skew) != skew:
                 raise ValueError(f"{short} already says skew and severity; keep one of them")
             given["skew"], given["severity"] = skew, _severity(short, given.pop(short))
+        if "bands" in given:
+            if "domain" in given:
+                raise ValueError("bands already say the domain; keep one of them")
+            given["domain"] = _bands_text(given.pop("bands"))
         if given.get("kind") == "label":
             given["skew"] = given.get("skew") or "ratio"
         if given.get("kind") == "none":
@@ -310,6 +321,12 @@ class ShiftSpec(Spec):
     def _consistent(self) -> Self:
         if self.skew is not None and self.kind != "label":
             raise ValueError(f"skew, ratio and alpha belong to kind: label, not {self.kind}")
+        if (self.kind == "domain") != (self.domain is not None):
+            raise ValueError(
+                "kind: domain needs a domain: the name of a corruption or of another data set, or bands: [[0], [1, 2]]"
+                if self.kind == "domain"
+                else f"domain and bands belong to kind: domain, not {self.kind}"
+            )
         if self.kind == "none" and self.severity != 0:
             raise ValueError(f"kind: none has no severity, got {self.severity}; use kind: covariate or label")
         return self
@@ -321,10 +338,40 @@ class ShiftSpec(Spec):
             return "none"
         if self.kind == "covariate":
             return "covariate" if self.severity == 1 else f"covariate {self.severity:g}"
+        if self.kind == "domain":
+            return str(self.domain) if self.severity == 1 else f"{self.domain} {self.severity:g}"
         if self.skew == "ratio":
             percent = 50 * (1 + self.severity)
             return f"label {percent:.3g}/{100 - percent:.3g}"
         return f"label dirichlet {self.severity:g}"
+
+    @property
+    def corruption(self) -> str | None:
+        """What B's images suffer."""
+        return self.domain if self.domain in CORRUPTIONS else None
+
+    @property
+    def bands(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """The bands that A sees, and those that B sees."""
+        if self.domain is None or not (found := _BANDS.fullmatch(self.domain)):
+            return None
+        a, b = (tuple(map(int, group.split(","))) for group in found.groups())
+        return a, b
+
+    @property
+    def other(self) -> str | None:
+        """The data set that B's examples come from."""
+        return None if self.corruption or self.bands else self.domain
+
+
+def _bands_text(given: Any) -> str:
+    sets = [sorted(bands) for bands in given] if isinstance(given, list | tuple) and all(given) else []
+    whole = all(isinstance(band, int) and not isinstance(band, bool) and band >= 0 for bands in sets for band in bands)
+    if len(sets) != 2 or not whole:
+        raise ValueError(f"bands are two lists of whole numbers from 0, e.g. [[0], [1, 2]]; got {given!r}")
+    if both := sorted(set(sets[0]) & set(sets[1])):
+        raise ValueError(f"band {both[0]} is given to both members; the two sets must be disjoint")
+    return "bands " + "|".join(",".join(map(str, dict.fromkeys(bands))) for bands in sets)
 
 
 def _severity(short: str, value: Any) -> float:

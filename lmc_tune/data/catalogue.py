@@ -8,7 +8,7 @@ from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 from lmc_tune.core.errors import UserError
-from lmc_tune.specs import DatasetSpec
+from lmc_tune.specs import DatasetSpec, ShiftSpec
 
 # Goes up with every change of how files become tensors, or of how those are kept.
 _PREPARED_VERSION = 1
@@ -28,14 +28,16 @@ class DamagedDataError(DataError):
 class DatasetFacts:
     """A data set as published.
 
-    shape: (channels, height, width) of an input. torchvision_class: what downloads and reads it, if torchvision does.
-    files: md5 by path below the data root (:func:`check_files`); empty for data that ships inside a package.
+    shape: (channels, height, width) of an input. labels: what the classes are; equal texts mean equal labels.
+    torchvision_class: what downloads and reads it, if torchvision does. files: md5 by path below the data root
+    (:func:`check_files`); empty for data that ships inside a package.
     """
 
     name: str
     title: str
     shape: tuple[int, int, int]
     n_classes: int
+    labels: str
     n_train: int
     n_test: int
     source: str
@@ -58,6 +60,7 @@ DATASETS = {
             title="Handwritten digits (UCI test part), bundled with scikit-learn",
             shape=(1, 8, 8),
             n_classes=10,
+            labels="digits 0 to 9",
             n_train=1437,
             n_test=360,
             source="archive.ics.uci.edu, Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998)",
@@ -69,6 +72,7 @@ DATASETS = {
             title="MNIST handwritten digits",
             shape=(1, 28, 28),
             n_classes=10,
+            labels="digits 0 to 9",
             n_train=60_000,
             n_test=10_000,
             source="yann.lecun.com/exdb/mnist (LeCun, Cortes, Burges)",
@@ -90,6 +94,7 @@ DATASETS = {
             title="Fashion-MNIST articles of clothing",
             shape=(1, 28, 28),
             n_classes=10,
+            labels="articles of clothing",
             n_train=60_000,
             n_test=10_000,
             source="github.com/zalandoresearch/fashion-mnist (Xiao, Rasul, Vollgraf 2017)",
@@ -111,6 +116,7 @@ DATASETS = {
             title="USPS handwritten digits, laid out as MNIST's",
             shape=(1, 28, 28),
             n_classes=10,
+            labels="digits 0 to 9",
             n_train=7291,
             n_test=2007,
             source="hastie.su.domains/ElemStatLearn/data.html (zip.train, zip.test; Hull 1994)",
@@ -123,6 +129,7 @@ DATASETS = {
             title="CIFAR-10 natural images",
             shape=(3, 32, 32),
             n_classes=10,
+            labels="animals and vehicles",
             n_train=50_000,
             n_test=10_000,
             source="www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky 2009)",
@@ -174,9 +181,10 @@ def _cache_folder() -> Path:
     return Path(cache).expanduser() / "lmc-tune"
 
 
-def part_size(dataset: DatasetSpec) -> int:
+def part_size(dataset: DatasetSpec, shift: ShiftSpec) -> int:
     """Examples that each member sees, up to the few that a stratified split has to leave out."""
-    return (dataset.train or DATASETS[dataset.name].n_train - dataset.validation) // 2
+    half = (dataset.train or DATASETS[dataset.name].n_train - dataset.validation) // 2
+    return half if shift.other is None else min(half, DATASETS[shift.other].n_train)
 
 
 def check_files(name: str, root: Path) -> None:

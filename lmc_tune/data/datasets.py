@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -31,6 +32,15 @@ Raw = tuple[Images, Indices, Images, Indices]
 _BLOCK = 2048
 # A line is a label and 16x16 grey levels from -1 to 1.
 _USPS_URL = "https://hastie.su.domains/ElemStatLearn/datasets/zip.{part}.gz"
+
+
+class ExampleSet(Protocol):
+    """Examples that can be read in chunks, on one device."""
+
+    @property
+    def labels(self) -> Tensor: ...
+    def __len__(self) -> int: ...
+    def chunks(self, size: int) -> "Iterator[Examples]": ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +93,46 @@ class Part:
     @property
     def _positions(self) -> Tensor:
         return torch.from_numpy(self.indices).to(self.whole.labels.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """Several sets of examples, one after the other."""
+
+    sets: tuple[ExampleSet, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sets))
+
+    @property
+    def labels(self) -> Tensor:
+        return torch.cat([one.labels for one in self.sets])
+
+    def chunks(self, size: int) -> Iterator[Examples]:
+        """All examples in their order, at most ``size`` at a time; no chunk spans two sets."""
+        for one in self.sets:
+            yield from one.chunks(size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Woven:
+    """Two parts of equal length; every chunk has as many examples of one as of the other."""
+
+    a: Part
+    b: Part
+
+    def __len__(self) -> int:
+        return len(self.a) + len(self.b)
+
+    @property
+    def labels(self) -> Tensor:
+        return torch.cat([some.labels for some in self.chunks(len(self))])
+
+    def chunks(self, size: int) -> Iterator[Examples]:
+        """All examples, at most ``size`` at a time, an even number."""
+        for one, other in zip(self.a.chunks(size // 2), self.b.chunks(size // 2), strict=True):
+            inputs, labels = torch.cat([one.inputs, other.inputs]), torch.cat([one.labels, other.labels])
+            yield Examples(inputs=inputs, labels=labels)
 
 
 @dataclass(frozen=True, kw_only=True)

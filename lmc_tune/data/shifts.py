@@ -27,6 +27,7 @@ def split(labels: Indices, shift: ShiftSpec, seed: int) -> Parts:
 
     ``none``: A and B are the same stratified half. ``covariate``: disjoint stratified halves with the same label at
     every position; below severity 1 the first 1 − severity of each class's positions are A's examples in both.
+    ``domain``: disjoint stratified halves, which :mod:`~lmc_tune.data.domains` shows differently.
     ``label``: disjoint parts; class c goes to A with fraction f_c (see :func:`label_fractions`), positions carry the
     same label in both as far as the counts allow, and the surplus of the longer part is dropped.
 
@@ -41,7 +42,34 @@ def split(labels: Indices, shift: ShiftSpec, seed: int) -> Parts:
     by_class = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
     if shift.kind == "label":
         return _skewed(by_class, label_fractions(by_class, shift, rng), rng)
-    return _halves(by_class, shared=1 - shift.severity, rng=rng)
+    shared = 0.0 if shift.kind == "domain" else 1 - shift.severity
+    return _halves(by_class, shared, rng)
+
+
+def split_between(labels: Indices, others: Indices, severity: float, seed: int) -> Parts:
+    """Split two data sets of the same labels between the members, with the same label at every position.
+
+    A has examples of the first; B has the fraction ``severity`` of every class from the second, and the rest from the
+    first, none of them A's. A class has as many examples as half of the first's and all of the second's allow,
+    whatever the severity.
+
+    Args:
+        labels: (N,) of the first.
+        others: (M,) of the second; B's indices of its examples begin at N.
+        severity: in [0, 1].
+        seed: decides which example goes where.
+    """
+    rng = np.random.default_rng(seed)
+    a, b = [], []
+    for label in np.unique(labels):
+        own, foreign = (rng.permutation(np.flatnonzero(known == label)) for known in (labels, others))
+        half = len(own) // 2
+        n = min(half, len(foreign))
+        k = round(severity * n)
+        a.append(own[:n])
+        b.append(np.concatenate([own[half : half + n - k], len(labels) + foreign[:k]]))
+    order = rng.permutation(sum(map(len, a)))
+    return Parts(a=np.concatenate(a)[order], b=np.concatenate(b)[order])
 
 
 def label_fractions(by_class: list[Indices], shift: ShiftSpec, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lmc_tune.core.interpolation import State, lerp_state
-from lmc_tune.data.datasets import Examples, Part
+from lmc_tune.data.datasets import ExampleSet
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
 from lmc_tune.specs import Condition
@@ -36,7 +36,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - what a path is
     model: nn.Module,
     state_a: State,
     state_b: State,
-    examples: Examples | Part,
+    examples: ExampleSet,
     lambdas: Sequence[float],
 ) -> Prepared:
     """The networks at some positions of a path.
@@ -69,7 +69,7 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def recalibrated(model: nn.Module, states: Sequence[State], examples: Examples | Part) -> list[dict[str, Tensor]]:
+def recalibrated(model: nn.Module, states: Sequence[State], examples: ExampleSet) -> list[dict[str, Tensor]]:
     """States with the running statistics of their own activations.
 
     They are averages over the batches of every batch's mean and (unbiased) variance, as
@@ -84,7 +84,7 @@ def recalibrated(model: nn.Module, states: Sequence[State], examples: Examples |
 
 
 def _recalibrated_alone(
-    model: nn.Module, norms: dict[str, _BatchNorm], states: Sequence[State], examples: Examples | Part
+    model: nn.Module, norms: dict[str, _BatchNorm], states: Sequence[State], examples: ExampleSet
 ) -> list[dict[str, Tensor]]:
     found = []
     for state in states:
@@ -97,7 +97,7 @@ def _recalibrated_alone(
 
 
 def _recalibrated_stack(
-    model: nn.Module, norms: dict[str, _BatchNorm], states: Sequence[State], examples: Examples | Part
+    model: nn.Module, norms: dict[str, _BatchNorm], states: Sequence[State], examples: ExampleSet
 ) -> list[dict[str, Tensor]]:
     """One pass over the examples for all states."""
     stack = Stack(model, states)
@@ -112,7 +112,7 @@ def _recalibrated_stack(
 def _estimate(
     model: nn.Module,
     norms: dict[str, _BatchNorm],
-    examples: Examples | Part,
+    examples: ExampleSet,
     forward: Callable[[Tensor], object],
 ) -> None:
     """Pass the examples forward with the norms, and only them, in training mode."""
@@ -130,7 +130,7 @@ def _estimate(
         norm.momentum = momenta[name]
 
 
-def _batches(examples: Examples | Part) -> Iterator[Tensor]:
+def _batches(examples: ExampleSet) -> Iterator[Tensor]:
     size = min(scoring.CHUNK, len(examples))
     for some in examples.chunks(size):
         if len(some) == size:
@@ -154,7 +154,7 @@ class _FeatureNorm(nn.BatchNorm1d):
 
 @torch.no_grad()
 def _repaired(
-    model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: Examples | Part
+    model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: ExampleSet
 ) -> Prepared:
     """A BatchNorm behind each such layer, whose scale and offset say which moments its outputs get."""
     names = _without_norm(model, next(_batches(examples)))
@@ -213,7 +213,7 @@ class _Moments:
     deviation: Tensor
 
 
-def _moments(model: nn.Module, state: State, names: Sequence[str], examples: Examples | Part) -> dict[str, _Moments]:
+def _moments(model: nn.Module, state: State, names: Sequence[str], examples: ExampleSet) -> dict[str, _Moments]:
     """Estimated as BatchNorm estimates them."""
     seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in names}
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmc_tune.data.datasets import Examples, Part
+from lmc_tune.data.datasets import ExampleSet
 from lmc_tune.models.inference import for_inference, is_convolutional
 from lmc_tune.models.plain import is_plain
 
@@ -41,7 +41,7 @@ class Score:
 
 
 @torch.no_grad()
-def logits_of(model: nn.Module, examples: Examples | Part) -> Tensor:
+def logits_of(model: nn.Module, examples: ExampleSet) -> Tensor:
     """(n, classes) logits of ``model`` in evaluation mode."""
     network, chunk = model.eval(), CHUNK
     convolutional = is_convolutional(model)
@@ -50,7 +50,7 @@ def logits_of(model: nn.Module, examples: Examples | Part) -> Tensor:
     return torch.cat([network(some.inputs) for some in examples.chunks(chunk)])
 
 
-def evaluate(model: nn.Module, examples: Examples | Part) -> Score:
+def evaluate(model: nn.Module, examples: ExampleSet) -> Score:
     """Loss and error of ``model``, in evaluation mode, on all ``examples``."""
     return score_of(logits_of(model, examples), examples.labels)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from lmc_tune.core.barrier import Array, Barrier, Definition, locate_barrier, path_grid
 from lmc_tune.core.interpolation import State, check_same_entries
-from lmc_tune.data.datasets import Examples, Part
+from lmc_tune.data.datasets import ExampleSet
 from lmc_tune.measurement.conditions import Prepared, prepare
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.measurement.scan import POSITIONS_AT_ONCE, scan, score_states
@@ -56,10 +56,10 @@ def measure_path(  # noqa: PLR0913, PLR0917
     model: nn.Module,
     state_a: State,
     state_b: State,
-    data: Mapping[str, Examples | Part],
+    data: Mapping[str, ExampleSet],
     measure: MeasureSpec | None = None,
     condition: Condition = "naive",
-    statistics: Examples | Part | None = None,
+    statistics: ExampleSet | None = None,
 ) -> Path:
     """Measure loss and error along the straight path from ``state_a`` to ``state_b``.
 
@@ -107,7 +107,7 @@ def _scanned(
     model: nn.Module,
     state_a: State,
     state_b: State,
-    data: Mapping[str, Examples | Part],
+    data: Mapping[str, ExampleSet],
     lambdas: Sequence[float],
 ) -> dict[float, Scores]:
     by_split = {split: scan(model, state_a, state_b, lambdas, examples) for split, examples in data.items()}
@@ -115,7 +115,7 @@ def _scanned(
 
 
 def _scored(
-    networks_at: Callable[[Sequence[float]], Prepared], data: Mapping[str, Examples | Part], lambdas: Sequence[float]
+    networks_at: Callable[[Sequence[float]], Prepared], data: Mapping[str, ExampleSet], lambdas: Sequence[float]
 ) -> dict[float, Scores]:
     found: dict[float, Scores] = {}
     for first in range(0, len(lambdas), POSITIONS_AT_ONCE):  # few, since the state of every one is kept

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lmc_tune.core.interpolation import State, distance
 from lmc_tune.core.similarity import gram_cka
-from lmc_tune.data.datasets import Examples, Part
+from lmc_tune.data.datasets import ExampleSet
 
 # Examples that layers are compared on. Debiased CKA is right on average whatever it is; memory grows with it.
 LIMIT = 256
@@ -71,7 +71,7 @@ def weight_similarity(state_a: State, state_b: State, start: State, names: Itera
 
 
 def layer_similarity(
-    model: nn.Module, state_a: State, state_b: State, examples: Examples | Part, limit: int = LIMIT
+    model: nn.Module, state_a: State, state_b: State, examples: ExampleSet, limit: int = LIMIT
 ) -> dict[str, float]:
     """Debiased linear CKA of the two members' outputs of every layer, on the first ``limit`` examples.
 
@@ -98,7 +98,7 @@ def layer_similarity(
     return {name: gram_cka(_total(a[name]), _total(b[name])) if a[name] and b[name] else math.nan for name in names}
 
 
-def layer_outputs(model: nn.Module, examples: Examples | Part, names: Iterable[str], limit: int) -> dict[str, Tensor]:
+def layer_outputs(model: nn.Module, examples: ExampleSet, names: Iterable[str], limit: int) -> dict[str, Tensor]:
     """What the named layers, or other modules, give out for the first ``limit`` examples, in evaluation mode.
 
     All features are kept: of a convolution, channels at every place; of a transformer, every token. Of a module with
@@ -172,7 +172,7 @@ def _total(grams: list[Tensor]) -> NDArray[np.float64]:
     return torch.stack(grams).sum(0).cpu().numpy()
 
 
-def _first_inputs(examples: Examples | Part, limit: int) -> Tensor:
+def _first_inputs(examples: ExampleSet, limit: int) -> Tensor:
     if limit < 1 or not len(examples):
         raise ValueError(f"layers are compared on at least one example, got limit {limit} and {len(examples)} examples")
     return next(examples.chunks(limit)).inputs

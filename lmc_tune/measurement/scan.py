@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lmc_tune.core.interpolation import State, lerp_state
-from lmc_tune.data.datasets import Examples, Part
+from lmc_tune.data.datasets import ExampleSet
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import Score, evaluate
 from lmc_tune.models.inference import multiply_by_onednn
@@ -27,7 +27,7 @@ POSITIONS_AT_ONCE = 5
 
 
 def scan(
-    model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: Examples | Part
+    model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: ExampleSet
 ) -> list[Score]:
     """Loss and error of θ(λ), in evaluation mode, on all ``examples``: one score per position.
 
@@ -54,7 +54,7 @@ def scan(
 
 
 @torch.no_grad()
-def score_states(model: nn.Module, states: Iterable[State], examples: Examples | Part) -> list[Score]:
+def score_states(model: nn.Module, states: Iterable[State], examples: ExampleSet) -> list[Score]:
     """Loss and error of networks of one architecture, in evaluation mode, on all ``examples``; on a GPU as stacks."""
     if evaluates_faster_stacked(model, examples.labels.device):
         return score_states_stacked(model, list(states), examples)
@@ -66,7 +66,7 @@ def score_states(model: nn.Module, states: Iterable[State], examples: Examples |
 
 
 @torch.no_grad()
-def score_states_stacked(model: nn.Module, states: Sequence[State], examples: Examples | Part) -> list[Score]:
+def score_states_stacked(model: nn.Module, states: Sequence[State], examples: ExampleSet) -> list[Score]:
     """What :func:`score_states` does on a GPU: every chunk of examples is read once."""
     stacks = [Stack(model.eval(), group) for group in _filled_groups(states)]
 
@@ -78,7 +78,7 @@ def score_states_stacked(model: nn.Module, states: Sequence[State], examples: Ex
 
 @torch.no_grad()
 def scan_stacked(
-    model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: Examples | Part
+    model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: ExampleSet
 ) -> list[Score]:
     """What :func:`scan` does on a GPU: all positions are held as stacks, and every chunk of examples is read once."""
     begin, rest = _behind_first_linear(model) or (None, model)
@@ -104,7 +104,7 @@ def _filled_groups(items: Sequence[_Item]) -> list[list[_Item]]:
     return [filled[at : at + POSITIONS_AT_ONCE] for at in range(0, len(filled), POSITIONS_AT_ONCE)]
 
 
-def _summed(stacks: int, logits_of: Callable[[Tensor], Iterator[Tensor]], examples: Examples | Part) -> list[Score]:
+def _summed(stacks: int, logits_of: Callable[[Tensor], Iterator[Tensor]], examples: ExampleSet) -> list[Score]:
     """Scores of the networks of so many stacks, whose logits come stack by stack."""
     losses = torch.zeros(stacks, POSITIONS_AT_ONCE, dtype=torch.float64, device=examples.labels.device)
     correct = torch.zeros(stacks, POSITIONS_AT_ONCE, dtype=torch.int64, device=examples.labels.device)
@@ -135,7 +135,7 @@ def _scan_behind(  # noqa: PLR0913, PLR0917
     state_a: State,
     state_b: State,
     lambdas: Sequence[float],
-    examples: Examples | Part,
+    examples: ExampleSet,
 ) -> list[Score]:
     begin, rest = (multiply_by_onednn(copy.deepcopy(part)) for part in (begin, rest))
     begin_a, rest_a = _entries(begin, state_a), _entries(rest, state_a)

@@ -84,7 +84,7 @@ def estimate_cost(space: SearchSpace) -> Cost:
 
 def work_of(pair: PairSpec) -> Work:
     """What a pair is going to do; how far its path is refined is a guess."""
-    part, steps = part_size(pair.dataset), planned_steps(pair)
+    part, steps = part_size(pair.dataset, pair.shift), planned_steps(pair)
     test = pair.dataset.test or DATASETS[pair.dataset.name].n_test
     sizes = {
         "train": part if pair.shift.kind == "none" else 2 * part,

@@ -66,10 +66,12 @@ def workers_here() -> int:
 
 def planned_steps(pair: PairSpec) -> int:
     """Steps of one member; a split may leave out a few examples and so come out slightly lower."""
-    return pair.train.steps_for(part_size(pair.dataset))
+    return pair.train.steps_for(part_size(pair.dataset, pair.shift))
 
 
 def program(pair: PairSpec) -> tuple[object, ...]:
     """What pairs of one cohort share, so that they take equally long and can be trained as one stack of networks."""
-    # As text: a factory's arguments cannot be hashed.
-    return pair.dataset, pair.model.model_dump_json(), pair.train.model_dump_json(exclude=PER_MEMBER)
+    # A domain is the same for all members of a stack: they share a test set. As text: a factory's arguments cannot be
+    # hashed.
+    domain = pair.shift if pair.shift.kind == "domain" else None
+    return pair.dataset, domain, pair.model.model_dump_json(), pair.train.model_dump_json(exclude=PER_MEMBER)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lmc_tune.core.errors import UserError
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.datasets import ExampleSet
 from lmc_tune.measurement.evaluate import CHUNK, Score, sums_of
 from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.models.plain import is_plain
@@ -206,7 +206,7 @@ class StackedRun:
         return [self.stack.weights, *self.stack.buffers.values(), *self.update.state, self.loss, self.hits]
 
     def _step(self, feed: Feed) -> None:
-        inputs, labels = self.tasks[0].examples(feed)
+        inputs, labels = self._examples(feed)
         for seed in dropout_seeds(self.stack.buffers.items()):
             seed.copy_(feed["drop"])
         with self.tasks[0].precision():
@@ -219,17 +219,29 @@ class StackedRun:
             self.loss += loss
             self.hits += logits.argmax(2).eq(labels).sum(1)
 
+    def _examples(self, feed: Feed) -> tuple[Tensor, Tensor]:
+        """Inputs (members, batch_size, ...) and labels of one step."""
+        wholes = {id(task.whole): task.whole for task in self.tasks}
+        if len(wholes) == 1:
+            (whole,) = wholes.values()
+            inputs, labels = whole.inputs[feed["batch"]], whole.labels[feed["batch"]]
+        else:
+            own = list(zip((task.whole for task in self.tasks), feed["batch"], strict=True))
+            inputs = torch.stack([whole.inputs[batch] for whole, batch in own])
+            labels = torch.stack([whole.labels[batch] for whole, batch in own])
+        return self.tasks[0].augmented(inputs, feed), labels
+
 
 @torch.no_grad()
-def _score_stack(stack: Stack, examples: Examples) -> list[Score]:
+def _score_stack(stack: Stack, examples: ExampleSet) -> list[Score]:
     """Loss and error of every network, in evaluation mode, on all ``examples``."""
     stack.model.eval()
     loss = torch.zeros(stack.size, dtype=torch.float64, device=examples.labels.device)
     correct = torch.zeros(stack.size, dtype=torch.int64, device=examples.labels.device)
-    for inputs, labels in zip(examples.inputs.split(CHUNK), examples.labels.split(CHUNK), strict=True):
-        n = len(labels)
+    for some in examples.chunks(CHUNK):
+        inputs, labels, n = some.inputs, some.labels, len(some)
         if missing := -n % ALIGNED:  # filled up: matrices that begin aligned round alike wherever a network stands
-            inputs = torch.cat([inputs, inputs[:1].expand(missing, *inputs.shape[1:])])  # noqa: PLW2901
+            inputs = torch.cat([inputs, inputs[:1].expand(missing, *inputs.shape[1:])])
         found, hits = sums_of(stack.logits(inputs, shared=True)[:, :n], labels)
         loss += found
         correct += hits

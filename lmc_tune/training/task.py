@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.augment import Augmentation
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.datasets import Examples, ExampleSet
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training.checkpoint import Checkpoint
@@ -44,7 +44,7 @@ class Task:
     start: Mapping[str, Tensor]
     whole: Examples
     positions: Tensor
-    test: Examples
+    test: ExampleSet
     spec: TrainSpec
     noise_seed: int
     augment: Augmentation | None = None
@@ -88,9 +88,12 @@ class Task:
         return feed
 
     def examples(self, feed: Feed) -> tuple[Tensor, Tensor]:
-        """Inputs and labels of one step, or of several members' steps at once: inputs (..., batch_size, ...)."""
-        inputs, labels = self.whole.inputs[feed["batch"]], self.whole.labels[feed["batch"]]
-        return (self.augment.apply(inputs, feed) if self.augment else inputs), labels
+        """Inputs and labels of one step: inputs (batch_size, ...)."""
+        return self.augmented(self.whole.inputs[feed["batch"]], feed), self.whole.labels[feed["batch"]]
+
+    def augmented(self, inputs: Tensor, feed: Feed) -> Tensor:
+        """Inputs of one step, or of several members' steps at once, as the augmentation changes them."""
+        return self.augment.apply(inputs, feed) if self.augment else inputs
 
     def precision(self) -> AbstractContextManager[None]:
         """The context of a forward pass of training."""

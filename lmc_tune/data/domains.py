@@ -1,0 +1,136 @@
+"""What the members of a pair are shown: their parts of a training set, each as its own domain has it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from lmc_tune.core.seeding import child_seed
+from lmc_tune.data.bands import mask_bands
+from lmc_tune.data.corruptions import corrupt
+from lmc_tune.data.datasets import Dataset, Examples, ExampleSet, Indices, Joined, Part, Woven, stratified
+from lmc_tune.data.shifts import split, split_between
+from lmc_tune.specs import ShiftSpec
+
+# Images that are changed at once; bounds memory.
+_BLOCK = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairData:
+    """a, b: the members' parts, paired by position. train: the examples of both. test, validation: as both see them."""
+
+    a: Part
+    b: Part
+    train: ExampleSet
+    test: ExampleSet
+    validation: ExampleSet
+
+    def shuffled(self, seed: int) -> ExampleSet:
+        """The training examples of both, in an order that says nothing of label or domain."""
+        rng = np.random.default_rng(seed)
+        if isinstance(self.train, Part):
+            return replace(self.train, indices=rng.permutation(self.train.indices))
+        a, b = (replace(part, indices=rng.permutation(part.indices)) for part in (self.a, self.b))
+        return Woven(a=a, b=b)
+
+
+def views(dataset: Dataset, shift: ShiftSpec, other: Dataset | None = None) -> tuple[Dataset, Dataset]:
+    """A data set as A's domain has it, and as B's: the same object without a domain shift.
+
+    Each keeps the order of the examples, so that an index means the same picture in both; but of another data set B
+    sees the first's examples, then the other's.
+
+    Args:
+        dataset: what is shared.
+        shift: which domains.
+        other: the data set that the shift names, if it names one.
+    """
+    if shift.bands:
+        to_a, to_b = (_masked(dataset, bands, shift.severity) for bands in shift.bands)
+        return to_a, to_b
+    if shift.corruption:
+        return dataset, _corrupted(dataset, shift.corruption, shift.severity)
+    if other is not None:
+        return replace(_between(dataset, other, 0), train=dataset.train), _between(dataset, other, shift.severity)
+    return dataset, dataset
+
+
+def pair_data(of_a: Dataset, of_b: Dataset, shift: ShiftSpec, seed: int) -> PairData:
+    """Split the training set between the members; each part comes from its own member's :func:`views`."""
+    if of_a is of_b:
+        parts = split(_labels(of_a), shift, seed)
+        a, b = (Part(whole=of_a.train, indices=indices) for indices in (parts.a, parts.b))
+        both = Part(whole=of_a.train, indices=np.union1d(parts.a, parts.b))
+        return PairData(a=a, b=b, train=both, test=of_a.test, validation=of_a.validation)
+    if shift.other:
+        parts = split_between(_labels(of_a), _labels(of_b)[len(of_a.train) :], shift.severity, seed)
+    else:
+        parts = split(_labels(of_a), ShiftSpec(kind="covariate"), seed)
+    a, b = Part(whole=of_a.train, indices=parts.a), Part(whole=of_b.train, indices=parts.b)
+    test, validation = (Joined(sets=(getattr(of_a, name), getattr(of_b, name))) for name in ("test", "validation"))
+    return PairData(a=a, b=b, train=Joined(sets=(a, b)), test=test, validation=validation)
+
+
+def _labels(dataset: Dataset) -> Indices:
+    labels: Indices = dataset.train.labels.cpu().numpy()
+    return labels
+
+
+def _changed(dataset: Dataset, change: Callable[[Examples, str], Examples]) -> Dataset:
+    return replace(
+        dataset,
+        train=change(dataset.train, "train"),
+        validation=change(dataset.validation, "validation"),
+        test=change(dataset.test, "test"),
+    )
+
+
+def _masked(dataset: Dataset, kept: tuple[int, ...], severity: float) -> Dataset:
+    mean = dataset.train.inputs.mean((0, 2, 3), dtype=torch.float64)[:, None, None]
+
+    def mask(examples: Examples, _: str) -> Examples:
+        return replace(examples, inputs=mask_bands(examples.inputs, kept, severity, mean))
+
+    return _changed(dataset, mask)
+
+
+def _corrupted(dataset: Dataset, name: str, severity: float) -> Dataset:
+    """One fixed data set, as CIFAR-10-C is: what chance does to an image is the same in every pair."""
+
+    def change(examples: Examples, which: str) -> Examples:
+        changed, seed = torch.empty_like(examples.inputs), child_seed(0, "corruption", which)
+        for first in range(0, len(examples), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            pixels = (examples.inputs[block] * dataset.std + dataset.mean).clamp(0, 1)
+            numbers = np.arange(first, first + len(pixels))
+            changed[block] = (corrupt(pixels, name, severity, seed, numbers) - dataset.mean) / dataset.std
+        return replace(examples, inputs=changed)
+
+    return dataset if severity == 0 else _changed(dataset, change)
+
+
+def _between(dataset: Dataset, other: Dataset, severity: float) -> Dataset:
+    """B's: its test set is as mixed as its part; all training examples of both are there to choose from."""
+    train = _concatenated(dataset.train, other.train)
+    test, validation = (
+        _mixed(getattr(dataset, name), getattr(other, name), severity) for name in ("test", "validation")
+    )
+    return replace(dataset, train=train, test=test, validation=validation)
+
+
+def _mixed(one: Examples, two: Examples, severity: float) -> Examples:
+    """As many examples as the smaller set has, the fraction severity of them from the second."""
+    n = min(len(one), len(two))
+    of_two = round(severity * n)
+    return _concatenated(
+        *(
+            examples.take(stratified(examples.labels.cpu().numpy(), k, child_seed(0, "mixed")))
+            for examples, k in ((one, n - of_two), (two, of_two))
+        )
+    )
+
+
+def _concatenated(one: Examples, two: Examples) -> Examples:
+    return Examples(inputs=torch.cat([one.inputs, two.inputs]), labels=torch.cat([one.labels, two.labels]))
