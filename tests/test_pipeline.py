@@ -427,7 +427,7 @@ def test_saved_members_reproduce_the_row(bench, tmp_path):
     (result,) = run_cohort(cohort(SIX[3]), tidy)
     saved = {m: load_file(tmp_path / "members" / f"{result.key}-{m}.safetensors") for m in ("a", "b", "start")}
     assert len(list((tmp_path / "members").iterdir())) == 3
-    data = prepare(SIX[3], tidy).dataset
+    data = prepare(SIX[3], tidy).data
     model = build_model(SIX[3].model, (1, 8, 8), 10, seed=0)
     predictions = {}
     for member in ("a", "b"):
@@ -475,13 +475,14 @@ def test_no_members_are_kept_unless_asked_for(bench, tmp_path):
 )
 def test_a_pair_leaves_the_data_that_all_pairs_share_as_they_were(bench, model):
     spec, tidy = pair_spec(train={"epochs": 1}).model_copy(update={"model": model}), bench()
-    shared = prepare(spec, tidy).dataset
+    data = prepare(spec, tidy).data
+    shared = {"train": data.a.whole, "test": data.test}
     run_pair(spec, tidy)
-    assert prepare(spec, tidy).dataset is shared
+    assert prepare(spec, tidy).data is data
     fresh = load_dataset(spec.dataset, tidy.data_root)
-    for part in ("train", "test"):
-        assert torch.equal(getattr(shared, part).inputs, getattr(fresh, part).inputs)
-        assert torch.equal(getattr(shared, part).labels, getattr(fresh, part).labels)
+    for part, examples in shared.items():
+        assert torch.equal(examples.inputs, getattr(fresh, part).inputs)
+        assert torch.equal(examples.labels, getattr(fresh, part).labels)
 
 
 def test_a_worker_imports_everything_with_its_first_pair(tmp_path):
@@ -516,10 +517,10 @@ def test_pairs_of_one_replicate_and_shift_share_their_split_and_no_others(bench)
     assert (info.hits, info.misses) == (4, 4)
     for spec, setup in zip(pairs, setups, strict=True):
         anew = (spec.dataset, tidy.data_root, setup.device, spec.shift, spec.seed_for("split"))
-        parts, measured = _split.__wrapped__(*anew)
+        data, measured = _split.__wrapped__(*anew)
         assert setup.measured_shift == measured
-        assert np.array_equal(setup.parts.a, parts.a)
-        assert np.array_equal(setup.parts.b, parts.b)
+        assert np.array_equal(setup.data.a.indices, data.a.indices)
+        assert np.array_equal(setup.data.b.indices, data.b.indices)
     assert len({setup.measured_shift["covariate_shift"] for setup in setups}) == 4
 
 
@@ -722,3 +723,47 @@ def test_held_out_examples_are_measured_along_the_path_when_asked_for(bench):
     assert counts["validation"] == 30
     assert set(counts) == {"train", "test", "validation"}
     assert spec.measure.splits == ("train", "test", "validation")
+
+
+# Domain shift
+
+
+DOMAINS = ["gaussian_noise", "blur", "contrast", "rotation", "jpeg"]
+
+
+@pytest.mark.parametrize("hidden", [(8,), (16,)], ids=["loop", "stacked"])
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_second_domain_changes_what_b_sees_and_severity_0_is_covariate_shift(bench, domain, hidden):
+    def run(name: str, **shift):
+        spec = pair_spec(train={"epochs": 2, "lr": 0.1}, model={"hidden": hidden}, shift=shift)
+        return run_pair(spec, bench(name)).row
+
+    shifted = run("shifted", kind="domain", domain=domain)
+    alike = run("alike", kind="domain", domain=domain, severity=0.0)
+    covariate = run("covariate", kind="covariate")
+    specs = {"key", "cell", "spec", "shift", "severity", "domain", "seconds_train", "seconds_measure"}
+    assert {name: alike[name] for name in alike.keys() - specs} == {
+        name: covariate[name] for name in alike.keys() - specs
+    }
+    assert shifted["covariate_shift"] > covariate["covariate_shift"]
+    assert shifted["label_shift"] == 0
+    assert shifted["train_loss_b"] != covariate["train_loss_b"]
+    assert shifted["train_loss_a"] == covariate["train_loss_a"]
+    assert shifted["domain"] == domain
+
+
+def test_both_domains_are_tested_and_measured(bench):
+    """Members are scored on the test set as A sees it and as B does; a path on both parts as their members saw them."""
+    spec = pair_spec(shift={"kind": "domain", "domain": "contrast"})
+    data = prepare(spec, bench()).data
+    plain = load_dataset(spec.dataset, Path())
+    assert len(data.test) == 2 * len(plain.test)
+    seen = torch.cat([some.inputs for some in data.test.chunks(100)])
+    assert torch.equal(seen[: len(plain.test)], plain.test.inputs)
+    assert seen[len(plain.test) :].std() < 0.5 * plain.test.inputs.std()
+    result = run_pair(spec, bench())
+    counts = {point["split"]: point["n"] for point in result.paths}
+    assert counts == {"train": len(data.a) + len(data.b), "test": 2 * len(plain.test)}
+    mixed = torch.cat([some.inputs for some in data.shuffled(0).chunks(64)])
+    assert len(mixed) == counts["train"]
+    assert mixed[:32].std() > 1.5 * mixed[32:64].std()  # half of every chunk is of each

@@ -144,8 +144,10 @@ def _scan_behind(  # noqa: PLR0913, PLR0917
     # One tensor for all: many small ones that stay would leave holes in the heap between the large ones that go.
     losses = next(begin.parameters()).new_empty(len(lambdas), len(examples))
     correct = [0] * len(lambdas)
-    block = _CHUNKS_AT_ONCE * scoring.CHUNK
-    for some, found in zip(examples.chunks(block), losses.split(block, dim=1), strict=True):
+    done = 0
+    for some in examples.chunks(_CHUNKS_AT_ONCE * scoring.CHUNK):
+        found = losses[:, done : done + len(some)]
+        done += len(some)
         from_a, from_b = (_outputs(begin, state, some.inputs) for state in (begin_a, begin_b))
         for at, lambda_ in enumerate(lambdas):
             rest.load_state_dict(lerp_state(rest_a, rest_b, lambda_))
