@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lmc_tune.data.catalogue import DATASETS
 from lmc_tune.space import SearchSpace
 from lmc_tune.space_yaml import SpaceError, parse_space, part_size, presets, read_space
-from lmc_tune.specs import DatasetSpec
+from lmc_tune.specs import DatasetSpec, ShiftSpec
 
 GOOD = """\
 name: study
@@ -371,9 +371,9 @@ def test_a_file_is_read_with_its_own_name_in_messages(tmp_path):
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_member_sees_half_of_what_is_left_to_train_on(name):
     facts = DATASETS[name]
-    assert part_size(DatasetSpec(name=name)) == facts.n_train // 2
-    assert part_size(DatasetSpec(name=name, validation=101)) == (facts.n_train - 101) // 2
-    assert part_size(DatasetSpec(name=name, train=77, validation=101)) == 38
+    assert part_size(DatasetSpec(name=name), ShiftSpec()) == facts.n_train // 2
+    assert part_size(DatasetSpec(name=name, validation=101), ShiftSpec()) == (facts.n_train - 101) // 2
+    assert part_size(DatasetSpec(name=name, train=77, validation=101), ShiftSpec()) == 38
 
 
 def test_the_batch_may_be_as_large_as_the_part_and_no_larger():
@@ -435,3 +435,40 @@ def test_conditions_that_make_no_sense_are_refused(model, tail, said):
     assert problem.removeprefix("s.yaml:6: ").removeprefix("s.yaml:1: ") == said.replace(
         "measure.conditions: recalibrated is", "verdict.condition: recalibrated is"
     )
+
+
+@pytest.mark.parametrize(
+    ("dataset", "shift", "said"),
+    [
+        ("cifar10", "{kind: domain}", "kind: domain needs a domain: the name of a corruption or of another data set, or bands: [[0], [1, 2]]"),
+        ("cifar10", "{kind: covariate, domain: blur}", "domain and bands belong to kind: domain, not covariate"),
+        ("cifar10", "{kind: domain, bands: [[0], [1]], domain: blur}", "bands already say the domain; keep one of them"),
+        ("cifar10", "{kind: domain, bands: [[0], [0, 1]]}", "band 0 is given to both members; the two sets must be disjoint"),
+        ("cifar10", "{kind: domain, bands: [0, 1]}", "bands are two lists of whole numbers from 0, e.g. [[0], [1, 2]]; got [0, 1]"),
+        ("cifar10", "{kind: domain, bands: [[0], [3]]}", "cifar10 has no band 3; its bands are 0, 1, 2"),
+        ("mnist", "{kind: domain, domain: colour}", "colour needs red, green and blue; mnist has 1 channel"),
+        ("mnist", "{kind: domain, domain: blurr}", "'blurr' is no corruption and no data set; did you mean blur?"),
+        ("mnist", "{kind: domain, domain: mnist}", "mnist is the data set itself; name another"),
+        ("mnist", "{kind: domain, domain: fashion_mnist}", "the labels of fashion_mnist are articles of clothing, those of mnist digits 0 to 9; name one of the same"),
+        ("mnist", "{kind: domain, domain: digits}", "the images of digits are 1x8x8, those of mnist 1x28x28; name one of the same"),
+    ],
+)  # fmt: skip
+def test_domains_that_cannot_be_are_refused(dataset, shift, said):
+    (problem,) = problems(
+        f"name: s\ndataset: {dataset}\nshift: {shift}\ntrain: {{epochs: 1}}\naxes: {{lr: [0.1], batch_size: [2]}}\n"
+    )
+    assert problem.endswith(said), problem
+
+
+@pytest.mark.parametrize(
+    ("shift", "label"),
+    [
+        ("{kind: domain, bands: [[2, 0], [1]]}", "bands 0,2|1"),
+        ("{kind: domain, domain: blur, severity: 0.4}", "blur 0.4"),
+    ],
+)
+def test_a_domain_has_one_spelling(shift, label):
+    text = f"name: s\ndataset: cifar10\nshift: {shift}\ntrain: {{epochs: 1}}\naxes: {{lr: [0.1], batch_size: [2]}}\n"
+    space = parse_space(text)
+    assert space.cells()[0].first.shift.label == label
+    assert keys(again(space)) == keys(space)

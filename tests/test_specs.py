@@ -62,6 +62,7 @@ TOGETHER = {
     ("train", "steps"): {"epochs": None, "steps": 10},
     ("train", "optimizer"): {"optimizer": "adam", "momentum": 0.0},
     ("shift", "kind"): {"kind": "covariate", "skew": None},
+    ("shift", "domain"): {"kind": "domain", "skew": None, "domain": "blur"},
     ("measure", "splits"): {"splits": ("train", "test", "validation")},
     ("measure", "lambdas"): {"lambdas": 27},
     ("measure", "conditions"): {"conditions": ("naive", "repaired")},
