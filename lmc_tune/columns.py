@@ -1,24 +1,28 @@
 """What a trained and measured pair is found to be, as columns of its row and rows of its path."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 
-from lmc_tune.core.barrier import DEFINITIONS
+from lmc_tune.core.barrier import DEFINITIONS, Array
+from lmc_tune.core.calibration import calibration, combine, gain, log_probabilities
 from lmc_tune.core.interpolation import distance
 from lmc_tune.core.noise import noise_scale
-from lmc_tune.core.similarity import disagreement, error_overlap
+from lmc_tune.core.similarity import cohens_kappa, disagreement, error_overlap, jensen_shannon, true_class_variance
 from lmc_tune.data.datasets import Indices, Part
+from lmc_tune.measurement.conditions import Prepared
 from lmc_tune.measurement.evaluate import evaluate, logits_of, score_of
 from lmc_tune.measurement.path import Path
+from lmc_tune.measurement.representation import layer_parameters, layer_similarity, weight_similarity
 from lmc_tune.pair import Pair, Setup
 from lmc_tune.results import Row
 from lmc_tune.specs import Condition, condition_column
 
 
-def training_columns(pair: Pair) -> tuple[Row, list[Indices]]:
-    """What is known of the members as they are, and the labels that each predicts on the test set."""
+def training_columns(pair: Pair) -> tuple[Row, dict[str, Array]]:
+    """What is known of the members as they are, and their logits on the test set, by member."""
     setup, model = pair.setup, pair.setup.model
     spec, test = setup.spec, setup.data.test
     n_train = len(setup.data.a)
@@ -29,11 +33,11 @@ def training_columns(pair: Pair) -> tuple[Row, list[Indices]]:
         **setup.measured_shift,
     }
     names = tuple(name for name, _ in model.named_parameters())
-    predictions, reasons = [], []
+    of_test, reasons = {}, []
     for name, member, examples in pair.members:
         model.load_state_dict(member.state)
         logits = logits_of(model, test)
-        predictions.append(logits.argmax(1).cpu().numpy())
+        of_test[name] = logits.double().cpu().numpy()
         scores = {"train": evaluate(model, examples), "test": score_of(logits, test.labels)}
         for split_name, score in scores.items():
             row[f"{split_name}_loss_{name}"] = score.loss
@@ -42,7 +46,7 @@ def training_columns(pair: Pair) -> tuple[Row, list[Indices]]:
         if reason := member.diverged or _rose(setup, examples, scores["train"].loss):
             reasons.append(f"member {name.upper()}: {reason}")
     row["distance"] = distance(pair.a.state, pair.b.state, names)
-    return {**row, "status": "diverged" if reasons else "ok", "reason": "; ".join(reasons)}, predictions
+    return {**row, "status": "diverged" if reasons else "ok", "reason": "; ".join(reasons)}, of_test
 
 
 def _rose(setup: Setup, examples: Part, loss: float) -> str:
@@ -60,15 +64,76 @@ def _rose(setup: Setup, examples: Part, loss: float) -> str:
     return f"rose above chance level: train loss {loss:.3g} > ln {n_classes}"
 
 
-def similarity_columns(predictions: Sequence[Indices], labels: Indices) -> Row:
-    a, b = predictions
-    overlap = error_overlap(a, b, labels)
+def similarity_columns(logits: Mapping[str, Array], labels: Indices) -> Row:
+    """How alike the members predict, and what their ensemble and their weight average are worth, on the test set.
+
+    Args:
+        logits: (n, classes) of ``a``, ``b`` and ``average``, the network at λ = ½.
+        labels: (n,).
+    """
+    predicted = {name: values.argmax(1) for name, values in logits.items()}
+    probabilities = {name: np.exp(log_probabilities(values)) for name, values in logits.items()}
+    overlap = error_overlap(predicted["a"], predicted["b"], labels)
+    known = {name: calibration(values, labels) for name, values in logits.items()}
+    known["ensemble"] = calibration(combine(logits["a"], logits["b"]), labels)
     return {
-        "disagreement": disagreement(a, b),
+        "disagreement": disagreement(predicted["a"], predicted["b"]),
         "error_overlap": overlap.both_wrong,
         "error_overlap_ratio": overlap.over_independence,
         "same_error": overlap.same_wrong_label,
+        "kappa": cohens_kappa(predicted["a"], predicted["b"]),
+        "jensen_shannon": jensen_shannon(probabilities["a"], probabilities["b"]),
+        "true_class_variance": true_class_variance(probabilities["a"], probabilities["b"], labels),
+        **{
+            f"test_{quality}_{name}": getattr(known[name], quality)
+            for quality in ("brier", "ece")
+            for name in ("a", "b")
+        },
+        **{
+            f"{combined}_{quality}": value
+            for combined in ("ensemble", "average")
+            for quality, value in asdict(known[combined]).items()
+        },
+        **{
+            f"{combined}_gain_{quality}": value
+            for combined in ("ensemble", "average")
+            for quality, value in gain(known[combined], known["a"], known["b"]).items()
+        },
+        "average_disagreement": _mean(disagreement(predicted["average"], predicted[name]) for name in ("a", "b")),
+        "average_jensen_shannon": _mean(jensen_shannon(probabilities["average"], probabilities[m]) for m in ("a", "b")),
     }
+
+
+def layer_rows(pair: Pair, average: Prepared) -> list[Row]:
+    """Similarity of every layer: of its weights, and of its outputs on the first test examples."""
+    setup, states = pair.setup, (pair.a.state, pair.b.state)
+    model, test = setup.model, setup.data.test
+    alike = layer_similarity(model, *states, test)
+    with_average = [layer_similarity(model, state, average.states[0], test) for state in states]
+    return [
+        {
+            "layer": layer,
+            "position": position,
+            **asdict(weight_similarity(*states, setup.start, names)),
+            "cka": alike[layer],
+            "average_cka": _mean(found[layer] for found in with_average),
+        }
+        for position, (layer, names) in enumerate(layer_parameters(model).items())
+    ]
+
+
+def whole_columns(pair: Pair, layers: Sequence[Row]) -> Row:
+    """What the layers' rows come to: the cosine of all weights, and means over the layers that have outputs."""
+    names = [name for name, _ in pair.setup.model.named_parameters()]
+    cosine = weight_similarity(pair.a.state, pair.b.state, pair.setup.start, names).cosine
+    return {"weight_cosine": cosine} | {
+        column: _mean(row[column] for row in layers if math.isfinite(row[column])) for column in ("cka", "average_cka")
+    }
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = list(values)
+    return float(np.mean(known)) if known else math.nan
 
 
 def path_columns(path: Path, condition: Condition) -> Row:

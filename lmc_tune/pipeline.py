@@ -14,10 +14,13 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
-from lmc_tune.columns import path_columns, path_rows, similarity_columns, training_columns
+from lmc_tune.columns import layer_rows, path_columns, path_rows, similarity_columns, training_columns, whole_columns
 from lmc_tune.device import exact_device
 from lmc_tune.measurement.conditions import has_batch_norm
+from lmc_tune.measurement.conditions import prepare as prepare_networks
+from lmc_tune.measurement.evaluate import logits_of
 from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.measurement.path import measure_path
 from lmc_tune.pair import Pair, Setup, checkpoints, prepare, tasks_of
@@ -91,7 +94,7 @@ def _finish(pair: Pair, bench: Workbench, seconds_train: float) -> PairResult:
     spec, data = setup.spec, setup.data
     if bench.members:
         save_members(pair, spec.key, bench.members)
-    training, predictions = training_columns(pair)
+    training, logits = training_columns(pair)
     row = {
         **spec_columns(spec),
         **training,
@@ -113,10 +116,20 @@ def _finish(pair: Pair, bench: Workbench, seconds_train: float) -> PairResult:
         else:
             paths[condition] = measure_path(setup.model, a, b, measured, spec.measure, condition, statistics)
         row |= path_columns(paths[condition], condition)
-    row |= similarity_columns(predictions, data.test.labels.cpu().numpy())
+    average = prepare_networks(_best(spec, setup.model), setup.model, a, b, statistics, [0.5])
+    average.network.load_state_dict(average.states[0])
+    logits["average"] = logits_of(average.network, data.test).double().cpu().numpy()
+    row |= similarity_columns(logits, data.test.labels.cpu().numpy())
+    layers = layer_rows(pair, average)
+    row |= whole_columns(pair, layers)
     row["seconds_measure"] = time.perf_counter() - started
     rows = [point for condition, path in paths.items() for point in path_rows(path, condition)]
-    return PairResult(row=gate(row, bench.min_train_accuracy), paths=rows, curves=curves)
+    return PairResult(row=gate(row, bench.min_train_accuracy), paths=rows, curves=curves, layers=layers)
+
+
+def _best(spec: PairSpec, model: nn.Module) -> Condition:
+    """The condition of the weight average: naive, unless its statistics would be stale and may be recalibrated."""
+    return "recalibrated" if "recalibrated" in spec.conditions and has_batch_norm(model) else "naive"
 
 
 def save_members(pair: Pair, key: str, folder: Path) -> None:

@@ -103,10 +103,25 @@ MEASURED_FIELDS: dict[str, pa.DataType] = {
     "distance": pa.float64(),
     "distance_a": pa.float64(),
     "distance_b": pa.float64(),
+    **{f"test_{quality}_{member}": pa.float64() for quality in ("brier", "ece") for member in ("a", "b")},
     "disagreement": pa.float64(),
     "error_overlap": pa.float64(),
     "error_overlap_ratio": pa.float64(),
     "same_error": pa.float64(),
+    "kappa": pa.float64(),
+    "jensen_shannon": pa.float64(),
+    "true_class_variance": pa.float64(),
+    "weight_cosine": pa.float64(),
+    "cka": pa.float64(),
+    **{
+        f"{combined}_{gain}{quality}": pa.float64()
+        for combined in ("ensemble", "average")
+        for gain in ("", "gain_")
+        for quality in ("accuracy", "nll", "brier", "ece")
+    },
+    "average_disagreement": pa.float64(),
+    "average_jensen_shannon": pa.float64(),
+    "average_cka": pa.float64(),
     "label_shift": pa.float64(),
     "covariate_shift": pa.float64(),
 }
@@ -143,6 +158,19 @@ _CURVE_FIELDS = {
     "test_loss": pa.float64(),
     "test_accuracy": pa.float64(),
 }
+# Of one layer: distances of its weights, cosine of the members' ways from the start, and how alike its outputs are:
+# of the two members, and of the weight average and a member (the mean of both).
+_LAYER_FIELDS = {
+    "layer": pa.string(),
+    "position": pa.int64(),
+    "distance": pa.float64(),
+    "distance_a": pa.float64(),
+    "distance_b": pa.float64(),
+    "cosine": pa.float64(),
+    "cka": pa.float64(),
+    "average_cka": pa.float64(),
+}
+LAYERS_SCHEMA = pa.schema({"key": pa.string(), **_LAYER_FIELDS})
 PATHS_SCHEMA = pa.schema({"key": pa.string(), **_PATH_FIELDS})
 CURVES_SCHEMA = pa.schema({"key": pa.string(), **_CURVE_FIELDS})
 SHARD_SCHEMA = pa.schema(
@@ -150,6 +178,7 @@ SHARD_SCHEMA = pa.schema(
         *RESULTS_SCHEMA,
         pa.field("paths", pa.list_(pa.struct(_PATH_FIELDS))),
         pa.field("curves", pa.list_(pa.struct(_CURVE_FIELDS))),
+        pa.field("layers", pa.list_(pa.struct(_LAYER_FIELDS))),
     ]
 )
 
@@ -161,11 +190,13 @@ class PairResult:
     row: the columns of :data:`RESULTS_SCHEMA`; a column that does not apply (barriers of a diverged pair) is absent.
     paths: one entry per condition × split × λ, columns of :data:`PATHS_SCHEMA` without the key.
     curves: one entry per member × epoch, columns of :data:`CURVES_SCHEMA` without the key.
+    layers: one entry per layer, in the network's order, columns of :data:`LAYERS_SCHEMA` without the key.
     """
 
     row: Row
     paths: list[Row] = field(default_factory=list)
     curves: list[Row] = field(default_factory=list)
+    layers: list[Row] = field(default_factory=list)
 
     @property
     def key(self) -> str:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from lmc_tune.core.errors import UserError
 from lmc_tune.results import (
     CURVES_SCHEMA,
+    LAYERS_SCHEMA,
     MEASURED_FIELDS,
     PATHS_SCHEMA,
     RESULTS_SCHEMA,
@@ -35,12 +36,22 @@ if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only wri
 
 RESULTS_FILE = "results.parquet"
 
-TableName = Literal["results", "paths", "curves"]
-_SCHEMAS: dict[TableName, pa.Schema] = {"results": RESULTS_SCHEMA, "paths": PATHS_SCHEMA, "curves": CURVES_SCHEMA}
+TableName = Literal["results", "paths", "curves", "layers"]
+_SCHEMAS: dict[TableName, pa.Schema] = {
+    "results": RESULTS_SCHEMA,
+    "paths": PATHS_SCHEMA,
+    "curves": CURVES_SCHEMA,
+    "layers": LAYERS_SCHEMA,
+}
+# Columns that a table may lack, written before they came.
+_NULLABLE = {*SPEC_FIELDS, *MEASURED_FIELDS, "layers"}
+# Came later: a folder may be without it.
+_LATER: TableName = "layers"
 _SORTED_BY: dict[TableName, tuple[str, ...]] = {
     "results": ("key",),
     "paths": ("key", "condition", "split", "lambda"),
     "curves": ("key", "member", "step"),
+    "layers": ("key", "position"),
 }
 
 
@@ -70,7 +81,7 @@ class Store:
         for name, path in paths.items():
             if path.exists():
                 _read_table(path, _SCHEMAS[name], [])
-            elif paths["results"].exists():
+            elif paths["results"].exists() and name != _LATER:
                 raise DamagedTableError(f"{path} is missing. {_mend(path)}")
         for path in self._shard_paths():
             _read_table(path, SHARD_SCHEMA, [])
@@ -78,7 +89,7 @@ class Store:
     def write_shard(self, name: str, results: Sequence[PairResult]) -> None:
         """Publish all results so far of the cohort ``name``, replacing its earlier shard."""
         self.shards.mkdir(parents=True, exist_ok=True)
-        rows = [{**result.row, "paths": result.paths, "curves": result.curves} for result in results]
+        rows = [{**r.row, "paths": r.paths, "curves": r.curves, "layers": r.layers} for r in results]
         _publish(pa.Table.from_pylist(rows, schema=SHARD_SCHEMA), self.shards / f"{name}.parquet")
 
     def mark_running(self, name: str, keys: Iterable[str]) -> None:
@@ -130,6 +141,10 @@ class Store:
         """One row per pair × member × epoch."""
         return _frame(self._merged("curves", self._fresh()))
 
+    def layers(self) -> "pd.DataFrame":
+        """One row per pair × layer."""
+        return _frame(self._merged("layers", self._fresh()))
+
     def recall(self, name: str, keys: Iterable[str]) -> dict[str, PairResult]:
         """Results of the pairs ``keys`` of the cohort ``name`` by key, without reading other cohorts' shards."""
         wanted = list(keys)
@@ -171,9 +186,8 @@ class Store:
         gated = _gated(results, verdict.min_train_accuracy)
         if not shard_paths and (self.folder / RESULTS_FILE).exists() and _same_gate(gated, results):
             return  # nothing new, and the tables keep their time
-        paths, curves = (self._merged(name, fresh) for name in ("paths", "curves"))
-        _publish(curves, self.folder / "curves.parquet")
-        _publish(paths, self.folder / "paths.parquet")
+        for name in ("layers", "curves", "paths"):
+            _publish(self._merged(name, fresh), self.folder / f"{name}.parquet")
         _publish(gated, self.folder / RESULTS_FILE)
         for path in shard_paths:
             path.unlink(missing_ok=True)
@@ -262,7 +276,7 @@ def _read_table(
             )
         table = pq.read_table(
             path,
-            columns=[name for name in wanted if name in there or name not in SPEC_FIELDS | MEASURED_FIELDS],
+            columns=[name for name in wanted if name in there or name not in _NULLABLE],
             filters=filters,
             partitioning=None,
         )
@@ -345,15 +359,15 @@ def _whole_pairs(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
     yield held
 
 
-def _assemble(results: pa.Table, paths: pa.Table, curves: pa.Table) -> list[PairResult]:
-    points: dict[str, tuple[list[Row], list[Row]]] = {key: ([], []) for key in results["key"].to_pylist()}
-    for which, table in enumerate((paths, curves)):
+def _assemble(results: pa.Table, *others: pa.Table) -> list[PairResult]:
+    """The pairs of the results with their rows of the other tables, in the order of :data:`_SCHEMAS`."""
+    names = list(_SCHEMAS)[1:]
+    points: dict[str, dict[str, list[Row]]] = {key: {name: [] for name in names} for key in results["key"].to_pylist()}
+    for name, table in zip(names, others, strict=True):
         for point in table.to_pylist():
             if (key := point.pop("key")) in points:  # a table that was moved away leaves the others' rows behind
-                points[key][which].append(point)
-    return [
-        PairResult(row=row, paths=points[row["key"]][0], curves=points[row["key"]][1]) for row in results.to_pylist()
-    ]
+                points[key][name].append(point)
+    return [PairResult(row=row, **points[row["key"]]) for row in results.to_pylist()]
 
 
 def _only(table: pa.Table, keys: pa.Array) -> pa.Table:
