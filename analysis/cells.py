@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lmc_tune.core.barrier import DEFINITIONS, Array
 from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict, mean_interval, verdict_of_interval
-from lmc_tune.results import BARRIER_COLUMNS, PATH_FIELDS, SPEC_FIELDS, STATUSES, gate, spec_fields
+from lmc_tune.results import BARRIER_COLUMNS, GATED, PATH_FIELDS, SPEC_FIELDS, STATUSES, gate, spec_fields
 from lmc_tune.space import SearchSpace
 from lmc_tune.specs import BATCH_NORM_CONDITIONS, Condition, VerdictSpec, condition_column
 
@@ -42,7 +42,11 @@ def judged_columns(verdict: VerdictSpec) -> list[str]:
     of_path = [*PATH_FIELDS, *barriers]
     under = [condition_column(verdict.condition, column) for column in of_path]
     means = [name for name in OK_MEANS if name not in PATH_FIELDS]
-    return list(dict.fromkeys(["key", "cell", "status", "reason", *SPEC_FIELDS, *of_path, *under, *PAIR_MEANS, *means]))
+    return list(
+        dict.fromkeys(
+            ["key", "cell", "status", "reason", *SPEC_FIELDS, "target_reached", *of_path, *under, *PAIR_MEANS, *means]
+        )
+    )
 
 
 def planned_cells(space: SearchSpace) -> pd.DataFrame:
@@ -100,13 +104,12 @@ def regate(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     """
     rows = _under_condition(results, verdict.condition)
     rows = rows.sort_values(["cell", "replicate", "key"], kind="stable").reset_index(drop=True)
-    gated = ["status", "reason", "train_accuracy_a", "train_accuracy_b"]
-    low = (rows[gated[2:]] < verdict.min_train_accuracy).any(axis="columns")
+    low = (rows[["train_accuracy_a", "train_accuracy_b"]] < verdict.min_train_accuracy).any(axis="columns")
     moved = (low & rows["status"].isin(["ok", "undertrained"])) | (~low & (rows["status"] == "undertrained"))
     if moved.any():
         fresh = [
             gate({str(name): value for name, value in row.items()}, verdict.min_train_accuracy)
-            for row in rows.loc[moved, gated].to_dict("records")
+            for row in rows.loc[moved, [name for name in GATED if name in rows]].to_dict("records")
         ]
         rows.loc[moved, "status"] = [row["status"] for row in fresh]
         rows.loc[moved, "reason"] = [row["reason"] for row in fresh]

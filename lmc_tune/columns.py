@@ -28,7 +28,8 @@ def training_columns(pair: Pair) -> tuple[Row, dict[str, Array]]:
     n_train = len(setup.data.a)
     row: Row = {
         "n_train": n_train,
-        "steps": spec.train.steps_for(n_train),
+        "steps": _steps(pair, n_train),
+        "target_reached": _reached(pair),
         "noise_scale": noise_scale(spec.train.lr, spec.train.batch_size, n_train),
         **setup.measured_shift,
     }
@@ -47,6 +48,22 @@ def training_columns(pair: Pair) -> tuple[Row, dict[str, Array]]:
             reasons.append(f"member {name.upper()}: {reason}")
     row["distance"] = distance(pair.a.state, pair.b.state, names)
     return {**row, "status": "diverged" if reasons else "ok", "reason": "; ".join(reasons)}, of_test
+
+
+def _steps(pair: Pair, n_train: int) -> int:
+    """Steps of the budget, or those of the member that took longer to the target loss."""
+    train = pair.setup.spec.train
+    if train.target_loss is None:
+        return train.steps_for(n_train)
+    return max(member.curve[-1].step for _, member, _ in pair.members)
+
+
+def _reached(pair: Pair) -> bool | None:
+    """Whether both members got to the target loss; None without a target."""
+    target = pair.setup.spec.train.target_loss
+    if target is None:
+        return None
+    return all(bool(member.curve) and member.curve[-1].train_loss <= target for _, member, _ in pair.members)
 
 
 def _rose(setup: Setup, examples: Part, loss: float) -> str:

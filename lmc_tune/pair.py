@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lmc_tune.core.divergence import energy_coefficient, total_variation
 from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.catalogue import DATASETS
-from lmc_tune.data.datasets import Dataset, Part
+from lmc_tune.data.datasets import Dataset, Examples, Part
 from lmc_tune.data.domains import PairData, pair_data, views
 from lmc_tune.data.prepared import open_dataset
 from lmc_tune.device import exact_device
@@ -20,7 +20,7 @@ from lmc_tune.models.registry import build_model
 from lmc_tune.results import Row
 from lmc_tune.specs import DatasetSpec, FactorySpec, ModelSpec, PairSpec, ShiftSpec
 from lmc_tune.training.checkpoint import Checkpoint
-from lmc_tune.training.progress import Trained, state_of
+from lmc_tune.training.progress import Progress, Trained, state_of
 from lmc_tune.training.task import Task
 from lmc_tune.workbench import Workbench
 
@@ -49,11 +49,12 @@ class Setup:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A trained pair in memory."""
+    """A trained pair in memory; ``joint`` is what its members share, if they were trained together first."""
 
     setup: Setup
     a: Trained
     b: Trained
+    joint: Trained | None = None
 
     @property
     def members(self) -> tuple[tuple[str, Trained, Part], ...]:
@@ -87,8 +88,32 @@ def prepare(spec: PairSpec, bench: Workbench) -> Setup:
     )
 
 
-def tasks_of(setup: Setup) -> tuple[Task, Task]:
-    """Training A, and training B, from where their checkpoints stand."""
+def joint_task(setup: Setup) -> Task:
+    """Training on both parts together, from the start to the epoch at which the members part."""
+    data, train = setup.data, setup.spec.train
+    if isinstance(data.train, Part):
+        whole, positions = data.train.whole, data.train.indices
+    else:  # parts of two domains
+        a, b = (part.whole.take(part.indices) for part in (data.a, data.b))
+        whole = Examples(inputs=torch.cat([a.inputs, b.inputs]), labels=torch.cat([a.labels, b.labels]))
+        positions = np.arange(len(whole))
+    return Task(
+        model=setup.model,
+        start=setup.start,
+        whole=whole,
+        positions=torch.from_numpy(positions).to(setup.device),
+        test=data.test,
+        spec=train.model_copy(update={"target_loss": None}),
+        noise_seed=setup.spec.seed_for("order", "joint"),
+        augment=Augmentation.of(train, setup.mean, setup.std),
+        resume=setup.checkpoints["joint"].read(),
+        checkpoint=setup.checkpoints["joint"],
+        epochs=train.spawn_epoch,
+    )
+
+
+def tasks_of(setup: Setup, joint: Progress | None = None) -> tuple[Task, Task]:
+    """Training A, and training B, from where their checkpoints stand, or from where their joint training ended."""
     spec = setup.spec
     order_a = spec.seed_for("order")
     order_b = order_a if spec.train.noise == "fixed" else spec.seed_for("order", "b")
@@ -105,7 +130,7 @@ def tasks_of(setup: Setup) -> tuple[Task, Task]:
             spec=spec.train,
             noise_seed=noise_seed,
             augment=augment,
-            resume=checkpoint.read(),
+            resume=checkpoint.read() or joint,
             checkpoint=checkpoint,
         )
 
@@ -118,7 +143,7 @@ def checkpoints(key: str, bench: Workbench) -> dict[str, Checkpoint]:
         member: Checkpoint(
             path=bench.store.checkpoints / f"{key}-{member}.safetensors", seconds=bench.checkpoint_seconds
         )
-        for member in ("a", "b")
+        for member in ("a", "b", "joint")
     }
 
 

@@ -9,7 +9,7 @@ import os
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -23,11 +23,12 @@ from lmc_tune.measurement.conditions import prepare as prepare_networks
 from lmc_tune.measurement.evaluate import logits_of
 from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.measurement.path import measure_path
-from lmc_tune.pair import Pair, Setup, checkpoints, prepare, tasks_of
+from lmc_tune.pair import Pair, Setup, checkpoints, joint_task, prepare, tasks_of
 from lmc_tune.results import PairResult, failed_result, gate, spec_columns
 from lmc_tune.specs import BATCH_NORM_CONDITIONS, Cohort, Condition, PairSpec
 from lmc_tune.store import replacing
 from lmc_tune.training.engines import engine_for, train
+from lmc_tune.training.progress import Progress
 from lmc_tune.workbench import Workbench
 
 
@@ -82,10 +83,21 @@ def _forget(key: str, bench: Workbench) -> None:
 
 
 def train_pairs(setups: Sequence[Setup]) -> list[Pair]:
-    """Train both members of some pairs of one program."""
+    """Train both members of some pairs of one program, after their joint training, if there is one."""
     engine = engine_for(setups[0].spec, setups[0].device)
-    trained = train([task for setup in setups for task in tasks_of(setup)], engine)
-    return [Pair(setup=setup, a=a, b=b) for setup, a, b in zip(setups, trained[::2], trained[1::2], strict=True)]
+    joint: list[Progress | None] = [None] * len(setups)
+    if setups[0].spec.train.spawn_epoch:
+        joint = list(train([joint_task(setup) for setup in setups], engine))
+    tasks = [
+        task
+        for setup, common in zip(setups, joint, strict=True)
+        for task in tasks_of(setup, common and replace(common, curve=[]))
+    ]
+    trained = train(tasks, engine)
+    return [
+        Pair(setup=setup, a=a, b=b, joint=common)
+        for setup, a, b, common in zip(setups, trained[::2], trained[1::2], joint, strict=True)
+    ]
 
 
 def _finish(pair: Pair, bench: Workbench, seconds_train: float) -> PairResult:
@@ -102,7 +114,8 @@ def _finish(pair: Pair, bench: Workbench, seconds_train: float) -> PairResult:
         "seconds_measure": 0.0,
         "device": _device_name(setup.device),
     }
-    curves = [{"member": name, **asdict(point)} for name, member, _ in pair.members for point in member.curve]
+    trained = {name: member for name, member, _ in pair.members} | ({"joint": pair.joint} if pair.joint else {})
+    curves = [{"member": name, **asdict(point)} for name, member in trained.items() for point in member.curve]
     if pair.a.diverged or pair.b.diverged:  # non-finite weights have no path
         return PairResult(row=row, curves=curves)
     by_split = {"train": data.train, "test": data.test, "validation": data.validation}

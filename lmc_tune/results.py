@@ -65,6 +65,7 @@ SPEC_FIELDS: dict[str, pa.DataType] = {
     "skew": pa.string(),
     "domain": pa.string(),
     "spawn_epoch": pa.int64(),
+    "target_loss": pa.float64(),
     "replicate": pa.int64(),
     "seed": pa.int64(),
 }
@@ -122,6 +123,7 @@ MEASURED_FIELDS: dict[str, pa.DataType] = {
     "average_disagreement": pa.float64(),
     "average_jensen_shannon": pa.float64(),
     "average_cka": pa.float64(),
+    "target_reached": pa.bool_(),
     "label_shift": pa.float64(),
     "covariate_shift": pa.float64(),
 }
@@ -243,7 +245,8 @@ def spec_fields(spec: PairSpec) -> Row:
         "severity": shift.severity,
         "skew": shift.skew or "",
         "domain": shift.domain or "",
-        "spawn_epoch": 0,
+        "spawn_epoch": train.spawn_epoch,
+        "target_loss": train.target_loss,
         "replicate": spec.replicate,
         "seed": spec.seed,
     }
@@ -283,6 +286,10 @@ def failed_result(spec: PairSpec, reason: str) -> PairResult:
     return PairResult(row={**spec_columns(spec), "status": "failed", "reason": reason})
 
 
+# What the gate looks at and changes.
+GATED = ["status", "reason", "train_accuracy_a", "train_accuracy_b", "target_reached"]
+
+
 def gate(row: Row, min_train_accuracy: float) -> Row:
     """Decide between ``ok`` and ``undertrained``; other statuses stay.
 
@@ -290,6 +297,8 @@ def gate(row: Row, min_train_accuracy: float) -> Row:
     """
     if row["status"] not in ("ok", "undertrained"):
         return row
+    if row.get("target_reached") is False:
+        return {**row, "status": "undertrained", "reason": "a member did not get to the target loss in its budget"}
     low = {m: row[f"train_accuracy_{m}"] for m in ("a", "b") if row[f"train_accuracy_{m}"] < min_train_accuracy}
     if not low:
         return {**row, "status": "ok", "reason": ""}

@@ -237,6 +237,11 @@ class TrainSpec(Spec):
         mirrors half of the images, changes brightness, contrast and saturation by up to the fraction ``jitter``.
     precision: of the forward and backward pass; ``bfloat16`` is automatic mixed precision. Weights, updates and all
         measuring are float32.
+    target_loss: training stops after the first epoch whose mean training loss is at most this, nats; epochs or steps are
+        then the most it may take, and a member that does not get there leaves its pair undertrained.
+    spawn_epoch: epochs of joint training, on both parts together, after which the members go on apart, each on its own
+        part, for the rest of the epochs (instability analysis, Frankle et al. 2020). Schedules run on, and the
+        optimizer keeps what it remembers.
     noise: ``fixed``: in every step both members see the same positions of their parts, augmented alike, and drop the
         same activations; ``varied``: each its own.
     engine: ``loop`` trains one member after the other, ``stacked`` all of a cohort at once; ``auto`` chooses by device
@@ -251,6 +256,8 @@ class TrainSpec(Spec):
     weight_decay: NonNegative = 0.0
     epochs: Count | None = None
     steps: Count | None = None
+    target_loss: Positive | None = None
+    spawn_epoch: Number = 0
     schedule: Literal["constant", "step", "cosine"] = "constant"
     warmup: Fraction = 0.0
     crop: Number = 0
@@ -268,6 +275,13 @@ class TrainSpec(Spec):
     def _one_budget(self) -> Self:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("set exactly one of epochs and steps, and leave the other out (or null)")
+        if self.spawn_epoch and self.epochs is None:
+            raise ValueError("spawn_epoch counts epochs; set epochs instead of steps")
+        if self.epochs is not None and self.spawn_epoch >= self.epochs:
+            raise ValueError(
+                f"spawn_epoch {self.spawn_epoch} leaves none of {self.epochs} epochs to train apart; lower it or raise "
+                f"epochs"
+            )
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise ValueError("nesterov needs optimizer: sgd and a momentum above 0")
         if self.optimizer != "sgd" and self.momentum > 0:

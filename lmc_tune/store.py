@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from lmc_tune.core.errors import UserError
 from lmc_tune.results import (
     CURVES_SCHEMA,
+    GATED,
     LAYERS_SCHEMA,
     MEASURED_FIELDS,
     PATHS_SCHEMA,
@@ -318,7 +319,7 @@ def _mend(path: Path) -> str:
 
 def _gated(results: pa.Table, min_train_accuracy: float) -> pa.Table:
     """The results with their status and reason decided by this gate."""
-    judged = results.select(["status", "reason", "train_accuracy_a", "train_accuracy_b"]).to_pylist()
+    judged = results.select(GATED).to_pylist()
     rows = [gate(row, min_train_accuracy) for row in judged]
     for name in ("status", "reason"):
         column = pa.array([row[name] for row in rows], pa.string())

@@ -11,7 +11,7 @@ import torch
 from lmc_tune.data.catalogue import DATASETS
 from lmc_tune.specs import FactorySpec, MlpSpec, PairSpec
 from lmc_tune.training.loop import train_member
-from lmc_tune.training.progress import Trained
+from lmc_tune.training.progress import Progress
 from lmc_tune.training.stacked import ALIGNED, train_stacked
 from lmc_tune.training.task import Task
 
@@ -50,17 +50,17 @@ def _small_and_aligned(pair: PairSpec) -> bool:
     return aligned and parameters <= _MOST_PARAMETERS_ON_CPU and batch_size <= _LARGEST_BATCH_ON_CPU
 
 
-def train(tasks: Sequence[Task], engine: Engine) -> list[Trained]:
+def train(tasks: Sequence[Task], engine: Engine) -> list[Progress]:
     """Train members of one program; results in their order."""
-    alike: dict[tuple[int, int, int], list[int]] = defaultdict(list)  # splits may differ by a few examples
-    trained: dict[int, Trained] = {}
+    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)  # splits may differ by a few examples
+    trained: dict[int, Progress] = {}
     for at, task in enumerate(tasks):
-        if task.resume and task.resume.diverged:
+        if task.resume and task.has_ended:
             trained[at] = task.resume
         elif engine == "loop":
             trained[at] = train_member(task)
         else:
-            alike[task.steps_per_epoch, task.n_steps, task.epochs_done].append(at)
+            alike[task.steps_per_epoch, task.n_steps, task.epochs_done, task.last_epoch].append(at)
     for places in alike.values():
         trained |= dict(zip(places, train_stacked([tasks[at] for at in places]), strict=True))
     return [trained[at] for at in range(len(tasks))]

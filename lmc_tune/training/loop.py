@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from math import ceil
 
 import torch
 from torch import Tensor, nn
@@ -13,32 +12,35 @@ from lmc_tune.core.seeding import child_seed
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.specs import TrainSpec
-from lmc_tune.training.progress import CurvePoint, Progress, Trained, state_of
+from lmc_tune.training.progress import CurvePoint, Progress, state_of
 from lmc_tune.training.schedule import learning_rate
 from lmc_tune.training.task import Task, divergence
 
 
-def train_member(task: Task) -> Trained:
-    """Train one member; training stops at the end of the first epoch in which the loss was not finite."""
+def train_member(task: Task) -> Progress:
+    """Train one member.
+
+    Training stops at the end of the first epoch in which the loss was not finite, or got to the target.
+    """
     model, spec, per_epoch, in_all = task.model, task.spec, task.steps_per_epoch, task.n_steps
     model.load_state_dict(task.resume.state if task.resume else task.start)
     optimizer = _optimizer(model.parameters(), spec)
     if task.resume:
         _set_moments(optimizer, task.resume.moments)
     curve = list(task.resume.curve) if task.resume else []
-    diverged = ""
-    for epoch in range(task.epochs_done, ceil(in_all / per_epoch)):
+    diverged, epochs = "", task.epochs_done
+    for epoch in range(epochs, task.last_epoch):
         first = epoch * per_epoch
         n_steps = min(per_epoch, in_all - first)
         rates = [learning_rate(spec, first + at, in_all) for at in range(n_steps)]
         with _global_noise(task, epoch):
             loss, accuracy = _train_epoch(task, optimizer, epoch, rates)
         curve.append(task.point(first + n_steps, rates[-1], loss, accuracy, evaluate(model, task.test)))
-        diverged = divergence(loss, epoch)
-        task.offer(partial(_progress, model, optimizer, epoch + 1, curve, diverged))
-        if diverged:
+        diverged, epochs = divergence(loss, epoch), epoch + 1
+        task.offer(partial(_progress, model, optimizer, epochs, curve, diverged))
+        if diverged or task.is_enough(curve):
             break
-    return Trained(state=state_of(model), curve=curve, diverged=diverged)
+    return _progress(model, optimizer, epochs, curve, diverged)
 
 
 @contextmanager

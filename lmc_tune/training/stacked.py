@@ -21,7 +21,7 @@ from lmc_tune.models.stack import Stack, Way
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training.graph import Replay, can_record
 from lmc_tune.training.memory import even_share, members_that_fit, peak_bytes
-from lmc_tune.training.progress import CurvePoint, Progress, Trained
+from lmc_tune.training.progress import CurvePoint, Progress
 from lmc_tune.training.schedule import learning_rate
 from lmc_tune.training.task import Feed, Task, divergence
 
@@ -35,7 +35,7 @@ _TIMED_STEPS = 5
 _REST = 20
 
 
-def train_stacked(tasks: Sequence[Task]) -> list[Trained]:
+def train_stacked(tasks: Sequence[Task]) -> list[Progress]:
     """Train members that share architecture, training set, batch size, steps and optimizer; results in their order.
 
     On a GPU as many at once as its memory holds.
@@ -128,11 +128,12 @@ class StackedRun:
         self.stack.model.train()
         return {name: entries[0] for name, entries in self._feeds(0, [[0.0] * self.stack.size]).items()}
 
-    def train(self) -> list[Trained]:
+    def train(self) -> list[Progress]:
         curves = [list(task.resume.curve) if task.resume else [] for task in self.tasks]
         ended: dict[int, Progress] = {}
-        done = self.tasks[0].epochs_done
-        for epoch, first in enumerate(range(done * self.per_epoch, self.n_steps, self.per_epoch), start=done):
+        last = self.tasks[0].last_epoch
+        for epoch in range(self.tasks[0].epochs_done, last):
+            first = epoch * self.per_epoch
             n_steps = min(self.per_epoch, self.n_steps - first)
             rates = [[learning_rate(t.spec, first + at, self.n_steps) for t in self.tasks] for at in range(n_steps)]
             losses, hits = self.epoch(epoch, rates)
@@ -142,15 +143,13 @@ class StackedRun:
                     accuracy = hits[member] / (n_steps * self.batch_size)
                     step, rate = first + n_steps, rates[-1][member]
                     curve.append(task.point(step, rate, losses[member], accuracy, tested[member]))
-                    if reason := divergence(losses[member], epoch):
+                    reason = divergence(losses[member], epoch)
+                    if reason or task.is_enough(curve):
                         ended[member] = self._progress(member, epoch + 1, curve, reason)
             self._offer(epoch + 1, curves, ended)
             if len(ended) == len(self.tasks):
                 break
-        return [
-            ended.get(member) or Trained(state=self._state_of(member), curve=curve)
-            for member, curve in enumerate(curves)
-        ]
+        return [ended.get(member) or self._progress(member, last, curve) for member, curve in enumerate(curves)]
 
     def _offer(self, epochs: int, curves: Sequence[list[CurvePoint]], ended: Mapping[int, Progress]) -> None:
         """Let every member's progress be kept, unless keeping them took a good part of the time since."""

@@ -1,7 +1,7 @@
 """What an engine trains."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -33,7 +33,8 @@ class Task:
     noise_seed: decides the order of the examples (:func:`~lmc_tune.training.order.epoch_batches`), how they are
         augmented, and what is dropped.
     augment: changes the inputs of every step; None if they stay as they are.
-    resume: where an interrupted training stood; None to begin at the start.
+    resume: where an interrupted training stood, or where joint training ended; None to begin at the start.
+    epochs: train no further than to the end of this epoch; None for the whole budget.
     checkpoint: is offered the progress after every epoch; None to keep none.
 
     Raises:
@@ -50,6 +51,7 @@ class Task:
     augment: Augmentation | None = None
     resume: Progress | None = None
     checkpoint: Checkpoint | None = None
+    epochs: int | None = None
 
     def __post_init__(self) -> None:
         if self.steps_per_epoch == 0:
@@ -69,6 +71,24 @@ class Task:
     @property
     def epochs_done(self) -> int:
         return self.resume.epochs if self.resume else 0
+
+    @property
+    def last_epoch(self) -> int:
+        whole = math.ceil(self.n_steps / self.steps_per_epoch)
+        return whole if self.epochs is None else min(self.epochs, whole)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left to train of what is resumed."""
+        before = self.resume
+        if before is None:
+            return False
+        return bool(before.diverged) or before.epochs >= self.last_epoch or self.is_enough(before.curve)
+
+    def is_enough(self, curve: Sequence[CurvePoint]) -> bool:
+        """Whether the last epoch got to the target loss."""
+        target = self.spec.target_loss
+        return target is not None and bool(curve) and curve[-1].train_loss <= target
 
     def offer(self, make: Callable[[], Progress]) -> None:
         """Let an epoch's progress be kept."""
