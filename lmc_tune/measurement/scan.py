@@ -1,6 +1,5 @@
 """Loss and error at many positions of a path, with few passes over the data."""
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +10,7 @@ from lmc_tune.core.interpolation import State, lerp_state
 from lmc_tune.data.datasets import Examples, Part
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import Score, evaluate
-from lmc_tune.models.inference import multiply_by_onednn
+from lmc_tune.models.inference import multiplied_by_onednn
 from lmc_tune.models.plain import is_plain
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
 
@@ -114,7 +113,7 @@ def _scan_behind(  # noqa: PLR0913, PLR0917
     lambdas: Sequence[float],
     examples: Examples | Part,
 ) -> list[Score]:
-    begin, rest = (multiply_by_onednn(copy.deepcopy(part)) for part in (begin, rest))
+    begin, rest = multiplied_by_onednn(begin), multiplied_by_onednn(rest)
     begin_a, rest_a = _entries(begin, state_a), _entries(rest, state_a)
     begin_b, rest_b = _entries(begin, state_b), _entries(rest, state_b)
     rest.eval()

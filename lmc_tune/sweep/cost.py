@@ -73,11 +73,12 @@ def estimate_cost(space: SearchSpace) -> Cost:
             steps += work.steps
             seconds_train += work.steps * per_step + work.scored_in_training * per_example
             seconds_measure += work.scored_in_measuring * per_position
-    each = space.replicates / workers
+    cohorts = len(pack(by_replicate(cells, space.replicates), slots))
+    each = space.replicates / min(workers, cohorts)
     return Cost(
         cells=len(cells),
         pairs=len(cells) * space.replicates,
-        cohorts=len(pack(by_replicate(cells, space.replicates), slots)),
+        cohorts=cohorts,
         steps=space.replicates * steps,
         workers=workers,
         seconds_train=each * seconds_train,
