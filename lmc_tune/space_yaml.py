@@ -355,8 +355,8 @@ def _origin(section: str, location: tuple[str | int, ...], indices: dict[str, in
 
 def _message(detail: ErrorDetails, model: Any) -> str:
     if detail["type"] == "extra_forbidden":
-        name = str(detail["loc"][-1])
-        return f"unknown key {name!r}{_elsewhere(name, model) or _nearest(name, _fields_at(model, detail['loc']))}"
+        key = str(detail["loc"][-1])
+        return f"unknown key {key!r}{_elsewhere(key, model) or _nearest(key, _fields_at(model, detail['loc']))}"
     if detail["type"] == "missing":
         name = detail["loc"][-1]
         return f"is missing: give it a value here or vary it with axes.{name}" if name in AXES else "is missing"
