@@ -14,6 +14,7 @@ from analysis.cells import CELL_FIELDS, judge_cells, planned_cells, regate
 from analysis.words import setting, shift_words
 from lmc_tune.core.barrier import Array
 from lmc_tune.core.errors import UserError
+from lmc_tune.results import MODEL_FIELDS
 from lmc_tune.space import SearchSpace
 from lmc_tune.specs import VerdictSpec
 
@@ -223,12 +224,15 @@ def _panels(cells: pd.DataFrame, facets: list[str], axes: list[Axis]) -> tuple[d
     """
     columns = [axis.column for axis in axes]
     setups = cells.assign(space=0).groupby(["space", *facets, *columns], dropna=False).cumcount()
+    # Of a network, only what tells it from others of its kind.
+    telling = {kind: _varying(rows, without=[]) for kind, rows in cells.groupby("model")}
     keys, titles = [], {}
     for row, setup in zip(cells.to_dict("records"), setups, strict=True):
         key = (*(_sortable(row[name]) for name in facets), (1, int(setup)))
         keys.append(key)
         if key not in titles:
-            parts = [_title(row, facets, columns), f"setup {setup + 1}" if setup else ""]
+            named = [name for name in facets if name not in MODEL_FIELDS or name in telling[row["model"]]]
+            parts = [_title(row, named, columns), f"setup {setup + 1}" if setup else ""]
             titles[key] = " · ".join(part for part in parts if part) or "all cells"
     panel_of = dict(zip(cells["cell"], (titles[key] for key in keys), strict=True))
     return panel_of, [titles[key] for key in sorted(titles)]

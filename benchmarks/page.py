@@ -171,7 +171,9 @@ def render(results: Path, sections: Sequence[Section] = SECTIONS) -> str:
         for section, content in found.items()
         for goal in _goals(section, content["rows"] if content else [])
     ]
-    targets = f"\n## Targets\n\n{_table(['what', 'quantity', 'target', 'furthest', 'verdict'], goals)}" if goals else ""
+    targets = (
+        f"\n## Targets\n\n{_table(['what', 'of', 'quantity', 'target', 'worst', 'verdict'], goals)}" if goals else ""
+    )
     return _HEAD + targets + "".join(_section(section, content) for section, content in found.items())
 
 
@@ -192,7 +194,7 @@ def _section(section: Section, content: Any) -> str:
 
 
 def _goals(section: Section, rows: Sequence[Row]) -> list[list[str]]:
-    """For every target: quantity, target, the figure furthest from it, and whether all figures hold it.
+    """For every target: the rows it is for, quantity, target, the worst of their figures, and whether all hold it.
 
     A column ``target_X`` is the most, and ``least_X`` the least, that the column ``X`` of its row may be.
     """
@@ -204,13 +206,15 @@ def _goals(section: Section, rows: Sequence[Row]) -> list[list[str]]:
 def _goal(column: str, value: float, rows: Sequence[Row], section: Section) -> list[str]:
     most = column.startswith(_MOST)
     quantity = column.removeprefix(_MOST if most else _LEAST)
-    named = [_words(quantity), f"{'≤' if most else '≥'} {_text(value)}"]
-    figures = [row[quantity] for row in rows if row.get(column) == value]
+    judged = [row for row in rows if row.get(column) == value]
+    names = dict.fromkeys(_text(next(iter(row.values()))) for row in judged)
+    named = [", ".join(names) or _text(None), _words(quantity), f"{'≤' if most else '≥'} {_text(value)}"]
+    figures = [row[quantity] for row in judged]
     if not figures:
         return [*named, _text(None), "not measured: needs a GPU" if section.gpu else "not measured"]
-    furthest = max(figures) if most else min(figures)
-    holds = furthest <= value if most else furthest >= value
-    return [*named, _text(furthest), "holds" if holds else "does not hold"]
+    worst = max(figures) if most else min(figures)
+    holds = worst <= value if most else worst >= value
+    return [*named, _text(worst), "holds" if holds else "does not hold"]
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

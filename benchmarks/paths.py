@@ -32,7 +32,7 @@ from lmc_tune.workbench import Device
 # Of perceptrons, of convolutional networks.
 LEAST_RATIO = (4, 1.5)
 _POSITIONS = {"cpu": (25, 5), "cuda": (25, 25)}
-_EXAMPLES = {"cpu": (10_000, 256), "cuda": (10_000, 10_000)}
+_EXAMPLES = {"cpu": (10_000, 1024), "cuda": (10_000, 10_000)}
 _MEASURED = ("MLP-L1", "MLP-L3", "VGG-11", "VGG-11 batch norm", "ResNet-20")
 
 

@@ -15,12 +15,31 @@ from lmc_tune.sweep.run import SweepListener
 _SECONDS_BETWEEN_LINES = 15.0
 
 
+class _Counts:
+    """Pairs by status; a pair that is tried again counts once."""
+
+    def __init__(self, before: Counter[Status]) -> None:
+        self._before = before
+        self._latest: dict[str, Status] = {}
+
+    def add(self, results: Sequence[PairResult]) -> None:
+        self._latest |= {result.key: result.status for result in results}
+
+    @property
+    def total(self) -> int:
+        return self._before.total() + len(self._latest)
+
+    def __str__(self) -> str:
+        counts = self._before + Counter(self._latest.values())
+        return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+
+
 class _Lines(SweepListener):
     """One line now and then, for logs and pipes."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._counts: Counter[Status] = Counter()
+        self._counts = _Counts(Counter())
         self._total = 0
         self._last = 0.0
 
@@ -28,17 +47,17 @@ class _Lines(SweepListener):
         print(message, file=self._stream, flush=True)
 
     def start(self, total: int, done: Counter[Status]) -> None:
-        self._total, self._counts = total, done
-        self.say(f"{total} pairs, {done.total()} of them finished already" if done else f"{total} pairs")
+        self._total, self._counts = total, _Counts(done)
+        pairs = "1 pair" if total == 1 else f"{total} pairs"
+        self.say(f"{pairs}, {done.total()} of them finished already" if done else pairs)
         self._last = time.monotonic()
 
     def finished(self, results: Sequence[PairResult]) -> None:
-        self._counts.update(result.status for result in results)
+        self._counts.add(results)
         now = time.monotonic()
-        done = self._counts.total()
-        if now - self._last >= _SECONDS_BETWEEN_LINES or done >= self._total:
+        if now - self._last >= _SECONDS_BETWEEN_LINES or self._counts.total >= self._total:
             self._last = now
-            self.say(f"{done}/{self._total} pairs ({_counted(self._counts)})")
+            self.say(f"{self._counts.total}/{self._total} pairs ({self._counts})")
 
 
 class _Bar(SweepListener):
@@ -46,24 +65,20 @@ class _Bar(SweepListener):
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._counts: Counter[Status] = Counter()
+        self._counts = _Counts(Counter())
         self._task: TaskID | None = None
 
     def say(self, message: str) -> None:
         self._progress.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def start(self, total: int, done: Counter[Status]) -> None:
-        self._counts = done
-        self._task = self._progress.add_task(_counted(done), total=total, completed=done.total())
+        self._counts = _Counts(done)
+        self._task = self._progress.add_task(str(self._counts), total=total, completed=done.total())
 
     def finished(self, results: Sequence[PairResult]) -> None:
-        self._counts.update(result.status for result in results)
+        self._counts.add(results)
         if self._task is not None:
-            self._progress.update(self._task, advance=len(results), description=_counted(self._counts))
-
-
-def _counted(counts: Counter[Status]) -> str:
-    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+            self._progress.update(self._task, completed=self._counts.total, description=str(self._counts))
 
 
 @contextmanager

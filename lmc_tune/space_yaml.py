@@ -26,6 +26,7 @@ _SYNONYMS = {
     "batchsize": "batch_size",
     "layers": "hidden",
     "widths": "hidden",
+    "amp": "precision",
 }
 
 
@@ -130,7 +131,7 @@ class _Reader:
     def space(self, content: dict[str, Any]) -> SearchSpace:
         for key in content:
             if key not in _TOP_LEVEL:
-                self.problem((key,), f"unknown key{_nearest_top_level(key)}")
+                self.problem((key,), f"unknown key {key!r}{_nearest_top_level(key)}")
         fixed = self._sections(content)
         axes = self._axes(content.get("axes"))
         self._refuse_fixed_and_varied(fixed, axes)
@@ -160,6 +161,9 @@ class _Reader:
             return {}
         axes: dict[str, tuple[Any, ...]] = {}
         for name, values in given.items():
+            if name not in AXES and (sections := _sections_with(name)):
+                self.problem(("axes", name), f"cannot be varied; set {sections[0]}.{name}")
+                continue
             if name not in AXES:
                 self.problem(("axes", name), f"unknown axis{_nearest(name, AXES)}")
                 for meant in _close_to(name, AXES):
@@ -312,6 +316,12 @@ class _Reader:
             self.problem(_origin("shift", ("domain",), indices), wrong)
             return
         height, width = facts.shape[1:]
+        if pair.train.crop >= min(height, width):
+            self.problem(
+                _origin("train", ("crop",), indices),
+                f"{pair.train.crop} would move images of {dataset.name}, {height}x{width}, out of sight; use less than "
+                f"half their side",
+            )
         if needs := pair.model.needs(height, width):
             self.problem(
                 _origin("model", (), indices), f"{pair.model.name} {needs}; {dataset.name} has {height}x{width}"
@@ -396,7 +406,8 @@ def _origin(section: str, location: tuple[str | int, ...], indices: dict[str, in
 
 def _message(detail: ErrorDetails, model: Any) -> str:
     if detail["type"] == "extra_forbidden":
-        return f"unknown key{_nearest(str(detail['loc'][-1]), _fields_at(model, detail['loc']))}"
+        key = str(detail["loc"][-1])
+        return f"unknown key {key!r}{_elsewhere(key, model) or _nearest(key, _fields_at(model, detail['loc']))}"
     if detail["type"] == "missing":
         name = detail["loc"][-1]
         return f"is missing: give it a value here or vary it with axes.{name}" if name in AXES else "is missing"
@@ -421,12 +432,29 @@ def _fields_at(model: Any, location: tuple[str | int, ...]) -> list[str]:
     return list(model.model_fields)
 
 
+def _sections_with(key: Any) -> list[str]:
+    """The sections that have a key; every one has a name of its own."""
+    if key == "name":
+        return []
+    return [section for section, specs in SECTIONS.items() if any(key in spec.model_fields for spec in specs)]
+
+
+def _elsewhere(name: str, spec: Any) -> str:
+    """Where a key belongs that a section does not know; empty if nowhere."""
+    sections = _sections_with(name)
+    if "model" in sections and spec in MODELS.values():
+        return f"; {model_name({'name': spec.model_fields['name'].default})} has none"
+    return f"; it belongs to {sections[0]}" if sections else ""
+
+
 def _nearest(name: Any, known: Iterable[str]) -> str:
     return "".join(f"; did you mean {found}?" for found in _close_to(name, known))
 
 
 def _nearest_top_level(key: Any) -> str:
     """As :func:`_nearest`; what belongs into a section is named with its section."""
+    if key not in AXES and (sections := _sections_with(key)):
+        return f"; did you mean {sections[0]}.{key}?"
     for axis in _close_to(key, [*_TOP_LEVEL, *AXES]):
         if axis not in _TOP_LEVEL:
             return f"; did you mean {'.'.join(AXES[axis])} or axes.{axis}?"

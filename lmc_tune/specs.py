@@ -237,8 +237,8 @@ class TrainSpec(Spec):
         mirrors half of the images, changes brightness, contrast and saturation by up to the fraction ``jitter``.
     precision: of the forward and backward pass; ``bfloat16`` is automatic mixed precision. Weights, updates and all
         measuring are float32.
-    target_loss: training stops after the first epoch whose mean training loss is at most this, nats; epochs or steps are
-        then the most it may take, and a member that does not get there leaves its pair undertrained.
+    target_loss: training stops after the first epoch whose mean training loss is at most this, nats; epochs or steps
+        are then the most it may take, and a member that does not get there leaves its pair undertrained.
     spawn_epoch: epochs of joint training, on both parts together, after which the members go on apart, each on its own
         part, for the rest of the epochs (instability analysis, Frankle et al. 2020). Schedules run on, and the
         optimizer keeps what it remembers.

@@ -215,22 +215,25 @@ def test_the_page_judges_targets_and_names_what_was_not_measured(tmp_path):
     ]
     text = page.render(tmp_path, sections)
     assert (
-        "| One | seconds | ≤ 10 | 9.5 | holds |\n| One | seconds | ≤ 3 | 3.25 | does not hold |\n"
-        "| Two | seconds | ≤ 10 | 9.5 | holds |\n"
+        "| One | 12 345 | seconds | ≤ 10 | 9.5 | holds |\n| One | 10 | seconds | ≤ 3 | 3.25 | does not hold |\n"
+        "| Two | 12 345 | seconds | ≤ 10 | 9.5 | holds |\n"
     ) in text
     assert (
         "| pairs | seconds | target seconds | slope |\n| --- | --- | --- | --- |\n| 12 345 | 9.5 | 10 | – |\n" in text
     )
-    faster = [{"other_ratio": 1.0, "ratio": ratio, "least_ratio": 1.5} for ratio in (5.0, 1.7)]
+    faster = [
+        {"network": name, "other_ratio": 1.0, "ratio": ratio, "least_ratio": 1.5}
+        for name, ratio in (("A", 5.0), ("B", 1.7))
+    ]
     (tmp_path / "three.json").write_text(json.dumps({"machine": {}, "rows": faster}), encoding="utf-8")
-    assert "| Three | ratio | ≥ 1.5 | 1.7 | holds |\n" in page.render(tmp_path, sections)
+    assert "| Three | A, B | ratio | ≥ 1.5 | 1.7 | holds |\n" in page.render(tmp_path, sections)
     assert "| 10 | 3.25 | 3 | 0.123 |\n| 1 | 99 | – | – |\n\nMeasured with cores 2.\n" in text
     assert "    run three\n\nNot measured.\n" in text
     assert "    run four\n\nNot measured: no GPU was at hand.\n" in text
 
 
 def test_the_page_lists_targets_that_were_not_measured(tmp_path):
-    rows = [{"ratio": 31.0, "least_ratio": 30}, {"ratio": 2.0, "least_ratio": None}]
+    rows = [{"network": "A", "ratio": 31.0, "least_ratio": 30}, {"network": "B", "ratio": 2.0, "least_ratio": None}]
     (tmp_path / "one.json").write_text(json.dumps({"machine": {}, "rows": rows}), encoding="utf-8")
     targets = (("least_ratio", 30), ("least_ratio", 8))
     sections = [
@@ -239,7 +242,7 @@ def test_the_page_lists_targets_that_were_not_measured(tmp_path):
     ]
     needs = "not measured: needs a GPU"
     assert (
-        f"| one | ratio | ≥ 30 | 31 | holds |\n| one | ratio | ≥ 8 | – | {needs} |\n"
-        f"| two | ratio | ≥ 30 | – | {needs} |\n| two | ratio | ≥ 8 | – | {needs} |\n"
-        "| three | ratio | ≥ 30 | – | not measured |\n"
+        f"| one | A | ratio | ≥ 30 | 31 | holds |\n| one | – | ratio | ≥ 8 | – | {needs} |\n"
+        f"| two | – | ratio | ≥ 30 | – | {needs} |\n| two | – | ratio | ≥ 8 | – | {needs} |\n"
+        "| three | – | ratio | ≥ 30 | – | not measured |\n"
     ) in page.render(tmp_path, sections)

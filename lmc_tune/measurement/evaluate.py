@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lmc_tune.data.datasets import ExampleSet
-from lmc_tune.models.inference import for_inference, is_convolutional
+from lmc_tune.models.inference import for_inference, has_large_layers, is_convolutional, multiplied_by_onednn
 from lmc_tune.models.plain import is_plain
 
 # Examples per forward pass. Sums are exact whatever it is. Few enough that activations stay in a core's cache: for
@@ -45,8 +45,10 @@ def logits_of(model: nn.Module, examples: ExampleSet) -> Tensor:
     """(n, classes) logits of ``model`` in evaluation mode."""
     network, chunk = model.eval(), CHUNK
     convolutional = is_convolutional(model)
-    if examples.labels.device.type == "cpu" and (convolutional or is_plain(model)):
-        network, chunk = for_inference(model), min(CHUNK, _CONVOLUTIONAL_CHUNK) if convolutional else CHUNK
+    if examples.labels.device.type == "cpu" and convolutional:
+        network, chunk = for_inference(model), min(CHUNK, _CONVOLUTIONAL_CHUNK)
+    elif examples.labels.device.type == "cpu" and has_large_layers(model) and is_plain(model):
+        network = multiplied_by_onednn(model)
     return torch.cat([network(some.inputs) for some in examples.chunks(chunk)])
 
 

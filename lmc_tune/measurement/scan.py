@@ -1,6 +1,5 @@
 """Loss and error at many positions of a path, with few passes over the data."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -12,7 +11,7 @@ from lmc_tune.core.interpolation import State, lerp_state
 from lmc_tune.data.datasets import ExampleSet
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import Score, evaluate
-from lmc_tune.models.inference import multiply_by_onednn
+from lmc_tune.models.inference import multiplied_by_onednn
 from lmc_tune.models.plain import is_plain
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
 
@@ -137,7 +136,7 @@ def _scan_behind(  # noqa: PLR0913, PLR0917
     lambdas: Sequence[float],
     examples: ExampleSet,
 ) -> list[Score]:
-    begin, rest = (multiply_by_onednn(copy.deepcopy(part)) for part in (begin, rest))
+    begin, rest = multiplied_by_onednn(begin), multiplied_by_onednn(rest)
     begin_a, rest_a = _entries(begin, state_a), _entries(rest, state_a)
     begin_b, rest_b = _entries(begin, state_b), _entries(rest, state_b)
     rest.eval()

@@ -11,6 +11,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from lmc_tune.models.plain import is_plain
 from lmc_tune.vision import import_torchvision
 
+# Weights of a linear layer from which oneDNN saves more than calling it costs.
+_LARGE = 2**16
+
 
 def is_convolutional(model: nn.Module) -> bool:
     return any(isinstance(module, nn.Conv2d) for module in model.modules())
@@ -29,11 +32,13 @@ def for_inference(model: nn.Module) -> nn.Module:
         for parent, conv, norm in list(_normed_convolutions(network)):
             setattr(parent, conv, fuse_conv_bn_eval(getattr(parent, conv), getattr(parent, norm)))
             setattr(parent, norm, nn.Identity())
-        multiply_by_onednn(network)
+        _use_onednn(network)
         for module in network.modules():
             if type(module) is nn.Conv2d and _has_onednn(module.weight) and _pads_with_zeros(module):
                 module.__class__ = OneDnnConv2d
-    nn.utils.convert_conv2d_weight_memory_format(network, torch.channels_last)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and not isinstance(module, OneDnnConv2d):
+            nn.utils.convert_conv2d_weight_memory_format(module, torch.channels_last)
     return network
 
 
@@ -62,12 +67,27 @@ class OneDnnConv2d(nn.Conv2d):
         return outputs
 
 
-def multiply_by_onednn(network: nn.Module) -> nn.Module:
-    """Make the linear layers of a plain network :class:`OneDnnLinear`, in place, where torch has it for them."""
+def multiplied_by_onednn(network: nn.Module) -> nn.Module:
+    """A plain network with :class:`OneDnnLinear` for its large linear layers; itself if it has none."""
+    if not has_large_layers(network):
+        return network
+    return _use_onednn(copy.deepcopy(network))
+
+
+def _use_onednn(network: nn.Module) -> nn.Module:
     for module in network.modules():
-        if type(module) is nn.Linear and _has_onednn(module.weight):
+        if _is_large(module):
             module.__class__ = OneDnnLinear
     return network
+
+
+def has_large_layers(network: nn.Module) -> bool:
+    """Whether a network has linear layers that oneDNN multiplies faster."""
+    return any(map(_is_large, network.modules()))
+
+
+def _is_large(module: nn.Module) -> bool:
+    return type(module) is nn.Linear and module.weight.numel() >= _LARGE and _has_onednn(module.weight)
 
 
 def _pads_with_zeros(convolution: nn.Conv2d) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from lmc_tune.core.errors import UserError
 from lmc_tune.models.adapt import initialise
@@ -53,6 +54,28 @@ def build_model(
     return seed_dropouts(model).to(device)
 
 
+@torch.no_grad()
+def check_fits(model: nn.Module, input_shape: tuple[int, ...], n_classes: int) -> None:
+    """Pass two images forward.
+
+    Raises:
+        UserError: if the network cannot take them, has weights that wait for a first image, or gives something else
+            than one output per class.
+    """
+    images = "x".join(map(str, input_shape))
+    if any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters()):
+        raise UserError(f"has weights without a size; pass images of {images} through it before it is returned")
+    try:
+        outputs = model.eval()(torch.zeros(2, *input_shape))
+    except Exception as error:
+        raise UserError(f"cannot take images of {images}: {_said(error)}") from error
+    if not isinstance(outputs, torch.Tensor) or outputs.shape != (2, n_classes):
+        shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        raise UserError(
+            f"gives {shape} for two images; there are {n_classes} classes, so it has to be (2, {n_classes})"
+        )
+
+
 def _made_by(spec: FactorySpec) -> nn.Module:
     module, _, name = spec.factory.partition(":")
     try:
@@ -71,9 +94,10 @@ def _made_by(spec: FactorySpec) -> nn.Module:
     try:
         model = factory(**spec.arguments)
     except (Exception, SystemExit) as error:
-        raise _refused(spec, f"failed with {_said(error)}", f"mend it, or model.arguments: {spec.arguments}") from error
+        given = f", or model.arguments: {spec.arguments}" if spec.arguments else ""
+        raise _refused(spec, f"failed with {_said(error)}", f"mend it{given}") from error
     if not isinstance(model, nn.Module):
-        raise _refused(spec, f"gave a {type(model).__name__}, not a torch.nn.Module", "let it return the network")
+        raise _refused(spec, f"gave {type(model).__name__}, not a torch.nn.Module", "let it return the network")
     return model
 
 

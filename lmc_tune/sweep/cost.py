@@ -8,11 +8,14 @@ from math import ceil
 
 from lmc_tune.data.catalogue import DATASETS, part_size
 from lmc_tune.space import SearchSpace, by_replicate
-from lmc_tune.specs import PairSpec
+from lmc_tune.specs import MlpSpec, PairSpec
 from lmc_tune.sweep.factories import check_factories
 from lmc_tune.sweep.plan import Slots, pack, planned_steps, program, workers_here
 
 _TIMED_STEPS = 30
+_TIMED_SCORINGS = 10
+_TIMED_SECONDS = 1.0
+_SCORED = 100  # examples in a scoring
 # Positions that refinement adds to a path's grid: about 6 on the quickstart, and the first is measured twice.
 _ADDED_POSITIONS = 7
 
@@ -70,11 +73,12 @@ def estimate_cost(space: SearchSpace) -> Cost:
             steps += work.steps
             seconds_train += work.steps * per_step + work.scored_in_training * per_example
             seconds_measure += work.scored_in_measuring * per_position
-    each = space.replicates / workers
+    cohorts = len(pack(by_replicate(cells, space.replicates), slots))
+    each = space.replicates / min(workers, cohorts)
     return Cost(
         cells=len(cells),
         pairs=len(cells) * space.replicates,
-        cohorts=len(pack(by_replicate(cells, space.replicates), slots)),
+        cohorts=cohorts,
         steps=space.replicates * steps,
         workers=workers,
         seconds_train=each * seconds_train,
@@ -123,9 +127,10 @@ def _seconds(pair: PairSpec, together: int) -> tuple[float, float, float]:
 
     part = examples(_TIMED_STEPS * pair.train.batch_size)
     model = build_model(pair.model, facts.shape, facts.n_classes, seed=0)
-
     engine = engine_for(pair, torch.device("cpu"))
-    members = 2 * together if engine == "stacked" else 1
+    # A convolution takes as long for each member of a large stack as of a small one.
+    stacked = 2 * (together if isinstance(pair.model, MlpSpec) else min(2, together))
+    members = stacked if engine == "stacked" else 1
 
     def train_for(steps: int) -> None:
         task = Task(
@@ -139,17 +144,24 @@ def _seconds(pair: PairSpec, together: int) -> tuple[float, float, float]:
         )
         train(members * [task], engine)
 
-    def seconds(work: Callable[[], object]) -> float:
+    state, positions = model.state_dict(), [0.2, 0.4, 0.6, 0.8]
+    return (
+        _each(train_for, _TIMED_STEPS) / members,
+        _each(lambda n: evaluate(model, examples(_SCORED * n)), _TIMED_SCORINGS) / _SCORED,
+        _each(lambda n: scan(model, state, state, positions, examples(_SCORED * n)), _TIMED_SCORINGS)
+        / (_SCORED * len(positions)),
+    )
+
+
+def _each(work: Callable[[int], object], most: int) -> float:
+    """Seconds of work per unit, from up to ``most`` units: as many as take about a second."""
+
+    def seconds(units: int) -> float:
         started = time.perf_counter()
-        work()
+        work(units)
         return time.perf_counter() - started
 
-    scored, state, positions = examples(1000), model.state_dict(), [0.2, 0.4, 0.6, 0.8]
-    train_for(3)  # first calls allocate
-    evaluate(model, scored)
-    scanned = seconds(lambda: scan(model, state, state, positions, scored))
-    return (
-        seconds(lambda: train_for(_TIMED_STEPS)) / (members * _TIMED_STEPS),
-        seconds(lambda: evaluate(model, scored)) / len(scored),
-        scanned / (len(scored) * len(positions)),
-    )
+    work(1)  # the first call allocates
+    once = seconds(1)
+    units = min(most, int(_TIMED_SECONDS / once))
+    return seconds(units) / units if units > 1 else once

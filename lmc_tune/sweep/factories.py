@@ -18,14 +18,14 @@ def check_factories(pairs: Iterable[PairSpec]) -> None:
     """Call every factory that the pairs name, with its arguments. Where there is none, torch is not imported.
 
     Raises:
-        SpaceError: naming each that cannot be imported or called, or returns no ``torch.nn.Module``, or one that cannot
-            be stacked though the space asks for it.
+        SpaceError: naming each that cannot be imported or called, or returns no ``torch.nn.Module``, or one that does
+            not fit the data, or cannot be stacked though the space asks for it.
     """
     wanted = {pair.model.model_dump_json(): pair for pair in pairs if isinstance(pair.model, FactorySpec)}
     if not wanted:
         return
     # They bring torch, whose import takes seconds.
-    from lmc_tune.models.registry import build_model  # noqa: PLC0415
+    from lmc_tune.models.registry import build_model, check_fits  # noqa: PLC0415
     from lmc_tune.training.stacked import check_stackable  # noqa: PLC0415
 
     if (here := str(Path.cwd())) not in sys.path:
@@ -36,8 +36,12 @@ def check_factories(pairs: Iterable[PairSpec]) -> None:
         try:
             with redirect_stdout(sys.stderr):  # ours is for the answer
                 model = build_model(pair.model, facts.shape, facts.n_classes, seed=0)
-            if pair.train.engine == "stacked":
-                check_stackable(model)
+                try:
+                    check_fits(model, facts.shape, facts.n_classes)
+                    if pair.train.engine == "stacked":
+                        check_stackable(model)
+                except UserError as error:
+                    raise UserError(f"model.factory: the network of {pair.model.label} {error}") from error
         except UserError as error:
             problems.append(str(error))
     if problems:

@@ -55,7 +55,10 @@ def train_stacked(tasks: Sequence[Task]) -> list[Progress]:
 def check_stackable(model: nn.Module) -> None:
     """Raise UserError if nothing is known of how to stack a network."""
     if not is_plain(model):
-        raise UserError("engine: stacked takes networks of plain, trained layers alone; leave it out, or say loop")
+        raise UserError(
+            "cannot be trained by engine: stacked, which takes layers that it knows, each used once and trained; leave "
+            "the engine out, or say loop"
+        )
 
 
 def _fitted(tasks: Sequence[Task]) -> tuple[int, Way]:

@@ -13,7 +13,7 @@ from analysis.phase_chart import phase_chart, phase_table
 from lmc_tune.core.errors import UserError
 from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.results import PairResult
-from lmc_tune.specs import MlpSpec, PairSpec, ShiftSpec, VerdictSpec
+from lmc_tune.specs import MlpSpec, PairSpec, ResnetSpec, ShiftSpec, VerdictSpec
 from tests.analysis.cases import COVARIATE, LABEL, grid, ok_pair, pair_spec, realistic_pair, space_of
 from tests.analysis.test_cells import results_of
 
@@ -148,6 +148,16 @@ def test_other_settings_that_vary_get_panels_of_their_own() -> None:
         "hidden 64 · norm batch",
         "hidden 128 · norm none",
         "hidden 128 · norm batch",
+    )
+
+
+def test_networks_of_several_kinds_are_told_by_what_their_own_kind_varies() -> None:
+    models = [MlpSpec(hidden=(64,)), MlpSpec(hidden=(64,), norm="batch"), ResnetSpec(depth=8)]
+    pairs = [flat(pair_spec(lr=lr, model=model)) for model in models for lr in (0.1, 1)]
+    assert map_regions(results_of(pairs)).panels == (
+        "model mlp · norm none",
+        "model mlp · norm batch",
+        "model resnet",
     )
 
 

@@ -28,7 +28,7 @@ def test_outputs_are_those_of_the_plain_network(kind):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(1, 3, 2), (7, 64, 10), (512, 784, 100), (33, 17, 5), (4, 6, 8, 16)])
+@pytest.mark.parametrize("shape", [(1, 256, 256), (7, 784, 100), (512, 700, 96), (33, 1700, 51), (4, 6, 300, 300)])
 def test_linear_layers_are_multiplied_by_onednn_to_single_precision(shape, bias):
     *batch, width_in, width_out = shape
     layer = nn.Linear(width_in, width_out, bias=bias)
@@ -70,9 +70,10 @@ def test_in_single_precision_outputs_are_those_of_double(kind):
 
 
 def test_what_onednn_does_not_multiply_stays_with_torch(monkeypatch):
-    """Double precision, other paddings; all of it where torch was built without oneDNN."""
-    layers = nn.Linear(3, 2), nn.Conv2d(1, 1, 1)
+    """Small layers, double precision, other paddings; all of it where torch was built without oneDNN."""
+    layers = nn.Linear(300, 300), nn.Conv2d(1, 1, 1)
     of_torch = [nn.Linear, nn.Conv2d]
+    assert [type(module) for module in for_inference(nn.Sequential(nn.Linear(255, 256)))] == [nn.Linear]
     assert [type(module) for module in for_inference(nn.Sequential(*layers).double())] == of_torch
     for padding in ({"padding": "same"}, {"padding": 1, "padding_mode": "reflect"}):
         assert [type(module) for module in for_inference(nn.Sequential(nn.Conv2d(1, 1, 3, **padding)))] == [nn.Conv2d]

@@ -168,8 +168,8 @@ def broken(width: int = 3) -> nn.Module:
             {"widht": 5},
             "failed with TypeError: make() got an unexpected keyword argument 'widht'; mend it, or model.arguments",
         ),
-        (f"{__name__}:broken", {}, "failed with ValueError: no network of width 3; mend it, or model.arguments: {}"),
-        ("builtins:dict", {}, "gave a dict, not a torch.nn.Module; let it return the network"),
+        (f"{__name__}:broken", {}, "failed with ValueError: no network of width 3; mend it"),
+        ("builtins:dict", {}, "gave dict, not a torch.nn.Module; let it return the network"),
     ],
 )
 def test_a_factory_that_gives_no_network_is_refused(factory, arguments, message):

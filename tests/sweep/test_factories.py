@@ -43,7 +43,8 @@ def test_every_broken_factory_of_a_space_is_told_at_once_and_each_once():
     space = parse_space(SPACE.replace(f"model: {MLP}\n", "").replace("  shift:", f"  model: {models}\n  shift:"))
     with pytest.raises(SpaceError) as refused:
         check_factories(space.pairs())
-    assert [problem.split()[1] for problem in refused.value.problems] == ["nowhere:build", "builtins:dict"]
+    named = ["nowhere:build", "builtins:dict", "torch.nn:Flatten"]
+    assert all(name in problem for name, problem in zip(named, refused.value.problems, strict=True))
 
 
 def test_a_network_that_cannot_be_stacked_is_refused_where_the_space_asks_for_it(tmp_path: Path, monkeypatch):
@@ -53,8 +54,30 @@ def test_a_network_that_cannot_be_stacked_is_refused_where_the_space_asks_for_it
     monkeypatch.syspath_prepend(tmp_path)
     text = with_factory("of_ones_own:build")
     check_factories(parse_space(text).pairs())
-    with pytest.raises(SpaceError, match="engine: stacked takes networks of plain, trained layers alone"):
+    with pytest.raises(SpaceError, match="cannot be trained by engine: stacked"):
         check_factories(parse_space(text, sets=["train.engine=stacked"]).pairs())
+
+
+@pytest.mark.parametrize(
+    ("built", "said"),
+    [
+        (
+            "nn.Sequential(nn.Flatten(), nn.Linear(64, 7))",
+            r"gives \(2, 7\) for two images; there are 10 classes, so it has to be \(2, 10\)",
+        ),
+        ("nn.Conv2d(3, 4, 3)", "cannot take images of 1x8x8: RuntimeError: "),
+        (
+            "nn.Sequential(nn.Flatten(), nn.LazyLinear(10))",
+            "has weights without a size; pass images of 1x8x8 through it",
+        ),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_is_refused(tmp_path: Path, monkeypatch, built: str, said: str):
+    (tmp_path / "unfit.py").write_text(f"from torch import nn\ndef build():\n    return {built}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "unfit", raising=False)
+    with pytest.raises(SpaceError, match=f"model.factory: the network of unfit:build {said}"):
+        check_factories(parse_space(with_factory("unfit:build")).pairs())
 
 
 def test_a_module_that_ends_the_process_is_refused_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

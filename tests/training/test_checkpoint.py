@@ -199,5 +199,5 @@ def test_a_network_of_ones_own_repeats_and_resumes_exactly_and_keeps_what_is_fro
         assert all(torch.equal(found.state[name], tensor) for name, tensor in whole.state.items())
     assert torch.equal(whole.state["frozen.weight"], plain.start["frozen.weight"])
     assert not torch.equal(whole.state["head.weight"], plain.start["head.weight"])
-    with pytest.raises(UserError, match="engine: stacked takes networks of plain, trained layers alone"):
+    with pytest.raises(UserError, match="cannot be trained by engine: stacked"):
         train([plain], "stacked")
