@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,12 +20,13 @@ from lmc_tune.data.datasets import load_dataset
 from lmc_tune.data.shifts import split
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.models.registry import build_model
-from lmc_tune.pair import _split, prepare, tasks_of
+from lmc_tune.pair import _split, joint_task, prepare, tasks_of
 from lmc_tune.pipeline import cohort_name, run_cohort, run_pair
 from lmc_tune.results import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS, PairResult
 from lmc_tune.specs import Cohort, MlpSpec, PairSpec, ResnetSpec, VerdictSpec, VitSpec
 from lmc_tune.store import Store
 from lmc_tune.training import loop
+from lmc_tune.training.engines import train
 from lmc_tune.training.task import Task
 from lmc_tune.workbench import Workbench
 from tests import oracles
@@ -129,8 +131,7 @@ def test_running_a_cohort_again_trains_nothing_and_returns_the_same(bench, monke
     first = run_cohort(cohort(*SIX[:2]), tidy)
     trained = dies_on(monkeypatch, *SIX[:2])
     assert run_cohort(cohort(*SIX[:2]), tidy) == [
-        PairResult(row={name: r.row.get(name) for name in RESULTS_SCHEMA.names}, paths=r.paths, curves=r.curves)
-        for r in first
+        replace(r, row={name: r.row.get(name) for name in RESULTS_SCHEMA.names}) for r in first
     ]
     tidy.store.compact(VerdictSpec())
     assert timeless(run_cohort(cohort(*SIX[:2]), tidy)) == timeless(first)
@@ -310,7 +311,15 @@ def test_an_ok_row_fills_every_column_of_the_table_and_none_besides(ok):
     assert ok.status == "ok"
     unmeasured = {name for name in RESULTS_SCHEMA.names if name.startswith(("endpoint_", "recalibrated_", "repaired_"))}
     assert set(ok.row) == set(RESULTS_SCHEMA.names) - unmeasured
-    nullable = {"train_examples", "test_examples", "epochs", "step_budget", *MODEL_FIELDS}
+    nullable = {
+        "train_examples",
+        "test_examples",
+        "epochs",
+        "step_budget",
+        "target_loss",
+        "target_reached",
+        *MODEL_FIELDS,
+    }
     assert {name for name, value in ok.row.items() if value is None} <= nullable
     assert {name for name in MODEL_FIELDS if ok.row[name] is not None} == {
         "hidden",
@@ -767,3 +776,72 @@ def test_both_domains_are_tested_and_measured(bench):
     mixed = torch.cat([some.inputs for some in data.shuffled(0).chunks(64)])
     assert len(mixed) == counts["train"]
     assert mixed[:32].std() > 1.5 * mixed[32:64].std()  # half of every chunk is of each
+
+
+# Joint training, and training to a loss
+
+
+def test_members_that_part_late_stay_closer(bench):
+    """After no, half of, and all but one of the epochs together; joint training has a curve of its own."""
+    rows = {
+        epoch: run_pair(pair_spec(train={"epochs": 8, "lr": 0.1, "spawn_epoch": epoch}), bench(f"spawn{epoch}"))
+        for epoch in (0, 4, 7)
+    }
+    distances = [result.row["distance"] for result in rows.values()]
+    assert distances[0] > distances[1] > distances[2] > 0
+    for epoch, result in rows.items():
+        epochs = {m: [p["epoch"] for p in result.curves if p["member"] == m] for m in ("joint", "a", "b")}
+        assert len(epochs["joint"]) == epoch
+        assert len(epochs["a"]) == len(epochs["b"]) == 8 - epoch
+        assert (result.row["spawn_epoch"], result.row["steps"]) == (epoch, rows[0].row["steps"])
+
+
+@pytest.mark.parametrize("hidden", [(8,), (16,)], ids=["loop", "stacked"])
+def test_joint_training_is_that_of_one_network_on_both_parts(bench, hidden):
+    """Without a shift and under fixed noise members never part, whatever they share."""
+    spec = pair_spec(train={"epochs": 4, "spawn_epoch": 2}, model={"hidden": hidden}, shift={"kind": "none"})
+    row = run_pair(spec, bench("none")).row
+    assert row["distance"] == 0
+    assert row["train_loss_a"] == row["train_loss_b"]
+
+
+def test_a_domain_shift_joins_what_both_domains_show(bench):
+    spec = pair_spec(train={"epochs": 4, "spawn_epoch": 2}, shift={"kind": "domain", "domain": "contrast"})
+    setup = prepare(spec, bench())
+    task = joint_task(setup)
+    assert len(task.whole) == len(setup.data.a) + len(setup.data.b)
+    assert torch.equal(task.whole.labels, setup.data.train.labels)
+    assert run_pair(spec, bench("run")).status in {"ok", "undertrained"}
+
+
+def test_augmentation_and_momentum_go_on_after_the_members_part(bench, monkeypatch):
+    spec = pair_spec(train={"epochs": 4, "spawn_epoch": 2, "momentum": 0.9, "schedule": "cosine"})
+    setup = prepare(spec, bench())
+    (joint,) = train([joint_task(setup)], "loop")
+    assert joint.epochs == 2
+    assert set(joint.moments) == {"momentum_buffer"}
+    a, b = tasks_of(setup, joint)
+    assert a.resume is joint is b.resume
+    found = [train([one], "loop")[0] for one in (a, b)]
+    rates = [point.lr for point in found[0].curve]
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("hidden", [(8,), (16,)], ids=["loop", "stacked"])
+def test_training_stops_at_the_target_loss_and_what_does_not_get_there_is_undertrained(bench, hidden):
+    given = {"epochs": 30, "lr": 0.1}
+    free = run_pair(pair_spec(train=given, model={"hidden": hidden}), bench("free"))
+    losses = {m: [p["train_loss"] for p in free.curves if p["member"] == m] for m in ("a", "b")}
+    target = 1.05 * max(losses["a"][9], losses["b"][9])
+    result = run_pair(pair_spec(train={**given, "target_loss": target}, model={"hidden": hidden}), bench("target"))
+    for member, seen in losses.items():
+        first = next(at for at, loss in enumerate(seen) if loss <= target)
+        assert [p["train_loss"] for p in result.curves if p["member"] == member] == seen[: first + 1]
+    assert result.row["target_reached"] is True
+    assert result.row["steps"] < free.row["steps"]
+    short = run_pair(
+        pair_spec(train={"epochs": 2, "lr": 0.1, "target_loss": target}, model={"hidden": hidden}),
+        bench("short", min_train_accuracy=0.0),
+    )
+    assert (short.status, short.row["target_reached"]) == ("undertrained", False)
+    assert "target loss" in short.row["reason"]

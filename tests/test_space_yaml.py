@@ -267,6 +267,7 @@ def test_a_bad_override_says_so(override, message):
         (("{name: mlp, hidden: [8]}", "{name: vgg, depth: 12}"), ["s.yaml:3: model.depth: should be 11, 13 or 16, got 12"]),
         (("{name: mlp, hidden: [8]}", "{name: resnet, hidden: [8]}"), ["s.yaml:3: model.hidden: unknown key 'hidden'; resnet has none"]),
         (("momentum: 0.9", "dropout: 0.1"), ["s.yaml:6: train.dropout: unknown key 'dropout'; it belongs to model"]),
+        (("momentum: 0.9", "spawn_epoch: 2"), ["s.yaml:4: train: spawn_epoch 2 leaves none of 2 epochs to train apart; lower it or raise epochs"]),
         (("momentum: 0.9", "amp: true"), ["s.yaml:6: train.amp: unknown key 'amp'; did you mean precision?"]),
         (("momentum: 0.9", "crop: 8"), ["s.yaml:6: train.crop: 8 would move images of digits, 8x8, out of sight; use less than half their side"]),
         (("seed: 4", "engine: loop"), ["s.yaml:12: engine: unknown key 'engine'; did you mean train.engine?"]),

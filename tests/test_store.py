@@ -123,7 +123,7 @@ def test_results_come_back_from_the_tables_as_they_were(tmp_path: Path):
     written = [result(k) for k in (3, 0, 2)]
     store.write_shard("c", written)
     store.compact(GATE)
-    assert files(tmp_path) == {"results.parquet", "paths.parquet", "curves.parquet"}
+    assert files(tmp_path) == {"results.parquet", "paths.parquet", "curves.parquet", "layers.parquet"}
     for read in (store.pairs(keys(0, 2, 3)), list(store.recall("c", keys(0, 2, 3)).values())):
         assert by_key(read) == by_key(written)
     assert store.results()["key"].tolist() == sorted(keys(0, 2, 3))
@@ -281,7 +281,7 @@ def test_a_crash_during_compaction_loses_and_doubles_nothing(tmp_path: Path, mon
         for one, other in zip(expected, (store.results(), store.paths(), store.curves()), strict=True):
             pd.testing.assert_frame_equal(one, other)
         store.compact(GATE)
-    assert files(tmp_path) == {"results.parquet", "paths.parquet", "curves.parquet"}
+    assert files(tmp_path) == {"results.parquet", "paths.parquet", "curves.parquet", "layers.parquet"}
 
 
 def _only_shards(dying, real):
