@@ -50,7 +50,8 @@ def test_settings_that_members_of_a_stack_share_make_programs():
     """Each field of the training differs once; a field that is new has to be added here."""
     other = {
         "optimizer": "adam", "lr": 0.5, "batch_size": 8, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1,
-        "epochs": None, "steps": 7, "target_loss": 0.5, "spawn_epoch": 1, "schedule": "step", "warmup": 0.5, "crop": 2, "flip": True, "jitter": 0.1,
+        "epochs": None, "steps": 7, "target_loss": 0.5, "spawn_epoch": 1,
+        "schedule": "step", "warmup": 0.5, "crop": 2, "flip": True, "jitter": 0.1,
         "precision": "bfloat16", "noise": "varied", "engine": "loop",
     }  # fmt: skip
     assert other.keys() == TrainSpec.model_fields.keys()
