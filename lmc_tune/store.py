@@ -269,18 +269,15 @@ def _read_table(
     """A table, or some columns of it, or the rows of some keys; columns that came later are null."""
     wanted = schema.names if columns is None else columns
     filters = None if rows is None else [("key", "in", rows)]
-    with _readable(path):
-        there = pq.read_schema(path).names
+    # Opened once: a shard may be replaced by a newer one at any moment.
+    with _readable(path), path.open("rb") as file:
+        there = pq.read_schema(file).names
         if not columns and (unknown := [name for name in there if name not in schema.names]):
             raise DamagedTableError(
                 f"{path} was written by a newer lmc-tune, as its column {unknown[0]!r} tells; update"
             )
-        table = pq.read_table(
-            path,
-            columns=[name for name in wanted if name in there or name not in _NULLABLE],
-            filters=filters,
-            partitioning=None,
-        )
+        known = [name for name in wanted if name in there or name not in _NULLABLE]
+        table = pq.read_table(file, columns=known, filters=filters)
     for name in wanted:
         if name not in table.column_names:
             table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))

@@ -23,7 +23,7 @@ def refused(folder: Path, *arguments: str | Path, text: str | None = None) -> st
 
 def test_a_misspelt_key_is_named_with_its_line_and_the_nearest_name(tmp_path: Path) -> None:
     told = refused(tmp_path, text=SPACE.replace("momentum", "momentm"))
-    assert told == "tiny.yaml:5: train.momentm: unknown key; did you mean momentum?\n"
+    assert told == "tiny.yaml:5: train.momentm: unknown key 'momentm'; did you mean momentum?\n"
 
 
 def test_a_negative_learning_rate_is_refused(tmp_path: Path) -> None:
