@@ -13,8 +13,9 @@ from lmc_tune.core.divergence import energy_coefficient, total_variation
 from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.catalogue import DATASETS
 from lmc_tune.data.datasets import Dataset, Examples, Part
-from lmc_tune.data.domains import PairData, pair_data, views
+from lmc_tune.data.domains import PairData, pair_data, split_views, views
 from lmc_tune.data.prepared import open_dataset
+from lmc_tune.data.shifts import Parts
 from lmc_tune.device import exact_device
 from lmc_tune.models.registry import build_model
 from lmc_tune.results import Row
@@ -66,7 +67,8 @@ def prepare(spec: PairSpec, bench: Workbench) -> Setup:
     """Load a pair's data, split them, and build its network."""
     device = exact_device(bench.device)
     dataset = _dataset(spec.dataset, bench.data_root, device)
-    data, measured_shift = _split(spec.dataset, bench.data_root, device, spec.shift, spec.seed_for("split"))
+    parts, measured_shift = _split(spec.dataset, bench.data_root, device, spec.shift, spec.seed_for("split"))
+    data = pair_data(*_views(spec.dataset, bench.data_root, device, spec.shift), parts)
     shape = tuple(dataset.train.inputs.shape[1:])
     built = build_model(spec.model, shape, dataset.n_classes, spec.seed_for("init"))
     start = state_of(built)
@@ -166,11 +168,14 @@ def _views(spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec
 
 
 @lru_cache(maxsize=64)
-def _split(spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec, seed: int) -> tuple[PairData, Row]:
-    """The two parts, and how far they are apart: the same for every rate, batch size and network of a replicate."""
-    data = pair_data(*_views(spec, root, device, shift), shift, seed)
-    counts = [
-        np.bincount(part.labels.cpu().numpy(), minlength=DATASETS[spec.name].n_classes) for part in (data.a, data.b)
-    ]
+def _split(spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec, seed: int) -> tuple[Parts, Row]:
+    """The two parts, and how far they are apart: the same for every rate, batch size and network of a replicate.
+
+    Indices alone: what is kept here must not hold the views of domains that are done with.
+    """
+    seen = _views(spec, root, device, shift)
+    data = pair_data(*seen, parts := split_views(*seen, shift, seed))
+    n_classes = DATASETS[spec.name].n_classes
+    counts = [np.bincount(part.labels.cpu().numpy(), minlength=n_classes) for part in (data.a, data.b)]
     samples = [next(part.chunks(_SHIFT_SAMPLE)).inputs.flatten(1).cpu().numpy() for part in (data.a, data.b)]
-    return data, {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}
+    return parts, {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}

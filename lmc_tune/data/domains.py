@@ -10,7 +10,7 @@ from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.bands import mask_bands
 from lmc_tune.data.corruptions import corrupt
 from lmc_tune.data.datasets import Dataset, Examples, ExampleSet, Indices, Joined, Part, Woven, stratified
-from lmc_tune.data.shifts import split, split_between
+from lmc_tune.data.shifts import Parts, split, split_between
 from lmc_tune.specs import ShiftSpec
 
 # Images that are changed at once; bounds memory.
@@ -57,18 +57,19 @@ def views(dataset: Dataset, shift: ShiftSpec, other: Dataset | None = None) -> t
     return dataset, dataset
 
 
-def pair_data(of_a: Dataset, of_b: Dataset, shift: ShiftSpec, seed: int) -> PairData:
-    """Split the training set between the members; each part comes from its own member's :func:`views`."""
+def split_views(of_a: Dataset, of_b: Dataset, shift: ShiftSpec, seed: int) -> Parts:
+    """Split the training set between the members, as indices into each one's own of the :func:`views`."""
+    if shift.other and of_a is not of_b:
+        return split_between(_labels(of_a), _labels(of_b)[len(of_a.train) :], shift.severity, seed)
+    return split(_labels(of_a), shift, seed)
+
+
+def pair_data(of_a: Dataset, of_b: Dataset, parts: Parts) -> PairData:
+    """What the members are shown: each part comes from its own member's of the :func:`views`."""
+    a, b = Part(whole=of_a.train, indices=parts.a), Part(whole=of_b.train, indices=parts.b)
     if of_a is of_b:
-        parts = split(_labels(of_a), shift, seed)
-        a, b = (Part(whole=of_a.train, indices=indices) for indices in (parts.a, parts.b))
         both = Part(whole=of_a.train, indices=np.union1d(parts.a, parts.b))
         return PairData(a=a, b=b, train=both, test=of_a.test, validation=of_a.validation)
-    if shift.other:
-        parts = split_between(_labels(of_a), _labels(of_b)[len(of_a.train) :], shift.severity, seed)
-    else:
-        parts = split(_labels(of_a), ShiftSpec(kind="covariate"), seed)
-    a, b = Part(whole=of_a.train, indices=parts.a), Part(whole=of_b.train, indices=parts.b)
     test, validation = (Joined(sets=(getattr(of_a, name), getattr(of_b, name))) for name in ("test", "validation"))
     return PairData(a=a, b=b, train=Joined(sets=(a, b)), test=test, validation=validation)
 

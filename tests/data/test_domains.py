@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lmc_tune.data import corruptions
 from lmc_tune.data.datasets import Dataset, Examples, Part, Woven
-from lmc_tune.data.domains import pair_data, views
+from lmc_tune.data.domains import pair_data, split_views, views
 from lmc_tune.data.shifts import split, split_between
 from lmc_tune.specs import CORRUPTIONS, ShiftSpec
 
@@ -42,7 +42,8 @@ def test_without_a_domain_shift_both_see_the_data_set_itself(shift):
     spec = ShiftSpec(**shift)
     a, b = views(DATA, spec)
     assert a is b is DATA
-    data, parts = pair_data(a, b, spec, seed=3), split(DATA.train.labels.numpy(), spec, 3)
+    parts = split(DATA.train.labels.numpy(), spec, 3)
+    data = pair_data(a, b, split_views(a, b, spec, seed=3))
     assert (data.a.whole, data.test) == (DATA.train, DATA.test)
     assert np.array_equal(data.a.indices, parts.a)
     assert np.array_equal(data.b.indices, parts.b)
@@ -88,7 +89,7 @@ def test_bands_fade_to_their_mean_in_the_other_members_eyes():
 def test_another_data_set_gives_b_the_severitys_share_of_its_examples(severity):
     shift = ShiftSpec(kind="domain", domain="usps", severity=severity)
     of_a, of_b = views(DATA, shift, OTHER)
-    data = pair_data(of_a, of_b, shift, seed=1)
+    data = pair_data(of_a, of_b, split_views(of_a, of_b, shift, seed=1))
     n = len(DATA.train)
     assert len(data.a) == len(data.b)
     assert torch.equal(data.a.labels, data.b.labels)
