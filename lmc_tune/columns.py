@@ -15,7 +15,7 @@ from lmc_tune.data.datasets import Indices, Part
 from lmc_tune.measurement.conditions import Prepared
 from lmc_tune.measurement.evaluate import evaluate, logits_of, score_of
 from lmc_tune.measurement.path import Path
-from lmc_tune.measurement.representation import layer_parameters, layer_similarity, weight_similarity
+from lmc_tune.measurement.representation import compare_grams, layer_grams, layer_parameters, weight_similarity
 from lmc_tune.pair import Pair, Setup
 from lmc_tune.results import Row
 from lmc_tune.specs import Condition, condition_column
@@ -125,8 +125,8 @@ def layer_rows(pair: Pair, average: Prepared) -> list[Row]:
     """Similarity of every layer: of its weights, and of its outputs on the first test examples."""
     setup, states = pair.setup, (pair.a.state, pair.b.state)
     model, test = setup.model, setup.data.test
-    alike = layer_similarity(model, *states, test)
-    with_average = [layer_similarity(model, state, average.states[0], test) for state in states]
+    a, b, of_average = (layer_grams(model, state, test) for state in (*states, average.states[0]))
+    alike, with_average = compare_grams(a, b), [compare_grams(member, of_average) for member in (a, b)]
     return [
         {
             "layer": layer,

@@ -1,9 +1,11 @@
+import gc
 import hashlib
 import math
 import random
 import subprocess
 import sys
 import textwrap
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -845,3 +847,12 @@ def test_training_stops_at_the_target_loss_and_what_does_not_get_there_is_undert
     )
     assert (short.status, short.row["target_reached"]) == ("undertrained", False)
     assert "target loss" in short.row["reason"]
+
+
+def test_views_of_domains_that_are_done_with_are_let_go(bench):
+    seen = []
+    for severity in (0.2, 0.4, 0.6, 0.8):
+        spec = pair_spec(shift={"kind": "domain", "domain": "contrast", "severity": severity})
+        seen.append(weakref.ref(prepare(spec, bench()).data.b.whole))
+    gc.collect()
+    assert sum(ref() is not None for ref in seen) <= 2

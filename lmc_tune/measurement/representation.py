@@ -88,14 +88,26 @@ def layer_similarity(
     Returns:
         CKA by layer, all layers in order; NaN for one that has no output of its own, or one that is constant.
     """
+    return compare_grams(*(layer_grams(model, state, examples, limit) for state in (state_a, state_b)))
+
+
+Grams = dict[str, NDArray[np.float64] | None]
+
+
+def layer_grams(model: nn.Module, state: State, examples: ExampleSet, limit: int = LIMIT) -> Grams:
+    """(n, n) Gram matrix of every layer's outputs on the first ``limit`` examples; None where a layer has none."""
     names = layer_names(model)
-    inputs = _first_inputs(examples, limit)
     network = copy.deepcopy(model)
-    network.load_state_dict(state_a)
-    a = _outputs(network, inputs, names, _gram)
-    network.load_state_dict(state_b)
-    b = _outputs(network, inputs, names, _gram)
-    return {name: gram_cka(_total(a[name]), _total(b[name])) if a[name] and b[name] else math.nan for name in names}
+    network.load_state_dict(state)
+    found = _outputs(network, _first_inputs(examples, limit), names, _gram)
+    return {name: _total(found[name]) if found[name] else None for name in names}
+
+
+def compare_grams(a: Grams, b: Grams) -> dict[str, float]:
+    """Debiased linear CKA by layer; NaN where a layer has no outputs."""
+    return {
+        name: math.nan if one is None or (other := b[name]) is None else gram_cka(one, other) for name, one in a.items()
+    }
 
 
 def layer_outputs(model: nn.Module, examples: ExampleSet, names: Iterable[str], limit: int) -> dict[str, Tensor]:
