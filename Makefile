@@ -4,7 +4,7 @@ VENV ?= .venv
 OUT ?= runs/quickstart
 BIN := $(VENV)/bin
 
-.PHONY: help quickstart format lint check test bench bench-gpu clean
+.PHONY: help quickstart format lint check test bench bench-gpu reproduction clean
 
 help:
 	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
@@ -12,6 +12,7 @@ help:
 	@echo "make test                              everything that CI runs"
 	@echo "make bench                             every benchmark that needs no GPU, and docs/performance.md: an hour and a half"
 	@echo "make bench-gpu                         training, fractions and paths on a GPU, and docs/performance.md"
+	@echo "make reproduction                      small twins of the presets (CIFAR-10 has to be here), and docs/reproduction.md"
 	@echo "make format                            rewrite the code in the house format"
 	@echo "make clean                             remove the virtual environment and caches; runs/ stays"
 
@@ -54,6 +55,12 @@ bench-gpu: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.fractions
 	$(BIN)/python -m benchmarks.paths --device cuda
 	$(BIN)/python -m benchmarks.page
+
+reproduction: $(VENV)/run.stamp
+	for name in $(basename $(notdir $(wildcard search_spaces/*_small.yaml))); do \
+		$(BIN)/lmc-tune sweep $$name --out runs/$$name && \
+		$(BIN)/python -m analysis.reproduction --take runs/$$name || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

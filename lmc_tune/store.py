@@ -46,6 +46,8 @@ _SCHEMAS: dict[TableName, pa.Schema] = {
 }
 # Columns that a table may lack, written before they came.
 _NULLABLE = {*SPEC_FIELDS, *MEASURED_FIELDS, "layers"}
+# Shards are Arrow files: to write and read some rows of so many columns as Parquet takes ten times as long.
+_SHARD = ".arrow"
 # Came later: a folder may be without it.
 _LATER: TableName = "layers"
 _SORTED_BY: dict[TableName, tuple[str, ...]] = {
@@ -91,7 +93,8 @@ class Store:
         """Publish all results so far of the cohort ``name``, replacing its earlier shard."""
         self.shards.mkdir(parents=True, exist_ok=True)
         rows = [{**r.row, "paths": r.paths, "curves": r.curves, "layers": r.layers} for r in results]
-        _publish(pa.Table.from_pylist(rows, schema=SHARD_SCHEMA), self.shards / f"{name}.parquet")
+        table = pa.Table.from_pylist(rows, schema=SHARD_SCHEMA)
+        _publish(table.drop_columns(_empty(table)), self._shard(name))
 
     def mark_running(self, name: str, keys: Iterable[str]) -> None:
         """Say which pairs the cohort ``name`` is at; read by ``lmc-tune status``."""
@@ -151,13 +154,13 @@ class Store:
         wanted = list(keys)
         tables = (self._read(table, rows=wanted) for table in _SCHEMAS)
         found = {result.key: result for result in _assemble(*tables)}
-        if (self.shards / f"{name}.parquet").exists():
+        if self._shard(name).exists():
             found |= {result.key: result for result in self.read_shard(name)}
         return found
 
     def read_shard(self, name: str) -> list[PairResult]:
         """Results of one cohort that are not compacted yet."""
-        return _assemble(*map(_unnested, _SCHEMAS, repeat(_read_table(self.shards / f"{name}.parquet", SHARD_SCHEMA))))
+        return _assemble(*map(_unnested, _SCHEMAS, repeat(_read_table(self._shard(name), SHARD_SCHEMA))))
 
     def shard_stamps(self) -> dict[Path, int]:
         """When each shard was last published, in nanoseconds, by its path; oldest first."""
@@ -217,9 +220,12 @@ class Store:
         empty = _SCHEMAS[name].empty_table()
         return empty if columns is None else empty.select(columns)
 
+    def _shard(self, name: str) -> Path:
+        return self.shards / f"{name}{_SHARD}"
+
     def _shard_paths(self) -> list[Path]:
         """Oldest first, so that later rows of the same pair win."""
-        return sorted(self.shards.glob("*.parquet"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return sorted(self.shards.glob(f"*{_SHARD}"), key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 def load_results(folder: str | os.PathLike[str], columns: Sequence[str] | None = None) -> "pd.DataFrame":
@@ -258,9 +264,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _publish(table: pa.Table, path: Path) -> None:
     with replacing(path) as part:
-        pq.write_table(table, part, compression="zstd")
+        if path.suffix == _SHARD:
+            with pa.ipc.new_file(part, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as file:
+                file.write_table(table)
+        else:
+            pq.write_table(table, part, compression="zstd")
         with part.open("rb") as written:
             os.fsync(written.fileno())
+
+
+def _empty(table: pa.Table) -> list[str]:
+    """The columns that need not be written: they would be read as null."""
+    return [name for name in table.column_names if name in _NULLABLE and table[name].null_count == len(table)]
 
 
 def _read_table(
@@ -271,17 +286,18 @@ def _read_table(
     filters = None if rows is None else [("key", "in", rows)]
     # Opened once: a shard may be replaced by a newer one at any moment.
     with _readable(path), path.open("rb") as file:
-        there = pq.read_schema(file).names
+        shard = pa.ipc.open_file(file).read_all() if path.suffix == _SHARD else None
+        there = pq.read_schema(file).names if shard is None else shard.column_names
         if not columns and (unknown := [name for name in there if name not in schema.names]):
             raise DamagedTableError(
                 f"{path} was written by a newer lmc-tune, as its column {unknown[0]!r} tells; update"
             )
         known = [name for name in wanted if name in there or name not in _NULLABLE]
-        table = pq.read_table(file, columns=known, filters=filters)
-    for name in wanted:
-        if name not in table.column_names:
-            table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
-    return table.select(wanted)
+        table = pq.read_table(file, columns=known, filters=filters) if shard is None else shard.select(known)
+    columns_read = {
+        name: table[name] if name in known else pa.nulls(len(table), schema.field(name).type) for name in wanted
+    }
+    return pa.table(columns_read, pa.schema([schema.field(name) for name in wanted]))
 
 
 def _row_groups(path: Path) -> Iterator[pa.Table]:

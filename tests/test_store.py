@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -226,7 +227,7 @@ def test_of_a_pair_in_several_shards_the_newest_wins_whatever_their_names(tmp_pa
     store.write_shard(order[0], [result(0, height=0.125), result(1)])
     store.write_shard(order[1], [result(0, height=0.75)])
     for at, name in enumerate(order):
-        os.utime(store.shards / f"{name}.parquet", ns=(at, at))
+        os.utime(store.shards / f"{name}.arrow", ns=(at, at))
     for _ in range(2):
         rows = store.results().set_index("key")
         assert len(rows) == 2
@@ -256,7 +257,7 @@ def test_a_crash_during_compaction_loses_and_doubles_nothing(tmp_path: Path, mon
     store.write_shard("b", [result(1, height=0.75), result(2)])
     store.write_shard("c", [result(3)])
     for at, name in enumerate("bc"):
-        os.utime(store.shards / f"{name}.parquet", ns=(at, at))
+        os.utime(store.shards / f"{name}.arrow", ns=(at, at))
     expected = store.results(), store.paths(), store.curves()
     assert len(expected[0]) == 4
 
@@ -337,7 +338,7 @@ def test_the_gate_is_applied_again_whenever_tables_are_compacted(tmp_path: Path)
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1 not a table", None])
-@pytest.mark.parametrize("name", ["results.parquet", "paths.parquet", "curves.parquet", "shards/c.parquet"])
+@pytest.mark.parametrize("name", ["results.parquet", "paths.parquet", "curves.parquet", "shards/c.arrow"])
 def test_a_damaged_table_is_named_with_the_mend(tmp_path: Path, name, damage):
     store = Store(tmp_path)
     store.write_shard("c", [result(0)])
@@ -361,8 +362,13 @@ def test_columns_that_came_after_a_table_are_null_in_it(tmp_path: Path):
     store.write_shard("c", [result(0)])
     store.compact(GATE)
     store.write_shard("c", [result(1)])
-    for path in (tmp_path / "results.parquet", tmp_path / "shards" / "c.parquet"):
-        pq.write_table(pq.read_table(path).drop_columns(["disagreement"]), path)
+    pq.write_table(
+        pq.read_table(tmp_path / "results.parquet").drop_columns(["disagreement"]), tmp_path / "results.parquet"
+    )
+    with pa.OSFile(str(tmp_path / "shards" / "c.arrow")) as file:
+        shard = pa.ipc.open_file(file).read_all().drop_columns(["disagreement"])
+    with pa.ipc.new_file(tmp_path / "shards" / "c.arrow", shard.schema) as file:
+        file.write_table(shard)
     store.check()
     assert store.results(["disagreement"])["disagreement"].isna().tolist() == [True, True]
     assert [pair.row["disagreement"] for pair in store.pairs(keys(0, 1))] == [None, None]
@@ -423,15 +429,15 @@ def test_a_shard_that_cannot_be_written_leaves_the_old_one_and_no_parts(tmp_path
     store = Store(tmp_path)
     store.write_shard("c", [result(0)])
 
-    def full(table, where, **options):
+    def full(where, *args, **options):
         Path(where).write_bytes(b"half a ta")
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(pq, "write_table", full)
+        disk.setattr(pa.ipc, "new_file", full)
         with pytest.raises(OSError, match="No space left"):
             store.write_shard("c", [result(0), result(1)])
-    assert files(tmp_path) == {"shards/c.parquet"}
+    assert files(tmp_path) == {"shards/c.arrow"}
     assert [r.key for r in store.read_shard("c")] == keys(0)
 
 
@@ -470,7 +476,7 @@ def test_shards_are_listed_with_the_time_of_their_publication_oldest_first(tmp_p
     store = Store(tmp_path)
     for name, stamp in (("b", 5_000), ("a", 9_000), ("c", 7_000)):
         store.write_shard(name, [result(0)])
-        os.utime(store.shards / f"{name}.parquet", ns=(stamp, stamp))
+        os.utime(store.shards / f"{name}.arrow", ns=(stamp, stamp))
     assert [(p.stem, t) for p, t in store.shard_stamps().items()] == [("b", 5_000), ("c", 7_000), ("a", 9_000)]
 
 

@@ -1,0 +1,247 @@
+"""Claims on made-up studies whose outcome can be worked out by hand."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.claims import CLAIMS, Claim, Expectation, Study
+from lmc_tune.results import CURVES_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA, PairResult, spec_columns
+from lmc_tune.space_yaml import presets
+from lmc_tune.specs import DatasetSpec, MlpSpec, ModelSpec, PairSpec, VerdictSpec, VggSpec
+from tests.analysis.cases import ok_pair, pair_spec, undertrained_pair
+
+L1, L3 = MlpSpec(hidden=(32,)), MlpSpec(hidden=(32, 32, 32))
+BY_ID = {claim.id: claim for claim in CLAIMS}
+
+
+def spec_of(replicate: int, model: ModelSpec = L1, normalise: bool = True, **train: Any) -> PairSpec:  # noqa: FBT001, FBT002
+    base = pair_spec(replicate=replicate)
+    settings = {"lr": 1e-3, "batch_size": 32, "optimizer": "adam", "epochs": 20} | train
+    return PairSpec.model_validate(
+        base.model_dump(exclude={"measure"})
+        | {
+            "model": model.model_dump(),
+            "dataset": DatasetSpec(normalise=normalise).model_dump(),
+            "train": settings,
+            "measure": {},
+        }
+    )
+
+
+def study_of(results: Sequence[PairResult], curves: pd.DataFrame | None = None) -> Study:
+    table = pd.DataFrame([result.row for result in results]).reindex(columns=RESULTS_SCHEMA.names)
+    paths = pd.DataFrame([{"key": result.key, **row} for result in results for row in result.paths])
+    if curves is None:
+        curves = pd.DataFrame(columns=CURVES_SCHEMA.names)
+    return Study.of(table, paths.reindex(columns=PATHS_SCHEMA.names), curves, VerdictSpec())
+
+
+def pairs(make: Callable[[PairSpec], PairResult], *specs: Callable[[int], PairSpec]) -> list[PairResult]:
+    return [make(spec(k)) for spec in specs for k in range(4)]
+
+
+def outcome_of(claim: Claim, study: Study) -> str:
+    return claim.outcome(claim.expectations(study))
+
+
+@pytest.mark.parametrize(
+    ("values", "side", "expected"),
+    [
+        ([0.1, 0.2, 0.3], "above", "supported"),
+        ([0.1, 0.2, 0.3], "below", "contradicted"),
+        ([-0.1, -0.2], "below", "supported"),
+        ([-0.1, -0.2], "above", "contradicted"),
+        ([-1.0, 1.0, 0.5], "above", "not decidable"),
+        ([0.5], "above", "not decidable"),
+        ([], "above", "not decidable"),
+        ([0.5, np.nan], "above", "not decidable"),
+        ([0.0, 0.0], "above", "not decidable"),
+    ],
+)
+def test_an_expectation_is_decided_by_the_whole_interval(values, side, expected):
+    assert Expectation(what="", values=np.array(values), unit="nats", side=side).outcome == expected
+
+
+@pytest.mark.parametrize(
+    ("holds", "means", "expected"),
+    [
+        ("every", [1, 1], "supported"),
+        ("every", [1, 0], "not decidable"),
+        ("every", [1, 0, -1], "contradicted"),
+        ("every", [], "not decidable"),
+        ("one", [0, -1, 1], "supported"),
+        ("one", [-1, -1], "contradicted"),
+        ("one", [-1, 0], "not decidable"),
+    ],
+)
+def test_expectations_decide_the_claim(holds, means, expected):
+    found = [
+        Expectation(what="", values=np.array([mean, mean, mean], dtype=float), unit="nats", side="above")
+        for mean in means
+    ]
+    told = Expectation(what="", values=np.array([-9.0, -9.0]), unit="nats")
+    claim = replace(BY_ID["R1"], holds=holds)
+    assert claim.outcome([*found, told]) == expected
+
+
+def test_every_claim_has_its_preset_and_its_small_twin():
+    for claim in CLAIMS:
+        assert {claim.preset, f"{claim.preset}_small"} <= presets().keys()
+    assert [claim.id for claim in CLAIMS] == [f"R{n}" for n in range(1, 9)]
+
+
+@pytest.mark.parametrize(("hump", "expected"), [(0.001, "supported"), (0.3, "contradicted")])
+def test_shallow_networks_are_judged_at_the_papers_rate(hump, expected):
+    def make(spec: PairSpec) -> PairResult:
+        mine = spec.model == L1 and spec.train.lr == 1e-3
+        result = ok_pair(spec, hump if mine else 0.1, tilt=0.001 * spec.replicate)
+        result.row["accuracy_difference"] = -100 * (hump if mine else 0.1)
+        return result
+
+    study = study_of(pairs(make, spec_of, lambda k: spec_of(k, lr=1e-4), lambda k: spec_of(k, model=L3)))
+    found = BY_ID["R1"].expectations(study)
+    assert [expectation.what for expectation in found] == ["mlp 32: barrier", "mlp 32: Δ"]
+    np.testing.assert_allclose(found[0].values, hump, atol=1e-9)
+    np.testing.assert_allclose(found[1].values, -100 * hump)
+    assert outcome_of(BY_ID["R1"], study) == expected
+
+
+def test_deep_networks_are_expected_to_lose():
+    def make(spec: PairSpec) -> PairResult:
+        result = ok_pair(spec, 0.3)
+        result.row["accuracy_difference"] = -30.0
+        return result
+
+    study = study_of(pairs(make, lambda k: spec_of(k, model=VggSpec(), lr=1e-4), spec_of))
+    assert {e.what for e in BY_ID["R2"].expectations(study)} == {"vgg-11: barrier", "vgg-11: Δ"}
+    assert outcome_of(BY_ID["R2"], study) == "supported"
+    assert outcome_of(BY_ID["R1"], study) == "contradicted"
+
+
+def test_pairs_that_are_not_trained_decide_nothing():
+    study = study_of(pairs(undertrained_pair, spec_of, lambda k: spec_of(k, model=VggSpec(), lr=1e-4)))
+    for claim in CLAIMS:
+        assert outcome_of(claim, study) == "not decidable"
+
+
+def learning_curves(results: Sequence[PairResult], rise: float) -> pd.DataFrame:
+    """Test loss falls from 1 to 0.5 and ends ``rise`` higher, for member B twice as much."""
+    rows = [
+        {"key": result.key, "member": member, "step": step, "test_loss": loss}
+        for result in results
+        for member, factor in (("a", 1), ("b", 2))
+        for step, loss in ((30, 0.5 + factor * rise), (10, 1.0), (20, 0.5))
+    ]
+    return pd.DataFrame(rows).reindex(columns=CURVES_SCHEMA.names)
+
+
+def test_overfitting_is_read_from_connected_cells_alone():
+    def make(spec: PairSpec) -> PairResult:
+        # The path of ok_pair is 4 error + 0.02: at the midpoint 4 (endpoint + hump) + 0.02 nats of test loss.
+        endpoint = 0.1 if spec.train.epochs == 5 else 0.3
+        return ok_pair(spec, 0.0 if spec.train.lr == 1e-3 else 0.3, endpoint=endpoint)
+
+    results = pairs(
+        make,
+        *(lambda k, e=e, lr=lr: spec_of(k, model=L3, epochs=e, lr=lr) for e in (5, 20) for lr in (1e-3, 1e-2)),
+    )
+    study = study_of(results, learning_curves(results, rise=0.2))
+    found = {expectation.what: expectation for expectation in BY_ID["R3"].expectations(study)}
+    assert list(found) == [
+        "mlp 32-32-32, 0.001, 5 epochs: test loss at the end above its lowest",
+        "mlp 32-32-32, 0.001, 20 epochs: test loss at the end above its lowest",
+        "mlp 32-32-32, 0.001: test loss at λ = ½, longest less shortest training",
+    ]
+    rises, _, longer = found.values()
+    np.testing.assert_allclose(rises.values, 0.3)  # the mean of 0.2 and 0.4
+    np.testing.assert_allclose(longer.values, 4 * 0.2)
+    assert outcome_of(BY_ID["R3"], study) == "supported"
+
+
+@pytest.mark.parametrize(("hump", "depth"), [(-0.02, 0.08), (0.05, None)])
+def test_basins_are_measured_below_the_better_endpoint(hump, depth):
+    study = study_of(pairs(lambda spec: ok_pair(spec, hump, endpoint=0.1, tilt=0.0), spec_of))
+    (found,) = BY_ID["R4"].expectations(study)
+    if depth is None:
+        assert found.mean < 0
+        assert outcome_of(BY_ID["R4"], study) == "contradicted"
+    else:
+        np.testing.assert_allclose(found.values, depth, atol=1e-9)
+        assert outcome_of(BY_ID["R4"], study) == "supported"
+
+
+def test_noise_is_a_rank_correlation_within_what_is_held():
+    def make(spec: PairSpec) -> PairResult:
+        return ok_pair(spec, hump=10 * spec.train.lr / spec.train.batch_size)
+
+    grid = [
+        (lambda k, lr=lr, size=size: spec_of(k, lr=lr, batch_size=size))
+        for lr in (1e-3, 1e-2, 1e-1)
+        for size in (16, 32, 64)
+    ]
+    study = study_of(pairs(make, *grid))
+    found = {expectation.what: expectation for expectation in BY_ID["R5"].expectations(study)}
+    np.testing.assert_allclose(found["mlp 32: rank correlation of learning rate and barrier"].values, 1)
+    np.testing.assert_allclose(found["mlp 32: rank correlation of batch size and barrier"].values, -1)
+    np.testing.assert_allclose(found["mlp 32: rank correlation of batch size and disagreement"].values, -1)
+    assert outcome_of(BY_ID["R5"], study) == "supported"
+    two_rates = study_of(pairs(make, grid[0], grid[3]))
+    assert outcome_of(BY_ID["R5"], two_rates) == "not decidable"
+
+
+def test_basins_are_compared_replicate_by_replicate():
+    def make(spec: PairSpec) -> PairResult:
+        together = spec.train.spawn_epoch > 0
+        result = ok_pair(spec, 0.0 if together else 0.3)
+        offset = 0.1 * spec.replicate  # common to both cells: only the difference is to count
+        result.row.update(
+            {
+                "error_overlap_ratio": offset + (2.0 if together else 1.5),
+                "same_error": offset + (0.6 if together else 0.4),
+                "ensemble_gain_accuracy": offset + (0.001 if together else 0.03),
+                "average_gain_accuracy": 0.0,
+                "disagreement": offset + (0.1 if together else 0.3),
+            }
+        )
+        return result
+
+    study = study_of(pairs(make, spec_of, lambda k: spec_of(k, spawn_epoch=5)))
+    for claim, differences in (("R6", [0.5, 0.2]), ("R8", [-0.029, -0.2])):
+        found = [e for e in BY_ID[claim].expectations(study) if e.side is not None]
+        for expectation, difference in zip(found, differences, strict=True):
+            np.testing.assert_allclose(expectation.values, difference)
+        assert outcome_of(BY_ID[claim], study) == "supported"
+    told = [e for e in BY_ID["R8"].expectations(study) if e.side is None]
+    assert [len(e.values) for e in told] == [4, 4, 4, 4]
+
+
+def test_normalisation_compares_the_four_settings_of_a_replicate():
+    heights = {("none", True): 0.2, ("none", False): 0.05, ("batch", True): 0.01, ("batch", False): 0.02}
+
+    def make(spec: PairSpec) -> PairResult:
+        height = heights[spec.model.norm, spec.dataset.normalise] + 0.01 * spec.replicate
+        result = ok_pair(spec, height)
+        result.row.update(
+            {
+                f"recalibrated_{name}": value
+                for name, value in result.row.items()
+                if spec.model.norm == "batch" and "barrier" in name
+            }
+        )
+        return result
+
+    settings = [
+        (lambda k, norm=norm, normalise=normalise: spec_of(k, MlpSpec(hidden=(32,), norm=norm), normalise))
+        for norm, normalise in heights
+    ]
+    study = study_of(pairs(make, *settings))
+    found = {e.what: e for e in BY_ID["R7"].expectations(study) if e.side is not None}
+    broken, restored = found.values()
+    np.testing.assert_allclose(broken.values, 0.15)
+    np.testing.assert_allclose(restored.values, 0.19)
+    assert outcome_of(BY_ID["R7"], study) == "supported"
+    assert spec_columns(spec_of(0))["normalise"]
