@@ -1,5 +1,4 @@
 import gc
-import hashlib
 import math
 import random
 import subprocess
@@ -8,7 +7,6 @@ import textwrap
 import weakref
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -27,7 +25,6 @@ from lmc_tune.pipeline import cohort_name, run_cohort, run_pair
 from lmc_tune.results import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS, PairResult
 from lmc_tune.specs import Cohort, MlpSpec, PairSpec, ResnetSpec, VerdictSpec, VitSpec
 from lmc_tune.store import Store
-from lmc_tune.training import loop
 from lmc_tune.training.engines import train
 from lmc_tune.training.task import Task
 from lmc_tune.workbench import Workbench
@@ -538,39 +535,6 @@ def test_pairs_of_one_replicate_and_shift_share_their_split_and_no_others(bench)
 # SGD noise
 
 
-def batches_of_labels(monkeypatch, spec: PairSpec, tidy) -> list[list[str]]:
-    """A hash of the labels of every batch, by member."""
-    seen: list[str] = []
-
-    def cross_entropy(logits, labels):
-        seen.append(hashlib.blake2b(labels.numpy().tobytes(), digest_size=8).hexdigest())
-        return torch.nn.functional.cross_entropy(logits, labels)
-
-    with monkeypatch.context() as spying:
-        spying.setattr(loop, "functional", SimpleNamespace(cross_entropy=cross_entropy))
-        result = run_pair(spec, tidy)
-    half = result.row["steps"]
-    assert len(seen) == 2 * half
-    return [seen[:half], seen[half:]]
-
-
-def test_under_fixed_noise_and_covariate_shift_both_members_see_the_same_labels_in_every_batch(bench, monkeypatch):
-    spec = pair_spec(shift={"kind": "covariate"}, train={"engine": "loop"})
-    a, b = batches_of_labels(monkeypatch, spec, bench())
-    assert a == b
-    assert len(set(a)) == len(a)  # and other ones in the next
-
-
-def test_noise_is_the_order_the_augmentation_and_what_is_dropped(bench):
-    asked = {"crop": 2, "flip": True, "jitter": 0.2}
-    for noise, same in (("fixed", True), ("varied", False)):
-        spec = pair_spec(train={"noise": noise, **asked}, model={"dropout": 0.5})
-        a, b = (task.feed(1, 3) for task in tasks_of(prepare(spec, bench(noise))))
-        assert set(a) == {"batch", "drop", "down", "right", "mirrored", "brightness", "contrast", "saturation"}
-        for name in a.keys() - {"batch"}:
-            assert torch.equal(a[name], b[name]) == same, name
-
-
 def test_augmented_networks_with_dropout_train_alike_in_every_cohort(bench):
     train, model = {"crop": 1, "jitter": 0.2, "epochs": 3}, {"hidden": (16,), "dropout": 0.2}
     pairs = [pair_spec(train=train, model=model, replicate=k) for k in range(3)]
@@ -579,12 +543,6 @@ def test_augmented_networks_with_dropout_train_alike_in_every_cohort(bench):
     assert timeless(together) == timeless(alone)
     plain = run_pair(pair_spec(train={"epochs": 3}, model={"hidden": (16,)}), bench("plain"))
     assert plain.row["test_loss_a"] != together[0].row["test_loss_a"]
-
-
-def test_under_varied_noise_they_see_others(bench, monkeypatch):
-    spec = pair_spec(shift={"kind": "covariate"}, train={"noise": "varied", "engine": "loop"})
-    a, b = batches_of_labels(monkeypatch, spec, bench())
-    assert not set(a) & set(b)
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
