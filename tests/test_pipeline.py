@@ -4,7 +4,9 @@ import random
 import subprocess
 import sys
 import textwrap
+import time
 import weakref
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -245,6 +247,50 @@ def test_a_lost_worker_costs_the_epochs_since_the_last_checkpoint(bench, monkeyp
     assert timeless(results) == expected
     assert len(epochs) - 1 < 4 * 6 + 6  # at most one epoch of each member was trained twice
     assert not list(tidy.store.checkpoints.iterdir())
+
+
+def test_a_member_that_took_longer_than_a_minute_is_not_trained_from_its_start_again(bench, monkeypatch):
+    """Epochs take 25 seconds: A is kept after three of four, and B's first is cut short."""
+    clock, epochs, real = [time.monotonic()], [], Task.feed
+
+    def feed(task, epoch, n_steps):
+        clock[0] += 25
+        epochs.append(epoch)
+        if len(epochs) == 5:
+            raise KeyboardInterrupt
+        return real(task, epoch, n_steps)
+
+    monkeypatch.setattr(Task, "feed", feed)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    for _ in range(2):
+        with suppress(KeyboardInterrupt):
+            run_cohort(cohort(SIX[0]), bench())
+    assert epochs == [0, 1, 2, 3, 0, 3, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+def test_the_seconds_of_a_pair_that_was_interrupted_are_those_of_one_that_was_not(bench, monkeypatch, engine):
+    """A member's epoch takes ten seconds: two of joint training, three of each member's own."""
+    spec = pair_spec(train={"epochs": 5, "spawn_epoch": 2, "engine": engine})
+    clock, cut, real = [0.0], [math.inf], Task.feed
+
+    def feed(task, epoch, n_steps):
+        clock[0] += 10
+        if clock[0] == cut[0]:
+            raise KeyboardInterrupt
+        return real(task, epoch, n_steps)
+
+    monkeypatch.setattr(Task, "feed", feed)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    (whole,) = run_cohort(cohort(spec), bench("whole"))
+    assert whole.row["seconds_train"] == 80
+    cut[0] = clock[0] + 60
+    tidy = bench("cut", checkpoint_seconds=0)
+    with pytest.raises(KeyboardInterrupt):
+        run_cohort(cohort(spec), tidy)
+    (resumed,) = run_cohort(cohort(spec), tidy)
+    assert clock[0] > 80 + 80
+    assert resumed.row["seconds_train"] == 80
 
 
 @pytest.mark.parametrize("engine", ["loop", "stacked"])
