@@ -112,6 +112,7 @@ def _finish(pair: Pair, bench: Workbench) -> PairResult:
         "seconds_train": pair.seconds,
         "seconds_measure": 0.0,
         "device": _device_name(setup.device),
+        "engine": engine_for(spec, setup.device),
     }
     trained = {name: member for name, member, _ in pair.members} | ({"joint": pair.joint} if pair.joint else {})
     curves = [{"member": name, **asdict(point)} for name, member in trained.items() for point in member.curve]

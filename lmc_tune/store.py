@@ -45,7 +45,7 @@ _SCHEMAS: dict[TableName, pa.Schema] = {
     "layers": LAYERS_SCHEMA,
 }
 # Columns that a table may lack, written before they came.
-_NULLABLE = {*SPEC_FIELDS, *MEASURED_FIELDS, "layers"}
+_NULLABLE = {*SPEC_FIELDS, *MEASURED_FIELDS, "engine", "layers"}
 # Came later: a folder may be without it.
 _LATER: TableName = "layers"
 _SORTED_BY: dict[TableName, tuple[str, ...]] = {

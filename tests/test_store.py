@@ -355,22 +355,23 @@ def test_a_damaged_table_is_named_with_the_mend(tmp_path: Path, name, damage):
         store.recall("c", keys(0))
 
 
-def test_columns_that_came_after_a_table_are_null_in_it(tmp_path: Path):
+@pytest.mark.parametrize("later", ["disagreement", "engine"])
+def test_columns_that_came_after_a_table_are_null_in_it(tmp_path: Path, later: str):
     """In a table, in a shard, and in what is compacted from both."""
     store = Store(tmp_path)
     store.write_shard("c", [result(0)])
     store.compact(GATE)
     store.write_shard("c", [result(1)])
     for path in (tmp_path / "results.parquet", tmp_path / "shards" / "c.parquet"):
-        pq.write_table(pq.read_table(path).drop_columns(["disagreement"]), path)
+        pq.write_table(pq.read_table(path).drop_columns([later]), path)
     store.check()
-    assert store.results(["disagreement"])["disagreement"].isna().tolist() == [True, True]
-    assert [pair.row["disagreement"] for pair in store.pairs(keys(0, 1))] == [None, None]
+    assert store.results([later])[later].isna().tolist() == [True, True]
+    assert [pair.row[later] for pair in store.pairs(keys(0, 1))] == [None, None]
     store.write_shard("d", [result(2)])
     store.compact(GATE)
     found = store.results()
     assert list(found.columns) == RESULTS_SCHEMA.names
-    assert found["disagreement"].isna().sum() == 2
+    assert found[later].isna().sum() == 2
     pq.write_table(pq.read_table(tmp_path / "results.parquet").drop_columns(["status"]), tmp_path / "results.parquet")
     with pytest.raises(DamagedTableError, match="status"):
         store.results()
