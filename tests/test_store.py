@@ -467,6 +467,16 @@ def test_marks_say_which_pairs_are_being_run(tmp_path: Path):
     assert store.running() == set()
 
 
+def test_half_files_of_killed_workers_go_and_checkpoints_stay(tmp_path: Path):
+    store = Store(tmp_path)
+    store.checkpoints.mkdir()
+    for name in ("k1-a.safetensors", "k1-b.safetensors", ".k2-a.safetensors.7.part"):
+        (store.checkpoints / name).touch()
+    assert store.checkpointed() == {"k1"}
+    store.clear_running()
+    assert files(store.checkpoints) == {"k1-a.safetensors", "k1-b.safetensors"}
+
+
 def test_shards_are_listed_with_the_time_of_their_publication_oldest_first(tmp_path: Path):
     store = Store(tmp_path)
     for name, stamp in (("b", 5_000), ("a", 9_000), ("c", 7_000)):

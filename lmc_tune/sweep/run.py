@@ -46,11 +46,16 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a call did. trained: pairs newly finished; counts: all planned pairs by status, ``pending`` included."""
+    """What a call did.
+
+    trained: pairs newly finished. counts: all planned pairs by status, ``pending`` included. checkpoints: unfinished
+    pairs that have a checkpoint.
+    """
 
     folder: Path
     trained: int
     counts: dict[str, int]
+    checkpoints: int
     report: Path | None
     mirrored: bool
     interrupted: bool
@@ -126,6 +131,7 @@ def run_sweep(space: SearchSpace, folder: Path, options: Options, listener: Swee
             folder=folder,
             trained=sum(statuses.get(key, "failed") != "failed" for key in trainer.tried),
             counts=_count(statuses.get(pair.key, "pending") for pair in pairs),
+            checkpoints=sum(statuses.get(key, "failed") == "failed" for key in store.checkpointed()),
             report=report,
             mirrored=mirrored,
             interrupted=interrupted,

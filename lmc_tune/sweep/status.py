@@ -29,6 +29,7 @@ class Failure:
 class SweepStatus:
     """Counts by status of the planned pairs, the failed pairs, and an estimate of what is left.
 
+    checkpoints: unfinished pairs that have a checkpoint.
     seconds_left: from the time per step of the finished pairs; None before the first.
     other_pairs: finished pairs of the folder that are not (or no longer) in its space.
     """
@@ -36,6 +37,7 @@ class SweepStatus:
     name: str
     counts: dict[str, int]
     failures: list[Failure]
+    checkpoints: int
     seconds_left: float | None
     other_pairs: int
 
@@ -49,6 +51,7 @@ class SweepStatus:
             "name": self.name,
             "counts": self.counts,
             "total": self.total,
+            "checkpoints": self.checkpoints,
             "seconds_left": self.seconds_left,
             "failed": [{"key": f.key, "pair": f.what, "reason": f.reason} for f in self.failures],
             "other_pairs": self.other_pairs,
@@ -71,6 +74,7 @@ def read_status(folder: Path) -> SweepStatus:
     # By cell and replicate: a key for every pair that is planned would take longer than all the rest.
     mine = results[results["cell"].isin(list(cells)) & (results["replicate"] < space.replicates)]
     running = store.running() - set(results["key"]) if is_owned(folder) else set()
+    checkpoints = store.checkpointed() - set(results.loc[results["status"] != "failed", "key"])
     counts: dict[str, int] = {status: int((mine["status"] == status).sum()) for status in STATUSES}
     pending = len(cells) * space.replicates - len(mine) - len(running)
     finished = mine["cell"].value_counts().to_dict()
@@ -79,6 +83,7 @@ def read_status(folder: Path) -> SweepStatus:
         name=space.name,
         counts=counts | {"running": len(running), "pending": pending},
         failures=_failures(mine, cells),
+        checkpoints=len(checkpoints),
         seconds_left=_seconds_left(mine, left, workers=SweepRecord.read(folder).workers),
         other_pairs=len(results) - len(mine),
     )

@@ -141,13 +141,18 @@ def test_kill_9_loses_nothing_and_the_same_command_goes_on(reference: Path, tmp_
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_says_how_to_go_on(reference: Path, tmp_path: Path, number: signal.Signals) -> None:
     arguments = ("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--workers", "1", "--no-report")
+    last = read_space(str(reference / "tiny.yaml")).pairs()[-1]
+    checkpoints = tmp_path / "run" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / f"{last.key}-a.safetensors").touch()  # of no use, and so of no harm
     process = start(*arguments)
     wait_for(lambda: finished(tmp_path / "run") >= 2, process)
     children = descendants(process)
     process.send_signal(number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"Continue with the same command: python -m lmc_tune sweep {reference}" in told
+    kept = "every finished pair is kept, 1 unfinished pair has a checkpoint to go on from"
+    assert f"{kept}. Continue with the same command: python -m lmc_tune sweep {reference}" in told
     assert "Traceback" not in told
     assert 2 <= finished(tmp_path / "run") < PAIRS
     assert "RUNNING" not in mlflow_statuses(tmp_path / "run")
@@ -175,7 +180,7 @@ def test_tidying_up_is_not_cut_short_by_more_signals(reference: Path, tmp_path: 
         time.sleep(0.2)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Continue with the same command" in told
+    assert "every finished pair is kept, unfinished ones begin anew. Continue with the same command" in told
     assert "Traceback" not in told
     statuses = mlflow_statuses(tmp_path / "run")
     assert statuses.pop("KILLED") == 1
