@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from lmc_tune.record import SPACE_FILE, SweepRecord
 from lmc_tune.results import STATUSES, pair_name, spec_columns
@@ -14,6 +12,9 @@ from lmc_tune.space_yaml import parse_space
 from lmc_tune.store import Store
 from lmc_tune.sweep.folder import FolderError, is_owned
 from lmc_tune.sweep.plan import planned_steps
+
+if TYPE_CHECKING:  # imported by the first look at a table
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ def read_status(folder: Path) -> SweepStatus:
     )
 
 
-def _failures(results: pd.DataFrame, cells: Mapping[str, Cell]) -> list[Failure]:
+def _failures(results: "pd.DataFrame", cells: Mapping[str, Cell]) -> list[Failure]:
     failed: list[dict[str, Any]] = results[results["status"] == "failed"].to_dict("records")  # type: ignore[assignment]
     return [
         Failure(
@@ -101,7 +102,7 @@ def _failures(results: pd.DataFrame, cells: Mapping[str, Cell]) -> list[Failure]
     ]
 
 
-def _seconds_left(finished: pd.DataFrame, steps_left: int, workers: int) -> float | None:
+def _seconds_left(finished: "pd.DataFrame", steps_left: int, workers: int) -> float | None:
     steps = finished["steps"].sum()
     if steps == 0:
         return None

@@ -59,6 +59,9 @@ class Silent(SweepListener):
     def finished(self, results: Sequence[PairResult]) -> None:
         pass
 
+    def waiting(self, running: int, seconds_left: float | None) -> None:
+        pass
+
 
 def mlflow_statuses(folder: Path) -> dict[str, int]:
     """Runs in the folder's MLflow store by status, read past MLflow."""
