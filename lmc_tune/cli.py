@@ -184,6 +184,8 @@ def status(folder: RunFolder, *, json_: Json = False) -> None:
         typer.echo(f"besides, {_pairs(state.other_pairs)} here that {folder}/space.yaml does not plan")
     for failure in state.failures:
         typer.echo(f"failed {failure.key} ({failure.what}): {failure.reason}")
+    if state.failures:
+        typer.echo(_whole_tracebacks(folder))
 
 
 @app.command()
@@ -331,6 +333,11 @@ def _print_failures(folder: Path) -> None:
     for failure in failures[:5]:
         _note(f"failed {failure.key} ({failure.what}): {failure.reason}")
     _note(f"{_pairs(len(failures))} failed; run the same command to try them again, or see: lmc-tune status {folder}")
+    _note(_whole_tracebacks(folder))
+
+
+def _whole_tracebacks(folder: Path) -> str:
+    return f"whole tracebacks: the column 'reason' of lmc_tune.load_results({str(folder)!r})"
 
 
 def _pairs(n: int) -> str:

@@ -78,6 +78,7 @@ def test_unfinished_pairs_with_a_checkpoint_are_counted_once_and_finished_ones_n
             kept.offer(lambda: Progress(epochs=1, state={}, moments={}, curve=[]))
     assert read_status(folder).checkpoints == 2
     told = lmc_tune("status", folder).stdout
+    assert f"\nwhole tracebacks: the column 'reason' of lmc_tune.load_results({str(folder)!r})\n" in told
     assert "\n2 unfinished pairs have a checkpoint to go on from\n" in told
     assert lmc_tune_json("status", folder)["checkpoints"] == 2
 

@@ -213,6 +213,7 @@ def test_failing_pairs_are_kept_with_their_traceback_and_tried_again(tmp_path: P
     done = lmc_tune(*arguments, "--max-pairs", "3")
     assert done.returncode == 1
     assert "3 pairs failed; run the same command to try them again" in done.stderr
+    assert f"whole tracebacks: the column 'reason' of lmc_tune.load_results('{tmp_path}/run')" in done.stderr
     state = lmc_tune_json("status", tmp_path / "run")
     assert state["counts"] | {"failed": 3, "pending": PAIRS - 3} == state["counts"]
     assert "FileExistsError" in state["failed"][0]["reason"]
