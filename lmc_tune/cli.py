@@ -196,7 +196,7 @@ def space(space: Space, *, sets: Sets = None, json_: Json = False) -> None:
 
     with _told_plainly():
         study = read_space(space, sets or [])
-        cost = estimate_cost(study)
+        cost = estimate_cost(study, _note)
     if json_:
         _print_json(cost.plain())
         return
