@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from lmc_tune.core.duration import in_words
+
 # Everything heavy is imported inside the commands, so that --help answers at once.
 
 app = typer.Typer(
@@ -96,8 +98,8 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     from lmc_tune.sweep.interruption import one_interruption
     from lmc_tune.sweep.run import Options, run_sweep
 
-    interrupted = f"Interrupted; every finished pair is kept. Continue with the same command: {_this_command()}"
-    with _told_plainly(interrupted), one_interruption():
+    go_on = f"Continue with the same command: {_this_command()}"
+    with _told_plainly(f"Interrupted; every finished pair is kept. {go_on}"), one_interruption():
         study = read_space(space, [*(sets or []), *([f"name={json.dumps(name)}"] if name else [])])
         folder = (Path("runs") / study.name if out is None else out).absolute()
         if folder == Path.cwd():
@@ -120,6 +122,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
                 "folder": str(outcome.folder),
                 "trained": outcome.trained,
                 "counts": outcome.counts,
+                "checkpoints": outcome.checkpoints,
                 "report": str(outcome.report) if outcome.report else None,
                 "mirrored": outcome.mirrored,
                 "interrupted": outcome.interrupted,
@@ -130,7 +133,8 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     if search == "adaptive" and outcome.counts.get("pending") and not outcome.interrupted and max_pairs is None:
         _note(f"the search is complete: {_pairs(outcome.counts['pending'])} not needed to draw the boundary")
     if outcome.interrupted:
-        _note(interrupted)
+        rest = _on_checkpoints(outcome.checkpoints) if outcome.checkpoints else "unfinished ones begin anew"
+        _note(f"Interrupted; every finished pair is kept, {rest}. {go_on}")
         raise typer.Exit(INTERRUPTED)
     if outcome.counts.get("failed"):
         _print_failures(outcome.folder)
@@ -173,11 +177,15 @@ def status(folder: RunFolder, *, json_: Json = False) -> None:
     typer.echo(f"{'total':>12}  {state.total}")
     unfinished = state.counts["running"] + state.counts["pending"]
     if unfinished and state.seconds_left is not None:
-        typer.echo(f"about {_duration(state.seconds_left)} left")
+        typer.echo(f"about {in_words(state.seconds_left)} left")
+    if state.checkpoints:
+        typer.echo(_on_checkpoints(state.checkpoints))
     if state.other_pairs:
         typer.echo(f"besides, {_pairs(state.other_pairs)} here that {folder}/space.yaml does not plan")
     for failure in state.failures:
         typer.echo(f"failed {failure.key} ({failure.what}): {failure.reason}")
+    if state.failures:
+        typer.echo(_whole_tracebacks(folder))
 
 
 @app.command()
@@ -188,7 +196,7 @@ def space(space: Space, *, sets: Sets = None, json_: Json = False) -> None:
 
     with _told_plainly():
         study = read_space(space, sets or [])
-        cost = estimate_cost(study)
+        cost = estimate_cost(study, _note)
     if json_:
         _print_json(cost.plain())
         return
@@ -196,7 +204,7 @@ def space(space: Space, *, sets: Sets = None, json_: Json = False) -> None:
         typer.echo(f"{axis:>12}  {', '.join(_short(axis, value) for value in values)}")
     for name in ("cells", "pairs", "cohorts", "steps"):
         typer.echo(f"{name:>12}  {getattr(cost, name):,}")
-    train, measure = _duration(cost.seconds_train), _duration(cost.seconds_measure)
+    train, measure = in_words(cost.seconds_train), in_words(cost.seconds_measure)
     typer.echo(f"{'time':>12}  about {train} of training and {measure} of measuring,")
     typer.echo(f"{'':>12}  on the CPU with {cost.workers} workers, timed just now on random inputs")
 
@@ -325,10 +333,20 @@ def _print_failures(folder: Path) -> None:
     for failure in failures[:5]:
         _note(f"failed {failure.key} ({failure.what}): {failure.reason}")
     _note(f"{_pairs(len(failures))} failed; run the same command to try them again, or see: lmc-tune status {folder}")
+    _note(_whole_tracebacks(folder))
+
+
+def _whole_tracebacks(folder: Path) -> str:
+    return f"whole tracebacks: the column 'reason' of lmc_tune.load_results({str(folder)!r})"
 
 
 def _pairs(n: int) -> str:
     return "1 pair" if n == 1 else f"{n} pairs"
+
+
+def _on_checkpoints(n: int) -> str:
+    unfinished = "1 unfinished pair has" if n == 1 else f"{n} unfinished pairs have"
+    return f"{unfinished} a checkpoint to go on from"
 
 
 def _print_json(content: dict[str, Any]) -> None:
@@ -347,9 +365,3 @@ def _short(axis: str, value: object) -> str:
     if isinstance(value, dict):
         return " ".join(str(part) for part in value.values() if part is not None)
     return str(value)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

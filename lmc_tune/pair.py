@@ -62,6 +62,11 @@ class Pair:
         """Name, training, and part of the training set of each member."""
         return (("a", self.a, self.setup.data.a), ("b", self.b, self.setup.data.b))
 
+    @property
+    def seconds(self) -> float:
+        """That training took, joint training included."""
+        return self.a.seconds + self.b.seconds + (self.joint.seconds if self.joint else 0.0)
+
 
 def prepare(spec: PairSpec, bench: Workbench) -> Setup:
     """Load a pair's data, split them, and build its network."""

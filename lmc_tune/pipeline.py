@@ -69,9 +69,8 @@ def run_cohort(cohort: Cohort, bench: Workbench) -> list[PairResult]:
 
 def run_pair(spec: PairSpec, bench: Workbench) -> PairResult:
     """Train and measure one pair; exceptions pass through."""
-    setup, started = prepare(spec, bench), time.perf_counter()
-    (pair,) = train_pairs([setup])
-    result = _finish(pair, bench, time.perf_counter() - started)
+    (pair,) = train_pairs([prepare(spec, bench)])
+    result = _finish(pair, bench)
     _forget(spec.key, bench)
     return result
 
@@ -91,7 +90,7 @@ def train_pairs(setups: Sequence[Setup]) -> list[Pair]:
     tasks = [
         task
         for setup, common in zip(setups, joint, strict=True)
-        for task in tasks_of(setup, common and replace(common, curve=[]))
+        for task in tasks_of(setup, common and replace(common, curve=[], seconds=0.0))
     ]
     trained = train(tasks, engine)
     return [
@@ -100,7 +99,7 @@ def train_pairs(setups: Sequence[Setup]) -> list[Pair]:
     ]
 
 
-def _finish(pair: Pair, bench: Workbench, seconds_train: float) -> PairResult:
+def _finish(pair: Pair, bench: Workbench) -> PairResult:
     """Measure a trained pair."""
     setup, started = pair.setup, time.perf_counter()
     spec, data = setup.spec, setup.data
@@ -110,9 +109,10 @@ def _finish(pair: Pair, bench: Workbench, seconds_train: float) -> PairResult:
     row = {
         **spec_columns(spec),
         **training,
-        "seconds_train": seconds_train,
+        "seconds_train": pair.seconds,
         "seconds_measure": 0.0,
         "device": _device_name(setup.device),
+        "engine": engine_for(spec, setup.device),
     }
     trained = {name: member for name, member, _ in pair.members} | ({"joint": pair.joint} if pair.joint else {})
     curves = [{"member": name, **asdict(point)} for name, member in trained.items() for point in member.curve]
@@ -171,16 +171,15 @@ def _train_or_split(setups: Sequence[Setup], bench: Workbench) -> Iterator[PairR
     """
     if not setups:
         return
-    started, failure = time.perf_counter(), None
+    failure = None
     try:
         pairs = train_pairs(setups)
     except Exception as error:  # noqa: BLE001
         failure = _failed(setups[0].spec, error)
     if failure is None:
-        seconds = (time.perf_counter() - started) / len(setups)
         for pair in pairs:
             try:
-                yield _finish(pair, bench, seconds)
+                yield _finish(pair, bench)
             except Exception as error:  # noqa: BLE001
                 yield _failed(pair.setup.spec, error)
     elif len(setups) == 1:

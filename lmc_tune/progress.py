@@ -9,6 +9,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from lmc_tune.core.duration import in_words
 from lmc_tune.results import PairResult, Status
 from lmc_tune.sweep.run import SweepListener
 
@@ -41,7 +42,7 @@ class _Lines(SweepListener):
         self._stream = stream
         self._counts = _Counts(Counter())
         self._total = 0
-        self._last = 0.0
+        self._began = self._last = 0.0
 
     def say(self, message: str) -> None:
         print(message, file=self._stream, flush=True)
@@ -50,14 +51,22 @@ class _Lines(SweepListener):
         self._total, self._counts = total, _Counts(done)
         pairs = "1 pair" if total == 1 else f"{total} pairs"
         self.say(f"{pairs}, {done.total()} of them finished already" if done else pairs)
-        self._last = time.monotonic()
+        self._began = self._last = time.monotonic()
 
     def finished(self, results: Sequence[PairResult]) -> None:
         self._counts.add(results)
         now = time.monotonic()
         if now - self._last >= _SECONDS_BETWEEN_LINES or self._counts.total >= self._total:
             self._last = now
-            self.say(f"{self._counts.total}/{self._total} pairs ({self._counts})")
+            self.say(self._so_far())
+
+    def waiting(self, running: int, seconds_left: float | None) -> None:
+        elapsed = in_words(time.monotonic() - self._began)
+        self.say(f"{self._so_far()}, {running} running, {elapsed} so far{_left(seconds_left)}")
+
+    def _so_far(self) -> str:
+        counts = f" ({self._counts})" if self._counts.total else ""
+        return f"{self._counts.total}/{self._total} pairs{counts}"
 
 
 class _Bar(SweepListener):
@@ -79,6 +88,15 @@ class _Bar(SweepListener):
         self._counts.add(results)
         if self._task is not None:
             self._progress.update(self._task, completed=self._counts.total, description=str(self._counts))
+
+    def waiting(self, running: int, seconds_left: float | None) -> None:
+        if self._task is not None:
+            description = f"{self._counts} ({running} running{_left(seconds_left)})".lstrip()
+            self._progress.update(self._task, description=description)
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f", about {in_words(seconds)} left"
 
 
 @contextmanager

@@ -139,6 +139,7 @@ RESULTS_SCHEMA = pa.schema(
         **MEASURED_FIELDS,
         **TIME_FIELDS,
         "device": pa.string(),
+        "engine": pa.string(),
         "spec": pa.string(),
     }
 )

@@ -45,7 +45,7 @@ _SCHEMAS: dict[TableName, pa.Schema] = {
     "layers": LAYERS_SCHEMA,
 }
 # Columns that a table may lack, written before they came.
-_NULLABLE = {*SPEC_FIELDS, *MEASURED_FIELDS, "layers"}
+_NULLABLE = {*SPEC_FIELDS, *MEASURED_FIELDS, "engine", "layers"}
 # Shards are Arrow files: to write and read some rows of so many columns as Parquet takes ten times as long.
 _SHARD = ".arrow"
 # Came later: a folder may be without it.
@@ -105,15 +105,25 @@ class Store:
         (self.shards / f"{name}.running").unlink(missing_ok=True)
 
     def clear_running(self) -> None:
-        """Forget marks that a killed sweep left behind; checkpoints of unfinished pairs stay."""
+        """Forget what killed workers left behind; checkpoints of unfinished pairs stay."""
         for mark in self.shards.glob("*.running"):
             mark.unlink(missing_ok=True)
+        for half in (*self.shards.glob(".*.part"), *self.checkpoints.glob(".*.part")):
+            half.unlink(missing_ok=True)
         with suppress(OSError):  # there is none, or it is not empty
             self.checkpoints.rmdir()
 
     def running(self) -> set[str]:
         """Keys of the pairs that were last reported as being trained or measured."""
-        return {key for mark in self.shards.glob("*.running") for key in mark.read_text().split()}
+        keys: set[str] = set()
+        for mark in self.shards.glob("*.running"):
+            with suppress(FileNotFoundError):  # its cohort has just ended
+                keys |= set(mark.read_text().split())
+        return keys
+
+    def checkpointed(self) -> set[str]:
+        """Keys of the pairs of which a checkpoint is kept."""
+        return {path.name.rpartition("-")[0] for path in self.checkpoints.glob("*.safetensors")}
 
     def results(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """One row per finished pair, compacted or not, in the order of their keys.

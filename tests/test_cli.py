@@ -121,6 +121,12 @@ def test_space_counts_cells_pairs_and_steps(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("run*"))
 
 
+def test_space_says_that_it_times_and_how_many_programs(tmp_path: Path) -> None:
+    done = lmc_tune("space", write_space(tmp_path), "--json")
+    assert done.stderr == "timing 2 programs\n"  # two batch sizes
+    assert json.loads(done.stdout)["cells"] == 8
+
+
 def test_presets_and_data_sets_are_listed(tmp_path: Path) -> None:
     presets = lmc_tune("presets").stdout
     assert all(name in presets for name in ("quickstart", "mnist_mlp", "fashion_mlp", "cifar10_mlp"))

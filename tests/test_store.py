@@ -356,27 +356,27 @@ def test_a_damaged_table_is_named_with_the_mend(tmp_path: Path, name, damage):
         store.recall("c", keys(0))
 
 
-def test_columns_that_came_after_a_table_are_null_in_it(tmp_path: Path):
+@pytest.mark.parametrize("later", ["disagreement", "engine"])
+def test_columns_that_came_after_a_table_are_null_in_it(tmp_path: Path, later: str):
     """In a table, in a shard, and in what is compacted from both."""
     store = Store(tmp_path)
     store.write_shard("c", [result(0)])
     store.compact(GATE)
     store.write_shard("c", [result(1)])
-    pq.write_table(
-        pq.read_table(tmp_path / "results.parquet").drop_columns(["disagreement"]), tmp_path / "results.parquet"
-    )
-    with pa.OSFile(str(tmp_path / "shards" / "c.arrow")) as file:
-        shard = pa.ipc.open_file(file).read_all().drop_columns(["disagreement"])
-    with pa.ipc.new_file(tmp_path / "shards" / "c.arrow", shard.schema) as file:
-        file.write_table(shard)
+    path, shard = tmp_path / "results.parquet", tmp_path / "shards" / "c.arrow"
+    pq.write_table(pq.read_table(path).drop_columns([later]), path)
+    with pa.OSFile(str(shard)) as file:
+        older = pa.ipc.open_file(file).read_all().drop_columns([later])
+    with pa.ipc.new_file(shard, older.schema) as file:
+        file.write_table(older)
     store.check()
-    assert store.results(["disagreement"])["disagreement"].isna().tolist() == [True, True]
-    assert [pair.row["disagreement"] for pair in store.pairs(keys(0, 1))] == [None, None]
+    assert store.results([later])[later].isna().tolist() == [True, True]
+    assert [pair.row[later] for pair in store.pairs(keys(0, 1))] == [None, None]
     store.write_shard("d", [result(2)])
     store.compact(GATE)
     found = store.results()
     assert list(found.columns) == RESULTS_SCHEMA.names
-    assert found["disagreement"].isna().sum() == 2
+    assert found[later].isna().sum() == 2
     pq.write_table(pq.read_table(tmp_path / "results.parquet").drop_columns(["status"]), tmp_path / "results.parquet")
     with pytest.raises(DamagedTableError, match="status"):
         store.results()
@@ -470,6 +470,16 @@ def test_marks_say_which_pairs_are_being_run(tmp_path: Path):
     assert store.running() == {"k3"}
     store.clear_running()
     assert store.running() == set()
+
+
+def test_half_files_of_killed_workers_go_and_checkpoints_stay(tmp_path: Path):
+    store = Store(tmp_path)
+    store.checkpoints.mkdir()
+    for name in ("k1-a.safetensors", "k1-b.safetensors", ".k2-a.safetensors.7.part"):
+        (store.checkpoints / name).touch()
+    assert store.checkpointed() == {"k1"}
+    store.clear_running()
+    assert files(store.checkpoints) == {"k1-a.safetensors", "k1-b.safetensors"}
 
 
 def test_shards_are_listed_with_the_time_of_their_publication_oldest_first(tmp_path: Path):

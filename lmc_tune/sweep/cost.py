@@ -8,7 +8,7 @@ from math import ceil
 
 from lmc_tune.data.catalogue import DATASETS, part_size
 from lmc_tune.space import SearchSpace, by_replicate
-from lmc_tune.specs import MlpSpec, PairSpec
+from lmc_tune.specs import Condition, MlpSpec, PairSpec
 from lmc_tune.sweep.factories import check_factories
 from lmc_tune.sweep.plan import Slots, pack, planned_steps, program, workers_here
 
@@ -16,6 +16,7 @@ _TIMED_STEPS = 30
 _TIMED_SCORINGS = 10
 _TIMED_SECONDS = 1.0
 _SCORED = 100  # examples in a scoring
+_ESTIMATED = 500  # at most, in an estimate of statistics: not more than one of its batches
 # Positions that refinement adds to a path's grid: about 6 on the quickstart, and the first is measured twice.
 _ADDED_POSITIONS = 7
 
@@ -24,7 +25,8 @@ _ADDED_POSITIONS = 7
 class Cost:
     """Counts of a space, and what all pairs take on this machine's cores with all workers busy.
 
-    steps: of both members of all pairs. seconds_train: with the learning curves; seconds_measure: the paths.
+    steps: of both members of all pairs, joint training included; with a target loss, at most. seconds_train: with the
+    learning curves. seconds_measure: paths under all conditions, similarity, and weight averages.
     """
 
     cells: int
@@ -42,17 +44,41 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What one pair does: steps of both members, and examples scored for the learning curves and for the rest."""
+    """What one pair does, up to its similarity.
+
+    steps: of both members, and joint ones. scored_in_training: examples scored for the learning curves. Of measuring:
+    scored_on_path: examples scored on the naive path, again at every position; scored_apart: those on paths under other
+    conditions, and of the members and the weight average; estimated: those that statistics are estimated on.
+    """
 
     steps: int
     scored_in_training: int
-    scored_in_measuring: int
+    scored_on_path: int
+    scored_apart: int
+    estimated: int
 
 
-def estimate_cost(space: SearchSpace) -> Cost:
+@dataclass(frozen=True, kw_only=True)
+class _Seconds:
+    """Of a step of one member, of an example in each of the ways of :class:`Work`, and of a pair's similarity."""
+
+    step: float
+    scored: float
+    scored_on_path: float
+    estimated: float
+    similarity: float
+
+
+def estimate_cost(space: SearchSpace, say: Callable[[str], None]) -> Cost:
     """Count a space, and time a few steps and forward passes of each of its programs on random inputs.
 
-    The data need not be there. The time is for one worker per core.
+    The data need not be there. The time is for one worker per core. It leaves out what is done once or takes little:
+    starting workers, loading data, making domains, measuring shifts, writing. A target loss makes it an upper bound. A
+    factory's network is taken to have BatchNorm.
+
+    Args:
+        space: what is to be run.
+        say: is told what takes the time.
 
     Raises:
         SpaceError: if a factory gives no network.
@@ -65,53 +91,72 @@ def estimate_cost(space: SearchSpace) -> Cost:
     for cell in cells:
         pair = cell.first
         programs[program(pair)].append(pair)
+    say("timing 1 program" if len(programs) == 1 else f"timing {len(programs)} programs")
     steps, seconds_train, seconds_measure = 0, 0.0, 0.0
     for pairs in programs.values():
         together = slots.cohort_size(space.replicates * len(pairs))
-        per_step, per_example, per_position = _seconds(pairs[0], together)
+        each = _seconds(pairs[0], together)
         for work in map(work_of, pairs):
             steps += work.steps
-            seconds_train += work.steps * per_step + work.scored_in_training * per_example
-            seconds_measure += work.scored_in_measuring * per_position
+            seconds_train += work.steps * each.step + work.scored_in_training * each.scored
+            seconds_measure += work.scored_on_path * each.scored_on_path + work.scored_apart * each.scored
+            seconds_measure += work.estimated * each.estimated + each.similarity
     cohorts = len(pack(by_replicate(cells, space.replicates), slots))
-    each = space.replicates / min(workers, cohorts)
+    share = space.replicates / min(workers, cohorts)
     return Cost(
         cells=len(cells),
         pairs=len(cells) * space.replicates,
         cohorts=cohorts,
         steps=space.replicates * steps,
         workers=workers,
-        seconds_train=each * seconds_train,
-        seconds_measure=each * seconds_measure,
+        seconds_train=share * seconds_train,
+        seconds_measure=share * seconds_measure,
     )
 
 
 def work_of(pair: PairSpec) -> Work:
-    """What a pair is going to do; how far its path is refined is a guess."""
-    part, steps = part_size(pair.dataset, pair.shift), planned_steps(pair)
-    test = pair.dataset.test or DATASETS[pair.dataset.name].n_test
-    sizes = {
-        "train": part if pair.shift.kind == "none" else 2 * part,
-        "test": test,
-        "validation": pair.dataset.validation,
-    }
+    """What a pair is going to do, at most where it has a target loss; how far its paths are refined is a guess."""
+    from lmc_tune.measurement.scan import POSITIONS_AT_ONCE  # noqa: PLC0415 - brings torch
+
+    train, part = pair.train, part_size(pair.dataset, pair.shift)
+    both = part + round(part * pair.shift.severity) if pair.shift.kind in {"none", "covariate"} else 2 * part
+    per_epoch, spawn = part // train.batch_size, train.spawn_epoch
+    steps = planned_steps(pair)
+    test = _seen(pair, pair.dataset.test or DATASETS[pair.dataset.name].n_test)
+    sizes = {"train": both, "test": test, "validation": _seen(pair, pair.dataset.validation)}
     positions = pair.measure.lambdas + _ADDED_POSITIONS
+    path = positions * sum(sizes[split] for split in pair.measure.splits)
+    # Passes over the members' data: one for every position; to repair, two more for all positions that are prepared at
+    # once. One for the weight average.
+    passes = {"recalibrated": positions + 1, "repaired": positions + 2 * ceil(positions / POSITIONS_AT_ONCE)}
     return Work(
-        steps=2 * steps,
-        scored_in_training=2 * test * ceil(steps / (part // pair.train.batch_size)),
-        scored_in_measuring=2 * (part + test) + positions * sum(sizes[split] for split in pair.measure.splits),
+        steps=2 * (steps - spawn * per_epoch) + spawn * (both // train.batch_size),
+        scored_in_training=test * (2 * ceil(steps / per_epoch) - spawn),
+        scored_on_path=path,
+        scored_apart=2 * (part + test) + test + (len(pair.conditions) - 1) * path,
+        estimated=both * sum(passes.get(condition, 0) for condition in pair.conditions),
     )
 
 
-def _seconds(pair: PairSpec, together: int) -> tuple[float, float, float]:
-    """Seconds per training step, per example scored, and per example and position of a path, on one CPU thread.
+def _seen(pair: PairSpec, n: int) -> int:
+    """Examples of a test or validation set of ``n``, as both members see it."""
+    shift = pair.shift
+    if shift.kind != "domain" or (shift.corruption and shift.severity == 0):
+        return n
+    return n + (min(n, DATASETS[shift.other].n_test) if shift.other else n)
+
+
+def _seconds(pair: PairSpec, together: int) -> _Seconds:
+    """What everything takes on one CPU thread.
 
     together: pairs in a cohort; where they are trained as a stack, a step of one is its share of the stack's.
     """
     import torch  # noqa: PLC0415 - seconds that a plain validation error need not wait for
 
     from lmc_tune.data.datasets import Examples  # noqa: PLC0415
+    from lmc_tune.measurement.conditions import prepare  # noqa: PLC0415
     from lmc_tune.measurement.evaluate import evaluate  # noqa: PLC0415
+    from lmc_tune.measurement.representation import LIMIT, compare_grams, layer_grams  # noqa: PLC0415
     from lmc_tune.measurement.scan import scan  # noqa: PLC0415
     from lmc_tune.models.registry import build_model  # noqa: PLC0415
     from lmc_tune.training.engines import engine_for, train  # noqa: PLC0415
@@ -145,11 +190,25 @@ def _seconds(pair: PairSpec, together: int) -> tuple[float, float, float]:
         train(members * [task], engine)
 
     state, positions = model.state_dict(), [0.2, 0.4, 0.6, 0.8]
-    return (
-        _each(train_for, _TIMED_STEPS) / members,
-        _each(lambda n: evaluate(model, examples(_SCORED * n)), _TIMED_SCORINGS) / _SCORED,
-        _each(lambda n: scan(model, state, state, positions, examples(_SCORED * n)), _TIMED_SCORINGS)
+
+    # To repair, which layers, A's moments, B's, and the statistics.
+    slowest: tuple[Condition, int] = ("repaired", 4) if "repaired" in pair.conditions else ("recalibrated", 1)
+    condition, passes = slowest
+
+    def estimate(n: int) -> object:
+        return prepare(condition, model, state, state, examples(n), [0.5])
+
+    def compare(_: int) -> object:
+        grams = layer_grams(model, state, examples(LIMIT))
+        return compare_grams(grams, grams)
+
+    return _Seconds(
+        step=_each(train_for, _TIMED_STEPS) / members,
+        scored=_each(lambda n: evaluate(model, examples(_SCORED * n)), _TIMED_SCORINGS) / _SCORED,
+        scored_on_path=_each(lambda n: scan(model, state, state, positions, examples(_SCORED * n)), _TIMED_SCORINGS)
         / (_SCORED * len(positions)),
+        estimated=_each(lambda n: estimate(_SCORED * n), _ESTIMATED // _SCORED) / (_SCORED * passes),
+        similarity=3 * _each(compare, 1),  # of A and B, and of each and the average
     )
 
 

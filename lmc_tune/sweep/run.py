@@ -15,12 +15,13 @@ from lmc_tune.record import REPORT_FILE, SPACE_FILE, SweepRecord
 from lmc_tune.results import STATUSES, PairResult, Status, failed_result
 from lmc_tune.space import SearchSpace, by_replicate
 from lmc_tune.specs import FactorySpec, PairSpec
-from lmc_tune.store import RESULTS_FILE, Store
+from lmc_tune.store import RESULTS_FILE, DamagedTableError, Store
 from lmc_tune.sweep.backend import prepare_environment, ray_session, run_on_ray, slots_of
 from lmc_tune.sweep.factories import check_factories
 from lmc_tune.sweep.folder import FolderError, StoreFullError, owned, write_description
 from lmc_tune.sweep.plan import PASSES, pack, pending, workers_here
 from lmc_tune.sweep.search import SearchName, boundary_cells
+from lmc_tune.sweep.status import read_status
 from lmc_tune.sweep.watch import Watch
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.background import BackgroundMirror
@@ -46,11 +47,16 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a call did. trained: pairs newly finished; counts: all planned pairs by status, ``pending`` included."""
+    """What a call did.
+
+    trained: pairs newly finished. counts: all planned pairs by status, ``pending`` included. checkpoints: unfinished
+    pairs that have a checkpoint.
+    """
 
     folder: Path
     trained: int
     counts: dict[str, int]
+    checkpoints: int
     report: Path | None
     mirrored: bool
     interrupted: bool
@@ -71,6 +77,13 @@ class SweepListener(Protocol):
 
     def finished(self, results: Sequence[PairResult]) -> None:
         """Pairs that have just finished."""
+
+    def waiting(self, running: int, seconds_left: float | None) -> None:
+        """No pair has finished for a minute, ``running`` are being trained or measured.
+
+        seconds_left: an estimate of what is left of the sweep; None before the first pair is finished, and where the
+        call ends before the sweep does.
+        """
 
 
 def run_sweep(space: SearchSpace, folder: Path, options: Options, listener: SweepListener) -> Outcome:
@@ -126,6 +139,7 @@ def run_sweep(space: SearchSpace, folder: Path, options: Options, listener: Swee
             folder=folder,
             trained=sum(statuses.get(key, "failed") != "failed" for key in trainer.tried),
             counts=_count(statuses.get(pair.key, "pending") for pair in pairs),
+            checkpoints=sum(statuses.get(key, "failed") == "failed" for key in store.checkpointed()),
             report=report,
             mirrored=mirrored,
             interrupted=interrupted,
@@ -199,7 +213,7 @@ class _Trainer:
         self._check_sharing()
         self.listener.say(f"starting {self.workers} workers" if self.workers > 1 else "starting a worker")
         try:
-            with Watch(self.store, self._on_results), ray_session(self.workers, self.options.address):
+            with Watch(self.store, self._on_results, self._on_silence), ray_session(self.workers, self.options.address):
                 while batch:
                     self.tried |= {pair.key for pair in batch}
                     self._run_batch(batch)
@@ -240,6 +254,14 @@ class _Trainer:
     def _on_results(self, results: list[PairResult]) -> None:
         self.mirror.send(results)
         self.listener.finished(results)
+
+    def _on_silence(self) -> None:
+        try:
+            state = read_status(self.store.folder)
+        except DamagedTableError:
+            return  # told by whoever compacts
+        whole = self.options.search == "grid" and self.options.max_pairs is None
+        self.listener.waiting(state.counts["running"], state.seconds_left if whole else None)
 
     def _run_batch(self, batch: Sequence[PairSpec]) -> None:
         """Run some pairs; one that still has no result after the last pass becomes a failed row."""

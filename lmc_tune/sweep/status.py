@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from lmc_tune.record import SPACE_FILE, SweepRecord
 from lmc_tune.results import STATUSES, pair_name, spec_columns
@@ -14,6 +12,9 @@ from lmc_tune.space_yaml import parse_space
 from lmc_tune.store import Store
 from lmc_tune.sweep.folder import FolderError, is_owned
 from lmc_tune.sweep.plan import planned_steps
+
+if TYPE_CHECKING:  # imported by the first look at a table
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class Failure:
 class SweepStatus:
     """Counts by status of the planned pairs, the failed pairs, and an estimate of what is left.
 
+    checkpoints: unfinished pairs that have a checkpoint.
     seconds_left: from the time per step of the finished pairs; None before the first.
     other_pairs: finished pairs of the folder that are not (or no longer) in its space.
     """
@@ -36,6 +38,7 @@ class SweepStatus:
     name: str
     counts: dict[str, int]
     failures: list[Failure]
+    checkpoints: int
     seconds_left: float | None
     other_pairs: int
 
@@ -49,6 +52,7 @@ class SweepStatus:
             "name": self.name,
             "counts": self.counts,
             "total": self.total,
+            "checkpoints": self.checkpoints,
             "seconds_left": self.seconds_left,
             "failed": [{"key": f.key, "pair": f.what, "reason": f.reason} for f in self.failures],
             "other_pairs": self.other_pairs,
@@ -71,6 +75,7 @@ def read_status(folder: Path) -> SweepStatus:
     # By cell and replicate: a key for every pair that is planned would take longer than all the rest.
     mine = results[results["cell"].isin(list(cells)) & (results["replicate"] < space.replicates)]
     running = store.running() - set(results["key"]) if is_owned(folder) else set()
+    checkpoints = store.checkpointed() - set(results.loc[results["status"] != "failed", "key"])
     counts: dict[str, int] = {status: int((mine["status"] == status).sum()) for status in STATUSES}
     pending = len(cells) * space.replicates - len(mine) - len(running)
     finished = mine["cell"].value_counts().to_dict()
@@ -79,12 +84,13 @@ def read_status(folder: Path) -> SweepStatus:
         name=space.name,
         counts=counts | {"running": len(running), "pending": pending},
         failures=_failures(mine, cells),
+        checkpoints=len(checkpoints),
         seconds_left=_seconds_left(mine, left, workers=SweepRecord.read(folder).workers),
         other_pairs=len(results) - len(mine),
     )
 
 
-def _failures(results: pd.DataFrame, cells: Mapping[str, Cell]) -> list[Failure]:
+def _failures(results: "pd.DataFrame", cells: Mapping[str, Cell]) -> list[Failure]:
     failed: list[dict[str, Any]] = results[results["status"] == "failed"].to_dict("records")  # type: ignore[assignment]
     return [
         Failure(
@@ -96,7 +102,7 @@ def _failures(results: pd.DataFrame, cells: Mapping[str, Cell]) -> list[Failure]
     ]
 
 
-def _seconds_left(finished: pd.DataFrame, steps_left: int, workers: int) -> float | None:
+def _seconds_left(finished: "pd.DataFrame", steps_left: int, workers: int) -> float | None:
     steps = finished["steps"].sum()
     if steps == 0:
         return None

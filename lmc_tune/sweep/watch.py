@@ -1,6 +1,7 @@
 """Seeing pairs finish: the workers publish shards, the driver looks at them."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -10,17 +11,22 @@ from lmc_tune.results import PairResult
 from lmc_tune.store import DamagedTableError, Store
 
 _SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_OF_SILENCE = 60.0
 
 
 class Watch:
     """Calls ``on_results`` from a thread of its own with every pair that finishes from now on, each once.
 
-    Use as a context manager; what is there at its start is not told, and on exit the shards are looked at a last time.
+    ``on_silence`` is called whenever none has finished for a minute. Use as a context manager; what is there at its
+    start is not told, and on exit the shards are looked at a last time.
     """
 
-    def __init__(self, store: Store, on_results: Callable[[list[PairResult]], None]) -> None:
+    def __init__(
+        self, store: Store, on_results: Callable[[list[PairResult]], None], on_silence: Callable[[], None]
+    ) -> None:
         self._store = store
         self._on_results = on_results
+        self._on_silence = on_silence
         self._seen: set[str] = set()
         self._stamps: dict[Path, int] = {}
         self._stop = threading.Event()
@@ -39,12 +45,19 @@ class Watch:
         self._look()
 
     def _work(self) -> None:
+        heard = time.monotonic()
         while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
-            self._look()
+            if self._look():
+                heard = time.monotonic()
+            elif time.monotonic() - heard >= _SECONDS_OF_SILENCE:
+                self._on_silence()
+                heard = time.monotonic()
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
+        """Tell what is fresh, if anything is."""
         if fresh := self._fresh():
             self._on_results(fresh)
+        return bool(fresh)
 
     def _fresh(self) -> list[PairResult]:
         fresh = []

@@ -120,6 +120,7 @@ def _tags(result: PairResult) -> dict[str, str]:
         "shift_label": shift_label(row),
         "under_resolved": str(bool(row.get("under_resolved"))).lower(),
         "device": row.get("device") or "",
+        "engine": row.get("engine") or "",
         "mlflow.note.content": _note(reason),
         "mlflow.source.name": "lmc-tune",
         "mlflow.source.type": "LOCAL",

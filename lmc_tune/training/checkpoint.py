@@ -39,6 +39,7 @@ class Checkpoint:
         facts = {
             "epochs": progress.epochs,
             "diverged": progress.diverged,
+            "seconds": progress.seconds,
             "curve": [asdict(point) for point in progress.curve],
         }
         with replacing(self.path) as part:
@@ -62,6 +63,7 @@ class Checkpoint:
                 moments=parts["moment"],
                 curve=[CurvePoint(**point) for point in facts["curve"]],
                 diverged=facts["diverged"],
+                seconds=facts["seconds"],
             )
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):
             return None  # the member is trained from its start

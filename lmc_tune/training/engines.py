@@ -1,7 +1,9 @@
 """Choosing how members are trained: one after the other, or as stacks."""
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from math import prod
 from typing import Literal
@@ -51,16 +53,20 @@ def _small_and_aligned(pair: PairSpec) -> bool:
 
 
 def train(tasks: Sequence[Task], engine: Engine) -> list[Progress]:
-    """Train members of one program; results in their order."""
-    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)  # splits may differ by a few examples
+    """Train members of one program; results in their order, each with its seconds."""
+    together: dict[tuple[int, ...], list[int]] = defaultdict(list)
     trained: dict[int, Progress] = {}
     for at, task in enumerate(tasks):
         if task.resume and task.has_ended:
             trained[at] = task.resume
         elif engine == "loop":
-            trained[at] = train_member(task)
-        else:
-            alike[task.steps_per_epoch, task.n_steps, task.epochs_done, task.last_epoch].append(at)
-    for places in alike.values():
-        trained |= dict(zip(places, train_stacked([tasks[at] for at in places]), strict=True))
+            together[at,].append(at)
+        else:  # splits may differ by a few examples
+            together[task.steps_per_epoch, task.n_steps, task.epochs_done, task.last_epoch].append(at)
+    for places in together.values():
+        began = time.perf_counter()
+        timed = [replace(tasks[at], began=began, sharing=len(places)) for at in places]
+        found = [train_member(task) for task in timed] if engine == "loop" else train_stacked(timed)
+        for at, task, progress in zip(places, timed, found, strict=True):
+            trained[at] = replace(progress, seconds=task.seconds)
     return [trained[at] for at in range(len(tasks))]

@@ -28,11 +28,13 @@ class Trained:
     """A member's state dict, on the CPU, and its learning curve.
 
     diverged: why training stopped early, empty if it did not.
+    seconds: that training took, in all calls that kept something of it; of members trained together, each its share.
     """
 
     state: dict[str, Tensor]
     curve: Sequence[CurvePoint]
     diverged: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,10 @@
 """What an engine trains."""
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ class Task:
     resume: where an interrupted training stood, or where joint training ended; None to begin at the start.
     epochs: train no further than to the end of this epoch; None for the whole budget.
     checkpoint: is offered the progress after every epoch; None to keep none.
+    began, sharing: when its training began, by time.perf_counter, and how many members are trained in that time.
 
     Raises:
         ValueError: if a batch is larger than the part.
@@ -52,6 +54,8 @@ class Task:
     resume: Progress | None = None
     checkpoint: Checkpoint | None = None
     epochs: int | None = None
+    began: float = field(default_factory=time.perf_counter)
+    sharing: int = 1
 
     def __post_init__(self) -> None:
         if self.steps_per_epoch == 0:
@@ -90,10 +94,16 @@ class Task:
         target = self.spec.target_loss
         return target is not None and bool(curve) and curve[-1].train_loss <= target
 
+    @property
+    def seconds(self) -> float:
+        """That training has taken so far, what is resumed included."""
+        before = self.resume.seconds if self.resume else 0.0
+        return before + (time.perf_counter() - self.began) / self.sharing
+
     def offer(self, make: Callable[[], Progress]) -> None:
         """Let an epoch's progress be kept."""
         if self.checkpoint:
-            self.checkpoint.offer(make)
+            self.checkpoint.offer(lambda: replace(make(), seconds=self.seconds))
 
     def feed(self, epoch: int, n_steps: int) -> Feed:
         """What an epoch's first steps need."""

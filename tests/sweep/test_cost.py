@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
-import torch
 
 from lmc_tune import pipeline
+from lmc_tune.measurement import conditions
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.space_yaml import parse_space
 from lmc_tune.store import Store
-from lmc_tune.sweep.cost import work_of
+from lmc_tune.sweep.cost import _seconds, work_of
+from lmc_tune.training.task import Task
 from lmc_tune.workbench import Workbench
 
 SPACE = """
@@ -20,24 +22,60 @@ shift: covariate
 axes: {batch_size: [10]}
 measure: {lambdas: 5, splits: [train, test, validation]}
 """
+COVARIATE, STEPS, LAMBDAS = "shift: covariate", "steps: 25", "lambdas: 5"
+BATCH_NORM = (COVARIATE, f"{COVARIATE}\nmodel: {{norm: batch}}")
+SPAWN = (STEPS, "epochs: 5, spawn_epoch: 2")
 
 
-def test_a_pair_takes_the_steps_and_scores_the_examples_that_were_planned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [],
+        [(COVARIATE, "shift: none")],
+        [(COVARIATE, "shift: {kind: covariate, severity: 0.5}"), SPAWN],
+        [(COVARIATE, "shift: {kind: domain, domain: contrast}"), SPAWN],
+        [(COVARIATE, "shift: {kind: domain, domain: contrast, severity: 0}")],
+        [BATCH_NORM],
+        [BATCH_NORM, (LAMBDAS, f"{LAMBDAS}, conditions: [naive, endpoint, recalibrated]")],
+    ],
+    ids=["plain", "none", "shared", "domain", "no domain", "recalibrated", "endpoint"],
+)
+def test_a_pair_takes_the_steps_and_passes_the_examples_that_were_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: list[tuple[str, str]]
 ) -> None:
-    """Up to the refinement of the path, whose extent is a guess."""
-    pair = parse_space(SPACE).cells()[0].first
-    scored, real = [], scoring.losses_of
+    """Up to the refinement of the paths, whose extent is a guess."""
+    text = SPACE
+    for old, new in changes:
+        text = text.replace(old, new)
+    pair = parse_space(text).cells()[0].first
+    steps, scored, estimated = [], [], []
 
-    def losses_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        scored.append(len(labels))
-        return real(logits, labels)
+    def spy(owner: object, name: str, seen: list[int], at: int) -> None:
+        """Note the length of an argument at every call."""
+        real = getattr(owner, name)
 
-    monkeypatch.setattr(scoring, "losses_of", losses_of)
+        def noting(*given):
+            seen.append(len(given[at]))
+            return real(*given)
+
+        monkeypatch.setattr(owner, name, noting)
+
+    spy(Task, "examples", steps, 1)
+    spy(scoring, "losses_of", scored, 0)
+    spy(pipeline, "logits_of", scored, 1)
+    spy(conditions, "_estimate", estimated, 2)
     result = pipeline.run_pair(pair, Workbench(store=Store(tmp_path), data_root=tmp_path, device="cpu"))
-    work = work_of(pair)
-    assert work.steps == 2 * result.row["steps"]
-    positions = len({row["lambda"] for row in result.paths}) + 1  # the first is measured twice
-    guessed = pair.measure.lambdas + 7
-    of_the_guess = (guessed - positions) * (200 + 70 + 30)
-    assert sum(scored) == work.scored_in_training + work.scored_in_measuring - of_the_guess
+    work, points = work_of(pair), pd.DataFrame(result.paths)
+    n = points.groupby("split")["n"].first()
+    positions = points.drop_duplicates(["condition", "lambda"]).groupby("condition").size() + 1  # one is measured twice
+    beyond = pair.measure.lambdas + 7 - positions  # of the guess
+    assert len(steps) == work.steps
+    assert sum(scored) == work.scored_in_training + work.scored_on_path + work.scored_apart - n.sum() * beyond.sum()
+    assert sum(estimated) == work.estimated - n["train"] * beyond.get("recalibrated", 0)
+
+
+@pytest.mark.parametrize("conditions_", ["[naive, recalibrated]", "[naive, recalibrated, repaired]"])
+def test_everything_that_is_planned_is_timed(conditions_: str) -> None:
+    text = SPACE.replace(*BATCH_NORM).replace(LAMBDAS, f"{LAMBDAS}, conditions: {conditions_}")
+    each = _seconds(parse_space(text).cells()[0].first, together=1)
+    assert min(vars(each).values()) > 0

@@ -59,6 +59,9 @@ class Silent(SweepListener):
     def finished(self, results: Sequence[PairResult]) -> None:
         pass
 
+    def waiting(self, running: int, seconds_left: float | None) -> None:
+        pass
+
 
 def mlflow_statuses(folder: Path) -> dict[str, int]:
     """Runs in the folder's MLflow store by status, read past MLflow."""
@@ -141,13 +144,18 @@ def test_kill_9_loses_nothing_and_the_same_command_goes_on(reference: Path, tmp_
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_says_how_to_go_on(reference: Path, tmp_path: Path, number: signal.Signals) -> None:
     arguments = ("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--workers", "1", "--no-report")
+    last = read_space(str(reference / "tiny.yaml")).pairs()[-1]
+    checkpoints = tmp_path / "run" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / f"{last.key}-a.safetensors").touch()  # of no use, and so of no harm
     process = start(*arguments)
     wait_for(lambda: finished(tmp_path / "run") >= 2, process)
     children = descendants(process)
     process.send_signal(number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"Continue with the same command: python -m lmc_tune sweep {reference}" in told
+    kept = "every finished pair is kept, 1 unfinished pair has a checkpoint to go on from"
+    assert f"{kept}. Continue with the same command: python -m lmc_tune sweep {reference}" in told
     assert "Traceback" not in told
     assert 2 <= finished(tmp_path / "run") < PAIRS
     assert "RUNNING" not in mlflow_statuses(tmp_path / "run")
@@ -175,7 +183,7 @@ def test_tidying_up_is_not_cut_short_by_more_signals(reference: Path, tmp_path: 
         time.sleep(0.2)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Continue with the same command" in told
+    assert "every finished pair is kept, unfinished ones begin anew. Continue with the same command" in told
     assert "Traceback" not in told
     statuses = mlflow_statuses(tmp_path / "run")
     assert statuses.pop("KILLED") == 1
@@ -205,6 +213,7 @@ def test_failing_pairs_are_kept_with_their_traceback_and_tried_again(tmp_path: P
     done = lmc_tune(*arguments, "--max-pairs", "3")
     assert done.returncode == 1
     assert "3 pairs failed; run the same command to try them again" in done.stderr
+    assert f"whole tracebacks: the column 'reason' of lmc_tune.load_results('{tmp_path}/run')" in done.stderr
     state = lmc_tune_json("status", tmp_path / "run")
     assert state["counts"] | {"failed": 3, "pending": PAIRS - 3} == state["counts"]
     assert "FileExistsError" in state["failed"][0]["reason"]

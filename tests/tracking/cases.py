@@ -29,7 +29,7 @@ def pair_result(
     spec: PairSpec | None = None, *, status: Status = "ok", height: float = 0.2, epochs: int = 20
 ) -> PairResult:
     """A pair whose error rises by ``height`` in the middle of the path; diverged and failed pairs have none."""
-    row: Row = {**spec_columns(spec or pair_spec()), "status": status, "reason": "", "device": "cpu"}
+    row: Row = {**spec_columns(spec or pair_spec()), "status": status, "reason": "", "device": "cpu", "engine": "loop"}
     if status in ("diverged", "failed"):
         reason = (
             "member B: loss is not finite at step 40"

@@ -63,6 +63,13 @@ def test_a_row_says_the_same_before_and_after_the_tables(tmp_path):
     assert read == {result.key: run_content(result) for result in results}
 
 
+def test_tags_say_where_and_how_a_pair_was_trained_if_the_table_does():
+    result = pair_result()
+    tags = run_content(result).tags
+    assert (tags["device"], tags["engine"]) == ("cpu", "loop")
+    assert not run_content(PairResult(row={**result.row, "engine": None})).tags["engine"]
+
+
 def test_the_reason_is_a_short_tag_and_a_whole_description():
     tags = run_content(pair_result(status="failed")).tags
     assert tags["reason"] == "ValueError: no <b>luck</b>"

@@ -153,7 +153,7 @@ def test_a_damaged_file_means_beginning_at_the_start(tmp_path, damage):
 
 def test_a_file_of_another_layout_means_beginning_at_the_start(tmp_path):
     kept = Checkpoint(path=tmp_path / "m.safetensors", seconds=0)
-    facts = {"epochs": 1, "diverged": "", "curve": [{"step": 3, "perplexity": 2.0}]}
+    facts = {"epochs": 1, "diverged": "", "seconds": 0.0, "curve": [{"step": 3, "perplexity": 2.0}]}
     save_file({"state w": torch.ones(2)}, kept.path, {"facts": json.dumps(facts)})
     assert kept.read() is None
     save_file({"state w": torch.ones(2)}, kept.path, {"facts": json.dumps({**facts, "curve": []})})

@@ -1,0 +1,89 @@
+"""What SGD noise is, batch by batch: which labels, which augmentation, which dropout each member is trained on."""
+
+import hashlib
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor
+
+from lmc_tune.pipeline import run_pair
+from lmc_tune.specs import PairSpec
+from lmc_tune.training.stacked import StackedRun
+from lmc_tune.training.task import Task
+from lmc_tune.workbench import Workbench
+from tests.cases import pair_spec
+
+ASKED = {"crop": 2, "flip": True, "jitter": 0.2}
+DRAWN = {"drop", "down", "right", "mirrored", "brightness", "contrast", "saturation"}
+ALIKE = {"labels", "same images", *DRAWN}
+
+# Hashes of one step, by what is hashed.
+Step = dict[str, str]
+
+
+def digest(tensor: Tensor) -> str:
+    return hashlib.blake2b(tensor.contiguous().numpy().tobytes(), digest_size=8).hexdigest()
+
+
+def step_of(task: Task, feed: Mapping[str, Tensor], inputs: Tensor, labels: Tensor) -> Step:
+    """What a member is shown, what was drawn for it, and what that would make of images that are always the same."""
+    same = torch.linspace(-1, 1, inputs.numel()).view(inputs.shape)
+    seen = {"inputs": inputs, "labels": labels, "same images": task.augmented(same, feed)}
+    return {name: digest(tensor) for name, tensor in (seen | {name: feed[name] for name in DRAWN}).items()}
+
+
+def steps_of(spec: PairSpec, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Step], list[Step]]:
+    """Every step that the members A and B are trained on, as the engine takes it."""
+    looped: dict[int, list[Step]] = {}
+    stacked: tuple[list[Step], list[Step]] = ([], [])
+    of_one, of_all = Task.examples, StackedRun._examples
+
+    def examples(task, feed):
+        inputs, labels = of_one(task, feed)
+        looped.setdefault(id(task.positions), []).append(step_of(task, feed, inputs, labels))
+        return inputs, labels
+
+    def stack_examples(run, feed):
+        inputs, labels = of_all(run, feed)
+        for member, steps in enumerate(stacked):
+            own = {name: entries[member] for name, entries in feed.items()}
+            steps.append(step_of(run.tasks[member], own, inputs[member], labels[member]))
+        return inputs, labels
+
+    with monkeypatch.context() as spying:
+        spying.setattr(Task, "examples", examples)
+        spying.setattr(StackedRun, "_examples", stack_examples)
+        result = run_pair(spec, bench)
+    a, b = looped.values() if spec.train.engine == "loop" else stacked
+    assert len(a) == len(b) == result.row["steps"] > 0
+    return a, b
+
+
+@pytest.mark.parametrize("severity", [1.0, 0.5])
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+def test_under_fixed_noise_members_see_other_images_of_the_same_labels_augmented_and_dropped_alike(
+    bench, monkeypatch, engine, severity
+):
+    spec = pair_spec(shift={"severity": severity}, train={"engine": engine, **ASKED}, model={"dropout": 0.5})
+    a, b = steps_of(spec, bench(), monkeypatch)
+    for of_a, of_b in zip(a, b, strict=True):
+        assert {name for name in of_a if of_a[name] == of_b[name]} == ALIKE
+    for name in ALIKE:
+        assert len({step[name] for step in a}) == len(a), f"{name} is drawn anew in every step"
+
+
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+def test_without_a_shift_they_see_the_same_images_too(bench, monkeypatch, engine):
+    spec = pair_spec(shift={"kind": "none"}, train={"engine": engine, **ASKED}, model={"dropout": 0.5})
+    a, b = steps_of(spec, bench(), monkeypatch)
+    assert a == b
+
+
+@pytest.mark.parametrize("kind", ["covariate", "none"])
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+def test_under_varied_noise_nothing_is_alike(bench, monkeypatch, engine, kind):
+    train = {"engine": engine, "noise": "varied", **ASKED}
+    a, b = steps_of(pair_spec(shift={"kind": kind}, train=train, model={"dropout": 0.5}), bench(), monkeypatch)
+    for of_a, of_b in zip(a, b, strict=True):
+        assert {name for name in of_a if of_a[name] == of_b[name]} == set()
