@@ -56,7 +56,7 @@ def _damaged(folder: str, reason: str) -> str:
     bands = DATASETS["bigearthnet"].shape[0]
     return (
         f"the patch {folder} cannot be read: {reason}. It should hold {bands} .tif files, one per band, and one .json "
-        f"file with its labels; unpack it again from the archive of {DATASETS['bigearthnet'].source}"
+        f"file with its labels; unpack it again from BigEarthNet-S2-v1.0.tar.gz"
     )
 
 

@@ -163,13 +163,13 @@ DATASETS = {
         ),
         DatasetFacts(
             name="bigearthnet",
-            title="BigEarthNet v1.0, Sentinel-2 patches, 19 labels of land cover, several per patch",
+            title="BigEarthNet v1.0 (Sentinel-2, several of 19 labels)",
             shape=(12, 120, 120),
             n_classes=19,
             labels="land cover",
             n_train=269_695,
             n_test=125_866,
-            source="zenodo.org/records/12687186 (Sumbul et al. 2019, 2021)",
+            source="zenodo.org/records/12687186; splits: git.tu-berlin.de/rsim/BigEarthNet-MM_19-classes_models",
             terms="CDLA-Permissive-1.0",
             megabytes=70_000,
             multi_label=True,
@@ -235,8 +235,8 @@ def check_memory(spec: DatasetSpec) -> None:
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         raise DataError(
-            f"{n_train} training and {n_test} test examples of {spec.name} take {needed / 1e9:.0f} GB, and this "
-            f"machine has {there / 1e9:.0f} GB of memory; ask for fewer with dataset.train and dataset.test"
+            f"{n_train} training and {n_test} test examples of {spec.name} take {needed / 1e9:.3g} GB, and this "
+            f"machine has {there / 1e9:.3g} GB of memory; ask for fewer with dataset.train and dataset.test"
         )
 
 
