@@ -5,13 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
+from torch import Tensor
 
+from lmc_tune.core.average_precision import mean_average_precision
 from lmc_tune.core.barrier import DEFINITIONS, Array
 from lmc_tune.core.calibration import calibration, combine, gain, log_probabilities
+from lmc_tune.core.decisions import decisions
 from lmc_tune.core.interpolation import distance
 from lmc_tune.core.noise import noise_scale
 from lmc_tune.core.similarity import cohens_kappa, disagreement, error_overlap, jensen_shannon, true_class_variance
-from lmc_tune.data.datasets import Indices, Part
+from lmc_tune.data.datasets import Part
 from lmc_tune.measurement.conditions import Prepared
 from lmc_tune.measurement.evaluate import evaluate, logits_of, score_of
 from lmc_tune.measurement.path import Path
@@ -21,8 +24,8 @@ from lmc_tune.results import Row
 from lmc_tune.specs import Condition, condition_column
 
 
-def training_columns(pair: Pair) -> tuple[Row, dict[str, Array]]:
-    """What is known of the members as they are, and their logits on the test set, by member."""
+def training_columns(pair: Pair) -> tuple[Row, dict[str, Tensor]]:
+    """What is known of the members as they are, and their logits on the test set, by member, on the CPU in float64."""
     setup, model = pair.setup, pair.setup.model
     spec, test = setup.spec, setup.data.test
     n_train = len(setup.data.a)
@@ -38,7 +41,7 @@ def training_columns(pair: Pair) -> tuple[Row, dict[str, Array]]:
     for name, member, examples in pair.members:
         model.load_state_dict(member.state)
         logits = logits_of(model, test)
-        of_test[name] = logits.double().cpu().numpy()
+        of_test[name] = logits.double().cpu()
         scores = {"train": evaluate(model, examples), "test": score_of(logits, test.labels)}
         for split_name, score in scores.items():
             row[f"{split_name}_loss_{name}"] = score.loss
@@ -72,7 +75,7 @@ def _rose(setup: Setup, examples: Part, loss: float) -> str:
     The initial weights may already lie above chance level: a member that hardly moved from there is undertrained, so
     its loss has to have risen as well.
     """
-    n_classes = setup.n_classes
+    n_classes = 2 if examples.labels.ndim == 2 else setup.n_classes
     if loss <= math.log(n_classes):
         return ""
     setup.model.load_state_dict(setup.start)
@@ -81,18 +84,21 @@ def _rose(setup: Setup, examples: Part, loss: float) -> str:
     return f"rose above chance level: train loss {loss:.3g} > ln {n_classes}"
 
 
-def similarity_columns(logits: Mapping[str, Array], labels: Indices) -> Row:
+def similarity_columns(logits: Mapping[str, Tensor], labels: Tensor) -> Row:
     """How alike the members predict, and what their ensemble and their weight average are worth, on the test set.
 
     Args:
-        logits: (n, classes) of ``a``, ``b`` and ``average``, the network at λ = ½.
-        labels: (n,).
+        logits: (n, classes) of ``a``, ``b`` and ``average``, the network at λ = ½, on the CPU in float64.
+        labels: (n,), or (n, classes) of 0 and 1, of which every one is a prediction of its own.
     """
-    predicted = {name: values.argmax(1) for name, values in logits.items()}
-    probabilities = {name: np.exp(log_probabilities(values)) for name, values in logits.items()}
-    overlap = error_overlap(predicted["a"], predicted["b"], labels)
-    known = {name: calibration(values, labels) for name, values in logits.items()}
-    known["ensemble"] = calibration(combine(logits["a"], logits["b"]), labels)
+    scores = {name: decisions(values, labels)[0].numpy() for name, values in logits.items()}
+    truth = decisions(logits["a"], labels)[1].numpy()
+    predicted = {name: values.argmax(1) for name, values in scores.items()}
+    probabilities = {name: np.exp(log_probabilities(values)) for name, values in scores.items()}
+    overlap = error_overlap(predicted["a"], predicted["b"], truth)
+    known = {name: calibration(values, truth) for name, values in scores.items()}
+    ensemble = combine(scores["a"], scores["b"])
+    known["ensemble"] = calibration(ensemble, truth)
     return {
         "disagreement": disagreement(predicted["a"], predicted["b"]),
         "error_overlap": overlap.both_wrong,
@@ -100,7 +106,7 @@ def similarity_columns(logits: Mapping[str, Array], labels: Indices) -> Row:
         "same_error": overlap.same_wrong_label,
         "kappa": cohens_kappa(predicted["a"], predicted["b"]),
         "jensen_shannon": jensen_shannon(probabilities["a"], probabilities["b"]),
-        "true_class_variance": true_class_variance(probabilities["a"], probabilities["b"], labels),
+        "true_class_variance": true_class_variance(probabilities["a"], probabilities["b"], truth),
         **{
             f"test_{quality}_{name}": getattr(known[name], quality)
             for quality in ("brier", "ece")
@@ -118,7 +124,20 @@ def similarity_columns(logits: Mapping[str, Array], labels: Indices) -> Row:
         },
         "average_disagreement": _mean(disagreement(predicted["average"], predicted[name]) for name in ("a", "b")),
         "average_jensen_shannon": _mean(jensen_shannon(probabilities["average"], probabilities[m]) for m in ("a", "b")),
+        **(_ranking_columns(logits, ensemble, labels) if labels.ndim == 2 else {}),
     }
+
+
+def _ranking_columns(logits: Mapping[str, Tensor], ensemble: Array, labels: Tensor) -> Row:
+    """How well the examples are ranked, label by label; ``ensemble`` are log-probabilities of no and yes."""
+    ranked = {
+        "test_average_precision_a": logits["a"].numpy(),
+        "test_average_precision_b": logits["b"].numpy(),
+        # Log-odds: probabilities near 1 would tie.
+        "ensemble_average_precision": (ensemble[:, 1] - ensemble[:, 0]).reshape(labels.shape),
+        "average_average_precision": logits["average"].numpy(),
+    }
+    return {column: mean_average_precision(scores, labels.numpy()) for column, scores in ranked.items()}
 
 
 def layer_rows(pair: Pair, average: Prepared) -> list[Row]:

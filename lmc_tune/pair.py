@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lmc_tune.core.divergence import energy_coefficient, total_variation
@@ -180,7 +181,12 @@ def _split(spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec
     """
     seen = _views(spec, root, device, shift)
     data = pair_data(*seen, parts := split_views(*seen, shift, seed))
-    n_classes = DATASETS[spec.name].n_classes
-    counts = [np.bincount(part.labels.cpu().numpy(), minlength=n_classes) for part in (data.a, data.b)]
+    counts = [_label_counts(part.labels, DATASETS[spec.name].n_classes) for part in (data.a, data.b)]
     samples = [next(part.chunks(_SHIFT_SAMPLE)).inputs.flatten(1).cpu().numpy() for part in (data.a, data.b)]
     return parts, {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}
+
+
+def _label_counts(labels: Tensor, n_classes: int) -> NDArray[np.int64]:
+    """(n_classes,) how many examples have each label."""
+    known: NDArray[np.int64] = labels.cpu().numpy()
+    return known.sum(0) if known.ndim == 2 else np.bincount(known, minlength=n_classes)

@@ -131,8 +131,8 @@ def _finish(pair: Pair, bench: Workbench) -> PairResult:
         row |= path_columns(paths[condition], condition)
     average = prepare_networks(_best(spec, setup.model), setup.model, a, b, statistics, [0.5])
     average.network.load_state_dict(average.states[0])
-    logits["average"] = logits_of(average.network, data.test).double().cpu().numpy()
-    row |= similarity_columns(logits, data.test.labels.cpu().numpy())
+    logits["average"] = logits_of(average.network, data.test).double().cpu()
+    row |= similarity_columns(logits, data.test.labels.cpu())
     layers = layer_rows(pair, average)
     row |= whole_columns(pair, layers)
     row["seconds_measure"] = time.perf_counter() - started

@@ -123,6 +123,11 @@ MEASURED_FIELDS: dict[str, pa.DataType] = {
     "average_disagreement": pa.float64(),
     "average_jensen_shannon": pa.float64(),
     "average_cka": pa.float64(),
+    # Null for data with one label per example.
+    **{
+        f"{of}_average_precision{member}": pa.float64()
+        for of, member in (("test", "_a"), ("test", "_b"), ("ensemble", ""), ("average", ""))
+    },
     "target_reached": pa.bool_(),
     "label_shift": pa.float64(),
     "covariate_shift": pa.float64(),

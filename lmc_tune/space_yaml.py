@@ -19,6 +19,8 @@ from lmc_tune.specs import BATCH_NORM_CONDITIONS, CORRUPTIONS, MODELS, DatasetSp
 from lmc_tune.yaml_lines import Place, YamlError, dotted, load_value, load_with_lines
 
 _TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
+# About the accuracy of a network that says no to every label: BigEarthNet has 2 to 3 of its 19 labels per patch.
+_ALWAYS_NO = 0.87
 # What other tools call it.
 _SYNONYMS = {
     "learning_rate": "lr",
@@ -273,6 +275,7 @@ class _Reader:
         for cell in cells:
             indices = {axis: space.axes[axis].index(value) for axis, value in cell.coordinates.items()}
             self._check_sizes(cell.first, indices)
+            self._check_gate(space, cell.first)
             if (other := seen.setdefault(cell.key, cell)) is not cell:
                 self.problem(("axes",), f"two cells are the same experiment: {other} and {cell}")
                 return
@@ -296,6 +299,15 @@ class _Reader:
                 )
                 return
 
+    def _check_gate(self, space: SearchSpace, pair: PairSpec) -> None:
+        """A gate that lets a network pass which says no to every label is none."""
+        name, least = pair.dataset.name, space.verdict.min_train_accuracy
+        if DATASETS[name].multi_label and least <= _ALWAYS_NO:
+            self.problem(
+                ("verdict", "min_train_accuracy"),
+                f"{least:g} is reached on {name} by a network that says no to every label; set it above {_ALWAYS_NO:g}",
+            )
+
     def _check_sizes(self, pair: PairSpec, indices: dict[str, int]) -> None:
         dataset = pair.dataset
         facts = DATASETS[dataset.name]
@@ -311,6 +323,11 @@ class _Reader:
             self.problem(
                 _origin("dataset", ("test",), indices),
                 f"{dataset.name} has {facts.n_test} test examples; ask for no more",
+            )
+        if facts.multi_label and pair.shift.kind == "label":
+            self.problem(
+                _origin("shift", ("kind",), indices),
+                f"label skews classes, and an example of {dataset.name} may have several; say covariate or domain",
             )
         if wrong := _domain_problem(dataset.name, pair.shift):
             self.problem(_origin("shift", ("domain",), indices), wrong)
@@ -354,6 +371,8 @@ def _other_problem(dataset: str, name: str) -> str:
     if name == dataset:
         return f"{dataset} is the data set itself; name another"
     facts, other = DATASETS[dataset], DATASETS[name]
+    if facts.multi_label:
+        return f"{dataset} may have several labels per example and no partner; name a corruption, or bands"
     if other.labels != facts.labels:
         return f"the labels of {name} are {other.labels}, those of {dataset} {facts.labels}; name one of the same"
     if other.shape != facts.shape:

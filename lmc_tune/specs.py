@@ -48,7 +48,8 @@ class DatasetSpec(Spec):
 
     train: size of a label-stratified subset of the training set, shared by both members; all of it by default.
     test: size of a label-stratified subset of the test set; all of it by default.
-    validation: examples held out from the training set, label-stratified.
+    validation: examples held out from the training set, label-stratified. Where an example may have several labels,
+        subsets are random.
     normalise: subtract the training set's mean and divide by its standard deviation, per channel.
     """
 
@@ -291,6 +292,8 @@ class TrainSpec(Spec):
 
 class ShiftSpec(Spec):
     """How the two members' data differ (docs/definitions.md, "Shifts"). Severity 0 is no shift, 1 the strongest.
+
+    Where an example may have several labels, halves are random instead of label-stratified.
 
     none: both members see the same half of the training set.
     covariate: disjoint label-stratified halves; a severity below 1 lets them share 1 − severity of their examples.

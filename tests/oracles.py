@@ -179,3 +179,14 @@ def enlarged(image: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     at = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
     rows = np.array([np.interp(at, np.arange(old), row) for row in image])
     return np.array([np.interp(at, np.arange(old), column) for column in rows.T]).T
+
+
+def average_precision(scores: Sequence[float], labels: Sequence[int]) -> float:
+    """Σ (gain of recall) · precision over the thresholds, from the highest down."""
+    total, recall_before = 0.0, 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        above = [label for score, label in zip(scores, labels, strict=True) if score >= threshold]
+        recall = sum(above) / sum(labels)
+        total += (recall - recall_before) * sum(above) / len(above)
+        recall_before = recall
+    return total

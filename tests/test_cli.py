@@ -139,7 +139,7 @@ def test_getting_an_unknown_data_set_names_the_known_ones(tmp_path: Path) -> Non
     done = lmc_tune("datasets", "get", "imagenet", "--data-root", tmp_path)
     assert (done.returncode, done.stderr) == (
         2,
-        "unknown data set 'imagenet'; there are digits, mnist, fashion_mnist, usps, cifar10\n",
+        "unknown data set 'imagenet'; there are digits, mnist, fashion_mnist, usps, cifar10, bigearthnet\n",
     )
 
 

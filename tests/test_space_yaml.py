@@ -466,6 +466,39 @@ def test_domains_that_cannot_be_are_refused(dataset, shift, said):
     assert problem.endswith(said), problem
 
 
+MULTI_LABEL = """
+name: s
+dataset: {name: bigearthnet, train: 1000, test: 100}
+model: vgg
+shift: %s
+train: {epochs: 1}
+verdict: {min_train_accuracy: %s}
+axes: {lr: [0.1], batch_size: [2]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("shift", "gate", "said"),
+    [
+        ("{kind: label, ratio: 0.8}", 0.9, "shift.kind: label skews classes, and an example of bigearthnet may have several; say covariate or domain"),
+        ("{kind: domain, domain: mnist}", 0.9, "shift.domain: bigearthnet may have several labels per example and no partner; name a corruption, or bands"),
+        ("{kind: domain, domain: colour}", 0.9, "shift.domain: colour needs red, green and blue; bigearthnet has 12 channels"),
+        ("{kind: domain, bands: [[0], [12]]}", 0.9, "shift.domain: bigearthnet has no band 12; its bands are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"),
+        ("{kind: covariate}", 0.5, "verdict.min_train_accuracy: 0.5 is reached on bigearthnet by a network that says no to every label; set it above 0.87"),
+    ],
+)  # fmt: skip
+def test_what_several_labels_per_example_cannot_have_is_refused(shift, gate, said):
+    (problem,) = problems(MULTI_LABEL % (shift, gate))
+    assert problem.endswith(said), problem
+
+
+@pytest.mark.parametrize(
+    "shift", ["none", "covariate", "{kind: domain, domain: blur}", "{kind: domain, bands: [[0], [11]]}"]
+)
+def test_several_labels_per_example_can_have_any_other_shift(shift):
+    assert parse_space(MULTI_LABEL % (shift, 0.9)).cells()[0].first.dataset.name == "bigearthnet"
+
+
 @pytest.mark.parametrize(
     ("shift", "label"),
     [

@@ -1,9 +1,11 @@
 """What is known of each data set without loading it: sizes, files, source, terms. No torch."""
 
 import hashlib
+import math
 import os
 import zlib
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -29,8 +31,10 @@ class DatasetFacts:
     """A data set as published.
 
     shape: (channels, height, width) of an input. labels: what the classes are; equal texts mean equal labels.
-    torchvision_class: what downloads and reads it, if torchvision does. files: md5 by path below the data root
-    (:func:`check_files`); empty for data that ships inside a package.
+    multi_label: an example may have several of them, or none. torchvision_class: what downloads and reads it, if
+    torchvision does; package: an optional one that does, installed by the extra of the data set's name. files: md5 by
+    path below the data root (:func:`check_files`); empty for data that ships inside a package. folder: below the data
+    root as well, with files too many to verify.
     """
 
     name: str
@@ -43,8 +47,16 @@ class DatasetFacts:
     source: str
     terms: str
     megabytes: float
+    multi_label: bool = False
     torchvision_class: str | None = None
+    package: str | None = None
     files: tuple[tuple[str, str], ...] = ()
+    folder: str | None = None
+
+    @property
+    def paths(self) -> list[str]:
+        """All that has to be below the data root."""
+        return [path for path, _ in self.files] + ([self.folder] if self.folder else [])
 
 
 def _raw(folder: str, md5s: tuple[str, str, str, str]) -> tuple[tuple[str, str], ...]:
@@ -149,6 +161,26 @@ DATASETS = {
                 )
             ),
         ),
+        DatasetFacts(
+            name="bigearthnet",
+            title="BigEarthNet v1.0 (Sentinel-2, several of 19 labels)",
+            shape=(12, 120, 120),
+            n_classes=19,
+            labels="land cover",
+            n_train=269_695,
+            n_test=125_866,
+            source="zenodo.org/records/12687186; splits: git.tu-berlin.de/rsim/BigEarthNet-MM_19-classes_models",
+            terms="CDLA-Permissive-1.0",
+            megabytes=70_000,
+            multi_label=True,
+            package="torchgeo",
+            files=(
+                ("bigearthnet-train.csv", "623e501b38ab7b12fe44f0083c00986d"),
+                ("bigearthnet-val.csv", "22efe8ed9cbd71fa10742ff7df2b7978"),  # torchgeo opens no split without it
+                ("bigearthnet-test.csv", "697fb90677e30571b9ac7699b7e5b432"),
+            ),
+            folder="BigEarthNet-v1.0",
+        ),
     )
 }
 
@@ -187,28 +219,57 @@ def part_size(dataset: DatasetSpec, shift: ShiftSpec) -> int:
     return half if shift.other is None else min(half, DATASETS[shift.other].n_train)
 
 
+def check_package(name: str) -> None:
+    """Raise DataError if the optional package that reads a data set is not installed."""
+    facts = DATASETS[name]
+    if facts.package and find_spec(facts.package) is None:
+        raise DataError(f"{name} is read by {facts.package}, which is not installed: pip install 'lmc-tune[{name}]'")
+
+
+def check_memory(spec: DatasetSpec) -> None:
+    """Raise DataError if the inputs, as float32, are more than the memory of this machine."""
+    facts = DATASETS[spec.name]
+    n_train = facts.n_train if spec.train is None else spec.train + spec.validation
+    n_test = facts.n_test if spec.test is None else spec.test
+    needed = 4 * math.prod(facts.shape) * (n_train + n_test)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise DataError(
+            f"{n_train} training and {n_test} test examples of {spec.name} take {needed / 1e9:.3g} GB, and this "
+            f"machine has {there / 1e9:.3g} GB of memory; ask for fewer with dataset.train and dataset.test"
+        )
+
+
 def check_files(name: str, root: Path) -> None:
     """Verify that every file of a data set is below ``root`` and has its published content.
 
     The md5 of an .npz archive is that of its members, each its name and its unpacked content, in the order of names.
 
     Raises:
-        DataError, DamagedDataError: naming the first file that is missing or differs, and the command that mends it.
+        DataError, DamagedDataError: naming the first file that is missing or differs, and the command that mends it; or
+            the package that reads the data set, if it is not installed.
     """
+    check_package(name)
     facts = DATASETS[name]
     mend = f"Get it with: lmc-tune datasets get {name} --data-root {root}"
+
+    def missing(relative: str) -> DataError:
+        return DataError(
+            f"{facts.title} is not in {root}: {relative} is missing. {mend}, or name the folder that holds it "
+            f"with --data-root or LMC_TUNE_DATA."
+        )
+
     for relative, md5 in facts.files:
         path = root / relative
         if not path.is_file():
-            raise DataError(
-                f"{facts.title} is not in {root}: {relative} is missing. {mend}, or name the folder that holds it "
-                f"with --data-root or LMC_TUNE_DATA."
-            )
+            raise missing(relative)
         found = _md5(path)
         if found != md5:
             raise DamagedDataError(
                 f"{path} is damaged: its md5 is {found}, not {md5}. Delete it, then get it again. {mend}"
             )
+    if facts.folder and not (root / facts.folder).is_dir():
+        raise missing(facts.folder)
 
 
 def _md5(path: Path) -> str:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lmc_tune.core.seeding import child_seed
-from lmc_tune.data.catalogue import DATASETS, DataError, check_files
+from lmc_tune.data.bigearthnet import REFLECTANCE_1, download_patches, open_patches, read_patches
+from lmc_tune.data.catalogue import DATASETS, DataError, check_files, check_memory, check_package
 from lmc_tune.specs import DatasetSpec
 from lmc_tune.store import replacing
 from lmc_tune.vision import import_torchvision
@@ -23,13 +24,13 @@ from lmc_tune.vision import import_torchvision
 Indices = NDArray[np.int64]
 # (n, channels, height, width), in [0, 1] before normalisation.
 Pixels = NDArray[np.float32]
-# (n, height, width) or (n, height, width, channels), bytes or floats in [0, 1].
-Images = NDArray[np.uint8] | NDArray[np.float32]
+# (n, height, width) or (n, height, width, channels): bytes, reflectances in units of 1/10 000, or floats in [0, 1].
+Images = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 # Training images and labels, test images and labels.
 Raw = tuple[Images, Indices, Images, Indices]
 
-# Images that are scaled at once; bounds memory.
-_BLOCK = 2048
+# Images that are changed at once, and their bytes as float32; bounds memory.
+_BLOCK, _BLOCK_BYTES = 2048, 2**26
 # A line is a label and 16x16 grey levels from -1 to 1.
 _USPS_URL = "https://hastie.su.domains/ElemStatLearn/datasets/zip.{part}.gz"
 
@@ -45,7 +46,10 @@ class ExampleSet(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Inputs (n, channels, height, width) float32 and labels (n,) int64, on one device."""
+    """Inputs (n, channels, height, width) float32 and labels int64, on one device.
+
+    labels: (n,), or (n, classes) of 0 and 1 where an example may have several.
+    """
 
     inputs: Tensor
     labels: Tensor
@@ -178,8 +182,8 @@ class Selection:
 
     def blocks(self) -> Iterator[Pixels]:
         """The inputs, normalised, some at a time."""
-        for first in range(0, len(self.indices), _BLOCK):
-            pixels = _pixels(self.images[self.indices[first : first + _BLOCK]])
+        for block in blocks_of(self.shape):
+            pixels = _pixels(self.images[self.indices[block]])
             pixels -= self.mean
             pixels /= self.std
             yield pixels
@@ -188,17 +192,19 @@ class Selection:
 def load_dataset(spec: DatasetSpec, root: Path) -> Dataset:
     """Load, cut down and scale a data set.
 
-    The subsets are label-stratified and depend on the data set's name and the sizes alone, never on a pair's seed.
-    Normalisation uses the mean and standard deviation, per channel, of the training examples kept.
+    The subsets are label-stratified, or random where an example may have several labels, and depend on the data set's
+    name and the sizes alone, never on a pair's seed. Normalisation uses the mean and standard deviation, per channel,
+    of the training examples kept.
 
     Raises:
-        DataError: if files are missing or damaged, or a subset is larger than the data.
+        DataError: if files are missing or damaged, or the data do not fit in memory.
+        ValueError: if a subset is larger than the data.
     """
 
     def examples(selection: Selection) -> Examples:
         inputs = np.empty(selection.shape, np.float32)
-        for at, block in enumerate(selection.blocks()):
-            inputs[at * _BLOCK : (at + 1) * _BLOCK] = block
+        for at, pixels in zip(blocks_of(selection.shape), selection.blocks(), strict=True):
+            inputs[at] = pixels
         return Examples(inputs=torch.from_numpy(inputs), labels=torch.from_numpy(selection.labels))
 
     selected = select(spec, root)
@@ -212,7 +218,8 @@ def load_dataset(spec: DatasetSpec, root: Path) -> Dataset:
 
 def select(spec: DatasetSpec, root: Path) -> dict[str, Selection]:
     """What :func:`load_dataset` loads, ``train``, ``validation`` and ``test``, still to be copied and scaled."""
-    train_x, train_y, test_x, test_y = _read(spec.name, root)
+    check_memory(spec)
+    train_x, train_y, test_x, test_y = _read(spec, root)
     validation_at, train_at = _training_indices(spec, train_y)
     test_at = _test_indices(spec, test_y)
     channels = DATASETS[spec.name].shape[0]
@@ -231,7 +238,7 @@ def select(spec: DatasetSpec, root: Path) -> dict[str, Selection]:
 
 
 def download(name: str, root: Path) -> None:
-    """Download a data set into ``root``, through torchvision where it knows the data set, and verify every file.
+    """Download a data set into ``root``, through torchvision or torchgeo if they know it, and verify every file.
 
     Raises:
         DataError: if the download fails or a file differs from the published one.
@@ -239,8 +246,11 @@ def download(name: str, root: Path) -> None:
     facts = DATASETS[name]
     if not facts.files:
         return
+    check_package(name)
     try:
-        if facts.torchvision_class is None:
+        if name == "bigearthnet":
+            download_patches(root)
+        elif facts.torchvision_class is None:
             _download_usps(root / facts.files[0][0])
         else:
             getattr(import_torchvision().datasets, facts.torchvision_class)(str(root), train=True, download=True)
@@ -248,7 +258,7 @@ def download(name: str, root: Path) -> None:
         reason = str(error).strip().splitlines()[-1].strip("<>")  # torchvision lists every mirror it tried
         raise DataError(
             f"{facts.title} could not be downloaded: {reason}. Check the connection, or copy the files of "
-            f"{facts.source} into {root} by hand: {', '.join(path for path, _ in facts.files)}"
+            f"{facts.source} into {root} by hand: {', '.join(facts.paths)}"
         ) from error
     check_files(name, root)
 
@@ -272,18 +282,31 @@ def stratified(labels: Indices, n: int, seed: int) -> Indices:
     return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)
 
 
+def strata(labels: Indices) -> Indices:
+    """(n,) the groups that subsets and halves have even shares of: classes, or one for all beside several labels."""
+    return labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
+
+
+def blocks_of(shape: tuple[int, ...]) -> list[slice]:
+    """Where the images of a set (n, channels, height, width) are that are changed at once."""
+    n, *each = shape
+    size = max(1, min(_BLOCK, _BLOCK_BYTES // (4 * math.prod(each))))
+    return [slice(first, first + size) for first in range(0, n, size)]
+
+
 def _training_indices(spec: DatasetSpec, labels: Indices) -> tuple[Indices, Indices]:
     """Held-out and kept training examples, disjoint."""
-    held_out = stratified(labels, spec.validation, child_seed(0, "validation", spec.name))
+    groups = strata(labels)
+    held_out = stratified(groups, spec.validation, child_seed(0, "validation", spec.name))
     rest = np.setdiff1d(np.arange(len(labels)), held_out)
     if spec.train is None:
         return held_out, rest
-    return held_out, rest[stratified(labels[rest], spec.train, child_seed(0, "train", spec.name))]
+    return held_out, rest[stratified(groups[rest], spec.train, child_seed(0, "train", spec.name))]
 
 
 def _test_indices(spec: DatasetSpec, labels: Indices) -> Indices:
     n = len(labels) if spec.test is None else spec.test
-    return stratified(labels, n, child_seed(0, "test", spec.name))
+    return stratified(strata(labels), n, child_seed(0, "test", spec.name))
 
 
 def _channel_moments(selection: Selection) -> tuple[Pixels, Pixels]:
@@ -304,18 +327,21 @@ def _pixels(images: Images) -> Pixels:
     """A fresh array: callers normalise it in place."""
     with_channels = images[..., None] if images.ndim == 3 else images
     pixels = np.array(with_channels.transpose(0, 3, 1, 2), dtype=np.float32, order="C")
-    if images.dtype == np.uint8:
-        pixels /= 255
+    if images.dtype.kind == "u":
+        pixels /= 255 if images.dtype == np.uint8 else REFLECTANCE_1
     return pixels
 
 
-def _read(name: str, root: Path) -> Raw:
-    facts = DATASETS[name]
+def _read(spec: DatasetSpec, root: Path) -> Raw:
+    """All that is published, but of BigEarthNet what is asked for."""
+    facts = DATASETS[spec.name]
     if not facts.files:
         return _read_digits()
-    check_files(name, root)
-    if name == "cifar10":
+    check_files(spec.name, root)
+    if spec.name == "cifar10":
         return _read_cifar10(root)
+    if spec.name == "bigearthnet":
+        return _read_bigearthnet(spec, root)
     if facts.torchvision_class is None:
         return _read_usps(root / facts.files[0][0])
     reader = getattr(import_torchvision().datasets, facts.torchvision_class)
@@ -342,6 +368,19 @@ def _read_cifar10(root: Path) -> Raw:
         labels[rows] = batch[b"labels"]
     images = images.transpose(0, 2, 3, 1)
     return images[:-each], labels[:-each], images[-each:], labels[-each:]
+
+
+def _read_bigearthnet(spec: DatasetSpec, root: Path) -> Raw:
+    """A random choice of as many patches as are asked for: there is more than fits in memory."""
+    n_train = None if spec.train is None else spec.validation + spec.train
+    return (*_some_patches(root, "train", n_train), *_some_patches(root, "test", spec.test))
+
+
+def _some_patches(root: Path, split: Literal["train", "test"], n: int | None) -> tuple[NDArray[np.uint16], Indices]:
+    patches = open_patches(root, split)
+    everything = np.zeros(len(patches), np.int64)
+    chosen = stratified(everything, len(patches) if n is None else n, child_seed(0, "bigearthnet", split))
+    return read_patches(patches, chosen)
 
 
 def _read_digits() -> Raw:

@@ -5,16 +5,26 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from lmc_tune.core.errors import UserError
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.bands import mask_bands
 from lmc_tune.data.corruptions import corrupt
-from lmc_tune.data.datasets import Dataset, Examples, ExampleSet, Indices, Joined, Part, Woven, stratified
+from lmc_tune.data.datasets import (
+    Dataset,
+    Examples,
+    ExampleSet,
+    Indices,
+    Joined,
+    Part,
+    Woven,
+    blocks_of,
+    strata,
+    stratified,
+)
 from lmc_tune.data.shifts import Parts, split, split_between
 from lmc_tune.specs import ShiftSpec
-
-# Images that are changed at once; bounds memory.
-_BLOCK = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +68,18 @@ def views(dataset: Dataset, shift: ShiftSpec, other: Dataset | None = None) -> t
 
 
 def split_views(of_a: Dataset, of_b: Dataset, shift: ShiftSpec, seed: int) -> Parts:
-    """Split the training set between the members, as indices into each one's own of the :func:`views`."""
+    """Split the training set between the members, as indices into each one's own of the :func:`views`.
+
+    Where an example may have several labels, parts are random, and positions are paired at random.
+
+    Raises:
+        UserError: if such labels are to be skewed.
+    """
+    if shift.kind == "label" and of_a.train.labels.ndim == 2:
+        raise UserError("examples with several labels have no class to skew; take kind: covariate or kind: domain")
     if shift.other and of_a is not of_b:
-        return split_between(_labels(of_a), _labels(of_b)[len(of_a.train) :], shift.severity, seed)
-    return split(_labels(of_a), shift, seed)
+        return split_between(_strata(of_a), _strata(of_b)[len(of_a.train) :], shift.severity, seed)
+    return split(_strata(of_a), shift, seed)
 
 
 def pair_data(of_a: Dataset, of_b: Dataset, parts: Parts) -> PairData:
@@ -74,40 +92,39 @@ def pair_data(of_a: Dataset, of_b: Dataset, parts: Parts) -> PairData:
     return PairData(a=a, b=b, train=Joined(sets=(a, b)), test=test, validation=validation)
 
 
-def _labels(dataset: Dataset) -> Indices:
-    labels: Indices = dataset.train.labels.cpu().numpy()
-    return labels
+def _strata(dataset: Dataset) -> Indices:
+    return strata(dataset.train.labels.cpu().numpy())
 
 
-def _changed(dataset: Dataset, change: Callable[[Examples, str], Examples]) -> Dataset:
-    return replace(
-        dataset,
-        train=change(dataset.train, "train"),
-        validation=change(dataset.validation, "validation"),
-        test=change(dataset.test, "test"),
-    )
+def _changed(dataset: Dataset, change: Callable[[Tensor, slice, str], Tensor]) -> Dataset:
+    """With images that ``change`` makes of some of a part's, where they are, and the name of the part."""
+
+    def changed(which: str) -> Examples:
+        examples: Examples = getattr(dataset, which)
+        inputs = torch.empty_like(examples.inputs)
+        for at in blocks_of(tuple(inputs.shape)):
+            inputs[at] = change(examples.inputs[at], at, which)
+        return replace(examples, inputs=inputs)
+
+    return replace(dataset, train=changed("train"), validation=changed("validation"), test=changed("test"))
 
 
 def _masked(dataset: Dataset, kept: tuple[int, ...], severity: float) -> Dataset:
-    mean = dataset.train.inputs.mean((0, 2, 3), dtype=torch.float64)[:, None, None]
-
-    def mask(examples: Examples, _: str) -> Examples:
-        return replace(examples, inputs=mask_bands(examples.inputs, kept, severity, mean))
-
-    return _changed(dataset, mask)
+    inputs = dataset.train.inputs
+    # Block by block: on a CPU a mean in float64 would copy them all.
+    sums = [inputs[at].sum((0, 2, 3), dtype=torch.float64) for at in blocks_of(tuple(inputs.shape))]
+    mean = (torch.stack(sums).sum(0) / (inputs.numel() // inputs.shape[1])).view(-1, 1, 1)
+    return _changed(dataset, lambda images, _, __: mask_bands(images, kept, severity, mean))
 
 
 def _corrupted(dataset: Dataset, name: str, severity: float) -> Dataset:
     """One fixed data set, as CIFAR-10-C is: what chance does to an image is the same in every pair."""
 
-    def change(examples: Examples, which: str) -> Examples:
-        changed, seed = torch.empty_like(examples.inputs), child_seed(0, "corruption", which)
-        for first in range(0, len(examples), _BLOCK):
-            block = slice(first, first + _BLOCK)
-            pixels = (examples.inputs[block] * dataset.std + dataset.mean).clamp(0, 1)
-            numbers = np.arange(first, first + len(pixels))
-            changed[block] = (corrupt(pixels, name, severity, seed, numbers) - dataset.mean) / dataset.std
-        return replace(examples, inputs=changed)
+    def change(images: Tensor, at: slice, which: str) -> Tensor:
+        pixels = (images * dataset.std + dataset.mean).clamp(0, 1)
+        numbers = np.arange(at.start, at.start + len(pixels))
+        seed = child_seed(0, "corruption", which)
+        return (corrupt(pixels, name, severity, seed, numbers) - dataset.mean) / dataset.std
 
     return dataset if severity == 0 else _changed(dataset, change)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lmc_tune.core.decisions import decisions
 from lmc_tune.data.datasets import ExampleSet
 from lmc_tune.models.inference import for_inference, has_large_layers, is_convolutional, multiplied_by_onednn
 from lmc_tune.models.plain import is_plain
@@ -20,7 +21,10 @@ _CONVOLUTIONAL_CHUNK = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Sums over ``n`` examples, divided only when read. loss_sum in nats, added up in float64."""
+    """Sums over ``n`` examples, or over all their decisions where they have several labels; divided only when read.
+
+    loss_sum in nats, added up in float64.
+    """
 
     loss_sum: float
     correct: int
@@ -42,7 +46,7 @@ class Score:
 
 @torch.no_grad()
 def logits_of(model: nn.Module, examples: ExampleSet) -> Tensor:
-    """(n, classes) logits of ``model`` in evaluation mode."""
+    """(n, classes) logits of ``model`` in evaluation mode; of several labels per example, one for each."""
     network, chunk = model.eval(), CHUNK
     convolutional = is_convolutional(model)
     if examples.labels.device.type == "cpu" and convolutional:
@@ -58,21 +62,22 @@ def evaluate(model: nn.Module, examples: ExampleSet) -> Score:
 
 
 def score_of(logits: Tensor, labels: Tensor) -> Score:
-    """Sums of cross-entropy and of correct predictions; ties between logits go to the smaller label."""
+    """Sums over the :func:`~lmc_tune.core.decisions.decisions`; ties between logits go to the smaller class."""
+    chosen, truth = decisions(logits, labels)
     return Score(
-        loss_sum=float(losses_of(logits, labels).sum(dtype=torch.float64)),
-        correct=int(logits.argmax(1).eq(labels).sum()),
-        n=len(labels),
+        loss_sum=float(losses_of(chosen, truth).sum(dtype=torch.float64)),
+        correct=int(chosen.argmax(1).eq(truth).sum()),
+        n=len(truth),
     )
 
 
 def sums_of(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """(networks,) sums of cross-entropy, float64, and of correct predictions, for logits (networks, n, classes)."""
-    networks, n, _ = logits.shape
-    losses = losses_of(logits.flatten(0, 1), labels.expand(networks, n).flatten())
-    return losses.view(networks, n).sum(1, dtype=torch.float64), logits.argmax(2).eq(labels).sum(1)
+    chosen, truth = decisions(logits, labels.expand(len(logits), *labels.shape))
+    losses = losses_of(chosen.flatten(0, 1), truth.flatten())
+    return losses.view(truth.shape).sum(1, dtype=torch.float64), chosen.argmax(2).eq(truth).sum(1)
 
 
 def losses_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """(n,) cross-entropy of every example, nats."""
+    """(n,) cross-entropy of every decision, nats, for logits (n, classes) and labels (n,)."""
     return functional.cross_entropy(logits, labels, reduction="none")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lmc_tune.core.decisions import decisions
 from lmc_tune.core.interpolation import State, lerp_state
 from lmc_tune.data.datasets import ExampleSet
 from lmc_tune.measurement import evaluate as scoring
@@ -112,8 +113,8 @@ def _summed(stacks: int, logits_of: Callable[[Tensor], Iterator[Tensor]], exampl
             loss, hits = scoring.sums_of(logits, some.labels)
             losses[number] += loss
             correct[number] += hits
-    sums = zip(losses.flatten().tolist(), correct.flatten().tolist(), strict=True)
-    return [Score(loss_sum=loss, correct=hits, n=len(examples)) for loss, hits in sums]
+    sums, n = zip(losses.flatten().tolist(), correct.flatten().tolist(), strict=True), examples.labels.numel()
+    return [Score(loss_sum=loss, correct=hits, n=n) for loss, hits in sums]
 
 
 def _behind_first_linear(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
@@ -141,7 +142,7 @@ def _scan_behind(  # noqa: PLR0913, PLR0917
     begin_b, rest_b = _entries(begin, state_b), _entries(rest, state_b)
     rest.eval()
     # One tensor for all: many small ones that stay would leave holes in the heap between the large ones that go.
-    losses = next(begin.parameters()).new_empty(len(lambdas), len(examples))
+    losses = next(begin.parameters()).new_empty(len(lambdas), *examples.labels.shape)
     correct = [0] * len(lambdas)
     done = 0
     for some in examples.chunks(_CHUNKS_AT_ONCE * scoring.CHUNK):
@@ -152,11 +153,11 @@ def _scan_behind(  # noqa: PLR0913, PLR0917
             rest.load_state_dict(lerp_state(rest_a, rest_b, lambda_))
             pieces = (from_a, from_b, some.labels.split(scoring.CHUNK), found[at].split(scoring.CHUNK))
             for a, b, truth, loss in zip(*pieces, strict=True):
-                logits = rest(torch.lerp(a, b, lambda_))
-                loss.copy_(scoring.losses_of(logits, truth))
-                correct[at] += int(logits.argmax(1).eq(truth).sum())
+                logits, classes = decisions(rest(torch.lerp(a, b, lambda_)), truth)
+                loss.copy_(scoring.losses_of(logits, classes).view_as(loss))
+                correct[at] += int(logits.argmax(1).eq(classes).sum())
     return [
-        Score(loss_sum=float(row.sum(dtype=torch.float64)), correct=hits, n=len(examples))
+        Score(loss_sum=float(row.sum(dtype=torch.float64)), correct=hits, n=row.numel())
         for row, hits in zip(losses, correct, strict=True)
     ]
 

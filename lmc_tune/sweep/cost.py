@@ -168,7 +168,8 @@ def _seconds(pair: PairSpec, together: int) -> _Seconds:
     one = torch.randn(1, *facts.shape, generator=generator)
 
     def examples(n: int) -> Examples:
-        return Examples(inputs=one.expand(n, *facts.shape), labels=torch.zeros(n, dtype=torch.int64))
+        labels = (n, facts.n_classes) if facts.multi_label else (n,)
+        return Examples(inputs=one.expand(n, *facts.shape), labels=torch.zeros(labels, dtype=torch.int64))
 
     part = examples(_TIMED_STEPS * pair.train.batch_size)
     model = build_model(pair.model, facts.shape, facts.n_classes, seed=0)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lmc_tune.core.errors import UserError
-from lmc_tune.data.catalogue import DATASETS, can_prepare, check_files, prepared_path
+from lmc_tune.data.catalogue import DATASETS, can_prepare, check_files, check_memory, prepared_path
 from lmc_tune.record import REPORT_FILE, SPACE_FILE, SweepRecord
 from lmc_tune.results import STATUSES, PairResult, Status, failed_result
 from lmc_tune.space import SearchSpace, by_replicate
@@ -163,6 +163,8 @@ def _check_surroundings(pairs: Sequence[PairSpec], options: Options) -> None:
     """Refuse data, a device, a tracking address or a factory that cannot be used."""
     for name in sorted({pair.dataset.name for pair in pairs}):
         check_files(name, options.data_root)
+    for dataset in {pair.dataset for pair in pairs}:
+        check_memory(dataset)
     if options.device == "cuda" and options.address is None:
         import torch  # noqa: PLC0415 - the driver does without it otherwise: its import takes seconds
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lmc_tune.core.decisions import decisions
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.models.dropout import dropout_seeds
@@ -66,7 +67,7 @@ def _train_epoch(
         for seed in seeds:
             seed.copy_(feed["drop"])
         with task.precision():
-            logits = task.model(inputs)
+            logits, labels = decisions(task.model(inputs), labels)
             loss = functional.cross_entropy(logits, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -75,7 +76,7 @@ def _train_epoch(
         optimizer.step()
         losses.append(loss.detach())
         hits.append(logits.detach().argmax(1).eq(labels).sum())
-    n = feeds["batch"].numel()
+    n = len(rates) * task.decisions_per_step
     return float(torch.stack(losses).double().mean()), float(torch.stack(hits).sum()) / n
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lmc_tune.core.decisions import decisions
 from lmc_tune.core.errors import UserError
 from lmc_tune.data.datasets import ExampleSet
 from lmc_tune.measurement.evaluate import CHUNK, Score, sums_of
@@ -97,7 +98,7 @@ class StackedRun:
     def __init__(self, tasks: Sequence[Task], way: Way = "vmap") -> None:
         self.tasks = tasks
         first = tasks[0]
-        self.batch_size = first.spec.batch_size
+        self.decisions_per_step = first.decisions_per_step
         self.per_epoch = first.steps_per_epoch
         self.n_steps = first.n_steps
         states = [task.resume.state if task.resume else task.start for task in tasks]
@@ -143,7 +144,7 @@ class StackedRun:
             tested = _score_stack(self.stack, self.tasks[0].test)
             for member, (task, curve) in enumerate(zip(self.tasks, curves, strict=True)):
                 if member not in ended:
-                    accuracy = hits[member] / (n_steps * self.batch_size)
+                    accuracy = hits[member] / (n_steps * self.decisions_per_step)
                     step, rate = first + n_steps, rates[-1][member]
                     curve.append(task.point(step, rate, losses[member], accuracy, tested[member]))
                     reason = divergence(losses[member], epoch)
@@ -212,7 +213,7 @@ class StackedRun:
         for seed in dropout_seeds(self.stack.buffers.items()):
             seed.copy_(feed["drop"])
         with self.tasks[0].precision():
-            logits = self.stack.logits(inputs)
+            logits, labels = decisions(self.stack.logits(inputs), labels)
             losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
             loss = losses.view(labels.shape).mean(1)
         self.stack.differentiate(loss, out=self.gradients)
@@ -248,7 +249,7 @@ def _score_stack(stack: Stack, examples: ExampleSet) -> list[Score]:
         loss += found
         correct += hits
     return [
-        Score(loss_sum=sum_, correct=hits, n=len(examples))
+        Score(loss_sum=sum_, correct=hits, n=examples.labels.numel())
         for sum_, hits in zip(loss.tolist(), correct.tolist(), strict=True)
     ]
 

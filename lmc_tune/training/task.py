@@ -69,6 +69,11 @@ class Task:
         return len(self.positions) // self.spec.batch_size
 
     @property
+    def decisions_per_step(self) -> int:
+        """One per example, or one per label where examples have several."""
+        return self.spec.batch_size * math.prod(self.whole.labels.shape[1:])
+
+    @property
     def n_steps(self) -> int:
         return self.spec.steps_for(len(self.positions))
 
@@ -118,7 +123,7 @@ class Task:
         return feed
 
     def examples(self, feed: Feed) -> tuple[Tensor, Tensor]:
-        """Inputs and labels of one step: inputs (batch_size, ...)."""
+        """Inputs (batch_size, ...) and labels of one step."""
         return self.augmented(self.whole.inputs[feed["batch"]], feed), self.whole.labels[feed["batch"]]
 
     def augmented(self, inputs: Tensor, feed: Feed) -> Tensor:

@@ -207,7 +207,7 @@ def test_a_real_image_is_the_one_in_the_file(real_data: Path):
 def test_cifar10_is_read_as_torchvision_reads_it(real_data: Path):
     train, test = (import_torchvision().datasets.CIFAR10(str(real_data), train=part) for part in (True, False))
     expected = (train.data, np.array(train.targets), test.data, np.array(test.targets))
-    for found, published in zip(datasets._read("cifar10", real_data), expected, strict=True):
+    for found, published in zip(datasets._read(DatasetSpec(name="cifar10"), real_data), expected, strict=True):
         assert (found.dtype, found.shape) == (published.dtype, published.shape)
         assert np.array_equal(found, published)
 

@@ -1,12 +1,15 @@
 """What each member is shown."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmc_tune.data import corruptions
+from lmc_tune.core.errors import UserError
+from lmc_tune.data import corruptions, datasets
 from lmc_tune.data.datasets import Dataset, Examples, Part, Woven
 from lmc_tune.data.domains import pair_data, split_views, views
 from lmc_tune.data.shifts import split, split_between
@@ -127,3 +130,45 @@ def test_what_is_woven_has_as_much_of_both_in_every_chunk():
         assert any(torch.equal(some.inputs[0], own) for own in DATA.train.inputs)
         assert any(torch.equal(some.inputs[half], own) for own in OTHER.train.inputs)
     assert torch.equal(woven.labels[:50], a.labels)
+
+
+def of_many_labels() -> Dataset:
+    labels = torch.randint(2, (120, 5), generator=torch.Generator().manual_seed(1))
+    return replace(DATA, train=Examples(inputs=DATA.train.inputs, labels=labels))
+
+
+@pytest.mark.parametrize("shift", [{"kind": "covariate"}, {"kind": "domain", "bands": [[0], [1]]}])
+def test_examples_of_several_labels_are_split_into_random_halves(shift):
+    data, spec = of_many_labels(), ShiftSpec(**shift)
+    parts = split_views(*views(data, spec), spec, seed=3)
+    assert len(parts.a) == len(parts.b) == 60
+    assert sorted([*parts.a, *parts.b]) == list(range(120))
+    again, other = (split_views(*views(data, spec), spec, seed=seed) for seed in (3, 4))
+    assert np.array_equal(again.a, parts.a)
+    assert np.array_equal(again.b, parts.b)
+    assert set(other.a) != set(parts.a)
+
+
+def test_examples_of_several_labels_share_what_the_severity_leaves():
+    data, spec = of_many_labels(), ShiftSpec(kind="covariate", severity=0.25)
+    parts = split_views(data, data, spec, seed=3)
+    assert len(set(parts.a) & set(parts.b)) == 45
+    nothing = ShiftSpec(kind="none")
+    assert np.array_equal(*vars(split_views(data, data, nothing, seed=3)).values())
+
+
+def test_several_labels_cannot_be_skewed():
+    data = of_many_labels()
+    with pytest.raises(UserError, match="no class to skew; take kind: covariate or kind: domain"):
+        split_views(data, data, ShiftSpec(kind="label"), seed=3)
+
+
+def test_what_is_changed_at_once_changes_nothing(monkeypatch):
+    shifts = [ShiftSpec(kind="domain", bands=[[0], [1, 2]]), ShiftSpec(kind="domain", domain="gaussian_noise")]
+    whole = [view.train.inputs for shift in shifts for view in views(DATA, shift)]
+    monkeypatch.setattr(datasets, "_BLOCK_BYTES", 7 * 4 * 3 * 8 * 8)
+    assert [at.start for at in datasets.blocks_of((20, 3, 8, 8))] == [0, 7, 14]
+    for found, expected in zip(
+        (view.train.inputs for shift in shifts for view in views(DATA, shift)), whole, strict=True
+    ):
+        assert torch.allclose(found, expected, rtol=0, atol=1e-6)

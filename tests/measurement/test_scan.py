@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook
 
 from lmc_tune.core.interpolation import lerp_state
-from lmc_tune.data.datasets import Examples, Part
+from lmc_tune.data.datasets import Examples, Joined, Part
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement import scan as scanning
 from lmc_tune.measurement.evaluate import evaluate
@@ -63,6 +64,31 @@ def test_a_scan_agrees_with_the_network_at_every_position(kind, chunk, way, monk
         expected = evaluate(model, DATA)
         assert score.loss_sum == pytest.approx(expected.loss_sum, rel=1e-12)
         assert (score.correct, score.n) == (expected.correct, expected.n)
+
+
+@pytest.mark.parametrize("way", [scan, scan_stacked])
+@pytest.mark.parametrize("chunk", [7, 4096])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_of_several_labels_every_decision_counts_with_its_binary_cross_entropy(kind, chunk, way, monkeypatch):
+    monkeypatch.setattr(scoring, "CHUNK", chunk)
+    a, b, model = (NETWORKS[kind](seed) for seed in (1, 2, 3))
+    each = model(DATA.inputs[:2]).shape[1]
+    labels = torch.randint(2, (len(DATA), each), generator=torch.Generator().manual_seed(0))
+    data = Joined(
+        sets=(
+            Part(whole=Examples(inputs=DATA.inputs, labels=labels), indices=np.arange(50)),
+            Part(whole=Examples(inputs=DATA.inputs, labels=labels), indices=np.arange(50, 61)),
+        )
+    )
+    for lambda_, score in zip(LAMBDAS, way(model, state(a), state(b), LAMBDAS, data), strict=True):
+        model.load_state_dict(lerp_state(state(a), state(b), lambda_))
+        with torch.no_grad():
+            logits = model.eval()(DATA.inputs)
+        expected = functional.binary_cross_entropy_with_logits(logits, labels.double(), reduction="sum")
+        assert score.loss_sum == pytest.approx(expected.item(), rel=1e-12)
+        assert (score.correct, score.n) == (int(((logits > 0) == labels).sum()), each * 61)
+        assert evaluate(model, data).loss_sum == pytest.approx(expected.item(), rel=1e-12)
+        assert (evaluate(model, data).correct, evaluate(model, data).n) == (score.correct, score.n)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

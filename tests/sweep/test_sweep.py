@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lmc_tune.data.catalogue import DataError
 from lmc_tune.results import PairResult, Status
 from lmc_tune.space_yaml import read_space
 from lmc_tune.store import Store
@@ -403,6 +404,17 @@ def test_a_disk_that_fills_up_in_the_driver_is_told_as_plainly_as_in_a_worker(
     monkeypatch.setattr(Store, "compact", compact)
     with pytest.raises(StoreFullError, match=r"no space left in .*every pair finished so far is kept"):
         run_sweep(read_space(str(reference / "tiny.yaml")), tmp_path / "run", Options(data_root=tmp_path), Silent())
+
+
+def test_data_that_do_not_fit_in_memory_are_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = {"SC_PAGE_SIZE": 1024, "SC_PHYS_PAGES": 30}
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+    space = read_space(str(write_space(tmp_path)))
+    with pytest.raises(DataError, match=r"examples of digits take .* ask for fewer with dataset\.train"):
+        run_sweep(space, tmp_path / "run", Options(data_root=tmp_path), Silent())
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("preset", ["mnist_mlp", "fashion_mlp", "cifar10_mlp"])

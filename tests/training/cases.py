@@ -24,6 +24,7 @@ RULES = {
 AUGMENTED = {"crop": 4, "flip": True, "jitter": 0.4}
 MEAN, STD = torch.full((3, 1, 1), 0.4, dtype=torch.float64), torch.full((3, 1, 1), 0.3, dtype=torch.float64)
 WHOLE, TEST = images(50), images(9, seed=1)
+_LABELS = torch.randint(2, (50, 4), generator=torch.Generator().manual_seed(2))
 
 
 def member(network: str, number: int, **train) -> Task:
@@ -71,3 +72,9 @@ def largest_difference(name: str, one: Tensor, other: Tensor) -> float:
         # divides by the gradient's size, makes steps of it.
         difference = difference.view(3, -1)[[0, 2]]
     return float(difference.max())
+
+
+def with_many_labels(task: Task) -> Task:
+    """The same, but every image may have several of four labels."""
+    whole, test = (Examples(inputs=e.inputs, labels=_LABELS[: len(e)]) for e in (task.whole, task.test))
+    return replace(task, whole=whole, test=test)

@@ -13,7 +13,7 @@ from lmc_tune.training.memory import even_share, members_that_fit
 from lmc_tune.training.stacked import StackedRun, train_stacked
 from lmc_tune.training.task import Task
 from tests.cases import NETWORKS
-from tests.training.cases import AUGMENTED, RULES, assert_same, largest_difference, member
+from tests.training.cases import AUGMENTED, RULES, assert_same, largest_difference, member, with_many_labels
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -39,15 +39,18 @@ def replayed(monkeypatch) -> list[str]:
     return said
 
 
+@pytest.mark.parametrize("labels", ["one label", "many labels"])
 @pytest.mark.parametrize("rule", ["nesterov", "adam"])
 @pytest.mark.parametrize("network", ["mlp batch", "mlp dropout", "resnet batch", "vit dropout"])
-def test_a_replayed_step_reads_its_feed_alone_and_warming_up_leaves_no_trace(network, rule, replayed):
-    asked = {**RULES[rule], **AUGMENTED}
-    found = train_stacked([member(network, number, **asked) for number in range(3)])
+def test_a_replayed_step_reads_its_feed_alone_and_warming_up_leaves_no_trace(network, rule, labels, replayed):
+    tasks = [member(network, number, **RULES[rule], **AUGMENTED) for number in range(3)]
+    if labels == "many labels":
+        tasks = [with_many_labels(task) for task in tasks]
+    found = train_stacked(tasks)
     assert replayed == ["recorded", *20 * ["replayed"]]
     with pytest.MonkeyPatch.context() as plain:
         plain.setattr(stacked, "can_record", lambda _: False)
-        expected = train_stacked([member(network, number, **asked) for number in range(3)])
+        expected = train_stacked(tasks)
     for one, other in zip(found, expected, strict=True):
         assert all(torch.equal(one.state[name], other.state[name]) for name in other.state)
         assert one.curve == other.curve
@@ -118,10 +121,13 @@ def test_on_a_gpu_both_ways_can_be_tried(network):
 
 
 @needs_gpu
+@pytest.mark.parametrize("labels", ["one label", "many labels"])
 @pytest.mark.parametrize("way", ["vmap", "lanes"])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_on_a_gpu_recorded_stacks_train_as_the_loop_does_on_the_cpu(network, way):
+def test_on_a_gpu_recorded_stacks_train_as_the_loop_does_on_the_cpu(network, way, labels):
     tasks = [member(network, number, momentum=0.9, **AUGMENTED) for number in range(3)]
+    if labels == "many labels":
+        tasks = [with_many_labels(task) for task in tasks]
     for found, task in zip(StackedRun([moved(task) for task in tasks], way).train(), tasks, strict=True):
         expected = train_member(task)
         for name, tensor in expected.state.items():

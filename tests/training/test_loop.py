@@ -72,6 +72,36 @@ def test_training_is_the_textbooks_loop(rule, schedule):
     assert trained.diverged == ""
 
 
+def with_three_labels(examples: Examples, seed: int) -> Examples:
+    labels = torch.randint(2, (len(examples), 3), generator=torch.Generator().manual_seed(seed))
+    return Examples(inputs=examples.inputs, labels=labels)
+
+
+@pytest.mark.parametrize("rule", ["momentum", "adam"])
+def test_several_labels_per_example_are_learned_by_binary_cross_entropy(rule):
+    part, test, spec = with_three_labels(PART, 0), with_three_labels(TEST, 1), train_spec(**RULES[rule])
+    fast, slow = network(3).double(), network(3).double()
+    trained = train(fast, part, test, spec, noise_seed=11)
+    updates = oracles.Updates(spec.optimizer, momentum=spec.momentum)
+    for point, epoch in zip(trained.curve, range(3), strict=True):
+        losses, hits = [], 0
+        for batch in epoch_batches(61, 8, 11, epoch):
+            logits, labels = slow(part.inputs[batch]), part.labels[batch]
+            loss = functional.binary_cross_entropy_with_logits(logits, labels.double())
+            updates.step(list(slow.parameters()), torch.autograd.grad(loss, list(slow.parameters())), spec.lr)
+            losses.append(loss.item())
+            hits += int(((logits > 0) == labels).sum())
+        assert point.train_loss == pytest.approx(sum(losses) / 7)
+        assert point.train_accuracy == pytest.approx(hits / (7 * 8 * 3))
+        with torch.no_grad():
+            logits = slow(test.inputs)
+        tested = functional.binary_cross_entropy_with_logits(logits, test.labels.double())
+        assert point.test_loss == pytest.approx(tested.item())
+        assert point.test_accuracy == pytest.approx(((logits > 0) == test.labels).double().mean().item())
+    for name, tensor in state(slow).items():
+        assert torch.allclose(trained.state[name], tensor, rtol=0, atol=1e-10)
+
+
 def test_the_curve_counts_steps_epochs_and_rates_and_ends_with_the_members_test_scores():
     model = network(3).double()
     trained = train(model, PART, TEST, train_spec(schedule="step"), noise_seed=0)

@@ -14,7 +14,7 @@ from lmc_tune.training.loop import train_member
 from lmc_tune.training.stacked import StackedRun, train_stacked
 from tests import cases
 from tests.cases import NETWORKS, images
-from tests.training.cases import AUGMENTED, RULES, assert_same, member, single, some_of
+from tests.training.cases import AUGMENTED, RULES, assert_same, member, single, some_of, with_many_labels
 
 
 def test_no_network_and_no_optimizer_is_missing_from_the_cases():
@@ -38,6 +38,14 @@ def test_networks_side_by_side_train_as_the_loop_does(network, rule):
     tasks = [member(network, number, **RULES[rule], **AUGMENTED) for number in range(3)]
     for found, task in zip(StackedRun(tasks, "lanes").train(), tasks, strict=True):
         assert_same(found, train_member(task))
+
+
+@pytest.mark.parametrize("rule", ["nesterov", "adam"])
+@pytest.mark.parametrize("network", ["mlp", "vgg", "resnet batch"])
+def test_a_stack_learns_several_labels_per_example_as_the_loop_does(network, rule):
+    tasks = [with_many_labels(member(network, number, **RULES[rule])) for number in range(3)]
+    for stacked, task in zip(train_stacked(tasks), tasks, strict=True):
+        assert_same(stacked, train_member(task))
 
 
 @pytest.mark.parametrize("network", ["mlp", "vgg dropout", "resnet batch", "vit"])
