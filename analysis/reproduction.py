@@ -150,6 +150,20 @@ def _study(name: str, runs: Mapping[str, Run]) -> str:
     minutes = (pairs["seconds_train"].sum() + pairs["seconds_measure"].sum()) / 60
     first = pairs.iloc[0]
     members = "all" if first["train_examples"] != first["train_examples"] else f"{first['train_examples']:.0f}"
+    devices, versions = listed(sorted(set(pairs["device"].dropna()))), run.record.versions
+    facts = (
+        f"{counted(len(pairs), 'pair')} in {counted(len(cells), 'cell')}: {listed(counts)}. {first['dataset']}, "
+        f"{members} training examples, of which a member sees {cells['n_train'].mean():.0f}; "
+        f"{run.space.replicates} replicates. {minutes:.0f} minutes of training and measuring, all workers together, on "
+        f"{devices}; torch {versions.get('torch', 'unknown')}, {run.record.created[:10]}."
+    )
+    return f"### {name}\n\nNot run.\n"
+    run = runs[name]
+    pairs, cells = run.study.pairs, run.study.cells
+    counts = [f"{n} {status}" for status in STATUSES if (n := int((pairs["status"] == status).sum()))]
+    minutes = (pairs["seconds_train"].sum() + pairs["seconds_measure"].sum()) / 60
+    first = pairs.iloc[0]
+    members = "all" if first["train_examples"] != first["train_examples"] else f"{first['train_examples']:.0f}"
     facts = (
         f"{counted(len(pairs), 'pair')} in {counted(len(cells), 'cell')}: {listed(counts)}. {first['dataset']}, "
         f"{members} training examples, of which a member sees {cells['n_train'].mean():.0f}; "
