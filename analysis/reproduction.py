@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 
+import pandas as pd
+
 from analysis.cells import CELL_FIELDS
 from analysis.claims import CLAIMS, Claim, Expectation, Study, Unit
 from analysis.phase import SHIFT_FIELDS
@@ -145,30 +147,16 @@ def _study(name: str, runs: Mapping[str, Run]) -> str:
     if name not in runs:
         return f"### {name}\n\nNot run.\n"
     run = runs[name]
-    pairs, cells = run.study.pairs, run.study.cells
+    pairs, cells, versions = run.study.pairs, run.study.cells, run.record.versions
     counts = [f"{n} {status}" for status in STATUSES if (n := int((pairs["status"] == status).sum()))]
     minutes = (pairs["seconds_train"].sum() + pairs["seconds_measure"].sum()) / 60
-    first = pairs.iloc[0]
-    members = "all" if first["train_examples"] != first["train_examples"] else f"{first['train_examples']:.0f}"
-    devices, versions = listed(sorted(set(pairs["device"].dropna()))), run.record.versions
+    size, devices = pairs["train_examples"].iloc[0], listed(sorted(set(pairs["device"].dropna())))
     facts = (
-        f"{counted(len(pairs), 'pair')} in {counted(len(cells), 'cell')}: {listed(counts)}. {first['dataset']}, "
-        f"{members} training examples, of which a member sees {cells['n_train'].mean():.0f}; "
-        f"{run.space.replicates} replicates. {minutes:.0f} minutes of training and measuring, all workers together, on "
-        f"{devices}; torch {versions.get('torch', 'unknown')}, {run.record.created[:10]}."
-    )
-    return f"### {name}\n\nNot run.\n"
-    run = runs[name]
-    pairs, cells = run.study.pairs, run.study.cells
-    counts = [f"{n} {status}" for status in STATUSES if (n := int((pairs["status"] == status).sum()))]
-    minutes = (pairs["seconds_train"].sum() + pairs["seconds_measure"].sum()) / 60
-    first = pairs.iloc[0]
-    members = "all" if first["train_examples"] != first["train_examples"] else f"{first['train_examples']:.0f}"
-    facts = (
-        f"{counted(len(pairs), 'pair')} in {counted(len(cells), 'cell')}: {listed(counts)}. {first['dataset']}, "
-        f"{members} training examples, of which a member sees {cells['n_train'].mean():.0f}; "
-        f"{run.space.replicates} replicates. {minutes:.0f} minutes of training and measuring, all workers together, on "
-        f"{listed(sorted(set(pairs['device'].dropna())))}; torch {run.record.versions.get('torch', 'unknown')}, {run.record.created[:10]}."
+        f"{counted(len(pairs), 'pair')} in {counted(len(cells), 'cell')}: {listed(counts)}. "
+        f"{pairs['dataset'].iloc[0]}, {'all' if pd.isna(size) else f'{size:.0f}'} training examples, of which a member "
+        f"sees {cells['n_train'].mean():.0f}; {run.space.replicates} replicates. {minutes:.0f} minutes of training and "
+        f"measuring, all workers together, on {devices}; torch {versions.get('torch', 'unknown')}, "
+        f"{run.record.created[:10]}."
     )
     return f"### {name}\n\n{fill(facts, 120)}\n\n{_cells(run)}"
 
