@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from lmc_tune.data.datasets import Examples
+from lmc_tune.results import TIME_FIELDS, PairResult
 from lmc_tune.specs import (
+    Cohort,
     DatasetSpec,
     MeasureSpec,
     MlpSpec,
@@ -96,6 +98,31 @@ def pair_spec(  # noqa: PLR0913 - one argument per section
         replicate=replicate,
         seed=seed,
     )
+
+
+def six(engine: str, hidden: int = 8) -> tuple[PairSpec, ...]:
+    """Six pairs of one program; their keys do not depend on the engine."""
+    return tuple(
+        pair_spec(train={"lr": lr, "epochs": 4, "engine": engine}, model={"hidden": (hidden,)}, replicate=k)
+        for lr in (0.1, 0.3)
+        for k in range(3)
+    )
+
+
+def cohort(*specs: PairSpec) -> Cohort:
+    return Cohort(pairs=specs)
+
+
+def timeless(results: list[PairResult]) -> dict[str, tuple]:
+    """Everything but the seconds, in one order of the points."""
+    return {
+        r.key: (
+            {k: v for k, v in r.row.items() if k not in TIME_FIELDS and v is not None},
+            sorted(r.paths, key=lambda p: (p["split"], p["lambda"])),
+            sorted(r.curves, key=lambda p: (p["member"], p["step"])),
+        )
+        for r in results
+    }
 
 
 def blobs(

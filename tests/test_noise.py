@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmc_tune.pipeline import run_pair
+from lmc_tune.pipeline import run_cohort, run_pair
 from lmc_tune.specs import PairSpec
 from lmc_tune.training.stacked import StackedRun
 from lmc_tune.training.task import Task
 from lmc_tune.workbench import Workbench
-from tests.cases import pair_spec
+from tests.cases import cohort, pair_spec, timeless
 
 ASKED = {"crop": 2, "flip": True, "jitter": 0.2}
 DRAWN = {"drop", "down", "right", "mirrored", "brightness", "contrast", "saturation"}
@@ -87,3 +87,41 @@ def test_under_varied_noise_nothing_is_alike(bench, monkeypatch, engine, kind):
     a, b = steps_of(pair_spec(shift={"kind": kind}, train=train, model={"dropout": 0.5}), bench(), monkeypatch)
     for of_a, of_b in zip(a, b, strict=True):
         assert {name for name in of_a if of_a[name] == of_b[name]} == set()
+
+
+def test_augmented_networks_with_dropout_train_alike_in_every_cohort(bench):
+    train, model = {"crop": 1, "jitter": 0.2, "epochs": 3}, {"hidden": (16,), "dropout": 0.2}
+    pairs = [pair_spec(train=train, model=model, replicate=k) for k in range(3)]
+    together = run_cohort(cohort(*pairs), bench("together"))
+    alone = [run_cohort(cohort(pair), bench("alone"))[0] for pair in pairs]
+    assert timeless(together) == timeless(alone)
+    plain = run_pair(pair_spec(train={"epochs": 3}, model={"hidden": (16,)}), bench("plain"))
+    assert plain.row["test_loss_a"] != together[0].row["test_loss_a"]
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer"])
+@pytest.mark.parametrize("optimizer", [{"momentum": 0.9}, {"optimizer": "adam", "momentum": 0.0, "lr": 0.01}])
+def test_without_a_shift_fixed_noise_gives_one_member_twice(bench, norm, optimizer):
+    result = run_pair(pair_spec(shift={"kind": "none"}, train=optimizer, model={"norm": norm}), bench())
+    assert result.row["distance"] == 0.0
+    assert result.row["disagreement"] == 0.0
+    assert result.row["covariate_shift"] == result.row["label_shift"] == 0.0
+    assert result.row["test_loss_a"] == result.row["test_loss_b"]
+    barriers = {v for k, v in result.row.items() if "_barrier_" in k and not k.endswith("_lambda")}
+    assert barriers == {0.0}
+    assert {p["n"] for p in result.paths if p["split"] == "train"} == {result.row["n_train"]}
+
+
+def test_without_a_shift_varied_noise_gives_two_members(bench):
+    result = run_pair(pair_spec(shift={"kind": "none"}, train={"noise": "varied"}), bench())
+    assert result.row["distance"] > 0
+    assert result.row["label_shift"] == result.row["covariate_shift"] == 0.0
+
+
+def test_severity_moves_the_members_apart(bench):
+    distances = [
+        run_pair(pair_spec(shift={"kind": "covariate", "severity": s}), bench()).row["distance"]
+        for s in (0.0, 0.2, 1.0)
+    ]
+    assert distances[0] == 0.0
+    assert distances[0] < distances[1] < distances[2]

@@ -1,12 +1,8 @@
-import gc
 import math
 import random
 import subprocess
 import sys
 import textwrap
-import time
-import weakref
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,44 +18,16 @@ from lmc_tune.data.datasets import load_dataset
 from lmc_tune.data.shifts import split
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.models.registry import build_model
-from lmc_tune.pair import _split, joint_task, prepare, tasks_of
+from lmc_tune.pair import _split, prepare
 from lmc_tune.pipeline import cohort_name, run_cohort, run_pair
 from lmc_tune.results import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS, PairResult
-from lmc_tune.specs import Cohort, MlpSpec, PairSpec, ResnetSpec, VerdictSpec, VitSpec
+from lmc_tune.specs import MlpSpec, PairSpec, ResnetSpec, VerdictSpec, VitSpec
 from lmc_tune.store import Store
-from lmc_tune.training.engines import train
-from lmc_tune.training.task import Task
 from lmc_tune.workbench import Workbench
 from tests import oracles
-from tests.cases import pair_spec
-
-
-def six(engine: str, hidden: int = 8) -> tuple[PairSpec, ...]:
-    """Six pairs of one program; their keys do not depend on the engine."""
-    return tuple(
-        pair_spec(train={"lr": lr, "epochs": 4, "engine": engine}, model={"hidden": (hidden,)}, replicate=k)
-        for lr in (0.1, 0.3)
-        for k in range(3)
-    )
-
+from tests.cases import cohort, pair_spec, six, timeless
 
 SIX, STACKED = six("loop"), six("stacked")
-
-
-def cohort(*specs: PairSpec) -> Cohort:
-    return Cohort(pairs=specs)
-
-
-def timeless(results: list[PairResult]) -> dict[str, tuple]:
-    """Everything but the seconds, in one order of the points."""
-    return {
-        r.key: (
-            {k: v for k, v in r.row.items() if k not in TIME_FIELDS and v is not None},
-            sorted(r.paths, key=lambda p: (p["split"], p["lambda"])),
-            sorted(r.curves, key=lambda p: (p["member"], p["step"])),
-        )
-        for r in results
-    }
 
 
 @pytest.fixture(scope="module")
@@ -225,84 +193,6 @@ def test_a_batch_larger_than_the_part_is_a_failure_with_its_reason(bench):
     (result,) = run_cohort(cohort(pair_spec(train={"batch_size": 201})), bench())
     assert result.status == "failed"
     assert "batch_size 201 is above the" in result.row["reason"]
-
-
-@pytest.mark.parametrize("engine", ["loop", "stacked"])
-def test_a_lost_worker_costs_the_epochs_since_the_last_checkpoint(bench, monkeypatch, engine):
-    pairs, expected = six(engine)[:3], timeless(run_cohort(cohort(*six(engine)[:3]), bench("whole")))
-    tidy = bench("cut", checkpoint_seconds=0)
-    epochs, real = [], Task.feed
-
-    def feed(task, epoch, n_steps):
-        epochs.append(epoch)
-        if len(epochs) == 11:
-            raise KeyboardInterrupt
-        return real(task, epoch, n_steps)
-
-    monkeypatch.setattr(Task, "feed", feed)
-    with pytest.raises(KeyboardInterrupt):
-        run_cohort(cohort(*pairs), tidy)
-    assert list(tidy.store.checkpoints.iterdir())
-    results = run_cohort(cohort(*pairs), tidy)
-    assert timeless(results) == expected
-    assert len(epochs) - 1 < 4 * 6 + 6  # at most one epoch of each member was trained twice
-    assert not list(tidy.store.checkpoints.iterdir())
-
-
-def test_a_member_that_took_longer_than_a_minute_is_not_trained_from_its_start_again(bench, monkeypatch):
-    """Epochs take 25 seconds: A is kept after three of four, and B's first is cut short."""
-    clock, epochs, real = [time.monotonic()], [], Task.feed
-
-    def feed(task, epoch, n_steps):
-        clock[0] += 25
-        epochs.append(epoch)
-        if len(epochs) == 5:
-            raise KeyboardInterrupt
-        return real(task, epoch, n_steps)
-
-    monkeypatch.setattr(Task, "feed", feed)
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    for _ in range(2):
-        with suppress(KeyboardInterrupt):
-            run_cohort(cohort(SIX[0]), bench())
-    assert epochs == [0, 1, 2, 3, 0, 3, 0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("engine", ["loop", "stacked"])
-def test_the_seconds_of_a_pair_that_was_interrupted_are_those_of_one_that_was_not(bench, monkeypatch, engine):
-    """A member's epoch takes ten seconds: two of joint training, three of each member's own."""
-    spec = pair_spec(train={"epochs": 5, "spawn_epoch": 2, "engine": engine})
-    clock, cut, real = [0.0], [math.inf], Task.feed
-
-    def feed(task, epoch, n_steps):
-        clock[0] += 10
-        if clock[0] == cut[0]:
-            raise KeyboardInterrupt
-        return real(task, epoch, n_steps)
-
-    monkeypatch.setattr(Task, "feed", feed)
-    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    (whole,) = run_cohort(cohort(spec), bench("whole"))
-    assert whole.row["seconds_train"] == 80
-    cut[0] = clock[0] + 60
-    tidy = bench("cut", checkpoint_seconds=0)
-    with pytest.raises(KeyboardInterrupt):
-        run_cohort(cohort(spec), tidy)
-    (resumed,) = run_cohort(cohort(spec), tidy)
-    assert clock[0] > 80 + 80
-    assert resumed.row["seconds_train"] == 80
-
-
-@pytest.mark.parametrize("engine", ["loop", "stacked"])
-def test_a_disk_that_is_full_in_training_ends_the_cohort_and_blames_no_pair(bench, monkeypatch, engine):
-    def offer(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Task, "offer", offer)
-    tidy = bench()
-    with pytest.raises(OSError, match="No space left on device"):
-        run_cohort(cohort(*six(engine)[:3]), tidy)
-    assert tidy.store.statuses() == {}
 
 
 # All of a cohort at once
@@ -583,47 +473,6 @@ def test_pairs_of_one_replicate_and_shift_share_their_split_and_no_others(bench)
     assert len({setup.measured_shift["covariate_shift"] for setup in setups}) == 4
 
 
-# SGD noise
-
-
-def test_augmented_networks_with_dropout_train_alike_in_every_cohort(bench):
-    train, model = {"crop": 1, "jitter": 0.2, "epochs": 3}, {"hidden": (16,), "dropout": 0.2}
-    pairs = [pair_spec(train=train, model=model, replicate=k) for k in range(3)]
-    together = run_cohort(cohort(*pairs), bench("together"))
-    alone = [run_cohort(cohort(pair), bench("alone"))[0] for pair in pairs]
-    assert timeless(together) == timeless(alone)
-    plain = run_pair(pair_spec(train={"epochs": 3}, model={"hidden": (16,)}), bench("plain"))
-    assert plain.row["test_loss_a"] != together[0].row["test_loss_a"]
-
-
-@pytest.mark.parametrize("norm", ["none", "batch", "layer"])
-@pytest.mark.parametrize("optimizer", [{"momentum": 0.9}, {"optimizer": "adam", "momentum": 0.0, "lr": 0.01}])
-def test_without_a_shift_fixed_noise_gives_one_member_twice(bench, norm, optimizer):
-    result = run_pair(pair_spec(shift={"kind": "none"}, train=optimizer, model={"norm": norm}), bench())
-    assert result.row["distance"] == 0.0
-    assert result.row["disagreement"] == 0.0
-    assert result.row["covariate_shift"] == result.row["label_shift"] == 0.0
-    assert result.row["test_loss_a"] == result.row["test_loss_b"]
-    barriers = {v for k, v in result.row.items() if "_barrier_" in k and not k.endswith("_lambda")}
-    assert barriers == {0.0}
-    assert {p["n"] for p in result.paths if p["split"] == "train"} == {result.row["n_train"]}
-
-
-def test_without_a_shift_varied_noise_gives_two_members(bench):
-    result = run_pair(pair_spec(shift={"kind": "none"}, train={"noise": "varied"}), bench())
-    assert result.row["distance"] > 0
-    assert result.row["label_shift"] == result.row["covariate_shift"] == 0.0
-
-
-def test_severity_moves_the_members_apart(bench):
-    distances = [
-        run_pair(pair_spec(shift={"kind": "covariate", "severity": s}), bench()).row["distance"]
-        for s in (0.0, 0.2, 1.0)
-    ]
-    assert distances[0] == 0.0
-    assert distances[0] < distances[1] < distances[2]
-
-
 def test_cells_share_their_start_and_split_and_replicates_do_not(bench, tmp_path):
     specs = [pair_spec(train={"lr": lr}, replicate=k) for lr in (0.03, 0.3) for k in (0, 1)]
     run_cohort(cohort(*specs), bench(members=tmp_path / "m"))
@@ -743,125 +592,3 @@ def test_held_out_examples_are_measured_along_the_path_when_asked_for(bench):
     assert counts["validation"] == 30
     assert set(counts) == {"train", "test", "validation"}
     assert spec.measure.splits == ("train", "test", "validation")
-
-
-# Domain shift
-
-
-DOMAINS = ["gaussian_noise", "blur", "contrast", "rotation", "jpeg"]
-
-
-@pytest.mark.parametrize("hidden", [(8,), (16,)], ids=["loop", "stacked"])
-@pytest.mark.parametrize("domain", DOMAINS)
-def test_a_second_domain_changes_what_b_sees_and_severity_0_is_covariate_shift(bench, domain, hidden):
-    def run(name: str, **shift):
-        spec = pair_spec(train={"epochs": 2, "lr": 0.1}, model={"hidden": hidden}, shift=shift)
-        return run_pair(spec, bench(name)).row
-
-    shifted = run("shifted", kind="domain", domain=domain)
-    alike = run("alike", kind="domain", domain=domain, severity=0.0)
-    covariate = run("covariate", kind="covariate")
-    specs = {"key", "cell", "spec", "shift", "severity", "domain", "seconds_train", "seconds_measure"}
-    assert {name: alike[name] for name in alike.keys() - specs} == {
-        name: covariate[name] for name in alike.keys() - specs
-    }
-    assert shifted["covariate_shift"] > covariate["covariate_shift"]
-    assert shifted["label_shift"] == 0
-    assert shifted["train_loss_b"] != covariate["train_loss_b"]
-    assert shifted["train_loss_a"] == covariate["train_loss_a"]
-    assert shifted["domain"] == domain
-
-
-def test_both_domains_are_tested_and_measured(bench):
-    """Members are scored on the test set as A sees it and as B does; a path on both parts as their members saw them."""
-    spec = pair_spec(shift={"kind": "domain", "domain": "contrast"})
-    data = prepare(spec, bench()).data
-    plain = load_dataset(spec.dataset, Path())
-    assert len(data.test) == 2 * len(plain.test)
-    seen = torch.cat([some.inputs for some in data.test.chunks(100)])
-    assert torch.equal(seen[: len(plain.test)], plain.test.inputs)
-    assert seen[len(plain.test) :].std() < 0.5 * plain.test.inputs.std()
-    result = run_pair(spec, bench())
-    counts = {point["split"]: point["n"] for point in result.paths}
-    assert counts == {"train": len(data.a) + len(data.b), "test": 2 * len(plain.test)}
-    mixed = torch.cat([some.inputs for some in data.shuffled(0).chunks(64)])
-    assert len(mixed) == counts["train"]
-    assert mixed[:32].std() > 1.5 * mixed[32:64].std()  # half of every chunk is of each
-
-
-# Joint training, and training to a loss
-
-
-def test_members_that_part_late_stay_closer(bench):
-    """After no, half of, and all but one of the epochs together; joint training has a curve of its own."""
-    rows = {
-        epoch: run_pair(pair_spec(train={"epochs": 8, "lr": 0.1, "spawn_epoch": epoch}), bench(f"spawn{epoch}"))
-        for epoch in (0, 4, 7)
-    }
-    distances = [result.row["distance"] for result in rows.values()]
-    assert distances[0] > distances[1] > distances[2] > 0
-    for epoch, result in rows.items():
-        epochs = {m: [p["epoch"] for p in result.curves if p["member"] == m] for m in ("joint", "a", "b")}
-        assert len(epochs["joint"]) == epoch
-        assert len(epochs["a"]) == len(epochs["b"]) == 8 - epoch
-        assert (result.row["spawn_epoch"], result.row["steps"]) == (epoch, rows[0].row["steps"])
-
-
-@pytest.mark.parametrize("hidden", [(8,), (16,)], ids=["loop", "stacked"])
-def test_joint_training_is_that_of_one_network_on_both_parts(bench, hidden):
-    """Without a shift and under fixed noise members never part, whatever they share."""
-    spec = pair_spec(train={"epochs": 4, "spawn_epoch": 2}, model={"hidden": hidden}, shift={"kind": "none"})
-    row = run_pair(spec, bench("none")).row
-    assert row["distance"] == 0
-    assert row["train_loss_a"] == row["train_loss_b"]
-
-
-def test_a_domain_shift_joins_what_both_domains_show(bench):
-    spec = pair_spec(train={"epochs": 4, "spawn_epoch": 2}, shift={"kind": "domain", "domain": "contrast"})
-    setup = prepare(spec, bench())
-    task = joint_task(setup)
-    assert len(task.whole) == len(setup.data.a) + len(setup.data.b)
-    assert torch.equal(task.whole.labels, setup.data.train.labels)
-    assert run_pair(spec, bench("run")).status in {"ok", "undertrained"}
-
-
-def test_augmentation_and_momentum_go_on_after_the_members_part(bench, monkeypatch):
-    spec = pair_spec(train={"epochs": 4, "spawn_epoch": 2, "momentum": 0.9, "schedule": "cosine"})
-    setup = prepare(spec, bench())
-    (joint,) = train([joint_task(setup)], "loop")
-    assert joint.epochs == 2
-    assert set(joint.moments) == {"momentum_buffer"}
-    a, b = tasks_of(setup, joint)
-    assert a.resume is joint is b.resume
-    found = [train([one], "loop")[0] for one in (a, b)]
-    rates = [point.lr for point in found[0].curve]
-    assert rates == sorted(rates, reverse=True)
-
-
-@pytest.mark.parametrize("hidden", [(8,), (16,)], ids=["loop", "stacked"])
-def test_training_stops_at_the_target_loss_and_what_does_not_get_there_is_undertrained(bench, hidden):
-    given = {"epochs": 30, "lr": 0.1}
-    free = run_pair(pair_spec(train=given, model={"hidden": hidden}), bench("free"))
-    losses = {m: [p["train_loss"] for p in free.curves if p["member"] == m] for m in ("a", "b")}
-    target = 1.05 * max(losses["a"][9], losses["b"][9])
-    result = run_pair(pair_spec(train={**given, "target_loss": target}, model={"hidden": hidden}), bench("target"))
-    for member, seen in losses.items():
-        first = next(at for at, loss in enumerate(seen) if loss <= target)
-        assert [p["train_loss"] for p in result.curves if p["member"] == member] == seen[: first + 1]
-    assert result.row["target_reached"] is True
-    assert result.row["steps"] < free.row["steps"]
-    short = run_pair(
-        pair_spec(train={"epochs": 2, "lr": 0.1, "target_loss": target}, model={"hidden": hidden}),
-        bench("short", min_train_accuracy=0.0),
-    )
-    assert (short.status, short.row["target_reached"]) == ("undertrained", False)
-    assert "target loss" in short.row["reason"]
-
-
-def test_views_of_domains_that_are_done_with_are_let_go(bench):
-    seen = []
-    for severity in (0.2, 0.4, 0.6, 0.8):
-        spec = pair_spec(shift={"kind": "domain", "domain": "contrast", "severity": severity})
-        seen.append(weakref.ref(prepare(spec, bench()).data.b.whole))
-    gc.collect()
-    assert sum(ref() is not None for ref in seen) <= 2

@@ -1,14 +1,22 @@
 """What the driver is told while workers are busy."""
 
+import io
 import queue
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from lmc_tune import progress
+from lmc_tune.progress import listener_for
 from lmc_tune.results import PairResult
+from lmc_tune.space_yaml import parse_space
 from lmc_tune.store import Store
 from lmc_tune.sweep import watch
+from lmc_tune.sweep.folder import owned, write_description
+from lmc_tune.sweep.run import Options, _Trainer
 from lmc_tune.sweep.watch import Watch
+from tests.sweep.cases import PAIRS, SPACE
 from tests.tracking.cases import pair_result, pair_spec
 
 
@@ -30,3 +38,29 @@ def test_pairs_are_told_as_they_finish_and_silence_again_and_again(tmp_path: Pat
             pass
         assert heard == during.key
         assert told.get(timeout=30) == "silence"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "0/16 pairs, 2 running, 0 s so far, about 8 s left"),
+        ({"max_pairs": 3}, "0/16 pairs, 2 running, 0 s so far"),
+        ({"search": "adaptive"}, "0/16 pairs, 2 running, 0 s so far"),
+    ],
+)
+def test_silence_says_what_is_running_and_how_long_all_will_take_if_all_are_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str | int], told: str
+):
+    monkeypatch.setattr(progress.time, "monotonic", lambda: 0.0)
+    space, store, stream = parse_space(SPACE), Store(tmp_path), io.StringIO()
+    first, *rest = space.pairs()
+    write_description(tmp_path, space, workers=1, planned_pairs=PAIRS)
+    store.write_shard("c", [pair_result(first)])  # 380 steps in 1.75 s; 2 x 4 x (200 + 40) - 200 are left
+    store.mark_running("d", [pair.key for pair in rest[:2]])
+    with owned(tmp_path), listener_for(stream) as listener:
+        listener.start(PAIRS, Counter())
+        options = Options(data_root=tmp_path, **given)
+        _Trainer(
+            space=space, pairs=space.pairs(), store=store, workers=1, options=options, listener=listener, mirror=None
+        )._on_silence()
+    assert stream.getvalue().splitlines() == ["16 pairs", told]
