@@ -38,7 +38,7 @@ def number(value: Any) -> str:
     if value is None or not math.isfinite(value):
         return UNKNOWN
     if float(value).is_integer() and abs(value) < 1e6:
-        return f"{int(value)}"
+        return f"{int(value)}".replace("-", "−")
     return f"{value:.3g}".replace("-", "−")
 
 

@@ -214,9 +214,11 @@ def presets() -> None:
     """List the search spaces that ship with lmc-tune."""
     from lmc_tune.space_yaml import presets as known
 
-    for name, path in known().items():
+    spaces = known()
+    width = max(map(len, spaces))
+    for name, path in spaces.items():
         about = next((line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")), "")
-        typer.echo(f"{name:<16} {about}")
+        typer.echo(f"{name:<{width}}  {about}")
 
 
 @datasets_app.callback(invoke_without_command=True)
