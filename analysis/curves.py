@@ -56,7 +56,7 @@ def collect_curves(pairs: pd.DataFrame, parts: Iterable[pa.Table], verdict: Verd
 
     Args:
         pairs: as :func:`analysis.cells.regate` gives them.
-        parts: rows of the paths of whole pairs, as :meth:`lmc_tune.store.Store.path_parts` gives them; pairs that are
+        parts: rows of the paths of whole pairs, as :meth:`lmc_tune.store.Store.parts` gives them; pairs that are
             not ok are passed over.
     """
     ok = pairs.loc[pairs["status"] == "ok", ["key", "cell"]]
@@ -67,7 +67,7 @@ def collect_curves(pairs: pd.DataFrame, parts: Iterable[pa.Table], verdict: Verd
     splits = list(dict.fromkeys(name.split("_")[0] for name in kept))
     bands = {name: _Band.of(len(cells), len(lambdas)) for name in kept}
     for part in parts:
-        measured = part.filter(_judged(part, verdict.condition))
+        measured = part.filter(judged_rows(part, verdict.condition))
         for split in splits:
             rows = measured.filter(pc.equal(measured["split"], split))
             cell, curves = _on_grid(rows, cell_of, lambdas)
@@ -77,8 +77,8 @@ def collect_curves(pairs: pd.DataFrame, parts: Iterable[pa.Table], verdict: Verd
     return Curves(lambdas=lambdas, bands={name: band.by_cell(cells) for name, band in bands.items()})
 
 
-def _judged(part: pa.Table, condition: Condition) -> pa.ChunkedArray:
-    """Which rows are of the verdict's condition; where that would repeat the naive one, naive rows stand for it."""
+def judged_rows(part: pa.Table, condition: Condition) -> pa.ChunkedArray:
+    """Which rows of the paths are of a condition; where that would repeat the naive one, naive rows stand for it."""
     own = pc.equal(part["condition"], condition)
     if condition not in BATCH_NORM_CONDITIONS:
         return own
