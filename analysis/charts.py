@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.phase import Axis, PhaseDiagram
 from analysis.words import axis_title, is_error, quantity
-from lmc_tune.core.statistics import VERDICTS, Verdict
+from lmc_tune.core.statistics import Verdict
 from lmc_tune.specs import VerdictSpec
 
 # Blue against orange holds up in the common colour blindnesses; letters and shapes carry the rest.
@@ -22,7 +22,7 @@ VERDICT_COLOURS: dict[Verdict, str] = {
     "diverged": "#5b6067",
 }
 DARK_VERDICTS: tuple[Verdict, ...] = ("connected", "diverged")
-VERDICT_SHAPES = {"connected": "circle", "disconnected": "diamond", "undecided": "triangle-up"}
+VERDICT_SHAPES: dict[Verdict, str] = {"connected": "circle", "disconnected": "diamond", "undecided": "triangle-up"}
 INK, FAINT, PAPER, RULE = "#1d2226", "#4a5157", "#ffffff", "#b9bfc4"
 FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, sans-serif"
 # Two panels side by side leave room for the curves at 1280 px.
@@ -89,7 +89,7 @@ def fitted(
         f"{values.columns[0]}:Q",
         title=title,
         scale=alt.Scale(domain=[known.min(), known.max()], nice=True),
-        axis=alt.Axis(format=number_format, tickCount=6),
+        axis=alt.Axis(format=number_format, tickCount=6, labelOverlap="greedy", labelSeparation=4),
     )
 
 
@@ -135,14 +135,13 @@ def interval_layers(table: pd.DataFrame, points: Points, diagram: PhaseDiagram, 
     known = table if has_interval.all() else table[has_interval]
     bars = alt.Chart(known).mark_rule(strokeWidth=1.6, opacity=0.3 if crowded else 0.75)
     guide = alt.Chart(pd.DataFrame({"guide": [points.guide]})).mark_rule(strokeDash=[5, 4], color=FAINT)
-    shapes = alt.Scale(domain=list(VERDICT_SHAPES), range=list(VERDICT_SHAPES.values()))
     return [
         guide.encode(**{points.channel: "guide:Q"}),
         *([bars.encode(**points.bar, **points.ink)] if len(known) else []),
         base.mark_point(
             filled=True, size=16 if crowded else 70, opacity=1, stroke=PAPER, strokeWidth=0 if crowded else 0.8
         ).encode(
-            shape=alt.Shape("verdict:N", scale=shapes, title="verdict", legend=alt.Legend(orient="top")),
+            shape=verdict_shape(),
             tooltip=tooltips(diagram),
             **points.place,
             **points.ink,
@@ -151,10 +150,17 @@ def interval_layers(table: pd.DataFrame, points: Points, diagram: PhaseDiagram, 
     ]
 
 
-def verdict_colour(*, legend: alt.Legend | None = None) -> alt.Color:
-    """The verdicts' colours, dark enough for a point or a line on white."""
-    inks = [VERDICT_COLOURS[name] if name != "undecided" else "#b98d00" for name in VERDICTS]
-    return alt.Color("verdict:N", title="verdict", scale=alt.Scale(domain=list(VERDICTS), range=inks), legend=legend)
+def verdict_colour() -> alt.Color:
+    """The colours of the verdicts that rest on a mean barrier, dark enough for a point or a line on white."""
+    inks = [*(VERDICT_COLOURS[name] for name in ("connected", "disconnected")), "#b98d00"]
+    scale = alt.Scale(domain=list(VERDICT_SHAPES), range=inks)
+    return alt.Color("verdict:N", title="verdict", scale=scale, legend=alt.Legend(orient="top"))
+
+
+def verdict_shape() -> alt.Shape:
+    """Their shapes; the legend is one with that of their colours."""
+    scale = alt.Scale(domain=list(VERDICT_SHAPES), range=list(VERDICT_SHAPES.values()))
+    return alt.Shape("verdict:N", title="verdict", scale=scale, legend=alt.Legend(orient="top"))
 
 
 def outline(chart: alt.Chart, picked: str | None) -> list[alt.Chart]:

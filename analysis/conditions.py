@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cells import CONDITION_BARRIERS, CONDITIONS
-from analysis.charts import FAINT, INK, barrier_axis, finish, outline, tooltips
+from analysis.charts import FAINT, INK, PANEL_WIDTH, barrier_axis, finish, outline, tooltips
 from analysis.phase import PhaseDiagram
 from analysis.points import judged_cells, point_colour
 from analysis.section import Section
@@ -22,7 +22,6 @@ MEANINGS: dict[Condition, str] = {
     "recalibrated": "estimated anew at every λ",
     "repaired": "estimated anew, and every other channel rescaled (REPAIR)",
 }
-PANEL = 250
 
 
 def condition_section(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame], picked: str) -> Section | None:
@@ -100,7 +99,7 @@ def condition_counts(table: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
 def condition_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None = None) -> Any:
     """Mean barriers by condition, a line per cell; one panel per panel of the phase diagram."""
     panels = [_panel(diagram, table, panel, picked) for panel in diagram.panels if (table["panel"] == panel).any()]
-    chart: Any = alt.concat(*panels, columns=3, spacing=28).resolve_scale(y="shared", color="shared")
+    chart: Any = alt.concat(*panels, columns=3, spacing=28).resolve_scale(x="independent", y="shared", color="shared")
     return finish(chart, picked)
 
 
@@ -108,12 +107,12 @@ def _panel(diagram: PhaseDiagram, table: pd.DataFrame, panel: str, picked: str |
     rows = table[table["panel"] == panel]
     colour = point_colour(diagram, table)
     marked = judged_condition(diagram.verdict, rows)
-    names = [condition for condition in CONDITIONS if condition in set(table["condition"])]
+    names = [condition for condition in CONDITIONS if condition in set(rows["condition"])]
     x = alt.X(
         "condition:N",
         title=None,
         sort=names,
-        scale=alt.Scale(domain=names, padding=0.35),
+        scale=alt.Scale(domain=names, padding=0.5),
         axis=alt.Axis(labelAngle=0, labelExpr=f"datum.label === '{marked}' ? datum.label + ' ●' : datum.label"),
     )
     ink: dict[str, Any] = {"color": colour} if colour is not None else {}
@@ -139,4 +138,4 @@ def _panel(diagram: PhaseDiagram, table: pd.DataFrame, panel: str, picked: str |
         ),
         *outline(base.mark_point(size=140, strokeWidth=2, color=INK).encode(x=x, y="shown_barrier:Q"), picked),
     ]
-    return alt.layer(*layers).properties(width=PANEL, height=230, title=panel if len(diagram.panels) > 1 else "")
+    return alt.layer(*layers).properties(width=PANEL_WIDTH, height=210, title=panel if len(diagram.panels) > 1 else "")

@@ -81,7 +81,7 @@ def ensemble_words(table: pd.DataFrame, places: pd.DataFrame) -> pd.DataFrame:
 
 
 def _points(gain: float) -> str:
-    return f"{100 * gain:+.1f}".replace("-", "−")
+    return f"{round(100 * gain, 1) + 0.0:+.1f}".replace("-", "−")  # no −0.0
 
 
 def ensemble_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None = None) -> Any:

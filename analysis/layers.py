@@ -4,17 +4,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import altair as alt
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from analysis.charts import VERDICT_SHAPES, finish, verdict_colour
+from analysis.charts import finish, verdict_colour, verdict_shape
 from analysis.phase import PhaseDiagram
 from analysis.section import Section
 
 # A page with more of these small charts becomes a wall.
 MOST_PANELS = 12
-WIDTH = 236
+WIDTH = 214
 MEASURES = {"cka": "CKA", "distance": "distance ‖A − B‖"}
 
 
@@ -78,30 +77,30 @@ def layer_chart(table: pd.DataFrame, panels: list[str], *, titled: bool) -> Any:
 
 
 def _panel(rows: pd.DataFrame, title: str) -> Any:
-    shapes = alt.Scale(domain=list(VERDICT_SHAPES), range=list(VERDICT_SHAPES.values()))
-    legend = alt.Legend(orient="top")
     last = int(rows["position"].max())
     x = alt.X(
         "position:Q",
         title="layer",
         scale=alt.Scale(domain=[0.5, last + 0.5], nice=False),
-        axis=alt.Axis(values=np.unique(np.linspace(1, last, min(last, 6)).round()).tolist(), format="d", grid=False),
+        axis=alt.Axis(
+            values=list(range(1, last + 1)), labelOverlap="greedy", labelSeparation=4, format="d", grid=False
+        ),
     )
-    tooltip = ["layer:N", "verdict:N", "n:Q", *(alt.Tooltip(f"{name}:Q", format=".3~g") for name in MEASURES)]
-    charts = [
-        alt.layer(
-            base.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=verdict_colour()),
-            base.mark_point(filled=True, size=46, opacity=1).encode(
-                x=x,
-                y=y,
-                color=verdict_colour(),
-                shape=alt.Shape("verdict:N", scale=shapes, legend=legend),
-                tooltip=tooltip,
-            ),
-        ).properties(width=WIDTH, height=110)
-        for name, label in MEASURES.items()
-        if len(known := rows[rows[name].notna()])
-        for base, y in [(alt.Chart(known), alt.Y(f"{name}:Q", title=label, axis=alt.Axis(tickCount=4)))]
-    ]
+    heights = {"cka": alt.Scale(domain=[min(0.0, rows["cka"].min()), 1]), "distance": alt.Scale(zero=True)}
+    charts = []
+    for name, label in MEASURES.items():
+        known = rows[rows[name].notna()]
+        if len(known):
+            y = alt.Y(f"{name}:Q", title=label, scale=heights[name], axis=alt.Axis(tickCount=4))
+            tooltip = [
+                "layer:N",
+                "verdict:N",
+                alt.Tooltip("n:Q", title="pairs"),
+                alt.Tooltip(f"{name}:Q", format=".3~g"),
+            ]
+            base = alt.Chart(known).encode(x=x, y=y, color=verdict_colour())
+            line = base.mark_line(strokeWidth=1.6)
+            points = base.mark_point(filled=True, size=46, opacity=1).encode(shape=verdict_shape(), tooltip=tooltip)
+            charts.append(alt.layer(line, points).properties(width=WIDTH, height=110))
     column: Any = alt.vconcat(*charts, spacing=10)
     return column.properties(title=alt.Title(title, offset=2)) if title else column

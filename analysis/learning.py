@@ -75,17 +75,18 @@ def learning_chart() -> Any:
         "split:N", title=None, scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())), legend=None
     )
     dash = alt.StrokeDash("split:N", scale=alt.Scale(domain=list(DASHES), range=list(DASHES.values())), legend=None)
-    x = alt.X("epoch:Q", title="epoch", scale=alt.Scale(nice=False), axis=alt.Axis(tickCount=5, format="~g"))
-    heights = (
-        ("error", alt.Y("value:Q", title="error", axis=alt.Axis(format=".3~%", tickCount=4))),
-        ("loss", alt.Y("value:Q", title="loss (nats)", axis=alt.Axis(tickCount=4))),
+    scale, axis = alt.Scale(nice=False), alt.Axis(tickCount=5, format="~g")
+    above, below = (alt.X("epoch:Q", title=title, scale=scale, axis=axis) for title in (None, "epoch"))
+    places = (
+        ("error", above, alt.Y("value:Q", title="error", axis=alt.Axis(format=".3~%", tickCount=4))),
+        ("loss", below, alt.Y("value:Q", title="loss (nats)", axis=alt.Axis(tickCount=4))),
     )
     charts = [
         alt.Chart(data)
         .transform_filter(f"datum.quantity === '{name}'")
         .mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=14))
         .encode(x=x, y=y, color=colour, strokeDash=dash)
-        .properties(width=292, height=84)
-        for name, y in heights
+        .properties(width=286, height=72)
+        for name, x, y in places
     ]
-    return finish(alt.vconcat(*charts, spacing=12))
+    return finish(alt.vconcat(*charts, spacing=10))

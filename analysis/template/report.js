@@ -79,7 +79,7 @@
   // A cell without curves leaves the last ones in place, out of sight: an empty chart has no scales.
   async function draw(id, cell) {
     const rows = id in views ? ofCell[id](cell) : [];
-    element(`cell-${id}`).hidden = rows.length === 0;
+    for (const part of [id, `${id}-note`]) element(part).hidden = rows.length === 0;
     if (rows.length > 0) await views[id].data(id, rows).runAsync();
   }
 
