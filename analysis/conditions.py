@@ -26,6 +26,8 @@ MEANINGS: dict[Condition, str] = {
 
 def condition_section(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame], picked: str) -> Section | None:
     """Nothing where no judged cell was measured under more than one condition."""
+    if len(measured_conditions(diagram)) < 2:
+        return None
     table = condition_table(diagram, intervals)
     if table.empty:
         return None
@@ -45,6 +47,11 @@ def condition_section(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFram
     )
 
 
+def measured_conditions(diagram: PhaseDiagram) -> list[str]:
+    """Those of :data:`analysis.cells.CONDITION_BARRIERS` that are known of any of its pairs."""
+    return [name for name in CONDITION_BARRIERS if diagram.pairs[name].notna().any()]
+
+
 def condition_table(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """One row per judged cell and condition, of the cells that were measured under more than one.
 
@@ -52,11 +59,11 @@ def condition_table(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame]
     are of the row's ``condition``; ``by_condition``, the verdict of its interval alone.
 
     Args:
-        intervals: of :data:`analysis.cells.CONDITION_BARRIERS`, as :func:`analysis.cells.mean_intervals` gives them.
+        intervals: of :func:`measured_conditions`, as :func:`analysis.cells.mean_intervals` gives them.
     """
     judged, verdict = judged_cells(diagram), diagram.verdict
     parts = []
-    for condition, name in zip(CONDITIONS, CONDITION_BARRIERS, strict=True):
+    for name in measured_conditions(diagram):
         found = intervals[name].loc[judged.index]
         bounds = zip(found["low"], found["high"], strict=True)
         parts.append(
@@ -64,7 +71,7 @@ def condition_table(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame]
                 **{f"shown_{bound}": found[bound].replace([np.inf, -np.inf], np.nan) for bound in ("low", "high")},
                 shown_barrier=found["mean"],
                 mean=[height(mean, verdict) for mean in found["mean"]],
-                condition=condition,
+                condition=CONDITIONS[CONDITION_BARRIERS.index(name)],
                 by_condition=[verdict_of_interval(low, high, verdict.threshold) for low, high in bounds],
             )
         )

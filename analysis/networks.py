@@ -23,7 +23,7 @@ def network_section(
     diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame], space: SearchSpace | None, picked: str
 ) -> Section | None:
     """Nothing where all cells have one network, or none is judged."""
-    if not set(NETWORK_FIELDS) & set(diagram.facets):
+    if not networks_vary(diagram):
         return None
     table = network_table(diagram, intervals, space)
     if table.empty:
@@ -37,6 +37,11 @@ def network_section(
         label="Mean barrier and accuracy difference of every judged cell, by network",
         chart=network_chart(diagram, table, picked),
     )
+
+
+def networks_vary(diagram: PhaseDiagram) -> bool:
+    """Whether its panels are told apart by their networks."""
+    return bool(set(NETWORK_FIELDS) & set(diagram.facets))
 
 
 def network_table(

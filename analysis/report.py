@@ -15,13 +15,13 @@ from markupsafe import Markup
 
 from analysis import page
 from analysis.basins import basin_depths, basin_section
-from analysis.cells import CONDITION_BARRIERS, judged_columns, mean_intervals
-from analysis.conditions import condition_section
+from analysis.cells import judged_columns, mean_intervals
+from analysis.conditions import condition_section, measured_conditions
 from analysis.curves import MANY_CELLS, Curves, collect_curves, curve_chart
 from analysis.ensembles import ensemble_section
 from analysis.layers import collect_layers, layer_section
 from analysis.learning import collect_learning, learning_chart
-from analysis.networks import network_section
+from analysis.networks import network_section, networks_vary
 from analysis.noise_scale import noise_section
 from analysis.packed import pack, rows
 from analysis.phase import PhaseDiagram, map_regions
@@ -197,8 +197,13 @@ def _sections(store: Store, diagram: PhaseDiagram, space: SearchSpace | None, pi
     verdict = diagram.verdict
     depths = basin_depths(store.parts("paths"), verdict.condition)
     diagram = replace(diagram, pairs=diagram.pairs.assign(basin_depth=diagram.pairs["key"].map(depths)))
-    # All at once: the resamples of a bootstrap are drawn once for all that has as many pairs.
-    measured = ["accuracy_difference", "basin_depth", *CONDITION_BARRIERS]
+    conditions = measured_conditions(diagram)
+    measured = [
+        "basin_depth",
+        *(conditions if len(conditions) > 1 else []),
+        *(["accuracy_difference"] if networks_vary(diagram) else []),
+    ]
+    # All at once, and no more: the resamples of a bootstrap are drawn once for all that has as many pairs.
     intervals = mean_intervals(diagram.pairs, measured, diagram.cells["cell"], verdict.confidence)
     sections = (
         network_section(diagram, intervals, space, picked),

@@ -214,12 +214,11 @@ def _results(cells: pd.DataFrame, pairs: pd.DataFrame, rng: np.random.Generator)
     for column, mean in (("distance", 8.0), ("distance_a", 5.0), ("distance_b", 5.0), ("disagreement", 0.1)):
         rows[column] = mean * rng.lognormal(0, 0.1, n)
     rows["error_overlap"] = rng.uniform(0, 0.02, n)
-    for column in ("error_overlap_ratio", "same_error", "kappa", "jensen_shannon", "cka", *_COMBINED):
-        rows[column] = rng.uniform(0.1, 0.9, n)
     rows["label_shift"], rows["covariate_shift"] = rows["severity"] + rng.normal(0, 0.01, n), 0.004
     rows["steps"], rows["n_train"] = _TRAIN // rows["batch_size"] + 1, _TRAIN
     rows["seconds_train"], rows["seconds_measure"], rows["device"] = 1.0, 0.2, "cpu"
-    return rows
+    similar = ("error_overlap_ratio", "same_error", "kappa", "jensen_shannon", "cka", *_COMBINED)
+    return rows.join(pd.DataFrame({column: rng.uniform(0.1, 0.9, n) for column in similar}))
 
 
 def _paths(results: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
