@@ -4,6 +4,9 @@ A *cell* is one point of the space; its pairs differ in the replicate alone. Eve
 once, and nothing depends on the order of the rows.
 """
 
+from collections.abc import Sequence
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -30,7 +33,24 @@ OK_MEANS = [
     "distance_b",
     "disagreement",
     "error_overlap",
+    "error_overlap_ratio",
+    "same_error",
+    "kappa",
+    "jensen_shannon",
+    "true_class_variance",
+    "weight_cosine",
+    "cka",
+    *(
+        f"{combined}_{gain}{quality}"
+        for combined in ("average", "ensemble")
+        for gain in ("", "gain_")
+        for quality in ("accuracy", "nll", "brier", "ece")
+    ),
 ]
+
+CONDITIONS: tuple[Condition, ...] = get_args(Condition)
+# The judged barrier of a pair under every condition that was measured.
+CONDITION_BARRIERS = [f"{condition}_barrier" for condition in CONDITIONS]
 
 # mean_interval holds 9999 resampled means per cell: this many cells at once take about 20 MB.
 CELLS_AT_ONCE = 256
@@ -41,6 +61,7 @@ def judged_columns(verdict: VerdictSpec) -> list[str]:
     barriers = [verdict.model_copy(update={"barrier": definition}).column for definition in DEFINITIONS]
     of_path = [*PATH_FIELDS, *barriers]
     under = [condition_column(verdict.condition, column) for column in of_path]
+    under += [condition_column(condition, verdict.column) for condition in CONDITIONS]
     means = [name for name in OK_MEANS if name not in PATH_FIELDS]
     return list(
         dict.fromkeys(
@@ -69,7 +90,8 @@ def judge_cells(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     ``n_diverged`` and ``n_failed`` add up to it; ``n_under_resolved`` and ``n_without_barrier`` of the ok pairs;
     ``mean_barrier``, ``low`` and ``high`` over the ok pairs, in the unit of the judged curve (fraction or nats);
     ``estimator``, ``threshold``, ``confidence``; ``verdict`` and ``judged`` (the mean is known and the verdict rests on
-    it); and means of what was measured: noise scale, steps and shifts over all pairs, the rest over the ok pairs.
+    it); and means of what was measured: noise scale, steps and shifts over all pairs, the rest over the ok pairs, the
+    mean barriers under every condition (:data:`CONDITION_BARRIERS`) among them.
 
     One ok pair without a finite barrier leaves the cell's mean unknown: leaving it out would flatter the cell.
 
@@ -87,12 +109,35 @@ def judge_cells(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     cells["n_under_resolved"] = np.bincount(code[ok & unresolved], minlength=n)
     barriers = _barriers(pairs, verdict)
     cells["n_without_barrier"] = np.bincount(code[ok & ~np.isfinite(barriers)], minlength=n)
-    intervals = _intervals(code[ok], barriers[ok], n, verdict.confidence)
-    cells[["mean_barrier", "low", "high"]] = intervals
+    intervals = _intervals(code[ok], barriers[ok, None], n, verdict.confidence)
+    cells[["mean_barrier", "low", "high"]] = intervals[:, 0]
     cells["estimator"], cells["threshold"], cells["confidence"] = ESTIMATOR, verdict.threshold, verdict.confidence
     cells["verdict"] = _verdicts(cells, verdict.threshold)
     cells["judged"] = (2 * cells["n_ok"] > cells["n_pairs"]) & np.isfinite(cells["mean_barrier"])
     return pd.concat([cells, _means(pairs, code, n, ok)], axis="columns")
+
+
+def mean_intervals(
+    pairs: pd.DataFrame, columns: Sequence[str], cells: pd.Series, confidence: float
+) -> dict[str, pd.DataFrame]:
+    """Of each column the ``mean`` over the ok pairs of each cell, with the bounds ``low`` and ``high``.
+
+    NaN, −∞ and ∞ where a cell has no ok pair, or one of them has no finite value.
+
+    Args:
+        pairs: as :func:`regate` gives them.
+        columns: numbers of a pair.
+        cells: ids; the tables have their index.
+        confidence: of the intervals, in (0, 1).
+    """
+    counted = pairs[(pairs["status"] == "ok") & pairs["cell"].isin(cells)]
+    code = pd.Categorical(counted["cell"], categories=cells).codes.astype(np.intp)
+    values = counted[list(columns)].to_numpy(dtype=np.float64, na_value=np.nan)
+    found = _intervals(code, values, len(cells), confidence)
+    return {
+        name: pd.DataFrame(found[:, at], columns=["mean", "low", "high"], index=cells.index)
+        for at, name in enumerate(columns)
+    }
 
 
 def regate(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
@@ -100,9 +145,13 @@ def regate(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
 
     Whatever gate the table was written with, and whatever its order, the same pairs come out. What depends on the
     condition (barriers, λ*, Δ, under-resolved) is that of the verdict's; a network without BatchNorm has one for all
-    three that only BatchNorm tells apart.
+    three that only BatchNorm tells apart. :data:`CONDITION_BARRIERS` are added, NaN where a condition was not measured.
     """
-    rows = _under_condition(results, verdict.condition)
+    beside = {
+        name: results.get(condition_column(condition, verdict.column), np.nan)
+        for name, condition in zip(CONDITION_BARRIERS, CONDITIONS, strict=True)
+    }
+    rows = _under_condition(results, verdict.condition).assign(**beside)
     rows = rows.sort_values(["cell", "replicate", "key"], kind="stable").reset_index(drop=True)
     low = (rows[["train_accuracy_a", "train_accuracy_b"]] < verdict.min_train_accuracy).any(axis="columns")
     moved = (low & rows["status"].isin(["ok", "undertrained"])) | (~low & (rows["status"] == "undertrained"))
@@ -181,21 +230,29 @@ def _barriers(rows: pd.DataFrame, verdict: VerdictSpec) -> Array:
     return rows[verdict.column].to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _intervals(code: NDArray[np.intp], barriers: Array, n_cells: int, confidence: float) -> Array:
-    """(n_cells, 3) mean, low and high; NaN, −∞ and ∞ where no pair is ok or one of them has no finite barrier."""
-    table = np.tile([np.nan, -np.inf, np.inf], (n_cells, 1))
-    order = np.lexsort((barriers, code))  # by value within the cell: no sum depends on the order of the pairs
-    values = barriers[order]
+def _intervals(code: NDArray[np.intp], values: Array, n_cells: int, confidence: float) -> Array:
+    """(n_cells, quantities, 3) mean, low and high of (pairs, quantities) values.
+
+    NaN, −∞ and ∞ where no pair is ok or one of them is not finite. Quantities are worked out together, since drawing
+    the resamples of many pairs takes longer than using them.
+    """
+    n_quantities = values.shape[1]
+    table = np.tile([np.nan, -np.inf, np.inf], (n_cells, n_quantities, 1))
+    values = values[np.argsort(code, kind="stable")]
     size = np.bincount(code, minlength=n_cells)
     start = np.cumsum(size) - size
-    finite = np.bincount(code[np.isfinite(barriers)], minlength=n_cells) == size
-    for n in np.unique(size[finite & (size > 0)]):
-        members = np.flatnonzero(finite & (size == n))
-        for at in range(0, len(members), CELLS_AT_ONCE):
-            chunk = members[at : at + CELLS_AT_ONCE]
-            data = values[start[chunk, None] + np.arange(n)]
-            table[chunk, 0] = data.mean(axis=1)
-            table[chunk, 1:] = mean_interval(data, confidence)
+    finite = np.zeros((n_cells, n_quantities), dtype=bool)
+    if len(values):
+        finite[size > 0] = np.logical_and.reduceat(np.isfinite(values), start[size > 0])
+    for n in np.unique(size[finite.any(axis=1)]):
+        cells, quantities = np.nonzero(finite & (size == n)[:, None])
+        for at in range(0, len(cells), CELLS_AT_ONCE):
+            chunk = slice(at, at + CELLS_AT_ONCE)
+            cell, quantity = cells[chunk], quantities[chunk]
+            # By value within the cell: no sum depends on the order of the pairs.
+            data = np.sort(values[start[cell, None] + np.arange(n), quantity[:, None]])
+            table[cell, quantity, 0] = data.mean(axis=1)
+            table[cell, quantity, 1:] = mean_interval(data, confidence)
     return table
 
 
@@ -209,7 +266,7 @@ def _bounds(code: NDArray[np.intp], barriers: Array, n_cells: int, verdict: Verd
         ((highest < verdict.threshold) | (lowest > verdict.threshold)) & np.isfinite(highest - lowest) & (size > 1)
     )
     open_ = ~one_sided[code]
-    intervals = _intervals(code[open_], barriers[open_], n_cells, verdict.confidence)[:, 1:]
+    intervals = _intervals(code[open_], barriers[open_, None], n_cells, verdict.confidence)[:, 0, 1:]
     return np.where(one_sided[:, None], np.column_stack([lowest, highest]), intervals)
 
 
@@ -234,4 +291,8 @@ def _means(rows: pd.DataFrame, code: NDArray[np.intp], n_cells: int, ok: NDArray
     everywhere = pd.RangeIndex(n_cells)
     of_pairs = rows[PAIR_MEANS].groupby(code).mean()
     of_ok = rows.loc[ok, OK_MEANS].groupby(code[ok]).mean()
+    n_ok = np.bincount(code[ok], minlength=n_cells)
+    for name in CONDITION_BARRIERS:  # unlike pandas' mean, unknown where one pair's is
+        total = np.bincount(code[ok], weights=rows.loc[ok, name], minlength=n_cells)
+        of_ok[name] = pd.Series(np.where(n_ok > 0, total, np.nan) / np.maximum(n_ok, 1))
     return pd.concat([of_pairs.reindex(everywhere), of_ok.reindex(everywhere)], axis="columns")

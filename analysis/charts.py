@@ -1,6 +1,8 @@
-"""What all charts share: palette, type, axes, and mean barriers drawn as points with their intervals."""
+"""What all charts share: palette, type, axes, and cells drawn as points with the intervals of their means."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import altair as alt
 import numpy as np
@@ -20,13 +22,15 @@ VERDICT_COLOURS: dict[Verdict, str] = {
     "diverged": "#5b6067",
 }
 DARK_VERDICTS: tuple[Verdict, ...] = ("connected", "diverged")
-VERDICT_SHAPES = {"connected": "circle", "disconnected": "diamond", "undecided": "triangle-up"}
+VERDICT_SHAPES: dict[Verdict, str] = {"connected": "circle", "disconnected": "diamond", "undecided": "triangle-up"}
 INK, FAINT, PAPER, RULE = "#1d2226", "#4a5157", "#ffffff", "#b9bfc4"
 FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, sans-serif"
 # Two panels side by side leave room for the curves at 1280 px.
 PANEL_WIDTH = 312
 # So many points of one panel lie on top of each other unless they are small.
 MANY_POINTS = 250
+
+Channel = TypeVar("Channel", alt.X, alt.Y)
 
 
 def barrier_title(verdict: VerdictSpec) -> str:
@@ -56,48 +60,107 @@ def tile_scale(axis: Axis) -> alt.Scale:
     return alt.Scale(type=axis.scale, domain=[axis.edges[0], axis.edges[-1]], nice=False)
 
 
-def barrier_height(table: pd.DataFrame, verdict: VerdictSpec) -> alt.Y:
-    """The mean barrier upwards, from 0 over the threshold and all intervals.
-
-    The domain is given: one that is read off the marks would be worked out, and all drawn again, whenever one moves.
-    """
-    shown = table[["shown_barrier", "shown_low", "shown_high"]].to_numpy(dtype=np.float64)
-    known = np.append(shown[np.isfinite(shown)], [0.0, verdict.threshold])
-    return alt.Y(
-        "shown_barrier:Q",
-        title=barrier_title(verdict),
-        scale=alt.Scale(domain=[known.min(), known.max()], nice=True),
-        axis=alt.Axis(format=barrier_format(verdict), tickCount=6),
+def barrier_axis(channel: type[Channel], table: pd.DataFrame, verdict: VerdictSpec, *, titled: bool = True) -> Channel:
+    """The mean barrier, from 0 over the threshold and all intervals; untitled beside one that is titled."""
+    return fitted(
+        channel,
+        table[["shown_barrier", "shown_low", "shown_high"]],
+        (0.0, verdict.threshold),
+        title=barrier_title(verdict) if titled else None,
+        number_format=barrier_format(verdict),
     )
 
 
-def interval_layers(
-    table: pd.DataFrame, place: tuple[alt.X, alt.Y], diagram: PhaseDiagram, colour: alt.Color | None, picked: str | None
-) -> list[alt.Chart]:
-    """Threshold, intervals and means of the judged cells: columns as :func:`analysis.phase_chart.phase_table`."""
-    x, y = place
+def fitted(
+    channel: type[Channel],
+    values: pd.DataFrame,
+    beside: Sequence[float],
+    *,
+    title: str | None,
+    number_format: str = "~g",
+) -> Channel:
+    """The first column along an axis that holds all finite values of the table, and those beside them.
+
+    The domain is given: one that is read off the marks would be worked out, and all drawn again, whenever one moves.
+    """
+    given = values.to_numpy(dtype=np.float64)
+    known = np.append(given[np.isfinite(given)], beside)
+    return channel(
+        f"{values.columns[0]}:Q",
+        title=title,
+        scale=alt.Scale(domain=[known.min(), known.max()], nice=True),
+        axis=alt.Axis(format=number_format, tickCount=6, labelOverlap="greedy", labelSeparation=4),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points:
+    """How the rows of a table stand as points with intervals.
+
+    x, y: the axes. colour: None for all alike. offset: sets points of one place apart.
+    channel: the axis that the intervals run along. low, high: the columns of their bounds.
+    guide: the value of the dashed line across them.
+    """
+
+    x: alt.X
+    y: alt.Y
+    colour: alt.Color | None = None
+    offset: alt.YOffset | None = None
+    channel: Literal["x", "y"] = "y"
+    low: str = "shown_low"
+    high: str = "shown_high"
+    guide: float
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where a point stands."""
+        return {"x": self.x, "y": self.y} | ({"yOffset": self.offset} if self.offset is not None else {})
+
+    @property
+    def bar(self) -> dict[str, Any]:
+        """Where its interval runs."""
+        start = (alt.Y if self.channel == "y" else alt.X)(f"{self.low}:Q")
+        return self.place | {self.channel: start, f"{self.channel}2": f"{self.high}:Q"}
+
+    @property
+    def ink(self) -> dict[str, Any]:
+        return {"color": self.colour} if self.colour is not None else {}
+
+
+def interval_layers(table: pd.DataFrame, points: Points, diagram: PhaseDiagram, picked: str | None) -> list[alt.Chart]:
+    """The guide, intervals and means of the judged cells: columns as :func:`analysis.phase_chart.phase_table`."""
     base = alt.Chart(table)
     crowded = len(table) > MANY_POINTS
-    ink = {"color": colour} if colour is not None else {}
-    has_interval = table[["shown_low", "shown_high"]].notna().all(axis="columns")  # one pair alone has none
+    has_interval = table[[points.low, points.high]].notna().all(axis="columns")  # one pair alone has none
     known = table if has_interval.all() else table[has_interval]
     bars = alt.Chart(known).mark_rule(strokeWidth=1.6, opacity=0.3 if crowded else 0.75)
-    threshold = pd.DataFrame({"threshold": [diagram.verdict.threshold]})
-    shapes = alt.Scale(domain=list(VERDICT_SHAPES), range=list(VERDICT_SHAPES.values()))
+    guide = alt.Chart(pd.DataFrame({"guide": [points.guide]})).mark_rule(strokeDash=[5, 4], color=FAINT)
     return [
-        alt.Chart(threshold).mark_rule(strokeDash=[5, 4], color=FAINT).encode(y="threshold:Q"),
-        *([bars.encode(x=x, y=alt.Y("shown_low:Q"), y2="shown_high:Q", **ink)] if len(known) else []),
+        guide.encode(**{points.channel: "guide:Q"}),
+        *([bars.encode(**points.bar, **points.ink)] if len(known) else []),
         base.mark_point(
             filled=True, size=16 if crowded else 70, opacity=1, stroke=PAPER, strokeWidth=0 if crowded else 0.8
         ).encode(
-            x=x,
-            y=y,
-            shape=alt.Shape("verdict:N", scale=shapes, title="verdict", legend=alt.Legend(orient="top")),
+            shape=verdict_shape(),
             tooltip=tooltips(diagram),
-            **ink,
+            **points.place,
+            **points.ink,
         ),
-        *outline(base.mark_point(size=190, strokeWidth=2, color=INK).encode(x=x, y=y), picked),
+        *outline(base.mark_point(size=190, strokeWidth=2, color=INK).encode(**points.place), picked),
     ]
+
+
+def verdict_colour() -> alt.Color:
+    """The colours of the verdicts that rest on a mean barrier, dark enough for a point or a line on white."""
+    inks = [*(VERDICT_COLOURS[name] for name in ("connected", "disconnected")), "#b98d00"]
+    scale = alt.Scale(domain=list(VERDICT_SHAPES), range=inks)
+    return alt.Color("verdict:N", title="verdict", scale=scale, legend=alt.Legend(orient="top"))
+
+
+def verdict_shape() -> alt.Shape:
+    """Their shapes; the legend is one with that of their colours."""
+    scale = alt.Scale(domain=list(VERDICT_SHAPES), range=list(VERDICT_SHAPES.values()))
+    return alt.Shape("verdict:N", title="verdict", scale=scale, legend=alt.Legend(orient="top"))
 
 
 def outline(chart: alt.Chart, picked: str | None) -> list[alt.Chart]:

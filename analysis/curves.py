@@ -56,7 +56,7 @@ def collect_curves(pairs: pd.DataFrame, parts: Iterable[pa.Table], verdict: Verd
 
     Args:
         pairs: as :func:`analysis.cells.regate` gives them.
-        parts: rows of the paths of whole pairs, as :meth:`lmc_tune.store.Store.path_parts` gives them; pairs that are
+        parts: rows of the paths of whole pairs, as :meth:`lmc_tune.store.Store.parts` gives them; pairs that are
             not ok are passed over.
     """
     ok = pairs.loc[pairs["status"] == "ok", ["key", "cell"]]
@@ -67,7 +67,7 @@ def collect_curves(pairs: pd.DataFrame, parts: Iterable[pa.Table], verdict: Verd
     splits = list(dict.fromkeys(name.split("_")[0] for name in kept))
     bands = {name: _Band.of(len(cells), len(lambdas)) for name in kept}
     for part in parts:
-        measured = part.filter(_judged(part, verdict.condition))
+        measured = part.filter(judged_rows(part, verdict.condition))
         for split in splits:
             rows = measured.filter(pc.equal(measured["split"], split))
             cell, curves = _on_grid(rows, cell_of, lambdas)
@@ -77,8 +77,8 @@ def collect_curves(pairs: pd.DataFrame, parts: Iterable[pa.Table], verdict: Verd
     return Curves(lambdas=lambdas, bands={name: band.by_cell(cells) for name, band in bands.items()})
 
 
-def _judged(part: pa.Table, condition: Condition) -> pa.ChunkedArray:
-    """Which rows are of the verdict's condition; where that would repeat the naive one, naive rows stand for it."""
+def judged_rows(part: pa.Table, condition: Condition) -> pa.ChunkedArray:
+    """Which rows of the paths are of a condition; where that would repeat the naive one, naive rows stand for it."""
     own = pc.equal(part["condition"], condition)
     if condition not in BATCH_NORM_CONDITIONS:
         return own
@@ -170,23 +170,25 @@ def curve_chart(verdict: VerdictSpec, quantities: Collection[str]) -> Any:
     loss = alt.Y("mean:Q", title="loss (nats)", scale=from_zero, axis=alt.Axis(tickCount=5))
     data = alt.NamedData(name="curves")
     splits = [split for split in COLOURS if any(quantity.startswith(split) for quantity in quantities)]
+    drawn = [name for name in ("error", "loss") if any(quantity.endswith(name) for quantity in quantities)]
     charts = [
         _curve_layers(
             alt.Chart(data).transform_filter(f"datum.quantity === '{name}'"),
             y,
             splits,
             with_chord=verdict.of.endswith(name),
+            titled=name == drawn[-1],
         )
         for name, y in (("error", error), ("loss", loss))
-        if any(quantity.endswith(name) for quantity in quantities)
+        if name in drawn
     ]
-    return finish(alt.vconcat(*charts, spacing=14))
+    return finish(alt.vconcat(*charts, spacing=10))
 
 
-def _curve_layers(base: alt.Chart, y: alt.Y, splits: list[str], *, with_chord: bool) -> Any:
+def _curve_layers(base: alt.Chart, y: alt.Y, splits: list[str], *, with_chord: bool, titled: bool) -> Any:
     x = alt.X(
         "lambda:Q",
-        title="position on the path λ (0 = A, 1 = B)",
+        title="position on the path λ (0 = A, 1 = B)" if titled else None,
         scale=alt.Scale(domain=[0, 1], nice=False),
         axis=alt.Axis(format=".1~f", tickCount=5),
     )
@@ -204,4 +206,4 @@ def _curve_layers(base: alt.Chart, y: alt.Y, splits: list[str], *, with_chord: b
         base.mark_area(opacity=0.16).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour),
         *([chord.encode(x=x, y=alt.Y("chord:Q"))] if with_chord else []),
         base.mark_line(strokeWidth=2.2).encode(x=x, y=y, color=colour, strokeDash=dash),
-    ).properties(width=292, height=112)
+    ).properties(width=286, height=98)

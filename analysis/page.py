@@ -39,6 +39,8 @@ from lmc_tune.space import SearchSpace
 LONG_TABLE = 60
 # What a longer one leaves out is said, and where it is.
 MOST_ROWS = 1000
+# Beyond this many cells, what shows each in detail is left out.
+MOST_DETAILED = 2000
 FEW_PANELS = 6
 ALL_CELLS = "All cells, in full precision: lmc-tune report with --formats csv."
 ALL_REASONS = f"{ALL_CELLS} The reason of every pair: results.parquet."
@@ -79,7 +81,7 @@ def words(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
         "finished": finished(diagram, sweep),
         "answer": answer(diagram),
         "findings": findings(diagram),
-        "cautions": [*cautions(diagram, sweep), *undrawn(diagram)],
+        "cautions": [*cautions(diagram, sweep), *undrawn(diagram), *undetailed(diagram)],
         "quantity": quantity(verdict),
         "limit": height(verdict.threshold, verdict),
         "confidence": confidence(verdict),
@@ -169,6 +171,19 @@ def undrawn(diagram: PhaseDiagram) -> list[str]:
     return [f"Drawn: the first {drawn} of {n} panels. {ALL_CELLS}"] if drawn < n else []
 
 
+def detailed(diagram: PhaseDiagram) -> bool:
+    """Whether its cells are so few that each is shown in detail."""
+    return len(diagram.cells) <= MOST_DETAILED
+
+
+def undetailed(diagram: PhaseDiagram) -> list[str]:
+    """What is left out because there are too many cells, and where it is; nothing if nothing is."""
+    if detailed(diagram.drawn()):
+        return []
+    sections = "networks, conditions, basins, similarity, ensembles and learning curves"
+    return [f"Too many cells for the sections on {sections}. {ALL_CELLS} Learning curves: curves.parquet."]
+
+
 def findings(diagram: PhaseDiagram) -> list[tuple[str, str]]:
     """What to know next: the tally of every panel if there are a few, and the noise scales of the regions."""
     cells, not_run = diagram.cells, diagram.not_run
@@ -236,6 +251,12 @@ def cell_table(diagram: PhaseDiagram) -> pd.DataFrame:
     return pd.DataFrame(rows, index=cells["cell"])
 
 
+def cell_places(diagram: PhaseDiagram) -> pd.DataFrame:
+    """Where the first cells stand, in words, in order; indexed by the cell's id, columns as headed."""
+    cells = _in_order(diagram).head(MOST_ROWS)
+    return pd.DataFrame([_headed_place(diagram, row) for row in cells.to_dict("records")], index=cells["cell"])
+
+
 def _in_order(diagram: PhaseDiagram) -> pd.DataFrame:
     """The cells in the order of the panels and axes."""
     order = diagram.cells["panel"].map({panel: at for at, panel in enumerate(diagram.panels)})
@@ -245,10 +266,8 @@ def _in_order(diagram: PhaseDiagram) -> pd.DataFrame:
 
 def _cell_row(diagram: PhaseDiagram, row: Row) -> Row:
     verdict = diagram.verdict
-    axes = diagram.axes
     return {
-        **({"panel": row["panel"]} if len(diagram.panels) > 1 or not axes else {}),
-        **{axis_title(axis.column): number(row[axis.column]) for axis in axes},
+        **_headed_place(diagram, row),
         "verdict": row["verdict"],
         "mean barrier": height(row["mean_barrier"], verdict),
         f"{confidence(verdict)} interval": interval(row["low"], row["high"], verdict),
@@ -260,6 +279,14 @@ def _cell_row(diagram: PhaseDiagram, row: Row) -> Row:
         "train accuracy A, B": _both(row, "train_accuracy"),
         "disagreement": percent(row["disagreement"]),
         "distance": number(row["distance"]),
+    }
+
+
+def _headed_place(diagram: PhaseDiagram, row: Row) -> Row:
+    axes = diagram.axes
+    return {
+        **({"panel": row["panel"]} if len(diagram.panels) > 1 or not axes else {}),
+        **{axis_title(axis.column): number(row[axis.column]) for axis in axes},
     }
 
 
@@ -347,10 +374,11 @@ def versions(sweep: Sweep) -> list[tuple[str, str, str]]:
     return [(name, sweep.versions.get(name, UNKNOWN), here.get(name, UNKNOWN)) for name in names]
 
 
-def cell_details(diagram: PhaseDiagram, curves: Curves) -> Row:
+def cell_details(diagram: PhaseDiagram, curves: Curves, learning: Mapping[str, NDArray[np.float64]]) -> Row:
     """What the page shows of a cell under the pointer: verdict, note and numbers, its place, and curves by quantity.
 
-    ``table`` and the parts of the ``places`` are packed; ``curves`` holds every cell's bands, null where it has none.
+    ``table`` and the parts of the ``places`` are packed; ``curves`` holds every cell's bands, null where it has none;
+    ``learning`` every cell's epochs and lines, as :data:`analysis.learning.LINES` names them.
     """
     reasons = exclusions(diagram.pairs, diagram.verdict).groupby("cell")["reason"].first().to_dict()
     cells = diagram.cells["cell"]
@@ -361,6 +389,7 @@ def cell_details(diagram: PhaseDiagram, curves: Curves) -> Row:
         "table": pack(table),
         "places": pack(pd.DataFrame([_whereabouts(diagram, row) for row in rows])),
         "curves": {name: [_compact(bands.get(cell)) for cell in cells] for name, bands in curves.bands.items()},
+        "learning": {cell: _compact(learning[cell]) for cell in cells if cell in learning},
     }
 
 

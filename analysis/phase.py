@@ -1,7 +1,7 @@
 """The phase diagram: every cell's verdict over two axes of the space, one panel per setting of all the others."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -232,7 +232,7 @@ def _panels(cells: pd.DataFrame, facets: list[str], axes: list[Axis]) -> tuple[d
         keys.append(key)
         if key not in titles:
             named = [name for name in facets if name not in MODEL_FIELDS or name in telling[row["model"]]]
-            parts = [_title(row, named, columns), f"setup {setup + 1}" if setup else ""]
+            parts = [facet_title(row, named, columns), f"setup {setup + 1}" if setup else ""]
             titles[key] = " · ".join(part for part in parts if part) or "all cells"
     panel_of = dict(zip(cells["cell"], (titles[key] for key in keys), strict=True))
     return panel_of, [titles[key] for key in sorted(titles)]
@@ -248,7 +248,13 @@ def _sortable(value: Any) -> tuple[int, Any]:
     return (2, 0.0) if pd.isna(value) else (1, value)
 
 
-def _title(row: Mapping[Any, Any], facets: list[str], axes: list[str]) -> str:
+def facet_title(row: Mapping[Any, Any], facets: Sequence[str], axes: Sequence[str]) -> str:
+    """What tells a cell from those of other panels, e.g. ``label 80/20 · norm batch``; empty without facets.
+
+    Args:
+        row: the columns of the cell's spec.
+        facets, axes: the columns that tell the panels apart, and those of the axes.
+    """
     parts = []
     if set(facets) & set(SHIFT_FIELDS):
         parts.append(shift_words(row, severity_is_axis="severity" in axes))

@@ -14,8 +14,9 @@ from analysis.charts import (
     PANEL_WIDTH,
     PAPER,
     VERDICT_COLOURS,
+    Points,
+    barrier_axis,
     barrier_format,
-    barrier_height,
     barrier_title,
     finish,
     interval_layers,
@@ -23,6 +24,7 @@ from analysis.charts import (
     tick_axis,
     tile_scale,
     tooltips,
+    verdict_colour,
 )
 from analysis.phase import Axis, PhaseDiagram
 from analysis.words import LETTERS, UNKNOWN, height, is_error
@@ -241,22 +243,13 @@ def _in_tile(value: float, verdict: VerdictSpec) -> str:
 
 def _strips(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None) -> Any:
     """Mean barriers along the one axis that varies, or over the panels where none does."""
-    verdicts = alt.Color(
-        "verdict:N",
-        title="verdict",
-        scale=alt.Scale(domain=list(VERDICTS), range=[_on_paper(name) for name in VERDICTS]),
-        legend=None,
-    )
+    y = barrier_axis(alt.Y, table, diagram.verdict)
     if diagram.x is None:
         x = alt.X("panel:N", title=None, sort=list(diagram.panels), axis=alt.Axis(labelAngle=0, labelLimit=150))
-        place = x, barrier_height(table, diagram.verdict)
-        return _strip(diagram, table, place, verdicts, picked).properties(
-            width=max(PANEL_WIDTH, 130 * len(diagram.panels))
-        )
+        return _strip(diagram, table, (x, y), picked).properties(width=max(PANEL_WIDTH, 130 * len(diagram.panels)))
     x = alt.X("x:Q", scale=tile_scale(diagram.x), axis=tick_axis(diagram.x))
-    place = x, barrier_height(table, diagram.verdict)
     strips = [
-        _titled(_strip(diagram, table[table["panel"] == panel], place, verdicts, picked), diagram, panel).properties(
+        _titled(_strip(diagram, table[table["panel"] == panel], (x, y), picked), diagram, panel).properties(
             width=2 * PANEL_WIDTH
         )
         for panel in diagram.panels
@@ -264,18 +257,13 @@ def _strips(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None) -> A
     return alt.vconcat(*strips, spacing=24).resolve_scale(y="shared", color="shared", shape="shared")
 
 
-def _strip(
-    diagram: PhaseDiagram, table: pd.DataFrame, place: tuple[alt.X, alt.Y], colour: alt.Color, picked: str | None
-) -> Any:
+def _strip(diagram: PhaseDiagram, table: pd.DataFrame, place: tuple[alt.X, alt.Y], picked: str | None) -> Any:
+    x, y = place
+    points = Points(x=x, y=y, colour=verdict_colour(), guide=diagram.verdict.threshold)
     letters = (
         alt.Chart(table)
         .transform_filter("!datum.judged")
         .mark_text(fontSize=12, fontWeight=600, color=FAINT)
-        .encode(x=place[0], y=alt.value(8), text="letter:N", tooltip=tooltips(diagram))
+        .encode(x=x, y=alt.value(8), text="letter:N", tooltip=tooltips(diagram))
     )
-    return alt.layer(*interval_layers(table, place, diagram, colour, picked), letters).properties(height=200)
-
-
-def _on_paper(name: Any) -> str:
-    """The verdict's colour, dark enough for a point on white."""
-    return "#b98d00" if name == "undecided" else VERDICT_COLOURS[name]
+    return alt.layer(*interval_layers(table, points, diagram, picked), letters).properties(height=200)

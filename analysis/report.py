@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,12 +14,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis import page
-from analysis.cells import judged_columns
-from analysis.curves import Curves, collect_curves, curve_chart
-from analysis.noise_scale import noise_chart, noise_table
+from analysis.basins import basin_depths, basin_section
+from analysis.cells import judged_columns, mean_intervals
+from analysis.conditions import condition_section, measured_conditions
+from analysis.curves import MANY_CELLS, Curves, collect_curves, curve_chart
+from analysis.ensembles import ensemble_section
+from analysis.layers import collect_layers, layer_section
+from analysis.learning import collect_learning, learning_chart
+from analysis.networks import network_section, networks_vary
+from analysis.noise_scale import noise_section
 from analysis.packed import pack, rows
 from analysis.phase import PhaseDiagram, map_regions
 from analysis.phase_chart import phase_chart, phase_table
+from analysis.section import Section
+from analysis.similarity import similarity_section
+from lmc_tune.core.barrier import Array
 from lmc_tune.core.errors import UserError
 from lmc_tune.record import REPORT_FILE, SPACE_FILE, SWEEP_FILE, SweepRecord
 from lmc_tune.space import SearchSpace
@@ -48,8 +58,8 @@ def render(
 
     Args:
         folder: a run folder, finished or not.
-        out: a file, or an existing folder for ``report.html``; the run folder by default. Its suffix may be left out,
-            and several formats stand beside each other.
+        out: a file, or a folder for ``report.html``, one that exists or whose name ends in a slash; the run folder by
+            default. A file's suffix may be left out, and several formats stand beside each other.
         formats: ``html``; ``png``, ``svg`` or ``pdf`` for the phase diagram alone; ``csv`` for all cells, their
             columns as :func:`analysis.cells.judge_cells` names them. By default what the suffix of ``out`` says, else
             ``html``.
@@ -83,7 +93,7 @@ def choose_files(folder: Path, out: str | os.PathLike[str] | None, formats: Sequ
     if unknown := [name for name in formats or () if name not in FORMATS]:
         raise UserError(f"unknown format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
     place = folder if out is None else Path(out)
-    if out is None or place.is_dir():
+    if out is None or place.is_dir() or os.fspath(out).endswith(("/", os.sep)):
         place = place / Path(REPORT_FILE).stem
         return {name: place.with_suffix(f".{name}") for name in formats or ("html",)}
     suffix = place.suffix.removeprefix(".")
@@ -144,17 +154,19 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _page(folder: Path, diagram: PhaseDiagram, sweep: page.Sweep) -> str:
-    curves = collect_curves(diagram.pairs, Store(folder).path_parts(), diagram.verdict)
-    drawn = diagram.drawn()
+    store, drawn = Store(folder), diagram.drawn()
+    curves = collect_curves(diagram.pairs, store.parts("paths"), diagram.verdict)
+    learning = _learning(store, drawn)
     picked = page.most_telling(drawn)
-    charts = _specs(drawn, curves, picked)
+    sections = _sections(store, drawn, sweep.space, picked)
+    charts = _specs(drawn, curves, learning, sections, picked)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.globals["asset"] = lambda name: Markup((TEMPLATE / name).read_text(encoding="utf-8"))  # noqa: S704 - our own
     data = {
         "charts": charts,
-        "cells": page.cell_details(drawn, curves),
+        "cells": page.cell_details(drawn, curves, learning),
         "lambdas": curves.lambdas.round(4).tolist(),
         "judged": diagram.verdict.of,
         "picked": picked,
@@ -164,20 +176,57 @@ def _page(folder: Path, diagram: PhaseDiagram, sweep: page.Sweep) -> str:
         **page.words(diagram, sweep),
         points=len(curves.lambdas),
         thinned=curves.thinned,
-        has_noise="noise" in charts,
+        sections=sections,
         vega=_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
         data=_embedded(data),
     )
 
 
-def _specs(diagram: PhaseDiagram, curves: Curves, picked: str) -> dict[str, Any]:
+def _learning(store: Store, diagram: PhaseDiagram) -> dict[str, Array]:
+    """Learning curves of the cells, unless they are so many that their interpolation curves are thinned as well."""
+    if len(diagram.cells) > MANY_CELLS:
+        return {}
+    return collect_learning(diagram.pairs[diagram.pairs["cell"].isin(diagram.cells["cell"])], store.parts("curves"))
+
+
+def _sections(store: Store, diagram: PhaseDiagram, space: SearchSpace | None, picked: str) -> list[Section]:
+    """What stands between the diagram and the tables; of many cells, what does not show each in detail."""
+    layers = layer_section(diagram, collect_layers(diagram, store.parts("layers")))
+    if not page.detailed(diagram):
+        return [section for section in (noise_section(diagram, picked), layers) if section is not None]
+    verdict = diagram.verdict
+    depths = basin_depths(store.parts("paths"), verdict.condition)
+    diagram = replace(diagram, pairs=diagram.pairs.assign(basin_depth=diagram.pairs["key"].map(depths)))
+    conditions = measured_conditions(diagram)
+    measured = [
+        "basin_depth",
+        *(conditions if len(conditions) > 1 else []),
+        *(["accuracy_difference"] if networks_vary(diagram) else []),
+    ]
+    # All at once, and no more: the resamples of a bootstrap are drawn once for all that has as many pairs.
+    intervals = mean_intervals(diagram.pairs, measured, diagram.cells["cell"], verdict.confidence)
+    sections = (
+        network_section(diagram, intervals, space, picked),
+        condition_section(diagram, intervals, picked),
+        noise_section(diagram, picked),
+        basin_section(diagram, intervals, picked),
+        similarity_section(diagram, picked),
+        ensemble_section(diagram, page.cell_places(diagram), picked),
+        layers,
+    )
+    return [section for section in sections if section is not None]
+
+
+def _specs(
+    diagram: PhaseDiagram, curves: Curves, learning: dict[str, Array], sections: list[Section], picked: str
+) -> dict[str, Any]:
     """Vega-Lite specs by the id of the element they are drawn in, their data sets packed."""
     charts = {"phase": phase_chart(diagram, phase_table(diagram), picked)}
     if curves.of(picked):
         charts["curves"] = curve_chart(diagram.verdict, curves.bands)
-    noise = noise_table(diagram)
-    if len(noise):
-        charts["noise"] = noise_chart(diagram, noise, picked)
+    if picked in learning:
+        charts["learning"] = learning_chart()
+    charts |= {section.id: section.chart for section in sections if section.chart is not None}
     return {name: _spec(chart, pack) for name, chart in charts.items()}
 
 

@@ -29,7 +29,7 @@ from benchmarks.timing import RUNS
 from lmc_tune.core.barrier import DEFINITIONS, path_grid
 from lmc_tune.core.noise import noise_scale
 from lmc_tune.record import REPORT_FILE
-from lmc_tune.results import CURVES_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA, spec_columns
+from lmc_tune.results import CURVES_SCHEMA, LAYERS_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA, spec_columns
 from lmc_tune.space import SearchSpace
 from lmc_tune.space_yaml import parse_space
 from lmc_tune.specs import SCHEMA_VERSION
@@ -40,6 +40,12 @@ Array = NDArray[np.float64]
 _LAMBDAS = 25
 _TRAIN, _TEST = 5000, 1000
 _REPEATED = 100_000  # pairs up to which a report is short enough to be repeated
+_COMBINED = [
+    f"{combined}_{gain}{quality}"
+    for combined in ("ensemble", "average")
+    for gain in ("", "gain_")
+    for quality in ("accuracy", "nll", "brier", "ece")
+]
 _AT_ONCE = 20_000  # pairs; their path is a million rows, as many as a row group of the store's
 
 
@@ -137,7 +143,7 @@ members: drop
 
 
 def make_run(folder: Path, size: Size) -> None:
-    """A finished sweep's folder: space.yaml, sweep.json and the three tables, sorted as the store writes them."""
+    """A finished sweep's folder: space.yaml, sweep.json and the four tables, sorted as the store writes them."""
     folder.mkdir(parents=True)
     space = space_of(size)
     write_description(folder, space, workers=2, planned_pairs=size.pairs)
@@ -153,14 +159,15 @@ def make_run(folder: Path, size: Size) -> None:
     )
     if len(cells) != size.cells or pairs[0][0] != cells[pairs[0][1]].model_copy(update={"replicate": pairs[0][2]}).key:
         raise RuntimeError("the made-up pairs are not those of the space")
-    files = {"results": RESULTS_SCHEMA, "paths": PATHS_SCHEMA, "curves": CURVES_SCHEMA}
+    files = {"results": RESULTS_SCHEMA, "paths": PATHS_SCHEMA, "curves": CURVES_SCHEMA, "layers": LAYERS_SCHEMA}
     writers = {
         name: pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="zstd") for name, schema in files.items()
     }
     rng = np.random.default_rng(0)
     for chunk in _chunks(pairs):
         results = _results(columns, chunk, rng)
-        for name, table in (("results", results), ("paths", _paths(results, rng)), ("curves", _curves(results))):
+        tables = {"paths": _paths(results, rng), "curves": _curves(results), "layers": _layers(results, rng)}
+        for name, table in ({"results": results} | tables).items():
             writers[name].write_table(pa.Table.from_pandas(_complete(table, files[name]), files[name]))
     for writer in writers.values():
         writer.close()
@@ -210,7 +217,8 @@ def _results(cells: pd.DataFrame, pairs: pd.DataFrame, rng: np.random.Generator)
     rows["label_shift"], rows["covariate_shift"] = rows["severity"] + rng.normal(0, 0.01, n), 0.004
     rows["steps"], rows["n_train"] = _TRAIN // rows["batch_size"] + 1, _TRAIN
     rows["seconds_train"], rows["seconds_measure"], rows["device"] = 1.0, 0.2, "cpu"
-    return rows
+    similar = ("error_overlap_ratio", "same_error", "kappa", "jensen_shannon", "cka", *_COMBINED)
+    return rows.join(pd.DataFrame({column: rng.uniform(0.1, 0.9, n) for column in similar}))
 
 
 def _paths(results: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -246,6 +254,16 @@ def _curves(results: pd.DataFrame) -> pd.DataFrame:
         for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
     }
     return rows.assign(step=results["steps"].to_numpy().repeat(2), lr=results["lr"].to_numpy().repeat(2), **measured)
+
+
+def _layers(results: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """The two layers of each measured pair."""
+    pairs = results[results["status"] != "diverged"]
+    rows = pd.DataFrame({"key": np.repeat(pairs["key"].to_numpy(), 2), "layer": ["0", "2"] * len(pairs)})
+    rows["position"] = np.tile([0, 1], len(pairs))
+    for column in ("distance", "distance_a", "distance_b", "cosine", "cka", "average_cka"):
+        rows[column] = rng.uniform(0.1, 0.9, len(rows))
+    return rows
 
 
 def _complete(rows: pd.DataFrame, schema: pa.Schema) -> pd.DataFrame:

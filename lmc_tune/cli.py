@@ -145,8 +145,11 @@ def sweep(  # noqa: PLR0913 - one parameter per option
 def report(
     folder: RunFolder,
     *,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A file or a folder (default: DIR/report.html).")
+    output: Annotated[  # as text: a Path would lose the slash that names a folder
+        str | None,
+        typer.Option(
+            "-o", "--output", help="A file, or a folder: one that exists or ends in / (default: DIR/report.html)."
+        ),
     ] = None,
     formats: Annotated[
         str | None,

@@ -5,13 +5,15 @@ A run folder holds three tables: ``results.parquet`` has one row per pair, ``pat
 """
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
 from lmc_tune.core.barrier import DEFINITIONS
-from lmc_tune.specs import Condition, ModelSpec, PairSpec, ShiftSpec, condition_column
+from lmc_tune.specs import MODELS, Condition, ModelSpec, PairSpec, ShiftSpec, condition_column
 
 Status = Literal["ok", "undertrained", "diverged", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -267,10 +269,28 @@ def _model_columns(model: ModelSpec) -> Row:
     return {name: fields.get(name) for name in MODEL_FIELDS}
 
 
-def model_label(row: Row) -> str:
+def model_label(row: Mapping[Any, Any]) -> str:
     """The model of a row in a few words, e.g. ``mlp 64 batch norm``."""
-    spec: PairSpec = PairSpec.model_validate_json(row["spec"])
-    return spec.model.label
+    label: str = model_of(row).label
+    return label
+
+
+def model_of(row: Mapping[Any, Any]) -> Any:
+    """The spec of the network that the columns of a row describe; a field that its table lacks has its default."""
+    given: dict[str, Any] = {
+        name: int(row[name]) if kind == pa.int64() else row[name]  # beside missing ones, pandas has floats
+        for name, kind in MODEL_FIELDS.items()
+        if not _missing(row.get(name))
+    }
+    if "hidden" in given:
+        given["hidden"] = [int(width) for width in given["hidden"].split("-")]
+    if "arguments" in given:
+        given["arguments"] = json.loads(given["arguments"])
+    return MODELS[row["model"]].model_validate(given)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def shift_label(row: Row) -> str:

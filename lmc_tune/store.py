@@ -138,18 +138,19 @@ class Store:
         """One row per pair × condition × split × λ."""
         return _frame(self._merged("paths", self._fresh()))
 
-    def path_parts(self) -> Iterator[pa.Table]:
-        """The rows of :meth:`paths` part by part, about a million at once: a large table never stands in memory whole.
+    def parts(self, name: Literal["paths", "curves", "layers"]) -> Iterator[pa.Table]:
+        """The rows of a table part by part, about a million at once: a large table never stands in memory whole.
 
-        A part holds whole pairs, sorted by key, condition, split and λ. Rows of pairs without a result are among them.
+        A part holds whole pairs, sorted by key, and within a pair as the table is. Rows of pairs without a result are
+        among them.
         """
-        fresh = self._fresh(["key", "paths"])
-        path = self.folder / "paths.parquet"
+        fresh = self._fresh(["key", name])
+        path = self.folder / f"{name}.parquet"
         if path.exists():
             replaced = fresh["key"].combine_chunks()
             yield from _whole_pairs(_without(group, replaced) for group in _row_groups(path))
         if len(fresh):
-            yield _sorted("paths", _unnested("paths", fresh))
+            yield _sorted(name, _unnested(name, fresh))
 
     def curves(self) -> "pd.DataFrame":
         """One row per pair × member × epoch."""
@@ -374,13 +375,14 @@ def _sorted(name: TableName, table: pa.Table) -> pa.Table:
 
 def _whole_pairs(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The same rows, sorted by key, cut between pairs."""
-    held = PATHS_SCHEMA.empty_table()
+    held = None
     for part in parts:
-        table = pa.concat_tables([held, part])
+        table = part if held is None else pa.concat_tables([held, part])
         cut = pc.index(table["key"], table["key"][-1]).as_py() if len(table) else 0
         yield table.slice(0, cut)
         held = table.slice(cut)
-    yield held
+    if held is not None:
+        yield held
 
 
 def _assemble(results: pa.Table, *others: pa.Table) -> list[PairResult]:

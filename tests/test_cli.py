@@ -157,6 +157,8 @@ def test_report_renders_every_format_from_the_tables_alone(tmp_path: Path) -> No
     for suffix, start in starts.items():
         assert (tmp_path / f"out.{suffix}").read_bytes()[:15].lower().startswith(start.lower())
     assert len(done.stdout.splitlines()) == len(starts)
+    done = lmc_tune("report", kept, "-o", f"{tmp_path}/figures/")
+    assert done.stdout.splitlines() == [str(tmp_path / "figures" / "report.html")]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -165,7 +166,7 @@ def test_the_parts_of_the_paths_are_whole_pairs_and_together_all_of_them(tmp_pat
     pq.write_table(table, tmp_path / "paths.parquet", row_group_size=rows_at_once)
     store.write_shard("d", [result(3, height=0.75), failed_result(pair_spec(replicate=8), "boom"), result(9)])
     for n_fresh in (2, 0):
-        parts = [part.to_pandas() for part in store.path_parts()]
+        parts = [part.to_pandas() for part in store.parts("paths")]
         keys_of = [set(part["key"]) for part in parts]
         assert sum(map(len, keys_of)) == len(set().union(*keys_of)) == 8
         assert keys_of[-1] == set(keys(3, 9)) if n_fresh else keys_of[-1] <= set(keys(*range(10)))
@@ -173,6 +174,26 @@ def test_the_parts_of_the_paths_are_whole_pairs_and_together_all_of_them(tmp_pat
         together = pd.concat(parts).sort_values(["key", "condition", "split", "lambda"], ignore_index=True)
         pd.testing.assert_frame_equal(together, store.paths())
         store.compact(GATE)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 3, 1000])
+@pytest.mark.parametrize("name", ["curves", "layers"])
+def test_other_tables_come_in_parts_too(tmp_path: Path, name, rows_at_once):
+    store = Store(tmp_path)
+    layers = [{"layer": layer, "position": at, "distance": 1.0, "cka": 0.5} for at, layer in enumerate("xyz")]
+    store.write_shard("c", [replace(result(k), layers=layers) for k in range(4)])
+    assert sum(map(len, store.parts(name))) > 0
+    store.compact(GATE)
+    pq.write_table(
+        pq.read_table(tmp_path / f"{name}.parquet"), tmp_path / f"{name}.parquet", row_group_size=rows_at_once
+    )
+    store.write_shard("d", [replace(result(9), layers=layers)])
+    parts = [part.to_pandas() for part in store.parts(name)]
+    assert sum(part["key"].nunique() for part in parts) == 5
+    together = pd.concat(parts).sort_values("key", kind="stable", ignore_index=True)
+    pd.testing.assert_frame_equal(together, getattr(store, name)())
+    (tmp_path / f"{name}.parquet").unlink()
+    assert {key for part in store.parts(name) for key in part["key"].to_pylist()} == set(keys(9))
 
 
 def test_a_damaged_part_of_the_paths_is_named(tmp_path: Path):
@@ -184,7 +205,7 @@ def test_a_damaged_part_of_the_paths_is_named(tmp_path: Path):
     for damaged in (content[:-20], bytes(4) * (len(content) // 8) + content[len(content) // 2 :]):
         path.write_bytes(damaged)
         with pytest.raises(DamagedTableError, match=f"{path} cannot be read"):
-            list(store.path_parts())
+            list(store.parts("paths"))
 
 
 def test_pairs_without_curves_survive_beside_pairs_with_curves(tmp_path: Path):

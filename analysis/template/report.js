@@ -9,12 +9,15 @@
     const columns = Object.values(table).map(whole);
     return columns[0].map((_, at) => Object.fromEntries(names.map((name, n) => [name, columns[n][at]])));
   }
-  function unpackCells({ table, places, curves }) {
+  function unpackCells({ table, places, curves, learning }) {
     const parts = unpack(places);
     const of = (at) => Object.entries(curves).flatMap(([name, bands]) => (bands[at] ? [[name, bands[at]]] : []));
     return unpack(table).map(({ cell, verdict, reason, ...numbers }, at) => [
       cell,
-      { place: Object.values(parts[at]).join(" · "), verdict, reason, numbers, curves: Object.fromEntries(of(at)) },
+      {
+        place: Object.values(parts[at]).join(" · "), verdict, reason, numbers,
+        curves: Object.fromEntries(of(at)), learning: learning[cell] ?? null,
+      },
     ]);
   }
   page.cells = Object.fromEntries(unpackCells(page.cells));
@@ -39,11 +42,23 @@
     });
   }
 
+  // As analysis/learning.py orders them, below the epochs.
+  const lines = [["train", "loss"], ["test", "loss"], ["train", "error"], ["test", "error"]];
+  function learningRows(learning) {
+    if (learning === null) return [];
+    const [epochs, ...values] = learning;
+    return lines.flatMap(([split, quantity], line) =>
+      epochs.map((epoch, at) => ({ split, quantity, epoch, value: values[line][at] })),
+    );
+  }
+
+  const ofCell = { curves: (cell) => curveRows(cell.curves), learning: (cell) => learningRows(cell.learning) };
   const views = {};
   for (const [id, spec] of Object.entries(page.charts)) {
-    if (id === "curves") spec.datasets = { curves: curveRows(page.cells[page.picked].curves) };
-    views[id] = (await vegaEmbed(`#${id}`, spec, id === "curves" ? { ...options, actions: false } : options)).view;
+    if (id in ofCell) spec.datasets = { [id]: ofCell[id](page.cells[page.picked]) };
+    views[id] = (await vegaEmbed(`#${id}`, spec, id in ofCell ? { ...options, actions: false } : options)).view;
   }
+  const linked = Object.keys(page.charts).filter((id) => page.charts[id].params);
 
   function describe(cell) {
     element("cell-place").textContent = cell.place;
@@ -62,10 +77,10 @@
   }
 
   // A cell without curves leaves the last ones in place, out of sight: an empty chart has no scales.
-  async function draw(rows) {
-    element("cell-curves").hidden = rows.length === 0;
-    if (rows.length === 0) return;
-    await views.curves.data("curves", rows).runAsync();
+  async function draw(id, cell) {
+    const rows = id in views ? ofCell[id](cell) : [];
+    for (const part of [id, `${id}-note`]) element(part).hidden = rows.length === 0;
+    if (rows.length > 0) await views[id].data(id, rows).runAsync();
   }
 
   // A cell that is left before it was drawn is passed over: drawing many tiles takes longer than moving across them.
@@ -87,13 +102,11 @@
     describe(cell);
     for (const row of document.querySelectorAll("tr.picked")) row.classList.remove("picked");
     for (const row of document.querySelectorAll(`tr[data-cell="${id}"]`)) row.classList.add("picked");
-    await draw(curveRows(cell.curves));
-    for (const name of ["phase", "noise"]) if (views[name]) await views[name].signal("picked", id).runAsync();
+    for (const name of Object.keys(ofCell)) await draw(name, cell);
+    for (const name of linked) await views[name].signal("picked", id).runAsync();
   }
 
-  for (const name of ["phase", "noise"]) {
-    views[name]?.addEventListener("pointerover", (_, item) => pick(item?.datum?.cell));
-  }
+  for (const name of linked) views[name].addEventListener("pointerover", (_, item) => pick(item?.datum?.cell));
   for (const row of document.querySelectorAll("tr[data-cell]")) {
     row.addEventListener("pointerenter", () => pick(row.dataset.cell));
   }

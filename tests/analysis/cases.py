@@ -8,11 +8,21 @@ from typing import Any
 import numpy as np
 import yaml
 
+from analysis.cells import OK_MEANS
 from lmc_tune.core.barrier import DEFINITIONS, locate_barrier, path_grid
 from lmc_tune.core.noise import noise_scale
-from lmc_tune.results import PairResult, Row, spec_columns
+from lmc_tune.results import BARRIER_COLUMNS, PATH_FIELDS, PairResult, Row, spec_columns
 from lmc_tune.space import SearchSpace
-from lmc_tune.specs import DatasetSpec, MeasureSpec, MlpSpec, PairSpec, ShiftSpec, TrainSpec, VerdictSpec
+from lmc_tune.specs import (
+    DatasetSpec,
+    MeasureSpec,
+    MlpSpec,
+    PairSpec,
+    ShiftSpec,
+    TrainSpec,
+    VerdictSpec,
+    condition_column,
+)
 from lmc_tune.store import Store
 
 N_TRAIN = 700
@@ -21,6 +31,13 @@ LRS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 BATCH_SIZES = (16, 64, 256)
 COVARIATE = ShiftSpec(kind="covariate")
 LABEL = ShiftSpec(kind="label", severity=0.6)
+# Wide before deep: no order but the space's own.
+NETWORKS = (
+    MlpSpec(hidden=(512,)),
+    MlpSpec(hidden=(512,), norm="batch"),
+    MlpSpec(hidden=(64, 64, 64)),
+    MlpSpec(hidden=(64, 64, 64), norm="batch"),
+)
 
 
 def pair_spec(
@@ -70,6 +87,48 @@ def ok_pair(spec: PairSpec, hump: float, endpoint: float = 0.04, tilt: float = 0
     row = {**_row(spec, "ok", ""), **measured, "under_resolved": False, "barrier_lambda": 0.5}
     row |= {"distance": 3 + 20 * hump, "distance_a": 5.0, "distance_b": 5.2, "disagreement": endpoint + hump / 4}
     return PairResult(row=row, paths=paths)
+
+
+def measured_pair(spec: PairSpec, hump: float | None = None) -> PairResult:
+    """An ok pair of which everything is known: conditions, similarity, ensemble and average, learning curves, layers.
+
+    Drawn from the pair's own seed; BatchNorm makes the naive path worse than the recalibrated one.
+    """
+    rng = np.random.default_rng(spec.seed_for("measured", spec.content()))
+    hump = float(rng.uniform(-0.03, 0.2)) if hump is None else hump
+    ends = {"endpoint": float(rng.uniform(0.04, 0.06)), "tilt": float(rng.normal(0, 0.01))}
+    pair = ok_pair(spec, hump, **ends)
+    row, paths = {**pair.row, "accuracy_difference": float(rng.normal(-4, 1))}, [*pair.paths]
+    if "recalibrated" in spec.conditions:
+        stale = ok_pair(spec, hump + 0.4, **ends)
+        columns = [*BARRIER_COLUMNS, *PATH_FIELDS]
+        row = {**stale.row, "accuracy_difference": -30.0}
+        row |= {condition_column("recalibrated", name): pair.row[name] for name in columns if name in pair.row}
+        row["recalibrated_accuracy_difference"] = float(rng.normal(-4, 1))
+        paths = [*stale.paths, *({**point, "condition": "recalibrated"} for point in pair.paths)]
+    row |= {name: float(rng.uniform(0.1, 0.9)) for name in OK_MEANS if name not in row}
+    curves = [
+        {
+            "member": member,
+            "step": 10 * epoch,
+            "epoch": float(epoch),
+            "lr": spec.train.lr,
+            **{f"{split}_loss": float(rng.uniform(0.1, 2)) for split in ("train", "test")},
+            **{f"{split}_accuracy": float(rng.uniform(0.5, 1)) for split in ("train", "test")},
+        }
+        for member in "ab"
+        for epoch in (1, 2, 3)
+    ]
+    layers = [
+        {
+            "layer": name,
+            "position": at,
+            "cka": float("nan") if name == "scale" else float(rng.uniform(0.3, 1)),
+            **{name: float(rng.uniform(1, 5)) for name in ("distance", "distance_a", "distance_b")},
+        }
+        for at, name in enumerate(("input", "scale", "output"))
+    ]
+    return PairResult(row=row, paths=paths, curves=curves, layers=layers)
 
 
 def undertrained_pair(spec: PairSpec, accuracy: float = 0.21) -> PairResult:
@@ -159,6 +218,16 @@ def space_of(
         replicates=replicates,
         verdict=verdict or VerdictSpec(),
     )
+
+
+def networks_space(
+    networks: Sequence[MlpSpec] = NETWORKS, lrs: Sequence[float] = (0.01, 0.1), replicates: int = 3
+) -> SearchSpace:
+    """Networks × learning rates × a shift of either kind."""
+    space = space_of(lrs, (64,), (COVARIATE, LABEL), replicates)
+    fixed = {name: values for name, values in space.fixed.items() if name != "model"}
+    models = tuple(network.model_dump(mode="json") for network in networks)
+    return space.model_copy(update={"fixed": fixed, "axes": {"model": models, **space.axes}})
 
 
 def write_run(

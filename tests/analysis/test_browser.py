@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from analysis import charts, curves, noise_scale, phase, report
+from analysis import charts, curves, phase, points, report
 from analysis.report import render
 from lmc_tune.specs import ShiftSpec
 from tests.analysis.cases import failed_pair, grid, realistic_pair, space_of, write_run
+from tests.analysis.measured import Measured
 from tests.analysis.test_report import HOSTILE, embedded
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -179,7 +180,7 @@ def test_a_page_of_too_many_cells_still_works_and_unpacks_to_what_was_packed(
         (curves, "VERY_MANY_CELLS", 5),
         (phase, "MOST_PANELS", 2),
         (charts, "MANY_POINTS", 3),
-        (noise_scale, "MANY_COLOURS", 2),
+        (points, "MANY_COLOURS", 2),
         (report, "MANY_TILES", 10),
     ):
         monkeypatch.setattr(module, bound, limit)
@@ -200,6 +201,60 @@ def test_a_page_of_too_many_cells_still_works_and_unpacks_to_what_was_packed(
         assert [row["mean"] for row in visit.curves()] == cells[key]["curves"]["test_error"][0]
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
     assert visit.complaints == []
+
+
+@pytest.fixture(scope="module")
+def full(browser: Browser, measured: Measured) -> Visit:
+    return Visit(browser, render(measured.store.folder)[0])
+
+
+def test_every_section_is_drawn(full: Visit) -> None:
+    for chart in ("networks", "conditions", "noise", "basins", "similarity", "ensembles", "layers"):
+        assert full.marks(chart, "mark-symbol") >= 8, chart
+    assert full.marks("learning", "mark-line") == 4
+    assert full.complaints == []
+
+
+def test_learning_curves_follow_the_picked_cell(full: Visit) -> None:
+    cells = full.page.evaluate("window.report.page.cells")
+    key = next(key for key in cells if key != full.page.evaluate("window.report.page.picked"))
+    full.page.evaluate("key => window.report.pick(key)", key)
+    rows = full.page.evaluate("window.report.views.learning.data('learning')")
+    epochs, *lines = cells[key]["learning"]
+    names = [("train", "loss"), ("test", "loss"), ("train", "error"), ("test", "error")]
+    for (split, quantity), line in zip(names, lines, strict=True):
+        own = [row for row in rows if (row["split"], row["quantity"]) == (split, quantity)]
+        assert [row["epoch"] for row in own] == epochs
+        assert [row["value"] for row in own] == line
+
+
+@pytest.mark.parametrize("chart", ["networks", "conditions", "basins", "similarity", "ensembles"])
+def test_a_point_of_any_chart_picks_its_cell_in_all_of_them(full: Visit, chart: str) -> None:
+    full.page.mouse.move(0, 0)
+    cell = full.page.evaluate(  # the pointer itself would meet whichever of some points lies on top
+        """chart => {
+            const picked = document.getElementById("cell").dataset.cell;
+            const marks = [...document.querySelectorAll(`#${chart} svg path`)];
+            const mark = marks.find((mark) => ![undefined, picked].includes(mark.__data__?.datum?.cell));
+            mark.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+            return mark.__data__.datum.cell;
+        }""",
+        chart,
+    )
+    full.page.wait_for_selector(f"#cell[data-cell='{cell}']", timeout=10_000)
+    full.page.wait_for_function(
+        """cell => Object.entries(window.report.page.charts).every(
+            ([id, spec]) => !spec.params || window.report.views[id].signal("picked") === cell)""",
+        arg=cell,
+        timeout=10_000,
+    )
+
+
+def test_the_full_page_fits_its_window_and_a_phones(full: Visit) -> None:
+    assert full.page.evaluate("document.documentElement.scrollWidth") <= 1280
+    full.page.set_viewport_size({"width": 390, "height": 844})
+    assert full.page.evaluate("document.documentElement.scrollWidth") <= 390
+    full.page.set_viewport_size({"width": 1280, "height": 900})
 
 
 def test_it_prints_on_a_few_pages(visit: Visit) -> None:

@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_bands_are_mean_and_range_of_the_ok_pairs(tmp_path: Path) -> None:
     store = Store(write_run(tmp_path, grid(lrs=(0.03, 0.3, 1.0), replicates=4)))
     results, paths = store.results(), store.paths()
-    curves = collect_curves(regate(results, VERDICT), store.path_parts(), VERDICT)
+    curves = collect_curves(regate(results, VERDICT), store.parts("paths"), VERDICT)
     checked = 0
     for cell, pairs in results[results["status"] == "ok"].groupby("cell"):
         each = []
@@ -47,7 +47,7 @@ def test_how_the_paths_are_cut_into_parts_and_ordered_changes_nothing(
     run: Store, cuts: list[int], random: Random
 ) -> None:
     pairs = regate(run.results(), VERDICT)
-    whole = pa.concat_tables(run.path_parts())
+    whole = pa.concat_tables(run.parts("paths"))
     keys = whole["key"].unique().to_pylist()
     random.shuffle(keys)
     borders = sorted({0, *(cut % len(keys) for cut in cuts), len(keys)})
@@ -67,12 +67,12 @@ def test_how_the_paths_are_cut_into_parts_and_ordered_changes_nothing(
 def test_pairs_that_are_not_ok_have_no_curve(tmp_path: Path) -> None:
     store = Store(write_run(tmp_path, grid(lrs=(0.03,), replicates=2), make=undertrained_pair))
     assert len(store.paths())
-    curves = collect_curves(regate(store.results(), VERDICT), store.path_parts(), VERDICT)
+    curves = collect_curves(regate(store.results(), VERDICT), store.parts("paths"), VERDICT)
     assert curves.of(store.results()["cell"][0]) == {}
 
 
 def test_every_ok_cell_has_all_four_curves(tmp_path: Path) -> None:
     store = Store(write_run(tmp_path, grid(replicates=2), make=realistic_pair))
-    curves = collect_curves(regate(store.results(), VERDICT), store.path_parts(), VERDICT)
+    curves = collect_curves(regate(store.results(), VERDICT), store.parts("paths"), VERDICT)
     ok = store.results().query("status == 'ok'")["cell"].unique()
     assert {tuple(curves.of(cell)) for cell in ok} == {("test_error", "test_loss", "train_error", "train_loss")}

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 from analysis import curves, phase
 from analysis import page as page_module
+from analysis import report as report_module
+from analysis.learning import collect_learning
 from analysis.phase import map_regions
 from analysis.report import choose_files, read_sweep, render
 from lmc_tune.core.errors import UserError
@@ -18,15 +21,19 @@ from lmc_tune.specs import PairSpec, ShiftSpec, VerdictSpec
 from lmc_tune.store import load_results
 from tests.analysis.cases import (
     COVARIATE,
+    NETWORKS,
     diverged_pair,
     failed_pair,
     grid,
+    measured_pair,
+    networks_space,
     ok_pair,
     realistic_pair,
     space_of,
     unpacked,
     write_run,
 )
+from tests.analysis.measured import Measured
 
 HOSTILE = "</script><script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'>"
 
@@ -254,9 +261,12 @@ def test_a_space_that_is_cut_short_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("specs", "charts"),
     [
-        (grid(batch_sizes=(64,), replicates=3), {"phase", "curves", "noise"}),
-        (grid(lrs=(0.03,), batch_sizes=(64,), replicates=3), {"phase", "curves", "noise"}),
-        (grid(lrs=(0.03,), batch_sizes=(64,), shifts=(COVARIATE,), replicates=1), {"phase", "curves", "noise"}),
+        (grid(batch_sizes=(64,), replicates=3), {"phase", "curves", "noise", "basins", "similarity"}),
+        (grid(lrs=(0.03,), batch_sizes=(64,), replicates=3), {"phase", "curves", "noise", "basins", "similarity"}),
+        (
+            grid(lrs=(0.03,), batch_sizes=(64,), shifts=(COVARIATE,), replicates=1),
+            {"phase", "curves", "noise", "basins", "similarity"},
+        ),
     ],
 )
 def test_one_axis_or_none_still_make_a_page(tmp_path: Path, specs: list[PairSpec], charts: set[str]) -> None:
@@ -293,6 +303,8 @@ def test_full_batches_are_left_out_of_the_noise_chart_not_of_the_page(tmp_path: 
         ("lr0.1", ["pdf"], ["lr0.1.pdf"]),
         ("figures", None, ["figures/report.html"]),
         ("figures", ["png"], ["figures/report.png"]),
+        ("new/", None, ["new/report.html"]),
+        ("new.d/", ["svg", "html"], ["new.d/report.svg", "new.d/report.html"]),
     ],
 )
 def test_the_name_chooses_the_format(
@@ -300,7 +312,7 @@ def test_the_name_chooses_the_format(
 ) -> None:
     for existing in ("run", "figures"):
         (tmp_path / existing).mkdir()
-    files = choose_files(tmp_path / "run", None if out is None else tmp_path / out, formats)
+    files = choose_files(tmp_path / "run", None if out is None else f"{tmp_path}/{out}", formats)
     assert list(files.values()) == [tmp_path / name for name in names]
     assert [path.suffix for path in files.values()] == [f".{name}" for name in files]
 
@@ -314,6 +326,77 @@ def test_what_cannot_be_written_is_told(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot write"):
         render(folder, tmp_path, ["svg"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "report.svg"]
+
+
+def test_a_folder_that_is_not_there_is_made_where_its_slash_says_so(folder: Path, tmp_path: Path) -> None:
+    (path,) = render(folder, f"{tmp_path}/not/there.yet/", ["csv"])
+    assert path == tmp_path / "not" / "there.yet" / "report.csv"
+    assert path.is_file()
+
+
+ALL_SECTIONS = ["networks", "conditions", "noise", "basins", "similarity", "ensembles", "layers"]
+
+
+def sections(html: str) -> list[str]:
+    return re.findall(r'<section id="(\w+)-section"', html)
+
+
+def test_what_the_tables_have_is_shown(measured: Measured) -> None:
+    html = render(measured.store.folder)[0].read_text(encoding="utf-8")
+    assert sections(html) == ALL_SECTIONS
+    page = embedded(html)
+    assert set(page["charts"]) == {"phase", "curves", "learning", *ALL_SECTIONS}
+    for text in ("mlp 64-64-64 batch norm", "This page judges recalibrated", "estimated anew at every λ"):
+        assert text in html
+    assert html.count('class="judged"') == 2  # the definition and the condition
+    assert len(re.findall(r'<tr data-cell="\w+"', html.split('id="ensembles-section"')[1].split("</section>")[0])) == 16
+
+
+def test_what_the_tables_do_not_have_is_left_out(html: str) -> None:
+    assert sections(html) == ["noise", "basins", "similarity"]
+    assert "learning" not in embedded(html)["charts"]
+
+
+def test_of_too_many_cells_details_are_left_out_and_the_page_says_so(
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_module, "MOST_DETAILED", 15)
+    monkeypatch.setattr(report_module, "MANY_CELLS", 15)
+    html = render(measured.store.folder)[0].read_text(encoding="utf-8")
+    assert sections(html) == ["noise", "layers"]
+    assert "Too many cells for the sections on networks, conditions, basins" in html
+    assert "learning" not in embedded(html)["charts"]
+
+
+def test_the_learning_curves_of_the_cells_are_in_the_page(measured: Measured) -> None:
+    html = render(measured.store.folder)[0].read_text(encoding="utf-8")
+    found = re.search(r'id="page-data">(.*?)</script>', html, flags=re.DOTALL)
+    assert found
+    learning = json.loads(found[1])["cells"]["learning"]
+    expected = collect_learning(measured.diagram.pairs, measured.store.parts("curves"))
+    assert set(learning) == set(expected)
+    for cell, lines in learning.items():
+        np.testing.assert_allclose(lines, expected[cell], atol=1e-4)
+
+
+def test_the_table_of_cells_has_the_new_means(measured: Measured, tmp_path: Path) -> None:
+    (path,) = render(measured.store.folder, tmp_path / "cells.csv")
+    read = pd.read_csv(path)
+    for name in ("naive_barrier", "recalibrated_barrier", "cka", "jensen_shannon", "ensemble_gain_accuracy"):
+        np.testing.assert_allclose(read[name], measured.diagram.cells[name])
+
+
+def test_hostile_networks_and_layers_are_only_text(tmp_path: Path) -> None:
+    def hostile(spec: PairSpec) -> PairResult:
+        pair = measured_pair(spec)
+        return replace(pair, layers=[{**layer, "layer": f"{HOSTILE}{layer['layer']}"} for layer in pair.layers])
+
+    space = networks_space(NETWORKS[:2], replicates=2)
+    html = render(write_run(tmp_path, space.pairs(), make=hostile, space=space))[0].read_text(encoding="utf-8")
+    assert html.count("<script") == 3
+    assert "<img src=x" not in html
+    layers = embedded(html)["charts"]["layers"]["datasets"]
+    assert any(HOSTILE in row["layer"] for rows in layers.values() for row in rows)
 
 
 def test_bad_calls_are_refused(folder: Path, tmp_path: Path) -> None:
