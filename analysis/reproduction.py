@@ -179,7 +179,7 @@ def _cells(run: Run) -> str:
             row["verdict"],
             height(row["mean_barrier"], verdict),
             interval(row["low"], row["high"], verdict),
-            number(row["accuracy_difference"]),
+            percent(row["accuracy_difference"] / 100).removesuffix("%"),
             percent(0.5 * (row["test_accuracy_a"] + row["test_accuracy_b"])),
         ]
         for row in cells.assign(order=cells["cell"].map(order)).sort_values("order").to_dict("records")

@@ -46,7 +46,8 @@ def percent(value: Any, digits: int = 1) -> str:
     """A fraction as a percentage."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
-    return f"{100 * value:.{digits}f}%".replace("-", "−")
+    rounded = round(100 * value, digits) + 0.0  # no −0
+    return f"{rounded:.{digits}f}%".replace("-", "−")
 
 
 def height(value: Any, verdict: VerdictSpec) -> str:

@@ -356,7 +356,7 @@ class ShiftSpec(Spec):
         if self.kind == "covariate":
             return "covariate" if self.severity == 1 else f"covariate {self.severity:g}"
         if self.kind == "domain":
-            return str(self.domain) if self.severity == 1 else f"{self.domain} {self.severity:g}"
+            return str(self.domain) if self.severity == 1 else f"{self.domain} at {self.severity:g}"
         if self.skew == "ratio":
             percent = 50 * (1 + self.severity)
             return f"label {percent:.3g}/{100 - percent:.3g}"

@@ -503,7 +503,7 @@ def test_several_labels_per_example_can_have_any_other_shift(shift):
     ("shift", "label"),
     [
         ("{kind: domain, bands: [[2, 0], [1]]}", "bands 0,2|1"),
-        ("{kind: domain, domain: blur, severity: 0.4}", "blur 0.4"),
+        ("{kind: domain, domain: blur, severity: 0.4}", "blur at 0.4"),
     ],
 )
 def test_a_domain_has_one_spelling(shift, label):
