@@ -11,7 +11,7 @@ from analysis.phase import PhaseDiagram, facet_title
 from analysis.points import judged_cells, point_colour, shown
 from analysis.section import Section
 from analysis.words import confidence
-from lmc_tune.results import MODEL_FIELDS, model_of
+from lmc_tune.results import MODEL_FIELDS, model_label
 from lmc_tune.space import SearchSpace
 
 NETWORK_FIELDS = ("model", *MODEL_FIELDS)
@@ -72,7 +72,7 @@ def network_names(cells: pd.DataFrame) -> pd.Series:
     """
     networks = cells.groupby(list(NETWORK_FIELDS), dropna=False, sort=False).ngroup()
     rows = cells[~networks.duplicated()].set_index(networks[~networks.duplicated()])
-    labels = pd.Series([model_of(row).label for row in rows.to_dict("records")], index=rows.index)
+    labels = pd.Series([model_label(row) for row in rows.to_dict("records")], index=rows.index)
     names = {}
     for label, alike in rows.groupby(labels):
         telling: list[str] = [name for name in NETWORK_FIELDS if len(alike[name].unique()) > 1]

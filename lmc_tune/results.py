@@ -263,14 +263,14 @@ def _model_columns(model: ModelSpec) -> Row:
     return {name: fields.get(name) for name in MODEL_FIELDS}
 
 
-def model_label(row: Row) -> str:
+def model_label(row: Mapping[Any, Any]) -> str:
     """The model of a row in a few words, e.g. ``mlp 64 batch norm``."""
-    spec: PairSpec = PairSpec.model_validate_json(row["spec"])
-    return spec.model.label
+    label: str = model_of(row).label
+    return label
 
 
 def model_of(row: Mapping[Any, Any]) -> Any:
-    """The network's spec, from a row's columns without its ``spec``; a field that the row lacks has its default."""
+    """The spec of the network that the columns of a row describe; a field that its table lacks has its default."""
     given: dict[str, Any] = {
         name: int(row[name]) if kind == pa.int64() else row[name]  # beside missing ones, pandas has floats
         for name, kind in MODEL_FIELDS.items()
