@@ -412,8 +412,8 @@ CLAIMS = (
     ),
     Claim(
         id="R7",
-        text="BatchNorm restores connectivity where normalised inputs would break it: without it, normalised inputs have "
-        "a higher barrier than raw ones, and with it a lower one than without.",
+        text="BatchNorm restores connectivity where normalised inputs would break it: without it, normalised inputs "
+        "have a higher barrier than raw ones, and with it a lower one than without.",
         source=f"{_PAPER}, as summarised by others",
         preset="shift_normalisation_2x2",
         holds="every",
