@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from lmc_tune.core.barrier import DEFINITIONS, Array
 from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict, mean_interval, verdict_of_interval
-from lmc_tune.results import BARRIER_COLUMNS, GATED, PATH_FIELDS, SPEC_FIELDS, STATUSES, gate, spec_fields
+from lmc_tune.results import (
+    BARRIER_COLUMNS,
+    GATED,
+    MEASURED_FIELDS,
+    PATH_FIELDS,
+    SPEC_FIELDS,
+    STATUSES,
+    gate,
+    spec_fields,
+)
 from lmc_tune.space import SearchSpace
 from lmc_tune.specs import BATCH_NORM_CONDITIONS, Condition, VerdictSpec, condition_column
 
@@ -46,6 +55,7 @@ OK_MEANS = [
         for gain in ("", "gain_")
         for quality in ("accuracy", "nll", "brier", "ece")
     ),
+    *(name for name in MEASURED_FIELDS if "average_precision" in name),
 ]
 
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)

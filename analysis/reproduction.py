@@ -13,6 +13,7 @@ from pathlib import Path
 from textwrap import fill
 
 import pandas as pd
+import pyarrow as pa
 
 from analysis.cells import CELL_FIELDS
 from analysis.claims import CLAIMS, Claim, Expectation, Study, Unit
@@ -57,7 +58,7 @@ class Run:
     def read(cls, folder: Path) -> "Run":
         store, text = Store(folder), (folder / SPACE_FILE).read_text(encoding="utf-8")
         space = parse_space(text, str(folder / SPACE_FILE))
-        study = Study.of(store.results(), store.paths(), store.curves(), space.verdict)
+        study = Study.of(store.results(), pa.concat_tables(store.parts("paths")), store.curves(), space.verdict)
         return cls(space=space, record=SweepRecord.read(folder), study=study)
 
 
@@ -108,7 +109,7 @@ def _in_short(claim: Claim, runs: Mapping[str, Run]) -> list[str]:
 
 
 def _claim(claim: Claim, runs: Mapping[str, Run]) -> str:
-    parts = [f"### {claim.id}\n", fill(f"{claim.text} ({claim.source})", 120) + "\n"]
+    parts = [f"### {claim.id}\n", fill(f"{claim.text} ({claim.source}) {claim.note}", 120) + "\n"]
     for name in (claim.preset + SMALL, claim.preset):
         if name not in runs:
             parts.append(f"`{name}`: not run.\n")

@@ -169,7 +169,7 @@ def _network(spec: ModelSpec, shape: tuple[int, ...], n_classes: int, device: to
 @lru_cache(maxsize=2)
 def _views(spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec) -> tuple[Dataset, Dataset]:
     """The data set as each member sees it; made once for all replicates of a domain shift."""
-    other = shift.other and DatasetSpec(name=shift.other, validation=spec.validation, normalise=spec.normalise)
+    other = shift.other_dataset(spec)
     return views(_dataset(spec, root, device), shift, _dataset(other, root, device) if other else None)
 
 

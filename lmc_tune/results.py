@@ -1,7 +1,7 @@
 """What is known of a finished pair, and the columns it is kept in. No torch, no files.
 
-A run folder holds three tables: ``results.parquet`` has one row per pair, ``paths.parquet`` the measured curves,
-``curves.parquet`` the learning curves.
+A run folder holds four tables: ``results.parquet`` has one row per pair, ``paths.parquet`` the measured curves,
+``curves.parquet`` the learning curves, ``layers.parquet`` the similarity of the members layer by layer.
 """
 
 import json

@@ -380,6 +380,12 @@ class ShiftSpec(Spec):
         """The data set that B's examples come from."""
         return None if self.corruption or self.bands else self.domain
 
+    def other_dataset(self, first: DatasetSpec) -> DatasetSpec | None:
+        """All of the other data set, scaled as the first; None if there is no other."""
+        if self.other is None:
+            return None
+        return DatasetSpec(name=self.other, validation=first.validation, normalise=first.normalise)
+
 
 def _bands_text(given: Any) -> str:
     sets = [sorted(bands) for bands in given] if isinstance(given, list | tuple) and all(given) else []
@@ -516,6 +522,12 @@ class PairSpec(Spec):
         """Content hash, 24 hexadecimal digits."""
         text = f"{SCHEMA_VERSION} {self.content()}"
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+    @property
+    def datasets(self) -> tuple[DatasetSpec, ...]:
+        """What has to be there: the pair's data set, and another if its shift names one."""
+        other = self.shift.other_dataset(self.dataset)
+        return (self.dataset,) if other is None else (self.dataset, other)
 
     @property
     def conditions(self) -> tuple[Condition, ...]:

@@ -161,9 +161,10 @@ def _count(states: Iterable[str]) -> dict[str, int]:
 
 def _check_surroundings(pairs: Sequence[PairSpec], options: Options) -> None:
     """Refuse data, a device, a tracking address or a factory that cannot be used."""
-    for name in sorted({pair.dataset.name for pair in pairs}):
+    datasets = {dataset for pair in pairs for dataset in pair.datasets}
+    for name in sorted({dataset.name for dataset in datasets}):
         check_files(name, options.data_root)
-    for dataset in {pair.dataset for pair in pairs}:
+    for dataset in datasets:
         check_memory(dataset)
     if options.device == "cuda" and options.address is None:
         import torch  # noqa: PLC0415 - the driver does without it otherwise: its import takes seconds
@@ -227,7 +228,8 @@ class _Trainer:
 
     def _check_sharing(self) -> None:
         """Say so if the workers cannot share the data: what they say themselves is not heard."""
-        for dataset in {pair.dataset for pair in self.pairs if DATASETS[pair.dataset.name].files}:
+        datasets = {dataset for pair in self.pairs for dataset in pair.datasets if DATASETS[dataset.name].files}
+        for dataset in datasets:
             path = prepared_path(dataset)
             if not path.exists() and not can_prepare():
                 self.listener.say(

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from analysis.claims import CLAIMS, Claim, Expectation, Study
-from lmc_tune.results import CURVES_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA, PairResult, spec_columns
+from lmc_tune.results import CURVES_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA, PairResult
 from lmc_tune.space_yaml import presets
 from lmc_tune.specs import DatasetSpec, MlpSpec, ModelSpec, PairSpec, VerdictSpec, VggSpec
 from tests.analysis.cases import ok_pair, pair_spec, undertrained_pair
@@ -34,10 +35,11 @@ def spec_of(replicate: int, model: ModelSpec = L1, normalise: bool = True, **tra
 
 def study_of(results: Sequence[PairResult], curves: pd.DataFrame | None = None) -> Study:
     table = pd.DataFrame([result.row for result in results]).reindex(columns=RESULTS_SCHEMA.names)
-    paths = pd.DataFrame([{"key": result.key, **row} for result in results for row in result.paths])
+    rows = [{"key": result.key, **row} for result in sorted(results, key=lambda r: r.key) for row in result.paths]
+    paths = pa.Table.from_pylist(rows, schema=PATHS_SCHEMA)
     if curves is None:
         curves = pd.DataFrame(columns=CURVES_SCHEMA.names)
-    return Study.of(table, paths.reindex(columns=PATHS_SCHEMA.names), curves, VerdictSpec())
+    return Study.of(table, paths, curves, VerdictSpec())
 
 
 def pairs(make: Callable[[PairSpec], PairResult], *specs: Callable[[int], PairSpec]) -> list[PairResult]:
@@ -152,9 +154,9 @@ def test_overfitting_is_read_from_connected_cells_alone():
     study = study_of(results, learning_curves(results, rise=0.2))
     found = {expectation.what: expectation for expectation in BY_ID["R3"].expectations(study)}
     assert list(found) == [
-        "mlp 32-32-32, 0.001, 5 epochs: test loss at the end above its lowest",
-        "mlp 32-32-32, 0.001, 20 epochs: test loss at the end above its lowest",
-        "mlp 32-32-32, 0.001: test loss at λ = ½, longest less shortest training",
+        "mlp 32-32-32, learning rate 0.001, 5 epochs: test loss at the end above its lowest",
+        "mlp 32-32-32, learning rate 0.001, 20 epochs: test loss at the end above its lowest",
+        "mlp 32-32-32, learning rate 0.001: test loss at λ = ½, 20 epochs less 5",
     ]
     rises, _, longer = found.values()
     np.testing.assert_allclose(rises.values, 0.3)  # the mean of 0.2 and 0.4
@@ -244,4 +246,3 @@ def test_normalisation_compares_the_four_settings_of_a_replicate():
     np.testing.assert_allclose(broken.values, 0.15)
     np.testing.assert_allclose(restored.values, 0.19)
     assert outcome_of(BY_ID["R7"], study) == "supported"
-    assert spec_columns(spec_of(0))["normalise"]
