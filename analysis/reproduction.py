@@ -37,13 +37,14 @@ Written by `python -m analysis.reproduction` from the tables in [docs/reproducti
 outcome here is typed by hand. Every study is a preset: `lmc-tune sweep NAME` runs it again, and
 `python -m analysis.reproduction --take runs/NAME` puts its tables here and writes this page anew.
 """
-_RULES = f"""A claim is put as expectations: means over replicates, each with its 95% interval (expanded percentile
-bootstrap) and the side of a limit on which it should lie. An expectation is supported if the whole interval lies
-there, contradicted if it lies on the other side, and not decidable otherwise. A claim is supported if all its
-expectations are, and contradicted if one is; a claim that something *can* happen needs one. Limits and sides are those
-of the claims. Pairs that are undertrained or diverged are left out of the means, and counted. Presets whose name ends
-in `{SMALL}` fit two CPU cores for some minutes: fewer examples, fewer epochs, smaller networks. What they contradict is
-contradicted at that size."""
+_RULES = f"""A claim is put as expectations: means over replicates, and the side of a limit on which each should lie. An
+expectation is supported if the whole interval of its mean lies there, contradicted if it lies on the other side, and
+not decidable otherwise. Intervals are Student's, each so wide that all of a claim's hold together with 95%
+(Bonferroni). A claim is supported if all its expectations are, and contradicted if one is; a claim that something *can*
+happen needs one. Numbers without an expectation are told beside. Pairs that are undertrained or diverged are left out
+of the means, and counted. Verdicts and intervals of cells are those of the report, whose bootstrap covers less than it
+says with few replicates. Presets whose name ends in `{SMALL}` fit two CPU cores for some minutes: fewer examples, fewer
+epochs, smaller networks. What they contradict is contradicted at that size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,14 +118,16 @@ def _claim(claim: Claim, runs: Mapping[str, Run]) -> str:
         found = claim.expectations(runs[name].study)
         parts.append(f"`{name}`: **{claim.outcome(found)}**.\n")
         if found:
-            parts.append(_table(["quantity", "mean", "95% interval", "n", "expected", ""], map(_expected, found)))
+            confidence = claim.confidence(found)
+            heads = ["quantity", "mean", f"{100 * confidence:.4g}% interval", "n", "expected", ""]
+            parts.append(_table(heads, [_expected(expectation, confidence) for expectation in found]))
         else:
             parts.append("No cell meets the claim's condition.\n")
     return "\n".join(parts)
 
 
-def _expected(found: Expectation) -> list[str]:
-    low, high = found.interval
+def _expected(found: Expectation, confidence: float) -> list[str]:
+    low, high = found.interval(confidence)
     known = len(found.known)
     return [
         found.what,
@@ -132,7 +135,7 @@ def _expected(found: Expectation) -> list[str]:
         f"{_value(low, found.unit)} to {_value(high, found.unit)}" if known > 1 else "none",
         str(known),
         f"{found.side} {_value(found.limit, found.unit)}" if found.side else "",
-        found.outcome if found.side else "",
+        found.outcome(confidence) if found.side else "",
     ]
 
 
@@ -151,12 +154,15 @@ def _study(name: str, runs: Mapping[str, Run]) -> str:
     pairs, cells, versions = run.study.pairs, run.study.cells, run.record.versions
     counts = [f"{n} {status}" for status in STATUSES if (n := int((pairs["status"] == status).sum()))]
     minutes = (pairs["seconds_train"].sum() + pairs["seconds_measure"].sum()) / 60
+    ok = pairs[pairs["status"] == "ok"]
+    unresolved = int(ok["under_resolved"].astype(bool).sum())
     size, devices = pairs["train_examples"].iloc[0], listed(sorted(set(pairs["device"].dropna())))
     facts = (
         f"{counted(len(pairs), 'pair')} in {counted(len(cells), 'cell')}: {listed(counts)}. "
         f"{pairs['dataset'].iloc[0]}, {'all' if pd.isna(size) else f'{size:.0f}'} training examples, of which a member "
         f"sees {cells['n_train'].mean():.0f}; {run.space.replicates} replicates. {minutes:.0f} minutes of training and "
-        f"measuring, all workers together, on {devices}; torch {versions.get('torch', 'unknown')}, "
+        f"measuring, all workers together, on {devices}; {unresolved} paths under-resolved; "
+        f"torch {versions.get('torch', 'unknown')}, "
         f"{run.record.created[:10]}."
     )
     return f"### {name}\n\n{fill(facts, 120)}\n\n{_cells(run)}"
@@ -181,11 +187,13 @@ def _cells(run: Run) -> str:
             height(row["mean_barrier"], verdict),
             interval(row["low"], row["high"], verdict),
             percent(row["accuracy_difference"] / 100).removesuffix("%"),
-            percent(0.5 * (row["test_accuracy_a"] + row["test_accuracy_b"])),
+            percent(row["average_accuracy"] - row["average_gain_accuracy"]),
+            percent(0.5 * (row["train_accuracy_a"] + row["train_accuracy_b"])),
+            number(row["steps"]),
         ]
         for row in cells.assign(order=cells["cell"].map(order)).sort_values("order").to_dict("records")
     ]
-    heads = ["ok pairs", "verdict", "barrier", "95% interval", "Δ (pp)", "test accuracy"]
+    heads = ["ok pairs", "verdict", "barrier", "95% interval", "Δ (pp)", "test accuracy", "train accuracy", "steps"]
     return _table(["network", "shift", *map(axis_title, varied), *heads], rows)
 
 

@@ -14,9 +14,9 @@ from lmc_tune.core.decisions import decisions
 from lmc_tune.core.interpolation import distance
 from lmc_tune.core.noise import noise_scale
 from lmc_tune.core.similarity import cohens_kappa, disagreement, error_overlap, jensen_shannon, true_class_variance
-from lmc_tune.data.datasets import Part
+from lmc_tune.data.datasets import ExampleSet, Part
 from lmc_tune.measurement.conditions import Prepared
-from lmc_tune.measurement.evaluate import evaluate, logits_of, score_of
+from lmc_tune.measurement.evaluate import evaluate, logits_of
 from lmc_tune.measurement.path import Path
 from lmc_tune.measurement.representation import compare_grams, layer_grams, layer_parameters, weight_similarity
 from lmc_tune.pair import Pair, Setup
@@ -24,8 +24,8 @@ from lmc_tune.results import Row
 from lmc_tune.specs import Condition, condition_column
 
 
-def training_columns(pair: Pair) -> tuple[Row, dict[str, Tensor]]:
-    """What is known of the members as they are, and their logits on the test set, by member, on the CPU in float64."""
+def training_columns(pair: Pair) -> Row:
+    """What is known of the members as they were trained."""
     setup, model = pair.setup, pair.setup.model
     spec, test = setup.spec, setup.data.test
     n_train = len(setup.data.a)
@@ -37,12 +37,10 @@ def training_columns(pair: Pair) -> tuple[Row, dict[str, Tensor]]:
         **setup.measured_shift,
     }
     names = tuple(name for name, _ in model.named_parameters())
-    of_test, reasons = {}, []
+    reasons = []
     for name, member, examples in pair.members:
         model.load_state_dict(member.state)
-        logits = logits_of(model, test)
-        of_test[name] = logits.double().cpu()
-        scores = {"train": evaluate(model, examples), "test": score_of(logits, test.labels)}
+        scores = {"train": evaluate(model, examples), "test": evaluate(model, test)}
         for split_name, score in scores.items():
             row[f"{split_name}_loss_{name}"] = score.loss
             row[f"{split_name}_accuracy_{name}"] = score.accuracy
@@ -50,15 +48,15 @@ def training_columns(pair: Pair) -> tuple[Row, dict[str, Tensor]]:
         if reason := member.diverged or _rose(setup, examples, scores["train"].loss):
             reasons.append(f"member {name.upper()}: {reason}")
     row["distance"] = distance(pair.a.state, pair.b.state, names)
-    return {**row, "status": "diverged" if reasons else "ok", "reason": "; ".join(reasons)}, of_test
+    return {**row, "status": "diverged" if reasons else "ok", "reason": "; ".join(reasons)}
 
 
 def _steps(pair: Pair, n_train: int) -> int:
-    """Steps of the budget, or those of the member that took longer to the target loss."""
+    """Steps of the budget, or those of the member that took longer to the target loss; joint ones are among them."""
     train = pair.setup.spec.train
     if train.target_loss is None:
-        return train.steps_for(n_train)
-    return max(member.curve[-1].step for _, member, _ in pair.members)
+        return pair.further_steps + train.steps_for(n_train)
+    return pair.further_steps + max(member.curve[-1].step for _, member, _ in pair.members)
 
 
 def _reached(pair: Pair) -> bool | None:
@@ -66,7 +64,7 @@ def _reached(pair: Pair) -> bool | None:
     target = pair.setup.spec.train.target_loss
     if target is None:
         return None
-    return all(bool(member.curve) and member.curve[-1].train_loss <= target for _, member, _ in pair.members)
+    return all(member.curve[-1].train_loss <= target for _, member, _ in pair.members)
 
 
 def _rose(setup: Setup, examples: Part, loss: float) -> str:
@@ -84,13 +82,18 @@ def _rose(setup: Setup, examples: Part, loss: float) -> str:
     return f"rose above chance level: train loss {loss:.3g} > ln {n_classes}"
 
 
-def similarity_columns(logits: Mapping[str, Tensor], labels: Tensor) -> Row:
+def similarity_columns(networks: Prepared, test: ExampleSet) -> Row:
     """How alike the members predict, and what their ensemble and their weight average are worth, on the test set.
 
     Args:
-        logits: (n, classes) of ``a``, ``b`` and ``average``, the network at λ = ½, on the CPU in float64.
-        labels: (n,), or (n, classes) of 0 and 1, of which every one is a prediction of its own.
+        networks: A, the weight average and B, all under one condition: members with statistics of their own training
+            beside an average with statistics estimated anew would differ in more than their weights.
+        test: of several labels per example, every one is a prediction of its own.
     """
+    labels, logits = test.labels.cpu(), {}
+    for name, state in zip(("a", "average", "b"), networks.states, strict=True):
+        networks.network.load_state_dict(state)
+        logits[name] = logits_of(networks.network, test).double().cpu()
     scores = {name: decisions(values, labels)[0].numpy() for name, values in logits.items()}
     truth = decisions(logits["a"], labels)[1].numpy()
     predicted = {name: values.argmax(1) for name, values in scores.items()}
@@ -102,9 +105,6 @@ def similarity_columns(logits: Mapping[str, Tensor], labels: Tensor) -> Row:
     return {
         "disagreement": disagreement(predicted["a"], predicted["b"]),
         "error_overlap": overlap.both_wrong,
-        "error_overlap_ratio": overlap.over_independence,
-        "same_error": overlap.same_wrong_label,
-        "kappa": cohens_kappa(predicted["a"], predicted["b"]),
         "jensen_shannon": jensen_shannon(probabilities["a"], probabilities["b"]),
         "true_class_variance": true_class_variance(probabilities["a"], probabilities["b"], truth),
         **{
@@ -124,7 +124,16 @@ def similarity_columns(logits: Mapping[str, Tensor], labels: Tensor) -> Row:
         },
         "average_disagreement": _mean(disagreement(predicted["average"], predicted[name]) for name in ("a", "b")),
         "average_jensen_shannon": _mean(jensen_shannon(probabilities["average"], probabilities[m]) for m in ("a", "b")),
-        **(_ranking_columns(logits, ensemble, labels) if labels.ndim == 2 else {}),
+        **(
+            _ranking_columns(logits, ensemble, labels)
+            if labels.ndim == 2
+            # Of decisions pooled over labels, whose frequencies differ, they say nothing of independence.
+            else {
+                "error_overlap_ratio": overlap.over_independence,
+                "same_error": overlap.same_wrong_label,
+                "kappa": cohens_kappa(predicted["a"], predicted["b"]),
+            }
+        ),
     }
 
 
@@ -140,11 +149,11 @@ def _ranking_columns(logits: Mapping[str, Tensor], ensemble: Array, labels: Tens
     return {column: mean_average_precision(scores, labels.numpy()) for column, scores in ranked.items()}
 
 
-def layer_rows(pair: Pair, average: Prepared) -> list[Row]:
-    """Similarity of every layer: of its weights, and of its outputs on the first test examples."""
+def layer_rows(pair: Pair, networks: Prepared) -> list[Row]:
+    """Similarity of every layer: of its weights, and of its outputs on test examples, of the same networks."""
     setup, states = pair.setup, (pair.a.state, pair.b.state)
     model, test = setup.model, setup.data.test
-    a, b, of_average = (layer_grams(model, state, test) for state in (*states, average.states[0]))
+    a, of_average, b = (layer_grams(model, state, test) for state in networks.states)
     alike, with_average = compare_grams(a, b), [compare_grams(member, of_average) for member in (a, b)]
     return [
         {
@@ -173,7 +182,11 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def path_columns(path: Path, condition: Condition) -> Row:
-    """Every barrier of the path with its λ*; ``accuracy_difference`` at the λ* of the test error's chord barrier."""
+    """Every barrier of the path with its λ*; ``accuracy_difference`` at the λ* of the test error's chord barrier.
+
+    Without a barrier the chord ties at both ends, where the difference would be half that of the members: it is then
+    read at the midpoint.
+    """
     row: Row = {"under_resolved": path.under_resolved}
     for split_name in ("train", "test"):
         for quantity in ("error", "loss"):
@@ -183,7 +196,7 @@ def path_columns(path: Path, condition: Condition) -> Row:
                 row[column], row[f"{column}_lambda"] = found.height, found.lambda_
     row["barrier_lambda"] = row["test_error_barrier_chord_lambda"]
     accuracy = path.curve("test", "accuracy")
-    at = int(np.searchsorted(path.lambdas, row["barrier_lambda"]))
+    at = int(np.searchsorted(path.lambdas, row["barrier_lambda"] if row["test_error_barrier_chord"] > 0 else 0.5))
     row["accuracy_difference"] = 100 * float(accuracy[at] - 0.5 * (accuracy[0] + accuracy[-1]))
     return {condition_column(condition, column): value for column, value in row.items()}
 

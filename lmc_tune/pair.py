@@ -59,6 +59,14 @@ class Pair:
     joint: Trained | None = None
 
     @property
+    def further_steps(self) -> int:
+        """Steps of joint training beyond those that its epochs have on one part alone."""
+        if self.joint is None or not self.joint.curve:
+            return 0
+        train = self.setup.spec.train
+        return self.joint.curve[-1].step - len(self.joint.curve) * (len(self.setup.data.a) // train.batch_size)
+
+    @property
     def members(self) -> tuple[tuple[str, Trained, Part], ...]:
         """Name, training, and part of the training set of each member."""
         return (("a", self.a, self.setup.data.a), ("b", self.b, self.setup.data.b))

@@ -20,7 +20,6 @@ from lmc_tune.columns import layer_rows, path_columns, path_rows, similarity_col
 from lmc_tune.device import exact_device
 from lmc_tune.measurement.conditions import has_batch_norm
 from lmc_tune.measurement.conditions import prepare as prepare_networks
-from lmc_tune.measurement.evaluate import logits_of
 from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.measurement.path import measure_path
 from lmc_tune.pair import Pair, Setup, checkpoints, joint_task, prepare, tasks_of
@@ -105,17 +104,20 @@ def _finish(pair: Pair, bench: Workbench) -> PairResult:
     spec, data = setup.spec, setup.data
     if bench.members:
         save_members(pair, spec.key, bench.members)
-    training, logits = training_columns(pair)
     row = {
         **spec_columns(spec),
-        **training,
+        **training_columns(pair),
         "seconds_train": pair.seconds,
         "seconds_measure": 0.0,
         "device": _device_name(setup.device),
         "engine": engine_for(spec, setup.device),
     }
-    trained = {name: member for name, member, _ in pair.members} | ({"joint": pair.joint} if pair.joint else {})
-    curves = [{"member": name, **asdict(point)} for name, member in trained.items() for point in member.curve]
+    curves = [
+        {"member": name, **asdict(point), "step": point.step + pair.further_steps}
+        for name, member, _ in pair.members
+        for point in member.curve
+    ]
+    curves += [{"member": "joint", **asdict(point)} for point in (pair.joint.curve if pair.joint else ())]
     if pair.a.diverged or pair.b.diverged:  # non-finite weights have no path
         return PairResult(row=row, curves=curves)
     by_split = {"train": data.train, "test": data.test, "validation": data.validation}
@@ -129,11 +131,9 @@ def _finish(pair: Pair, bench: Workbench) -> PairResult:
         else:
             paths[condition] = measure_path(setup.model, a, b, measured, spec.measure, condition, statistics)
         row |= path_columns(paths[condition], condition)
-    average = prepare_networks(_best(spec, setup.model), setup.model, a, b, statistics, [0.5])
-    average.network.load_state_dict(average.states[0])
-    logits["average"] = logits_of(average.network, data.test).double().cpu()
-    row |= similarity_columns(logits, data.test.labels.cpu())
-    layers = layer_rows(pair, average)
+    networks = prepare_networks(_best(spec, setup.model), setup.model, a, b, statistics, [0.0, 0.5, 1.0])
+    row |= similarity_columns(networks, data.test)
+    layers = layer_rows(pair, networks)
     row |= whole_columns(pair, layers)
     row["seconds_measure"] = time.perf_counter() - started
     rows = [point for condition, path in paths.items() for point in path_rows(path, condition)]
@@ -141,7 +141,7 @@ def _finish(pair: Pair, bench: Workbench) -> PairResult:
 
 
 def _best(spec: PairSpec, model: nn.Module) -> Condition:
-    """The condition of the weight average: naive, unless its statistics would be stale and may be recalibrated."""
+    """The condition of members and weight average: naive, unless statistics would be stale and may be recalibrated."""
     return "recalibrated" if "recalibrated" in spec.conditions and has_batch_norm(model) else "naive"
 
 

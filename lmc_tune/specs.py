@@ -16,7 +16,7 @@ from lmc_tune.core.barrier import Definition
 from lmc_tune.core.seeding import child_seed
 
 # Raise it whenever the same PairSpec would give another result (training or measuring changed).
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # Strict: YAML's `true` and `"0.1"` are no numbers.
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]

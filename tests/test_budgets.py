@@ -21,7 +21,11 @@ def test_members_that_part_late_stay_closer(bench):
         epochs = {m: [p["epoch"] for p in result.curves if p["member"] == m] for m in ("joint", "a", "b")}
         assert len(epochs["joint"]) == epoch
         assert len(epochs["a"]) == len(epochs["b"]) == 8 - epoch
-        assert (result.row["spawn_epoch"], result.row["steps"]) == (epoch, rows[0].row["steps"])
+        steps = {m: [p["step"] for p in result.curves if p["member"] == m] for m in ("joint", "a", "b")}
+        n = result.row["n_train"]
+        assert steps["joint"] == [2 * n // 20 * done for done in range(1, epoch + 1)]
+        assert steps["a"] == steps["b"] == [2 * n // 20 * epoch + n // 20 * done for done in range(1, 9 - epoch)]
+        assert (result.row["spawn_epoch"], result.row["steps"]) == (epoch, steps["a"][-1])
 
 
 @pytest.mark.parametrize("hidden", [(8,), (16,)], ids=["loop", "stacked"])

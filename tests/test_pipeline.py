@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from lmc_tune import pipeline
+from lmc_tune.columns import path_columns
 from lmc_tune.core.barrier import DEFINITIONS
 from lmc_tune.data.datasets import load_dataset
 from lmc_tune.data.shifts import split
-from lmc_tune.measurement.evaluate import evaluate
+from lmc_tune.measurement.evaluate import Score, evaluate
+from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.models.registry import build_model
 from lmc_tune.pair import _split, prepare
 from lmc_tune.pipeline import cohort_name, run_cohort, run_pair
@@ -306,6 +308,17 @@ def test_conditions_differ_where_there_is_batch_norm(normed):
     )
 
 
+def test_members_and_average_are_compared_under_one_condition(normed):
+    """What the members' mean is for the gains are the ends of the recalibrated path, not the members as trained."""
+    points = pd.DataFrame(normed.paths)
+    test = points[points["split"] == "test"].set_index(["condition", "lambda"]).eval("correct / n")
+    ends = (test["recalibrated", 0.0] + test["recalibrated", 1.0]) / 2
+    for combined in ("average", "ensemble"):
+        assert normed.row[f"{combined}_accuracy"] - normed.row[f"{combined}_gain_accuracy"] == pytest.approx(ends)
+    assert normed.row["average_accuracy"] == test["recalibrated", 0.5]
+    assert ends != (normed.row["test_accuracy_a"] + normed.row["test_accuracy_b"]) / 2
+
+
 def test_a_network_without_batch_norm_can_be_repaired(bench):
     spec = pair_spec(train={"lr": 0.3, "epochs": 3}, measure={"lambdas": 5, "conditions": ["naive", "repaired"]})
     result = run_pair(spec, bench())
@@ -335,6 +348,19 @@ def test_the_accuracy_difference_is_read_where_the_error_barrier_stands(ok):
     expected = 100 * (accuracy[ok.row["barrier_lambda"]] - (accuracy[0.0] + accuracy[1.0]) / 2)
     assert ok.row["accuracy_difference"] == pytest.approx(expected)
     assert ok.row["accuracy_difference"] < 0
+
+
+@pytest.mark.parametrize(("middle", "difference"), [(70, 0.0), (74, 4.0), (64, -6.0)])
+def test_without_a_barrier_the_accuracy_difference_is_that_of_the_midpoint(middle, difference):
+    """On a straight line between unlike members the chord ties at both ends; it is no matter which is called A."""
+    for ends in ((80, 60), (60, 80)):
+        scores = [Score(loss_sum=1.0, correct=correct, n=100) for correct in (ends[0], middle, ends[1])]
+        path = MeasuredPath(
+            lambdas=np.array([0.0, 0.5, 1.0]),
+            scores=tuple({"train": score, "test": score} for score in scores),
+            under_resolved=False,
+        )
+        assert path_columns(path, "naive")["accuracy_difference"] == pytest.approx(difference)
 
 
 def test_the_ends_of_the_test_path_are_the_members_scores(ok):

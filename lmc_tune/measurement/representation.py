@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lmc_tune.core.interpolation import State, distance
 from lmc_tune.core.similarity import gram_cka
-from lmc_tune.data.datasets import ExampleSet
+from lmc_tune.data.datasets import ExampleSet, Joined
 
 # Examples that layers are compared on. Debiased CKA is right on average whatever it is; memory grows with it.
 LIMIT = 256
@@ -70,79 +70,33 @@ def weight_similarity(state_a: State, state_b: State, start: State, names: Itera
     )
 
 
-def layer_similarity(
-    model: nn.Module, state_a: State, state_b: State, examples: ExampleSet, limit: int = LIMIT
-) -> dict[str, float]:
-    """Debiased linear CKA of the two members' outputs of every layer, on the first ``limit`` examples.
-
-    See :func:`~lmc_tune.core.similarity.cka`, and :func:`layer_outputs` for what the outputs are. Layers are compared
-    by their (n, n) Gram matrices, so that no more than one layer's outputs are held at a time.
-
-    Args:
-        model: a network of the members' architecture; left as it is.
-        state_a: A's state dict.
-        state_b: B's, with the same entries.
-        examples: on the model's device, at least 4.
-        limit: examples to compare on; there may be fewer.
-
-    Returns:
-        CKA by layer, all layers in order; NaN for one that has no output of its own, or one that is constant.
-    """
-    return compare_grams(*(layer_grams(model, state, examples, limit) for state in (state_a, state_b)))
-
-
 Grams = dict[str, NDArray[np.float64] | None]
 
 
 def layer_grams(model: nn.Module, state: State, examples: ExampleSet, limit: int = LIMIT) -> Grams:
-    """(n, n) Gram matrix of every layer's outputs on the first ``limit`` examples; None where a layer has none."""
-    names = layer_names(model)
+    """(n, n) Gram matrix of every layer's outputs, in evaluation mode; None where a layer has no output of its own.
+
+    All features are kept: of a convolution, channels at every place; of a transformer, every token. Of a module with
+    several outputs it is the first. A module that runs several times has the features of all its runs. No more than
+    one layer's outputs are held at a time.
+
+    Args:
+        model: a network of the architecture; left as it is.
+        state: its state dict.
+        examples: on the model's device, at least 4.
+        limit: the first so many are run, all at once, of several sets as many of each; there may be fewer.
+    """
     network = copy.deepcopy(model)
     network.load_state_dict(state)
-    found = _outputs(network, _first_inputs(examples, limit), names, _gram)
-    return {name: _total(found[name]) if found[name] else None for name in names}
+    found = _outputs(network, _first_inputs(examples, limit), layer_names(model), _gram)
+    return {name: _total(grams) if grams else None for name, grams in found.items()}
 
 
 def compare_grams(a: Grams, b: Grams) -> dict[str, float]:
-    """Debiased linear CKA by layer; NaN where a layer has no outputs."""
+    """Debiased linear CKA by layer (:func:`~lmc_tune.core.similarity.cka`); NaN where a layer has no outputs."""
     return {
         name: math.nan if one is None or (other := b[name]) is None else gram_cka(one, other) for name, one in a.items()
     }
-
-
-def layer_outputs(model: nn.Module, examples: ExampleSet, names: Iterable[str], limit: int) -> dict[str, Tensor]:
-    """What the named layers, or other modules, give out for the first ``limit`` examples, in evaluation mode.
-
-    All features are kept: of a convolution, channels at every place; of a transformer, every token. Of a module with
-    several outputs it is the first. A module that runs several times has the features of all its runs.
-
-    Args:
-        model: left as it is.
-        examples: on the model's device.
-        names: of modules.
-        limit: examples to run, all at once; there may be fewer.
-
-    Returns:
-        (n, features) by name, in the network's precision and on its device.
-
-    Raises:
-        ValueError: if there is no such module, or it has no output for each example.
-    """
-    asked = tuple(names)
-    known = dict(model.named_modules())
-    for name in asked:
-        if name not in known:
-            raise ValueError(
-                f"the network has no module {name!r}; its layers are {', '.join(map(repr, layer_names(model)))}"
-            )
-    outputs = _outputs(copy.deepcopy(model), _first_inputs(examples, limit), asked, Tensor.clone)
-    for name, found in outputs.items():
-        if not found:
-            raise ValueError(
-                f"{name!r} has no output for each example: the module around it reads its parameters, or its outputs "
-                f"are no tensor with examples first; name the module around it"
-            )
-    return {name: torch.cat(found, dim=1) for name, found in outputs.items()}
 
 
 @torch.no_grad()
@@ -187,7 +141,8 @@ def _total(grams: list[Tensor]) -> NDArray[np.float64]:
 def _first_inputs(examples: ExampleSet, limit: int) -> Tensor:
     if limit < 1 or not len(examples):
         raise ValueError(f"layers are compared on at least one example, got limit {limit} and {len(examples)} examples")
-    return next(examples.chunks(limit)).inputs
+    sets = examples.sets if isinstance(examples, Joined) else (examples,)
+    return torch.cat([next(one.chunks(-(-limit // len(sets)))).inputs for one in sets])
 
 
 def _dot(a: Tensor, b: Tensor, start: Tensor) -> float:

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -8,17 +9,29 @@ from torch.nn.utils import parametrizations
 
 from lmc_tune.core.interpolation import distance
 from lmc_tune.core.similarity import cka
-from lmc_tune.data.datasets import Examples, Part
+from lmc_tune.data.datasets import Examples, Joined, Part
 from lmc_tune.measurement.representation import (
+    _first_inputs,
+    _outputs,
+    compare_grams,
+    layer_grams,
     layer_names,
-    layer_outputs,
     layer_parameters,
-    layer_similarity,
     weight_similarity,
 )
 from tests import oracles
 from tests.cases import blobs, network, state
 from tests.measurement.cases import IMAGES, NETWORKS, image_network
+
+
+def layer_similarity(model, state_a, state_b, examples, limit=256):
+    return compare_grams(*(layer_grams(model, member, examples, limit) for member in (state_a, state_b)))
+
+
+def layer_outputs(model, examples, names, limit):
+    found = _outputs(copy.deepcopy(model), _first_inputs(examples, limit), names, torch.clone)
+    return {name: torch.cat(outputs, dim=1) for name, outputs in found.items()}
+
 
 FIRST = Examples(inputs=IMAGES.inputs[:20], labels=IMAGES.labels[:20])
 
@@ -134,6 +147,17 @@ def test_only_the_first_examples_count_and_a_part_has_its_own():
     assert layer_similarity(model, a, b, part, 20) != whole
 
 
+def test_of_two_domains_as_many_examples_of_each_count():
+    model, examples, others = network(0), blobs(60), blobs(40, seed=5)
+    a, b = state(network(1)), state(network(2))
+    joined = Joined(sets=(examples, others))
+    mixed = Examples(
+        inputs=torch.cat([examples.inputs[:10], others.inputs[:10]]),
+        labels=torch.cat([examples.labels[:10], others.labels[:10]]),
+    )
+    assert layer_similarity(model, a, b, joined, 20) == layer_similarity(model, a, b, mixed, 20)
+
+
 class Twice(nn.Module):
     """One layer that runs twice, with a recurrent one that gives out several things."""
 
@@ -173,22 +197,22 @@ def test_a_dead_layer_has_no_similarity():
     assert math.isnan(layer_similarity(model, a, b, examples)["1"])
 
 
-def test_what_has_no_outputs_is_refused():
-    model = image_network("vit", 0)
-    with pytest.raises(ValueError, match="the network has no module 'haed'; its layers are '', 'conv_proj', 'encoder"):
-        layer_outputs(model, IMAGES, ["haed"], 10)
-    projection = "encoder.layers.encoder_layer_0.self_attention.out_proj"
-    with pytest.raises(ValueError, match=f"'{projection}' has no output for each example: .* name the module around"):
-        layer_outputs(model, IMAGES, [projection], 10)
+def test_a_layer_that_is_read_past_has_no_similarity():
+    """Attention reads its output projection without running it; a parametrised weight is no tensor of examples."""
+    vit, projection = image_network("vit", 0), "encoder.layers.encoder_layer_0.self_attention.out_proj"
+    assert layer_grams(vit, state(vit), FIRST)[projection] is None
     normed = nn.Sequential(nn.Flatten(), parametrizations.weight_norm(nn.Linear(4, 3)))
-    with pytest.raises(ValueError, match=r"'1\.parametrizations\.weight' has no output for each example"):
-        layer_outputs(normed, blobs(), ["1.parametrizations.weight"], 10)
-    with pytest.raises(ValueError, match="at least one example, got limit 0 and 60 examples"):
-        layer_outputs(network(0), blobs(), ["1"], 0)
-    with pytest.raises(ValueError, match="at least one example, got limit 5 and 0 examples"):
-        layer_outputs(network(0), blobs(0), ["1"], 5)
+    assert layer_grams(normed, state(normed), blobs())["1.parametrizations.weight"] is None
+    assert math.isnan(compare_grams({"1": None}, {"1": np.eye(4)})["1"])
+
+
+def test_too_few_examples_are_refused():
+    model = network(0)
+    for examples, limit, n in ((blobs(), 0, 60), (blobs(0), 5, 0)):
+        with pytest.raises(ValueError, match=f"at least one example, got limit {limit} and {n} examples"):
+            layer_grams(model, state(model), examples, limit)
     with pytest.raises(ValueError, match="debiased CKA needs at least 4 examples, got 3"):
-        layer_similarity(network(0), state(network(1)), state(network(2)), blobs(), 3)
+        layer_similarity(model, state(network(1)), state(network(2)), blobs(), 3)
 
 
 def test_weights_by_hand():
