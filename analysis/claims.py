@@ -18,7 +18,7 @@ from scipy import stats
 from analysis.basins import basin_depths
 from analysis.cells import judge_cells, regate
 from analysis.curves import judged_rows
-from analysis.words import setting
+from analysis.words import SMALL_DIFFERENCE, setting
 from lmc_tune.core.barrier import Array
 from lmc_tune.results import model_label
 from lmc_tune.specs import Condition, VerdictSpec
@@ -27,8 +27,6 @@ Outcome = Literal["supported", "contradicted", "not decidable"]
 Side = Literal["below", "above"]
 Unit = Literal["fraction", "percentage points", "nats", "correlation"]
 
-# Hepburn et al. 2025 draw this guide in their Fig. 4: an interpolant that loses more is no longer a good network.
-SMALL_DIFFERENCE = -5.0
 _PAPER = "Hepburn et al. 2025"
 
 

@@ -10,7 +10,7 @@ from analysis.page import ALL_CELLS, ends_early
 from analysis.phase import PhaseDiagram
 from analysis.points import judged_cells
 from analysis.section import Section
-from analysis.words import number, percent
+from analysis.words import number, percent, points
 
 COMBINED = {"average": "#2f7d9f", "ensemble": "#b5651d"}
 SHAPES = {"average": "circle", "ensemble": "square"}
@@ -70,7 +70,7 @@ def ensemble_words(table: pd.DataFrame, places: pd.DataFrame) -> pd.DataFrame:
             "mean barrier": rows[cell]["mean"],
             "mean member": percent(rows[cell]["member_accuracy"]),
             **{name: percent(rows[cell][f"{name}_accuracy"]) for name in COMBINED},
-            **{f"{name}'s gain": _points(rows[cell][f"{name}_gain_accuracy"]) for name in COMBINED},
+            **{f"{name}'s gain": points(100 * rows[cell][f"{name}_gain_accuracy"]) for name in COMBINED},
             **{f"{name}'s NLL": number(rows[cell][f"{name}_nll"]) for name in COMBINED},
             **{f"{name}'s gain in NLL": number(rows[cell][f"{name}_gain_nll"]) for name in COMBINED},
         }
@@ -78,10 +78,6 @@ def ensemble_words(table: pd.DataFrame, places: pd.DataFrame) -> pd.DataFrame:
         if cell in rows
     }
     return pd.DataFrame(list(words.values()), index=pd.Index(list(words), name="cell"))
-
-
-def _points(gain: float) -> str:
-    return f"{round(100 * gain, 1) + 0.0:+.1f}".replace("-", "−")  # no −0.0
 
 
 def ensemble_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None = None) -> Any:

@@ -10,13 +10,11 @@ from analysis.charts import PANEL_WIDTH, Points, barrier_axis, finish, fitted, i
 from analysis.phase import PhaseDiagram, facet_title
 from analysis.points import judged_cells, point_colour, shown
 from analysis.section import Section
-from analysis.words import confidence
+from analysis.words import SMALL_DIFFERENCE, confidence, number
 from lmc_tune.results import MODEL_FIELDS, model_label
 from lmc_tune.space import SearchSpace
 
 NETWORK_FIELDS = ("model", *MODEL_FIELDS)
-# Percentage points: where the paper's figure draws its line.
-GUIDE = -5.0
 
 
 def network_section(
@@ -32,8 +30,9 @@ def network_section(
         id="networks",
         title="Barrier and accuracy by network",
         lead="Each point is a judged cell. Left: its mean barrier, the dashed line the threshold. Right: Δ, the "
-        "accuracy at the top of the test error's barrier minus the mean of the members' accuracies, in percentage "
-        f"points; the dashed line stands at −5. Bars: {confidence(diagram.verdict)} intervals over replicates.",
+        "accuracy at the top of the test error's barrier (without one at λ = ½) minus the mean of the members' "
+        f"accuracies, in percentage points; the dashed line stands at {number(SMALL_DIFFERENCE)}. Bars: "
+        f"{confidence(diagram.verdict)} intervals over replicates.",
         label="Mean barrier and accuracy difference of every judged cell, by network",
         chart=network_chart(diagram, table, picked),
     )
@@ -104,9 +103,9 @@ def _block(diagram: PhaseDiagram, table: pd.DataFrame, setting: str, picked: str
     sides: tuple[tuple[alt.X, alt.Axis, dict[str, Any]], ...] = (
         (barrier_axis(alt.X, table, diagram.verdict), alt.Axis(labelLimit=240), {"guide": diagram.verdict.threshold}),
         (
-            fitted(alt.X, differences, (0.0, GUIDE), title="Δ, accuracy difference (percentage points)"),
+            fitted(alt.X, differences, (0.0, SMALL_DIFFERENCE), title="Δ, accuracy difference (percentage points)"),
             alt.Axis(labels=False, ticks=False),
-            {"guide": GUIDE, "low": "difference_low", "high": "difference_high"},
+            {"guide": SMALL_DIFFERENCE, "low": "difference_low", "high": "difference_high"},
         ),
     )
     charts = []

@@ -33,7 +33,7 @@ def similarity_section(diagram: PhaseDiagram, picked: str) -> Section | None:
         "B predict different classes. Error overlap: how often both are wrong, over what independent errors would "
         "give. CKA: how alike the outputs of their layers are, debiased; 1 is the same up to rotation and scale. Bars: "
         f"{confidence(diagram.verdict)} intervals of the mean barrier; dashed: threshold.",
-        label="Mean barrier of every judged cell against four measures of similarity",
+        label="Mean barrier of every judged cell against measures of similarity",
         chart=similarity_chart(diagram, table, picked),
     )
 

@@ -32,6 +32,10 @@ AXIS_TITLES = {
 
 UNKNOWN = "–"
 
+# Percentage points. Hepburn et al. 2025 draw this guide in their Fig. 4: an interpolated network that loses more is no
+# longer a good one.
+SMALL_DIFFERENCE = -5.0
+
 
 def number(value: Any) -> str:
     """Three significant digits; whole numbers in full; an en dash for what is not known."""
@@ -48,6 +52,13 @@ def percent(value: Any, digits: int = 1) -> str:
         return UNKNOWN
     rounded = round(100 * value, digits) + 0.0  # no −0
     return f"{rounded:.{digits}f}%".replace("-", "−")
+
+
+def points(value: Any, digits: int = 1) -> str:
+    """Percentage points with their sign."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")  # no −0.0
 
 
 def height(value: Any, verdict: VerdictSpec) -> str:

@@ -18,8 +18,7 @@ from torch import nn
 
 from lmc_tune.columns import layer_rows, path_columns, path_rows, similarity_columns, training_columns, whole_columns
 from lmc_tune.device import exact_device
-from lmc_tune.measurement.conditions import has_batch_norm
-from lmc_tune.measurement.conditions import prepare as prepare_networks
+from lmc_tune.measurement.conditions import has_batch_norm, prepare_networks
 from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.measurement.path import measure_path
 from lmc_tune.pair import Pair, Setup, checkpoints, joint_task, prepare, tasks_of

@@ -31,7 +31,7 @@ class Prepared:
     states: list[dict[str, Tensor]]
 
 
-def prepare(  # noqa: PLR0913, PLR0917 - what a path is
+def prepare_networks(  # noqa: PLR0913, PLR0917 - what a path is
     condition: Condition,
     model: nn.Module,
     state_a: State,

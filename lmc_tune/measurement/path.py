@@ -12,7 +12,7 @@ from torch import nn
 from lmc_tune.core.barrier import Array, Barrier, Definition, locate_barrier, path_grid
 from lmc_tune.core.interpolation import State, check_same_entries
 from lmc_tune.data.datasets import ExampleSet
-from lmc_tune.measurement.conditions import Prepared, prepare
+from lmc_tune.measurement.conditions import Prepared, prepare_networks
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.measurement.scan import POSITIONS_AT_ONCE, scan, score_states
 from lmc_tune.specs import Condition, MeasureSpec
@@ -73,7 +73,7 @@ def measure_path(  # noqa: PLR0913, PLR0917
         state_b: B's.
         data: examples by the name of their split, on the model's device.
         measure: grid, tolerances and the most rounds of refinement.
-        condition: how the networks on the path are prepared, see :func:`~lmc_tune.measurement.conditions.prepare`.
+        condition: how networks on the path are prepared (:func:`~lmc_tune.measurement.conditions.prepare_networks`).
         statistics: what conditions other than ``naive`` estimate statistics on, in an order that says nothing.
 
     Raises:
@@ -92,7 +92,7 @@ def measure_path(  # noqa: PLR0913, PLR0917
     elif statistics is None:
         raise MeasurementError(f"{condition} needs examples of the training set; give them as statistics")
     else:
-        networks_at = partial(prepare, condition, model, state_a, state_b, statistics)
+        networks_at = partial(prepare_networks, condition, model, state_a, state_b, statistics)
         scores_at = partial(_scored, networks_at, data)
     scores = scores_at(path_grid(measure.lambdas).tolist())
     _check_deterministic(scores[0.0], scores_at([0.0])[0.0])

@@ -127,13 +127,13 @@ def work_of(pair: PairSpec) -> Work:
     positions = pair.measure.lambdas + _ADDED_POSITIONS
     path = positions * sum(sizes[split] for split in pair.measure.splits)
     # Passes over the members' data: one for every position; to repair, two more for all positions that are prepared at
-    # once. One for the weight average.
-    passes = {"recalibrated": positions + 1, "repaired": positions + 2 * ceil(positions / POSITIONS_AT_ONCE)}
+    # once. One for each member, and one for the weight average.
+    passes = {"recalibrated": positions + 3, "repaired": positions + 2 * ceil(positions / POSITIONS_AT_ONCE)}
     return Work(
         steps=2 * (steps - spawn * per_epoch) + spawn * (both // train.batch_size),
         scored_in_training=test * (2 * ceil(steps / per_epoch) - spawn),
         scored_on_path=path,
-        scored_apart=2 * (part + test) + test + (len(pair.conditions) - 1) * path,
+        scored_apart=2 * (part + test) + 3 * test + (len(pair.conditions) - 1) * path,
         estimated=both * sum(passes.get(condition, 0) for condition in pair.conditions),
     )
 
@@ -154,7 +154,7 @@ def _seconds(pair: PairSpec, together: int) -> _Seconds:
     import torch  # noqa: PLC0415 - seconds that a plain validation error need not wait for
 
     from lmc_tune.data.datasets import Examples  # noqa: PLC0415
-    from lmc_tune.measurement.conditions import prepare  # noqa: PLC0415
+    from lmc_tune.measurement.conditions import prepare_networks  # noqa: PLC0415
     from lmc_tune.measurement.evaluate import evaluate  # noqa: PLC0415
     from lmc_tune.measurement.representation import LIMIT, compare_grams, layer_grams  # noqa: PLC0415
     from lmc_tune.measurement.scan import scan  # noqa: PLC0415
@@ -197,7 +197,7 @@ def _seconds(pair: PairSpec, together: int) -> _Seconds:
     condition, passes = slowest
 
     def estimate(n: int) -> object:
-        return prepare(condition, model, state, state, examples(n), [0.5])
+        return prepare_networks(condition, model, state, state, examples(n), [0.5])
 
     def compare(_: int) -> object:
         grams = layer_grams(model, state, examples(LIMIT))

@@ -93,15 +93,6 @@ def test_how_the_paths_are_cut_and_ordered_changes_nothing(measured: Measured) -
     pd.testing.assert_series_equal(once.sort_index(), cut_up.sort_index(), check_exact=True, check_index_type=False)
 
 
-def test_the_order_of_rows_changes_nothing(measured: Measured) -> None:
-    order = list(range(len(measured.results)))
-    Random(9).shuffle(order)
-    other = measured.in_order(order)
-    pd.testing.assert_frame_equal(
-        basin_table(measured.diagram, measured.intervals), basin_table(other.diagram, other.intervals), check_exact=True
-    )
-
-
 def test_the_section_counts_basins_and_draws_every_cell(measured: Measured) -> None:
     table = basin_table(measured.diagram, measured.intervals)
     section = basin_section(measured.diagram, measured.intervals, table["cell"][0])

@@ -1,7 +1,5 @@
 """Conditions side by side, against loops over pairs and verdicts by hand."""
 
-from random import Random
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -94,17 +92,6 @@ def test_a_pair_without_a_finite_barrier_hides_its_cells_mean() -> None:
     intervals = mean_intervals(diagram.pairs, CONDITION_BARRIERS, diagram.cells["cell"], 0.95)
     assert condition_table(diagram, intervals).empty  # recalibrated alone is left
     assert np.isnan(diagram.cells["naive_barrier"][0])
-
-
-def test_the_order_of_rows_changes_nothing(measured: Measured) -> None:
-    order = list(range(len(measured.results)))
-    Random(7).shuffle(order)
-    other = measured.in_order(order)
-    pd.testing.assert_frame_equal(
-        condition_table(measured.diagram, measured.intervals),
-        condition_table(other.diagram, other.intervals),
-        check_exact=True,
-    )
 
 
 def test_of_all_four_each_is_its_own_column() -> None:

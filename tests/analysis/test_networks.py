@@ -1,7 +1,5 @@
 """Barrier and Δ by network against loops over pairs."""
 
-from random import Random
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -50,18 +48,6 @@ def test_networks_stand_in_the_spaces_order_and_are_named(measured: Measured) ->
     alone = network_table(measured.diagram, measured.intervals, None)
     assert sorted(alone["cell"]) == sorted(table["cell"])
     assert alone["network"].drop_duplicates().tolist()[0] == "mlp 64-64-64"  # as the diagram orders its panels
-
-
-def test_the_order_of_rows_changes_nothing(measured: Measured) -> None:
-    order = list(range(len(measured.results)))
-    Random(5).shuffle(order)
-    other = measured.in_order(order)
-    for space in (measured.space, None):
-        pd.testing.assert_frame_equal(
-            network_table(measured.diagram, measured.intervals, space),
-            network_table(other.diagram, other.intervals, space),
-            check_exact=True,
-        )
 
 
 def test_one_network_has_no_such_section() -> None:

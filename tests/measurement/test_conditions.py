@@ -9,7 +9,7 @@ from torch.optim.swa_utils import update_bn
 from lmc_tune.core.interpolation import lerp_state
 from lmc_tune.data.datasets import Examples
 from lmc_tune.measurement import conditions
-from lmc_tune.measurement.conditions import has_batch_norm, prepare, recalibrated
+from lmc_tune.measurement.conditions import has_batch_norm, prepare_networks, recalibrated
 from lmc_tune.models.registry import build_model
 from lmc_tune.specs import MlpSpec
 from tests import oracles
@@ -33,7 +33,7 @@ def ends(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 def prepared(condition, kind: str, lambdas=LAMBDAS, examples=IMAGES) -> list[dict[str, Tensor]]:
-    return prepare(condition, image_network(kind, 3), *ends(kind), examples, lambdas).states
+    return prepare_networks(condition, image_network(kind, 3), *ends(kind), examples, lambdas).states
 
 
 @pytest.mark.parametrize("kind", ["mlp batch", "vgg batch", "resnet batch", "resnet-18 batch"])
@@ -120,7 +120,7 @@ def test_at_the_endpoint_condition_statistics_are_as_and_all_else_is_interpolate
     ],
 )
 def test_layers_are_repaired_that_no_batch_norm_follows_but_for_the_last(kind, names):
-    network = prepare("repaired", image_network(kind, 3), *ends(kind), IMAGES, [0.5]).network
+    network = prepare_networks("repaired", image_network(kind, 3), *ends(kind), IMAGES, [0.5]).network
     found = [name.removesuffix(".repair") for name, _ in network.named_modules() if name.endswith(".repair")]
     assert (found if isinstance(names, list) else len(found)) == names
 
@@ -130,7 +130,7 @@ def test_a_repaired_perceptron_is_the_one_worked_out_by_hand():
     model = build_model(MlpSpec(hidden=(6,)), (3, 32, 32), 4, seed=0).double()
     a, b = (state(build_model(MlpSpec(hidden=(6,)), (3, 32, 32), 4, seed=seed).double()) for seed in (1, 2))
     inputs, eps = IMAGES.inputs.flatten(1), 1e-5
-    found = prepare("repaired", model, a, b, IMAGES, LAMBDAS)
+    found = prepare_networks("repaired", model, a, b, IMAGES, LAMBDAS)
     hidden = {
         name: inputs @ entries["linear1.weight"].T + entries["linear1.bias"] for name, entries in (("a", a), ("b", b))
     }
@@ -151,7 +151,7 @@ def test_a_repaired_perceptron_is_the_one_worked_out_by_hand():
 def test_repaired_members_are_themselves(kind):
     """But for the variance of one batch, which training mode divides by n and the running statistics by n − 1."""
     members = ends(kind)
-    found = prepare("repaired", image_network(kind, 3), *members, IMAGES, [0.0, 1.0])
+    found = prepare_networks("repaired", image_network(kind, 3), *members, IMAGES, [0.0, 1.0])
     for member, entries in zip(members, found.states, strict=True):
         model = image_network(kind, 3)
         model.load_state_dict(member)
@@ -166,7 +166,7 @@ def test_repairing_brings_back_the_variance_that_interpolating_lost():
     a, b = ends("vgg")
     spread = {}
     for condition in ("naive", "repaired"):
-        found = prepare(condition, model, a, b, IMAGES, [0.5])
+        found = prepare_networks(condition, model, a, b, IMAGES, [0.5])
         found.network.load_state_dict(found.states[0])
         spread[condition] = float(found.network.eval()(IMAGES.inputs).var(0).mean())
     ends_ = []

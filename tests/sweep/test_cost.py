@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lmc_tune import pipeline
+from lmc_tune import columns, pipeline
 from lmc_tune.measurement import conditions
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.space_yaml import parse_space
@@ -62,7 +62,7 @@ def test_a_pair_takes_the_steps_and_passes_the_examples_that_were_planned(
 
     spy(Task, "examples", steps, 1)
     spy(scoring, "losses_of", scored, 0)
-    spy(pipeline, "logits_of", scored, 1)
+    spy(columns, "logits_of", scored, 1)
     spy(conditions, "_estimate", estimated, 2)
     result = pipeline.run_pair(pair, Workbench(store=Store(tmp_path), data_root=tmp_path, device="cpu"))
     work, points = work_of(pair), pd.DataFrame(result.paths)
