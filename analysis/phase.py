@@ -249,7 +249,7 @@ def _sortable(value: Any) -> tuple[int, Any]:
 
 
 def facet_title(row: Mapping[Any, Any], facets: Sequence[str], axes: Sequence[str]) -> str:
-    """What tells a cell from those of other panels, e.g. ``label 80/20 · norm batch``; empty without facets.
+    """What tells a cell from those of other panels, e.g. ``label 80/20 · batch norm``; empty without facets.
 
     Args:
         row: the columns of the cell's spec.

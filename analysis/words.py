@@ -94,7 +94,11 @@ def axis_title(column: str) -> str:
 
 
 def setting(column: str, value: Any) -> str:
-    """One field of a spec, e.g. ``norm batch`` or ``learning rate 0.03``."""
+    """One field of a spec, e.g. ``batch norm`` or ``learning rate 0.03``."""
+    if column == "normalise":
+        return "normalised inputs" if value else "raw inputs"
+    if column == "norm" and isinstance(value, str):
+        return "no norm" if value == "none" else f"{value} norm"
     if isinstance(value, bool):
         return column if value else f"no {column}"
     missing = value is None or (isinstance(value, float) and math.isnan(value))

@@ -144,10 +144,10 @@ def test_other_settings_that_vary_get_panels_of_their_own() -> None:
         flat(pair_spec(lr=lr, batch_size=size, model=model)) for model in models for lr in (0.1, 1) for size in (8, 16)
     ]
     assert map_regions(results_of(pairs)).panels == (
-        "hidden 64 · norm none",
-        "hidden 64 · norm batch",
-        "hidden 128 · norm none",
-        "hidden 128 · norm batch",
+        "hidden 64 · no norm",
+        "hidden 64 · batch norm",
+        "hidden 128 · no norm",
+        "hidden 128 · batch norm",
     )
 
 
@@ -155,8 +155,8 @@ def test_networks_of_several_kinds_are_told_by_what_their_own_kind_varies() -> N
     models = [MlpSpec(hidden=(64,)), MlpSpec(hidden=(64,), norm="batch"), ResnetSpec(depth=8)]
     pairs = [flat(pair_spec(lr=lr, model=model)) for model in models for lr in (0.1, 1)]
     assert map_regions(results_of(pairs)).panels == (
-        "model mlp · norm none",
-        "model mlp · norm batch",
+        "model mlp · no norm",
+        "model mlp · batch norm",
         "model resnet",
     )
 
