@@ -148,8 +148,8 @@ class Claim:
 
 
 def _by(rows: pd.DataFrame, *columns: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Groups with their names, e.g. ``mlp 64, learning rate 0.1``, in the order in which they first come."""
-    for key, group in rows.groupby(list(columns), sort=False, dropna=False):
+    """Groups with their names, e.g. ``mlp 64, learning rate 0.1``, sorted."""
+    for key, group in rows.groupby(list(columns), dropna=False):
         yield ", ".join(_named(column, value) for column, value in zip(columns, key, strict=True)), group
 
 
@@ -309,12 +309,17 @@ def _correlations(rows: pd.DataFrame, varied: str, held: str, column: str) -> Ar
 
 
 def same_errors(study: Study) -> list[Expectation]:
+    quantities = {
+        "error_overlap_ratio": "both wrong, of what independent errors give",
+        "same_error": "same wrong label, of all errors",
+    }
     return [
-        _same_basin_less_other(study, what, column, "fraction", "above")
-        for what, column in (
-            ("both wrong, of what independent errors give", "error_overlap_ratio"),
-            ("same wrong label, of all errors", "same_error"),
-        )
+        *(_same_basin_less_other(study, what, column, "fraction", "above") for column, what in quantities.items()),
+        *(
+            Expectation(what=f"{name}: {what}", values=_column(group, column), unit="fraction")
+            for name, group in _by(study.ok, "network", "lr", "spawn_epoch")
+            for column, what in quantities.items()
+        ),
     ]
 
 
