@@ -417,6 +417,15 @@ def test_data_that_do_not_fit_in_memory_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_the_other_data_set_of_a_shift_is_looked_for_before_anything_is_written(tmp_path: Path) -> None:
+    sets = ["dataset.name=usps", "axes.shift=[{kind: domain, domain: mnist}]"]
+    space = read_space("mnist_mlp", sets)
+    assert {dataset.name for pair in space.pairs() for dataset in pair.datasets} == {"usps", "mnist"}
+    with pytest.raises(DataError, match="datasets get mnist"):
+        run_sweep(space, tmp_path / "run", Options(data_root=tmp_path / "empty"), Silent())
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("preset", ["mnist_mlp", "fashion_mlp", "cifar10_mlp"])
 def test_presets_at_real_size_run_cut_down_on_the_real_files(real_data: Path, tmp_path: Path, preset: str) -> None:
     cuts = [
