@@ -314,7 +314,7 @@ def same_errors(study: Study) -> list[Expectation]:
         "same_error": "same wrong label, of all errors",
     }
     return [
-        *(_same_basin_less_other(study, what, column, "fraction", "above") for column, what in quantities.items()),
+        *(_same_basin_less_other(study, what, column, "above") for column, what in quantities.items()),
         *(
             Expectation(what=f"{name}: {what}", values=_column(group, column), unit="fraction")
             for name, group in _by(study.ok, "network", "lr", "spawn_epoch")
@@ -325,11 +325,9 @@ def same_errors(study: Study) -> list[Expectation]:
 
 def ensembles(study: Study) -> list[Expectation]:
     return [
-        _same_basin_less_other(study, "disagreement", "disagreement", "fraction", "below"),
-        _same_basin_less_other(study, "ensemble's accuracy", "ensemble_accuracy", "fraction", "below"),
-        _same_basin_less_other(
-            study, "ensemble's accuracy over the mean member's", "ensemble_gain_accuracy", "fraction", "below"
-        ),
+        _same_basin_less_other(study, "disagreement", "disagreement", "below"),
+        _same_basin_less_other(study, "ensemble's accuracy", "ensemble_accuracy", "below"),
+        _same_basin_less_other(study, "ensemble's accuracy over the mean member's", "ensemble_gain_accuracy", "below"),
         *(
             Expectation(
                 what=f"{name} cells: {what}'s accuracy over the mean member's",
@@ -342,13 +340,13 @@ def ensembles(study: Study) -> list[Expectation]:
     ]
 
 
-def _same_basin_less_other(study: Study, what: str, column: str, unit: Unit, side: Side) -> Expectation:
+def _same_basin_less_other(study: Study, what: str, column: str, side: Side) -> Expectation:
     """Connected less disconnected cells of the same network and rate; means over these, replicate by replicate."""
     means = study.ok.pivot_table(index=["replicate", "network", "lr"], columns="verdict", values=column, aggfunc="mean")
     means = means.reindex(columns=["connected", "disconnected"])
     differences = (means["connected"] - means["disconnected"]).groupby("replicate").mean()
     return Expectation(
-        what=f"{what}: connected less disconnected cells", values=_numbers(differences), unit=unit, side=side
+        what=f"{what}: connected less disconnected cells", values=_numbers(differences), unit="fraction", side=side
     )
 
 

@@ -56,7 +56,8 @@ def _steps(pair: Pair, n_train: int) -> int:
     train = pair.setup.spec.train
     if train.target_loss is None:
         return pair.further_steps + train.steps_for(n_train)
-    return pair.further_steps + max(member.curve[-1].step for _, member, _ in pair.members)
+    # Where joint training diverged, members have no curve of their own.
+    return pair.further_steps + max(member.curve[-1].step if member.curve else 0 for _, member, _ in pair.members)
 
 
 def _reached(pair: Pair) -> bool | None:
@@ -64,7 +65,7 @@ def _reached(pair: Pair) -> bool | None:
     target = pair.setup.spec.train.target_loss
     if target is None:
         return None
-    return all(member.curve[-1].train_loss <= target for _, member, _ in pair.members)
+    return all(bool(member.curve) and member.curve[-1].train_loss <= target for _, member, _ in pair.members)
 
 
 def _rose(setup: Setup, examples: Part, loss: float) -> str:

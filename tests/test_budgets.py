@@ -77,3 +77,12 @@ def test_training_stops_at_the_target_loss_and_what_does_not_get_there_is_undert
     )
     assert (short.status, short.row["target_reached"]) == ("undertrained", False)
     assert "target loss" in short.row["reason"]
+
+
+def test_joint_training_that_diverges_is_told_as_such_whatever_the_budget(bench):
+    """The members have no curve of their own then."""
+    for target in (None, 0.1):
+        spec = pair_spec(train={"epochs": 4, "spawn_epoch": 2, "lr": 1e30, "target_loss": target})
+        row = run_pair(spec, bench(f"target {target}")).row
+        assert row["status"] == "diverged"
+        assert row["target_reached"] is (None if target is None else False)
