@@ -248,6 +248,7 @@ def test_a_point_of_any_chart_picks_its_cell_in_all_of_them(full: Visit, chart: 
         arg=cell,
         timeout=10_000,
     )
+    assert full.page.get_attribute("#cell", "data-cell") == cell
 
 
 def test_the_full_page_fits_its_window_and_a_phones(full: Visit) -> None:
