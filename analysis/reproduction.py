@@ -16,14 +16,15 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.cells import CELL_FIELDS
-from analysis.claims import CLAIMS, Claim, Expectation, Study, Unit
+from analysis.claims import CLAIMS, Claim, Expectation, Unit
 from analysis.phase import SHIFT_FIELDS
+from analysis.study import Study
 from analysis.words import axis_title, counted, height, interval, listed, number, percent, points, shift_words
 from lmc_tune.core.errors import UserError
 from lmc_tune.record import SPACE_FILE, SWEEP_FILE, SweepRecord
 from lmc_tune.results import MODEL_FIELDS, STATUSES
 from lmc_tune.space import SearchSpace
-from lmc_tune.space_yaml import parse_space, presets
+from lmc_tune.space_yaml import parse_space, presets, read_space
 from lmc_tune.store import Store, write_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "reproduction.md"
@@ -42,9 +43,11 @@ expectation is supported if the whole interval of its mean lies there, contradic
 not decidable otherwise. Intervals are Student's, each so wide that all of a claim's hold together with 95%
 (Bonferroni). A claim is supported if all its expectations are, and contradicted if one is; a claim that something *can*
 happen needs one. Numbers without an expectation are told beside. Pairs that are undertrained or diverged are left out
-of the means, and counted. Verdicts and intervals of cells are those of the report, whose bootstrap covers less than it
-says with few replicates. Presets whose name ends in `{SMALL}` fit two CPU cores for some minutes: fewer examples, fewer
-epochs, smaller networks. What they contradict is contradicted at that size."""
+of the means, and counted; a cell that lost half of its pairs to them decides nothing, nor do fewer than three values.
+All replicates are tested on the same examples, so that intervals say nothing of other test sets. Verdicts and intervals
+of cells are those of the report, whose bootstrap covers less than it says with few replicates. Presets whose name ends
+in `{SMALL}` fit two CPU cores for some minutes: fewer examples, fewer epochs, smaller networks. What they contradict is
+contradicted at that size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,8 @@ def take(run: Path, tables: Path = TABLES) -> None:
     swept = SweepRecord.read(run)
     if swept.name not in presets():
         raise UserError(f"{run} is a sweep of {swept.name}, which is no preset; the record holds presets alone")
+    if parse_space((run / SPACE_FILE).read_text(encoding="utf-8"), str(run / SPACE_FILE)) != read_space(swept.name):
+        raise UserError(f"{run} swept another space than {swept.name}; the record holds presets as they are")
     finished = len(Store(run).results(["key"]))
     if finished != swept.planned_pairs:
         raise UserError(

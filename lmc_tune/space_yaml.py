@@ -339,6 +339,11 @@ class _Reader:
                 f"{pair.train.crop} would move images of {dataset.name}, {height}x{width}, out of sight; use less than "
                 f"half their side",
             )
+        if pair.shift.bands and (undone := [name for name in ("crop", "jitter") if getattr(pair.train, name)]):
+            self.problem(
+                _origin("train", (undone[0],), indices),
+                f"{' and '.join(undone)} would bring back what bands hide from a member; leave it out (flip may stay)",
+            )
         if needs := pair.model.needs(height, width):
             self.problem(
                 _origin("model", (), indices), f"{pair.model.name} {needs}; {dataset.name} has {height}x{width}"

@@ -16,7 +16,7 @@ from lmc_tune.core.barrier import Definition
 from lmc_tune.core.seeding import child_seed
 
 # Raise it whenever the same PairSpec would give another result (training or measuring changed).
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # Strict: YAML's `true` and `"0.1"` are no numbers.
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
@@ -381,10 +381,10 @@ class ShiftSpec(Spec):
         return None if self.corruption or self.bands else self.domain
 
     def other_dataset(self, first: DatasetSpec) -> DatasetSpec | None:
-        """All of the other data set, scaled as the first; None if there is no other."""
+        """All of the other data set, not normalised yet: by the first's moments, not its own; None if there is none."""
         if self.other is None:
             return None
-        return DatasetSpec(name=self.other, validation=first.validation, normalise=first.normalise)
+        return DatasetSpec(name=self.other, validation=first.validation, normalise=False)
 
 
 def _bands_text(given: Any) -> str:

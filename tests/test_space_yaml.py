@@ -466,6 +466,22 @@ def test_domains_that_cannot_be_are_refused(dataset, shift, said):
     assert problem.endswith(said), problem
 
 
+def test_augmentation_that_would_bring_hidden_bands_back_is_refused():
+    """Contrast mixes the bands, and black borders are not what a hidden band is filled with."""
+    text = (
+        "name: s\ndataset: cifar10\nshift: {kind: domain, bands: [[0], [1, 2]]}\n"
+        "train: {epochs: 1, flip: true%s}\naxes: {lr: [0.1], batch_size: [2]}\n"
+    )
+    assert parse_space(text % "")
+    for train, said in (
+        (", crop: 4", "train.crop: crop would bring back"),
+        (", jitter: 0.4", "train.jitter: jitter would bring back"),
+        (", crop: 4, jitter: 0.4", "train.crop: crop and jitter would bring back"),
+    ):
+        (problem,) = problems(text % train)
+        assert said in problem
+
+
 MULTI_LABEL = """
 name: s
 dataset: {name: bigearthnet, train: 1000, test: 100}

@@ -55,7 +55,7 @@ def views(dataset: Dataset, shift: ShiftSpec, other: Dataset | None = None) -> t
     Args:
         dataset: what is shared.
         shift: which domains.
-        other: the data set that the shift names, if it names one.
+        other: the data set that the shift names, if it names one, not normalised: one grey is one number to both.
     """
     if shift.bands:
         to_a, to_b = (_masked(dataset, bands, shift.severity) for bands in shift.bands)
@@ -131,23 +131,28 @@ def _corrupted(dataset: Dataset, name: str, severity: float) -> Dataset:
 
 def _between(dataset: Dataset, other: Dataset, severity: float) -> Dataset:
     """B's: its test set is as mixed as its part; all training examples of both are there to choose from."""
-    train = _concatenated(dataset.train, other.train)
+
+    def scaled(examples: Examples) -> Examples:
+        return replace(examples, inputs=(examples.inputs - dataset.mean) / dataset.std)
+
+    train = _concatenated(dataset.train, scaled(other.train))
     test, validation = (
-        _mixed(getattr(dataset, name), getattr(other, name), severity) for name in ("test", "validation")
+        _mixed(getattr(dataset, name), scaled(getattr(other, name)), severity) for name in ("test", "validation")
     )
     return replace(dataset, train=train, test=test, validation=validation)
 
 
 def _mixed(one: Examples, two: Examples, severity: float) -> Examples:
-    """As many examples as the smaller set has, the fraction severity of them from the second."""
+    """As many examples as the smaller set has, the fraction severity of them from the second, anywhere among them."""
     n = min(len(one), len(two))
     of_two = round(severity * n)
-    return _concatenated(
+    both = _concatenated(
         *(
             examples.take(stratified(examples.labels.cpu().numpy(), k, child_seed(0, "mixed")))
             for examples, k in ((one, n - of_two), (two, of_two))
         )
     )
+    return both.take(np.random.default_rng(child_seed(0, "mixed", "order")).permutation(n))
 
 
 def _concatenated(one: Examples, two: Examples) -> Examples:

@@ -102,7 +102,7 @@ def run_sweep(space: SearchSpace, folder: Path, options: Options, listener: Swee
         StoreFullError: if finished results could no longer be written; all earlier ones are kept.
     """
     pairs = space.pairs()
-    _check_surroundings(pairs, options)
+    _check_surroundings(space, pairs, options)
     with owned(folder):
         store = Store(folder)
         store.check()
@@ -159,7 +159,7 @@ def _count(states: Iterable[str]) -> dict[str, int]:
     return {state: counts[state] for state in (*STATUSES, "pending") if counts[state]}
 
 
-def _check_surroundings(pairs: Sequence[PairSpec], options: Options) -> None:
+def _check_surroundings(space: SearchSpace, pairs: Sequence[PairSpec], options: Options) -> None:
     """Refuse data, a device, a tracking address or a factory that cannot be used."""
     datasets = {dataset for pair in pairs for dataset in pair.datasets}
     for name in sorted({dataset.name for dataset in datasets}):
@@ -175,7 +175,7 @@ def _check_surroundings(pairs: Sequence[PairSpec], options: Options) -> None:
         connection.check(given)
     if any(isinstance(pair.model, FactorySpec) for pair in pairs):
         prepare_environment(options.address)  # a factory's module may import ray
-        check_factories(pairs)
+        check_factories(pairs, space.measure.conditions or ())
 
 
 def _check_same_study(

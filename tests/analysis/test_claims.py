@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.claims import CLAIMS, Claim, Expectation, Study
+from analysis.claims import CLAIMS, Claim, Expectation
+from analysis.study import Study
 from lmc_tune.results import CURVES_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA, PairResult
 from lmc_tune.space_yaml import presets
 from lmc_tune.specs import DatasetSpec, MlpSpec, ModelSpec, PairSpec, VerdictSpec, VggSpec
@@ -58,7 +59,10 @@ def outcome_of(claim: Claim, study: Study) -> str:
     [
         ([0.1, 0.2, 0.3, 0.2], "above", "supported"),
         ([0.1, 0.2, 0.3, 0.2], "below", "contradicted"),
-        ([-0.2, -0.2], "below", "supported"),
+        ([-0.2, -0.2, -0.2], "below", "supported"),
+        ([-0.2, -0.2], "below", "not decidable"),  # too few
+        ([-0.2, -0.2, -0.2, np.nan], "below", "not decidable"),  # what is missing may lie anywhere
+        ([-0.2, -0.2, -0.2, -np.inf], "below", "not decidable"),
         ([-0.1, -0.2, -0.15], "above", "contradicted"),
         ([0.1, 0.2], "above", "not decidable"),  # t at one degree of freedom reaches 0.64
         ([-1.0, 1.0, 0.5], "above", "not decidable"),
@@ -70,6 +74,16 @@ def outcome_of(claim: Claim, study: Study) -> str:
 )
 def test_an_expectation_is_decided_by_the_whole_interval(values, side, expected):
     assert Expectation(what="", values=np.array(values), unit="nats", side=side).outcome(0.95) == expected
+
+
+def test_expectations_of_a_case_hold_together():
+    def expected(mean: float, case: str) -> Expectation:
+        return Expectation(what=f"{mean}", values=np.full(3, mean), unit="nats", side="above", case=case)
+
+    claim = replace(BY_ID["R3"], holds="one")
+    assert claim.outcome([expected(1, "x"), expected(-1, "x"), expected(2, "y"), expected(-2, "y")]) == "contradicted"
+    assert claim.outcome([expected(1, "x"), expected(-1, "x"), expected(2, "y"), expected(3, "y")]) == "supported"
+    assert claim.outcome([expected(1, "x"), expected(0, "x"), expected(-2, "y")]) == "not decidable"
 
 
 @given(st.lists(st.floats(-10, 10), min_size=2, max_size=8), st.sampled_from([0.8, 0.95, 0.99]))
@@ -94,8 +108,8 @@ def test_the_interval_is_students(values, confidence):
 )
 def test_expectations_decide_the_claim(holds, means, expected):
     found = [
-        Expectation(what="", values=np.array([mean, mean, mean], dtype=float), unit="nats", side="above")
-        for mean in means
+        Expectation(what=f"{at}", values=np.array([mean, mean, mean], dtype=float), unit="nats", side="above")
+        for at, mean in enumerate(means)
     ]
     told = Expectation(what="", values=np.array([-9.0, -9.0]), unit="nats")
     claim = replace(BY_ID["R1"], holds=holds)
@@ -234,18 +248,25 @@ def test_basins_are_compared_replicate_by_replicate():
         return result
 
     study = study_of(pairs(make, spec_of, lambda k: spec_of(k, spawn_epoch=5)))
-    for claim, differences in (("R6", [0.5, 0.2]), ("R8", [-0.2, -0.1, -0.029])):
+    for claim, differences in (("R6", [0.5, 0.2]), ("R8", [-0.2, -0.029])):
         found = [e for e in BY_ID[claim].expectations(study) if e.side is not None]
         for expectation, difference in zip(found, differences, strict=True):
             np.testing.assert_allclose(expectation.values, difference)
         assert outcome_of(BY_ID[claim], study) == "supported"
     told = [e for e in BY_ID["R8"].expectations(study) if e.side is None]
-    assert [len(e.values) for e in told] == [4, 4, 4, 4]
+    assert [len(e.values) for e in told] == 5 * [4]
+    np.testing.assert_allclose(told[0].values, -0.1)
+    more = study_of(pairs(make, spec_of, *(lambda k, n=n: spec_of(k, spawn_epoch=n) for n in (5, 6))))
+    (gain,) = (e for e in BY_ID["R8"].expectations(more) if e.what.startswith("connected cells: weight"))
+    assert len(gain.values) == 4  # cells of one replicate share its seeds
 
 
-@pytest.mark.parametrize(("restored", "expected"), [(0.005, "supported"), (0.06, "contradicted")])
-def test_batch_norm_is_judged_where_normalised_inputs_break(restored, expected):
-    heights = {("none", True): 0.2, ("none", False): 0.05, ("batch", True): restored, ("batch", False): 0.02}
+@pytest.mark.parametrize(
+    ("restored", "raw", "expected"),
+    [(0.005, 0.0, "supported"), (0.06, 0.0, "contradicted"), (0.005, 0.2, "not decidable")],
+)
+def test_batch_norm_is_judged_where_normalised_inputs_break_and_raw_ones_do_not(restored, raw, expected):
+    heights = {("none", True): 0.2, ("none", False): raw, ("batch", True): restored, ("batch", False): 0.02}
 
     def make(spec: PairSpec) -> PairResult:
         broken = spec.train.lr == 1e-3
@@ -271,10 +292,22 @@ def test_batch_norm_is_judged_where_normalised_inputs_break(restored, expected):
     study = study_of(pairs(make, *settings))
     found = BY_ID["R7"].expectations(study)
     assert len(found) == 8
-    (judged,) = [expectation for expectation in found if expectation.side]
-    assert judged.what == "mlp, hidden 32, learning rate 0.001: barrier, normalised inputs, BatchNorm"
-    np.testing.assert_allclose(judged.values, restored, atol=1e-9)
+    judged = [expectation for expectation in found if expectation.side]
+    assert len(judged) == (expected != "not decidable")
+    for expectation in judged:
+        assert expectation.what == "mlp, hidden 32, learning rate 0.001: barrier, normalised inputs, BatchNorm"
+        np.testing.assert_allclose(expectation.values, restored, atol=1e-9)
     assert outcome_of(BY_ID["R7"], study) == expected
+
+
+def test_a_cell_that_lost_half_of_its_pairs_decides_nothing():
+    def pairs_of(n: int) -> list[PairResult]:
+        return [ok_pair(spec_of(k), 0.1) if k < n else undertrained_pair(spec_of(k)) for k in range(4)]
+
+    study = study_of(pairs_of(2))
+    assert len(study.pairs) == 4
+    assert len(study.judged) == 0
+    assert study_of(pairs_of(3)).judged["replicate"].tolist() == [0, 1, 2]
 
 
 def test_networks_whose_pairs_are_all_left_out_are_told_of():

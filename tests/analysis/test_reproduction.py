@@ -43,6 +43,11 @@ def test_what_is_no_finished_sweep_of_a_preset_is_refused(tmp_path):
     (mine / "curves.parquet").touch()
     with pytest.raises(UserError, match="mine, which is no preset"):
         take(mine, tmp_path / "tables")
+    changed = write_run(tmp_path / "changed", grid(), name="quickstart")
+    text = (changed / "space.yaml").read_text()
+    (changed / "space.yaml").write_text(text.replace("threshold: 0.02", "threshold: 0.03"))
+    with pytest.raises(UserError, match="another space than quickstart"):
+        take(changed, tmp_path / "tables")
     unfinished = write_run(tmp_path / "unfinished", grid(), name="quickstart")
     record = (unfinished / "sweep.json").read_text().replace('"planned_pairs": 180', '"planned_pairs": 181')
     (unfinished / "sweep.json").write_text(record)

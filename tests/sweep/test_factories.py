@@ -58,6 +58,31 @@ def test_a_network_that_cannot_be_stacked_is_refused_where_the_space_asks_for_it
         check_factories(parse_space(text, sets=["train.engine=stacked"]).pairs())
 
 
+def test_statistics_of_no_batch_norm_cannot_be_recalibrated(tmp_path: Path, monkeypatch):
+    layers = "nn.Sequential(nn.Flatten(), nn.Linear(64, 10), *([nn.BatchNorm1d(10)] if normed else []))"
+    (tmp_path / "maybe.py").write_text(f"from torch import nn\ndef build(normed):\n    return {layers}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "maybe", raising=False)
+    asked = ("naive", "endpoint", "recalibrated")
+    without, normed = (parse_space(with_factory("maybe:build", normed=on)).pairs() for on in (False, True))
+    with pytest.raises(SpaceError, match="endpoint and recalibrated would change nothing: no network of the space has"):
+        check_factories(without, asked)
+    check_factories(without)  # by default they are measured where they can be
+    check_factories(normed, asked)
+    check_factories([*without, *normed], asked)
+
+
+def test_a_network_has_to_fit_every_data_set_of_the_space(tmp_path: Path, monkeypatch):
+    (tmp_path / "small.py").write_text(MODULE.replace("import ray\n", ""))
+    monkeypatch.syspath_prepend(tmp_path)
+    text = with_factory("small:build").replace("dataset: {name: digits, train: 200, test: 100}\n", "")
+    for order in ("[digits, cifar10]", "[cifar10, digits]"):
+        space = parse_space(text.replace("axes:\n", f"axes:\n  dataset: {order}\n"))
+        assert len({pair.dataset.name for pair in space.pairs()}) == 2
+        with pytest.raises(SpaceError, match="cannot take images of 3x32x32"):
+            check_factories(space.pairs())
+
+
 @pytest.mark.parametrize(
     ("built", "said"),
     [
