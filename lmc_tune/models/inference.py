@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from lmc_tune.models.plain import is_plain
 from lmc_tune.vision import import_torchvision
 
 # Weights of a linear layer from which oneDNN saves more than calling it costs.
-_LARGE = 2**16
+_LARGE = 2**12
 
 
 def is_convolutional(model: nn.Module) -> bool:
@@ -55,16 +55,42 @@ class OneDnnLinear(nn.Linear):
 
 
 class OneDnnConv2d(nn.Conv2d):
-    """A convolution for evaluation on a CPU with weights that stay as they are, laid out once as oneDNN reads them."""
+    """A convolution for evaluation on a CPU with weights that stay as they are, laid out once as oneDNN reads them.
+
+    One of 3×3 on images of 2×2, as in the last stage of a VGG, is done as a linear layer: five of its nine weights lie
+    on the border, and oneDNN multiplies by those as well.
+    """
 
     def forward(self, inputs: Tensor) -> Tensor:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        if inputs.shape[2:] == (2, 2) and self._keeps_size_3x3():
+            return self._as_linear(inputs)
         if not hasattr(self, "_packed"):
             self._shape = (list(self.padding), list(self.stride), list(self.dilation), self.groups)
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight.detach(), *self._shape, None)  # noqa: SLF001
         outputs: Tensor = torch.ops.mkldnn._convolution_pointwise(  # noqa: SLF001
-            inputs.contiguous(memory_format=torch.channels_last), self._packed, self.bias, *self._shape, "none", [], ""
+            inputs, self._packed, self.bias, *self._shape, "none", [], ""
         )
         return outputs
+
+    def _keeps_size_3x3(self) -> bool:
+        shape = (self.kernel_size, self.padding, self.stride, self.dilation, self.groups)
+        return shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
+
+    def _as_linear(self, inputs: Tensor) -> Tensor:
+        """For inputs (n, channels, 2, 2); numbers of a position lie side by side, as in memory."""
+        if not hasattr(self, "_dense"):
+            taps = self.weight.detach().permute(2, 3, 0, 1).contiguous()
+            dense = taps.new_empty(2, 2, self.out_channels, 2, 2, self.in_channels)
+            for row, column in product(range(2), range(2)):  # of the output
+                seen = taps[1 - row : 3 - row, 1 - column : 3 - column]
+                dense[row, column] = seen.permute(2, 0, 1, 3)
+            self._dense = torch.ops.mkldnn._reorder_linear_weight(dense.flatten(3).flatten(0, 2), len(inputs))  # noqa: SLF001
+            self._offsets = None if self.bias is None else self.bias.detach().repeat(4)
+        outputs: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001
+            inputs.permute(0, 2, 3, 1).flatten(1), self._dense, self._offsets, "none", [], ""
+        )
+        return outputs.view(-1, 2, 2, self.out_channels).permute(0, 3, 1, 2)
 
 
 def multiplied_by_onednn(network: nn.Module) -> nn.Module:

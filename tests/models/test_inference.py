@@ -60,6 +60,28 @@ def test_convolutions_are_those_of_torch_to_single_precision(stride, padding, di
     assert type(layer) is nn.Conv2d
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_convolutions_of_the_smallest_images_are_those_of_torch(bias):
+    """They are done as linear layers; of images of another size by the same layer they are not."""
+    layer = nn.Conv2d(5, 7, 3, padding=1, bias=bias)
+    fast = for_inference(nn.Sequential(layer))
+    with torch.no_grad():
+        for n, size in ((6, 2), (1, 2), (3, 4), (40, 2)):
+            inputs = torch.randn(n, 5, size, size)
+            expected = copy.deepcopy(layer).double()(inputs.double())
+            assert (fast(inputs) - expected).abs().max() < 1e-5
+
+
+def test_what_is_not_finite_stays_so():
+    """oneDNN's own ReLU would make 0 of NaN."""
+    layers = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 300), nn.ReLU(), nn.Linear(300, 9)]
+    for at in (0, 3, 5):
+        network = copy.deepcopy(nn.Sequential(*layers))
+        with torch.no_grad():
+            network[at].weight.fill_(torch.nan)
+            assert for_inference(network)(torch.randn(5, 3, 2, 2)).isnan().all()
+
+
 @pytest.mark.parametrize("kind", CONVOLUTIONAL)
 def test_in_single_precision_outputs_are_those_of_double(kind):
     model = image_network(kind, 1).eval()
@@ -73,7 +95,7 @@ def test_what_onednn_does_not_multiply_stays_with_torch(monkeypatch):
     """Small layers, double precision, other paddings; all of it where torch was built without oneDNN."""
     layers = nn.Linear(300, 300), nn.Conv2d(1, 1, 1)
     of_torch = [nn.Linear, nn.Conv2d]
-    assert [type(module) for module in for_inference(nn.Sequential(nn.Linear(255, 256)))] == [nn.Linear]
+    assert [type(module) for module in for_inference(nn.Sequential(nn.Linear(63, 65)))] == [nn.Linear]
     assert [type(module) for module in for_inference(nn.Sequential(*layers).double())] == of_torch
     for padding in ({"padding": "same"}, {"padding": 1, "padding_mode": "reflect"}):
         assert [type(module) for module in for_inference(nn.Sequential(nn.Conv2d(1, 1, 3, **padding)))] == [nn.Conv2d]
