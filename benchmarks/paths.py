@@ -24,7 +24,7 @@ from benchmarks.networks import NETWORKS, Network
 from benchmarks.publish import publish
 from benchmarks.timing import RUNS, medians, wall_clock
 from lmc_tune.core.barrier import path_grid
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.device import exact_device
 from lmc_tune.measurement.scan import scan
 from lmc_tune.workbench import Device

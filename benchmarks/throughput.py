@@ -17,7 +17,7 @@ from benchmarks.networks import NETWORKS, Network
 from benchmarks.plain_loop import train_epoch
 from benchmarks.publish import publish
 from benchmarks.timing import RUNS, medians, wall_clock
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.device import exact_device
 from lmc_tune.models.stack import Stack, Way
 from lmc_tune.specs import DatasetSpec, MeasureSpec, PairSpec, ShiftSpec, TrainSpec

@@ -14,7 +14,7 @@ from lmc_tune.core.decisions import decisions
 from lmc_tune.core.interpolation import distance
 from lmc_tune.core.noise import noise_scale
 from lmc_tune.core.similarity import cohens_kappa, disagreement, error_overlap, jensen_shannon, true_class_variance
-from lmc_tune.data.datasets import ExampleSet, Part
+from lmc_tune.data.examples import ExampleSet, Part
 from lmc_tune.measurement.conditions import Prepared
 from lmc_tune.measurement.evaluate import evaluate, logits_of
 from lmc_tune.measurement.path import Path

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from lmc_tune.core.divergence import energy_coefficient, total_variation
 from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.catalogue import DATASETS
-from lmc_tune.data.datasets import Dataset, Examples, Part
+from lmc_tune.data.datasets import Dataset
 from lmc_tune.data.domains import PairData, pair_data, split_views, views
+from lmc_tune.data.examples import Examples, Part
 from lmc_tune.data.prepared import open_dataset
 from lmc_tune.data.shifts import Parts
 from lmc_tune.device import exact_device

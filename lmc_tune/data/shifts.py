@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lmc_tune.data.examples import Indices
 from lmc_tune.specs import ShiftSpec
-
-Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lmc_tune.core.interpolation import State, lerp_state
-from lmc_tune.data.datasets import ExampleSet
+from lmc_tune.data.examples import ExampleSet
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
 from lmc_tune.specs import Condition

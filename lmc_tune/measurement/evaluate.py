@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lmc_tune.core.decisions import decisions
-from lmc_tune.data.datasets import ExampleSet
+from lmc_tune.data.examples import ExampleSet
 from lmc_tune.models.inference import for_inference, has_large_layers, is_convolutional, multiplied_by_onednn
 from lmc_tune.models.plain import is_plain
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from lmc_tune.core.barrier import Array, Barrier, Definition, locate_barrier, path_grid
 from lmc_tune.core.interpolation import State, check_same_entries
-from lmc_tune.data.datasets import ExampleSet
+from lmc_tune.data.examples import ExampleSet
 from lmc_tune.measurement.conditions import Prepared, prepare_networks
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.measurement.scan import POSITIONS_AT_ONCE, scan, score_states

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from lmc_tune.core.decisions import decisions
 from lmc_tune.core.errors import UserError
-from lmc_tune.data.datasets import ExampleSet
+from lmc_tune.data.examples import ExampleSet
 from lmc_tune.measurement.evaluate import CHUNK, Score, sums_of
 from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.models.plain import is_plain

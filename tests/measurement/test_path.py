@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lmc_tune.core.barrier import DEFINITIONS, barrier, path_grid
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.measurement import Path, measure_path
 from lmc_tune.measurement import evaluate as evaluation
 from lmc_tune.measurement.evaluate import evaluate

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrizations
 
 from lmc_tune.core.interpolation import distance
 from lmc_tune.core.similarity import cka
-from lmc_tune.data.datasets import Examples, Joined, Part
+from lmc_tune.data.examples import Examples, Joined, Part
 from lmc_tune.measurement.representation import (
     _first_inputs,
     _outputs,

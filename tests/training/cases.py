@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lmc_tune.data.augment import Augmentation
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.models.registry import build_model
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training.progress import Trained

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.training import graph, stacked
 from lmc_tune.training.loop import train_member
 from lmc_tune.training.memory import even_share, members_that_fit
