@@ -173,8 +173,8 @@ def _page(folder: Path, diagram: PhaseDiagram, sweep: page.Sweep) -> str:
         "renderer": "canvas" if len(drawn.cells) + len(drawn.not_run) > MANY_TILES else "svg",
     }
     return environment.get_template("report.html.j2").render(
-        **page.words(diagram, sweep),
-        points=len(curves.lambdas),
+        **page.content(diagram, sweep),
+        n_positions=len(curves.lambdas),
         thinned=curves.thinned,
         sections=sections,
         vega=_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),

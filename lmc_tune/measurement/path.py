@@ -12,7 +12,7 @@ from torch import nn
 from lmc_tune.core.barrier import Array, Barrier, Definition, locate_barrier, path_grid
 from lmc_tune.core.interpolation import State, check_same_entries
 from lmc_tune.data.examples import ExampleSet
-from lmc_tune.measurement.conditions import Prepared, prepare_networks
+from lmc_tune.measurement.conditions import PathNetworks, prepare_networks
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.measurement.scan import POSITIONS_AT_ONCE, scan, score_states
 from lmc_tune.specs import Condition, MeasureSpec
@@ -115,7 +115,7 @@ def _scanned(
 
 
 def _scored(
-    networks_at: Callable[[Sequence[float]], Prepared], data: Mapping[str, ExampleSet], lambdas: Sequence[float]
+    networks_at: Callable[[Sequence[float]], PathNetworks], data: Mapping[str, ExampleSet], lambdas: Sequence[float]
 ) -> dict[float, Scores]:
     found: dict[float, Scores] = {}
     for first in range(0, len(lambdas), POSITIONS_AT_ONCE):  # few, since the state of every one is kept
