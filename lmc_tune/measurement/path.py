@@ -111,7 +111,7 @@ def _scanned(
     lambdas: Sequence[float],
 ) -> dict[float, Scores]:
     by_split = {split: scan(model, state_a, state_b, lambdas, examples) for split, examples in data.items()}
-    return {at: {split: by_split[split][i] for split in data} for i, at in enumerate(lambdas)}
+    return _by_position(lambdas, by_split)
 
 
 def _scored(
@@ -122,8 +122,13 @@ def _scored(
         some = lambdas[first : first + POSITIONS_AT_ONCE]
         at = networks_at(some)
         by_split = {split: score_states(at.network, at.states, examples) for split, examples in data.items()}
-        found |= {lambda_: {split: by_split[split][i] for split in data} for i, lambda_ in enumerate(some)}
+        found |= _by_position(some, by_split)
     return found
+
+
+def _by_position(lambdas: Sequence[float], by_split: Mapping[str, Sequence[Score]]) -> dict[float, Scores]:
+    """Every split's score at each λ, from every split's scores in the order of the λs."""
+    return {lambda_: {split: scores[at] for split, scores in by_split.items()} for at, lambda_ in enumerate(lambdas)}
 
 
 def _check_deterministic(first: Scores, second: Scores) -> None:
