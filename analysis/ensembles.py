@@ -38,7 +38,7 @@ def ensemble_section(diagram: PhaseDiagram, places: pd.DataFrame, picked: str) -
         chart=ensemble_chart(diagram, gain_table(table), picked),
         table=ensemble_words(table, places),
         of_cells=True,
-        notes=tuple(filter(None, (ends_early(len(places), len(diagram.cells), "cells", ALL_CELLS),))),
+        note=ends_early(len(places), len(diagram.cells), "cells", ALL_CELLS),
     )
 
 

@@ -7,9 +7,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from analysis import layers
 from analysis.cells import OK_MEANS
 from analysis.ensembles import COLUMNS, ensemble_chart, ensemble_section, ensemble_table, ensemble_words, gain_table
-from analysis.layers import MOST_PANELS, collect_layers, layer_chart, layer_section
+from analysis.layers import MOST_PANELS, collect_layers, layer_section
 from analysis.page import cell_places
 from analysis.phase import map_regions
 from analysis.similarity import MEASURES, known_measures, similarity_chart, similarity_section, similarity_table
@@ -109,13 +110,19 @@ def test_a_run_folder_without_layers_has_no_section(measured: Measured) -> None:
     assert layer_section(measured.diagram, table) is None
 
 
-def test_the_first_panels_of_layers_are_drawn_and_the_rest_is_told(measured: Measured) -> None:
+def test_the_first_panels_of_layers_are_drawn_and_the_rest_is_told(
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = collect_layers(measured.diagram, measured.store.parts("layers"))
     section = layer_section(measured.diagram, table)
     assert section is not None
-    assert section.notes == ()
+    assert section.note == ""
     assert len(section.chart.to_dict()["concat"]) == len(measured.diagram.panels) == 8 <= MOST_PANELS
-    assert len(layer_chart(table, list(measured.diagram.panels[:2]), titled=True).to_dict()["concat"]) == 2
+    monkeypatch.setattr(layers, "MOST_PANELS", 2)
+    section = layer_section(measured.diagram, table)
+    assert section is not None
+    assert section.note == "Drawn: the first 2 of 8 panels; the others are in layers.parquet."
+    assert len(section.chart.to_dict()["concat"]) == 2
 
 
 def test_the_order_of_rows_changes_nothing(measured: Measured) -> None:
