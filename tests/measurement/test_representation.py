@@ -20,8 +20,8 @@ from lmc_tune.measurement.representation import (
     weight_similarity,
 )
 from tests import oracles
-from tests.cases import blobs, network, state
-from tests.measurement.cases import IMAGES, NETWORKS, image_network
+from tests.cases import NETWORKS, blobs, network, state
+from tests.measurement.cases import IMAGES, image_network
 
 
 def layer_similarity(model, state_a, state_b, examples, limit=256):
