@@ -45,7 +45,7 @@ def main() -> None:
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=fresh, max_tasks_per_child=1) as processes:
         rows = list(processes.map(_row, names, len(names) * [chosen.device]))
-    publish(f"paths-{chosen.device}", rows)
+    publish(f"paths-{chosen.device}", rows, whole=not chosen.only)
 
 
 def _row(name: str, kind: Device) -> dict[str, object]:
