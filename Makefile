@@ -46,7 +46,7 @@ test: lint
 	$(BIN)/pytest --cov --cov-report=term
 
 bench: $(VENV)/dev.stamp
-	for name in startup sweep throughput paths "scaling --full" tracking reports memory page; do \
+	for name in startup sweep throughput paths scaling tracking reports memory page; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 

@@ -1,6 +1,7 @@
 """Basins: how far the test loss inside a path lies below both of its ends (Hepburn et al. 2025, Fig. 3)."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import altair as alt
@@ -44,11 +45,17 @@ def basin_depths(parts: Iterable[pa.Table], condition: Condition) -> pd.Series:
     return pd.concat(found) if found else pd.Series(dtype=np.float64)
 
 
+def with_depths(diagram: PhaseDiagram, parts: Iterable[pa.Table]) -> PhaseDiagram:
+    """The diagram with a ``basin_depth`` of its pairs, on the paths that are judged; ``parts`` as above."""
+    depths = basin_depths(parts, diagram.verdict.condition)
+    return replace(diagram, pairs=diagram.pairs.assign(basin_depth=diagram.pairs["key"].map(depths)))
+
+
 def basin_section(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame], picked: str) -> Section | None:
     """Nothing without a judged cell whose depth is known.
 
     Args:
-        diagram: its pairs have a ``basin_depth``.
+        diagram: its pairs have a ``basin_depth`` (:func:`with_depths`).
         intervals: of ``basin_depth``, as :func:`analysis.cells.mean_intervals` gives them.
     """
     table = basin_table(diagram, intervals)

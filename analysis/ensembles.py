@@ -10,7 +10,7 @@ from analysis.page import ALL_CELLS, ends_early
 from analysis.phase import PhaseDiagram
 from analysis.points import judged_cells
 from analysis.section import Section
-from analysis.words import number, percent, points
+from analysis.words import number, percent, percentage_points
 
 COMBINED = {"average": "#2f7d9f", "ensemble": "#b5651d"}
 SHAPES = {"average": "circle", "ensemble": "square"}
@@ -38,7 +38,7 @@ def ensemble_section(diagram: PhaseDiagram, places: pd.DataFrame, picked: str) -
         chart=ensemble_chart(diagram, gain_table(table), picked),
         table=ensemble_words(table, places),
         of_cells=True,
-        notes=tuple(filter(None, (ends_early(len(places), len(diagram.cells), "cells", ALL_CELLS),))),
+        note=ends_early(len(places), len(diagram.cells), "cells", ALL_CELLS),
     )
 
 
@@ -70,7 +70,7 @@ def ensemble_words(table: pd.DataFrame, places: pd.DataFrame) -> pd.DataFrame:
             "mean barrier": rows[cell]["mean"],
             "mean member": percent(rows[cell]["member_accuracy"]),
             **{name: percent(rows[cell][f"{name}_accuracy"]) for name in COMBINED},
-            **{f"{name}'s gain": points(100 * rows[cell][f"{name}_gain_accuracy"]) for name in COMBINED},
+            **{f"{name}'s gain": percentage_points(100 * rows[cell][f"{name}_gain_accuracy"]) for name in COMBINED},
             **{f"{name}'s NLL": number(rows[cell][f"{name}_nll"]) for name in COMBINED},
             **{f"{name}'s gain in NLL": number(rows[cell][f"{name}_gain_nll"]) for name in COMBINED},
         }

@@ -54,7 +54,6 @@ def layer_section(diagram: PhaseDiagram, table: pd.DataFrame) -> Section | None:
     if table.empty:
         return None
     panels = [panel for panel in diagram.panels if (table["panel"] == panel).any()]
-    more = len(panels) - MOST_PANELS
     return Section(
         id="layers",
         title="Layers",
@@ -63,9 +62,9 @@ def layer_section(diagram: PhaseDiagram, table: pd.DataFrame) -> Section | None:
         "the panel's cells of one verdict. Layers without outputs of their own have no CKA.",
         label="CKA and distance of every layer by depth, for the cells of each verdict",
         chart=layer_chart(table, panels[:MOST_PANELS], titled=len(diagram.panels) > 1),
-        notes=(f"Drawn: the first {MOST_PANELS} of {len(panels)} panels; the others are in layers.parquet.",)
-        if more > 0
-        else (),
+        note=f"Drawn: the first {MOST_PANELS} of {len(panels)} panels; the others are in layers.parquet."
+        if len(panels) > MOST_PANELS
+        else "",
     )
 
 

@@ -71,7 +71,7 @@ class Sweep:
     space_yaml: str = ""
 
 
-def words(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
+def content(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
     """Everything the template sets in type, by the name it uses."""
     verdict = diagram.verdict
     panels, cells, excluded = panel_table(diagram), cell_table(diagram), exclusion_table(diagram)
@@ -86,7 +86,7 @@ def words(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
         "limit": height(verdict.threshold, verdict),
         "confidence": confidence(verdict),
         "baseline": BASELINES[verdict.barrier],
-        "key": verdict_key(diagram),
+        "verdicts": verdict_key(diagram),
         "definitions": definition_table(diagram),
         "panels": panels,
         "panels_end": ends_early(len(panels), len(diagram.panels) if len(panels) else 0, "panels", ALL_CELLS),

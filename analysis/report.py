@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis import page
-from analysis.basins import basin_depths, basin_section
+from analysis.basins import basin_section, with_depths
 from analysis.cells import judged_columns, mean_intervals
 from analysis.conditions import condition_section, measured_conditions
 from analysis.curves import MANY_CELLS, Curves, collect_curves, curve_chart
@@ -173,8 +172,8 @@ def _page(folder: Path, diagram: PhaseDiagram, sweep: page.Sweep) -> str:
         "renderer": "canvas" if len(drawn.cells) + len(drawn.not_run) > MANY_TILES else "svg",
     }
     return environment.get_template("report.html.j2").render(
-        **page.words(diagram, sweep),
-        points=len(curves.lambdas),
+        **page.content(diagram, sweep),
+        n_positions=len(curves.lambdas),
         thinned=curves.thinned,
         sections=sections,
         vega=_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
@@ -194,9 +193,7 @@ def _sections(store: Store, diagram: PhaseDiagram, space: SearchSpace | None, pi
     layers = layer_section(diagram, collect_layers(diagram, store.parts("layers")))
     if not page.detailed(diagram):
         return [section for section in (noise_section(diagram, picked), layers) if section is not None]
-    verdict = diagram.verdict
-    depths = basin_depths(store.parts("paths"), verdict.condition)
-    diagram = replace(diagram, pairs=diagram.pairs.assign(basin_depth=diagram.pairs["key"].map(depths)))
+    diagram = with_depths(diagram, store.parts("paths"))
     conditions = measured_conditions(diagram)
     measured = [
         "basin_depth",
@@ -204,7 +201,7 @@ def _sections(store: Store, diagram: PhaseDiagram, space: SearchSpace | None, pi
         *(["accuracy_difference"] if networks_vary(diagram) else []),
     ]
     # All at once, and no more: the resamples of a bootstrap are drawn once for all that has as many pairs.
-    intervals = mean_intervals(diagram.pairs, measured, diagram.cells["cell"], verdict.confidence)
+    intervals = mean_intervals(diagram.pairs, measured, diagram.cells["cell"], diagram.verdict.confidence)
     sections = (
         network_section(diagram, intervals, space, picked),
         condition_section(diagram, intervals, picked),

@@ -19,7 +19,17 @@ from analysis.cells import CELL_FIELDS
 from analysis.claims import CLAIMS, Claim, Expectation, Unit
 from analysis.phase import SHIFT_FIELDS
 from analysis.study import Study
-from analysis.words import axis_title, counted, height, interval, listed, number, percent, points, shift_words
+from analysis.words import (
+    axis_title,
+    counted,
+    height,
+    interval,
+    listed,
+    number,
+    percent,
+    percentage_points,
+    shift_words,
+)
 from lmc_tune.core.errors import UserError
 from lmc_tune.record import SPACE_FILE, SWEEP_FILE, SweepRecord
 from lmc_tune.results import MODEL_FIELDS, STATUSES
@@ -148,7 +158,7 @@ def _value(value: float, unit: Unit) -> str:
     if unit == "fraction":
         return percent(value, 2)
     if unit == "percentage points":
-        return f"{points(value)} pp"
+        return f"{percentage_points(value)} pp"
     return f"{number(value)} nats" if unit == "nats" else number(value)
 
 
@@ -192,7 +202,7 @@ def _cells(run: Run) -> str:
             row["verdict"],
             height(row["mean_barrier"], verdict),
             interval(row["low"], row["high"], verdict),
-            points(row["accuracy_difference"]),
+            percentage_points(row["accuracy_difference"]),
             percent(row["average_accuracy"] - row["average_gain_accuracy"]),
             percent(0.5 * (row["train_accuracy_a"] + row["train_accuracy_b"])),
             number(row["steps"]),

@@ -10,7 +10,7 @@ import pandas as pd
 class Section:
     """One section.
 
-    id: of the element that the chart is drawn in. title, lead: in words. notes: what comes after chart and table.
+    id: of the element that the chart is drawn in. title, lead: in words. note: what comes after chart and table.
     label: the chart in words, for those who do not see it. chart: an Altair chart, or None.
     table: in words, columns as headed; indexed by the cell's id if ``of_cells``. marked: the row of the page's own
         choice.
@@ -24,4 +24,4 @@ class Section:
     table: pd.DataFrame = field(default_factory=pd.DataFrame)
     of_cells: bool = False
     marked: int | None = None
-    notes: tuple[str, ...] = ()
+    note: str = ""

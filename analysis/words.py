@@ -54,7 +54,7 @@ def percent(value: Any, digits: int = 1) -> str:
     return f"{rounded:.{digits}f}%".replace("-", "−")
 
 
-def points(value: Any, digits: int = 1) -> str:
+def percentage_points(value: Any, digits: int = 1) -> str:
     """Percentage points with their sign."""
     if value is None or not math.isfinite(value):
         return UNKNOWN

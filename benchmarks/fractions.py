@@ -31,7 +31,8 @@ def main() -> None:
     names = chosen.only or TRAINED
     with ray_session(max(chosen.loops)):
         rows = [_row(name, size, loops) for name in names for size in BATCH_SIZES for loops in chosen.loops]
-    publish("fractions", rows, {"device": torch.cuda.get_device_name()})
+    whole = not chosen.only and set(_LOOPS) <= set(chosen.loops)
+    publish("fractions", rows, {"device": torch.cuda.get_device_name()}, whole=whole)
 
 
 def _row(name: str, batch_size: int, loops: int) -> dict[str, object]:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lmc_tune.data.catalogue import DATASETS
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.models.registry import build_model
 from lmc_tune.specs import MlpSpec, ModelSpec, ResnetSpec, VggSpec
 

@@ -125,13 +125,13 @@ SECTIONS = (
     Section(
         title="Positions and layers",
         result="measuring",
-        command="python -m benchmarks.scaling --full",
+        command="python -m benchmarks.scaling",
         text="One path on the digits, train and test, refined near every barrier's top; hidden layers are 64 wide.",
     ),
     Section(
         title="Pairs",
         result="scaling",
-        command="python -m benchmarks.scaling --full",
+        command="python -m benchmarks.scaling",
         text="Whole sweeps of tiny pairs, start-up, report and MLflow included. The slope is what each pair beyond "
         "the next smaller sweep added. Large sweeps take minutes, and are run once.",
     ),

@@ -24,7 +24,7 @@ from benchmarks.networks import NETWORKS, Network
 from benchmarks.publish import publish
 from benchmarks.timing import RUNS, medians, wall_clock
 from lmc_tune.core.barrier import path_grid
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.device import exact_device
 from lmc_tune.measurement.scan import scan
 from lmc_tune.workbench import Device
@@ -45,7 +45,7 @@ def main() -> None:
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=fresh, max_tasks_per_child=1) as processes:
         rows = list(processes.map(_row, names, len(names) * [chosen.device]))
-    publish(f"paths-{chosen.device}", rows)
+    publish(f"paths-{chosen.device}", rows, whole=not chosen.only)
 
 
 def _row(name: str, kind: Device) -> dict[str, object]:

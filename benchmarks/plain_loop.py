@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmc_tune.data.datasets import Dataset, Examples, load_dataset
+from lmc_tune.data.datasets import Dataset, load_dataset
+from lmc_tune.data.examples import Examples
 from lmc_tune.data.shifts import split
 from lmc_tune.models.registry import build_model
 from lmc_tune.specs import PairSpec

@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="make the run folders here, and leave them")
     options = parser.parse_args()
     wanted = [size for size in _SIZES if not options.pairs or any(abs(size.pairs / n - 1) < 0.1 for n in options.pairs)]
-    publish("reports", [_measure(size, options.keep) for size in wanted])
+    publish("reports", [_measure(size, options.keep) for size in wanted], whole=len(wanted) == len(_SIZES))
 
 
 def _measure(size: Size, keep: Path | None) -> dict[str, object]:

@@ -1,10 +1,9 @@
-"""How cost grows with pairs, positions and layers: ``python -m benchmarks.scaling [--full]``.
+"""How cost grows with pairs, positions and layers: ``python -m benchmarks.scaling``.
 
 Whole sweeps of tiny pairs, report and MLflow included; and the path between two random networks on the digits, measured
 in this process on one thread.
 """
 
-import argparse
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +19,7 @@ from lmc_tune.measurement.path import measure_path
 from lmc_tune.models.registry import build_model
 from lmc_tune.specs import DatasetSpec, MeasureSpec, MlpSpec
 
-_PAIRS = (10, 100, 1000)
-_MANY = 10_000
+_PAIRS = (10, 100, 1000, 10_000)
 _REPEATED = 100  # pairs up to which a sweep is short enough to be repeated
 _LAMBDAS, _LAYERS = (11, 25, 51, 101), (1, 2, 4, 8)
 _USUAL_LAMBDAS, _USUAL_LAYERS, _WIDTH = 25, 1, 64  # quickstart's
@@ -29,18 +27,15 @@ _PATHS = 7
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help=f"a sweep of {_MANY} pairs as well")
-    full = parser.parse_args().full
     publish("measuring", _measuring())
-    publish("scaling", _sweeps((*_PAIRS, _MANY) if full else _PAIRS))
+    publish("scaling", _sweeps())
 
 
-def _sweeps(sizes: tuple[int, ...]) -> list[dict[str, object]]:
+def _sweeps() -> list[dict[str, object]]:
     """The slope is between a sweep and the next smaller one."""
     rows = [_sweep_row(_REPEATED, workers=1)]
     before, before_seconds = 0, 0.0
-    for pairs in sizes:
+    for pairs in _PAIRS:
         row = _sweep_row(pairs, workers=2)
         seconds = float(str(row["seconds"]))
         if before:

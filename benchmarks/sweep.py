@@ -1,4 +1,4 @@
-"""A sweep beside a bare loop over the same pairs: ``python -m benchmarks.sweep [--quick]``.
+"""A sweep beside a bare loop over the same pairs: ``python -m benchmarks.sweep``.
 
 Two figures: what orchestration (Ray, tables, MLflow) adds to a pair, from the slope between a shorter and a longer
 sweep of tiny pairs with one worker; and the time of a whole sweep with two workers as a fraction of the loop's, which
@@ -6,7 +6,6 @@ runs on one thread, and then on two. The machine has to be idle: two threads wai
 whatever else runs.
 """
 
-import argparse
 import statistics
 import subprocess
 import tempfile
@@ -24,15 +23,13 @@ from lmc_tune.store import Store
 
 # Of a whole sweep.
 TARGETS = {"target_ratio": 0.6, "target_two_thread_ratio": 1}
+_PAIRS = (100, 1000)  # of the sweeps of tiny pairs
 _REPLICATES = 15  # quickstart's 36 cells then take a bare loop more than five minutes
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a fifth of the work; too short for the target's terms")
-    quick = parser.parse_args().quick
-    publish("orchestration", [_orchestration((20, 200), 1) if quick else _orchestration((100, 1000), RUNS)])
-    publish("sweep", [_whole_sweep(3 if quick else _REPLICATES)])
+    publish("orchestration", [_orchestration()])
+    publish("sweep", [_whole_sweep()])
 
 
 def tiny_pairs(pairs: int) -> tuple[str, ...]:
@@ -41,18 +38,19 @@ def tiny_pairs(pairs: int) -> tuple[str, ...]:
     return ("train.epochs=1", "axes.batch_size=[128]", f"axes.lr={lrs}", f"replicates={pairs // 10}")
 
 
-def _orchestration(pairs: tuple[int, int], runs: int) -> dict[str, object]:
+def _orchestration() -> dict[str, object]:
     """The slope between sweeps of so many pairs leaves out what every sweep costs once."""
+    few, many = _PAIRS
     sweeps, loops = [], []
-    for _ in range(runs):
-        short, long = (timed_sweep(tiny_pairs(n), workers=1)[0] for n in pairs)
-        sweeps.append((long - short) / (pairs[1] - pairs[0]))
-        loops.append(run_plain(_space(tiny_pairs(pairs[1])).pairs(), resolve_data_root())[0] / pairs[1])
+    for _ in range(RUNS):
+        short, long = (timed_sweep(tiny_pairs(n), workers=1)[0] for n in _PAIRS)
+        sweeps.append((long - short) / (many - few))
+        loops.append(run_plain(_space(tiny_pairs(many)).pairs(), resolve_data_root())[0] / many)
     sweep, loop = statistics.median(sweeps), statistics.median(loops)
     return {
         "what": "orchestration per pair",
-        "pairs": f"{pairs[0]} and {pairs[1]}",
-        "runs": runs,
+        "pairs": f"{few} and {many}",
+        "runs": RUNS,
         "sweep_ms_per_pair": 1000 * sweep,
         "loop_ms_per_pair": 1000 * loop,
         "difference_ms": 1000 * (sweep - loop),
@@ -60,8 +58,8 @@ def _orchestration(pairs: tuple[int, int], runs: int) -> dict[str, object]:
     }
 
 
-def _whole_sweep(replicates: int) -> dict[str, object]:
-    sets = (f"replicates={replicates}",)
+def _whole_sweep() -> dict[str, object]:
+    sets = (f"replicates={_REPLICATES}",)
     pairs, data_root = _space(sets).pairs(), resolve_data_root()
     plain, accuracies = run_plain(pairs, data_root)
     two_threads, _ = run_plain(pairs, data_root, threads=2)

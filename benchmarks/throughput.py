@@ -1,4 +1,4 @@
-"""Steps of training per second, stacked and one by one: ``python -m benchmarks.throughput [--device cuda] [--quick]``.
+"""Steps of training per second, stacked and one by one: ``python -m benchmarks.throughput [--device cuda]``.
 
 Stacks of more and more pairs against the loop one would write, alternately in one process on one device, on random
 examples; set-up and scoring are left out on both sides. Of lmc-tune's packages it needs torch, torchvision, numpy,
@@ -17,7 +17,7 @@ from benchmarks.networks import NETWORKS, Network
 from benchmarks.plain_loop import train_epoch
 from benchmarks.publish import publish
 from benchmarks.timing import RUNS, medians, wall_clock
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.device import exact_device
 from lmc_tune.models.stack import Stack, Way
 from lmc_tune.specs import DatasetSpec, MeasureSpec, PairSpec, ShiftSpec, TrainSpec
@@ -102,21 +102,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", choices=TRAINED, action="append", help="these networks")
-    parser.add_argument("--quick", action="store_true", help="stacks of up to two pairs, small batches")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     device, kind = exact_device(chosen.device), chosen.device
-    sizes, most = ((_SMALL,), 2) if chosen.quick else (BATCH_SIZES, _MOST_PAIRS[kind])
     floor = measure_floor(device)
     rows = [
         row
         for name in chosen.only or TRAINED
-        for size in sizes
+        for size in BATCH_SIZES
         if kind == "cuda" or size == _SMALL or name not in _LARGE_ON_GPU_ONLY
-        for row in throughput_rows(name, size, device, floor, most)
+        for row in throughput_rows(name, size, device, floor, _MOST_PAIRS[kind])
     ]
     facts = {"device": torch.cuda.get_device_name() if kind == "cuda" else "one core", **floor.facts()}
-    publish(f"throughput-{kind}", rows, facts)
+    publish(f"throughput-{kind}", rows, facts, whole=not chosen.only)
 
 
 def steps_of(name: str, batch_size: int, device: torch.device) -> int:

@@ -14,8 +14,8 @@ from lmc_tune.core.decisions import decisions
 from lmc_tune.core.interpolation import distance
 from lmc_tune.core.noise import noise_scale
 from lmc_tune.core.similarity import cohens_kappa, disagreement, error_overlap, jensen_shannon, true_class_variance
-from lmc_tune.data.datasets import ExampleSet, Part
-from lmc_tune.measurement.conditions import Prepared
+from lmc_tune.data.examples import ExampleSet, Part
+from lmc_tune.measurement.conditions import PathNetworks
 from lmc_tune.measurement.evaluate import evaluate, logits_of
 from lmc_tune.measurement.path import Path
 from lmc_tune.measurement.representation import compare_grams, layer_grams, layer_parameters, weight_similarity
@@ -83,7 +83,7 @@ def _rose(setup: Setup, examples: Part, loss: float) -> str:
     return f"rose above chance level: train loss {loss:.3g} > ln {n_classes}"
 
 
-def similarity_columns(networks: Prepared, test: ExampleSet) -> Row:
+def similarity_columns(networks: PathNetworks, test: ExampleSet) -> Row:
     """How alike the members predict, and what their ensemble and their weight average are worth, on the test set.
 
     Args:
@@ -150,7 +150,7 @@ def _ranking_columns(logits: Mapping[str, Tensor], ensemble: Array, labels: Tens
     return {column: mean_average_precision(scores, labels.numpy()) for column, scores in ranked.items()}
 
 
-def layer_rows(pair: Pair, networks: Prepared) -> list[Row]:
+def layer_rows(pair: Pair, networks: PathNetworks) -> list[Row]:
     """Similarity of every layer: of its weights, and of its outputs on test examples, of the same networks."""
     setup, states = pair.setup, (pair.a.state, pair.b.state)
     model, test = setup.model, setup.data.test

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from lmc_tune.core.divergence import energy_coefficient, total_variation
 from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.catalogue import DATASETS
-from lmc_tune.data.datasets import Dataset, Examples, Part
+from lmc_tune.data.datasets import Dataset
 from lmc_tune.data.domains import PairData, pair_data, split_views, views
+from lmc_tune.data.examples import Examples, Part
 from lmc_tune.data.prepared import open_dataset
 from lmc_tune.data.shifts import Parts
 from lmc_tune.device import exact_device
@@ -22,7 +23,7 @@ from lmc_tune.models.registry import build_model
 from lmc_tune.results import Row
 from lmc_tune.specs import DatasetSpec, FactorySpec, ModelSpec, PairSpec, ShiftSpec
 from lmc_tune.training.checkpoint import Checkpoint
-from lmc_tune.training.progress import Progress, Trained, state_of
+from lmc_tune.training.progress import Progress, state_of
 from lmc_tune.training.task import Task
 from lmc_tune.workbench import Workbench
 
@@ -54,9 +55,9 @@ class Pair:
     """A trained pair in memory; ``joint`` is what its members share, if they were trained together first."""
 
     setup: Setup
-    a: Trained
-    b: Trained
-    joint: Trained | None = None
+    a: Progress
+    b: Progress
+    joint: Progress | None = None
 
     @property
     def further_steps(self) -> int:
@@ -67,7 +68,7 @@ class Pair:
         return self.joint.curve[-1].step - len(self.joint.curve) * (len(self.setup.data.a) // train.batch_size)
 
     @property
-    def members(self) -> tuple[tuple[str, Trained, Part], ...]:
+    def members(self) -> tuple[tuple[str, Progress, Part], ...]:
         """Name, training, and part of the training set of each member."""
         return (("a", self.a, self.setup.data.a), ("b", self.b, self.setup.data.b))
 

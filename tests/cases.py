@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.results import TIME_FIELDS, PairResult
 from lmc_tune.specs import (
     Cohort,

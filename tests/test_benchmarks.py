@@ -190,6 +190,15 @@ def test_results_name_the_packages_that_are_there(monkeypatch, tmp_path, capsys)
     assert "2.5" in capsys.readouterr().out
 
 
+def test_a_part_of_the_rows_is_printed_and_leaves_what_was_written(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(publish, "RESULTS", tmp_path)
+    publish.publish("some", [{"figure": 2.5}, {"figure": 3.5}])
+    before = (tmp_path / "some.json").read_bytes()
+    publish.publish("some", [{"figure": 4.5}], whole=False)
+    assert (tmp_path / "some.json").read_bytes() == before
+    assert "4.5" in capsys.readouterr().out
+
+
 def test_tiny_pairs_are_as_many_as_said_and_run_one_program():
     for n in (10, 100):
         pairs = read_space("quickstart", tiny_pairs(n)).pairs()

@@ -11,7 +11,7 @@ from lmc_tune.core.calibration import at_labels, distributions
 
 Array = NDArray[np.float64]
 
-# Share of a representation's total variance, or of its square, that may be nothing but rounding.
+# Share of a representation's total variance that may be nothing but rounding.
 _ROUNDING = 1e-12
 
 
@@ -115,13 +115,7 @@ def cka(x: ArrayLike, y: ArrayLike, *, debiased: bool = True) -> float:
     a, b = _centred_features(x), _centred_features(y)
     if len(a) != len(b):
         raise ValueError(f"expected representations of the same examples, got shapes {a.shape} and {b.shape}")
-    if max(a.shape[1], b.shape[1]) > len(a):
-        return gram_cka(a @ a.T, b @ b.T, debiased=debiased)
-    _check_enough(len(a), debiased=debiased)
-    norm_a, norm_b = (
-        _norm(_feature_product(z, z, debiased=debiased), _ROUNDING * float(np.sum(z**2)) ** 2) for z in (a, b)
-    )
-    return _feature_product(a, b, debiased=debiased) / norm_a / norm_b
+    return gram_cka(a @ a.T, b @ b.T, debiased=debiased)
 
 
 def gram_cka(gram_x: ArrayLike, gram_y: ArrayLike, *, debiased: bool = True) -> float:
@@ -136,17 +130,6 @@ def gram_cka(gram_x: ArrayLike, gram_y: ArrayLike, *, debiased: bool = True) -> 
         _norm(float(np.sum(z**2)), (_ROUNDING * float(np.trace(gram))) ** 2) for z, gram in ((a, k), (b, m))
     )
     return float(np.sum(a * b)) / norm_a / norm_b
-
-
-def _feature_product(x: Array, y: Array, *, debiased: bool) -> float:
-    """Σ_ij of the product of the two centred Gram matrices, entry by entry, from features with centred columns."""
-    n = len(x)
-    product = float(np.sum((x.T @ y) ** 2))
-    if not debiased:
-        return product
-    norms_x, norms_y = np.sum(x**2, axis=1), np.sum(y**2, axis=1)
-    total = float(norms_x.sum() * norms_y.sum())
-    return product - n / (n - 2) * float(norms_x @ norms_y) + total / ((n - 1) * (n - 2))
 
 
 def _centred(gram: Array) -> Array:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,11 +17,11 @@ from torch.nn import functional
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.bigearthnet import REFLECTANCE_1, download_patches, open_patches, read_patches
 from lmc_tune.data.catalogue import DATASETS, DataError, check_files, check_memory, check_package
+from lmc_tune.data.examples import Examples, Indices
 from lmc_tune.specs import DatasetSpec
 from lmc_tune.store import replacing
 from lmc_tune.vision import import_torchvision
 
-Indices = NDArray[np.int64]
 # (n, channels, height, width), in [0, 1] before normalisation.
 Pixels = NDArray[np.float32]
 # (n, height, width) or (n, height, width, channels): bytes, reflectances in units of 1/10 000, or floats in [0, 1].
@@ -33,110 +33,6 @@ Raw = tuple[Images, Indices, Images, Indices]
 _BLOCK, _BLOCK_BYTES = 2048, 2**26
 # A line is a label and 16x16 grey levels from -1 to 1.
 _USPS_URL = "https://hastie.su.domains/ElemStatLearn/datasets/zip.{part}.gz"
-
-
-class ExampleSet(Protocol):
-    """Examples that can be read in chunks, on one device."""
-
-    @property
-    def labels(self) -> Tensor: ...
-    def __len__(self) -> int: ...
-    def chunks(self, size: int) -> "Iterator[Examples]": ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Examples:
-    """Inputs (n, channels, height, width) float32 and labels int64, on one device.
-
-    labels: (n,), or (n, classes) of 0 and 1 where an example may have several.
-    """
-
-    inputs: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, indices: Indices) -> "Examples":
-        """A copy of the examples at ``indices``, in that order."""
-        at = torch.from_numpy(np.ascontiguousarray(indices)).to(self.labels.device)
-        return Examples(inputs=self.inputs[at], labels=self.labels[at])
-
-    def chunks(self, size: int) -> "Iterator[Examples]":
-        """All examples in their order, ``size`` at a time."""
-        for inputs, labels in zip(self.inputs.split(size), self.labels.split(size), strict=True):
-            yield Examples(inputs=inputs, labels=labels)
-
-    def to(self, device: torch.device) -> "Examples":
-        return Examples(inputs=self.inputs.to(device), labels=self.labels.to(device))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """The examples of ``whole`` at ``indices``, in that order, for reading in chunks without a copy of them all."""
-
-    whole: Examples
-    indices: Indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @property
-    def labels(self) -> Tensor:
-        return self.whole.labels[self._positions]
-
-    def chunks(self, size: int) -> Iterator[Examples]:
-        """All examples in their order, ``size`` at a time; each chunk's inputs are overwritten by the next."""
-        whole = self.whole
-        # One for all: tensors that come and go between others that stay would leave holes, together as large as a copy.
-        buffer = whole.inputs.new_empty(min(size, len(self)), *whole.inputs.shape[1:])
-        for at in self._positions.split(size):
-            inputs = torch.index_select(whole.inputs, 0, at, out=buffer[: len(at)])
-            yield Examples(inputs=inputs, labels=whole.labels[at])
-
-    @property
-    def _positions(self) -> Tensor:
-        return torch.from_numpy(self.indices).to(self.whole.labels.device)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Joined:
-    """Several sets of examples, one after the other."""
-
-    sets: tuple[ExampleSet, ...]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.sets))
-
-    @property
-    def labels(self) -> Tensor:
-        return torch.cat([one.labels for one in self.sets])
-
-    def chunks(self, size: int) -> Iterator[Examples]:
-        """All examples in their order, at most ``size`` at a time; no chunk spans two sets."""
-        for one in self.sets:
-            yield from one.chunks(size)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Woven:
-    """Two parts of equal length; every chunk has as many examples of one as of the other."""
-
-    a: Part
-    b: Part
-
-    def __len__(self) -> int:
-        return len(self.a) + len(self.b)
-
-    @property
-    def labels(self) -> Tensor:
-        return torch.cat([some.labels for some in self.chunks(len(self))])
-
-    def chunks(self, size: int) -> Iterator[Examples]:
-        """All examples, at most ``size`` at a time, an even number."""
-        for one, other in zip(self.a.chunks(size // 2), self.b.chunks(size // 2), strict=True):
-            inputs, labels = torch.cat([one.inputs, other.inputs]), torch.cat([one.labels, other.labels])
-            yield Examples(inputs=inputs, labels=labels)
 
 
 @dataclass(frozen=True, kw_only=True)

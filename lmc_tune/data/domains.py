@@ -11,18 +11,8 @@ from lmc_tune.core.errors import UserError
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.bands import mask_bands
 from lmc_tune.data.corruptions import corrupt
-from lmc_tune.data.datasets import (
-    Dataset,
-    Examples,
-    ExampleSet,
-    Indices,
-    Joined,
-    Part,
-    Woven,
-    blocks_of,
-    strata,
-    stratified,
-)
+from lmc_tune.data.datasets import Dataset, blocks_of, strata, stratified
+from lmc_tune.data.examples import Examples, ExampleSet, Indices, Joined, Part, Woven
 from lmc_tune.data.shifts import Parts, split, split_between
 from lmc_tune.specs import ShiftSpec
 

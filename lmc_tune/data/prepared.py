@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lmc_tune.data.catalogue import DATASETS, can_prepare, prepared_path
-from lmc_tune.data.datasets import Dataset, Examples, Selection, load_dataset, select
+from lmc_tune.data.datasets import Dataset, Selection, load_dataset, select
+from lmc_tune.data.examples import Examples
 from lmc_tune.specs import DatasetSpec
 from lmc_tune.store import replacing
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lmc_tune.data.examples import Indices
 from lmc_tune.specs import ShiftSpec
-
-Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +67,7 @@ def split_between(labels: Indices, others: Indices, severity: float, seed: int) 
         k = round(severity * n)
         a.append(own[:n])
         b.append(np.concatenate([own[half : half + n - k], len(labels) + foreign[:k]]))
-    order = rng.permutation(sum(map(len, a)))
-    return Parts(a=np.concatenate(a)[order], b=np.concatenate(b)[order])
+    return _shuffled(a, b, rng)
 
 
 def label_fractions(by_class: list[Indices], shift: ShiftSpec, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -103,8 +101,7 @@ def _halves(by_class: list[Indices], shared: float, rng: np.random.Generator) ->
         k = round(shared * half)
         a.append(indices[:half])
         b.append(np.concatenate([indices[:k], indices[half + k : 2 * half]]))
-    order = rng.permutation(sum(map(len, a)))
-    return Parts(a=np.concatenate(a)[order], b=np.concatenate(b)[order])
+    return _shuffled(a, b, rng)
 
 
 def _skewed(by_class: list[Indices], fractions: NDArray[np.float64], rng: np.random.Generator) -> Parts:
@@ -119,6 +116,10 @@ def _skewed(by_class: list[Indices], fractions: NDArray[np.float64], rng: np.ran
         surplus_b.append(of_b[both:])
     rest_a, rest_b = rng.permutation(np.concatenate(surplus_a)), rng.permutation(np.concatenate(surplus_b))
     n = min(len(rest_a), len(rest_b))
-    a, b = np.concatenate([*paired_a, rest_a[:n]]), np.concatenate([*paired_b, rest_b[:n]])
-    order = rng.permutation(len(a))
-    return Parts(a=a[order], b=b[order])
+    return _shuffled([*paired_a, rest_a[:n]], [*paired_b, rest_b[:n]], rng)
+
+
+def _shuffled(a: list[Indices], b: list[Indices], rng: np.random.Generator) -> Parts:
+    """All of A's pieces beside all of B's, in one random order: what was paired stays paired."""
+    order = rng.permutation(sum(map(len, a)))
+    return Parts(a=np.concatenate(a)[order], b=np.concatenate(b)[order])

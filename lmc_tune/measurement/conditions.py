@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lmc_tune.core.interpolation import State, lerp_state
-from lmc_tune.data.datasets import ExampleSet
+from lmc_tune.data.examples import ExampleSet
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
 from lmc_tune.specs import Condition
@@ -24,7 +24,7 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PathNetworks:
     """Networks on a path: an architecture, and a state for every position."""
 
     network: nn.Module
@@ -38,7 +38,7 @@ def prepare_networks(  # noqa: PLR0913, PLR0917 - what a path is
     state_b: State,
     examples: ExampleSet,
     lambdas: Sequence[float],
-) -> Prepared:
+) -> PathNetworks:
     """The networks at some positions of a path.
 
     ``naive``: θ(λ), BatchNorm's running statistics interpolated with the weights. ``endpoint``: A's statistics
@@ -58,9 +58,9 @@ def prepare_networks(  # noqa: PLR0913, PLR0917 - what a path is
         kept = {f"{name}.{what}" for name in _norms(model) for what in _STATISTICS}
         states = [{name: state_a[name] if name in kept else entry for name, entry in state.items()} for state in states]
     if condition in {"naive", "endpoint"}:
-        return Prepared(network=model, states=states)
+        return PathNetworks(network=model, states=states)
     if condition == "recalibrated":
-        return Prepared(network=model, states=recalibrated(model, states, examples))
+        return PathNetworks(network=model, states=recalibrated(model, states, examples))
     return _repaired(model, state_a, state_b, lambdas, examples)
 
 
@@ -155,7 +155,7 @@ class _FeatureNorm(nn.BatchNorm1d):
 @torch.no_grad()
 def _repaired(
     model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: ExampleSet
-) -> Prepared:
+) -> PathNetworks:
     """A BatchNorm behind each such layer, whose scale and offset say which moments its outputs get."""
     names = _without_norm(model, next(_batches(examples)))
     of_a, of_b = (_moments(model, state, names, examples) for state in (state_a, state_b))
@@ -173,7 +173,7 @@ def _repaired(
             state[f"{name}.repair.weight"] = torch.lerp(of_a[name].deviation, of_b[name].deviation, lambda_)
             state[f"{name}.repair.bias"] = torch.lerp(of_a[name].mean, of_b[name].mean, lambda_)
         states.append(state)
-    return Prepared(network=network, states=recalibrated(network, states, examples))
+    return PathNetworks(network=network, states=recalibrated(network, states, examples))
 
 
 def _renamed(entry: str, layers: Sequence[str]) -> str:

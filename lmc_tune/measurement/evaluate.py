@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lmc_tune.core.decisions import decisions
-from lmc_tune.data.datasets import ExampleSet
-from lmc_tune.models.inference import for_inference, has_large_layers, is_convolutional, multiplied_by_onednn
+from lmc_tune.data.examples import ExampleSet
+from lmc_tune.models.inference import for_inference, has_large_layers, is_convolutional
 from lmc_tune.models.plain import is_plain
 
 # Examples per forward pass. Sums are exact whatever it is. Few enough that activations stay in a core's cache: for
@@ -48,11 +48,12 @@ class Score:
 def logits_of(model: nn.Module, examples: ExampleSet) -> Tensor:
     """(n, classes) logits of ``model`` in evaluation mode; of several labels per example, one for each."""
     network, chunk = model.eval(), CHUNK
-    convolutional = is_convolutional(model)
-    if examples.labels.device.type == "cpu" and convolutional:
-        network, chunk = for_inference(model), min(CHUNK, _CONVOLUTIONAL_CHUNK)
-    elif examples.labels.device.type == "cpu" and has_large_layers(model) and is_plain(model):
-        network = multiplied_by_onednn(model)
+    if examples.labels.device.type == "cpu":
+        convolutional = is_convolutional(model)
+        if convolutional:
+            chunk = min(CHUNK, _CONVOLUTIONAL_CHUNK)
+        if convolutional or (has_large_layers(model) and is_plain(model)):  # others would gain nothing by a copy
+            network = for_inference(model)
     return torch.cat([network(some.inputs) for some in examples.chunks(chunk)])
 
 

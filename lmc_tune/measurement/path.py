@@ -11,8 +11,8 @@ from torch import nn
 
 from lmc_tune.core.barrier import Array, Barrier, Definition, locate_barrier, path_grid
 from lmc_tune.core.interpolation import State, check_same_entries
-from lmc_tune.data.datasets import ExampleSet
-from lmc_tune.measurement.conditions import Prepared, prepare_networks
+from lmc_tune.data.examples import ExampleSet
+from lmc_tune.measurement.conditions import PathNetworks, prepare_networks
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.measurement.scan import POSITIONS_AT_ONCE, scan, score_states
 from lmc_tune.specs import Condition, MeasureSpec
@@ -111,19 +111,24 @@ def _scanned(
     lambdas: Sequence[float],
 ) -> dict[float, Scores]:
     by_split = {split: scan(model, state_a, state_b, lambdas, examples) for split, examples in data.items()}
-    return {at: {split: by_split[split][i] for split in data} for i, at in enumerate(lambdas)}
+    return _by_position(lambdas, by_split)
 
 
 def _scored(
-    networks_at: Callable[[Sequence[float]], Prepared], data: Mapping[str, ExampleSet], lambdas: Sequence[float]
+    networks_at: Callable[[Sequence[float]], PathNetworks], data: Mapping[str, ExampleSet], lambdas: Sequence[float]
 ) -> dict[float, Scores]:
     found: dict[float, Scores] = {}
     for first in range(0, len(lambdas), POSITIONS_AT_ONCE):  # few, since the state of every one is kept
         some = lambdas[first : first + POSITIONS_AT_ONCE]
         at = networks_at(some)
         by_split = {split: score_states(at.network, at.states, examples) for split, examples in data.items()}
-        found |= {lambda_: {split: by_split[split][i] for split in data} for i, lambda_ in enumerate(some)}
+        found |= _by_position(some, by_split)
     return found
+
+
+def _by_position(lambdas: Sequence[float], by_split: Mapping[str, Sequence[Score]]) -> dict[float, Scores]:
+    """Every split's score at each λ, from every split's scores in the order of the λs."""
+    return {lambda_: {split: scores[at] for split, scores in by_split.items()} for at, lambda_ in enumerate(lambdas)}
 
 
 def _check_deterministic(first: Scores, second: Scores) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lmc_tune.core.interpolation import State, distance
 from lmc_tune.core.similarity import gram_cka
-from lmc_tune.data.datasets import ExampleSet, Joined
+from lmc_tune.data.examples import ExampleSet, Joined
 
 # Examples that layers are compared on. Debiased CKA is right on average whatever it is; memory grows with it.
 LIMIT = 256

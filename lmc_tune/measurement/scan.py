@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from lmc_tune.core.decisions import decisions
 from lmc_tune.core.interpolation import State, lerp_state
-from lmc_tune.data.datasets import ExampleSet
+from lmc_tune.data.examples import ExampleSet
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import Score, evaluate
 from lmc_tune.models.inference import multiplied_by_onednn

@@ -153,7 +153,7 @@ def _seconds(pair: PairSpec, together: int) -> _Seconds:
     """
     import torch  # noqa: PLC0415 - seconds that a plain validation error need not wait for
 
-    from lmc_tune.data.datasets import Examples  # noqa: PLC0415
+    from lmc_tune.data.examples import Examples  # noqa: PLC0415
     from lmc_tune.measurement.conditions import prepare_networks  # noqa: PLC0415
     from lmc_tune.measurement.evaluate import evaluate  # noqa: PLC0415
     from lmc_tune.measurement.representation import LIMIT, compare_grams, layer_grams  # noqa: PLC0415

@@ -24,29 +24,21 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
-    """A member's state dict, on the CPU, and its learning curve.
+class Progress:
+    """A member after some epochs: its state dict, on the CPU, and its learning curve.
 
+    moments: what the optimizer remembers, on the CPU, under torch's names: flat in the order of the parameters, and
+    ``step`` () where it counts steps.
     diverged: why training stopped early, empty if it did not.
     seconds: that training took, in all calls that kept something of it; of members trained together, each its share.
     """
 
+    epochs: int
     state: dict[str, Tensor]
+    moments: dict[str, Tensor]
     curve: Sequence[CurvePoint]
     diverged: str = ""
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress(Trained):
-    """A member after some epochs.
-
-    moments: what the optimizer remembers, on the CPU, under torch's names: flat in the order of the parameters, and
-    ``step`` () where it counts steps.
-    """
-
-    epochs: int
-    moments: dict[str, Tensor]
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:

@@ -14,17 +14,17 @@ from torch.nn import functional
 
 from lmc_tune.core.decisions import decisions
 from lmc_tune.core.errors import UserError
-from lmc_tune.data.datasets import ExampleSet
+from lmc_tune.data.examples import ExampleSet
 from lmc_tune.measurement.evaluate import CHUNK, Score, sums_of
 from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.models.plain import is_plain
 from lmc_tune.models.stack import Stack, Way
-from lmc_tune.specs import TrainSpec
 from lmc_tune.training.graph import Replay, can_record
 from lmc_tune.training.memory import even_share, members_that_fit, peak_bytes
 from lmc_tune.training.progress import CurvePoint, Progress
 from lmc_tune.training.schedule import learning_rate
 from lmc_tune.training.task import Feed, Task, divergence
+from lmc_tune.training.updates import make_update
 
 # Numbers in 16 bytes. On a CPU, matrices that begin at a multiple of them are multiplied alike wherever in a stack they
 # stand.
@@ -106,7 +106,7 @@ class StackedRun:
         self.gradients = torch.zeros_like(self.stack.weights)
         self.loss = torch.zeros(self.stack.size, dtype=torch.float64, device=self.stack.weights.device)
         self.hits = torch.zeros(self.stack.size, dtype=torch.int64, device=self.stack.weights.device)
-        self.update = _make_update(self.stack, [task.spec for task in tasks])
+        self.update = make_update(self.stack, [task.spec for task in tasks])
         self.update.set_moments([task.resume.moments if task.resume else {} for task in tasks])
         self._replay: Replay | None = None
         self._rest_until = 0.0
@@ -166,13 +166,10 @@ class StackedRun:
         finished = time.monotonic()
         self._rest_until = finished + _REST * (finished - started)
 
-    def _state_of(self, member: int) -> dict[str, Tensor]:
-        return {name: tensor.cpu() for name, tensor in self.stack.state(member).items()}
-
     def _progress(self, member: int, epochs: int, curve: list[CurvePoint], diverged: str = "") -> Progress:
         return Progress(
             epochs=epochs,
-            state=self._state_of(member),
+            state={name: tensor.cpu() for name, tensor in self.stack.state(member).items()},
             moments=self.update.moments(member),
             curve=curve,
             diverged=diverged,
@@ -201,11 +198,10 @@ class StackedRun:
             self._step(feed)
             return
         if self._replay is None:
-            self._replay = Replay(self._step, feed, self._state())
+            self._replay = Replay(self._step, feed, self._changed_by_a_step())
         self._replay(feed)
 
-    def _state(self) -> list[Tensor]:
-        """All that a step changes."""
+    def _changed_by_a_step(self) -> list[Tensor]:
         return [self.stack.weights, *self.stack.buffers.values(), *self.update.state, self.loss, self.hits]
 
     def _step(self, feed: Feed) -> None:
@@ -252,84 +248,3 @@ def _score_stack(stack: Stack, examples: ExampleSet) -> list[Score]:
         Score(loss_sum=sum_, correct=hits, n=examples.labels.numel())
         for sum_, hits in zip(loss.tolist(), correct.tolist(), strict=True)
     ]
-
-
-class _Sgd:
-    """Momentum, Nesterov and weight decay as :class:`torch.optim.SGD`, with each member's own coefficients."""
-
-    def __init__(self, stack: Stack, specs: Sequence[TrainSpec]) -> None:
-        self._stack = stack
-        self._decay = _column(stack, [spec.weight_decay for spec in specs])
-        self._momentum = _column(stack, [spec.momentum for spec in specs])
-        self._nesterov = specs[0].nesterov
-        self._velocity = torch.zeros_like(stack.weights)
-        self.state = [self._velocity]
-
-    def moments(self, member: int) -> dict[str, Tensor]:
-        """A copy of what is remembered of a member, under torch's names."""
-        return {"momentum_buffer": self._velocity[member].to("cpu", copy=True)}
-
-    def set_moments(self, moments: Sequence[Mapping[str, Tensor]]) -> None:
-        """Remember this of each member; nothing of one that has just begun."""
-        for row, entries in zip(self._velocity, moments, strict=True):
-            if "momentum_buffer" in entries:
-                row.copy_(entries["momentum_buffer"])
-
-    def step(self, gradients: Tensor, rate: Tensor) -> None:
-        """One update; ``gradients`` are shaped as the weights, ``rate`` is (members, 1)."""
-        gradient = torch.addcmul(gradients, self._stack.weights, self._decay)
-        self._velocity.mul_(self._momentum).add_(gradient)
-        direction = torch.addcmul(gradient, self._velocity, self._momentum) if self._nesterov else self._velocity
-        self._stack.weights.addcmul_(direction, -rate)
-
-
-class _Adam:
-    """:class:`torch.optim.Adam` or :class:`~torch.optim.AdamW`, with each member's own weight decay."""
-
-    _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
-
-    def __init__(self, stack: Stack, specs: Sequence[TrainSpec]) -> None:
-        self._stack = stack
-        self._decay = _column(stack, [spec.weight_decay for spec in specs])
-        self._decoupled = specs[0].optimizer == "adamw"
-        self._mean, self._square = torch.zeros_like(stack.weights), torch.zeros_like(stack.weights)
-        self._steps = torch.zeros((), dtype=torch.float64, device=stack.weights.device)
-        self.state = [self._mean, self._square, self._steps]
-
-    def moments(self, member: int) -> dict[str, Tensor]:
-        """A copy of what is remembered of a member, under torch's names."""
-        moments = {"exp_avg": self._mean[member], "exp_avg_sq": self._square[member], "step": self._steps}
-        return {name: moment.to("cpu", copy=True) for name, moment in moments.items()}
-
-    def set_moments(self, moments: Sequence[Mapping[str, Tensor]]) -> None:
-        """Remember this of each member, after equally many steps; nothing of one that has just begun."""
-        for mean, square, entries in zip(self._mean, self._square, moments, strict=True):
-            if entries:
-                mean.copy_(entries["exp_avg"])
-                square.copy_(entries["exp_avg_sq"])
-                self._steps.copy_(entries["step"])
-
-    def step(self, gradients: Tensor, rate: Tensor) -> None:
-        """One update; ``gradients`` are shaped as the weights, ``rate`` is (members, 1)."""
-        weights, gradient = self._stack.weights, gradients
-        if self._decoupled:
-            weights.mul_(1 - rate * self._decay)
-        else:
-            gradient = torch.addcmul(gradient, weights, self._decay)
-        self._steps += 1
-        self._mean.lerp_(gradient, 1 - self._BETA1)
-        self._square.mul_(self._BETA2).addcmul_(gradient, gradient, value=1 - self._BETA2)
-        first = 1 - self._BETA1**self._steps
-        second = (1 - self._BETA2**self._steps).sqrt()
-        scale = (self._square.sqrt() / second).add_(self._EPSILON)
-        weights.addcdiv_(self._mean * (-rate / first), scale)
-
-
-def _make_update(stack: Stack, specs: Sequence[TrainSpec]) -> _Sgd | _Adam:
-    kinds: dict[str, type[_Sgd | _Adam]] = {"sgd": _Sgd, "adam": _Adam, "adamw": _Adam}
-    return kinds[specs[0].optimizer](stack, specs)
-
-
-def _column(stack: Stack, values: Sequence[float]) -> Tensor:
-    """(members, 1) of the stack's own type."""
-    return torch.tensor(values, dtype=stack.weights.dtype, device=stack.weights.device)[:, None]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.augment import Augmentation
-from lmc_tune.data.datasets import Examples, ExampleSet
+from lmc_tune.data.examples import Examples, ExampleSet
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training.checkpoint import Checkpoint

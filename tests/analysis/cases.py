@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
 
 from analysis.cells import OK_MEANS
 from lmc_tune.core.barrier import DEFINITIONS, locate_barrier, path_grid
 from lmc_tune.core.noise import noise_scale
-from lmc_tune.results import BARRIER_COLUMNS, PATH_FIELDS, PairResult, Row, spec_columns
+from lmc_tune.results import BARRIER_COLUMNS, PATH_FIELDS, RESULTS_SCHEMA, PairResult, Row, spec_columns
 from lmc_tune.space import SearchSpace
 from lmc_tune.specs import (
     DatasetSpec,
@@ -55,6 +56,12 @@ def pair_spec(
         measure=MeasureSpec(),
         replicate=replicate,
     )
+
+
+def results_of(pairs: list[PairResult]) -> pd.DataFrame:
+    """The table that a sweep with these pairs has."""
+    frame = pd.DataFrame([pair.row for pair in pairs])
+    return frame.reindex(columns=RESULTS_SCHEMA.names)
 
 
 def ok_pair(spec: PairSpec, hump: float, endpoint: float = 0.04, tilt: float = 0.0) -> PairResult:

@@ -1,11 +1,11 @@
 """A sweep over networks of which everything is known, as the report's sections see it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from analysis.basins import basin_depths
+from analysis.basins import with_depths
 from analysis.cells import CONDITION_BARRIERS, mean_intervals
 from analysis.phase import PhaseDiagram, map_regions
 from lmc_tune.results import PairResult
@@ -48,9 +48,7 @@ def measured_run(folder: Path) -> Measured:
 
 
 def _seen(store: Store, space: SearchSpace, results: pd.DataFrame) -> Measured:
-    diagram = map_regions(results, space=space)
-    depths = basin_depths(store.parts("paths"), diagram.verdict.condition)
-    diagram = replace(diagram, pairs=diagram.pairs.assign(basin_depth=diagram.pairs["key"].map(depths)))
+    diagram = with_depths(map_regions(results, space=space), store.parts("paths"))
     measured = ["accuracy_difference", "basin_depth", *CONDITION_BARRIERS]
     intervals = mean_intervals(diagram.pairs, measured, diagram.cells["cell"], diagram.verdict.confidence)
     return Measured(store, space, results, diagram, intervals)

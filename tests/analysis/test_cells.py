@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from analysis.cells import CELL_FIELDS, compare_definitions, exclusions, planned_cells, regate, summarise
 from lmc_tune.core.statistics import VERDICTS, mean_interval, verdict_of_interval
-from lmc_tune.results import RESULTS_SCHEMA, STATUSES, PairResult
+from lmc_tune.results import STATUSES
 from lmc_tune.specs import VerdictSpec
 from lmc_tune.store import Store
 from tests.analysis.cases import (
@@ -20,6 +20,7 @@ from tests.analysis.cases import (
     ok_pair,
     pair_spec,
     realistic_pair,
+    results_of,
     space_of,
     undertrained_pair,
     write_run,
@@ -33,11 +34,6 @@ MAKERS = {
     "diverged": diverged_pair,
     "failed": failed_pair,
 }
-
-
-def results_of(pairs: list[PairResult]) -> pd.DataFrame:
-    frame = pd.DataFrame([pair.row for pair in pairs])
-    return frame.reindex(columns=RESULTS_SCHEMA.names)
 
 
 def one_cell(*kinds: str) -> pd.DataFrame:

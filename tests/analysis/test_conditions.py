@@ -9,9 +9,8 @@ from analysis.conditions import condition_chart, condition_counts, condition_sec
 from analysis.phase import map_regions
 from lmc_tune.core.statistics import mean_interval, verdict_of_interval
 from lmc_tune.specs import MeasureSpec, PairSpec, VerdictSpec
-from tests.analysis.cases import NETWORKS, measured_pair, ok_pair, pair_spec
+from tests.analysis.cases import NETWORKS, measured_pair, ok_pair, pair_spec, results_of
 from tests.analysis.measured import Measured
-from tests.analysis.test_cells import results_of
 
 COLUMNS = {"naive": "test_error_barrier_chord", "recalibrated": "recalibrated_test_error_barrier_chord"}
 

@@ -11,9 +11,8 @@ from analysis.cells import regate
 from analysis.learning import collect_learning, learning_chart
 from lmc_tune.results import CURVES_SCHEMA
 from lmc_tune.specs import VerdictSpec
-from tests.analysis.cases import ok_pair, pair_spec
+from tests.analysis.cases import ok_pair, pair_spec, results_of
 from tests.analysis.measured import Measured
-from tests.analysis.test_cells import results_of
 
 VERDICT = VerdictSpec()
 

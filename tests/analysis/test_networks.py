@@ -10,9 +10,8 @@ from analysis.phase import map_regions
 from lmc_tune.core.statistics import mean_interval
 from lmc_tune.results import model_of, spec_columns
 from lmc_tune.specs import FactorySpec, MlpSpec, NetworkSpec, ResnetSpec, VerdictSpec, VggSpec, VitSpec
-from tests.analysis.cases import NETWORKS, grid, measured_pair, ok_pair, pair_spec
+from tests.analysis.cases import NETWORKS, grid, measured_pair, ok_pair, pair_spec, results_of
 from tests.analysis.measured import Measured
-from tests.analysis.test_cells import results_of
 from tests.cases import NETWORKS as TINY
 
 ALL_KINDS = [

@@ -14,8 +14,7 @@ from lmc_tune.core.errors import UserError
 from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.results import PairResult
 from lmc_tune.specs import MlpSpec, PairSpec, ResnetSpec, ShiftSpec, VerdictSpec
-from tests.analysis.cases import COVARIATE, LABEL, grid, ok_pair, pair_spec, realistic_pair, space_of
-from tests.analysis.test_cells import results_of
+from tests.analysis.cases import COVARIATE, LABEL, grid, ok_pair, pair_spec, realistic_pair, results_of, space_of
 
 ALL_PAIRS = results_of([realistic_pair(spec) for spec in grid()])
 

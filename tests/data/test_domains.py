@@ -11,8 +11,9 @@ from torch import Tensor
 
 from lmc_tune.core.errors import UserError
 from lmc_tune.data import corruptions, datasets
-from lmc_tune.data.datasets import Dataset, Examples, Part, Woven
+from lmc_tune.data.datasets import Dataset
 from lmc_tune.data.domains import pair_data, split_views, views
+from lmc_tune.data.examples import Examples, Part, Woven
 from lmc_tune.data.shifts import split, split_between
 from lmc_tune.specs import CORRUPTIONS, ShiftSpec
 

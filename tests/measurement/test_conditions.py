@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from lmc_tune.core.interpolation import lerp_state
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.measurement import conditions
 from lmc_tune.measurement.conditions import has_batch_norm, prepare_networks, recalibrated
 from lmc_tune.models.registry import build_model

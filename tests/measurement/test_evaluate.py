@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.measurement import evaluate as module
 from lmc_tune.measurement.evaluate import evaluate, logits_of, score_of
 from tests import oracles

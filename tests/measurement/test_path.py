@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lmc_tune.core.barrier import DEFINITIONS, barrier, path_grid
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.measurement import Path, measure_path
-from lmc_tune.measurement import evaluate as evaluation
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.measurement.path import MeasurementError
 from lmc_tune.specs import MeasureSpec
@@ -158,16 +157,6 @@ def test_measuring_again_gives_the_same_numbers_bit_for_bit():
     one, two = measured(sharp(1), sharp(2)), measured(sharp(1), sharp(2))
     assert one.lambdas.tolist() == two.lambdas.tolist()
     assert one.scores == two.scores
-
-
-@pytest.mark.parametrize("chunk", [1, 7, 59])
-def test_the_path_does_not_depend_on_the_chunk(monkeypatch, chunk):
-    whole = measured(sharp(1), sharp(2))
-    monkeypatch.setattr(evaluation, "CHUNK", chunk)
-    chunked = measured(sharp(1), sharp(2))
-    assert chunked.lambdas.tolist() == whole.lambdas.tolist()
-    for split in DATA:
-        assert chunked.curve(split, "loss") == pytest.approx(whole.curve(split, "loss"), rel=1e-6)
 
 
 def test_the_first_grid_is_always_on_the_path():

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrizations
 
 from lmc_tune.core.interpolation import distance
 from lmc_tune.core.similarity import cka
-from lmc_tune.data.datasets import Examples, Joined, Part
+from lmc_tune.data.examples import Examples, Joined, Part
 from lmc_tune.measurement.representation import (
     _first_inputs,
     _outputs,
@@ -20,8 +20,8 @@ from lmc_tune.measurement.representation import (
     weight_similarity,
 )
 from tests import oracles
-from tests.cases import blobs, network, state
-from tests.measurement.cases import IMAGES, NETWORKS, image_network
+from tests.cases import NETWORKS, blobs, network, state
+from tests.measurement.cases import IMAGES, image_network
 
 
 def layer_similarity(model, state_a, state_b, examples, limit=256):

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook
 
 from lmc_tune.core.interpolation import lerp_state
-from lmc_tune.data.datasets import Examples, Joined, Part
+from lmc_tune.data.examples import Examples, Joined, Part
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement import scan as scanning
 from lmc_tune.measurement.evaluate import evaluate

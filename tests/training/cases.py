@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from lmc_tune.data.augment import Augmentation
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.models.registry import build_model
 from lmc_tune.specs import TrainSpec
-from lmc_tune.training.progress import Trained
+from lmc_tune.training.progress import Progress
 from lmc_tune.training.task import Task
 from tests.cases import NETWORKS, images, task
 
@@ -56,7 +56,7 @@ def single(task: Task) -> Task:
     return replace(task, model=model, start=start, whole=whole, test=test)
 
 
-def assert_same(one: Trained, other: Trained) -> None:
+def assert_same(one: Progress, other: Progress) -> None:
     assert one.state.keys() == other.state.keys()
     for name, tensor in one.state.items():
         assert tensor.dtype == other.state[name].dtype

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lmc_tune.core.errors import UserError
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training import checkpoint as checkpoints
 from lmc_tune.training import stacked

@@ -6,14 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.training import graph, stacked
 from lmc_tune.training.loop import train_member
-from lmc_tune.training.memory import even_share, members_that_fit
 from lmc_tune.training.stacked import StackedRun, train_stacked
 from lmc_tune.training.task import Task
 from tests.cases import NETWORKS
-from tests.training.cases import AUGMENTED, RULES, assert_same, largest_difference, member, with_many_labels
+from tests.training.cases import AUGMENTED, RULES, largest_difference, member, with_many_labels
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -54,63 +53,6 @@ def test_a_replayed_step_reads_its_feed_alone_and_warming_up_leaves_no_trace(net
     for one, other in zip(found, expected, strict=True):
         assert all(torch.equal(one.state[name], other.state[name]) for name in other.state)
         assert one.curve == other.curve
-
-
-@pytest.mark.parametrize(
-    ("members", "base", "each", "free", "fit"),
-    [
-        (100, 50, 10, 2500, 95),  # 40 % of what is free
-        (100, 0, 10, 10**6, 100),
-        (100, 0, 10, 1, 1),
-        (5, 0, 10, 1, 5),  # too few to be worth a look
-    ],
-)
-def test_the_memory_that_small_stacks_take_says_how_many_fit(members, base, each, free, fit):
-    assert members_that_fit(members, lambda n: base + each * n, free) == fit
-
-
-@pytest.mark.parametrize(
-    ("members", "most", "share"), [(10, 10, 10), (10, 9, 6), (10, 4, 4), (10, 3, 2), (10, 1, 1), (4, 5, 4)]
-)
-def test_the_two_of_a_pair_are_never_parted(members, most, share):
-    assert even_share(members, most) == share
-
-
-def test_what_is_probed_is_a_whole_stack_in_training(monkeypatch):
-    """Of 40 % of 100 bytes every member takes 10."""
-    steps = []
-
-    class Noted(StackedRun):
-        def _step(self, feed):
-            steps.append((self.stack.size, self.stack.model.training))
-            super()._step(feed)
-
-    def bytes_of(work):
-        work()
-        return 10 * steps[-1][0]
-
-    monkeypatch.setattr(stacked, "StackedRun", Noted)
-    assert stacked._at_once([member("mlp dropout", number) for number in range(8)], 100, bytes_of) == 4
-    assert steps == [(2, True), (6, True)]
-
-
-def test_members_that_do_not_fit_at_once_come_out_the_same_in_several_stacks(monkeypatch):
-    tasks = [member("mlp batch", number) for number in range(5)]
-    whole = train_stacked(tasks)
-    monkeypatch.setattr(stacked, "_fitted", lambda _: (2, "lanes"))
-    for one, other in zip(train_stacked(tasks), whole, strict=True):
-        assert_same(one, other)
-
-
-@pytest.mark.parametrize("faster", ["vmap", "lanes"])
-def test_convolutions_are_trained_the_way_that_is_faster(faster, monkeypatch):
-    monkeypatch.setattr(StackedRun, "seconds", lambda run: 1.0 if run.stack.way == faster else 2.0)
-    assert stacked._faster_way([member("resnet batch", number) for number in range(2)]) == faster
-
-
-def test_perceptrons_are_batched_without_a_try(monkeypatch):
-    monkeypatch.setattr(StackedRun, "seconds", lambda _: pytest.fail("tried"))
-    assert stacked._faster_way([member("mlp batch", number) for number in range(2)]) == "vmap"
 
 
 @needs_gpu

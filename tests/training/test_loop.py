@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lmc_tune.data.datasets import Examples
+from lmc_tune.data.examples import Examples
 from lmc_tune.specs import TrainSpec
 from lmc_tune.training.loop import train_member
 from lmc_tune.training.order import epoch_batches
-from lmc_tune.training.progress import Trained
+from lmc_tune.training.progress import Progress
 from lmc_tune.training.schedule import learning_rate
 from tests import oracles
 from tests.cases import blobs, network, state, task
@@ -23,7 +23,7 @@ RULES = cases.RULES | {
 }
 
 
-def train(model: nn.Module, part: Examples, test: Examples, spec: TrainSpec, noise_seed: int) -> Trained:
+def train(model: nn.Module, part: Examples, test: Examples, spec: TrainSpec, noise_seed: int) -> Progress:
     return train_member(task(model, part, test, spec, noise_seed))
 
 

@@ -10,6 +10,7 @@ import torch
 from lmc_tune.core.interpolation import distance
 from lmc_tune.models.registry import BUILDERS, build_model
 from lmc_tune.specs import MlpSpec, TrainSpec
+from lmc_tune.training import stacked as stacking
 from lmc_tune.training.loop import train_member
 from lmc_tune.training.stacked import StackedRun, train_stacked
 from tests import cases
@@ -142,3 +143,40 @@ def test_small_aligned_perceptrons_come_out_bit_for_bit_whoever_stands_beside_th
         for at, trained in zip(stack, train_stacked([tasks[at] for at in stack]), strict=True):
             assert all(torch.equal(trained.state[name], found) for name, found in together[at].state.items())
             assert trained.curve == together[at].curve
+
+
+def test_what_is_probed_is_a_whole_stack_in_training(monkeypatch):
+    """Of 40 % of 100 bytes every member takes 10."""
+    steps = []
+
+    class Noted(StackedRun):
+        def _step(self, feed):
+            steps.append((self.stack.size, self.stack.model.training))
+            super()._step(feed)
+
+    def bytes_of(work):
+        work()
+        return 10 * steps[-1][0]
+
+    monkeypatch.setattr(stacking, "StackedRun", Noted)
+    assert stacking._at_once([member("mlp dropout", number) for number in range(8)], 100, bytes_of) == 4
+    assert steps == [(2, True), (6, True)]
+
+
+def test_members_that_do_not_fit_at_once_come_out_the_same_in_several_stacks(monkeypatch):
+    tasks = [member("mlp batch", number) for number in range(5)]
+    whole = train_stacked(tasks)
+    monkeypatch.setattr(stacking, "_fitted", lambda _: (2, "lanes"))
+    for one, other in zip(train_stacked(tasks), whole, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("faster", ["vmap", "lanes"])
+def test_convolutions_are_trained_the_way_that_is_faster(faster, monkeypatch):
+    monkeypatch.setattr(StackedRun, "seconds", lambda run: 1.0 if run.stack.way == faster else 2.0)
+    assert stacking._faster_way([member("resnet batch", number) for number in range(2)]) == faster
+
+
+def test_perceptrons_are_batched_without_a_try(monkeypatch):
+    monkeypatch.setattr(StackedRun, "seconds", lambda _: pytest.fail("tried"))
+    assert stacking._faster_way([member("mlp batch", number) for number in range(2)]) == "vmap"

@@ -1,0 +1,116 @@
+"""Examples in memory: all of them, some of them, several sets as one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Indices = NDArray[np.int64]
+
+
+class ExampleSet(Protocol):
+    """Examples that can be read in chunks, on one device."""
+
+    @property
+    def labels(self) -> Tensor: ...
+    def __len__(self) -> int: ...
+    def chunks(self, size: int) -> "Iterator[Examples]": ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Inputs (n, channels, height, width) float32 and labels int64, on one device.
+
+    labels: (n,), or (n, classes) of 0 and 1 where an example may have several.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Indices) -> "Examples":
+        """A copy of the examples at ``indices``, in that order."""
+        at = torch.from_numpy(np.ascontiguousarray(indices)).to(self.labels.device)
+        return Examples(inputs=self.inputs[at], labels=self.labels[at])
+
+    def chunks(self, size: int) -> "Iterator[Examples]":
+        """All examples in their order, ``size`` at a time."""
+        for inputs, labels in zip(self.inputs.split(size), self.labels.split(size), strict=True):
+            yield Examples(inputs=inputs, labels=labels)
+
+    def to(self, device: torch.device) -> "Examples":
+        return Examples(inputs=self.inputs.to(device), labels=self.labels.to(device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The examples of ``whole`` at ``indices``, in that order, for reading in chunks without a copy of them all."""
+
+    whole: Examples
+    indices: Indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def labels(self) -> Tensor:
+        return self.whole.labels[self._positions]
+
+    def chunks(self, size: int) -> Iterator[Examples]:
+        """All examples in their order, ``size`` at a time; each chunk's inputs are overwritten by the next."""
+        whole = self.whole
+        # One for all: tensors that come and go between others that stay would leave holes, together as large as a copy.
+        buffer = whole.inputs.new_empty(min(size, len(self)), *whole.inputs.shape[1:])
+        for at in self._positions.split(size):
+            inputs = torch.index_select(whole.inputs, 0, at, out=buffer[: len(at)])
+            yield Examples(inputs=inputs, labels=whole.labels[at])
+
+    @property
+    def _positions(self) -> Tensor:
+        return torch.from_numpy(self.indices).to(self.whole.labels.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """Several sets of examples, one after the other."""
+
+    sets: tuple[ExampleSet, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sets))
+
+    @property
+    def labels(self) -> Tensor:
+        return torch.cat([one.labels for one in self.sets])
+
+    def chunks(self, size: int) -> Iterator[Examples]:
+        """All examples in their order, at most ``size`` at a time; no chunk spans two sets."""
+        for one in self.sets:
+            yield from one.chunks(size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Woven:
+    """Two parts of equal length; every chunk has as many examples of one as of the other."""
+
+    a: Part
+    b: Part
+
+    def __len__(self) -> int:
+        return len(self.a) + len(self.b)
+
+    @property
+    def labels(self) -> Tensor:
+        return torch.cat([some.labels for some in self.chunks(len(self))])
+
+    def chunks(self, size: int) -> Iterator[Examples]:
+        """All examples, at most ``size`` at a time, an even number."""
+        for one, other in zip(self.a.chunks(size // 2), self.b.chunks(size // 2), strict=True):
+            inputs, labels = torch.cat([one.inputs, other.inputs]), torch.cat([one.labels, other.labels])
+            yield Examples(inputs=inputs, labels=labels)
