@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from lmc_tune.core.barrier import DEFINITIONS, Array
 from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict, mean_interval, verdict_of_interval
 from lmc_tune.results import (
+    ALIKE_FIELDS,
     BARRIER_COLUMNS,
+    COMBINED_FIELDS,
     GATED,
     MEASURED_FIELDS,
     PATH_FIELDS,
@@ -40,21 +42,10 @@ OK_MEANS = [
     "distance",
     "distance_a",
     "distance_b",
-    "disagreement",
-    "error_overlap",
-    "error_overlap_ratio",
-    "same_error",
-    "kappa",
-    "jensen_shannon",
-    "true_class_variance",
+    *ALIKE_FIELDS,
     "weight_cosine",
     "cka",
-    *(
-        f"{combined}_{gain}{quality}"
-        for combined in ("average", "ensemble")
-        for gain in ("", "gain_")
-        for quality in ("accuracy", "nll", "brier", "ece")
-    ),
+    *COMBINED_FIELDS,
     *(name for name in MEASURED_FIELDS if "average_precision" in name),
 ]
 

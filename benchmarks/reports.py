@@ -29,7 +29,7 @@ from benchmarks.timing import RUNS
 from lmc_tune.core.barrier import DEFINITIONS, path_grid
 from lmc_tune.core.noise import noise_scale
 from lmc_tune.record import REPORT_FILE
-from lmc_tune.results import CURVES_SCHEMA, LAYERS_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA, spec_columns
+from lmc_tune.results import COMBINED_FIELDS, CURVES_SCHEMA, LAYERS_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA, spec_columns
 from lmc_tune.space import SearchSpace
 from lmc_tune.space_yaml import parse_space
 from lmc_tune.specs import SCHEMA_VERSION
@@ -40,12 +40,6 @@ Array = NDArray[np.float64]
 _LAMBDAS = 25
 _TRAIN, _TEST = 5000, 1000
 _REPEATED = 100_000  # pairs up to which a report is short enough to be repeated
-_COMBINED = [
-    f"{combined}_{gain}{quality}"
-    for combined in ("ensemble", "average")
-    for gain in ("", "gain_")
-    for quality in ("accuracy", "nll", "brier", "ece")
-]
 _AT_ONCE = 20_000  # pairs; their path is a million rows, as many as a row group of the store's
 
 
@@ -217,7 +211,7 @@ def _results(cells: pd.DataFrame, pairs: pd.DataFrame, rng: np.random.Generator)
     rows["label_shift"], rows["covariate_shift"] = rows["severity"] + rng.normal(0, 0.01, n), 0.004
     rows["steps"], rows["n_train"] = _TRAIN // rows["batch_size"] + 1, _TRAIN
     rows["seconds_train"], rows["seconds_measure"], rows["device"] = 1.0, 0.2, "cpu"
-    similar = ("error_overlap_ratio", "same_error", "kappa", "jensen_shannon", "cka", *_COMBINED)
+    similar = ("error_overlap_ratio", "same_error", "kappa", "jensen_shannon", "cka", *COMBINED_FIELDS)
     return rows.join(pd.DataFrame({column: rng.uniform(0.1, 0.9, n) for column in similar}))
 
 

@@ -99,15 +99,28 @@ def similarity_columns(networks: PathNetworks, test: ExampleSet) -> Row:
     truth = decisions(logits["a"], labels)[1].numpy()
     predicted = {name: values.argmax(1) for name, values in scores.items()}
     probabilities = {name: np.exp(log_probabilities(values)) for name, values in scores.items()}
-    overlap = error_overlap(predicted["a"], predicted["b"], truth)
+
+    def alike(one: str, other: str) -> Row:
+        overlap = error_overlap(predicted[one], predicted[other], truth)
+        found = {
+            "disagreement": disagreement(predicted[one], predicted[other]),
+            "error_overlap": overlap.both_wrong,
+            "jensen_shannon": jensen_shannon(probabilities[one], probabilities[other]),
+            "true_class_variance": true_class_variance(probabilities[one], probabilities[other], truth),
+        }
+        if labels.ndim == 1:  # of decisions pooled over labels, whose frequencies differ, they say nothing
+            found["error_overlap_ratio"] = overlap.over_independence
+            found["same_error"] = overlap.same_wrong_label
+            found["kappa"] = cohens_kappa(predicted[one], predicted[other])
+        return found
+
+    with_average = [alike("average", member) for member in ("a", "b")]
     known = {name: calibration(values, truth) for name, values in scores.items()}
     ensemble = combine(scores["a"], scores["b"])
     known["ensemble"] = calibration(ensemble, truth)
     return {
-        "disagreement": disagreement(predicted["a"], predicted["b"]),
-        "error_overlap": overlap.both_wrong,
-        "jensen_shannon": jensen_shannon(probabilities["a"], probabilities["b"]),
-        "true_class_variance": true_class_variance(probabilities["a"], probabilities["b"], truth),
+        **alike("a", "b"),
+        **{f"average_{name}": _mean(row[name] for row in with_average) for name in with_average[0]},
         **{
             f"test_{quality}_{name}": getattr(known[name], quality)
             for quality in ("brier", "ece")
@@ -123,18 +136,7 @@ def similarity_columns(networks: PathNetworks, test: ExampleSet) -> Row:
             for combined in ("ensemble", "average")
             for quality, value in gain(known[combined], known["a"], known["b"]).items()
         },
-        "average_disagreement": _mean(disagreement(predicted["average"], predicted[name]) for name in ("a", "b")),
-        "average_jensen_shannon": _mean(jensen_shannon(probabilities["average"], probabilities[m]) for m in ("a", "b")),
-        **(
-            _ranking_columns(logits, ensemble, labels)
-            if labels.ndim == 2
-            # Of decisions pooled over labels, whose frequencies differ, they say nothing of independence.
-            else {
-                "error_overlap_ratio": overlap.over_independence,
-                "same_error": overlap.same_wrong_label,
-                "kappa": cohens_kappa(predicted["a"], predicted["b"]),
-            }
-        ),
+        **(_ranking_columns(logits, ensemble, labels) if labels.ndim == 2 else {}),
     }
 
 

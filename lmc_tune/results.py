@@ -87,6 +87,25 @@ PATH_FIELDS: dict[str, pa.DataType] = {
     "under_resolved": pa.bool_(),
 }
 
+# How alike two networks predict. With ``average_``: the weight average and a member, mean over the members.
+ALIKE_FIELDS = (
+    "disagreement",
+    "error_overlap",
+    "error_overlap_ratio",
+    "same_error",
+    "kappa",
+    "jensen_shannon",
+    "true_class_variance",
+)
+
+# What the members' ensemble and their weight average are worth; gains are over the mean member.
+COMBINED_FIELDS = tuple(
+    f"{combined}_{gain}{quality}"
+    for combined in ("ensemble", "average")
+    for gain in ("", "gain_")
+    for quality in ("accuracy", "nll", "brier", "ece")
+)
+
 # Losses in nats; accuracies, errors and overlaps as fractions; accuracy_difference in percentage points.
 MEASURED_FIELDS: dict[str, pa.DataType] = {
     "noise_scale": pa.float64(),
@@ -107,23 +126,11 @@ MEASURED_FIELDS: dict[str, pa.DataType] = {
     "distance_a": pa.float64(),
     "distance_b": pa.float64(),
     **{f"test_{quality}_{member}": pa.float64() for quality in ("brier", "ece") for member in ("a", "b")},
-    "disagreement": pa.float64(),
-    "error_overlap": pa.float64(),
-    "error_overlap_ratio": pa.float64(),
-    "same_error": pa.float64(),
-    "kappa": pa.float64(),
-    "jensen_shannon": pa.float64(),
-    "true_class_variance": pa.float64(),
+    **dict.fromkeys(ALIKE_FIELDS, pa.float64()),
     "weight_cosine": pa.float64(),
     "cka": pa.float64(),
-    **{
-        f"{combined}_{gain}{quality}": pa.float64()
-        for combined in ("ensemble", "average")
-        for gain in ("", "gain_")
-        for quality in ("accuracy", "nll", "brier", "ece")
-    },
-    "average_disagreement": pa.float64(),
-    "average_jensen_shannon": pa.float64(),
+    **dict.fromkeys(COMBINED_FIELDS, pa.float64()),
+    **{f"average_{name}": pa.float64() for name in ALIKE_FIELDS},
     "average_cka": pa.float64(),
     # Null for data with one label per example.
     **{

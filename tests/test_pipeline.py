@@ -3,6 +3,7 @@ import random
 import subprocess
 import sys
 import textwrap
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.metrics import cohen_kappa_score
 
 from lmc_tune import pipeline
 from lmc_tune.columns import path_columns
@@ -418,6 +420,34 @@ def test_saved_members_reproduce_the_row(bench, tmp_path):
     assert result.row["disagreement"] == pytest.approx(differ.double().mean().item())
     wrong = [predictions[m] != data.test.labels for m in ("a", "b")]
     assert result.row["error_overlap"] == pytest.approx((wrong[0] & wrong[1]).double().mean().item())
+
+
+def test_the_average_is_compared_with_each_member(bench, tmp_path):
+    (result,) = run_cohort(cohort(SIX[3]), bench(members=tmp_path / "members"))
+    a, b = (load_file(tmp_path / "members" / f"{result.key}-{m}.safetensors") for m in ("a", "b"))
+    test = prepare(SIX[3], bench()).data.test
+    model, truth = build_model(SIX[3].model, (1, 8, 8), 10, seed=0), test.labels.numpy()
+    probabilities = {}
+    for name, state in (("a", a), ("b", b), ("average", {n: (a[n] + b[n]) / 2 for n in a})):
+        model.load_state_dict(state)
+        with torch.no_grad():
+            probabilities[name] = model(test.inputs).double().softmax(1).numpy()
+    classes = {name: p.argmax(1) for name, p in probabilities.items()}
+    found: dict[str, list[float]] = defaultdict(list)
+    for member in ("a", "b"):
+        wrong, ours = classes[member] != truth, classes["average"] != truth
+        both, either = (wrong & ours).mean(), (wrong | ours).mean()
+        same = (wrong & (classes[member] == classes["average"])).mean()
+        true = np.stack([p[np.arange(len(truth)), truth] for p in (probabilities[member], probabilities["average"])])
+        found["average_disagreement"].append((classes[member] != classes["average"]).mean())
+        found["average_error_overlap"].append(both)
+        found["average_error_overlap_ratio"].append(both / (wrong.mean() * ours.mean()))
+        found["average_same_error"].append(same / either)
+        found["average_kappa"].append(cohen_kappa_score(classes[member], classes["average"]))
+        found["average_true_class_variance"].append(true.var(axis=0).mean())
+    for column, values in found.items():
+        assert result.row[column] == pytest.approx(np.mean(values), rel=1e-5), column
+    assert 0 < result.row["average_jensen_shannon"] < math.log(2)
 
 
 def test_distances_leave_running_statistics_out(bench, tmp_path):

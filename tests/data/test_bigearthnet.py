@@ -321,7 +321,7 @@ def test_a_pair_that_looks_through_disjoint_bands(written: Path, tmp_path: Path)
     result = run_pair(spec, bench)
     row = result.row
     assert row["status"] == "ok"
-    assert not {"kappa", "same_error", "error_overlap_ratio"} & row.keys()
+    assert not {"kappa", "same_error", "error_overlap_ratio", "average_kappa"} & row.keys()
     dataset = load_dataset(SPEC, written)
     seen = views(dataset, spec.shift)
     parts = split_views(*seen, spec.shift, spec.seed_for("split"))
