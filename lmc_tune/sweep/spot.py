@@ -5,15 +5,14 @@ look; the newer one heeds machines that came and did not start, and not those th
 is an option of the older one alone: ``RAY_enable_autoscaler_v2=0``, ``RAY_AUTOSCALER_UTILIZATION_SCORER``.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.autoscaler._private.resource_demand_scheduler import _default_utilization_scorer
 
 
 def score_machine(
-    node_resources: Mapping[str, float],
-    resources: Sequence[Mapping[str, float]],
+    node_resources: dict[str, Any],
+    resources: list[dict[str, Any]],
     node_type: str,
     *,
     node_availability_summary: Any,
