@@ -3,6 +3,7 @@
 import copy
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import boto3
 import moto
 import pytest
+import ray
 import typer
 import yaml
 from botocore.exceptions import ClientError, ParamValidationError
+from ray.autoscaler import sdk
 from ray.autoscaler._private import commands
 from ray.autoscaler._private.aws import config as aws_config
 from ray.autoscaler._private.aws import node_provider as aws_provider
@@ -98,12 +101,13 @@ def test_nothing_listens_beyond_loopback_by_choice(name):
 
 @pytest.mark.parametrize("name", _LAUNCHED)
 def test_every_command_is_one_line_of_shell(name):
-    """Folding a long command must not have left a comment, a line break or an open quote in it."""
+    """Folding a long command must not have left a comment, a line break or an open bracket in it."""
     config = prepare_config(_read(name))
     for key in (*_COMMANDS, *_STARTS):
         for command in config[key]:
             assert isinstance(command, str)
             assert "\n" not in command
+            subprocess.run(["bash", "-n", "-c", command], check=True)
             assert shlex.split(command, comments=True) == shlex.split(command)
 
 
@@ -129,10 +133,11 @@ def test_what_is_sent_is_what_pip_needs_and_nothing_else(name):
 def test_values_to_fill_in_stand_once(name):
     """Every placeholder is in a line that says so, or in the one below."""
     lines = (_ROOT / name).read_text().splitlines()
-    for word in ("ami-0000", "NFS=", "your", "us-west-2 ", "192.0.2"):
-        held = [n for n, line in enumerate(lines) if word in line.split("#")[0]]
-        for n in held:
-            assert any("FILL IN" in line for line in lines[n - 2 : n + 1]), lines[n]
+    kept = [line.split("#")[0] for line in lines]
+    held = [n for n, line in enumerate(kept) if re.search(r"ami-0{17}|NFS=|your|fs-0{17}|192\.0\.2", line)]
+    assert held
+    for n in held:
+        assert any("FILL IN" in line for line in lines[n - 2 : n + 1]), lines[n]
 
 
 def test_the_clouds_differ_only_in_what_clouds_differ_in():
@@ -359,13 +364,17 @@ def test_a_machine_without_a_gpu_is_not_asked_for_one(aws):
     assert score_machine(types["head"]["resources"], [{"GPU": 1}], "head", node_availability_summary=summary) is None
 
 
-def test_the_way_of_the_page_exists():
+def test_the_way_of_the_page_exists(monkeypatch):
     """Every command of docs/cluster.md is one of Ray's or of lmc-tune's, with options that it has."""
     page = (_ROOT / "docs" / "cluster.md").read_text()
     blocks = "\n".join(re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)).replace("\\\n", " ")
     programs = {"ray": ray_commands, "lmc-tune": typer.main.get_command(app)}
-    found = 0
-    for line in blocks.splitlines():
+    found, asked = 0, []
+    monkeypatch.setattr(ray, "init", lambda address: None)
+    monkeypatch.setattr(sdk, "request_resources", lambda bundles: asked.append(bundles))  # noqa: PLW0108 - by its name
+    for line in (line for line in blocks.splitlines() if not line.startswith(("kubectl", "aws"))):
+        for script in re.findall(r"python -c '(.*)'", " ".join(shlex.split(line, comments=True))):
+            exec(script, {})  # noqa: S102 - the page is ours
         for program, words in re.findall(r"(?:^|[\s'\"=(])(ray|lmc-tune) ([a-z][^'\"#)]*)", line):
             command = programs[program]
             parts = words.split(" -- ")[0].split()
@@ -376,3 +385,4 @@ def test_the_way_of_the_page_exists():
             assert {part for part in parts if part.startswith("-")} <= options, line
             found += 1
     assert found >= 15
+    assert asked == [[{"GPU": 1}] * 4, []]
