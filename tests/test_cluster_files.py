@@ -370,7 +370,7 @@ def test_the_way_of_the_page_exists(monkeypatch):
     blocks = "\n".join(re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)).replace("\\\n", " ")
     programs = {"ray": ray_commands, "lmc-tune": typer.main.get_command(app)}
     found, asked = 0, []
-    monkeypatch.setattr(ray, "init", lambda address: None)
+    monkeypatch.setattr(ray, "init", lambda _address: None)
     monkeypatch.setattr(sdk, "request_resources", lambda bundles: asked.append(bundles))  # noqa: PLW0108 - by its name
     for line in (line for line in blocks.splitlines() if not line.startswith(("kubectl", "aws"))):
         for script in re.findall(r"python -c '(.*)'", " ".join(shlex.split(line, comments=True))):
