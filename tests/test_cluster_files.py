@@ -111,6 +111,36 @@ def test_every_command_is_one_line_of_shell(name):
             assert shlex.split(command, comments=True) == shlex.split(command)
 
 
+@pytest.mark.parametrize("name", _LAUNCHED)
+def test_commands_do_what_they_say(name, tmp_path):
+    """Really run, in a home folder of their own, with a `ray` that tells what it was started with."""
+    config = _read(name)
+    stub = tmp_path / "bin" / "ray"
+    stub.parent.mkdir()
+    stub.write_text("#!/bin/sh\nenv | grep ^RAY_\n")
+    stub.chmod(0o755)
+    token = tmp_path / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("secret")
+    token.chmod(0o644)
+
+    def run(command: str) -> str:
+        environment = {"HOME": str(tmp_path), "PATH": f"{stub.parent}:/usr/bin:/bin", "RAY_HEAD_IP": "192.0.2.1"}
+        shell = ["bash", "-c", f"export RAY_enable_autoscaler_v2=1; {command}"]  # as `ray up` does
+        return subprocess.run(shell, env=environment, check=True, capture_output=True, text=True).stdout
+
+    run(config["setup_commands"][0])
+    assert (token.stat().st_mode & 0o777, token.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    for command in 2 * [each for each in config["setup_commands"] if "~/.bashrc" in each]:
+        run(command)
+    exports = (tmp_path / ".bashrc").read_text()
+    assert exports.count("RAY_AUTH_MODE=token") == 1
+    for key in _STARTS:
+        said = run(config[key][-1]).splitlines()
+        assert {"RAY_AUTH_MODE=token", "RAY_USAGE_STATS_ENABLED=0"} <= set(said)
+        assert ("RAY_enable_autoscaler_v2=0" in said) == (key == "head_start_ray_commands")
+
+
 @pytest.mark.parametrize("name", _CLOUDS)
 def test_machines_come_and_go(name):
     config = prepare_config(_read(name))
