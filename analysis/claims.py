@@ -415,6 +415,7 @@ CLAIMS = (
         preset="shift_ensemble_spawn",
         holds="every",
         expectations=ensembles,
-        note=f"{_MORE_DATA} Accuracies of ensembles are told alone since then. {_OTHER_TWIN}",
+        note=f"{_MORE_DATA} Accuracies of ensembles, asked for in a first run that decided nothing, are therefore told "
+        f"alone. {_OTHER_TWIN}",
     ),
 )
