@@ -1,10 +1,13 @@
 """The record is what its tables say."""
 
+import shutil
+
 import pytest
 
 from analysis.claims import CLAIMS
 from analysis.reproduction import PAGE, TABLES, Run, reproduction_page, take
 from lmc_tune.core.errors import UserError
+from lmc_tune.record import SweepRecord
 from lmc_tune.space_yaml import read_space
 from tests.analysis.cases import grid, write_run
 
@@ -43,14 +46,18 @@ def test_what_is_no_finished_sweep_of_a_preset_is_refused(tmp_path):
     (mine / "curves.parquet").touch()
     with pytest.raises(UserError, match="mine, which is no preset"):
         take(mine, tmp_path / "tables")
-    changed = write_run(tmp_path / "changed", grid(), name="quickstart")
-    text = (changed / "space.yaml").read_text()
-    (changed / "space.yaml").write_text(text.replace("threshold: 0.02", "threshold: 0.03"))
+    other = write_run(tmp_path / "other", grid(), name="quickstart")
     with pytest.raises(UserError, match="another space than quickstart"):
-        take(changed, tmp_path / "tables")
-    unfinished = write_run(tmp_path / "unfinished", grid(), name="quickstart")
-    record = (unfinished / "sweep.json").read_text().replace('"planned_pairs": 180', '"planned_pairs": 181')
-    (unfinished / "sweep.json").write_text(record)
-    with pytest.raises(UserError, match="180 of 181 pairs; finish it first: lmc-tune sweep quickstart"):
+        take(other, tmp_path / "tables")
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(next(TABLES.iterdir()), unfinished)
+    planned = SweepRecord.read(unfinished).planned_pairs
+    record = (unfinished / "sweep.json").read_text()
+    (unfinished / "sweep.json").write_text(
+        record.replace(f'"planned_pairs": {planned}', f'"planned_pairs": {planned + 1}')
+    )
+    with pytest.raises(
+        UserError, match=rf"{planned} of {planned + 1} pairs; finish it first: lmc-tune sweep \w+_small"
+    ):
         take(unfinished, tmp_path / "tables")
     assert not (tmp_path / "tables").exists()
