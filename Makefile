@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= runs/quickstart
 BIN := $(VENV)/bin
+# Two files at a time; of one file, tests run in order and share what they set up.
+TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 .PHONY: help quickstart format lint check test bench bench-gpu reproduction clean
 
@@ -40,10 +42,10 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/pytest -m "not slow"
+	$(TEST) -m "not slow"
 
 test: lint
-	$(BIN)/pytest --cov --cov-report=term
+	$(TEST) --cov --cov-report=term
 
 bench: $(VENV)/dev.stamp
 	for name in startup sweep throughput paths scaling tracking reports memory page; do \
