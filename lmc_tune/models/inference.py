@@ -13,6 +13,8 @@ from lmc_tune.vision import import_torchvision
 
 # Weights of a linear layer from which oneDNN saves more than calling it costs.
 _LARGE = 2**12
+# Weights that take longer to lay out than some chunks gain by it are smaller.
+_WORTH_LAYING_OUT = 2**16
 
 
 def is_convolutional(model: nn.Module) -> bool:
@@ -46,12 +48,25 @@ class OneDnnLinear(nn.Linear):
     """A linear layer for evaluation on a CPU.
 
     MKL, which torch multiplies by, leaves half of what processors other than Intel's can do; oneDNN, which is part of
-    torch too, does not.
+    torch too, does not. Large weights are laid out as oneDNN reads them, once for as long as they stay.
     """
 
+    _packed: Tensor
+
     def forward(self, inputs: Tensor) -> Tensor:
-        outputs: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self.weight, self.bias, "none", [], "")  # noqa: SLF001
+        outputs: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001
+            inputs, self._laid_out(inputs.shape), self.bias, "none", [], ""
+        )
         return outputs
+
+    def _laid_out(self, shape: torch.Size) -> Tensor:
+        if self.weight.numel() < _WORTH_LAYING_OUT:
+            return self.weight
+        weight, version = getattr(self, "_of", (None, None))
+        if weight is not self.weight or version != self.weight._version:  # noqa: SLF001
+            self._of = (self.weight, self.weight._version)  # noqa: SLF001
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach(), shape[:-1].numel())  # noqa: SLF001
+        return self._packed
 
 
 class OneDnnConv2d(nn.Conv2d):
@@ -94,9 +109,7 @@ class OneDnnConv2d(nn.Conv2d):
 
 
 def multiplied_by_onednn(network: nn.Module) -> nn.Module:
-    """A plain network with :class:`OneDnnLinear` for its large linear layers; itself if it has none."""
-    if not has_large_layers(network):
-        return network
+    """A copy of a plain network with :class:`OneDnnLinear` for its large linear layers."""
     return _use_onednn(copy.deepcopy(network))
 
 
@@ -104,6 +117,11 @@ def _use_onednn(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if _is_large(module):
             module.__class__ = OneDnnLinear
+    for parent in network.modules():
+        if isinstance(parent, nn.Sequential):
+            for layer, after in pairwise(parent):
+                if isinstance(layer, OneDnnLinear) and type(after) is nn.ReLU:
+                    after.inplace = True  # nothing else reads what the layer gives
     return network
 
 

@@ -42,6 +42,20 @@ def test_linear_layers_are_multiplied_by_onednn_to_single_precision(shape, bias)
     assert type(layer) is nn.Linear
 
 
+@torch.no_grad()
+def test_a_linear_layer_whose_weights_change_is_laid_out_anew():
+    fast = for_inference(nn.Sequential(nn.Linear(300, 300)))
+    inputs, other = torch.randn(5, 300), nn.Linear(300, 300)
+    fast(inputs)
+    fast[0].weight.mul_(2)
+    expected = nn.functional.linear(inputs, fast[0].weight, fast[0].bias)
+    assert (fast(inputs) - expected).abs().max() < 1e-4
+    for assign in (False, True):
+        other.weight.normal_()
+        fast[0].load_state_dict(other.state_dict(), assign=assign)
+        assert (fast(inputs) - other(inputs)).abs().max() < 1e-3
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 1, 1), (2, (0, 1), 1), (1, 2, 2)])
 def test_convolutions_are_those_of_torch_to_single_precision(stride, padding, dilation, groups):
