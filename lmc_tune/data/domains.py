@@ -53,7 +53,10 @@ def views(dataset: Dataset, shift: ShiftSpec, other: Dataset | None = None) -> t
     if shift.corruption:
         return dataset, _corrupted(dataset, shift.corruption, shift.severity)
     if other is not None:
-        return replace(_between(dataset, other, 0), train=dataset.train), _between(dataset, other, shift.severity)
+        scaled = _scaled_as(dataset, other)
+        of_a, of_b = (_tested_between(dataset, scaled, severity) for severity in (0, shift.severity))
+        # All training examples of both are there for B to choose from.
+        return of_a, replace(of_b, train=_concatenated(dataset.train, scaled.train))
     return dataset, dataset
 
 
@@ -119,17 +122,22 @@ def _corrupted(dataset: Dataset, name: str, severity: float) -> Dataset:
     return dataset if severity == 0 else _changed(dataset, change)
 
 
-def _between(dataset: Dataset, other: Dataset, severity: float) -> Dataset:
-    """B's: its test set is as mixed as its part; all training examples of both are there to choose from."""
+def _scaled_as(dataset: Dataset, other: Dataset) -> Dataset:
+    """Another data set, not normalised before, by the moments of the first."""
 
-    def scaled(examples: Examples) -> Examples:
+    def scaled(which: str) -> Examples:
+        examples: Examples = getattr(other, which)
         return replace(examples, inputs=(examples.inputs - dataset.mean) / dataset.std)
 
-    train = _concatenated(dataset.train, scaled(other.train))
+    return replace(other, train=scaled("train"), validation=scaled("validation"), test=scaled("test"))
+
+
+def _tested_between(dataset: Dataset, other: Dataset, severity: float) -> Dataset:
+    """The first data set, whose test and validation sets are as mixed as a part with this severity."""
     test, validation = (
-        _mixed(getattr(dataset, name), scaled(getattr(other, name)), severity) for name in ("test", "validation")
+        _mixed(getattr(dataset, name), getattr(other, name), severity) for name in ("test", "validation")
     )
-    return replace(dataset, train=train, test=test, validation=validation)
+    return replace(dataset, test=test, validation=validation)
 
 
 def _mixed(one: Examples, two: Examples, severity: float) -> Examples:

@@ -55,7 +55,8 @@ def check_factories(pairs: Iterable[PairSpec], conditions: Collection[Condition]
                 except UserError as error:
                     raise UserError(f"model.factory: the network of {pair.model.label} {error}") from error
         except UserError as error:
-            problems += [str(error)] * (str(error) not in problems)
+            if str(error) not in problems:  # one factory may be asked for several data sets
+                problems.append(str(error))
         else:
             normed |= has_batch_norm(model)
     if not problems and not normed and (useless := [name for name in conditions if name in BATCH_NORM_CONDITIONS]):
