@@ -41,7 +41,7 @@ def check_factories(pairs: Iterable[PairSpec], conditions: Collection[Condition]
 
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # Ray does so for its workers
-    problems: list[str] = []
+    problems: dict[str, None] = {}  # in order, and each once: a factory may be asked for several data sets
     normed = any(pair.model.may_have_batch_norm for pair in pairs if not isinstance(pair.model, FactorySpec))
     for pair in wanted.values():
         facts = DATASETS[pair.dataset.name]
@@ -55,14 +55,13 @@ def check_factories(pairs: Iterable[PairSpec], conditions: Collection[Condition]
                 except UserError as error:
                     raise UserError(f"model.factory: the network of {pair.model.label} {error}") from error
         except UserError as error:
-            if str(error) not in problems:  # one factory may be asked for several data sets
-                problems.append(str(error))
+            problems[str(error)] = None
         else:
             normed |= has_batch_norm(model)
     if not problems and not normed and (useless := [name for name in conditions if name in BATCH_NORM_CONDITIONS]):
-        problems.append(
+        problems[
             f"measure.conditions: {' and '.join(useless)} would change nothing: no network of the space has BatchNorm; "
             f"leave {'them' if len(useless) > 1 else 'it'} out"
-        )
+        ] = None
     if problems:
-        raise SpaceError(problems)
+        raise SpaceError(list(problems))
