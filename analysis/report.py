@@ -33,7 +33,8 @@ from lmc_tune.record import REPORT_FILE, SPACE_FILE, SWEEP_FILE, SweepRecord
 from lmc_tune.space import SearchSpace
 from lmc_tune.space_yaml import SpaceError, parse_space
 from lmc_tune.specs import VerdictSpec
-from lmc_tune.store import Store, load_results, replacing
+from lmc_tune.storage import BucketPath, Place, place_at, replacing
+from lmc_tune.store import Store, load_results
 
 Format = Literal["html", "png", "svg", "pdf", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -46,17 +47,17 @@ MANY_TILES = 1500
 
 
 def render(
-    folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | BucketPath,
     out: str | os.PathLike[str] | None = None,
     formats: Sequence[str] | None = None,
-) -> list[Path]:
+) -> list[Place]:
     """Write the report of a run folder from its tables alone.
 
     ``space.yaml`` says what was planned and how it is judged, ``sweep.json`` adds the name and versions; without them
     every finished pair is judged by the default verdict.
 
     Args:
-        folder: a run folder, finished or not.
+        folder: a run folder, finished or not: its path, or its address in a bucket.
         out: a file, or a folder for ``report.html``, one that exists or whose name ends in a slash; the run folder by
             default. A file's suffix may be left out, and several formats stand beside each other.
         formats: ``html``; ``png``, ``svg`` or ``pdf`` for the phase diagram alone; ``csv`` for all cells, their
@@ -71,7 +72,7 @@ def render(
         UserError: if no planned pair has finished, the format is unknown or contradicts the file's name, what the
             folder says of its sweep is damaged, or a file cannot be written.
     """
-    folder = Path(folder)
+    folder = place_at(folder)
     files = choose_files(folder, out, formats)
     sweep = read_sweep(folder)
     verdict = sweep.space.verdict if sweep.space else VerdictSpec()
@@ -81,20 +82,21 @@ def render(
     return list(files.values())
 
 
-def _content(folder: Path, diagram: PhaseDiagram, sweep: page.Sweep, name: str) -> bytes:
+def _content(folder: Place, diagram: PhaseDiagram, sweep: page.Sweep, name: str) -> bytes:
     if name == "html":
         return _page(folder, diagram, sweep).encode()
     return diagram.cells.to_csv(index=False).encode() if name == "csv" else _picture(diagram, sweep, name)
 
 
-def choose_files(folder: Path, out: str | os.PathLike[str] | None, formats: Sequence[str] | None) -> dict[str, Path]:
+def choose_files(folder: Place, out: str | os.PathLike[str] | None, formats: Sequence[str] | None) -> dict[str, Place]:
     """The file of every format, as :func:`render` names them."""
     if unknown := [name for name in formats or () if name not in FORMATS]:
         raise UserError(f"unknown format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
-    place = folder if out is None else Path(out)
-    if out is None or place.is_dir() or os.fspath(out).endswith(("/", os.sep)):
-        place = place / Path(REPORT_FILE).stem
-        return {name: place.with_suffix(f".{name}") for name in formats or ("html",)}
+    if out is not None and "://" in os.fspath(out):
+        raise UserError(f"-o names a file or folder on this machine, not {out}; leave it out for the run folder")
+    place = None if out is None else Path(out)
+    if place is None or place.is_dir() or os.fspath(out or "").endswith(("/", os.sep)):
+        return {name: (place or folder) / f"{Path(REPORT_FILE).stem}.{name}" for name in formats or ("html",)}
     suffix = place.suffix.removeprefix(".")
     if formats is None:
         if suffix not in ("", *FORMATS):
@@ -107,7 +109,7 @@ def choose_files(folder: Path, out: str | os.PathLike[str] | None, formats: Sequ
     return {name: place.with_name(f"{place.name}.{name}") for name in formats}
 
 
-def read_sweep(folder: Path) -> page.Sweep:
+def read_sweep(folder: Place) -> page.Sweep:
     """What the folder says of itself beside its tables."""
     record = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
     file = folder / SPACE_FILE
@@ -124,7 +126,7 @@ def read_sweep(folder: Path) -> page.Sweep:
     )
 
 
-def _parse(file: Path, text: str) -> SearchSpace:
+def _parse(file: Place, text: str) -> SearchSpace:
     try:
         space = parse_space(text, file.name)
     except SpaceError as error:
@@ -134,25 +136,25 @@ def _parse(file: Path, text: str) -> SearchSpace:
     return space
 
 
-def _damaged(file: Path, problem: str) -> UserError:
+def _damaged(file: Place, problem: str) -> UserError:
     return UserError(
         f"{file} is damaged ({problem}). Restore it from a copy, or run the same sweep again, which writes it anew; if "
         f"it is moved away, the report judges every finished pair by the default verdict."
     )
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Place, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
-            part.write_bytes(content)
+        with replacing(path) as file:
+            file.write(content)
     except OSError as error:
         raise UserError(
             f"cannot write {path} ({error.strerror}: {error.filename}); choose another place with -o"
         ) from error
 
 
-def _page(folder: Path, diagram: PhaseDiagram, sweep: page.Sweep) -> str:
+def _page(folder: Place, diagram: PhaseDiagram, sweep: page.Sweep) -> str:
     store, drawn = Store(folder), diagram.drawn()
     curves = collect_curves(diagram.pairs, store.parts("paths"), diagram.verdict)
     learning = _learning(store, drawn)

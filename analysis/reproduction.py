@@ -35,7 +35,8 @@ from lmc_tune.record import SPACE_FILE, SWEEP_FILE, SweepRecord
 from lmc_tune.results import MODEL_FIELDS, STATUSES
 from lmc_tune.space import SearchSpace
 from lmc_tune.space_yaml import parse_space, presets, read_space
-from lmc_tune.store import Store, write_text
+from lmc_tune.storage import write_text
+from lmc_tune.store import Store
 
 PAGE = Path(__file__).parents[1] / "docs" / "reproduction.md"
 TABLES = PAGE.with_suffix("")

@@ -39,7 +39,7 @@ def _seconds_to_first_step() -> float:
                 if process.poll() is not None:
                     raise RuntimeError("the sweep ended before a pair was seen to finish")
                 time.sleep(0.002)
-            path, published_ns = next(iter(stamps.items()))
+            path, (published_ns, _) = next(iter(stamps.items()))
             first = store.read_shard(path.stem)[0].row
         began = published_ns / 1e9 - first["seconds_train"] - first["seconds_measure"]
         return float(began - started)

@@ -45,7 +45,8 @@ TrackingUri = Annotated[
         "(default: $MLFLOW_TRACKING_URI, else an embedded one in the run folder)."
     ),
 ]
-RunFolder = Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart.")]
+# As text: a Path would make s3:/ of s3://.
+RunFolder = Annotated[str, typer.Argument(help="A run folder, e.g. runs/quickstart or s3://BUCKET/runs/quickstart.")]
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
@@ -70,7 +71,14 @@ def _options(
 def sweep(  # noqa: PLR0913 - one parameter per option
     space: Space,
     *,
-    out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/NAME).")] = None,
+    out: Annotated[str | None, typer.Option(help="Run folder (default: runs/NAME).")] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Where run folders are kept, in place of runs/: a folder that all machines of a cluster share, "
+            "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER."
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the sweep (default: the space's).")] = None,
     sets: Sets = None,
     data_root: DataRoot = None,
@@ -79,14 +87,20 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         str | None, typer.Option(help="Address of a Ray cluster (default: run on this machine).")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes at once (default: one per core or GPU).")
+        int | None, typer.Option(min=1, help="Processes at once (default: one per core or GPU that is there).")
     ] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="Where to train; on a cluster, cuda also waits for GPUs that are yet to come."),
+    ] = "auto",
     search: Annotated[
         Literal["grid", "adaptive"],
         typer.Option(help="Run every cell, or start coarse and refine where neighbouring verdicts differ."),
     ] = "grid",
     max_pairs: Annotated[int | None, typer.Option(min=1, help="Train at most so many pairs in this call.")] = None,
+    max_hours: Annotated[
+        float | None, typer.Option(min=0, help="End after so many hours, as if interrupted: the same command goes on.")
+    ] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not render the report at the end.")] = False,
     json_: Json = False,
 ) -> None:
@@ -94,14 +108,16 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     from lmc_tune.data.catalogue import resolve_data_root
     from lmc_tune.progress import listener_for
     from lmc_tune.space_yaml import read_space
-    from lmc_tune.sweep.folder import FolderError
+    from lmc_tune.storage import FolderError, place_at
     from lmc_tune.sweep.interruption import one_interruption
     from lmc_tune.sweep.run import Options, run_sweep
 
     go_on = f"Continue with the same command: {_this_command()}"
     with _told_plainly(f"Interrupted; every finished pair is kept. {go_on}"), one_interruption():
         study = read_space(space, [*(sets or []), *([f"name={json.dumps(name)}"] if name else [])])
-        folder = (Path("runs") / study.name if out is None else out).absolute()
+        if out and storage:
+            raise FolderError("--out names the run folder itself, --storage the folder of all runs: give one of them")
+        folder = (place_at(out) if out else place_at(storage or "runs") / study.name).absolute()
         if folder == Path.cwd():
             raise FolderError("--out is the current folder; name one of its own for the run, e.g. --out runs/mine")
         options = Options(
@@ -112,6 +128,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
             tracking_uri=tracking_uri,
             search=search,
             max_pairs=max_pairs,
+            max_hours=max_hours,
             report=not no_report,
         )
         with listener_for(sys.stderr) as listener:
@@ -168,10 +185,11 @@ def report(
 @app.command()
 def status(folder: RunFolder, *, json_: Json = False) -> None:
     """Count a run folder's pairs by status; name what failed and why; estimate the time left."""
+    from lmc_tune.storage import place_at
     from lmc_tune.sweep.status import read_status
 
     with _told_plainly():
-        state = read_status(folder)
+        state = read_status(place_at(folder))
     if json_:
         _print_json(state.plain())
         return
@@ -268,12 +286,14 @@ def track(folder: RunFolder, *, tracking_uri: TrackingUri = None, json_: Json = 
     """Send a run folder to an MLflow store again; what is there already is left alone."""
     with _told_plainly():
         from lmc_tune.record import SweepRecord
+        from lmc_tune.storage import place_at
         from lmc_tune.sweep.folder import owned
         from lmc_tune.tracking.track import track as send
 
-        SweepRecord.read(folder)  # a folder that holds no sweep is told so, and not made
-        with owned(folder):  # two senders would give a pair two runs
-            sent = send(folder.absolute(), tracking_uri)
+        place = place_at(folder)
+        SweepRecord.read(place)  # a folder that holds no sweep is told so, and not made
+        with owned(place):  # two senders would give a pair two runs
+            sent = send(place.absolute(), tracking_uri)
     if json_:
         _print_json({"created": sent.created, "updated": sent.updated, "unchanged": sent.unchanged})
     else:
@@ -282,15 +302,16 @@ def track(folder: RunFolder, *, tracking_uri: TrackingUri = None, json_: Json = 
 
 @app.command()
 def ui(
-    folder: Annotated[Path, typer.Argument(help="A run folder.")] = Path("runs/quickstart"),
+    folder: RunFolder = "runs/quickstart",
     *,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open the MLflow UI over a run folder's own store, on this machine only."""
     with _told_plainly():
+        from lmc_tune.storage import place_at
         from lmc_tune.tracking.ui import serve_ui
 
-        serve_ui(folder.absolute(), port, _note)
+        serve_ui(place_at(folder).absolute(), port, _note)
 
 
 @contextmanager
@@ -331,7 +352,7 @@ def _print_outcome(outcome: Any) -> None:
         typer.echo(f"report  {outcome.report}")
 
 
-def _print_failures(folder: Path) -> None:
+def _print_failures(folder: Any) -> None:
     from lmc_tune.sweep.status import read_status
 
     failures = read_status(folder).failures
@@ -341,7 +362,7 @@ def _print_failures(folder: Path) -> None:
     _note(_whole_tracebacks(folder))
 
 
-def _whole_tracebacks(folder: Path) -> str:
+def _whole_tracebacks(folder: Any) -> str:
     return f"whole tracebacks: the column 'reason' of lmc_tune.load_results({str(folder)!r})"
 
 

@@ -6,14 +6,14 @@ Idempotent by key: a pair that the store already holds is returned, not trained;
 import errno
 import hashlib
 import os
+import secrets
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from lmc_tune.columns import layer_rows, path_columns, path_rows, similarity_columns, training_columns, whole_columns
@@ -24,14 +24,14 @@ from lmc_tune.measurement.path import measure_path
 from lmc_tune.pair import Pair, Setup, checkpoints, joint_task, prepare, tasks_of
 from lmc_tune.results import PairResult, failed_result, gate, spec_columns
 from lmc_tune.specs import BATCH_NORM_CONDITIONS, Cohort, Condition, PairSpec
-from lmc_tune.store import replacing
+from lmc_tune.storage import Place, replacing
 from lmc_tune.training.engines import engine_for, train
 from lmc_tune.training.progress import Progress
 from lmc_tune.workbench import Workbench
 
 
 def cohort_name(cohort: Cohort) -> str:
-    """Name of the cohort's shard: a hash of its pairs' keys."""
+    """What the names of the cohort's shards begin with: a hash of its pairs' keys."""
     keys = " ".join(pair.key for pair in cohort.pairs)
     return hashlib.blake2b(keys.encode(), digest_size=8).hexdigest()
 
@@ -50,18 +50,20 @@ def run_cohort(cohort: Cohort, bench: Workbench) -> list[PairResult]:
     """
     name, store = cohort_name(cohort), bench.store
     results = store.recall(name, [spec.key for spec in cohort.pairs])
+    # Of this writer alone: a worker that was taken for dead may still be at the same cohort.
+    shard = f"{name}-{secrets.token_hex(4)}"
     left = [spec for spec in cohort.pairs if spec.key not in results or results[spec.key].status == "failed"]
     at_once = len(left) if engine_for(cohort.pairs[0], exact_device(bench.device)) == "stacked" else 1
     try:
         for first in range(0, len(left), max(1, at_once)):
             specs = left[first : first + at_once]
-            store.mark_running(name, [spec.key for spec in specs])
+            store.mark_running(shard, [spec.key for spec in specs])
             for result in _run_or_fail(specs, bench):
                 results[result.key] = result
-                store.write_shard(name, list(results.values()))
+                store.write_shard(shard, list(results.values()))
                 _forget(result.key, bench)
     finally:
-        store.unmark_running(name)
+        store.unmark_running(shard)
     return [results[spec.key] for spec in cohort.pairs]
 
 
@@ -144,12 +146,12 @@ def _best(spec: PairSpec, model: nn.Module) -> Condition:
     return "recalibrated" if "recalibrated" in spec.conditions and has_batch_norm(model) else "naive"
 
 
-def save_members(pair: Pair, key: str, folder: Path) -> None:
+def save_members(pair: Pair, key: str, folder: Place) -> None:
     """Write ``KEY-a.safetensors``, ``KEY-b.safetensors`` and ``KEY-start.safetensors``, each atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     for member, state in (("a", pair.a.state), ("b", pair.b.state), ("start", pair.setup.start)):
-        with replacing(folder / f"{key}-{member}.safetensors") as part:
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
+        with replacing(folder / f"{key}-{member}.safetensors") as file:
+            file.write(save({name: tensor.contiguous() for name, tensor in state.items()}))
 
 
 def _run_or_fail(specs: Sequence[PairSpec], bench: Workbench) -> Iterator[PairResult]:

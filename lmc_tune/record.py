@@ -3,11 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Self
 
 from lmc_tune.core.errors import UserError
-from lmc_tune.store import write_text
+from lmc_tune.storage import Place, write_text
 
 SPACE_FILE = "space.yaml"
 SWEEP_FILE = "sweep.json"
@@ -34,7 +33,7 @@ class SweepRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
+    def read(cls, folder: Place) -> Self:
         """The record of a run folder.
 
         Raises:
@@ -54,6 +53,6 @@ class SweepRecord:
                 f"gets a new id in MLflow"
             ) from error
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Place) -> None:
         """Write it, atomically."""
         write_text(folder / SWEEP_FILE, json.dumps(asdict(self), indent=2) + "\n")

@@ -5,8 +5,9 @@ While a sweep runs, every cohort writes one *shard* of its own (rows with their 
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -31,6 +32,7 @@ from lmc_tune.results import (
     gate,
 )
 from lmc_tune.specs import VerdictSpec
+from lmc_tune.storage import BucketPath, Place, files, patiently, place_at, replacing, write_text
 
 if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only write, do without it
     import pandas as pd
@@ -63,14 +65,15 @@ class DamagedTableError(UserError):
 
 
 class Store:
-    """The tables of one run folder.
+    """The tables of one run folder, on a disk or in a bucket.
 
-    Writers publish whole files by renaming, so a reader never sees half a file and a crash leaves the old one. Each
-    cohort has one writer at a time; only the sweep's driver compacts.
+    Writers publish whole files, so a reader never sees half a file and a crash leaves the old one. Each shard has one
+    writer; only the sweep's driver compacts. Of several results of a pair the newest counts, but no failure replaces
+    a result.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | os.PathLike[str] | BucketPath) -> None:
+        self.folder = place_at(folder)
         self.shards = self.folder / "shards"
         self.checkpoints = self.folder / "checkpoints"
 
@@ -86,44 +89,49 @@ class Store:
                 _read_table(path, _SCHEMAS[name], [])
             elif paths["results"].exists() and name != _LATER:
                 raise DamagedTableError(f"{path} is missing. {_mend(path)}")
-        for path in self._shard_paths():
+        for path in self.shard_stamps():
             _read_table(path, SHARD_SCHEMA, [])
 
     def write_shard(self, name: str, results: Sequence[PairResult]) -> None:
-        """Publish all results so far of the cohort ``name``, replacing its earlier shard."""
+        """Publish all results so far of one writer, replacing its earlier shard.
+
+        Args:
+            name: of the shard, no other writer's; it begins with the cohort's, by which :meth:`recall` finds it.
+            results: at least one.
+        """
         self.shards.mkdir(parents=True, exist_ok=True)
         rows = [{**r.row, "paths": r.paths, "curves": r.curves, "layers": r.layers} for r in results]
         table = pa.Table.from_pylist(rows, schema=SHARD_SCHEMA)
         _publish(table.drop_columns(_empty(table)), self._shard(name))
 
     def mark_running(self, name: str, keys: Iterable[str]) -> None:
-        """Say which pairs the cohort ``name`` is at; read by ``lmc-tune status``."""
+        """Say which pairs the writer of the shard ``name`` is at; read by ``lmc-tune status``."""
         self.shards.mkdir(parents=True, exist_ok=True)
-        (self.shards / f"{name}.running").write_text("\n".join(keys))
+        write_text(self.shards / f"{name}.running", "\n".join(keys))
 
     def unmark_running(self, name: str) -> None:
         (self.shards / f"{name}.running").unlink(missing_ok=True)
 
     def clear_running(self) -> None:
         """Forget what killed workers left behind; checkpoints of unfinished pairs stay."""
-        for mark in self.shards.glob("*.running"):
-            mark.unlink(missing_ok=True)
-        for half in (*self.shards.glob(".*.part"), *self.checkpoints.glob(".*.part")):
-            half.unlink(missing_ok=True)
-        with suppress(OSError):  # there is none, or it is not empty
-            self.checkpoints.rmdir()
+        halves = [half for folder in (self.shards, self.checkpoints) for half in files(folder, start=".", end=".part")]
+        for left in (*files(self.shards, end=".running"), *halves):
+            left.unlink(missing_ok=True)
+        if isinstance(self.checkpoints, Path):
+            with suppress(OSError):  # there is none, or it is not empty
+                self.checkpoints.rmdir()
 
     def running(self) -> set[str]:
         """Keys of the pairs that were last reported as being trained or measured."""
         keys: set[str] = set()
-        for mark in self.shards.glob("*.running"):
+        for mark in files(self.shards, end=".running"):
             with suppress(FileNotFoundError):  # its cohort has just ended
                 keys |= set(mark.read_text().split())
         return keys
 
     def checkpointed(self) -> set[str]:
         """Keys of the pairs of which a checkpoint is kept."""
-        return {path.name.rpartition("-")[0] for path in self.checkpoints.glob("*.safetensors")}
+        return {path.name.rpartition("-")[0] for path in files(self.checkpoints, end=".safetensors")}
 
     def results(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """One row per finished pair, compacted or not, in the order of their keys.
@@ -164,18 +172,22 @@ class Store:
         """Results of the pairs ``keys`` of the cohort ``name`` by key, without reading other cohorts' shards."""
         wanted = list(keys)
         tables = (self._read(table, rows=wanted) for table in _SCHEMAS)
-        found = {result.key: result for result in _assemble(*tables)}
-        if self._shard(name).exists():
-            found |= {result.key: result for result in self.read_shard(name)}
-        return found
+        fresh = self._fresh(cohort=name)
+        results = (*_assemble(*tables), *_assemble(*map(_unnested, _SCHEMAS, repeat(fresh))))
+        return {result.key: result for result in results}
 
     def read_shard(self, name: str) -> list[PairResult]:
-        """Results of one cohort that are not compacted yet."""
+        """Results of one writer that are not compacted yet."""
         return _assemble(*map(_unnested, _SCHEMAS, repeat(_read_table(self._shard(name), SHARD_SCHEMA))))
 
-    def shard_stamps(self) -> dict[Path, int]:
-        """When each shard was last published, in nanoseconds, by its path; oldest first."""
-        return {path: path.stat().st_mtime_ns for path in self._shard_paths()}
+    def shard_stamps(self, cohort: str = "") -> Mapping[Place, tuple[int, int]]:
+        """When each shard was last published, in nanoseconds, and its size in bytes, by its path; oldest first.
+
+        Args:
+            cohort: of this one alone.
+        """
+        found = files(self.shards, start=cohort, end=_SHARD)
+        return dict(sorted(found.items(), key=lambda item: (item[1][0], item[0].name)))
 
     def pairs(self, keys: Iterable[str]) -> list[PairResult]:
         """The named finished pairs with all their curves; keys that are not there are passed over."""
@@ -185,33 +197,44 @@ class Store:
 
     def statuses(self) -> dict[str, Status]:
         """Status by key of every finished pair."""
-        tables = [self._read("results", ["key", "status"])]
-        tables += [_read_table(path, SHARD_SCHEMA, ["key", "status"]) for path in self._shard_paths()]
+        tables = (self._read("results", ["key", "status"]), self._fresh(["key", "status"]))
         return {row["key"]: row["status"] for table in tables for row in table.to_pylist()}
 
-    def compact(self, verdict: VerdictSpec) -> None:
-        """Fold all shards into the tables and apply the verdict's gate.
+    def compact(self, verdict: VerdictSpec) -> bool:
+        """Fold all shards into the tables and apply the verdict's gate; True if that changed the tables.
 
         Curves are published before the rows that refer to them, and shards go last: a crash at any point leaves
         every pair readable, and the next compaction finishes the work.
         """
-        shard_paths = self._shard_paths()
+        shards = self.shard_stamps()
         fresh = self._fresh()
         results = self._merged("results", fresh)
         gated = _gated(results, verdict.min_train_accuracy)
-        if not shard_paths and (self.folder / RESULTS_FILE).exists() and _same_gate(gated, results):
-            return  # nothing new, and the tables keep their time
+        if not shards and (self.folder / RESULTS_FILE).exists() and _same_gate(gated, results):
+            return False  # nothing new, and the tables keep their time
         for name in ("layers", "curves", "paths"):
             _publish(self._merged(name, fresh), self.folder / f"{name}.parquet")
         _publish(gated, self.folder / RESULTS_FILE)
-        for path in shard_paths:
-            path.unlink(missing_ok=True)
+        for path, stamp in self.shard_stamps().items():
+            if shards.get(path) == stamp:  # not published again meanwhile
+                path.unlink(missing_ok=True)
+        return True
 
-    def _fresh(self, columns: list[str] | None = None) -> pa.Table:
-        """The rows of all shards, or some columns of them, curves nested; of a pair that is in several, the newest."""
-        none = SHARD_SCHEMA.empty_table().select(columns or SHARD_SCHEMA.names)
-        shards = [_read_table(path, SHARD_SCHEMA, columns) for path in self._shard_paths()]
-        return _newest(pa.concat_tables([none, *shards]))
+    def _fresh(self, columns: list[str] | None = None, cohort: str = "") -> pa.Table:
+        """The rows of all shards, or some columns of them, curves nested; one of each pair, the one that counts."""
+        wanted = columns or SHARD_SCHEMA.names
+        read = list(dict.fromkeys([*wanted, "status"]))
+        none = SHARD_SCHEMA.empty_table().select(read)
+        shards = pa.concat_tables(
+            [none, *(_read_table(path, SHARD_SCHEMA, read) for path in self.shard_stamps(cohort))]
+        )
+        failed = pc.equal(shards["status"], "failed")
+        if pc.any(failed).as_py():  # a worker that was taken for dead, or a clock that was moved back, may be the newer
+            results, failures = shards.filter(pc.invert(failed)), shards.filter(failed)
+            known = self._read("results", ["key", "status"])
+            finished = known.filter(pc.not_equal(known["status"], "failed"))["key"].combine_chunks()
+            shards = pa.concat_tables([_without(failures, finished), results])
+        return _newest(shards).select(wanted)
 
     def _merged(self, name: TableName, fresh: pa.Table, columns: list[str] | None = None) -> pa.Table:
         """One table, or some columns of it, with the rows of ``fresh``, which replace its own, sorted by key."""
@@ -231,19 +254,15 @@ class Store:
         empty = _SCHEMAS[name].empty_table()
         return empty if columns is None else empty.select(columns)
 
-    def _shard(self, name: str) -> Path:
+    def _shard(self, name: str) -> Place:
         return self.shards / f"{name}{_SHARD}"
 
-    def _shard_paths(self) -> list[Path]:
-        """Oldest first, so that later rows of the same pair win."""
-        return sorted(self.shards.glob(f"*{_SHARD}"), key=lambda path: (path.stat().st_mtime_ns, path.name))
 
-
-def load_results(folder: str | os.PathLike[str], columns: Sequence[str] | None = None) -> "pd.DataFrame":
+def load_results(folder: str | os.PathLike[str] | BucketPath, columns: Sequence[str] | None = None) -> "pd.DataFrame":
     """One row per finished pair of a run folder; columns as in :data:`RESULTS_SCHEMA`.
 
     Args:
-        folder: a run folder, finished or not.
+        folder: a run folder, finished or not: its path, or its address in a bucket.
         columns: read ``key`` and these alone; all of them by default.
 
     Raises:
@@ -251,37 +270,18 @@ def load_results(folder: str | os.PathLike[str], columns: Sequence[str] | None =
         DamagedTableError: if a table cannot be read.
     """
     store = Store(folder)
-    if not (store.folder / RESULTS_FILE).exists() and not store.shards.is_dir():
+    if not (store.folder / RESULTS_FILE).exists() and not store.shards.exists():
         raise FileNotFoundError(f"no results in {store.folder}; run: lmc-tune sweep SPACE --out {store.folder}")
     return store.results(columns)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to, which replaces it when the body ends well: readers see the old or the new."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _publish(table: pa.Table, path: Path) -> None:
-    with replacing(path) as part:
+def _publish(table: pa.Table, path: Place) -> None:
+    with replacing(path) as file:
         if path.suffix == _SHARD:
-            with pa.ipc.new_file(part, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as file:
-                file.write_table(table)
+            with pa.ipc.new_file(file, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as shard:
+                shard.write_table(table)
         else:
-            pq.write_table(table, part, compression="zstd")
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
+            pq.write_table(table, file, compression="zstd")
 
 
 def _empty(table: pa.Table) -> list[str]:
@@ -290,40 +290,45 @@ def _empty(table: pa.Table) -> list[str]:
 
 
 def _read_table(
-    path: Path, schema: pa.Schema, columns: list[str] | None = None, rows: list[str] | None = None
+    path: Place, schema: pa.Schema, columns: list[str] | None = None, rows: list[str] | None = None
 ) -> pa.Table:
     """A table, or some columns of it, or the rows of some keys; columns that came later are null."""
     wanted = schema.names if columns is None else columns
     filters = None if rows is None else [("key", "in", rows)]
-    # Opened once: a shard may be replaced by a newer one at any moment.
-    with _readable(path), path.open("rb") as file:
-        shard = pa.ipc.open_file(file).read_all() if path.suffix == _SHARD else None
-        there = pq.read_schema(file).names if shard is None else shard.column_names
-        if not columns and (unknown := [name for name in there if name not in schema.names]):
-            raise DamagedTableError(
-                f"{path} was written by a newer lmc-tune, as its column {unknown[0]!r} tells; update"
-            )
-        known = [name for name in wanted if name in there or name not in _NULLABLE]
-        table = pq.read_table(file, columns=known, filters=filters) if shard is None else shard.select(known)
+
+    def read() -> tuple[list[str], pa.Table]:
+        # Opened once: a shard may be replaced by a newer one at any moment.
+        with path.open("rb") as file:
+            shard = pa.ipc.open_file(file.read()).read_all() if path.suffix == _SHARD else None
+            there = pq.read_schema(file).names if shard is None else shard.column_names
+            if not columns and (unknown := [name for name in there if name not in schema.names]):
+                raise DamagedTableError(
+                    f"{path} was written by a newer lmc-tune, as its column {unknown[0]!r} tells; update"
+                )
+            known = [name for name in wanted if name in there or name not in _NULLABLE]
+            return known, pq.read_table(file, columns=known, filters=filters) if shard is None else shard.select(known)
+
+    with _readable(path):
+        known, table = patiently(path, read)
     columns_read = {
         name: table[name] if name in known else pa.nulls(len(table), schema.field(name).type) for name in wanted
     }
     return pa.table(columns_read, pa.schema([schema.field(name) for name in wanted]))
 
 
-def _row_groups(path: Path) -> Iterator[pa.Table]:
+def _row_groups(path: Place) -> Iterator[pa.Table]:
     """A table part by part, as it was written."""
     with _readable(path):
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path if isinstance(path, Path) else patiently(path, path.open))
     with file:
         for at in range(file.num_row_groups):
             with _readable(path):
-                group = file.read_row_group(at)
+                group = patiently(path, partial(file.read_row_group, at))
             yield group
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Place) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError) as error:
@@ -332,7 +337,7 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _mend(path: Path) -> str:
+def _mend(path: Place) -> str:
     """What to do about a table that is damaged or missing: results without their curves are worth nothing."""
     if path.parent.name == "shards" or path.name == RESULTS_FILE:
         move = "move it away"

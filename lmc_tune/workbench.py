@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lmc_tune.storage import Place
 from lmc_tune.store import Store
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -21,5 +22,5 @@ class Workbench:
     data_root: Path
     device: Device = "cpu"
     min_train_accuracy: float = 0.5
-    members: Path | None = None
+    members: Place | None = None
     checkpoint_seconds: float = 60

@@ -25,7 +25,8 @@ from lmc_tune.results import (
     spec_columns,
 )
 from lmc_tune.specs import PairSpec, VerdictSpec
-from lmc_tune.store import DamagedTableError, Store, load_results, write_text
+from lmc_tune.storage import write_text
+from lmc_tune.store import DamagedTableError, Store, load_results
 from tests.cases import pair_spec
 
 PROMISED = """
@@ -258,6 +259,40 @@ def test_of_a_pair_in_several_shards_the_newest_wins_whatever_their_names(tmp_pa
         store.compact(GATE)
 
 
+@pytest.mark.parametrize("compacted", [False, True])
+def test_no_failure_replaces_a_result_whatever_the_clock_says(tmp_path: Path, compacted):
+    """Of a worker that was taken for dead and speaks once more, or before a clock that was moved back."""
+    store = Store(tmp_path)
+    store.write_shard("c-1", [result(0), result(1)])
+    if compacted:
+        store.compact(GATE)
+    store.write_shard(
+        "d-1", [failed_result(pair_spec(replicate=0), "boom"), failed_result(pair_spec(replicate=2), "x")]
+    )
+    later = 2**62
+    os.utime(store.shards / "d-1.arrow", ns=(later, later))
+    for _ in range(2):
+        assert store.statuses() == dict(zip(keys(0, 1, 2), ("ok", "ok", "failed"), strict=True))
+        assert sorted(store.results()["status"]) == ["failed", "ok", "ok"]
+        assert (len(store.paths()), len(store.curves())) == (12, 8)
+        store.compact(GATE)
+        compacted = True
+
+
+def test_a_shard_that_is_published_again_while_tables_are_written_stays(tmp_path: Path, monkeypatch):
+    store, real = Store(tmp_path), Store._merged
+
+    def merged(self, name, *rest):
+        store.write_shard("c-1", [result(0), result(1)])
+        return real(self, name, *rest)
+
+    store.write_shard("c-1", [result(0)])
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Store, "_merged", merged)
+        store.compact(GATE)
+    assert set(store.statuses()) == set(keys(0, 1))
+
+
 def test_a_shard_replaces_what_the_tables_hold_of_its_pairs(tmp_path: Path):
     store = Store(tmp_path)
     store.write_shard("c", [failed_result(pair_spec(replicate=0), "boom"), result(1)])
@@ -451,7 +486,7 @@ def test_a_shard_that_cannot_be_written_leaves_the_old_one_and_no_parts(tmp_path
     store.write_shard("c", [result(0)])
 
     def full(where, *args, **options):
-        Path(where).write_bytes(b"half a ta")
+        where.write(b"half a ta")
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as disk:
@@ -467,12 +502,11 @@ def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch):
     write_text(path, "é")
     assert path.read_text(encoding="utf-8") == "é"
 
-    def broken(self, text, **options):
-        self.write_bytes(b"ha")
+    def full(file):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(Path, "write_text", broken)
+        disk.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
             write_text(path, "other")
     assert path.read_text(encoding="utf-8") == "é"
@@ -508,7 +542,7 @@ def test_shards_are_listed_with_the_time_of_their_publication_oldest_first(tmp_p
     for name, stamp in (("b", 5_000), ("a", 9_000), ("c", 7_000)):
         store.write_shard(name, [result(0)])
         os.utime(store.shards / f"{name}.arrow", ns=(stamp, stamp))
-    assert [(p.stem, t) for p, t in store.shard_stamps().items()] == [("b", 5_000), ("c", 7_000), ("a", 9_000)]
+    assert [(p.stem, t) for p, (t, _) in store.shard_stamps().items()] == [("b", 5_000), ("c", 7_000), ("a", 9_000)]
 
 
 @pytest.mark.parametrize("module_name", LIGHT)

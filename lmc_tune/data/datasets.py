@@ -19,7 +19,7 @@ from lmc_tune.data.bigearthnet import REFLECTANCE_1, download_patches, open_patc
 from lmc_tune.data.catalogue import DATASETS, DataError, check_files, check_memory, check_package
 from lmc_tune.data.examples import Examples, Indices
 from lmc_tune.specs import DatasetSpec
-from lmc_tune.store import replacing
+from lmc_tune.storage import replacing
 from lmc_tune.vision import import_torchvision
 
 # (n, channels, height, width), in [0, 1] before normalisation.
@@ -308,7 +308,7 @@ def _download_usps(path: Path) -> None:
         return
     (train_x, train_y), (test_x, test_y) = (_download_usps_part(part) for part in ("train", "test"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part, part.open("wb") as file:
+    with replacing(path) as file:
         np.savez_compressed(file, train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y)
 
 

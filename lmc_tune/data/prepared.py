@@ -7,7 +7,6 @@ needs it. Mapped pages are the kernel's: they are shared by all processes, and g
 import fcntl
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from lmc_tune.data.catalogue import DATASETS, can_prepare, prepared_path
 from lmc_tune.data.datasets import Dataset, Selection, load_dataset, select
 from lmc_tune.data.examples import Examples
 from lmc_tune.specs import DatasetSpec
-from lmc_tune.store import replacing
+from lmc_tune.storage import replacing
 
 # Bytes. Kernels are at their best, and round as they do in memory of their own, where tensors begin at a multiple.
 _ALIGNMENT = 64
@@ -87,7 +86,7 @@ def _write(path: Path, parts: Mapping[str, Selection]) -> None:
     """Write the prepared file block by block; the tensors never lie in memory."""
     for left in path.parent.glob(f".{path.name}.*.part"):  # by a process that was killed
         left.unlink()
-    with replacing(path) as part, part.open("wb") as file:
+    with replacing(path) as file:
         file.write(_header(parts))
         for selection in parts.values():
             for block in selection.blocks():
@@ -96,8 +95,6 @@ def _write(path: Path, parts: Mapping[str, Selection]) -> None:
             file.write(selection.labels.data)
         for moments in (parts["train"].mean, parts["train"].std):
             file.write(moments.data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _header(parts: Mapping[str, Selection]) -> bytes:

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -14,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lmc_tune.record import SPACE_FILE
 from lmc_tune.specs import Cohort
+from lmc_tune.storage import Place, StorageError
 from lmc_tune.sweep.plan import Slots
 from lmc_tune.workbench import Device, Workbench
 
@@ -124,13 +127,29 @@ def _shut_down() -> None:
         gc.enable()
 
 
-def slots_of(device: Device, workers: int) -> Slots:
-    """What a sweep's cohorts run on: every GPU that Ray has, or else ``workers`` cores."""
+def slots_of(device: Device, workers: int | None) -> Slots:
+    """What a sweep's cohorts run on: GPUs if Ray has any or they are asked for, else cores.
+
+    Args:
+        device: ``cuda`` takes GPUs even if none is there yet: a cluster fetches them when they are waited for.
+        workers: so many at once; by default as many as there are.
+    """
     import ray  # noqa: PLC0415
 
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus = int(resources.get("GPU", 0)) if device != "cpu" else 0
-    return Slots(number=gpus, gpu=True) if gpus else Slots(number=workers)
+    gpu = device == "cuda" or gpus > 0
+    return Slots(number=workers or max(1, gpus if gpu else int(resources.get("CPU", 0))), gpu=gpu)
+
+
+def machines() -> str:
+    """What Ray runs on, in words."""
+    import ray  # noqa: PLC0415
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    cores, gpus = (int(sum(resources.get(kind, 0) for resources in alive)) for kind in ("CPU", "GPU"))
+    names = f"{len(alive)} machine{'s' if len(alive) != 1 else ''}"
+    return f"{names} ({cores} CPU cores{f', {gpus} GPUs' if gpus else ''})"
 
 
 def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, slots: Slots) -> list[str]:
@@ -164,10 +183,20 @@ def _trial(config: dict[str, Any], cohorts: list[Cohort], bench: Workbench) -> N
 
     from lmc_tune.pipeline import run_cohort  # noqa: PLC0415
 
+    _check_shared(bench.store.folder)
     # Two busy teams of threads on shared cores are many times slower than one thread each.
     torch.set_num_threads(1)
     results = run_cohort(cohorts[config["cohort"]], bench)
     tune.report({"pairs": len(results)})
+
+
+def _check_shared(folder: Place) -> None:
+    """Refuse a run folder that this machine does not share with the driver's, before anything is trained."""
+    if not (folder / SPACE_FILE).exists():
+        raise StorageError(
+            f"{folder} is not the same folder on all machines of the cluster: on {socket.gethostname()} it holds no "
+            f"sweep. Keep the run where all of them see it: on NFS with --out, or with --storage s3://BUCKET/FOLDER"
+        )
 
 
 @contextmanager

@@ -4,11 +4,10 @@ import fcntl
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 from typing import TextIO
 
 import yaml
@@ -16,13 +15,10 @@ import yaml
 from lmc_tune.core.errors import UserError
 from lmc_tune.record import SPACE_FILE, SWEEP_FILE, SweepRecord
 from lmc_tune.space import SearchSpace
-from lmc_tune.store import write_text
+from lmc_tune.storage import BucketPath, FolderError, Place, write_text
+from lmc_tune.sweep.lease import is_leased, leased
 
 _VERSIONS = ("lmc-tune", "torch", "torchvision", "ray", "mlflow", "numpy", "pandas", "scikit-learn", "altair")
-
-
-class FolderError(UserError):
-    """A run folder that cannot be used; the message says what to do."""
 
 
 class StoreFullError(UserError):
@@ -32,14 +28,22 @@ class StoreFullError(UserError):
 
 
 @contextmanager
-def owned(folder: Path) -> Iterator[None]:
+def owned(folder: Place) -> Iterator[Callable[[], None]]:
     """Hold the run folder: it is created if need be, and no second process can hold it meanwhile.
 
-    The lock is the kernel's, so it vanishes with the process, however that ends.
+    On a disk the lock is the kernel's, so it vanishes with the process, however that ends. A bucket has none: see
+    :func:`lmc_tune.sweep.lease.leased`.
+
+    Yields:
+        What raises FolderError if the folder is no longer held.
 
     Raises:
         FolderError: if the folder cannot be written, or another process holds it.
     """
+    if isinstance(folder, BucketPath):
+        with leased(folder) as check:
+            yield check
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("a+", encoding="utf-8")
@@ -57,7 +61,7 @@ def owned(folder: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        yield
+        yield lambda: None
 
 
 def _locked(lock: TextIO) -> bool:
@@ -72,8 +76,10 @@ def _locked(lock: TextIO) -> bool:
     return False
 
 
-def is_owned(folder: Path) -> bool:
+def is_owned(folder: Place) -> bool:
     """Whether a sweep (or ``track``) is running in the folder."""
+    if isinstance(folder, BucketPath):
+        return is_leased(folder)
     try:
         with (folder / ".lock").open("r", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -84,7 +90,7 @@ def is_owned(folder: Path) -> bool:
     return False
 
 
-def write_description(folder: Path, space: SearchSpace, workers: int, planned_pairs: int) -> None:
+def write_description(folder: Place, space: SearchSpace, workers: int, planned_pairs: int) -> None:
     """Write what the sweep is: the space with its defaults, and its record, whose id is made once.
 
     A space that is there already is left alone, with its time.

@@ -3,9 +3,12 @@
 import errno
 import os
 import re
+import signal
+import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,11 +18,12 @@ from lmc_tune.record import REPORT_FILE, SPACE_FILE, SweepRecord
 from lmc_tune.results import STATUSES, PairResult, Status, failed_result
 from lmc_tune.space import SearchSpace, by_replicate
 from lmc_tune.specs import FactorySpec, PairSpec
+from lmc_tune.storage import FolderError, Place, StorageError, written
 from lmc_tune.store import RESULTS_FILE, DamagedTableError, Store
-from lmc_tune.sweep.backend import prepare_environment, ray_session, run_on_ray, slots_of
+from lmc_tune.sweep.backend import machines, prepare_environment, ray_session, run_on_ray, slots_of
 from lmc_tune.sweep.factories import check_factories
-from lmc_tune.sweep.folder import FolderError, StoreFullError, owned, write_description
-from lmc_tune.sweep.plan import PASSES, pack, pending, workers_here
+from lmc_tune.sweep.folder import StoreFullError, owned, write_description
+from lmc_tune.sweep.plan import PASSES, Slots, pack, pending, workers_here
 from lmc_tune.sweep.search import SearchName, boundary_cells
 from lmc_tune.sweep.status import read_status
 from lmc_tune.sweep.watch import Watch
@@ -29,11 +33,15 @@ from lmc_tune.workbench import Device, Workbench
 
 # Ray hands errors on as text. Python's own name the file, Arrow's do not.
 _NO_SPACE = re.compile(r"No space left on device(: '(?P<file>.+)'$)?", re.MULTILINE)
+_NO_STORAGE = re.compile(r"\bStorageError: (?P<said>.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a sweep is run; none of it changes a result."""
+    """How a sweep is run; none of it changes a result.
+
+    address: of a Ray cluster; None for this machine. max_hours: the sweep then ends as if it were interrupted.
+    """
 
     data_root: Path
     workers: int | None = None
@@ -42,6 +50,7 @@ class Options:
     tracking_uri: str | None = None
     search: SearchName = "grid"
     max_pairs: int | None = None
+    max_hours: float | None = None
     report: bool = True
 
 
@@ -53,11 +62,11 @@ class Outcome:
     pairs that have a checkpoint.
     """
 
-    folder: Path
+    folder: Place
     trained: int
     counts: dict[str, int]
     checkpoints: int
-    report: Path | None
+    report: Place | None
     mirrored: bool
     interrupted: bool
 
@@ -86,7 +95,7 @@ class SweepListener(Protocol):
         """
 
 
-def run_sweep(space: SearchSpace, folder: Path, options: Options, listener: SweepListener) -> Outcome:
+def run_sweep(space: SearchSpace, folder: Place, options: Options, listener: SweepListener) -> Outcome:
     """Run, or go on with, a sweep.
 
     A KeyboardInterrupt while pairs are trained ends the sweep early and in order.
@@ -99,18 +108,18 @@ def run_sweep(space: SearchSpace, folder: Path, options: Options, listener: Swee
 
     Raises:
         DataError, DeviceError, FolderError, AddressError, SpaceError, DamagedTableError: before anything is written.
-        StoreFullError: if finished results could no longer be written; all earlier ones are kept.
+        StoreFullError, StorageError: if finished results could no longer be written; all earlier ones are kept.
+        FolderError: if another process took the folder over meanwhile.
     """
     pairs = space.pairs()
     _check_surroundings(space, pairs, options)
-    with owned(folder):
+    with owned(folder) as check_owned:
         store = Store(folder)
         store.check()
         done = store.statuses()
         _check_same_study(pairs, done, folder, listener)
         store.clear_running()
-        workers = options.workers or workers_here()
-        write_description(folder, space, workers, planned_pairs=len(pairs))
+        write_description(folder, space, options.workers or workers_here(), planned_pairs=len(pairs))
         kept = [done[pair.key] for pair in pairs if pair.key in done]
         listener.start(len(pairs), Counter(status for status in kept if status != "failed"))
         mirror = BackgroundMirror(folder, SweepRecord.read(folder), options.tracking_uri, listener.say)
@@ -118,17 +127,19 @@ def run_sweep(space: SearchSpace, folder: Path, options: Options, listener: Swee
             space=space,
             pairs=pairs,
             store=store,
-            workers=workers,
+            check_owned=check_owned,
             options=options,
             listener=listener,
             mirror=mirror,
         )
         try:
-            interrupted = trainer.train()
+            with _ended_after(options.max_hours, listener):
+                interrupted = trainer.train()
+            check_owned()
             store.clear_running()
-            store.compact(space.verdict)
+            changed = store.compact(space.verdict)
             statuses = store.statuses()
-            report = _report(folder) if options.report and statuses else None
+            report = _report(folder, changed=changed) if options.report and statuses else None
             mirrored = mirror.close("KILLED" if interrupted else "FINISHED")
         except BaseException as error:
             mirror.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
@@ -146,7 +157,28 @@ def run_sweep(space: SearchSpace, folder: Path, options: Options, listener: Swee
         )
 
 
-def _disk_full(folder: Path) -> StoreFullError:
+@contextmanager
+def _ended_after(hours: float | None, listener: SweepListener) -> Iterator[None]:
+    """Interrupt the body, as Ctrl-C does, when the hours are over. For the main thread."""
+    main = threading.main_thread().ident
+    if hours is None or main is None:
+        yield
+        return
+
+    def end() -> None:
+        listener.say(f"{hours:g} hours are over")
+        signal.pthread_kill(main, signal.SIGINT)
+
+    timer = threading.Timer(3600 * hours, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _disk_full(folder: Place) -> StoreFullError:
     return StoreFullError(
         f"no space left in {folder}: the sweep has stopped, and every pair finished so far is kept. Free some space "
         f"and run the same command again."
@@ -179,7 +211,7 @@ def _check_surroundings(space: SearchSpace, pairs: Sequence[PairSpec], options: 
 
 
 def _check_same_study(
-    pairs: Sequence[PairSpec], done: Mapping[str, Status], folder: Path, listener: SweepListener
+    pairs: Sequence[PairSpec], done: Mapping[str, Status], folder: Place, listener: SweepListener
 ) -> None:
     """Refuse a folder that holds none of these pairs but others; say so if it holds others as well."""
     others = len(done.keys() - {pair.key for pair in pairs})
@@ -202,7 +234,7 @@ class _Trainer:
     space: SearchSpace
     pairs: Sequence[PairSpec]
     store: Store
-    workers: int
+    check_owned: Callable[[], None]
     options: Options
     listener: SweepListener
     mirror: BackgroundMirror
@@ -214,17 +246,40 @@ class _Trainer:
         if not batch:
             return False
         self._check_sharing()
-        self.listener.say(f"starting {self.workers} workers" if self.workers > 1 else "starting a worker")
+        address, workers = self.options.address, self.options.workers or workers_here()
+        if address is None:
+            self.listener.say(f"starting {workers} workers" if workers > 1 else "starting a worker")
         try:
-            with Watch(self.store, self._on_results, self._on_silence), ray_session(self.workers, self.options.address):
-                while batch:
-                    self.tried |= {pair.key for pair in batch}
-                    self._run_batch(batch)
-                    batch = self._next_batch()
+            with Watch(self.store, self._on_results, self._on_silence), ray_session(workers, address):
+                slots = slots_of(self.options.device, self.options.workers)
+                self._tell(slots)
+                try:
+                    while batch:
+                        self.tried |= {pair.key for pair in batch}
+                        self._run_batch(batch, slots)
+                        batch = self._next_batch()
+                finally:
+                    if address is not None:
+                        self.listener.say(f"the cluster goes on running {machines()}; ray down ends it")
         except KeyboardInterrupt:
             self.listener.say("interrupted: finishing tables and report")
             return True
         return False
+
+    def _tell(self, slots: Slots) -> None:
+        """Say what a cluster gives, and keep the number of workers for who estimates the time left."""
+        if self.options.address is not None:
+            kind = "GPU" if slots.gpu else "CPU core"
+            self.listener.say(
+                f"training on {slots.number} {kind}{'s' if slots.number > 1 else ''} of a cluster of {machines()}"
+            )
+            if not slots.gpu and self.options.device == "auto":
+                self.listener.say(
+                    "no GPU is in the cluster now; --device cuda --workers N asks it for N of them and waits for them"
+                )
+        record = SweepRecord.read(self.store.folder)
+        if record.workers != slots.number:
+            replace(record, workers=slots.number).write(self.store.folder)
 
     def _check_sharing(self) -> None:
         """Say so if the workers cannot share the data: what they say themselves is not heard."""
@@ -267,14 +322,16 @@ class _Trainer:
         whole = self.options.search == "grid" and self.options.max_pairs is None
         self.listener.waiting(state.counts["running"], state.seconds_left if whole else None)
 
-    def _run_batch(self, batch: Sequence[PairSpec]) -> None:
+    def _run_batch(self, batch: Sequence[PairSpec], slots: Slots) -> None:
         """Run some pairs; one that still has no result after the last pass becomes a failed row."""
         left, errors = list(batch), list[str]()
-        slots = slots_of(self.options.device, self.workers)
         for attempt in range(PASSES):
+            self.check_owned()
             errors = run_on_ray(pack(left, slots, attempt), self._bench(), slots)
             if full := next(filter(None, map(_NO_SPACE.search, errors)), None):
                 raise _disk_full(Path(full["file"]).parent if full["file"] else self.store.folder)
+            if away := next(filter(None, map(_NO_STORAGE.search, errors)), None):
+                raise StorageError(away["said"])
             left = pending(left, self.store.statuses())
             if not left:
                 return
@@ -293,12 +350,12 @@ class _Trainer:
         )
 
 
-def _report(folder: Path) -> Path:
-    """Render the report, unless the tables and the space are older than the one that is there."""
+def _report(folder: Place, *, changed: bool) -> Place:
+    """Render the report, unless the tables have not changed and are, like the space, older than the one there is."""
     path = folder / REPORT_FILE
-    sources = (folder / RESULTS_FILE, folder / SPACE_FILE)
-    if not path.exists() or path.stat().st_mtime_ns <= max(source.stat().st_mtime_ns for source in sources):
+    # Times alone would take a report for new that was written before the clock was moved back.
+    if changed or written(path) <= max(written(folder / source) for source in (RESULTS_FILE, SPACE_FILE)):
         from analysis.report import render  # noqa: PLC0415 - altair takes seconds to import
 
-        render(folder, path)
+        render(folder)
     return path

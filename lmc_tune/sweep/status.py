@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmc_tune.record import SPACE_FILE, SweepRecord
 from lmc_tune.results import STATUSES, pair_name, spec_columns
 from lmc_tune.space import Cell
 from lmc_tune.space_yaml import parse_space
+from lmc_tune.storage import FolderError, Place
 from lmc_tune.store import Store
-from lmc_tune.sweep.folder import FolderError, is_owned
+from lmc_tune.sweep.folder import is_owned
 from lmc_tune.sweep.plan import planned_steps
 
 if TYPE_CHECKING:  # imported by the first look at a table
@@ -59,7 +59,7 @@ class SweepStatus:
         }
 
 
-def read_status(folder: Path) -> SweepStatus:
+def read_status(folder: Place) -> SweepStatus:
     """Read the state of a sweep, running or not.
 
     Raises:

@@ -3,11 +3,11 @@
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from lmc_tune.results import PairResult
+from lmc_tune.storage import Place, StorageError
 from lmc_tune.store import DamagedTableError, Store
 
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -28,7 +28,7 @@ class Watch:
         self._on_results = on_results
         self._on_silence = on_silence
         self._seen: set[str] = set()
-        self._stamps: dict[Path, int] = {}
+        self._stamps: dict[Place, tuple[int, int]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="watch shards", daemon=True)
 
@@ -55,7 +55,11 @@ class Watch:
 
     def _look(self) -> bool:
         """Tell what is fresh, if anything is."""
-        if fresh := self._fresh():
+        try:
+            fresh = self._fresh()
+        except StorageError:
+            return False  # told by whoever compacts
+        if fresh:
             self._on_results(fresh)
         return bool(fresh)
 

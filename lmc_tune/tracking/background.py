@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 from lmc_tune.record import SweepRecord
 from lmc_tune.results import PairResult
+from lmc_tune.storage import Place
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.mirror import EndStatus, Mirror, open_mirror
 from lmc_tune.tracking.track import send_all
@@ -25,7 +25,7 @@ class BackgroundMirror:
     """
 
     def __init__(
-        self, folder: Path, sweep: SweepRecord, uri: str | None = None, say: Callable[[str], None] = print
+        self, folder: Place, sweep: SweepRecord, uri: str | None = None, say: Callable[[str], None] = print
     ) -> None:
         self._folder = folder
         self._sweep = sweep

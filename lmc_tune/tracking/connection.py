@@ -15,6 +15,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from lmc_tune.core.errors import UserError
+from lmc_tune.storage import BucketPath, Place
 from lmc_tune.tracking.content import one_line
 
 STORE_FILE = "mlflow.db"
@@ -46,9 +47,15 @@ class AddressError(TrackingError):
     exit_code = UserError.exit_code
 
 
-def tracking_uri(folder: Path, uri: str | None = None) -> str:
+def tracking_uri(folder: Place, uri: str | None = None) -> str:
     """The store of a run folder: ``uri``, else ``MLFLOW_TRACKING_URI``, else the folder's own SQLite file."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve() / STORE_FILE}"
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{own_store(folder)}"
+
+
+def own_store(folder: Place) -> Path:
+    """The SQLite file of a run folder; of one in a bucket, where SQLite cannot work, below ``runs`` on this machine."""
+    here = Path("runs") / folder.name if isinstance(folder, BucketPath) else folder
+    return here.resolve() / STORE_FILE
 
 
 def embedded_file(uri: str) -> Path | None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from lmc_tune.record import SweepRecord
 from lmc_tune.results import STATUSES, PairResult, Status
+from lmc_tune.storage import Place
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.chart import interpolation_page
 from lmc_tune.tracking.content import DIGEST_TAG, KEY_TAG, KIND_TAG, SWEEP_TAG, Measurement, RunContent, run_content
@@ -108,7 +109,7 @@ class Mirror:
     def finish(
         self,
         statuses: Mapping[str, Status],
-        artifacts: Sequence[Path] = (),
+        artifacts: Sequence[Place] = (),
         status: EndStatus = "FINISHED",
     ) -> None:
         """Close the parent run: counts by status as metrics, the report (and other text files) as artifacts.
@@ -217,7 +218,7 @@ class Mirror:
         return parent
 
 
-def open_mirror(folder: Path, sweep: SweepRecord, uri: str | None = None) -> Mirror:
+def open_mirror(folder: Place, sweep: SweepRecord, uri: str | None = None) -> Mirror:
     """Find or create the sweep's experiment and parent run.
 
     Args:

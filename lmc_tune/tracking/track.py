@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from lmc_tune.record import REPORT_FILE, SPACE_FILE, SweepRecord
+from lmc_tune.storage import Place
 from lmc_tune.store import Store
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.mirror import EndStatus, Mirror, Sent, open_mirror
@@ -13,7 +13,7 @@ PARENT_ARTIFACTS = (REPORT_FILE, SPACE_FILE)
 _PAIRS_PER_READ = 500  # bounds the memory that curves take
 
 
-def track(folder: Path, uri: str | None = None) -> Sent:
+def track(folder: Place, uri: str | None = None) -> Sent:
     """Send every finished pair of a run folder to an MLflow store, and the report; what is there already stays.
 
     Args:
@@ -34,7 +34,7 @@ def track(folder: Path, uri: str | None = None) -> Sent:
 
 
 def send_all(
-    mirror: Mirror, folder: Path, status: EndStatus = "FINISHED", progress: Callable[[], None] = lambda: None
+    mirror: Mirror, folder: Place, status: EndStatus = "FINISHED", progress: Callable[[], None] = lambda: None
 ) -> Sent:
     """Send what the tables say of every finished pair, then close the parent run with counts, report and space.
 

@@ -15,7 +15,15 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from lmc_tune.record import SweepRecord
-from lmc_tune.tracking.connection import ARTIFACT_LOCATION, ARTIFACT_ROOT, ARTIFACTS, STORE_FILE, TrackingError
+from lmc_tune.storage import Place
+from lmc_tune.tracking.connection import (
+    ARTIFACT_LOCATION,
+    ARTIFACT_ROOT,
+    ARTIFACTS,
+    STORE_FILE,
+    TrackingError,
+    own_store,
+)
 from lmc_tune.tracking.views import view_address
 
 HOST = "127.0.0.1"
@@ -23,7 +31,7 @@ _START_SECONDS = 120  # three on an idle machine
 _END_SECONDS = 5
 
 
-def serve_ui(folder: Path, port: int, say: Callable[[str], None]) -> None:
+def serve_ui(folder: Place, port: int, say: Callable[[str], None]) -> None:
     """Serve the MLflow UI over a run folder's store until Ctrl-C, SIGTERM or a hang-up. For the main thread.
 
     Args:
@@ -56,7 +64,7 @@ def serve_ui(folder: Path, port: int, say: Callable[[str], None]) -> None:
             time.sleep(0.1)
 
 
-def ui_command(folder: Path, port: int = 5000) -> tuple[list[str], dict[str, str]]:
+def ui_command(folder: Place, port: int = 5000) -> tuple[list[str], dict[str, str]]:
     """The command that opens the MLflow UI on loopback over a run folder's store, and what to add to its environment.
 
     Raises:
@@ -75,7 +83,7 @@ def ui_command(folder: Path, port: int = 5000) -> tuple[list[str], dict[str, str
     }
 
 
-def ui_address(folder: Path, port: int = 5000) -> str:
+def ui_address(folder: Place, port: int = 5000) -> str:
     """The page of that UI which lists the sweep's pairs with their barriers; errors as in :func:`ui_command`."""
     server, file = f"http://{HOST}:{port}", _store_file(folder)
     query = "SELECT experiment_id FROM experiments WHERE artifact_location = ? ORDER BY experiment_id DESC"
@@ -87,8 +95,8 @@ def ui_address(folder: Path, port: int = 5000) -> str:
     return view_address(server, str(found[0])) if found else server
 
 
-def _store_file(folder: Path) -> Path:
-    file = folder.resolve() / STORE_FILE
+def _store_file(folder: Place) -> Path:
+    file = own_store(folder)
     if file.exists():
         return file
     SweepRecord.read(folder)  # where there is no sweep, says so and how to start one
@@ -98,7 +106,7 @@ def _store_file(folder: Path) -> Path:
     )
 
 
-def _how_to_make(folder: Path, file: Path) -> str:
+def _how_to_make(folder: Place, file: Path) -> str:
     command = shlex.join(["lmc-tune", "track", str(folder), "--tracking-uri", f"sqlite:///{file}"])
     return f"make one from the tables with: {command}"
 

@@ -4,13 +4,13 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
-from lmc_tune.store import replacing
+from lmc_tune.storage import Place, replacing
 from lmc_tune.training.progress import CurvePoint, Progress
 
 
@@ -21,7 +21,7 @@ class Checkpoint:
     seconds: least time between two writings.
     """
 
-    path: Path
+    path: Place
     seconds: float
     _last: float = field(default_factory=time.monotonic)
 
@@ -42,8 +42,9 @@ class Checkpoint:
             "seconds": progress.seconds,
             "curve": [asdict(point) for point in progress.curve],
         }
-        with replacing(self.path) as part:
-            save_file(tensors, part, {"facts": json.dumps(facts)})
+        tensors["facts"] = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
+        with replacing(self.path) as file:
+            file.write(save(tensors))
         self._last = time.monotonic()
 
     def read(self) -> Progress | None:
@@ -52,11 +53,11 @@ class Checkpoint:
             return None
         parts: dict[str, dict[str, Tensor]] = {"state": {}, "moment": {}}
         try:
-            with safe_open(self.path, framework="pt") as file:
-                facts = json.loads(file.metadata()["facts"])
-                for name in file.keys():  # noqa: SIM118 - not a dict
-                    kind, _, entry = name.partition(" ")
-                    parts[kind][entry] = file.get_tensor(name)
+            tensors = load(self.path.read_bytes())
+            facts = json.loads(tensors.pop("facts").numpy().tobytes())
+            for name, tensor in tensors.items():
+                kind, _, entry = name.partition(" ")
+                parts[kind][entry] = tensor
             return Progress(
                 epochs=facts["epochs"],
                 state=parts["state"],

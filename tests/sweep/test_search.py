@@ -107,7 +107,7 @@ def test_a_cell_with_a_pair_to_be_tried_again_is_not_judged_yet(tmp_path: Path) 
         space=space,
         pairs=space.pairs(),
         store=Store(tmp_path),
-        workers=1,
+        check_owned=lambda: None,
         options=Options(data_root=tmp_path, search="adaptive"),
         listener=None,  # nothing is run here
         mirror=None,

@@ -10,8 +10,9 @@ from lmc_tune.pair import checkpoints
 from lmc_tune.results import pair_name, spec_columns
 from lmc_tune.space_yaml import parse_space
 from lmc_tune.specs import VerdictSpec
+from lmc_tune.storage import FolderError
 from lmc_tune.store import Store
-from lmc_tune.sweep.folder import FolderError, owned, write_description
+from lmc_tune.sweep.folder import owned, write_description
 from lmc_tune.sweep.plan import planned_steps
 from lmc_tune.sweep.status import read_status
 from lmc_tune.training.progress import Progress

@@ -61,6 +61,12 @@ def test_silence_says_what_is_running_and_how_long_all_will_take_if_all_are_run(
         listener.start(PAIRS, Counter())
         options = Options(data_root=tmp_path, **given)
         _Trainer(
-            space=space, pairs=space.pairs(), store=store, workers=1, options=options, listener=listener, mirror=None
+            space=space,
+            pairs=space.pairs(),
+            store=store,
+            check_owned=lambda: None,
+            options=options,
+            listener=listener,
+            mirror=None,
         )._on_silence()
     assert stream.getvalue().splitlines() == ["16 pairs", told]

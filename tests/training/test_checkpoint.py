@@ -153,12 +153,18 @@ def test_a_damaged_file_means_beginning_at_the_start(tmp_path, damage):
 
 def test_a_file_of_another_layout_means_beginning_at_the_start(tmp_path):
     kept = Checkpoint(path=tmp_path / "m.safetensors", seconds=0)
-    facts = {"epochs": 1, "diverged": "", "seconds": 0.0, "curve": [{"step": 3, "perplexity": 2.0}]}
-    save_file({"state w": torch.ones(2)}, kept.path, {"facts": json.dumps(facts)})
+    facts = {"epochs": 1, "diverged": "", "seconds": 0.0, "curve": []}
+
+    def write(name: str, **changed: object) -> None:
+        text = json.dumps(facts | changed).encode()
+        tensors = {name: torch.ones(2), "facts": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+        save_file(tensors, kept.path)
+
+    write("state w", curve=[{"step": 3, "perplexity": 2.0}])
     assert kept.read() is None
-    save_file({"state w": torch.ones(2)}, kept.path, {"facts": json.dumps({**facts, "curve": []})})
+    write("state w")
     assert kept.read().epochs == 1
-    save_file({"weights w": torch.ones(2)}, kept.path, {"facts": json.dumps({**facts, "curve": []})})
+    write("weights w")
     assert kept.read() is None
 
 

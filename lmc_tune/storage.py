@@ -1,0 +1,282 @@
+"""Where a run's files are: on a disk, or in a bucket that a cluster's machines share. No torch.
+
+A :class:`BucketPath` has those methods of :class:`pathlib.Path` that the run folder needs, under the same names, so
+that code written for one works for the other.
+"""
+
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryFile
+from typing import IO, Any, Literal, TypeVar
+
+from pyarrow import fs
+
+from lmc_tune.core.errors import UserError
+
+T = TypeVar("T")
+
+SCHEMES = ("s3", "gs", "abfs")
+# A service that is away for minutes costs those minutes and no result.
+PATIENCE_SECONDS = 600.0
+_LONGEST_PAUSE = 20.0
+
+_log = logging.getLogger(__name__)
+
+
+class FolderError(UserError):
+    """A folder or bucket that cannot be used; the message says what to do."""
+
+
+class StorageError(UserError):
+    """Storage has not answered for :data:`PATIENCE_SECONDS`; the message says what to do."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class BucketPath:
+    """A file or folder in object storage, made by :func:`place_at`. What is written appears whole or not at all.
+
+    A request that fails is repeated for :data:`PATIENCE_SECONDS`.
+
+    root: ``s3://BUCKET``. path: below it, without slashes at its ends. options: of the service, as in its URI.
+    """
+
+    root: str
+    path: PurePosixPath
+    options: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.root}/{self.path}{self.options}"
+
+    def __truediv__(self, name: str) -> "BucketPath":
+        return BucketPath(self.root, self.path / name, self.options)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def stem(self) -> str:
+        return self.path.stem
+
+    @property
+    def suffix(self) -> str:
+        return self.path.suffix
+
+    @property
+    def parent(self) -> "BucketPath":
+        return BucketPath(self.root, self.path.parent, self.options)
+
+    def absolute(self) -> "BucketPath":
+        return self
+
+    def resolve(self) -> "BucketPath":
+        return self
+
+    def exists(self) -> bool:
+        return bool(self._info().type != fs.FileType.NotFound)
+
+    def written(self) -> int:
+        """See :func:`written`."""
+        return self._info().mtime_ns or 0
+
+    def open(self, mode: Literal["rb"] = "rb") -> IO[bytes]:  # noqa: ARG002 - as pathlib's; written by replacing()
+        """For reading, at any position. Reads fail at once where the service does: see :func:`patiently`."""
+        file: IO[bytes] = self._service().open_input_file(self._key())
+        return file
+
+    def read_bytes(self) -> bytes:
+        def read() -> bytes:
+            with self.open() as file:
+                return file.read()
+
+        return patiently(self, read)
+
+    def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self.read_bytes().decode(encoding, errors)
+
+    def mkdir(self, *, parents: bool = False, exist_ok: bool = False) -> None:
+        """Nothing: buckets have names, no folders."""
+
+    def unlink(self, *, missing_ok: bool = False) -> None:
+        try:
+            patiently(self, lambda: self._service().delete_file(self._key()))
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def files(self, start: str, end: str) -> dict["BucketPath", tuple[int, int]]:
+        """See :func:`files`."""
+        inside = fs.FileSelector(self._key(), allow_not_found=True)
+        found = patiently(self, lambda: self._service().get_file_info(inside))
+        return {
+            self / info.base_name: (info.mtime_ns or 0, info.size)
+            for info in found
+            if info.type == fs.FileType.File and info.base_name.startswith(start) and info.base_name.endswith(end)
+        }
+
+    def upload(self, file: IO[bytes]) -> None:
+        """Write all of a file. Readers see it when the last byte has come, and what was there before until then."""
+
+        def send() -> None:
+            file.seek(0)
+            with self._service().open_output_stream(self._key()) as stream:
+                shutil.copyfileobj(file, stream, 2**24)
+
+        patiently(self, send)
+
+    def check(self) -> None:
+        """Refuse a bucket that is not there or does not answer, without patience.
+
+        Raises:
+            FolderError: naming the bucket and what its service says.
+        """
+        try:
+            (bucket,) = self._service().get_file_info([_bucket(self.root)])
+        except (OSError, ValueError) as error:
+            raise FolderError(f"{self} cannot be used: {_first_line(error)}") from error
+        if bucket.type == fs.FileType.NotFound:
+            raise FolderError(f"{self} cannot be used: there is no bucket {_bucket(self.root)!r}; make it first")
+
+    def _info(self) -> Any:
+        return patiently(self, lambda: self._service().get_file_info([self._key()])[0])
+
+    def _service(self) -> Any:
+        return _service(self.root, self.options)
+
+    def _key(self) -> str:
+        return str(PurePosixPath(_bucket(self.root)) / self.path)
+
+
+Place = Path | BucketPath
+
+
+def place_at(where: str | os.PathLike[str] | BucketPath) -> Place:
+    """A folder or file named by a user: a path, or ``s3://``, ``gs://``, ``abfs://`` with pyarrow's options.
+
+    Raises:
+        FolderError: if it is no address of storage, or its bucket does not answer.
+    """
+    if isinstance(where, BucketPath):
+        return where
+    text = os.fspath(where)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        if known := re.match(rf"({'|'.join(SCHEMES)}):/?(?=\w)", text):
+            raise FolderError(f"{text} is neither a path nor the address of a bucket; write {known[1]}://BUCKET/FOLDER")
+        return Path(where)
+    if scheme == "file":
+        return Path(rest)
+    if scheme not in SCHEMES:
+        raise FolderError(
+            f"cannot keep runs at {scheme}://; name a folder, or one of {', '.join(SCHEMES)}://BUCKET/FOLDER"
+        )
+    address, mark, options = rest.partition("?")
+    bucket, _, path = address.partition("/")
+    if "@" in bucket and scheme == "s3":
+        raise FolderError(
+            "the address of a bucket must not hold credentials: they would be seen in logs; set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or give the machine a role"
+        )
+    if not bucket or ".." in path.split("/"):
+        raise FolderError(f"{text} names no folder in a bucket; write {scheme}://BUCKET/FOLDER")
+    place = BucketPath(f"{scheme}://{bucket}", PurePosixPath(path.strip("/")), mark + options)
+    place.check()
+    return place
+
+
+def files(folder: Place, *, start: str = "", end: str) -> Mapping[Place, tuple[int, int]]:
+    """The files of a folder whose names begin and end so; of each the time of writing in ns and the size in bytes."""
+    if isinstance(folder, BucketPath):
+        return {**folder.files(start, end)}
+    found: dict[Place, tuple[int, int]] = {}
+    for path in folder.glob(f"{start}*{end}"):
+        try:
+            stat = path.stat()
+        except FileNotFoundError:  # removed since it was listed
+            continue
+        found[path] = (stat.st_mtime_ns, stat.st_size)
+    return found
+
+
+def written(file: Place) -> int:
+    """When a file was written, in ns; 0 if there is none."""
+    if isinstance(file, BucketPath):
+        return file.written()
+    return file.stat().st_mtime_ns if file.exists() else 0
+
+
+@contextmanager
+def replacing(place: Place) -> Iterator[IO[bytes]]:
+    """A file to write to, which replaces ``place`` when the body ends well: readers see the old or the new."""
+    if isinstance(place, BucketPath):
+        with TemporaryFile() as file:  # whole before its first byte travels: closing a stream publishes what it got
+            yield file
+            place.upload(file)
+        return
+    part = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(place)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(place: Place, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(place) as file:
+        file.write(text.encode())
+
+
+def patiently(place: Place, do: Callable[[], T]) -> T:
+    """Do it; in a bucket again and again for :data:`PATIENCE_SECONDS`, as long as its service fails.
+
+    Raises:
+        FileNotFoundError: at once.
+        StorageError: if the time is up.
+    """
+    if isinstance(place, Path):
+        return do()
+    until, pause = time.monotonic() + PATIENCE_SECONDS, 0.5
+    while True:
+        try:
+            return do()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if time.monotonic() + pause > until:
+                raise StorageError(
+                    f"{place} could not be reached for {PATIENCE_SECONDS / 60:.0f} minutes ({_first_line(error)}). "
+                    f"What was finished before is kept; run the same command again when the storage answers."
+                ) from error
+            if pause == 0.5:
+                _log.warning("%s does not answer (%s); trying again", place, _first_line(error))
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+@lru_cache(maxsize=8)
+def _service(root: str, options: str) -> Any:
+    """One client per bucket and process."""
+    return fs.FileSystem.from_uri(f"{root}/-{options}")[0]
+
+
+def _bucket(root: str) -> str:
+    """Also of ``abfs://CONTAINER@ACCOUNT.dfs.core.windows.net``."""
+    return root.partition("://")[2].partition("@")[0]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,114 @@
+"""Who holds a run folder in a bucket, which has no locks: its holder leaves a mark there and changes it as it lives."""
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+
+from lmc_tune.storage import BucketPath, FolderError, StorageError, write_text, written
+
+_MARK = "owner.json"
+_BEAT_SECONDS = 5.0
+# A mark that does not change for so long was left by a holder that is gone. By watching it, not by its time: clocks
+# of two machines may differ.
+_GONE_SECONDS = 20.0
+# Who marks a folder at the same moment is seen after so long.
+_SETTLING_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mark:
+    owner: str
+    host: str
+    process: int
+    beat: int = 0
+
+
+@contextmanager
+def leased(folder: BucketPath) -> Iterator[Callable[[], None]]:
+    """Hold a run folder in a bucket.
+
+    Of two that begin within the same moment, and of two that cannot see each other's marks for long, both may come
+    here; who lost the folder is told by the yielded function. Their workers disturb each other in no case: each shard
+    has a writer of its own.
+
+    Yields:
+        What raises FolderError if another process has taken the folder over.
+
+    Raises:
+        FolderError: if another process holds it.
+    """
+    mark = _Mark(owner=secrets.token_hex(8), host=socket.gethostname(), process=os.getpid())
+    _wait_until_free(folder)
+    _write(folder, mark)
+    time.sleep(_SETTLING_SECONDS)
+    _refuse_others(folder, mark)
+    ended = threading.Event()
+    beating = threading.Thread(target=_beat, args=(folder, mark, ended), name="lease", daemon=True)
+    beating.start()
+    try:
+        yield lambda: _refuse_others(folder, mark)
+    finally:
+        ended.set()
+        beating.join()
+        if _is_ours(folder, mark):
+            (folder / _MARK).unlink(missing_ok=True)
+
+
+def is_leased(folder: BucketPath) -> bool:
+    """Whether a run folder is held, as far as one look tells: its mark is a minute old at most by this clock."""
+    return abs(time.time() - written(folder / _MARK) / 1e9) < 60
+
+
+def _wait_until_free(folder: BucketPath) -> None:
+    first = _read(folder)
+    until = time.monotonic() + _GONE_SECONDS
+    while first is not None and time.monotonic() < until:
+        time.sleep(1)
+        now = _read(folder)
+        if now is None:
+            return
+        if now != first:
+            raise _held(folder, now)
+
+
+def _beat(folder: BucketPath, mark: _Mark, ended: threading.Event) -> None:
+    while not ended.wait(_BEAT_SECONDS):
+        try:
+            if not _is_ours(folder, mark):
+                return
+            mark = replace(mark, beat=mark.beat + 1)
+            _write(folder, mark)
+        except StorageError:
+            continue
+
+
+def _refuse_others(folder: BucketPath, mark: _Mark) -> None:
+    if not _is_ours(folder, mark):
+        raise _held(folder, _read(folder))
+
+
+def _is_ours(folder: BucketPath, mark: _Mark) -> bool:
+    now = _read(folder)
+    return now is not None and now.owner == mark.owner
+
+
+def _held(folder: BucketPath, mark: _Mark | None) -> FolderError:
+    who = f"process {mark.process} on {mark.host}" if mark else "unknown"
+    return FolderError(f"another lmc-tune ({who}) is at work in {folder}; wait for it, or choose another folder")
+
+
+def _read(folder: BucketPath) -> _Mark | None:
+    try:
+        return _Mark(**json.loads((folder / _MARK).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def _write(folder: BucketPath, mark: _Mark) -> None:
+    write_text(folder / _MARK, json.dumps(asdict(mark)))

@@ -1,0 +1,297 @@
+"""Run folders on a disk and in a bucket: the same laws for both, and what only a bucket can do: be away."""
+
+import pickle
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lmc_tune import storage
+from lmc_tune.results import failed_result
+from lmc_tune.specs import VerdictSpec
+from lmc_tune.storage import (
+    BucketPath,
+    FolderError,
+    Place,
+    StorageError,
+    files,
+    place_at,
+    replacing,
+    write_text,
+    written,
+)
+from lmc_tune.store import DamagedTableError, Store, load_results
+from lmc_tune.sweep import lease
+from lmc_tune.sweep.folder import is_owned, owned
+from tests.buckets import CREDENTIALS, Wire, address, make_bucket, s3_server
+from tests.cases import pair_spec
+from tests.test_store import keys, result
+
+GATE = VerdictSpec()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[int]:
+    with pytest.MonkeyPatch.context() as patch, s3_server() as port:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        make_bucket(port, "runs")
+        yield port
+
+
+@pytest.fixture
+def wire(server: int) -> Iterator[Wire]:
+    wire = Wire(server)
+    yield wire
+    wire.cut()
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "disk":
+        return tmp_path
+    return place_at(address(request.getfixturevalue("server"), f"runs/{tmp_path.name}"))
+
+
+@pytest.fixture
+def bucket(wire: Wire, tmp_path: Path) -> BucketPath:
+    """A folder at the far end of a wire."""
+    place = place_at(address(wire.port, f"runs/{tmp_path.name}"))
+    assert isinstance(place, BucketPath)
+    return place
+
+
+def names(folder: Place, end: str = "") -> set[str]:
+    return {file.name for file in files(folder, end=end)}
+
+
+def test_what_is_written_is_read_replaced_listed_and_removed(folder: Place):
+    file = folder / "a.txt"
+    assert (file.exists(), written(file), names(folder)) == (False, 0, set())
+    for text in ("first", "second, λ = ½"):
+        write_text(file, text)
+        assert file.read_text(encoding="utf-8") == text
+    with file.open("rb") as opened:
+        opened.seek(1)
+        assert opened.read(3) == b"eco"
+    write_text(folder / "b.txt", "x")
+    (folder / "below").mkdir(parents=True, exist_ok=True)
+    write_text(folder / "below" / "c.txt", "y")
+    assert (names(folder, ".txt"), names(folder / "below"), names(folder / "nowhere")) == (
+        {"a.txt", "b.txt"},
+        {"c.txt"},
+        set(),
+    )
+    assert files(folder, start="b", end="xt")[folder / "b.txt"][1] == 1
+    assert abs(written(file) / 1e9 - time.time()) < 60
+    assert (folder / "below").exists()
+    file.unlink()
+    file.unlink(missing_ok=True)
+    assert not file.exists()
+    with pytest.raises(FileNotFoundError):
+        file.read_text()
+
+
+def test_who_breaks_off_leaves_the_old_file(folder: Place):
+    write_text(folder / "a.txt", "old")
+
+    def tear() -> None:
+        with replacing(folder / "a.txt") as file:
+            file.write(b"new, half")
+            raise RuntimeError("torn")
+
+    with pytest.raises(RuntimeError, match="torn"):
+        tear()
+    assert ((folder / "a.txt").read_text(), names(folder)) == ("old", {"a.txt"})
+
+
+def test_a_place_survives_the_way_to_another_process(folder: Place):
+    write_text(folder / "a.txt", "x")
+    assert (pickle.loads(pickle.dumps(folder)) / "a.txt").read_text() == "x"  # noqa: S301 - our own
+
+
+def test_tables_are_the_same_wherever_they_are(folder: Place, tmp_path: Path):
+    """Every reader, before and after two compactions, against a folder on disk that nobody compacts."""
+    plain = Store(tmp_path / "plain")
+    store = Store(folder / "run")
+    written_ = [
+        ("c-1", [result(0, height=0.125), result(1)]),
+        ("d-1", [result(2), failed_result(pair_spec(replicate=3), "boom")]),
+        ("c-2", [result(0, height=0.125), result(1), replace(result(4), layers=[])]),
+        ("e-1", [result(3)]),
+    ]
+    for at, (name, results) in enumerate(written_):
+        for one in (plain, store):
+            one.write_shard(name, results)
+        if at == 1:
+            assert store.compact(GATE)
+        store.check()
+        assert store.statuses() == plain.statuses()
+        for table in ("results", "paths", "curves", "layers"):
+            pd.testing.assert_frame_equal(getattr(store, table)(), getattr(plain, table)())
+        recalled, expected = (one.recall("c", keys(0, 1)) for one in (store, plain))
+        assert recalled == expected
+        parts = pd.concat([part.to_pandas() for part in store.parts("paths")])
+        pd.testing.assert_frame_equal(
+            parts.drop_duplicates().sort_values(list(parts.columns[:4])).reset_index(drop=True), store.paths()
+        )
+    assert store.compact(GATE)
+    assert not store.compact(GATE)
+    assert not store.shard_stamps()
+    pd.testing.assert_frame_equal(load_results(folder / "run"), plain.results())
+    assert len(plain.results()) == 5
+
+
+def test_marks_and_checkpoints_are_found_and_cleared(folder: Place):
+    store = Store(folder)
+    store.mark_running("c-1", ["k1", "k2"])
+    store.mark_running("d-1", ["k3"])
+    store.checkpoints.mkdir(parents=True, exist_ok=True)
+    write_text(store.checkpoints / "k2-a.safetensors", "")
+    assert (store.running(), store.checkpointed()) == ({"k1", "k2", "k3"}, {"k2"})
+    store.unmark_running("c-1")
+    assert store.running() == {"k3"}
+    store.clear_running()
+    assert (store.running(), store.checkpointed()) == (set(), {"k2"})
+
+
+def test_a_damaged_table_is_named_wherever_it_is(folder: Place):
+    store = Store(folder)
+    store.write_shard("c-1", [result(0)])
+    store.compact(GATE)
+    whole = (store.folder / "paths.parquet").read_bytes()
+    with replacing(store.folder / "paths.parquet") as file:
+        file.write(whole[:-20])
+    with pytest.raises(DamagedTableError, match=r"paths\.parquet\S* cannot be read"):
+        store.check()
+
+
+def test_a_service_that_is_away_for_a_while_costs_the_while(bucket: BucketPath, wire: Wire):
+    store = Store(bucket)
+    store.write_shard("c-1", [result(0)])
+    wire.cut()
+    mended = threading.Timer(4, wire.mend)
+    mended.start()
+    started = time.monotonic()
+    store.write_shard("c-1", [result(0), result(1)])
+    assert time.monotonic() - started > 3
+    assert set(store.statuses()) == set(keys(0, 1))
+
+
+def test_a_reader_waits_as_well(bucket: BucketPath, wire: Wire):
+    store = Store(bucket)
+    store.write_shard("c-1", [result(0)])
+    wire.cut()
+    threading.Timer(2, wire.mend).start()
+    assert set(store.statuses()) == set(keys(0))
+
+
+def test_a_service_that_stays_away_is_told_with_what_to_do(bucket: BucketPath, wire: Wire, monkeypatch):
+    store = Store(bucket)
+    store.write_shard("c-1", [result(0)])
+    monkeypatch.setattr(storage, "PATIENCE_SECONDS", 1)
+    wire.cut()
+    with pytest.raises(StorageError, match=r"could not be reached for 0 minutes.*run the same command again"):
+        store.write_shard("c-1", [result(0), result(1)])
+    with pytest.raises(StorageError):
+        store.results()
+    wire.mend()
+    assert set(store.statuses()) == set(keys(0))
+
+
+def test_a_wire_cut_in_the_middle_of_a_large_file_leaves_the_old_one(bucket: BucketPath, wire: Wire, monkeypatch):
+    """Of 40 MB, which go in several parts, some have come when the wire is cut."""
+    monkeypatch.setattr(storage, "PATIENCE_SECONDS", 1)
+    write_text(bucket / "large", "old")
+    before = wire.passed
+
+    def cut() -> None:
+        while wire.passed < before + 15e6:
+            time.sleep(0.001)
+        wire.cut()
+
+    cutting = threading.Thread(target=cut)
+    cutting.start()
+    with pytest.raises(StorageError), replacing(bucket / "large") as file:
+        file.write(bytes(40_000_000))
+    cutting.join()
+    wire.mend()
+    assert (bucket / "large").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("s3:/bucket/run", "write s3://BUCKET/FOLDER"),
+        ("ftp://host/run", "cannot keep runs at ftp://"),
+        ("s3://key:secret@bucket/run", "must not hold credentials"),
+        ("s3://bucket/../run", "names no folder"),
+        ("s3:///run", "names no folder"),
+    ],
+)
+def test_an_address_that_cannot_work_is_refused_with_one_that_can(text: str, said: str):
+    with pytest.raises(FolderError, match=said) as refused:
+        place_at(text)
+    assert "secret@" not in str(refused.value)
+
+
+def test_a_bucket_that_is_not_there_is_named_at_once(server: int):
+    with pytest.raises(FolderError, match="there is no bucket 'nobodys'; make it first"):
+        place_at(address(server, "nobodys/run"))
+
+
+def test_a_service_that_does_not_answer_is_told_at_once(wire: Wire):
+    wire.cut()
+    started = time.monotonic()
+    with pytest.raises(FolderError, match="cannot be used: "):
+        place_at(address(wire.port, "runs/away"))
+    assert time.monotonic() - started < 60
+
+
+def test_paths_stay_paths(tmp_path: Path):
+    assert place_at(tmp_path) == tmp_path
+    assert place_at("runs/x") == Path("runs/x")
+    assert place_at("file:///runs/x") == Path("/runs/x")
+    assert place_at("s3x/y") == Path("s3x/y")
+
+
+@pytest.fixture
+def quick_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"_BEAT_SECONDS": 0.1, "_GONE_SECONDS": 1.5, "_SETTLING_SECONDS": 0.3}.items():
+        monkeypatch.setattr(lease, name, seconds)
+
+
+@pytest.mark.usefixtures("quick_lease")
+def test_a_folder_in_a_bucket_has_one_holder_who_is_named(bucket: BucketPath):
+    assert not is_owned(bucket)
+    with owned(bucket) as check:
+        assert is_owned(bucket)
+        with pytest.raises(FolderError, match=r"another lmc-tune \(process \d+ on \S+\) is at work"), owned(bucket):
+            pass
+        check()
+    assert not is_owned(bucket)
+    with owned(bucket):
+        pass
+
+
+@pytest.mark.usefixtures("quick_lease")
+def test_a_holder_that_is_gone_is_waited_for_and_followed(bucket: BucketPath):
+    write_text(bucket / "owner.json", '{"owner": "1f", "host": "spot-7", "process": 12, "beat": 5}')
+    started = time.monotonic()
+    with owned(bucket):
+        assert time.monotonic() - started > 1.5
+
+
+@pytest.mark.usefixtures("quick_lease")
+def test_who_lost_the_folder_is_told_and_leaves_it_to_the_other(bucket: BucketPath):
+    with owned(bucket) as check:
+        other = '{"owner": "1f", "host": "head-2", "process": 12, "beat": 0}'
+        write_text(bucket / "owner.json", other)
+        time.sleep(0.5)
+        with pytest.raises(FolderError, match="process 12 on head-2"):
+            check()
+    assert (bucket / "owner.json").read_text() == other
