@@ -148,8 +148,12 @@ def machines() -> str:
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     cores, gpus = (int(sum(resources.get(kind, 0) for resources in alive)) for kind in ("CPU", "GPU"))
-    names = f"{len(alive)} machine{'s' if len(alive) != 1 else ''}"
-    return f"{names} ({cores} CPU cores{f', {gpus} GPUs' if gpus else ''})"
+    counts = [(cores, "CPU core"), *([(gpus, "GPU")] if gpus else [])]
+    return f"{_counted(len(alive), 'machine')} ({', '.join(_counted(*count) for count in counts)})"
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, slots: Slots) -> list[str]:
