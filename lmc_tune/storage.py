@@ -114,7 +114,7 @@ class BucketPath:
             if not missing_ok:
                 raise
 
-    def files(self, start: str, end: str) -> dict["BucketPath", tuple[int, int]]:
+    def files(self, start: str, end: str) -> "Mapping[Place, tuple[int, int]]":
         """See :func:`files`."""
         inside = fs.FileSelector(self._key(), allow_not_found=True)
         found = patiently(self, lambda: self._service().get_file_info(inside))
@@ -197,7 +197,7 @@ def place_at(where: str | os.PathLike[str] | BucketPath) -> Place:
 def files(folder: Place, *, start: str = "", end: str) -> Mapping[Place, tuple[int, int]]:
     """The files of a folder whose names begin and end so; of each the time of writing in ns and the size in bytes."""
     if isinstance(folder, BucketPath):
-        return {**folder.files(start, end)}
+        return folder.files(start, end)
     found: dict[Place, tuple[int, int]] = {}
     for path in folder.glob(f"{start}*{end}"):
         try:
