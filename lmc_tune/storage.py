@@ -141,20 +141,21 @@ class BucketPath:
             FolderError: naming the bucket and what its service says.
         """
         try:
-            (bucket,) = self._service().get_file_info([_bucket(self.root)])
+            service, bucket = _service(self.root, self.options)
+            (found,) = service.get_file_info([bucket])
         except (OSError, ValueError) as error:
             raise FolderError(f"{self} cannot be used: {_first_line(error)}") from error
-        if bucket.type == fs.FileType.NotFound:
-            raise FolderError(f"{self} cannot be used: there is no bucket {_bucket(self.root)!r}; make it first")
+        if found.type == fs.FileType.NotFound:
+            raise FolderError(f"{self} cannot be used: there is no bucket {bucket!r}; make it first")
 
     def _info(self) -> Any:
         return patiently(self, lambda: self._service().get_file_info([self._key()])[0])
 
     def _service(self) -> Any:
-        return _service(self.root, self.options)
+        return _service(self.root, self.options)[0]
 
     def _key(self) -> str:
-        return str(PurePosixPath(_bucket(self.root)) / self.path)
+        return str(PurePosixPath(_service(self.root, self.options)[1]) / self.path)
 
 
 Place = Path | BucketPath
@@ -268,14 +269,10 @@ def patiently(place: Place, do: Callable[[], T]) -> T:
 
 
 @lru_cache(maxsize=8)
-def _service(root: str, options: str) -> Any:
-    """One client per bucket and process."""
-    return fs.FileSystem.from_uri(f"{root}/-{options}")[0]
-
-
-def _bucket(root: str) -> str:
-    """Also of ``abfs://CONTAINER@ACCOUNT.dfs.core.windows.net``."""
-    return root.partition("://")[2].partition("@")[0]
+def _service(root: str, options: str) -> tuple[Any, str]:
+    """One client per bucket and process, and the bucket's name."""
+    service, bucket = fs.FileSystem.from_uri(f"{root}{options}")
+    return service, bucket
 
 
 def _first_line(error: Exception) -> str:
