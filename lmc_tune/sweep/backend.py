@@ -125,6 +125,11 @@ def _shut_down() -> None:
         gc.enable()
 
 
+def has_token() -> bool:
+    """Whether this process shows Ray a token; a cluster that was reached without one wants none."""
+    return os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # which Ray also sets itself, where it finds a token
+
+
 def slots_of(device: Device, workers: int) -> Slots:
     """What a sweep's cohorts run on: every GPU that Ray has, or else ``workers`` cores."""
     import ray  # noqa: PLC0415

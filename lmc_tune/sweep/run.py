@@ -16,7 +16,7 @@ from lmc_tune.results import STATUSES, PairResult, Status, failed_result
 from lmc_tune.space import SearchSpace, by_replicate
 from lmc_tune.specs import FactorySpec, PairSpec
 from lmc_tune.store import RESULTS_FILE, DamagedTableError, Store
-from lmc_tune.sweep.backend import prepare_environment, ray_session, run_on_ray, slots_of
+from lmc_tune.sweep.backend import has_token, prepare_environment, ray_session, run_on_ray, slots_of
 from lmc_tune.sweep.factories import check_factories
 from lmc_tune.sweep.folder import FolderError, StoreFullError, owned, write_description
 from lmc_tune.sweep.plan import PASSES, pack, pending, workers_here
@@ -217,6 +217,11 @@ class _Trainer:
         self.listener.say(f"starting {self.workers} workers" if self.workers > 1 else "starting a worker")
         try:
             with Watch(self.store, self._on_results, self._on_silence), ray_session(self.workers, self.options.address):
+                if self.options.address is not None and not has_token():
+                    self.listener.say(
+                        f"the Ray cluster at {self.options.address} asks for no token: whoever can reach its ports can "
+                        f"run programs on it. Start it with RAY_AUTH_MODE=token"
+                    )
                 while batch:
                     self.tried |= {pair.key for pair in batch}
                     self._run_batch(batch)
