@@ -75,7 +75,7 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
                     include_dashboard=False,
                     log_to_driver=False,
                     configure_logging=False,
-                    # In it, not it itself: Ray opens its folder to everyone, logs of the environment among the rest.
+                    # In it, not it itself: Ray opens its folder to everyone, and Tune has it log AWS keys.
                     _temp_dir=f"{scratch}/ray",
                     object_store_memory=80 * 2**20,  # about Ray's least; results travel through files
                 )
