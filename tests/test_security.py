@@ -126,6 +126,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     (folder / "server").mkdir()
     secrets = {
         "MLFLOW_TRACKING_URI": f"http://me:{PASSWORD}@127.0.0.1:{port}",
+        "RAY_AUTH_MODE": "disabled",  # meant for some cluster
         "RAY_AUTH_TOKEN": TOKEN,
         "AWS_SECRET_ACCESS_KEY": AWS,
     }

@@ -45,7 +45,7 @@ def prepare_environment(address: str | None) -> None:
             "before importing ray, or give the address of a running cluster"
         )
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # binds all of Ray's ports to loopback
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ["RAY_AUTH_MODE"] = "token"  # loopback is open to all users of the machine
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
