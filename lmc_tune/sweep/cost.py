@@ -8,6 +8,7 @@ from math import ceil
 
 from lmc_tune.data.catalogue import DATASETS, part_size
 from lmc_tune.space import SearchSpace, by_replicate
+from lmc_tune.space_yaml import SpaceError
 from lmc_tune.specs import Condition, FactorySpec, MlpSpec, PairSpec
 from lmc_tune.sweep.factories import check_factories
 from lmc_tune.sweep.plan import Slots, pack, planned_steps, program, workers_here
@@ -84,7 +85,7 @@ def estimate_cost(space: SearchSpace, say: Callable[[str], None], *, run_factori
             has some is counted and not timed.
 
     Raises:
-        SpaceError: if a factory gives no network.
+        SpaceError: if a factory gives no network, or one takes more memory than there is.
     """
     workers = workers_here()
     slots = Slots(number=workers)
@@ -180,7 +181,11 @@ def _seconds(pair: PairSpec, together: int) -> _Seconds:
         return Examples(inputs=one.expand(n, *facts.shape), labels=torch.zeros(labels, dtype=torch.int64))
 
     part = examples(_TIMED_STEPS * pair.train.batch_size)
-    model = build_model(pair.model, facts.shape, facts.n_classes, seed=0)
+    try:
+        model = build_model(pair.model, facts.shape, facts.n_classes, seed=0)
+    except (RuntimeError, MemoryError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise SpaceError([f"model: {pair.model.label} cannot be built here: {reason}"]) from error
     engine = engine_for(pair, torch.device("cpu"))
     # A convolution takes as long for each member of a large stack as of a small one.
     stacked = 2 * (together if isinstance(pair.model, MlpSpec) else min(2, together))
