@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 # Two files at a time; of one file, tests run in order and share what they set up.
 TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
-.PHONY: help quickstart format lint check test bench bench-gpu reproduction clean
+.PHONY: help quickstart format lint check test audit bench bench-gpu reproduction clean
 
 help:
 	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
 	@echo "make check                             format, lint, types, imports, fast tests"
 	@echo "make test                              everything that CI runs"
+	@echo "make audit                             known vulnerabilities of all that is installed; needs pypi.org"
 	@echo "make bench                             every benchmark that needs no GPU, and docs/performance.md: an hour and a half"
 	@echo "make bench-gpu                         training, fractions and paths on a GPU, and docs/performance.md"
 	@echo "make reproduction                      small twins of the presets (CIFAR-10 has to be here), and docs/reproduction.md"
@@ -46,6 +47,13 @@ check: lint
 
 test: lint
 	$(TEST) --cov --cov-report=term
+
+# Strict: a package that the service does not know, or a service that does not answer, must not pass for a clean one.
+audit: $(VENV)/dev.stamp
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.10,<3'
+	$(BIN)/python -m pip list --disable-pip-version-check --format=freeze --exclude-editable | sed 's/+.*//' > $(VENV)/audited.txt
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement $(VENV)/audited.txt
 
 bench: $(VENV)/dev.stamp
 	for name in startup sweep throughput paths scaling tracking reports memory page; do \

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from lmc_tune.core.duration import in_words
+from lmc_tune.core.printable import printable
 
 # Everything heavy is imported inside the commands, so that --help answers at once.
 
@@ -204,27 +205,41 @@ def status(folder: RunFolder, *, json_: Json = False) -> None:
     if state.other_pairs:
         typer.echo(f"besides, {_pairs(state.other_pairs)} here that {folder}/space.yaml does not plan")
     for failure in state.failures:
-        typer.echo(f"failed {failure.key} ({failure.what}): {failure.reason}")
+        typer.echo(printable(f"failed {failure.key} ({failure.what}): {failure.reason}"))
     if state.failures:
         typer.echo(_whole_tracebacks(folder))
 
 
 @app.command()
-def space(space: Space, *, sets: Sets = None, json_: Json = False) -> None:
+def space(
+    space: Space,
+    *,
+    sets: Sets = None,
+    run_factories: Annotated[
+        bool,
+        typer.Option("--run-factories", help="Run the code that the space's factories name, to time their networks."),
+    ] = False,
+    json_: Json = False,
+) -> None:
     """Validate a search space without running it; print cells, pairs, cohorts, steps and an estimated cost."""
     from lmc_tune.space_yaml import read_space
     from lmc_tune.sweep.cost import estimate_cost
 
     with _told_plainly():
         study = read_space(space, sets or [])
-        cost = estimate_cost(study, _note)
+        cost = estimate_cost(study, _note, run_factories=run_factories)
     if json_:
         _print_json(cost.plain())
         return
     for axis, values in study.axes.items():
-        typer.echo(f"{axis:>12}  {', '.join(_short(axis, value) for value in values)}")
+        typer.echo(printable(f"{axis:>12}  {', '.join(_short(axis, value) for value in values)}"))
     for name in ("cells", "pairs", "cohorts", "steps"):
         typer.echo(f"{name:>12}  {getattr(cost, name):,}")
+    if cost.seconds_train is None or cost.seconds_measure is None:
+        typer.echo(
+            f"{'time':>12}  not known: to time the networks of its factories, look at them and say --run-factories"
+        )
+        return
     train, measure = in_words(cost.seconds_train), in_words(cost.seconds_measure)
     typer.echo(f"{'time':>12}  about {train} of training and {measure} of measuring,")
     typer.echo(f"{'':>12}  on the CPU with {cost.workers} workers, timed just now on random inputs")
@@ -380,7 +395,7 @@ def _print_json(content: dict[str, Any]) -> None:
 
 
 def _note(text: str) -> None:
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
 
 
 def _short(axis: str, value: object) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from lmc_tune.core.duration import in_words
+from lmc_tune.core.printable import printable
 from lmc_tune.results import PairResult, Status
 from lmc_tune.sweep.run import SweepListener
 
@@ -45,7 +46,7 @@ class _Lines(SweepListener):
         self._began = self._last = 0.0
 
     def say(self, message: str) -> None:
-        print(message, file=self._stream, flush=True)
+        print(printable(message), file=self._stream, flush=True)
 
     def start(self, total: int, done: Counter[Status]) -> None:
         self._total, self._counts = total, _Counts(done)
@@ -78,7 +79,7 @@ class _Bar(SweepListener):
         self._task: TaskID | None = None
 
     def say(self, message: str) -> None:
-        self._progress.console.print(message, highlight=False, markup=False, soft_wrap=True)
+        self._progress.console.print(printable(message), highlight=False, markup=False, soft_wrap=True)
 
     def start(self, total: int, done: Counter[Status]) -> None:
         self._counts = _Counts(done)

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,9 @@ from lmc_tune.yaml_lines import Place, YamlError, dotted, load_value, load_with_
 _TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
 # About the accuracy of a network that says no to every label: BigEarthNet has 2 to 3 of its 19 labels per patch.
 _ALWAYS_NO = 0.87
+# More would take gigabytes and minutes before the first is trained; above all, a typing error in a range.
+_MOST_PAIRS, _MOST_ON_AN_AXIS = 1_000_000, 10_000
+_LONGEST = 1000
 # What other tools call it.
 _SYNONYMS = {
     "learning_rate": "lr",
@@ -102,6 +106,8 @@ class _Reader:
 
     def problem(self, place: Place, message: str) -> None:
         line = next((self.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.lines), 1)
+        if len(message) > _LONGEST:  # a value may be as long as the file
+            message = f"{message[: _LONGEST // 2]} … {message[-_LONGEST // 2 :]}"
         by_set = any(place[: len(path)] == path or path[: len(place)] == place for path in self.overridden)
         where = "command line" if by_set else f"{self.source}:{line}"
         text = f"{where}: {dotted(place)}: {message}" if place else f"{where}: {message}"
@@ -142,6 +148,10 @@ class _Reader:
         self._check_sections(fixed, axes)
         self.stop_on_problems()
         assert space is not None  # noqa: S101 - no problems, so it was built
+        n = math.prod(map(len, space.axes.values())) * space.replicates
+        if n > _MOST_PAIRS:
+            self.problem(("axes",), f"{n} pairs in all; one sweep has {_MOST_PAIRS} at most: make the grid coarser")
+            self.stop_on_problems()
         space = _canonical(space)
         self._check_cells(space)
         self.stop_on_problems()
@@ -182,6 +192,9 @@ class _Reader:
         if isinstance(given, list):
             if not given:
                 self.problem(place, "an axis needs at least one value")
+            if len(given) > _MOST_ON_AN_AXIS:
+                self.problem(place, f"{len(given)} values on an axis; give {_MOST_ON_AN_AXIS} at most")
+                return []
             for index, value in enumerate(given):
                 if value in given[:index]:
                     self.problem((*place, index), f"{value!r} is given twice; remove one of them")
@@ -196,6 +209,9 @@ class _Reader:
         if not numbers or not isinstance(steps, int) or steps < 2 or (kind == "log" and min(bounds) <= 0):
             above = " above 0" if kind == "log" else ""
             self.problem(place, f"needs two numbers{above} and steps of at least 2; got {given!r}")
+            return []
+        if steps > _MOST_ON_AN_AXIS:
+            self.problem(place, f"{steps} steps on an axis; ask for {_MOST_ON_AN_AXIS} at most")
             return []
         low, high = bounds
         values = np.geomspace(low, high, steps) if kind == "log" else np.linspace(low, high, steps)

@@ -4,12 +4,25 @@ import re
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 Place = tuple[str | int, ...]  # the path of a value, e.g. ("axes", "lr", 2)
+
+# Written out, aliases and merged keys too: a few lines of aliases of aliases can stand for more than any memory.
+MOST_VALUES = 300_000
 
 
 class _Loader(yaml.SafeLoader):
     """Reads ``1e-3`` as a number, as YAML 1.2 does; PyYAML wants ``1.0e-3`` and takes anything else for text."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - PyYAML's own
+        try:
+            value = super().construct_object(node, deep)
+        except ValueError as error:  # what looks like a date and is none; a number of thousands of digits
+            raise ConstructorError(problem=str(error).split(";")[0], problem_mark=node.start_mark) from error
+        if isinstance(value, int) and value.bit_length() > 63:
+            raise ConstructorError(problem="a whole number of more than 63 bits", problem_mark=node.start_mark)
+        return value
 
 
 _Loader.add_implicit_resolver(
@@ -29,35 +42,59 @@ def load_value(text: str) -> Any:
     """One YAML value.
 
     Raises:
-        YamlError: if it is none.
+        YamlError: as :func:`load_with_lines`.
     """
-    try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise YamlError(_line_of(error), f"not valid YAML: {getattr(error, 'problem', error)}") from error
+    return load_with_lines(text)[0]
 
 
 def load_with_lines(text: str) -> tuple[Any, dict[Place, int]]:
     """A document as plain data, and the line of every value by its path.
 
     Raises:
-        YamlError: if it is not YAML, gives a key twice, or an alias stands inside what it names.
+        YamlError: if it is not YAML, has more than :data:`MOST_VALUES` values, is nested too deep, gives a key twice,
+            or an alias stands inside what it names.
     """
     lines: dict[Place, int] = {}
-    content = load_value(text)
     try:
-        root = yaml.compose(text, _Loader)
-        if root is not None:
-            _walk(root, (), lines)
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        if root is None:
+            return None, lines
+        _count(root, {})
+        _walk(root, (), lines)  # before merged keys are put in
+        return loader.construct_document(root), lines
+    except yaml.YAMLError as error:
+        raise YamlError(_line_of(error), f"not valid YAML: {getattr(error, 'problem', error)}") from error
     except RecursionError as error:
-        raise YamlError(1, "an alias (*name) stands inside what it names; write the value out") from error
-    return content, lines
+        raise YamlError(1, "nested too deep; write it flatter") from error
 
 
 def dotted(place: Place) -> str:
     """``axes.lr[2]``."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
     return text.removeprefix(".")
+
+
+def _count(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """How many values a node stands for, aliases written out. ``known``: by node; 0 while it is counted."""
+    if known.setdefault(node, 0):
+        return known[node]
+    n = 1
+    for child in _children(node):
+        if known.get(child) == 0:
+            line = child.start_mark.line + 1
+            raise YamlError(line, "an alias (*name) stands inside what it names; write the value out")
+        n += _count(child, known)
+    if n > MOST_VALUES:
+        raise YamlError(node.start_mark.line + 1, f"too large: more than {MOST_VALUES} values, aliases written out")
+    known[node] = n
+    return n
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
 def _walk(node: yaml.Node, place: Place, lines: dict[Place, int]) -> None:

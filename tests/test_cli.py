@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.analysis.cases import failed_pair, pair_spec, write_run
 from tests.sweep.cases import PAIRS, SPACE, lmc_tune, lmc_tune_json, write_space
 
 
@@ -98,6 +99,15 @@ def test_a_folder_without_a_sweep_is_named(tmp_path: Path, command: list[str]) -
     assert str(tmp_path) in done.stderr
     assert "lmc-tune" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_would_act_on_the_terminal_is_escaped(tmp_path: Path) -> None:
+    told = refused(tmp_path, text=SPACE + '"\\e[2J\\u202e": 1\n')
+    assert told == "tiny.yaml:12: \\x1b[2J\\u202e: unknown key '\\x1b[2J\\u202e'\n"
+    run = write_run(tmp_path / "run", [pair_spec()], make=lambda spec: failed_pair(spec, "x: \x1b]0;title\x07"))
+    done = lmc_tune("status", run)
+    assert "\\x1b]0;title\\x07" in done.stdout
+    assert done.stdout.replace("\n", "").isprintable()
 
 
 def test_help_does_not_import_what_is_slow() -> None:

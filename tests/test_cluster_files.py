@@ -1,9 +1,12 @@
 """The cluster files, as far as they can be tried without a cloud: Ray's own checks, and AWS played by moto."""
 
 import copy
+import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 import typer
 import yaml
 from botocore.exceptions import ClientError, ParamValidationError
+from ray.autoscaler._private import _azure as azure
 from ray.autoscaler._private import commands
 from ray.autoscaler._private.aws import config as aws_config
 from ray.autoscaler._private.aws import node_provider as aws_provider
@@ -215,6 +219,45 @@ def test_kuberay_pods_are_confined_and_take_the_token_from_a_secret():
         assert each["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
         assert {"cpu", "memory"} <= each["resources"]["requests"].keys() & each["resources"]["limits"].keys()
         assert all(isinstance(entry.get("value", ""), str) for entry in each["env"])  # Kubernetes takes no numbers
+
+
+def test_kuberay_exposes_nothing_and_workers_have_no_rights_in_kubernetes():
+    """Whatever KubeRay would make beyond the head's service inside the cluster has to be asked for by these."""
+    (manifest,) = yaml.safe_load_all((_ROOT / "cluster/kuberay.yaml").read_text())
+    spec = manifest["spec"]
+    head = spec["headGroupSpec"]
+    assert not {"serviceType", "enableIngress"} & head.keys()
+    assert not {"headServiceAnnotations", "headService"} & (head.keys() | spec.keys())
+    pods = [group["template"]["spec"] for group in (head, *spec["workerGroupSpecs"])]
+    for pod in pods:
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+        assert not any("ports" in container or "privileged" in str(container) for container in pod["containers"])
+    assert [pod.get("automountServiceAccountToken") for pod in pods] == [None, False]  # the head's autoscaler needs it
+    assert spec["enableInTreeAutoscaling"] is True
+
+
+def test_azures_own_group_opens_ssh_and_nothing_else():
+    """Ray's template makes it; cluster/azure.yaml cannot say otherwise."""
+    template = json.loads((Path(azure.__file__).parent / "azure-config-template.json").read_text())
+    (group,) = [each for each in template["resources"] if each["type"].endswith("networkSecurityGroups")]
+    (rule,) = [rule["properties"] for rule in group["properties"]["securityRules"]]
+    assert (rule["direction"], rule["access"], rule["destinationPortRange"]) == ("Inbound", "Allow", "22")
+
+
+def test_the_token_that_the_page_has_made_is_for_its_owner_alone(tmp_path):
+    """By Ray itself, which leaves it readable by all; also where one that is so is there already."""
+    page = (_ROOT / "docs" / "cluster.md").read_text()
+    (line,) = [line.strip() for line in page.splitlines() if "get-auth-token --generate" in line]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment = {name: value for name, value in environment.items() if not name.startswith("RAY_AUTH")}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    token = tmp_path / ".ray" / "auth_token"
+    for _ in range(2):
+        subprocess.run(["bash", "-c", f"umask 022; {line}"], env=environment, check=True, capture_output=True)
+        assert len(token.read_text()) == 64
+        assert token.stat().st_mode & 0o777 == 0o600
+        token.chmod(0o644)
+    assert token.parent.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.fixture(scope="module")

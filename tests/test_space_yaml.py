@@ -1,5 +1,8 @@
 # ruff: noqa: E501 - one mistake and its message per line
+import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -393,16 +396,77 @@ def test_an_alias_inside_what_it_names_is_refused():
         parse_space("name: x\naxes: &a\n  lr: [*a]\n")
 
 
+def levels(first: str, line: str) -> str:
+    """A few lines of aliases of aliases, ten at each of eleven levels."""
+    return first + "".join(line.format(at=at, ten=", ".join([f"*a{at - 1}"] * 10)) for at in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (levels("a0: &a0 [x]\n", "a{at}: &a{at} [{ten}]\n"), "s.yaml:10: too large: more than 300000 values"),
+        (levels("a0: &a0 {k: v}\n", "a{at}: &a{at}\n  <<: [{ten}]\n"), "s.yaml:14: too large: more than 300000"),
+        (f"seed: {'[' * 100_000}", "s.yaml:1: nested too deep"),
+        (f"seed: {'{a: ' * 100_000}", "s.yaml:1: nested too deep"),
+        (f"seed: {'9' * 5000}", "s.yaml:4: not valid YAML: Exceeds the limit (4300 digits)"),
+        (f"seed: 0x{'f' * 5000}", "s.yaml:4: not valid YAML: a whole number of more than 63 bits"),
+        ("seed: 2024-13-45", "s.yaml:4: not valid YAML: month must be in 1..12"),
+        ("replicates: 1000000000000", "s.yaml:3: axes: 1000000000000 pairs in all; one sweep has 1000000 at most"),
+        ("x: \x1b[2J", "s.yaml:1: not valid YAML: unacceptable character #x001b"),
+    ],
+)
+def test_a_small_text_that_stands_for_a_huge_one_is_refused_with_one_message(line, said):
+    """In a process of its own, with a bound: one that is not refused takes all memory, or for ever."""
+    text = f"name: s\ntrain: {{epochs: 1, batch_size: 4}}\naxes: {{lr: [0.1]}}\n{line}\n"
+    code = "import sys; from lmc_tune.space_yaml import *\ntry: parse_space(sys.stdin.read(), 's.yaml')\n"
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))\n{code}"
+    code += "except SpaceError as error: print(error)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=text, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout.startswith(said), done
+    assert len(done.stdout) < 500
+
+
+@pytest.mark.parametrize("axis", ["{log: [0.001, 1], steps: 1000000000}", f"[{', '.join(map(str, range(20_000)))}]"])
+def test_an_axis_has_ten_thousand_values_at_most(axis):
+    (problem,) = problems(with_axes(f"{{batch_size: [4], lr: {axis}}}"))
+    assert re.match(r"s\.yaml:3: axes\.lr: \d+ (steps|values) on an axis; \w+( for)? 10000 at most", problem)
+
+
+def test_a_message_about_a_long_value_is_short():
+    (problem,) = problems(GOOD.replace("name: study", f"name: {'x' * 10_000}"))
+    assert problem.startswith("s.yaml:1: name: String should have at most 120 characters, got 'xxx")
+    assert len(problem) < 1100
+
+
+def test_aliases_and_merged_keys_stay_usable():
+    space = parse_space(
+        GOOD.replace("model: {name: mlp, hidden: [8]}\n", "").replace(
+            "axes:\n", "axes:\n  model: [&small {name: mlp, hidden: [8]}, {<<: *small, norm: layer}]\n"
+        )
+    )
+    assert [cell.first.model.norm for cell in space.cells()[::8]] == ["none", "layer"]
+    assert {cell.first.model.hidden for cell in space.cells()} == {(8,)}
+
+
 @pytest.mark.parametrize("line", ["axes:\n  lr: [true]", "replicates: true\naxes:\n  lr: [0.1]"])
 def test_a_boolean_is_not_a_number(line):
     with pytest.raises(SpaceError, match=r"should be a valid (number|integer), got True"):
         parse_space(f"name: x\ntrain: {{epochs: 1, batch_size: 8}}\n{line}\n")
 
 
-@pytest.mark.parametrize("name", ["..", ".", "a/b", ""])
+@pytest.mark.parametrize(
+    "name", ["..", ".", "a/b", "", "../x", "/etc/x", "a\\b", "a\0b", "a\nb", "a\x1b[2J", "\u202etxt.exe", "x" * 121]
+)
 def test_a_name_that_is_no_folder_is_refused(name):
-    with pytest.raises(SpaceError, match="name: "):
-        parse_space(f"name: {name!r}\ntrain: {{epochs: 1, batch_size: 8}}\naxes: {{lr: [0.1]}}\n")
+    text = "train: {epochs: 1, batch_size: 8}\naxes: {lr: [0.1]}\n"
+    for document, sets in (
+        (f"name: {json.dumps(name)}\n{text}", []),
+        (f"name: s\n{text}", [f"name={json.dumps(name)}"]),
+    ):
+        with pytest.raises(SpaceError, match="name: "):
+            parse_space(document, sets=sets)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lmc_tune.data.catalogue import DATASETS, DamagedDataError
+from lmc_tune.data.catalogue import DATASETS, DamagedDataError, file_md5
 from lmc_tune.vision import import_torchvision
 
 # Sentinel-2 stores a reflectance of 1 as this number.
@@ -48,8 +48,17 @@ def read_patches(patches: Any, indices: NDArray[np.int64]) -> tuple[NDArray[np.u
 
 
 def download_patches(root: Path) -> None:
-    """Download, verify and unpack the Sentinel-2 patches and the lists of their splits, unless they are there."""
-    _data_set()(str(root), bands="s2", download=True, checksum=True)
+    """Download, verify and unpack the Sentinel-2 patches and the lists of their splits, unless they are there.
+
+    Raises:
+        DamagedDataError: if an archive that is there is not the one published; torchgeo would unpack it unseen.
+    """
+    data_set = _data_set()
+    published = data_set.metadata["s2"]
+    archive = root / published["filename"]
+    if archive.is_file() and (found := file_md5(archive)) != published["md5"]:
+        raise DamagedDataError(f"{archive} is damaged: its md5 is {found}, not {published['md5']}. Delete it")
+    data_set(str(root), bands="s2", download=True, checksum=True)
 
 
 def _damaged(folder: str, reason: str) -> str:

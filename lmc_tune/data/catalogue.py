@@ -31,10 +31,10 @@ class DatasetFacts:
     """A data set as published.
 
     shape: (channels, height, width) of an input. labels: what the classes are; equal texts mean equal labels.
-    multi_label: an example may have several of them, or none. torchvision_class: what downloads and reads it, if
-    torchvision does; package: an optional one that does, installed by the extra of the data set's name. files: md5 by
-    path below the data root (:func:`check_files`); empty for data that ships inside a package. folder: below the data
-    root as well, with files too many to verify.
+    multi_label: an example may have several of them, or none. torchvision_class: what downloads it, if
+    torchvision does; package: an optional one that downloads and reads it, installed by the extra of the data set's
+    name. files: md5 by path below the data root (:func:`check_files`); empty for data that ships inside a package.
+    folder: below the data root as well, with files too many to verify.
     """
 
     name: str
@@ -263,7 +263,7 @@ def check_files(name: str, root: Path) -> None:
         path = root / relative
         if not path.is_file():
             raise missing(relative)
-        found = _md5(path)
+        found = file_md5(path)
         if found != md5:
             raise DamagedDataError(
                 f"{path} is damaged: its md5 is {found}, not {md5}. Delete it, then get it again. {mend}"
@@ -272,7 +272,7 @@ def check_files(name: str, root: Path) -> None:
         raise missing(facts.folder)
 
 
-def _md5(path: Path) -> str:
+def file_md5(path: Path) -> str:
     if path.suffix == ".npz":
         try:
             return _unpacked_md5(path)

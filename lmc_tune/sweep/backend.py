@@ -48,7 +48,7 @@ def prepare_environment(address: str | None) -> None:
             "before importing ray, or give the address of a running cluster"
         )
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # binds all of Ray's ports to loopback
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ["RAY_AUTH_MODE"] = "token"  # loopback is open to all users of the machine
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
@@ -78,7 +78,8 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
                     include_dashboard=False,
                     log_to_driver=False,
                     configure_logging=False,
-                    _temp_dir=scratch,
+                    # In it, not it itself: Ray opens its folder to everyone, and Tune has it log AWS keys.
+                    _temp_dir=f"{scratch}/ray",
                     object_store_memory=80 * 2**20,  # about Ray's least; results travel through files
                 )
             else:
@@ -125,6 +126,11 @@ def _shut_down() -> None:
         ray.shutdown()
     finally:
         gc.enable()
+
+
+def has_token() -> bool:
+    """Whether this process shows Ray a token; a cluster that was reached without one wants none."""
+    return os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # which Ray also sets itself, where it finds a token
 
 
 def slots_of(device: Device, workers: int | None) -> Slots:

@@ -8,7 +8,8 @@ from math import ceil
 
 from lmc_tune.data.catalogue import DATASETS, part_size
 from lmc_tune.space import SearchSpace, by_replicate
-from lmc_tune.specs import Condition, MlpSpec, PairSpec
+from lmc_tune.space_yaml import SpaceError
+from lmc_tune.specs import Condition, FactorySpec, MlpSpec, PairSpec
 from lmc_tune.sweep.factories import check_factories
 from lmc_tune.sweep.plan import Slots, pack, planned_steps, program, workers_here
 
@@ -26,7 +27,8 @@ class Cost:
     """Counts of a space, and what all pairs take on this machine's cores with all workers busy.
 
     steps: of both members of all pairs, joint training included; with a target loss, at most. seconds_train: with the
-    learning curves. seconds_measure: paths under all conditions, similarity, and weight averages.
+    learning curves. seconds_measure: paths under all conditions, similarity, and weight averages. Both are None where
+    factories were not to be run.
     """
 
     cells: int
@@ -34,10 +36,10 @@ class Cost:
     cohorts: int
     steps: int
     workers: int
-    seconds_train: float
-    seconds_measure: float
+    seconds_train: float | None
+    seconds_measure: float | None
 
-    def plain(self) -> dict[str, float]:
+    def plain(self) -> dict[str, float | None]:
         """As ``lmc-tune space --json`` prints it."""
         return dict(vars(self))
 
@@ -69,7 +71,7 @@ class _Seconds:
     similarity: float
 
 
-def estimate_cost(space: SearchSpace, say: Callable[[str], None]) -> Cost:
+def estimate_cost(space: SearchSpace, say: Callable[[str], None], *, run_factories: bool = False) -> Cost:
     """Count a space, and time a few steps and forward passes of each of its programs on random inputs.
 
     The data need not be there. The time is for one worker per core. It leaves out what is done once or takes little:
@@ -79,25 +81,32 @@ def estimate_cost(space: SearchSpace, say: Callable[[str], None]) -> Cost:
     Args:
         space: what is to be run.
         say: is told what takes the time.
+        run_factories: networks of factories are built, by the code that the space names, and timed; else a space that
+            has some is counted and not timed.
 
     Raises:
-        SpaceError: if a factory gives no network.
+        SpaceError: if a factory gives no network, or one takes more memory than there is.
     """
     workers = workers_here()
     slots = Slots(number=workers)
     cells = space.cells()
-    check_factories(cell.first for cell in cells)
+    timed = run_factories or not any(isinstance(cell.first.model, FactorySpec) for cell in cells)
+    if timed:
+        check_factories(cell.first for cell in cells)
     programs: dict[tuple[object, ...], list[PairSpec]] = defaultdict(list)
     for cell in cells:
         pair = cell.first
         programs[program(pair)].append(pair)
-    say("timing 1 program" if len(programs) == 1 else f"timing {len(programs)} programs")
+    if timed:
+        say("timing 1 program" if len(programs) == 1 else f"timing {len(programs)} programs")
     steps, seconds_train, seconds_measure = 0, 0.0, 0.0
     for pairs in programs.values():
         together = slots.cohort_size(space.replicates * len(pairs))
-        each = _seconds(pairs[0], together)
+        each = _seconds(pairs[0], together) if timed else None
         for work in map(work_of, pairs):
             steps += work.steps
+            if each is None:
+                continue
             seconds_train += work.steps * each.step + work.scored_in_training * each.scored
             seconds_measure += work.scored_on_path * each.scored_on_path + work.scored_apart * each.scored
             seconds_measure += work.estimated * each.estimated + each.similarity
@@ -109,8 +118,8 @@ def estimate_cost(space: SearchSpace, say: Callable[[str], None]) -> Cost:
         cohorts=cohorts,
         steps=space.replicates * steps,
         workers=workers,
-        seconds_train=share * seconds_train,
-        seconds_measure=share * seconds_measure,
+        seconds_train=share * seconds_train if timed else None,
+        seconds_measure=share * seconds_measure if timed else None,
     )
 
 
@@ -172,7 +181,11 @@ def _seconds(pair: PairSpec, together: int) -> _Seconds:
         return Examples(inputs=one.expand(n, *facts.shape), labels=torch.zeros(labels, dtype=torch.int64))
 
     part = examples(_TIMED_STEPS * pair.train.batch_size)
-    model = build_model(pair.model, facts.shape, facts.n_classes, seed=0)
+    try:
+        model = build_model(pair.model, facts.shape, facts.n_classes, seed=0)
+    except (RuntimeError, MemoryError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise SpaceError([f"model: {pair.model.label} cannot be built here: {reason}"]) from error
     engine = engine_for(pair, torch.device("cpu"))
     # A convolution takes as long for each member of a large stack as of a small one.
     stacked = 2 * (together if isinstance(pair.model, MlpSpec) else min(2, together))

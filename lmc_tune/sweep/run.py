@@ -20,7 +20,7 @@ from lmc_tune.space import SearchSpace, by_replicate
 from lmc_tune.specs import FactorySpec, PairSpec
 from lmc_tune.storage import FolderError, Place, StorageError, written
 from lmc_tune.store import RESULTS_FILE, DamagedTableError, Store
-from lmc_tune.sweep.backend import machines, prepare_environment, ray_session, run_on_ray, slots_of
+from lmc_tune.sweep.backend import has_token, machines, prepare_environment, ray_session, run_on_ray, slots_of
 from lmc_tune.sweep.factories import check_factories
 from lmc_tune.sweep.folder import StoreFullError, owned, write_description
 from lmc_tune.sweep.plan import PASSES, Slots, pack, pending, workers_here
@@ -273,6 +273,11 @@ class _Trainer:
             self.listener.say(
                 f"training on {slots.number} {kind}{'s' if slots.number > 1 else ''} of a cluster of {machines()}"
             )
+            if not has_token():
+                self.listener.say(
+                    f"the Ray cluster at {self.options.address} asks for no token: whoever can reach its ports can run "
+                    f"programs on it. Start it with RAY_AUTH_MODE=token"
+                )
             if not slots.gpu and self.options.device == "auto":
                 self.listener.say(
                     "no GPU is in the cluster now; --device cuda --workers N asks it for N of them and waits for them"

@@ -30,6 +30,7 @@ _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
 
+_USER = re.compile(r"(?<=://)(?:[^\s/?#]*|[^\s/:@]*:[^\s@]*)@")
 _MLFLOW_PACKAGES = {"mlflow", "requests", "urllib3", "sqlalchemy", "alembic"}
 _SCHEMES = {"http", "https", "sqlite", "postgresql", "mysql", "mssql"}
 _DATABRICKS = {"databricks", "databricks-uc", "uc"}
@@ -64,8 +65,11 @@ def embedded_file(uri: str) -> Path | None:
 
 
 def without_credentials(text: str) -> str:
-    """``https://user:password@host`` → ``https://host``, wherever it occurs in the text."""
-    return re.sub(r"(?<=://)[^\s/'\"]*@", "", text)
+    """``https://user:password@host`` → ``https://host``, wherever it occurs in the text; ``?password=`` is cut as well.
+
+    Rather too much than too little: a password may hold quotes and, of a database, slashes.
+    """
+    return re.sub(r"(?i)([?&](?:password|passwd|pwd|odbc_connect)=)[^\s&]*", r"\1…", _USER.sub("", text))
 
 
 def place(uri: str) -> str:

@@ -171,7 +171,12 @@ class Mirror:
 
     def _write_artifact(self, run: _Run, name: str, text: str) -> None:
         if self._artifacts is not None and run.artifact_uri.startswith(connection.ARTIFACT_ROOT):
-            folder = self._artifacts / run.artifact_uri.removeprefix(connection.ARTIFACT_ROOT)
+            folder = (self._artifacts / run.artifact_uri.removeprefix(connection.ARTIFACT_ROOT)).resolve()
+            if not folder.is_relative_to(self._artifacts.resolve()):
+                raise connection.TrackingError(
+                    f"a run's artifacts would be written to {folder}, which is not in {self._artifacts}: the store was "
+                    f"not made by lmc-tune; delete it and send the run folder again"
+                )
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
         else:

@@ -79,6 +79,11 @@ def ui_command(folder: Place, port: int = 5000) -> tuple[list[str], dict[str, st
         "MLFLOW_DISABLE_TELEMETRY": "true",
         # Without background jobs it starts in 3 s instead of 10 and takes a quarter of the memory.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # Hosts and origins are checked, whatever the user's environment says of other servers: else a page in the same
+        # browser could read and delete runs.
+        "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
+        "MLFLOW_SERVER_ALLOWED_HOSTS": "localhost,localhost:*,127.0.0.1,127.0.0.1:*",
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "",
         "PYTHONWARNINGS": "ignore",  # of MLflow about the packages it stands on
     }
 

@@ -41,6 +41,7 @@ class Visit:
         self.requests: list[str] = []
         self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.complaints.append(dialog.message), dialog.dismiss()))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(path.as_uri())
         self.page.wait_for_selector("body[data-ready]", timeout=60_000)
@@ -140,18 +141,24 @@ def test_no_complaints_and_no_requests(visit: Visit) -> None:
     assert [url for url in visit.requests if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
-def test_hostile_text_does_not_run(browser: Browser, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "hostile",
+    [HOSTILE, f'"onload=alert(1) {{{{7*7}}}} ${{alert(2)}}\u202e\x1b[2J\u2028<!--<script>{"x" * 10_000}'],
+    ids=["elements", "other"],
+)
+def test_hostile_text_does_not_run(browser: Browser, tmp_path: Path, hostile: str) -> None:
     folder = write_run(
         tmp_path,
         grid(lrs=(0.01, 0.1), replicates=2),
-        make=lambda spec: failed_pair(spec, HOSTILE) if spec.train.lr == 0.1 else realistic_pair(spec),
-        name=HOSTILE,
+        make=lambda spec: failed_pair(spec, hostile) if spec.train.lr == 0.1 else realistic_pair(spec),
+        name=hostile,
     )
     visit = Visit(browser, render(folder)[0])
     cells = visit.page.evaluate("window.report.page.cells")
     visit.point_at(next(key for key, cell in cells.items() if cell["reason"]))
     assert visit.page.evaluate("window.hostile") is None
-    assert visit.page.locator("h1").inner_text() == HOSTILE
+    assert visit.page.locator("h1").text_content() == hostile
+    assert visit.page.locator("#cell-reason").text_content() == hostile
     assert visit.complaints == []
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pandas as pd
@@ -201,6 +202,9 @@ def test_hostile_names_and_reasons_are_only_text(tmp_path: Path) -> None:
     assert "<img src=x" not in html
     assert "&lt;script&gt;window.hostile" in html
     assert any(HOSTILE in cell["reason"] for cell in embedded(html)["cells"].values())
+    picture = ET.fromstring(render(folder, tmp_path / "phase.svg")[0].read_text(encoding="utf-8"))  # noqa: S314
+    assert not [element.tag for element in picture.iter() if element.tag.endswith(("script", "img"))]
+    assert any(HOSTILE in (element.text or "") for element in picture.iter())
 
 
 def test_the_spaces_verdict_is_used(tmp_path: Path) -> None:

@@ -291,6 +291,18 @@ def test_it_is_downloaded_verified_and_unpacked(served: Path, tmp_path: Path):
     download("bigearthnet", root)  # is there
 
 
+def test_an_archive_that_is_there_is_verified_before_it_is_unpacked(served: Path, tmp_path: Path):
+    root = tmp_path / "data"
+    root.mkdir()
+    with tarfile.open(root / "BigEarthNet-S2-v1.0.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo("../outside")
+        archive.addfile(member)
+    with pytest.raises(DamagedDataError, match=r"BigEarthNet-S2-v1\.0\.tar\.gz is damaged: its md5 is .* Delete it"):
+        download("bigearthnet", root)
+    assert not (tmp_path / "outside").exists()
+    assert [path.name for path in root.iterdir()] == ["BigEarthNet-S2-v1.0.tar.gz"]
+
+
 def test_a_download_that_fails_is_told_with_what_to_do(served: Path, tmp_path: Path):
     (served / "BigEarthNet-S2-v1.0.tar.gz").unlink()
     by_hand = "by hand: bigearthnet-train.csv, bigearthnet-val.csv, bigearthnet-test.csv, BigEarthNet-v1.0"

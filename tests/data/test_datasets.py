@@ -1,8 +1,10 @@
 import gzip
 import hashlib
 import math
+import pickle
 import re
 import shutil
+import tarfile
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -255,6 +257,82 @@ def usps_server(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         yield folder
         server.shutdown()
         thread.join()
+
+
+def test_mnist_is_read_as_torchvision_reads_it(real_data: Path):
+    train, test = (import_torchvision().datasets.MNIST(str(real_data), train=part) for part in (True, False))
+    expected = (train.data, train.targets, test.data, test.targets)
+    for found, published in zip(datasets._read(DatasetSpec(name="mnist"), real_data), expected, strict=True):
+        assert np.array_equal(found, published.numpy())
+
+
+def test_what_an_old_torchvision_left_behind_is_not_read(real_data: Path, tmp_path: Path):
+    """Its class would read it in place of the files that were verified."""
+    shutil.copytree(real_data / "MNIST", tmp_path / "MNIST")
+    (tmp_path / "MNIST" / "processed").mkdir()
+    for name in ("training.pt", "test.pt"):
+        torch.save((torch.zeros(60_000, 28, 28), torch.zeros(60_000)), tmp_path / "MNIST" / "processed" / name)
+    labels = datasets._read(DatasetSpec(name="mnist"), tmp_path)[1]
+    assert labels.any()
+
+
+class Marker:
+    """Unpickled, it leaves a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def planted(root: Path) -> Path:
+    """CIFAR-10 with a pickle in place of every file; the file that they leave if one is unpickled."""
+    mark = root / "unpickled"
+    for path, _ in DATASETS["cifar10"].files:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(pickle.dumps({b"data": Marker(mark), b"labels": []}))
+    return mark
+
+
+@pytest.mark.parametrize(
+    "work", [lambda root: load_dataset(DatasetSpec(name="cifar10"), root), lambda root: download("cifar10", root)]
+)
+def test_a_pickle_that_is_not_what_was_published_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work):
+    monkeypatch.setattr(import_torchvision().datasets.CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    mark = planted(tmp_path)
+    with pytest.raises(DataError, match=r"its md5 is|could not be downloaded"):
+        work(tmp_path)
+    assert not mark.exists()
+
+
+def test_a_pickle_makes_arrays_and_nothing_else_even_if_it_passes_the_check(tmp_path: Path, monkeypatch):
+    mark = planted(tmp_path)
+    monkeypatch.setattr(datasets, "check_files", lambda *_: None)
+    with pytest.raises(pickle.UnpicklingError, match="it names pathlib"):
+        datasets._read(DatasetSpec(name="cifar10"), tmp_path)
+    assert not mark.exists()
+    pickle.loads((tmp_path / "cifar-10-batches-py/data_batch_1").read_bytes())  # noqa: S301 - else the test could not fail
+    assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "archive"), [("cifar10", "cifar-10-python.tar.gz"), ("mnist", "train-images-idx3-ubyte.gz")]
+)
+def test_an_archive_that_is_not_what_was_published_is_not_unpacked(
+    usps_server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, archive: str
+):
+    server = datasets._USPS_URL.rpartition("/")[0]
+    kind = getattr(import_torchvision().datasets, DATASETS[name].torchvision_class)
+    monkeypatch.setattr(kind, "url", f"{server}/{archive}", raising=False)
+    monkeypatch.setattr(kind, "mirrors", [f"{server}/"], raising=False)
+    with tarfile.open(usps_server / archive, "w:gz") as file:
+        file.addfile(tarfile.TarInfo("../outside"))
+    root = tmp_path / "root"
+    with pytest.raises(DataError, match="could not be downloaded"):
+        download(name, root)
+    assert {path.name for path in root.rglob("*") if path.is_file()} == {archive}
+    assert not (tmp_path / "outside").exists()
 
 
 def test_usps_is_downloaded_and_verified(usps_server: Path, tmp_path: Path):

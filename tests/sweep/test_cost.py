@@ -8,9 +8,9 @@ import pytest
 from lmc_tune import columns, pipeline
 from lmc_tune.measurement import conditions
 from lmc_tune.measurement import evaluate as scoring
-from lmc_tune.space_yaml import parse_space
+from lmc_tune.space_yaml import SpaceError, parse_space
 from lmc_tune.store import Store
-from lmc_tune.sweep.cost import _seconds, work_of
+from lmc_tune.sweep.cost import _seconds, estimate_cost, work_of
 from lmc_tune.training.task import Task
 from lmc_tune.workbench import Workbench
 
@@ -79,3 +79,10 @@ def test_everything_that_is_planned_is_timed(conditions_: str) -> None:
     text = SPACE.replace(*BATCH_NORM).replace(LAMBDAS, f"{LAMBDAS}, conditions: {conditions_}")
     each = _seconds(parse_space(text).cells()[0].first, together=1)
     assert min(vars(each).values()) > 0
+
+
+def test_a_network_that_no_memory_can_hold_is_refused_with_one_message():
+    space = parse_space(SPACE.replace(COVARIATE, f"{COVARIATE}\nmodel: {{hidden: [1000000000000]}}"))
+    with pytest.raises(SpaceError, match=r"^model: mlp 1000000000000 cannot be built here: .*allocate") as refused:
+        estimate_cost(space, print)
+    assert "\n" not in str(refused.value)

@@ -112,10 +112,10 @@ def test_a_module_that_ends_the_process_is_refused_as_well(tmp_path: Path, monke
         check_factories(parse_space(with_factory("a_script_without_a_guard:build")).pairs())
 
 
-@pytest.mark.parametrize("command", ["sweep", "space"])
-def test_the_command_refuses_a_broken_factory_and_writes_nothing(tmp_path: Path, command: str):
+@pytest.mark.parametrize("command", [["sweep"], ["space", "--run-factories"]])
+def test_the_command_refuses_a_broken_factory_and_writes_nothing(tmp_path: Path, command: list[str]):
     write_space(tmp_path, with_factory("nowhere:build"))
-    done = in_folder(tmp_path, command, "tiny.yaml")
+    done = in_folder(tmp_path, *command, "tiny.yaml")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("model.factory: nowhere:build cannot be imported: ModuleNotFoundError")
     assert done.stderr.count("\n") == 1

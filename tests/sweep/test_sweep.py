@@ -1,7 +1,6 @@
 """Whole sweeps on the real Ray and the real MLflow."""
 
 import errno
-import ipaddress
 import json
 import os
 import shutil
@@ -245,29 +244,6 @@ def test_status_of_a_running_sweep(reference: Path, tmp_path: Path) -> None:
     assert state["counts"]["pending"] > 0
     assert state["seconds_left"] > 0
     assert lmc_tune_json("status", tmp_path / "run")["counts"]["pending"] == 0
-
-
-def test_nothing_listens_beyond_loopback_and_no_token_is_left(reference: Path, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    process = subprocess.Popen(
-        command("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--no-report"),
-        env=environment(HOME=str(home)),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(lambda: finished(tmp_path / "run") >= 1, process)
-    open_ports = [
-        (child.name(), connection.laddr)
-        for child in [psutil.Process(process.pid), *descendants(process)]
-        for connection in child.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
-    process.communicate(timeout=240)
-    assert open_ports, "Ray was running"
-    addresses = [ipaddress.ip_address(address.ip.removeprefix("::ffff:")) for _, address in open_ports]
-    assert all(address.is_loopback for address in addresses), open_ports
-    assert not list(home.rglob("*token*"))
 
 
 def test_members_are_kept_when_the_space_says_so(tmp_path: Path) -> None:

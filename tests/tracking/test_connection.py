@@ -1,3 +1,5 @@
+import shlex
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -7,9 +9,10 @@ import pytest
 
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.connection import AddressError, TrackingError, check, errors_of, without_credentials
+from lmc_tune.tracking.mirror import Sent
 from lmc_tune.tracking.track import track
 from tests.tracking.cases import pair_result, write_folder
-from tests.tracking.conftest import free_port
+from tests.tracking.conftest import free_port, serving
 
 
 @pytest.mark.parametrize(
@@ -112,10 +115,55 @@ def test_a_missing_database_driver_is_named(tmp_path):
 def test_credentials_are_never_told():
     uri = "http://user:p%40ss@127.0.0.1:9/x"
     assert without_credentials(f"at {uri} and {uri}") == "at http://127.0.0.1:9/x and http://127.0.0.1:9/x"
+    for uri, told in (
+        ("http://me:it's@host:5000/x", "http://host:5000/x"),
+        ("http://me:a@b@host:5000", "http://host:5000"),
+        ('https://me:"quoted"@host', "https://host"),
+        ("postgresql://me:sl/ash@host:5432/ml", "postgresql://host:5432/ml"),
+        ("postgresql://host/ml?user=me&password=pa55&x=1", "postgresql://host/ml?user=me&password=…&x=1"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("http://host:5000", "http://host:5000"),
+    ):
+        assert without_credentials(f"at {uri}, {uri}") == f"at {told}, {told}"
+        again = without_credentials(shlex.join(["lmc-tune", "track", "run", "--tracking-uri", uri]))
+        assert not any(part in again for part in ("it", "a@", "quoted", "ash", "pa55")), again
+    uri = "http://user:p%40ss@127.0.0.1:9/x"
     with pytest.raises(TrackingError, match=r"the MLflow server http://127\.0\.0\.1:9/x ") as caught:  # noqa: SIM117
         with errors_of(uri):
             raise OSError(f"no route to {uri}")
     assert "p%40ss" not in "".join(format_exception(caught.value))
+
+
+@pytest.mark.slow
+def test_a_server_with_passwords_gets_them_from_the_environment(tmp_path, monkeypatch):
+    """As docs/cluster.md says it is started, by the real one."""
+    pytest.importorskip("flask_wtf")
+    (tmp_path / "auth.ini").write_text(
+        f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = sqlite:///{tmp_path}/users.db\n"
+        "admin_username = admin\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--backend-store-uri", f"sqlite:///{tmp_path}/m.db"]
+    command += ["--serve-artifacts", "--artifacts-destination", f"{tmp_path}/artifacts"]
+    environment = {
+        "MLFLOW_AUTH_CONFIG_PATH": str(tmp_path / "auth.ini"),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": "a-long-pa55word",
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "for forms",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    run, server = write_folder(tmp_path / "one", [pair_result()]), f"http://127.0.0.1:{port}"
+    with serving(command, environment, port):
+        for user, password in (("", ""), ("admin", "another")):
+            monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
+            monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+            with pytest.raises(TrackingError, match=f"the MLflow server {server} cannot be used"):
+                track(run, server)
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a-long-pa55word")
+        assert track(run, server) == Sent(created=1)
+        assert track(run, server) == Sent(unchanged=1)
 
 
 def test_errors_of_our_own_are_not_blamed_on_the_server():

@@ -51,6 +51,18 @@ def test_the_mirror_says_what_the_tables_say(folder):
         assert said.name in chart_text(uri_of(folder), run, folder / "artifacts")
 
 
+@pytest.mark.parametrize("place", ["../../outside", "/{folder}/../outside", "lmc-tune/../../outside"])
+def test_a_store_of_somebody_elses_making_cannot_have_files_written_elsewhere(folder, place):
+    client = MlflowClient(uri_of(folder))
+    client.create_experiment("lmc-tune/quickstart")
+    with closing(connect(folder / connection.STORE_FILE)) as store, store:
+        location = f"{connection.ARTIFACT_ROOT}{place.format(folder=folder)}"
+        store.execute("UPDATE experiments SET artifact_location = ? WHERE name != 'Default'", [location])
+    with pytest.raises(TrackingError, match=r"artifacts would be written to .*outside.* not made by lmc-tune"):
+        track(write_folder(folder, [pair_result()]))
+    assert not list(folder.parent.rglob("outside"))
+
+
 def test_pairs_hang_under_one_parent_that_holds_the_report(folder):
     track(write_folder(folder, six_results()))
     [parent] = parents(uri_of(folder))

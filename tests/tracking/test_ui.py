@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 from sqlite3 import connect
 from urllib.request import urlopen
@@ -16,6 +18,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Frame, Page, expect, sync_playwright
 
+from lmc_tune.record import SweepRecord
 from lmc_tune.tracking.connection import STORE_FILE, TrackingError
 from lmc_tune.tracking.track import track
 from lmc_tune.tracking.ui import serve_ui, ui_address, ui_command
@@ -82,6 +85,38 @@ def test_the_address_is_told_when_it_answers_and_ctrl_c_ends_everything(folder, 
 
 
 @pytest.mark.slow
+def test_only_this_machine_can_reach_it_and_no_page_of_another_site(folder, monkeypatch):
+    """Whatever the user's environment says of servers for others."""
+    for name in ("ALLOWED_HOSTS", "CORS_ALLOWED_ORIGINS"):
+        monkeypatch.setenv(f"MLFLOW_SERVER_{name}", "*")
+    monkeypatch.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
+    monkeypatch.setenv("MLFLOW_HOST", "0.0.0.0")  # noqa: S104
+    port = free_port()
+
+    def status(method: str = "GET", **headers: str) -> int:
+        """Of a request for the list of experiments, as a browser sends it for the page of some site."""
+        path, body = "/api/2.0/mlflow/experiments/search", '{"max_results": 9}' if method == "POST" else None
+        with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            connection.request(
+                method, path if body else f"{path}?max_results=9", body, {"Content-Type": "application/json", **headers}
+            )
+            return connection.getresponse().status
+
+    with ui(folder, port) as running:
+        assert any("MLflow UI over" in line for line in running.stderr)
+        processes = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
+        sockets = [each for process in processes for each in process.net_connections(kind="inet")]
+        waiting = {each.laddr for each in sockets if each.status in (psutil.CONN_LISTEN, psutil.CONN_NONE)}
+        assert waiting == {("127.0.0.1", port)}
+        for host in (f"127.0.0.1:{port}", f"localhost:{port}", "localhost"):  # the latter through a tunnel
+            assert status(Host=host) == status("POST", Host=host, Origin=f"http://{host}") == 200
+        for host in (f"evil.example:{port}", "10.0.0.1", "127.0.0.1.evil.example", f"localhost.evil.example:{port}"):
+            assert status(Host=host) == 403
+        for origin in ("http://evil.example", f"https://evil.example:{port}", "null"):
+            assert status("POST", Origin=origin) == 403
+
+
+@pytest.mark.slow
 def test_a_server_that_ends_before_it_answers_is_a_failure(folder):
     with closing(connect(folder / STORE_FILE)) as store, store:
         store.execute("UPDATE alembic_version SET version_num = 'of a newer MLflow'")
@@ -139,9 +174,9 @@ def picture(page: Page, name: str) -> None:
         page.screenshot(path=Path(folder) / f"{name}.png")
 
 
-def first_run(folder: Path) -> str:
+def first_run(folder: Path, key: str | None = None) -> str:
     runs = pair_runs(f"sqlite:///{folder}/mlflow.db")
-    return str(runs["5eed0001", pair_spec(lr=0.1).key].info.run_id)
+    return str(runs["5eed0001", key or pair_spec(lr=0.1).key].info.run_id)
 
 
 @pytest.mark.slow
@@ -179,6 +214,29 @@ def test_the_interpolation_chart_is_live_inside_the_ui(page, served):
         expect(caption).to_contain_text("λ = 0.500")
     expect(frame.locator("figcaption").first).to_contain_text("test 31 %")
     picture(page, "interpolation")
+
+
+@pytest.mark.slow
+def test_a_hostile_name_is_text_in_the_ui(page, folder):
+    hostile = '<img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}} "onload=alert(3)'
+    pairs = [replace(pair_result(), row={**pair_result().row, "status": "failed", "reason": f"{hostile}\n{hostile}"})]
+    write_folder(folder, pairs)
+    replace(SweepRecord.read(folder), name=hostile).write(folder)
+    track(folder)
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    port = free_port()
+    with serving(*ui_command(folder, port), port):
+        page.goto(ui_address(folder, port))
+        expect(page.get_by_text(hostile).first).to_be_attached()
+        expect(page.get_by_text("1 matching run")).to_be_visible()
+        page.goto(f"{ui_address(folder, port).split('?')[0]}/{first_run(folder, pair_result().key)}")
+        expect(page.get_by_text(hostile).first).to_be_attached()
+        page.goto(f"{page.url}/artifacts/interpolation.html")
+        page.wait_for_selector("iframe")
+        frame = page.frame_locator("iframe")
+        expect(frame.locator("pre")).to_contain_text(hostile)
+    assert dialogs == []
 
 
 def chart_frame(page: Page) -> Frame:
