@@ -6,12 +6,14 @@ BIN := $(VENV)/bin
 # Two files at a time; of one file, tests run in order and share what they set up.
 TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
-.PHONY: help quickstart format lint check test bench bench-gpu reproduction clean
+.PHONY: help quickstart format lint check test test-faults soak bench bench-gpu reproduction clean
 
 help:
 	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
 	@echo "make check                             format, lint, types, imports, fast tests"
-	@echo "make test                              everything that CI runs"
+	@echo "make test                              format, lint, types, imports, all tests but those of the next line"
+	@echo "make test-faults                       processes killed, servers gone, disks and clocks amiss: ten minutes"
+	@echo "make soak                              2 000 pairs while something is killed every few seconds: half an hour"
 	@echo "make bench                             every benchmark that needs no GPU, and docs/performance.md: an hour and a half"
 	@echo "make bench-gpu                         training, fractions and paths on a GPU, and docs/performance.md"
 	@echo "make reproduction                      small twins of the presets (CIFAR-10 has to be here), and docs/reproduction.md"
@@ -45,7 +47,13 @@ check: lint
 	$(TEST) -m "not slow"
 
 test: lint
-	$(TEST) --cov --cov-report=term
+	$(TEST) -m "not faults" --cov --cov-report=term
+
+test-faults: $(VENV)/dev.stamp
+	$(TEST) -m faults
+
+soak: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.faults.soak
 
 bench: $(VENV)/dev.stamp
 	for name in startup sweep throughput paths scaling tracking reports memory page; do \
