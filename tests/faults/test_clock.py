@@ -27,9 +27,9 @@ time.time_ns = lambda: real_ns() - 3600 * 10**9 * moved.exists()
 
 
 def date_later(folder: Path, seconds: int) -> None:
-    """To a clock moved back by so much, every file there is comes from the future."""
-    then = time.time_ns() + seconds * 10**9
+    """To a clock moved back by so much, every file there is comes from the future; which is older stays as it was."""
     for path in (path for path in folder.rglob("*") if path.is_file()):
+        then = path.stat().st_mtime_ns + seconds * 10**9
         os.utime(path, ns=(then, then))
 
 
