@@ -67,7 +67,7 @@ _real_fsync = os.fsync
 
 
 def _slow_fsync(file: int) -> None:
-    if "/shards/" in str(Path(f"/proc/self/fd/{file}").readlink()):
+    if ".arrow." in str(Path(f"/proc/self/fd/{file}").readlink()):
         wait_at("writing")
     _real_fsync(file)
 

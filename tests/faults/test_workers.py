@@ -20,7 +20,7 @@ def test_a_worker_killed_at_work_costs_no_pair(sweep: Sweep, reference: Sweep, p
     sweep.wait_for(lambda: sweep.finished() >= 2, driver)
     sweep.hold(phase)
     worker = sweep.await_held(phase, driver)
-    half_written = list((sweep.run / "shards").glob(".*.part"))
+    half_written = list((sweep.run / "shards").glob(".*.arrow.*.part"))
     assert bool(half_written) == (phase == "writing")
     worker.kill()
     assert driver.wait(120) == 0, sweep.told
