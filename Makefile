@@ -6,12 +6,14 @@ BIN := $(VENV)/bin
 # Two files at a time; of one file, tests run in order and share what they set up.
 TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
-.PHONY: help quickstart format lint check test audit bench bench-gpu reproduction clean
+.PHONY: help quickstart format lint check test test-faults soak audit bench bench-gpu reproduction clean
 
 help:
 	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
 	@echo "make check                             format, lint, types, imports, fast tests"
-	@echo "make test                              everything that CI runs"
+	@echo "make test                              format, lint, types, imports, all tests but those of the next line"
+	@echo "make test-faults                       processes killed, servers gone, disks and clocks amiss: ten minutes"
+	@echo "make soak                              2 000 pairs while something is killed every few seconds: half an hour"
 	@echo "make audit                             known vulnerabilities of all that is installed; needs pypi.org"
 	@echo "make bench                             every benchmark that needs no GPU, and docs/performance.md: an hour and a half"
 	@echo "make bench-gpu                         training, fractions and paths on a GPU, and docs/performance.md"
@@ -46,7 +48,13 @@ check: lint
 	$(TEST) -m "not slow"
 
 test: lint
-	$(TEST) --cov --cov-report=term
+	$(TEST) -m "not faults" --cov --cov-report=term
+
+test-faults: $(VENV)/dev.stamp
+	$(TEST) -m faults
+
+soak: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.faults.soak
 
 # Strict: a package that the service does not know, or a service that does not answer, must not pass for a clean one.
 audit: $(VENV)/dev.stamp

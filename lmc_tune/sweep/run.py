@@ -214,17 +214,21 @@ def _check_same_study(
     pairs: Sequence[PairSpec], done: Mapping[str, Status], folder: Place, listener: SweepListener
 ) -> None:
     """Refuse a folder that holds none of these pairs but others; say so if it holds others as well."""
-    others = len(done.keys() - {pair.key for pair in pairs})
-    if others and others == len(done):
+    others = done.keys() - {pair.key for pair in pairs}
+    if not others:
+        return
+    specs = Store(folder).results(["spec"]).set_index("key")["spec"]
+    ours = specs[sorted(others)].isin({pair.content() for pair in pairs}).sum()
+    version = f"; {ours} of them are pairs of this space as another version of lmc-tune made them" if ours else ""
+    if len(others) == len(done):
         raise FolderError(
-            f"{folder} holds another study: none of its {others} finished pairs is in this space; "
+            f"{folder} holds another study: none of its {len(others)} finished pairs is in this space{version}; "
             f"choose another folder with --out"
         )
-    if others:
-        listener.say(
-            f"{others} finished pairs in this folder are not in this space: its tables keep them, its report leaves "
-            f"them out. Another --out keeps studies apart."
-        )
+    listener.say(
+        f"{len(others)} finished pairs in this folder are not in this space: its tables keep them, its report leaves "
+        f"them out{version}. Another --out keeps studies apart."
+    )
 
 
 @dataclass(kw_only=True)

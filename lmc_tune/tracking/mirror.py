@@ -128,6 +128,7 @@ class Mirror:
         for path in artifacts:
             if path.exists():
                 self._write_artifact(parent, path.name, path.read_text(encoding="utf-8"))
+        self._remove_strays()
         self.end(status)
 
     def end(self, status: EndStatus) -> None:
@@ -184,23 +185,36 @@ class Mirror:
 
     def _find_runs(self) -> tuple[_Run | None, dict[str, _Run]]:
         """The sweep's parent and pairs already in the store, so that sending needs no search per pair."""
-        parent, runs, token = None, {}, None
+        parent, runs = None, dict[str, _Run]()
+        for run in self._search():
+            if KEY_TAG not in run.tags:
+                parent = parent or run
+            elif (key := run.tags[KEY_TAG]) not in runs or runs[key].status == "RUNNING":
+                runs[key] = run
+        return parent, runs
+
+    def _remove_strays(self) -> None:
+        """Delete runs whose creation was not answered in time, and which were therefore created once more."""
+        known = {self._parent.id, *(run.id for run in self._runs.values())}
+        for run in list(self._search("attributes.status = 'RUNNING'")):
+            if run.id not in known:
+                self._client.delete_run(run.id)
+
+    def _search(self, *conditions: str) -> Iterator[_Run]:
+        """The sweep's runs for which the conditions hold, oldest first."""
+        token = None
         while True:
             page = self._client.search_runs(
                 [self._experiment],
-                f"tags.`{SWEEP_TAG}` = '{self._sweep.id}'",
+                " and ".join([f"tags.`{SWEEP_TAG}` = '{self._sweep.id}'", *conditions]),
                 max_results=_RUNS_PER_PAGE,
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            for run in map(_Run.of, page):
-                if KEY_TAG in run.tags:
-                    runs[run.tags[KEY_TAG]] = run
-                else:
-                    parent = parent or run
+            yield from map(_Run.of, page)
             token = page.token
             if not token:
-                return parent, runs
+                return
 
     def _open_parent(self, parent: _Run | None) -> _Run:
         sweep = self._sweep

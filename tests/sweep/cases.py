@@ -2,12 +2,17 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 
 from lmc_tune.results import TIME_FIELDS
 from lmc_tune.store import Store
@@ -65,3 +70,42 @@ def assert_same_tables(one: Path, other: Path) -> None:
     pd.testing.assert_frame_equal(rows(one), rows(other))
     pd.testing.assert_frame_equal(Store(one).paths(), Store(other).paths())
     pd.testing.assert_frame_equal(Store(one).curves(), Store(other).curves())
+    pd.testing.assert_frame_equal(Store(one).layers(), Store(other).layers())
+
+
+def mlflow_statuses(folder: Path) -> dict[str, int]:
+    """Runs in the folder's MLflow store by status, read past MLflow."""
+    with closing(sqlite3.connect(f"file:{folder}/mlflow.db?mode=ro", uri=True)) as store:
+        return dict(store.execute("select status, count(*) from runs group by status"))
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"ended early: {process.communicate()}"
+        assert time.monotonic() < deadline, "nothing finished in time"
+        time.sleep(0.05)
+
+
+def finished(folder: Path) -> int:
+    return len(Store(folder).statuses())
+
+
+def start(*arguments: str | Path, **extra: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**extra),
+        start_new_session=True,
+    )
+
+
+def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes of a sweep that train; none while they start."""
+    return [child for child in descendants(process) if "_trial" in child.name() or "ImplicitFunc" in child.name()]

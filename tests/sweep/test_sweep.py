@@ -5,12 +5,10 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -26,11 +24,15 @@ from tests.sweep.cases import (
     PAIRS,
     SPACE,
     assert_same_tables,
-    command,
-    environment,
+    descendants,
+    finished,
     lmc_tune,
     lmc_tune_json,
+    mlflow_statuses,
     rows,
+    start,
+    wait_for,
+    workers,
     write_space,
 )
 
@@ -63,41 +65,8 @@ class Silent(SweepListener):
         pass
 
 
-def mlflow_statuses(folder: Path) -> dict[str, int]:
-    """Runs in the folder's MLflow store by status, read past MLflow."""
-    with closing(sqlite3.connect(f"file:{folder}/mlflow.db?mode=ro", uri=True)) as store:
-        return dict(store.execute("select status, count(*) from runs group by status"))
-
-
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != ".lock"}
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, f"ended early: {process.communicate()}"
-        assert time.monotonic() < deadline, "nothing finished in time"
-        time.sleep(0.05)
-
-
-def finished(folder: Path) -> int:
-    return len(Store(folder).statuses())
-
-
-def start(*arguments: str | Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(*arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-        start_new_session=True,
-    )
-
-
-def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
 
 
 def test_every_pair_gets_a_row_a_curve_and_a_finished_run(reference: Path) -> None:
@@ -195,9 +164,9 @@ def test_tidying_up_is_not_cut_short_by_more_signals(reference: Path, tmp_path: 
 def test_a_killed_worker_costs_no_pair(reference: Path, tmp_path: Path) -> None:
     process = start("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--workers", "1", "--no-report")
     wait_for(lambda: finished(tmp_path / "run") >= 2, process)
-    workers = [child for child in descendants(process) if "_trial" in child.name() or "ImplicitFunc" in child.name()]
-    assert workers, [child.name() for child in descendants(process)]
-    for worker in workers:
+    training = workers(process)
+    assert training, [child.name() for child in descendants(process)]
+    for worker in training:
         worker.kill()
     _, told = process.communicate(timeout=240)
     assert process.returncode == 0, told

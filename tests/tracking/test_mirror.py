@@ -22,7 +22,7 @@ from lmc_tune.tracking import connection
 from lmc_tune.tracking.connection import TrackingError
 from lmc_tune.tracking.content import run_content
 from lmc_tune.tracking.mirror import Sent, open_mirror
-from lmc_tune.tracking.track import track
+from lmc_tune.tracking.track import send_all, track
 from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
 from tests.tracking.shown import all_runs, chart_text, content, history, pair_runs, parents, statuses
 
@@ -111,6 +111,22 @@ def test_a_run_left_running_is_finished(folder, filled):
     assert len(shown) == 6
     assert shown["5eed0001", said.key].info.run_id == run.id
     assert len(history(uri_of(folder), shown["5eed0001", said.key])["path/test_error"]) == 29
+    assert statuses(uri_of(folder)) == ["FAILED"] + 6 * ["FINISHED"]
+
+
+def test_a_run_whose_creation_was_not_answered_in_time_is_shown_once(folder):
+    """A slow server creates it after all, beside the one that was then created instead; the last one after the end."""
+    results = six_results()
+    write_folder(folder, results)
+    for late in results[:2]:
+        mirror = open_mirror(folder, SWEEP, uri_of(folder))
+        mirror._create(run_content(late))
+        send_all(mirror, folder)
+        assert len(pair_runs(uri_of(folder))) == 6
+        assert statuses(uri_of(folder)) == ["FAILED"] + 6 * ["FINISHED"]
+    mirror._create(run_content(results[2]))
+    assert track(folder) == Sent(unchanged=6)
+    assert len(pair_runs(uri_of(folder))) == 6
     assert statuses(uri_of(folder)) == ["FAILED"] + 6 * ["FINISHED"]
 
 
