@@ -85,9 +85,10 @@ class BucketPath:
     def exists(self) -> bool:
         return bool(self._info().type != fs.FileType.NotFound)
 
-    def written(self) -> int:
-        """See :func:`written`."""
-        return self._info().mtime_ns or 0
+    def stamp(self) -> tuple[int, int]:
+        """When it was written, in ns, and its size in bytes; zeros if it is not there."""
+        info = self._info()
+        return info.mtime_ns or 0, info.size or 0
 
     def open(self, mode: Literal["rb"] = "rb") -> IO[bytes]:  # noqa: ARG002 - as pathlib's; written by replacing()
         """For reading, at any position. Reads fail at once where the service does: see :func:`patiently`."""
@@ -99,7 +100,7 @@ class BucketPath:
             with self.open() as file:
                 return file.read()
 
-        return patiently(self, read)
+        return steadily(self, read)
 
     def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return self.read_bytes().decode(encoding, errors)
@@ -212,7 +213,7 @@ def files(folder: Place, *, start: str = "", end: str) -> Mapping[Place, tuple[i
 def written(file: Place) -> int:
     """When a file was written, in ns; 0 if there is none."""
     if isinstance(file, BucketPath):
-        return file.written()
+        return file.stamp()[0]
     return file.stat().st_mtime_ns if file.exists() else 0
 
 
@@ -266,6 +267,28 @@ def patiently(place: Place, do: Callable[[], T]) -> T:
                 _log.warning("%s does not answer (%s); trying again", place, _first_line(error))
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def steadily(file: Place, read: Callable[[], T]) -> T:
+    """What ``read`` gives; in a bucket it is asked again if the file was replaced meanwhile.
+
+    An open file on a disk stays what it was. In a bucket every read is a request of its own: what is asked for by the
+    size of the old object comes from the new one.
+    """
+    if isinstance(file, Path):
+        return read()
+    while True:
+        before = file.stamp()
+        try:
+            found = patiently(file, read)
+        except (StorageError, FileNotFoundError):
+            raise
+        except Exception:
+            if file.stamp() == before:
+                raise
+        else:
+            if file.stamp() == before:
+                return found
 
 
 @lru_cache(maxsize=8)

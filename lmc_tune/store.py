@@ -32,7 +32,7 @@ from lmc_tune.results import (
     gate,
 )
 from lmc_tune.specs import VerdictSpec
-from lmc_tune.storage import BucketPath, Place, files, patiently, place_at, replacing, write_text
+from lmc_tune.storage import BucketPath, Place, files, patiently, place_at, replacing, steadily, write_text
 
 if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only write, do without it
     import pandas as pd
@@ -309,7 +309,7 @@ def _read_table(
             return known, pq.read_table(file, columns=known, filters=filters) if shard is None else shard.select(known)
 
     with _readable(path):
-        known, table = patiently(path, read)
+        known, table = steadily(path, read)
     columns_read = {
         name: table[name] if name in known else pa.nulls(len(table), schema.field(name).type) for name in wanted
     }

@@ -170,6 +170,27 @@ def test_a_damaged_table_is_named_wherever_it_is(folder: Place):
         store.check()
 
 
+def test_a_file_that_is_replaced_all_the_time_is_read_whole(folder: Place):
+    """Of growing content: the size that a reader asked for is that of the one before."""
+    stop, file = threading.Event(), folder / "growing.txt"
+    write_text(file, "x")
+
+    def grow() -> None:
+        size = 1
+        while not stop.is_set():
+            size = size % 500 + 7
+            write_text(file, "x" * size + "end")
+
+    growing = threading.Thread(target=grow)
+    write_text(file, "end")
+    growing.start()
+    try:
+        assert {file.read_text(encoding="utf-8")[-3:] for _ in range(60)} == {"end"}
+    finally:
+        stop.set()
+        growing.join()
+
+
 def test_a_service_that_is_away_for_a_while_costs_the_while(bucket: BucketPath, wire: Wire):
     store = Store(bucket)
     store.write_shard("c-1", [result(0)])
