@@ -126,7 +126,7 @@ def test_credentials_are_never_told():
     ):
         assert without_credentials(f"at {uri}, {uri}") == f"at {told}, {told}"
         again = without_credentials(shlex.join(["lmc-tune", "track", "run", "--tracking-uri", uri]))
-        assert not any(part in again for part in ("it", "a@", "quoted", "ash", "pa55")), again
+        assert (again.count("@"), "pa55" in again) == (told.count("@"), False)
     uri = "http://user:p%40ss@127.0.0.1:9/x"
     with pytest.raises(TrackingError, match=r"the MLflow server http://127\.0\.0\.1:9/x ") as caught:  # noqa: SIM117
         with errors_of(uri):

@@ -51,12 +51,12 @@ def test_the_mirror_says_what_the_tables_say(folder):
         assert said.name in chart_text(uri_of(folder), run, folder / "artifacts")
 
 
-@pytest.mark.parametrize("place", ["../../outside", "/{folder}/../outside", "lmc-tune/../../outside"])
+@pytest.mark.parametrize("place", ["../../outside", "lmc-tune/../../outside"])
 def test_a_store_of_somebody_elses_making_cannot_have_files_written_elsewhere(folder, place):
     client = MlflowClient(uri_of(folder))
     client.create_experiment("lmc-tune/quickstart")
     with closing(connect(folder / connection.STORE_FILE)) as store, store:
-        location = f"{connection.ARTIFACT_ROOT}{place.format(folder=folder)}"
+        location = f"{connection.ARTIFACT_ROOT}{place}"
         store.execute("UPDATE experiments SET artifact_location = ? WHERE name != 'Default'", [location])
     with pytest.raises(TrackingError, match=r"artifacts would be written to .*outside.* not made by lmc-tune"):
         track(write_folder(folder, [pair_result()]))
