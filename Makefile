@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 # Two files at a time; of one file, tests run in order and share what they set up.
 TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
-.PHONY: help quickstart format lint check test bench bench-gpu reproduction clean
+.PHONY: help quickstart format lint check test test-cluster bench bench-gpu reproduction clean
 
 help:
 	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
 	@echo "make check                             format, lint, types, imports, fast tests"
-	@echo "make test                              everything that CI runs"
+	@echo "make test                              all tests but those of make test-cluster; CI runs both"
+	@echo "make test-cluster                      ray up on three machines made of namespaces: Linux, root, SSH's server, rsync"
 	@echo "make bench                             every benchmark that needs no GPU, and docs/performance.md: an hour and a half"
 	@echo "make bench-gpu                         training, fractions and paths on a GPU, and docs/performance.md"
 	@echo "make reproduction                      small twins of the presets (CIFAR-10 has to be here), and docs/reproduction.md"
@@ -42,10 +43,13 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 check: lint
-	$(TEST) -m "not slow"
+	$(TEST) -m "not slow and not cluster"
 
 test: lint
-	$(TEST) --cov --cov-report=term
+	$(TEST) -m "not cluster" --cov --cov-report=term
+
+test-cluster: $(VENV)/dev.stamp
+	$(BIN)/pytest -m cluster
 
 bench: $(VENV)/dev.stamp
 	for name in startup sweep throughput paths scaling tracking reports memory page; do \
