@@ -1,7 +1,11 @@
 """How far apart two parts of the data are: in their labels and in their inputs."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+_FEATURES = 4096  # at a time, so that wide examples are not copied whole
 
 
 def total_variation(counts_a: ArrayLike, counts_b: ArrayLike) -> float:
@@ -23,11 +27,9 @@ def energy_coefficient(a: ArrayLike, b: ArrayLike) -> float:
         a: (n, d) examples of one part, one row each.
         b: (m, d) examples of the other.
     """
-    x, y = np.asarray(a, dtype=np.float32), np.asarray(b, dtype=np.float32)
+    x, y = np.asarray(a), np.asarray(b)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not len(x) or not len(y):
         raise ValueError(f"expected two (examples, features) arrays of equal width, got {x.shape} and {y.shape}")
-    centre = x.mean(axis=0)  # distances ignore a common offset; removing it keeps the squared norms small and exact
-    x, y = x - centre, y - centre
     between = _mean_distance(x, y)
     if between == 0:
         return 0.0
@@ -35,9 +37,15 @@ def energy_coefficient(a: ArrayLike, b: ArrayLike) -> float:
     return max(0.0, inhomogeneity / (2 * between))
 
 
-def _mean_distance(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
-    squares = x @ (-2 * y.T)
-    squares += np.einsum("id,id->i", x, x)[:, None]
-    squares += np.einsum("jd,jd->j", y, y)
-    np.maximum(squares, 0, out=squares)
-    return float(np.sqrt(squares, out=squares).mean(dtype=np.float64))
+def _mean_distance(x: NDArray[Any], y: NDArray[Any]) -> float:
+    """In float64: what single precision rounds depends on the number of threads, and counts in a small coefficient."""
+    squares = np.zeros((len(x), len(y)))
+    for start in range(0, x.shape[1], _FEATURES):
+        columns = slice(start, start + _FEATURES)
+        # Distances ignore a common offset; removing it keeps the squared norms small and exact.
+        centre = x[:, columns].mean(axis=0, dtype=np.float64)
+        u, v = x[:, columns] - centre, y[:, columns] - centre
+        squares += np.einsum("id,id->i", u, u)[:, None] + np.einsum("jd,jd->j", v, v) - 2 * (u @ v.T)
+    if x is y:
+        np.fill_diagonal(squares, 0)  # where rounding leaves something, whose root is large
+    return float(np.sqrt(np.maximum(squares, 0)).mean())
