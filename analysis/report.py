@@ -116,7 +116,7 @@ def read_sweep(folder: Place) -> page.Sweep:
     text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     space = _parse(file, text) if file.exists() else None
     return page.Sweep(
-        name=(record.name if record else "") or (space.name if space else folder.resolve().name),
+        name=(record.name if record else "") or (space.name if space else folder.absolute().name),
         id=record.id if record else "",
         created=record.created[:16].replace("T", " ") if record else "",
         planned_pairs=record.planned_pairs if record else None,

@@ -100,7 +100,10 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     ] = "grid",
     max_pairs: Annotated[int | None, typer.Option(min=1, help="Train at most so many pairs in this call.")] = None,
     max_hours: Annotated[
-        float | None, typer.Option(min=0, help="End after so many hours, as if interrupted: the same command goes on.")
+        float | None,
+        typer.Option(
+            min=0.001, max=10_000, help="End after so many hours, as if interrupted: the same command goes on."
+        ),
     ] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not render the report at the end.")] = False,
     json_: Json = False,
@@ -116,9 +119,10 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     go_on = f"Continue with the same command: {_this_command()}"
     with _told_plainly(f"Interrupted; every finished pair is kept. {go_on}"), one_interruption():
         study = read_space(space, [*(sets or []), *([f"name={json.dumps(name)}"] if name else [])])
-        if out and storage:
+        if out is not None and storage is not None:
             raise FolderError("--out names the run folder itself, --storage the folder of all runs: give one of them")
-        folder = (place_at(out) if out else place_at(storage or "runs") / study.name).absolute()
+        runs = "runs" if storage is None else storage
+        folder = (place_at(runs) / study.name if out is None else place_at(out)).absolute()
         if folder == Path.cwd():
             raise FolderError("--out is the current folder; name one of its own for the run, e.g. --out runs/mine")
         options = Options(
@@ -373,7 +377,9 @@ def _print_failures(folder: Any) -> None:
     failures = read_status(folder).failures
     for failure in failures[:5]:
         _note(f"failed {failure.key} ({failure.what}): {failure.reason}")
-    _note(f"{_pairs(len(failures))} failed; run the same command to try them again, or see: lmc-tune status {folder}")
+    _note(
+        f"{_pairs(len(failures))} failed; run the same command to try them again, or see: lmc-tune status {shlex.quote(str(folder))}"
+    )
     _note(_whole_tracebacks(folder))
 
 

@@ -1,6 +1,7 @@
 """What a run folder says of its sweep beside the tables."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Self
@@ -43,7 +44,8 @@ class SweepRecord:
         path = folder / SWEEP_FILE
         if not path.exists():
             raise FileNotFoundError(
-                f"no sweep in {folder}: {SWEEP_FILE} is missing; start one with: lmc-tune sweep SPACE --out {folder}"
+                f"no sweep in {folder}: {SWEEP_FILE} is missing; start one with: "
+                f"lmc-tune sweep SPACE --out {shlex.quote(str(folder))}"
             )
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))

@@ -23,7 +23,11 @@ from lmc_tune.core.errors import UserError
 
 T = TypeVar("T")
 
-SCHEMES = ("s3", "gs", "abfs")
+SCHEMES = ("s3", "gs")
+# What no waiting mends, as Arrow tells it of S3 and of Google's storage.
+_REFUSED = re.compile(
+    "ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|PERMISSION_DENIED", re.IGNORECASE
+)
 # A service that is away for minutes costs those minutes and no result.
 PATIENCE_SECONDS = 600.0
 _LONGEST_PAUSE = 20.0
@@ -36,7 +40,7 @@ class FolderError(UserError):
 
 
 class StorageError(UserError):
-    """Storage has not answered for :data:`PATIENCE_SECONDS`; the message says what to do."""
+    """Storage refuses, or has not answered for :data:`PATIENCE_SECONDS`; the message says what to do."""
 
     exit_code = 1
 
@@ -47,7 +51,7 @@ class BucketPath:
 
     A request that fails is repeated for :data:`PATIENCE_SECONDS`.
 
-    root: ``s3://BUCKET``. path: below it, without slashes at its ends. options: of the service, as in its URI.
+    root: ``s3://BUCKET``. path: below it. options: of the service, as in its URI.
     """
 
     root: str
@@ -77,9 +81,6 @@ class BucketPath:
         return BucketPath(self.root, self.path.parent, self.options)
 
     def absolute(self) -> "BucketPath":
-        return self
-
-    def resolve(self) -> "BucketPath":
         return self
 
     def exists(self) -> bool:
@@ -163,7 +164,7 @@ Place = Path | BucketPath
 
 
 def place_at(where: str | os.PathLike[str] | BucketPath) -> Place:
-    """A folder or file named by a user: a path, or ``s3://``, ``gs://``, ``abfs://`` with pyarrow's options.
+    """A folder or file named by a user: a path, or ``s3://BUCKET/FOLDER`` or ``gs://…``, with pyarrow's options.
 
     Raises:
         FolderError: if it is no address of storage, or its bucket does not answer.
@@ -171,6 +172,8 @@ def place_at(where: str | os.PathLike[str] | BucketPath) -> Place:
     if isinstance(where, BucketPath):
         return where
     text = os.fspath(where)
+    if not text:
+        raise FolderError("the name of a folder is empty; is a variable not set?")
     scheme, separator, rest = text.partition("://")
     if not separator:
         if known := re.match(rf"({'|'.join(SCHEMES)}):/?(?=\w)", text):
@@ -189,9 +192,10 @@ def place_at(where: str | os.PathLike[str] | BucketPath) -> Place:
             "the address of a bucket must not hold credentials: they would be seen in logs; set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or give the machine a role"
         )
-    if not bucket or ".." in path.split("/"):
+    path = path.strip("/")
+    if not bucket or not path or ".." in path.split("/"):
         raise FolderError(f"{text} names no folder in a bucket; write {scheme}://BUCKET/FOLDER")
-    place = BucketPath(f"{scheme}://{bucket}", PurePosixPath(path.strip("/")), mark + options)
+    place = BucketPath(f"{scheme}://{bucket}", PurePosixPath(path), mark + options)
     place.check()
     return place
 
@@ -247,7 +251,7 @@ def patiently(place: Place, do: Callable[[], T]) -> T:
 
     Raises:
         FileNotFoundError: at once.
-        StorageError: if the time is up.
+        StorageError: if the time is up, or at once if a right is missing.
     """
     if isinstance(place, Path):
         return do()
@@ -258,6 +262,11 @@ def patiently(place: Place, do: Callable[[], T]) -> T:
         except FileNotFoundError:
             raise
         except OSError as error:
+            if _REFUSED.search(str(error)):
+                raise StorageError(
+                    f"{place} is refused to this machine: {_first_line(error)}. Runs need the rights to list the "
+                    f"bucket and to get, put and delete its objects"
+                ) from error
             if time.monotonic() + pause > until:
                 raise StorageError(
                     f"{place} could not be reached for {PATIENCE_SECONDS / 60:.0f} minutes ({_first_line(error)}). "

@@ -5,6 +5,7 @@ While a sweep runs, every cohort writes one *shard* of its own (rows with their 
 """
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -271,7 +272,8 @@ def load_results(folder: str | os.PathLike[str] | BucketPath, columns: Sequence[
     """
     store = Store(folder)
     if not (store.folder / RESULTS_FILE).exists() and not store.shards.exists():
-        raise FileNotFoundError(f"no results in {store.folder}; run: lmc-tune sweep SPACE --out {store.folder}")
+        place = shlex.quote(str(store.folder))
+        raise FileNotFoundError(f"no results in {store.folder}; run: lmc-tune sweep SPACE --out {place}")
     return store.results(columns)
 
 

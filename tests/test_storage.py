@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 import pytest
@@ -27,6 +27,7 @@ from lmc_tune.storage import (
 from lmc_tune.store import DamagedTableError, Store, load_results
 from lmc_tune.sweep import lease
 from lmc_tune.sweep.folder import is_owned, owned
+from lmc_tune.tracking.connection import own_store
 from tests.buckets import CREDENTIALS, Wire, address, make_bucket, s3_server
 from tests.cases import pair_spec
 from tests.test_store import keys, result
@@ -244,9 +245,27 @@ def test_a_wire_cut_in_the_middle_of_a_large_file_leaves_the_old_one(bucket: Buc
     assert (bucket / "large").read_text() == "old"
 
 
+def test_a_right_that_is_missing_is_told_at_once(bucket: BucketPath, monkeypatch):
+    """In the words of Arrow, of a server that answers 403."""
+    said = "When uploading: AWS Error ACCESS_DENIED during PutObject operation: Access Denied"
+
+    class Refusing:
+        def open_output_stream(self, _key: str) -> None:
+            raise OSError(said)
+
+    monkeypatch.setattr(BucketPath, "_service", lambda _self: Refusing())
+    started = time.monotonic()
+    with pytest.raises(StorageError, match=r"is refused to this machine: When uploading.*rights to list the bucket"):
+        write_text(bucket / "a.txt", "x")
+    assert time.monotonic() - started < 1
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("", "the name of a folder is empty"),
+        ("s3://bucket", "names no folder"),
+        ("abfs://box/run", "cannot keep runs at abfs://"),
         ("s3:/bucket/run", "write s3://BUCKET/FOLDER"),
         ("ftp://host/run", "cannot keep runs at ftp://"),
         ("s3://key:secret@bucket/run", "must not hold credentials"),
@@ -299,9 +318,17 @@ def test_a_folder_in_a_bucket_has_one_holder_who_is_named(bucket: BucketPath):
         pass
 
 
+def test_mlflow_stores_of_runs_in_buckets_are_apart_from_each_other_and_from_local_ones(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = BucketPath("s3://box", PurePosixPath("runs/tiny"))
+    other = BucketPath("s3://box", PurePosixPath("mine/tiny"))
+    assert own_store(one) == tmp_path / "runs/s3/box/runs/tiny/mlflow.db"
+    assert len({own_store(one), own_store(other), own_store(Path("runs/tiny"))}) == 3
+
+
 @pytest.mark.usefixtures("quick_lease")
 def test_a_holder_that_is_gone_is_waited_for_and_followed(bucket: BucketPath):
-    write_text(bucket / "owner.json", '{"owner": "1f", "host": "spot-7", "process": 12, "beat": 5}')
+    write_text(bucket / "owner.json", '{"owner": "1f", "host": "spot-7", "process": 12, "beat": 5, "since": 1}')
     started = time.monotonic()
     with owned(bucket):
         assert time.monotonic() - started > 1.5

@@ -1,6 +1,7 @@
 """Who holds a run folder in a bucket, which has no locks: its holder leaves a mark there and changes it as it lives."""
 
 import json
+import logging
 import os
 import secrets
 import socket
@@ -8,9 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from lmc_tune.storage import BucketPath, FolderError, StorageError, write_text, written
+
+_log = logging.getLogger(__name__)
 
 _MARK = "owner.json"
 _BEAT_SECONDS = 5.0
@@ -67,6 +70,8 @@ def is_leased(folder: BucketPath) -> bool:
 
 def _wait_until_free(folder: BucketPath) -> None:
     first = _read(folder)
+    if first is not None:
+        _log.warning("%s was held by process %d on %s; seeing whether it lives", folder, first.process, first.host)
     until = time.monotonic() + _GONE_SECONDS
     while first is not None and time.monotonic() < until:
         time.sleep(1)
@@ -105,9 +110,10 @@ def _held(folder: BucketPath, mark: _Mark | None) -> FolderError:
 
 def _read(folder: BucketPath) -> _Mark | None:
     try:
-        return _Mark(**json.loads((folder / _MARK).read_text()))
+        content = json.loads((folder / _MARK).read_text())
     except FileNotFoundError:
         return None
+    return _Mark(**{field.name: content[field.name] for field in fields(_Mark)})  # a later version may say more
 
 
 def _write(folder: BucketPath, mark: _Mark) -> None:

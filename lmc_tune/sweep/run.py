@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from lmc_tune.core.duration import in_words
 from lmc_tune.core.errors import UserError
 from lmc_tune.data.catalogue import DATASETS, can_prepare, check_files, check_memory, prepared_path
 from lmc_tune.record import REPORT_FILE, SPACE_FILE, SweepRecord
@@ -166,7 +167,7 @@ def _ended_after(hours: float | None, listener: SweepListener) -> Iterator[None]
         return
 
     def end() -> None:
-        listener.say(f"{hours:g} hours are over")
+        listener.say(f"--max-hours: {in_words(3600 * hours)} are over")
         signal.pthread_kill(main, signal.SIGINT)
 
     timer = threading.Timer(3600 * hours, end)
@@ -264,7 +265,7 @@ class _Trainer:
                         batch = self._next_batch()
                 finally:
                     if address is not None:
-                        self.listener.say(f"the cluster goes on running {machines()}; ray down ends it")
+                        self.listener.say(f"the cluster goes on running {machines()}; end it when you are done")
         except KeyboardInterrupt:
             self.listener.say("interrupted: finishing tables and report")
             return True

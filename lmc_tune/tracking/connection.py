@@ -55,7 +55,9 @@ def tracking_uri(folder: Place, uri: str | None = None) -> str:
 
 def own_store(folder: Place) -> Path:
     """The SQLite file of a run folder; of one in a bucket, where SQLite cannot work, below ``runs`` on this machine."""
-    here = Path("runs") / folder.name if isinstance(folder, BucketPath) else folder
+    here = (
+        Path("runs", *re.split("[:/]+", folder.root), *folder.path.parts) if isinstance(folder, BucketPath) else folder
+    )
     return here.resolve() / STORE_FILE
 
 

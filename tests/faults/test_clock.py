@@ -1,18 +1,12 @@
 """A clock that is moved back: between two calls, and in the middle of one."""
 
 import os
-import time
 from pathlib import Path
 
 import pytest
 
-from lmc_tune.results import failed_result
-from lmc_tune.specs import VerdictSpec
-from lmc_tune.store import Store
-from tests.cases import pair_spec
 from tests.faults.cases import PAIRS, Sweep, assert_whole
 from tests.sweep.cases import lmc_tune_json
-from tests.test_store import result
 
 _HOUR, _DAY = 3600, 86400
 
@@ -31,19 +25,6 @@ def date_later(folder: Path, seconds: int) -> None:
     for path in (path for path in folder.rglob("*") if path.is_file()):
         then = path.stat().st_mtime_ns + seconds * 10**9
         os.utime(path, ns=(then, then))
-
-
-@pytest.mark.parametrize("later", ["failed", "ok"])
-def test_a_failed_row_hides_no_finished_one_whatever_their_times(tmp_path: Path, later: str) -> None:
-    store = Store(tmp_path)
-    store.write_shard("failed", [failed_result(pair_spec(), "boom")])
-    store.write_shard("ok", [result()])
-    os.utime(store.shards / f"{later}.arrow", ns=(time.time_ns() + 10**12,) * 2)
-    for _ in range(2):
-        assert list(store.statuses().values()) == ["ok"]
-        assert store.results()["status"].tolist() == ["ok"]
-        assert [pair.status for pair in store.pairs([pair_spec().key])] == ["ok"]
-        store.compact(VerdictSpec())
 
 
 @pytest.mark.slow

@@ -11,8 +11,7 @@ import pytest
 from lmc_tune.storage import Place, files, place_at
 from lmc_tune.store import Store
 from tests.buckets import CREDENTIALS, Wire, address, make_bucket, s3_server
-from tests.sweep.cases import PAIRS, assert_same_tables, lmc_tune, lmc_tune_json, write_space
-from tests.sweep.test_sweep import finished, start, wait_for
+from tests.sweep.cases import PAIRS, assert_same_tables, finished, lmc_tune, lmc_tune_json, start, wait_for, write_space
 
 pytestmark = pytest.mark.slow
 
@@ -141,7 +140,7 @@ def test_max_hours_end_the_sweep_in_order_and_the_same_command_goes_on(reference
     process = start(*arguments, "--max-hours", str(10 / 3600))
     _out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert "hours are over" in err
+    assert "--max-hours: 10 s are over" in err
     assert "Continue with the same command" in err
     lmc_tune_json(*arguments)
     assert_same_tables(tmp_path / "tiny", reference / "run")

@@ -32,7 +32,6 @@ from tests.sweep.cases import (
     rows,
     start,
     wait_for,
-    workers,
     write_space,
 )
 
@@ -93,23 +92,6 @@ def test_two_folders_hold_the_same_rows_whatever_the_number_of_workers(reference
     assert_same_tables(reference / "run", tmp_path / "run")
 
 
-def test_kill_9_loses_nothing_and_the_same_command_goes_on(reference: Path, tmp_path: Path) -> None:
-    arguments = ("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--workers", "1")
-    process = start(*arguments)
-    wait_for(lambda: finished(tmp_path / "run") >= PAIRS // 4, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    kept = Store(tmp_path / "run").results()
-    assert PAIRS // 4 <= len(kept) < PAIRS
-    outcome = lmc_tune_json(*arguments)
-    assert 0 < outcome["trained"] <= PAIRS - len(kept)
-    assert_same_tables(reference / "run", tmp_path / "run")
-    times = ["key", "seconds_train"]  # a pair trained again would have another
-    after = Store(tmp_path / "run").results()
-    assert after[after["key"].isin(kept["key"])][times].reset_index(drop=True).equals(kept[times])
-    assert mlflow_statuses(tmp_path / "run") == {"FINISHED": PAIRS + 1}
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_says_how_to_go_on(reference: Path, tmp_path: Path, number: signal.Signals) -> None:
     arguments = ("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--workers", "1", "--no-report")
@@ -159,18 +141,6 @@ def test_tidying_up_is_not_cut_short_by_more_signals(reference: Path, tmp_path: 
     assert statuses == {"FINISHED": finished(tmp_path / "run")}
     assert (tmp_path / "run" / "report.html").exists()
     assert not list((tmp_path / "run" / "shards").iterdir())
-
-
-def test_a_killed_worker_costs_no_pair(reference: Path, tmp_path: Path) -> None:
-    process = start("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--workers", "1", "--no-report")
-    wait_for(lambda: finished(tmp_path / "run") >= 2, process)
-    training = workers(process)
-    assert training, [child.name() for child in descendants(process)]
-    for worker in training:
-        worker.kill()
-    _, told = process.communicate(timeout=240)
-    assert process.returncode == 0, told
-    assert_same_tables(reference / "run", tmp_path / "run")
 
 
 def test_failing_pairs_are_kept_with_their_traceback_and_tried_again(tmp_path: Path) -> None:
