@@ -377,9 +377,8 @@ def _print_failures(folder: Any) -> None:
     failures = read_status(folder).failures
     for failure in failures[:5]:
         _note(f"failed {failure.key} ({failure.what}): {failure.reason}")
-    _note(
-        f"{_pairs(len(failures))} failed; run the same command to try them again, or see: lmc-tune status {shlex.quote(str(folder))}"
-    )
+    see = f"lmc-tune status {shlex.quote(str(folder))}"
+    _note(f"{_pairs(len(failures))} failed; run the same command to try them again, or see: {see}")
     _note(_whole_tracebacks(folder))
 
 

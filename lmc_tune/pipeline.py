@@ -24,7 +24,7 @@ from lmc_tune.measurement.path import measure_path
 from lmc_tune.pair import Pair, Setup, checkpoints, joint_task, prepare, tasks_of
 from lmc_tune.results import PairResult, failed_result, gate, spec_columns
 from lmc_tune.specs import BATCH_NORM_CONDITIONS, Cohort, Condition, PairSpec
-from lmc_tune.storage import Place, replacing
+from lmc_tune.storage import Place, StorageError, replacing
 from lmc_tune.training.engines import engine_for, train
 from lmc_tune.training.progress import Progress
 from lmc_tune.workbench import Workbench
@@ -192,8 +192,11 @@ def _train_or_split(setups: Sequence[Setup], bench: Workbench) -> Iterator[PairR
 
 
 def _failed(spec: PairSpec, error: Exception) -> PairResult:
-    """Failure is data: the row keeps the traceback and the sweep goes on; but a full disk is not the pair's fault."""
-    if os.strerror(errno.ENOSPC) in str(error):  # safetensors has an error of its own for it
+    """Failure is data: the row keeps the traceback and the sweep goes on; but storage that is full or away is not the
+    pair's fault.
+    """
+    full = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+    if isinstance(error, StorageError) or any(said in str(error) for said in full):
         raise error
     return failed_result(spec, "".join(traceback.format_exception(error)))
 

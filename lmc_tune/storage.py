@@ -4,21 +4,24 @@ A :class:`BucketPath` has those methods of :class:`pathlib.Path` that the run fo
 that code written for one works for the other.
 """
 
+import io
 import logging
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Any, Literal, TypeVar, cast
 
 from pyarrow import fs
 
+from lmc_tune.core.duration import in_words
 from lmc_tune.core.errors import UserError
 
 T = TypeVar("T")
@@ -40,7 +43,7 @@ class FolderError(UserError):
 
 
 class StorageError(UserError):
-    """Storage refuses, or has not answered for :data:`PATIENCE_SECONDS`; the message says what to do."""
+    """Storage refuses, or has not answered for too long; the message says what to do."""
 
     exit_code = 1
 
@@ -49,20 +52,22 @@ class StorageError(UserError):
 class BucketPath:
     """A file or folder in object storage, made by :func:`place_at`. What is written appears whole or not at all.
 
-    A request that fails is repeated for :data:`PATIENCE_SECONDS`.
+    A request that fails is repeated for a while.
 
-    root: ``s3://BUCKET``. path: below it. options: of the service, as in its URI.
+    root: ``s3://BUCKET``. path: below it. options: of the service, as in its URI. patience: for so
+    many seconds requests are repeated.
     """
 
     root: str
     path: PurePosixPath
     options: str = ""
+    patience: float = field(default=PATIENCE_SECONDS, compare=False)
 
     def __str__(self) -> str:
         return f"{self.root}/{self.path}{self.options}"
 
     def __truediv__(self, name: str) -> "BucketPath":
-        return BucketPath(self.root, self.path / name, self.options)
+        return replace(self, path=self.path / name)
 
     @property
     def name(self) -> str:
@@ -78,7 +83,7 @@ class BucketPath:
 
     @property
     def parent(self) -> "BucketPath":
-        return BucketPath(self.root, self.path.parent, self.options)
+        return replace(self, path=self.path.parent)
 
     def absolute(self) -> "BucketPath":
         return self
@@ -92,9 +97,8 @@ class BucketPath:
         return info.mtime_ns or 0, info.size or 0
 
     def open(self, mode: Literal["rb"] = "rb") -> IO[bytes]:  # noqa: ARG002 - as pathlib's; written by replacing()
-        """For reading, at any position. Reads fail at once where the service does: see :func:`patiently`."""
-        file: IO[bytes] = self._service().open_input_file(self._key())
-        return file
+        """For reading, at any position."""
+        return cast("IO[bytes]", _PatientFile(self))
 
     def read_bytes(self) -> bytes:
         def read() -> bytes:
@@ -111,28 +115,40 @@ class BucketPath:
 
     def unlink(self, *, missing_ok: bool = False) -> None:
         try:
-            patiently(self, lambda: self._service().delete_file(self._key()))
+            patiently(self, lambda: self.service().delete_file(self.key()))
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def files(self, start: str, end: str) -> "Mapping[Place, tuple[int, int]]":
         """See :func:`files`."""
-        inside = fs.FileSelector(self._key(), allow_not_found=True)
-        found = patiently(self, lambda: self._service().get_file_info(inside))
+        inside = fs.FileSelector(self.key(), allow_not_found=True)
+        found = patiently(self, lambda: self.service().get_file_info(inside))
         return {
             self / info.base_name: (info.mtime_ns or 0, info.size)
             for info in found
             if info.type == fs.FileType.File and info.base_name.startswith(start) and info.base_name.endswith(end)
         }
 
-    def upload(self, file: IO[bytes]) -> None:
-        """Write all of a file. Readers see it when the last byte has come, and what was there before until then."""
+    def upload(self, file: IO[bytes], check: Callable[[], None]) -> None:
+        """Write all of a file. Readers see it when the last byte has come, and what was there before until then.
+
+        Args:
+            file: on this machine.
+            check: called before each attempt; what it raises ends them.
+        """
+
+        def put() -> None:
+            file.seek(0)
+            with self.service().open_output_stream(self.key()) as stream:
+                shutil.copyfileobj(file, stream, 2**24)
 
         def send() -> None:
-            file.seek(0)
-            with self._service().open_output_stream(self._key()) as stream:
-                shutil.copyfileobj(file, stream, 2**24)
+            check()
+            # Closing a stream publishes what has come so far. An exception of ours (Ctrl-C) comes to the main thread
+            # alone, and so never between its opening and its end. (Arrow's copy_files loses the errors of closing.)
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(put).result()
 
         patiently(self, send)
 
@@ -151,13 +167,47 @@ class BucketPath:
             raise FolderError(f"{self} cannot be used: there is no bucket {bucket!r}; make it first")
 
     def _info(self) -> Any:
-        return patiently(self, lambda: self._service().get_file_info([self._key()])[0])
+        return patiently(self, lambda: self.service().get_file_info([self.key()])[0])
 
-    def _service(self) -> Any:
+    def service(self) -> Any:
+        """Arrow's client."""
         return _service(self.root, self.options)[0]
 
-    def _key(self) -> str:
+    def key(self) -> str:
+        """What the client calls it."""
         return str(PurePosixPath(_service(self.root, self.options)[1]) / self.path)
+
+
+class _PatientFile(io.RawIOBase):
+    """An object opened for reading; each read is as patient as all that is done with a bucket."""
+
+    def __init__(self, place: BucketPath) -> None:
+        self._place = place
+        self._file = patiently(place, lambda: place.service().open_input_file(place.key()))
+        self._size: int = self._file.size()
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._size - self._at)
+        wanted = left if size is None or size < 0 else min(size, left)
+        if not wanted:
+            return b""
+        found: bytes = patiently(self._place, lambda: self._file.read_at(wanted, self._at))
+        self._at += len(found)
+        return found
 
 
 Place = Path | BucketPath
@@ -200,6 +250,11 @@ def place_at(where: str | os.PathLike[str] | BucketPath) -> Place:
     return place
 
 
+def hurried(place: Place) -> Place:
+    """The same place, for one who cannot wait long: a request that fails is repeated for half a minute."""
+    return replace(place, patience=30.0) if isinstance(place, BucketPath) else place
+
+
 def files(folder: Place, *, start: str = "", end: str) -> Mapping[Place, tuple[int, int]]:
     """The files of a folder whose names begin and end so; of each the time of writing in ns and the size in bytes."""
     if isinstance(folder, BucketPath):
@@ -222,12 +277,17 @@ def written(file: Place) -> int:
 
 
 @contextmanager
-def replacing(place: Place) -> Iterator[IO[bytes]]:
-    """A file to write to, which replaces ``place`` when the body ends well: readers see the old or the new."""
+def replacing(place: Place, check: Callable[[], None] = lambda: None) -> Iterator[IO[bytes]]:
+    """A file to write to, which replaces ``place`` when the body ends well: readers see the old or the new.
+
+    Args:
+        place: the file.
+        check: called at last, before the file is replaced; if it raises, the old one stays.
+    """
     if isinstance(place, BucketPath):
-        with TemporaryFile() as file:  # whole before its first byte travels: closing a stream publishes what it got
+        with TemporaryFile() as file:  # whole before its first byte travels
             yield file
-            place.upload(file)
+            place.upload(file, check)
         return
     part = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:
@@ -235,6 +295,7 @@ def replacing(place: Place) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        check()
         part.replace(place)
     finally:
         part.unlink(missing_ok=True)
@@ -247,7 +308,7 @@ def write_text(place: Place, text: str) -> None:
 
 
 def patiently(place: Place, do: Callable[[], T]) -> T:
-    """Do it; in a bucket again and again for :data:`PATIENCE_SECONDS`, as long as its service fails.
+    """Do it; in a bucket again and again for ``place.patience`` seconds, as long as its service fails.
 
     Raises:
         FileNotFoundError: at once.
@@ -255,7 +316,7 @@ def patiently(place: Place, do: Callable[[], T]) -> T:
     """
     if isinstance(place, Path):
         return do()
-    until, pause = time.monotonic() + PATIENCE_SECONDS, 0.5
+    until, pause = time.monotonic() + place.patience, 0.5
     while True:
         try:
             return do()
@@ -269,7 +330,7 @@ def patiently(place: Place, do: Callable[[], T]) -> T:
                 ) from error
             if time.monotonic() + pause > until:
                 raise StorageError(
-                    f"{place} could not be reached for {PATIENCE_SECONDS / 60:.0f} minutes ({_first_line(error)}). "
+                    f"{place} could not be reached for {in_words(place.patience)} ({_first_line(error)}). "
                     f"What was finished before is kept; run the same command again when the storage answers."
                 ) from error
             if pause == 0.5:
@@ -289,7 +350,7 @@ def steadily(file: Place, read: Callable[[], T]) -> T:
     while True:
         before = file.stamp()
         try:
-            found = patiently(file, read)
+            found = read()
         except (StorageError, FileNotFoundError):
             raise
         except Exception:

@@ -6,9 +6,8 @@ While a sweep runs, every cohort writes one *shard* of its own (rows with their 
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -33,7 +32,7 @@ from lmc_tune.results import (
     gate,
 )
 from lmc_tune.specs import VerdictSpec
-from lmc_tune.storage import BucketPath, Place, files, patiently, place_at, replacing, steadily, write_text
+from lmc_tune.storage import BucketPath, Place, StorageError, files, place_at, replacing, steadily, write_text, written
 
 if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only write, do without it
     import pandas as pd
@@ -198,14 +197,19 @@ class Store:
 
     def statuses(self) -> dict[str, Status]:
         """Status by key of every finished pair."""
-        tables = (self._read("results", ["key", "status"]), self._fresh(["key", "status"]))
+        fresh = self._fresh(["key", "status"])  # first: what is compacted meanwhile is in the table then
+        tables = (self._read("results", ["key", "status"]), fresh)
         return {row["key"]: row["status"] for table in tables for row in table.to_pylist()}
 
-    def compact(self, verdict: VerdictSpec) -> bool:
+    def compact(self, verdict: VerdictSpec, check: Callable[[], None] = lambda: None) -> bool:
         """Fold all shards into the tables and apply the verdict's gate; True if that changed the tables.
 
         Curves are published before the rows that refer to them, and shards go last: a crash at any point leaves
         every pair readable, and the next compaction finishes the work.
+
+        Args:
+            verdict: with the gate.
+            check: called before each step that replaces or removes something; what it raises ends the compaction.
         """
         shards = self.shard_stamps()
         fresh = self._fresh()
@@ -214,8 +218,9 @@ class Store:
         if not shards and (self.folder / RESULTS_FILE).exists() and _same_gate(gated, results):
             return False  # nothing new, and the tables keep their time
         for name in ("layers", "curves", "paths"):
-            _publish(self._merged(name, fresh), self.folder / f"{name}.parquet")
-        _publish(gated, self.folder / RESULTS_FILE)
+            _publish(self._merged(name, fresh), self.folder / f"{name}.parquet", check)
+        _publish(gated, self.folder / RESULTS_FILE, check)
+        check()
         for path, stamp in self.shard_stamps().items():
             if shards.get(path) == stamp:  # not published again meanwhile
                 path.unlink(missing_ok=True)
@@ -226,9 +231,13 @@ class Store:
         wanted = columns or SHARD_SCHEMA.names
         read = list(dict.fromkeys([*wanted, "status"]))
         none = SHARD_SCHEMA.empty_table().select(read)
-        shards = pa.concat_tables(
-            [none, *(_read_table(path, SHARD_SCHEMA, read) for path in self.shard_stamps(cohort))]
-        )
+        while True:
+            try:
+                tables = [_read_table(path, SHARD_SCHEMA, read) for path in self.shard_stamps(cohort)]
+                break
+            except FileNotFoundError:  # compacted since it was listed
+                continue
+        shards = pa.concat_tables([none, *tables])
         failed = pc.equal(shards["status"], "failed")
         if pc.any(failed).as_py():  # a worker that was taken for dead, or a clock that was moved back, may be the newer
             results, failures = shards.filter(pc.invert(failed)), shards.filter(failed)
@@ -277,8 +286,8 @@ def load_results(folder: str | os.PathLike[str] | BucketPath, columns: Sequence[
     return store.results(columns)
 
 
-def _publish(table: pa.Table, path: Place) -> None:
-    with replacing(path) as file:
+def _publish(table: pa.Table, path: Place, check: Callable[[], None] = lambda: None) -> None:
+    with replacing(path, check) as file:
         if path.suffix == _SHARD:
             with pa.ipc.new_file(file, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as shard:
                 shard.write_table(table)
@@ -321,11 +330,13 @@ def _read_table(
 def _row_groups(path: Place) -> Iterator[pa.Table]:
     """A table part by part, as it was written."""
     with _readable(path):
-        file = pq.ParquetFile(path if isinstance(path, Path) else patiently(path, path.open))
+        before, file = written(path), pq.ParquetFile(path if isinstance(path, Path) else path.open())
     with file:
         for at in range(file.num_row_groups):
             with _readable(path):
-                group = patiently(path, partial(file.read_row_group, at))
+                group = file.read_row_group(at)
+            if isinstance(path, BucketPath) and written(path) != before:
+                raise StorageError(f"{path} was replaced while it was read; run the same command again")
             yield group
 
 
@@ -333,6 +344,8 @@ def _row_groups(path: Place) -> Iterator[pa.Table]:
 def _readable(path: Place) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError:
+        raise
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError) as error:
         raise DamagedTableError(
             f"{path} cannot be read ({str(error).splitlines()[0].rstrip('.')}). {_mend(path)}"

@@ -81,10 +81,10 @@ def test_a_tracking_address_that_can_never_work_is_refused(tmp_path: Path, uri: 
 
 
 def test_the_current_folder_is_no_run_folder() -> None:
-    for out in (".", ""):
+    for out, said in ((".", "--out is the current folder; name one"), ("", "the name of a folder is empty")):
         done = lmc_tune("sweep", "quickstart", "--out", out)
         assert done.returncode == 2
-        assert done.stderr.startswith("--out is the current folder; name one")
+        assert done.stderr.startswith(said)
 
 
 def test_missing_data_name_the_command_that_gets_them(tmp_path: Path) -> None:

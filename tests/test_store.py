@@ -304,9 +304,9 @@ def test_a_shard_replaces_what_the_tables_hold_of_its_pairs(tmp_path: Path):
         store.compact(GATE)
 
 
-@pytest.mark.parametrize("crash_at", range(5))
+@pytest.mark.parametrize("crash_at", range(6))
 def test_a_crash_during_compaction_loses_and_doubles_nothing(tmp_path: Path, monkeypatch, crash_at):
-    """Three files are published, then two shards removed; the process dies after so many of these."""
+    """Four files are published, then two shards removed; the process dies after so many of these."""
     store = Store(tmp_path)
     store.write_shard("a", [result(0), result(1)])
     store.compact(GATE)

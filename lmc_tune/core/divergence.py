@@ -46,6 +46,6 @@ def _mean_distance(x: NDArray[Any], y: NDArray[Any]) -> float:
         centre = x[:, columns].mean(axis=0, dtype=np.float64)
         u, v = x[:, columns] - centre, y[:, columns] - centre
         squares += np.einsum("id,id->i", u, u)[:, None] + np.einsum("jd,jd->j", v, v) - 2 * (u @ v.T)
-    if x is y:
-        np.fill_diagonal(squares, 0)  # where rounding leaves something, whose root is large
-    return float(np.sqrt(np.maximum(squares, 0)).mean())
+    # Of equal examples rounding leaves something, whose root would be large.
+    largest = squares.max(initial=0.0)
+    return float(np.sqrt(np.where(squares > 1e-12 * largest, squares, 0)).mean())

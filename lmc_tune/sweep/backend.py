@@ -10,16 +10,22 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lmc_tune.core.errors import UserError
 from lmc_tune.record import SPACE_FILE
 from lmc_tune.specs import Cohort
 from lmc_tune.storage import Place, StorageError
 from lmc_tune.sweep.plan import Slots
 from lmc_tune.workbench import Device, Workbench
+
+
+class ClusterError(UserError):
+    """A cluster that cannot be used; the message says what to do."""
+
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -83,13 +89,25 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
                     object_store_memory=80 * 2**20,  # about Ray's least; results travel through files
                 )
             else:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+                _connect(address)
         yield
     finally:
         with _sigterm_kept():
             _shut_down()
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _connect(address: str) -> None:
+    import ray  # noqa: PLC0415
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise ClusterError(
+            f"no Ray cluster lets this machine in at {address}: {str(error).splitlines()[0].rstrip('.')}. See that it "
+            f"runs (ray status), and that RAY_AUTH_MODE=token and its token are set here as there"
+        ) from error
 
 
 @contextmanager
@@ -162,8 +180,8 @@ def _counted(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"
 
 
-def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, slots: Slots) -> list[str]:
-    """Run every cohort once, one per slot at a time, in the order given.
+def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, slots: Slots, is_fatal: Callable[[str], bool]) -> list[str]:
+    """Run every cohort once, one per slot at a time, in the order given, until an error is fatal.
 
     Results go to the bench's store, written by the workers.
 
@@ -173,6 +191,21 @@ def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, slots: Slots) -> lis
     """
     from ray import tune  # noqa: PLC0415
 
+    class End(tune.Callback, tune.Stopper):
+        """Ends the experiment after a trial whose error is fatal."""
+
+        fatal = False
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:  # noqa: ARG002
+            self.fatal = self.fatal or is_fatal(str(trial.get_error()))
+
+        def __call__(self, _trial_id: str, _result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            return self.fatal
+
+    end = End()
     with tempfile.TemporaryDirectory(prefix="lmc-tune-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(
@@ -180,7 +213,9 @@ def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, slots: Slots) -> lis
             ),
             param_space={"cohort": tune.grid_search(list(range(len(cohorts))))},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=slots.number),
-            run_config=tune.RunConfig(name="sweep", storage_path=str(Path(scratch).resolve()), verbose=0),
+            run_config=tune.RunConfig(
+                name="sweep", storage_path=str(Path(scratch).resolve()), verbose=0, stop=end, callbacks=[end]
+            ),
         )
         with _quiet():
             return [str(error) for error in tuner.fit().errors]

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 
 from lmc_tune.storage import BucketPath, FolderError, StorageError, write_text, written
@@ -26,9 +26,9 @@ _SETTLING_SECONDS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class _Mark:
-    owner: str
-    host: str
-    process: int
+    owner: str = ""
+    host: str = "unknown"
+    process: int = 0
     beat: int = 0
 
 
@@ -37,8 +37,8 @@ def leased(folder: BucketPath) -> Iterator[Callable[[], None]]:
     """Hold a run folder in a bucket.
 
     Of two that begin within the same moment, and of two that cannot see each other's marks for long, both may come
-    here; who lost the folder is told by the yielded function. Their workers disturb each other in no case: each shard
-    has a writer of its own.
+    here; who lost the folder is told by the yielded function, and has to ask it before it replaces a table. Their
+    workers disturb each other in no case: each shard has a writer of its own.
 
     Yields:
         What raises FolderError if another process has taken the folder over.
@@ -52,15 +52,17 @@ def leased(folder: BucketPath) -> Iterator[Callable[[], None]]:
     time.sleep(_SETTLING_SECONDS)
     _refuse_others(folder, mark)
     ended = threading.Event()
-    beating = threading.Thread(target=_beat, args=(folder, mark, ended), name="lease", daemon=True)
+    quick = replace(folder, patience=_GONE_SECONDS)
+    beating = threading.Thread(target=_beat, args=(quick, mark, ended), name="lease", daemon=True)
     beating.start()
     try:
         yield lambda: _refuse_others(folder, mark)
     finally:
         ended.set()
         beating.join()
-        if _is_ours(folder, mark):
-            (folder / _MARK).unlink(missing_ok=True)
+        with suppress(StorageError):  # the next driver waits for it in vain, and goes on
+            if _is_ours(quick, mark):
+                (quick / _MARK).unlink(missing_ok=True)
 
 
 def is_leased(folder: BucketPath) -> bool:
@@ -113,7 +115,10 @@ def _read(folder: BucketPath) -> _Mark | None:
         content = json.loads((folder / _MARK).read_text())
     except FileNotFoundError:
         return None
-    return _Mark(**{field.name: content[field.name] for field in fields(_Mark)})  # a later version may say more
+    except ValueError:
+        content = {}
+    # Another version may say more or less.
+    return _Mark(**{field.name: content.get(field.name, field.default) for field in fields(_Mark)})
 
 
 def _write(folder: BucketPath, mark: _Mark) -> None:

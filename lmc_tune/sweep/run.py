@@ -19,8 +19,8 @@ from lmc_tune.record import REPORT_FILE, SPACE_FILE, SweepRecord
 from lmc_tune.results import STATUSES, PairResult, Status, failed_result
 from lmc_tune.space import SearchSpace, by_replicate
 from lmc_tune.specs import FactorySpec, PairSpec
-from lmc_tune.storage import FolderError, Place, StorageError, written
-from lmc_tune.store import RESULTS_FILE, DamagedTableError, Store
+from lmc_tune.storage import FolderError, Place, StorageError, hurried, written
+from lmc_tune.store import RESULTS_FILE, Store
 from lmc_tune.sweep.backend import has_token, machines, prepare_environment, ray_session, run_on_ray, slots_of
 from lmc_tune.sweep.factories import check_factories
 from lmc_tune.sweep.folder import StoreFullError, owned, write_description
@@ -33,8 +33,9 @@ from lmc_tune.tracking.background import BackgroundMirror
 from lmc_tune.workbench import Device, Workbench
 
 # Ray hands errors on as text. Python's own name the file, Arrow's do not.
-_NO_SPACE = re.compile(r"No space left on device(: '(?P<file>.+)'$)?", re.MULTILINE)
+_NO_SPACE = re.compile(r"(?:No space left on device|Disk quota exceeded)(: '(?P<file>.+)'$)?", re.MULTILINE)
 _NO_STORAGE = re.compile(r"\bStorageError: (?P<said>.+)$", re.MULTILINE)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +113,15 @@ def run_sweep(space: SearchSpace, folder: Place, options: Options, listener: Swe
         StoreFullError, StorageError: if finished results could no longer be written; all earlier ones are kept.
         FolderError: if another process took the folder over meanwhile.
     """
+    try:
+        return _run(space, folder, options, listener)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _disk_full(folder) from error
+        raise
+
+
+def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepListener) -> Outcome:
     pairs = space.pairs()
     _check_surroundings(space, pairs, options)
     with owned(folder) as check_owned:
@@ -136,16 +146,16 @@ def run_sweep(space: SearchSpace, folder: Place, options: Options, listener: Swe
         try:
             with _ended_after(options.max_hours, listener):
                 interrupted = trainer.train()
+            if interrupted:
+                store = Store(hurried(folder))
             check_owned()
             store.clear_running()
-            changed = store.compact(space.verdict)
+            changed = store.compact(space.verdict, check_owned)
             statuses = store.statuses()
             report = _report(folder, changed=changed) if options.report and statuses else None
             mirrored = mirror.close("KILLED" if interrupted else "FINISHED")
         except BaseException as error:
             mirror.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise _disk_full(folder) from error
             raise
         return Outcome(
             folder=folder,
@@ -167,8 +177,8 @@ def _ended_after(hours: float | None, listener: SweepListener) -> Iterator[None]
         return
 
     def end() -> None:
-        listener.say(f"--max-hours: {in_words(3600 * hours)} are over")
         signal.pthread_kill(main, signal.SIGINT)
+        listener.say(f"--max-hours: {in_words(3600 * hours)} are over")
 
     timer = threading.Timer(3600 * hours, end)
     timer.daemon = True
@@ -184,6 +194,11 @@ def _disk_full(folder: Place) -> StoreFullError:
         f"no space left in {folder}: the sweep has stopped, and every pair finished so far is kept. Free some space "
         f"and run the same command again."
     )
+
+
+def _is_fatal(error: str) -> bool:
+    """Whether what ended a trial would end all others too."""
+    return bool(_NO_SPACE.search(error) or _NO_STORAGE.search(error))
 
 
 def _count(states: Iterable[str]) -> dict[str, int]:
@@ -255,7 +270,8 @@ class _Trainer:
         if address is None:
             self.listener.say(f"starting {workers} workers" if workers > 1 else "starting a worker")
         try:
-            with Watch(self.store, self._on_results, self._on_silence), ray_session(workers, address):
+            seen = Store(hurried(self.store.folder))
+            with Watch(seen, self._on_results, self._on_silence), ray_session(workers, address):
                 slots = slots_of(self.options.device, self.options.workers)
                 self._tell(slots)
                 try:
@@ -327,7 +343,7 @@ class _Trainer:
     def _on_silence(self) -> None:
         try:
             state = read_status(self.store.folder)
-        except DamagedTableError:
+        except (UserError, OSError):
             return  # told by whoever compacts
         whole = self.options.search == "grid" and self.options.max_pairs is None
         self.listener.waiting(state.counts["running"], state.seconds_left if whole else None)
@@ -337,7 +353,7 @@ class _Trainer:
         left, errors = list(batch), list[str]()
         for attempt in range(PASSES):
             self.check_owned()
-            errors = run_on_ray(pack(left, slots, attempt), self._bench(), slots)
+            errors = run_on_ray(pack(left, slots, attempt), self._bench(), slots, _is_fatal)
             if full := next(filter(None, map(_NO_SPACE.search, errors)), None):
                 raise _disk_full(Path(full["file"]).parent if full["file"] else self.store.folder)
             if away := next(filter(None, map(_NO_STORAGE.search, errors)), None):

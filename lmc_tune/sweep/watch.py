@@ -42,7 +42,8 @@ class Watch:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self._look()
+        if kind is None:  # otherwise there is no time, and the tables tell it all
+            self._look()
 
     def _work(self) -> None:
         heard = time.monotonic()

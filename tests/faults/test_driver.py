@@ -38,7 +38,7 @@ def test_a_second_driver_starts_while_workers_of_a_killed_one_still_write(sweep:
     driver.kill()
     driver.wait()
     second = sweep.start("--workers", "2")
-    sweep.wait_for((sweep.run / "sweep.json").exists, second)
+    sweep.wait_for(lambda: "starting 2 workers" in sweep.told, second)
     assert orphan.is_running(), "the second driver has begun beside it"
     sweep.release("writing")
     assert second.wait(120) == 0, sweep.told
