@@ -10,7 +10,8 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -180,8 +181,8 @@ def _counted(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"
 
 
-def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, slots: Slots, is_fatal: Callable[[str], bool]) -> list[str]:
-    """Run every cohort once, one per slot at a time, in the order given, until an error is fatal.
+def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, slots: Slots) -> list[str]:
+    """Run every cohort once, one per slot at a time, in the order given, until one cannot use the store.
 
     Results go to the bench's store, written by the workers.
 
@@ -191,19 +192,18 @@ def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, slots: Slots, is_fat
     """
     from ray import tune  # noqa: PLC0415
 
-    class End(tune.Callback, tune.Stopper):
-        """Ends the experiment after a trial whose error is fatal."""
+    class End(tune.Stopper):
+        """Ends the experiment after a trial that met what all others would meet."""
 
-        fatal = False
+        def __init__(self) -> None:
+            self.told: list[str] = []
 
-        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_info: Any) -> None:  # noqa: ARG002
-            self.fatal = self.fatal or is_fatal(str(trial.get_error()))
-
-        def __call__(self, _trial_id: str, _result: dict[str, Any]) -> bool:
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
+            self.told += [result["error"]] if "error" in result else []
             return False
 
         def stop_all(self) -> bool:
-            return self.fatal
+            return bool(self.told)
 
     end = End()
     with tempfile.TemporaryDirectory(prefix="lmc-tune-") as scratch:
@@ -213,12 +213,10 @@ def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, slots: Slots, is_fat
             ),
             param_space={"cohort": tune.grid_search(list(range(len(cohorts))))},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=slots.number),
-            run_config=tune.RunConfig(
-                name="sweep", storage_path=str(Path(scratch).resolve()), verbose=0, stop=end, callbacks=[end]
-            ),
+            run_config=tune.RunConfig(name="sweep", storage_path=str(Path(scratch).resolve()), verbose=0, stop=end),
         )
         with _quiet():
-            return [str(error) for error in tuner.fit().errors]
+            return [*map(str, tuner.fit().errors), *end.told]
 
 
 def _trial(config: dict[str, Any], cohorts: list[Cohort], bench: Workbench) -> None:
@@ -228,10 +226,14 @@ def _trial(config: dict[str, Any], cohorts: list[Cohort], bench: Workbench) -> N
 
     from lmc_tune.pipeline import run_cohort  # noqa: PLC0415
 
-    _check_shared(bench.store.folder)
     # Two busy teams of threads on shared cores are many times slower than one thread each.
     torch.set_num_threads(1)
-    results = run_cohort(cohorts[config["cohort"]], bench)
+    try:
+        _check_shared(bench.store.folder)
+        results = run_cohort(cohorts[config["cohort"]], bench)
+    except Exception:  # of the store: no other cohort could keep anything either
+        tune.report({"error": traceback.format_exc()})
+        raise
     tune.report({"pairs": len(results)})
 
 

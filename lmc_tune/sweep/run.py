@@ -196,11 +196,6 @@ def _disk_full(folder: Place) -> StoreFullError:
     )
 
 
-def _is_fatal(error: str) -> bool:
-    """Whether what ended a trial would end all others too."""
-    return bool(_NO_SPACE.search(error) or _NO_STORAGE.search(error))
-
-
 def _count(states: Iterable[str]) -> dict[str, int]:
     """How often each state occurs, in a fixed order."""
     counts = Counter(states)
@@ -353,7 +348,7 @@ class _Trainer:
         left, errors = list(batch), list[str]()
         for attempt in range(PASSES):
             self.check_owned()
-            errors = run_on_ray(pack(left, slots, attempt), self._bench(), slots, _is_fatal)
+            errors = run_on_ray(pack(left, slots, attempt), self._bench(), slots)
             if full := next(filter(None, map(_NO_SPACE.search, errors)), None):
                 raise _disk_full(Path(full["file"]).parent if full["file"] else self.store.folder)
             if away := next(filter(None, map(_NO_STORAGE.search, errors)), None):
