@@ -231,7 +231,7 @@ def _trial(config: dict[str, Any], cohorts: list[Cohort], bench: Workbench) -> N
     try:
         _check_shared(bench.store.folder)
         results = run_cohort(cohorts[config["cohort"]], bench)
-    except Exception:  # of the store: no other cohort could keep anything either
+    except (StorageError, OSError):  # no other cohort could keep anything either
         tune.report({"error": traceback.format_exc()})
         raise
     tune.report({"pairs": len(results)})
