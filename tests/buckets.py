@@ -11,6 +11,8 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 
+import pytest
+
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "tests",
     "AWS_SECRET_ACCESS_KEY": "tests-secret",
@@ -19,8 +21,8 @@ CREDENTIALS = {
 
 
 @contextmanager
-def s3_server() -> Iterator[int]:
-    """An S3 server in a process of its own, with nothing in it; its port on loopback."""
+def s3_server(bucket: str) -> Iterator[int]:
+    """An S3 server in a process of its own, with an empty bucket, and credentials for it; its port on loopback."""
     port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
@@ -34,7 +36,11 @@ def s3_server() -> Iterator[int]:
             assert server.poll() is None, "the S3 server ended"
             assert time.monotonic() < until, "the S3 server does not answer"
             time.sleep(0.1)
-        yield port
+        make_bucket(port, bucket)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in CREDENTIALS.items():
+                patch.setenv(name, value)
+            yield port
     finally:
         server.kill()
         server.wait()

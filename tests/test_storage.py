@@ -30,7 +30,7 @@ from lmc_tune.store import DamagedTableError, Store, load_results
 from lmc_tune.sweep import lease
 from lmc_tune.sweep.folder import is_owned, owned
 from lmc_tune.tracking.connection import own_store
-from tests.buckets import CREDENTIALS, Wire, address, make_bucket, s3_server
+from tests.buckets import Wire, address, s3_server
 from tests.cases import pair_spec
 from tests.test_store import keys, result
 
@@ -39,10 +39,7 @@ GATE = VerdictSpec()
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[int]:
-    with pytest.MonkeyPatch.context() as patch, s3_server() as port:
-        for name, value in CREDENTIALS.items():
-            patch.setenv(name, value)
-        make_bucket(port, "runs")
+    with s3_server("runs") as port:
         yield port
 
 

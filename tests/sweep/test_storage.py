@@ -10,7 +10,7 @@ import pytest
 
 from lmc_tune.storage import Place, files, place_at
 from lmc_tune.store import Store
-from tests.buckets import CREDENTIALS, Wire, address, make_bucket, s3_server
+from tests.buckets import Wire, address, s3_server
 from tests.sweep.cases import PAIRS, assert_same_tables, finished, lmc_tune, lmc_tune_json, start, wait_for, write_space
 
 pytestmark = pytest.mark.slow
@@ -20,10 +20,7 @@ KEEP = ("--set", "members=keep")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[int]:
-    with pytest.MonkeyPatch.context() as patch, s3_server() as port:
-        for name, value in CREDENTIALS.items():
-            patch.setenv(name, value)
-        make_bucket(port, "lmc")
+    with s3_server("lmc") as port:
         yield port
 
 
