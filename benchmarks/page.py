@@ -62,7 +62,7 @@ SECTIONS = (
         result="orchestration",
         command="python -m benchmarks.sweep",
         text="What scheduling, tables and MLflow add to a pair: the slope between a shorter and a longer sweep of tiny "
-        "pairs with one worker, less the bare loop's time for such a pair.",
+        "pairs with one worker, less what the worker says that it trained and measured.",
     ),
     *(
         Section(
