@@ -10,6 +10,7 @@ allocator seems to keep large blocks, ResNet-20's loop took a third less time an
 import argparse
 import copy
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +28,7 @@ from lmc_tune.core.barrier import path_grid
 from lmc_tune.data.examples import Examples
 from lmc_tune.device import exact_device
 from lmc_tune.measurement.scan import scan
+from lmc_tune.sweep.backend import ENVIRONMENT
 from lmc_tune.workbench import Device
 
 # Of perceptrons, of convolutional networks.
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument("--only", choices=_MEASURED, action="append", help="these networks")
     chosen = parser.parse_args()
     names = chosen.only or _MEASURED
+    os.environ.update(ENVIRONMENT)  # of a sweep's workers, where paths are measured
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=fresh, max_tasks_per_child=1) as processes:
         rows = list(processes.map(_row, names, len(names) * [chosen.device]))

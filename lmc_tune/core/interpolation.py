@@ -25,6 +25,16 @@ def lerp_state(state_a: State, state_b: State, lambda_: float) -> dict[str, Tens
     return {name: torch.lerp(a, state_b[name], lambda_) if a.is_floating_point() else a for name, a in state_a.items()}
 
 
+def lerp_into(target: State, state_a: State, state_b: State, lambda_: float) -> None:
+    """Write θ(λ), as :func:`lerp_state` gives it, over the entries of ``target``, whose memory stays where it is."""
+    check_same_entries(state_a, state_b)
+    for name, a in state_a.items():
+        if a.is_floating_point():
+            torch.lerp(a, state_b[name], lambda_, out=target[name])
+        else:
+            target[name].copy_(a)
+
+
 def distance(state_a: State, state_b: State, names: tuple[str, ...]) -> float:
     """Euclidean distance ‖θ_A − θ_B‖ over the entries ``names``, summed in float64."""
     squares = sum(float((state_a[name].double() - state_b[name].double()).square().sum()) for name in names)

@@ -1,6 +1,7 @@
 """Loss and error at many positions of a path, with few passes over the data."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lmc_tune.core.decisions import decisions
-from lmc_tune.core.interpolation import State, lerp_state
+from lmc_tune.core.interpolation import State, lerp_into, lerp_state
 from lmc_tune.data.examples import ExampleSet
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import Score, evaluate
@@ -18,9 +19,9 @@ from lmc_tune.models.stack import Stack, evaluates_faster_stacked
 
 _Item = TypeVar("_Item")
 
-# Chunks whose first-layer outputs are kept while all positions are scored: weights are loaded once for them.
-# More are 1 to 2 % faster, and take so much more memory.
-_CHUNKS_AT_ONCE = 8
+# Bytes of first-layer outputs that are kept while all positions are scored: weights are loaded and laid out once for
+# them. Four times as many make MLP-L3 4 % faster, and workers so much larger.
+_KEPT_BYTES = 2**24
 # Positions in a stack. Always as many, the last repeated if need be: a kernel chosen for another number may round
 # otherwise. Few, since a single position costs as much; the default grid fills five stacks.
 POSITIONS_AT_ONCE = 5
@@ -137,35 +138,42 @@ def _scan_behind(  # noqa: PLR0913, PLR0917
     lambdas: Sequence[float],
     examples: ExampleSet,
 ) -> list[Score]:
-    # Copies, so that weights can be assigned, which saves copying those.
-    begin, rest = multiplied_by_onednn(begin), multiplied_by_onednn(rest)
-    begin_a, rest_a = _entries(begin, state_a), _entries(rest, state_a)
-    begin_b, rest_b = _entries(begin, state_b), _entries(rest, state_b)
-    rest.eval()
+    begins, rest = [_loaded(begin, state) for state in (state_a, state_b)], multiplied_by_onednn(rest).eval()
+    if type(first := next(rest.children(), None)) is nn.ReLU:
+        first.inplace = True  # nothing else reads what it gets
+    weights, rest_a, rest_b = rest.state_dict(), _entries(rest, state_a), _entries(rest, state_b)
     # One tensor for all: many small ones that stay would leave holes in the heap between the large ones that go.
     losses = next(begin.parameters()).new_empty(len(lambdas), *examples.labels.shape)
     correct = [0] * len(lambdas)
-    done = 0
-    for some in examples.chunks(_CHUNKS_AT_ONCE * scoring.CHUNK):
-        found = losses[:, done : done + len(some)]
-        done += len(some)
-        from_a, from_b = (_outputs(begin, state, some.inputs) for state in (begin_a, begin_b))
+    done, chunks, at_once = 0, examples.chunks(scoring.CHUNK), _chunks_at_once(begin, examples)
+    while kept := [(*(end(some.inputs) for end in begins), some.labels) for some in islice(chunks, at_once)]:
+        sizes = [len(truth) for _, _, truth in kept]
         for at, lambda_ in enumerate(lambdas):
-            rest.load_state_dict(lerp_state(rest_a, rest_b, lambda_), assign=True)
-            pieces = (from_a, from_b, some.labels.split(scoring.CHUNK), found[at].split(scoring.CHUNK))
-            for a, b, truth, loss in zip(*pieces, strict=True):
+            lerp_into(weights, rest_a, rest_b, lambda_)
+            found = losses[at, done : done + sum(sizes)].split(sizes)
+            for (a, b, truth), loss in zip(kept, found, strict=True):
                 logits, classes = decisions(rest(torch.lerp(a, b, lambda_)), truth)
                 loss.copy_(scoring.losses_of(logits, classes).view_as(loss))
                 correct[at] += int(logits.argmax(1).eq(classes).sum())
+        done += sum(sizes)
     return [
         Score(loss_sum=float(row.sum(dtype=torch.float64)), correct=hits, n=row.numel())
         for row, hits in zip(losses, correct, strict=True)
     ]
 
 
-def _outputs(begin: nn.Module, state: State, inputs: Tensor) -> list[Tensor]:
-    begin.load_state_dict(state, assign=True)
-    return [begin(chunk) for chunk in inputs.split(scoring.CHUNK)]
+def _loaded(begin: nn.Module, state: State) -> nn.Module:
+    """A copy with the weights themselves of a state, which saves copying those."""
+    copied = multiplied_by_onednn(begin)
+    copied.load_state_dict(_entries(begin, state), assign=True)
+    return copied
+
+
+def _chunks_at_once(begin: nn.Module, examples: ExampleSet) -> int:
+    """Of how many chunks the outputs of the first linear layer, at both ends, may be kept; at least one."""
+    features, inputs = next(begin.parameters()).shape
+    example = next(examples.chunks(scoring.CHUNK)).inputs[0]
+    return max(1, _KEPT_BYTES // (2 * scoring.CHUNK * example.nbytes // inputs * features))
 
 
 def _entries(part: nn.Module, state: State) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from lmc_tune.data.catalogue import DATASETS
+from lmc_tune.measurement.evaluate import VECTOR
 from lmc_tune.specs import FactorySpec, MlpSpec, PairSpec
 from lmc_tune.training.loop import train_member
 from lmc_tune.training.progress import Progress
@@ -23,8 +24,6 @@ Engine = Literal["loop", "stacked"]
 # cache: the loop is as fast, then faster.
 _MOST_PARAMETERS_ON_CPU = 50_000
 _LARGEST_BATCH_ON_CPU = 256
-# Numbers in the widest vector of a CPU: where rows are whole vectors, none is computed differently at its end.
-_VECTOR = 16
 
 
 def engine_for(pair: PairSpec, device: torch.device) -> Engine:
@@ -48,7 +47,8 @@ def _small_and_aligned(pair: PairSpec) -> bool:
     widths = (prod(facts.shape), *pair.model.hidden)
     parameters = sum(ins * outs for ins, outs in pairwise((*widths, facts.n_classes)))
     batch_size = pair.train.batch_size
-    aligned = batch_size % ALIGNED == 0 and not any(width % _VECTOR for width in widths)
+    # Where rows are whole vectors, none is computed differently at its end.
+    aligned = batch_size % ALIGNED == 0 and not any(width % VECTOR for width in widths)
     return aligned and parameters <= _MOST_PARAMETERS_ON_CPU and batch_size <= _LARGEST_BATCH_ON_CPU
 
 

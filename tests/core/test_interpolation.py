@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmc_tune.core.interpolation import distance, lerp_state
+from lmc_tune.core.interpolation import distance, lerp_into, lerp_state
 from tests import oracles
 from tests.cases import network, state
 
@@ -28,6 +28,16 @@ def test_every_entry_is_the_weighted_mean(lambda_):
     assert list(found) == list(A)
     for name in floating:
         assert found[name].numpy() == pytest.approx(expected[name], rel=1e-5, abs=1e-6)
+
+
+@given(positions)
+def test_what_is_written_into_a_network_is_the_same_bit_for_bit(lambda_):
+    target = state(network(3, norm=True))
+    memory = {name: tensor.data_ptr() for name, tensor in target.items()}
+    lerp_into(target, A, B, lambda_)
+    assert {name: tensor.data_ptr() for name, tensor in target.items()} == memory
+    for name, tensor in lerp_state(A, B, lambda_).items():
+        assert torch.equal(target[name], tensor)
 
 
 @given(positions)

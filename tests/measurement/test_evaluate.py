@@ -7,7 +7,7 @@ from torch import nn
 
 from lmc_tune.data.examples import Examples
 from lmc_tune.measurement import evaluate as module
-from lmc_tune.measurement.evaluate import evaluate, logits_of, score_of
+from lmc_tune.measurement.evaluate import evaluate, logits_of, losses_of, score_of
 from tests import oracles
 from tests.cases import blobs, network, state
 
@@ -52,6 +52,33 @@ def test_small_losses_are_not_lost_beside_a_large_one():
     logits[0, 1] = 1e8
     score = score_of(logits, torch.zeros(1001, dtype=torch.int64))
     assert score.loss_sum == pytest.approx(1e8 + 1000 * math.log(2), abs=1e-3)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 15, 16, 100])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_losses_are_the_oracles_and_the_same_bit_for_bit_whoever_stands_beside_them(classes, dtype):
+    generator = torch.Generator().manual_seed(classes)
+    logits = 20 * torch.randn(3, 203, classes, generator=generator, dtype=dtype)
+    labels = torch.randint(classes, (3, 203), generator=generator)
+    found = losses_of(logits, labels)
+    exact = [
+        oracles.cross_entropy(each.double().numpy(), truth.tolist()) for each, truth in zip(logits, labels, strict=True)
+    ]
+    assert found.double().numpy() == pytest.approx(
+        np.array(exact), rel=1e-5 if dtype == torch.float32 else 1e-12, abs=1e-5
+    )
+    for part in (slice(0, 1), slice(5, 42), slice(190, 203)):
+        assert torch.equal(losses_of(logits[:, part], labels[:, part]), found[:, part])
+        assert torch.equal(losses_of(logits[1, part], labels[1, part]), found[1, part])
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_network_that_overflowed_has_no_finite_loss(value):
+    logits = torch.zeros(3, 10)
+    logits[1, 4] = value
+    found = losses_of(logits, torch.full((3,), 4))
+    assert not found[1].isfinite()
+    assert found[[0, 2]].tolist() == pytest.approx(2 * [math.log(10)])
 
 
 def test_evaluation_mode_is_used_and_nothing_is_differentiated():

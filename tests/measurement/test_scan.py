@@ -109,6 +109,15 @@ def test_a_part_scores_as_a_copy_of_it_bit_for_bit(kind, chunk, monkeypatch):
     assert evaluate(a, part) == evaluate(a, copy)
 
 
+@pytest.mark.parametrize("kept", [1, 10_000])
+def test_how_much_is_kept_of_the_first_layer_changes_nothing(kept, monkeypatch):
+    monkeypatch.setattr(scoring, "CHUNK", 7)
+    a, b, model = (network(seed) for seed in (1, 2, 3))
+    expected = scan(model, state(a), state(b), LAMBDAS, blobs(61))
+    monkeypatch.setattr("lmc_tune.measurement.scan._KEPT_BYTES", kept)
+    assert scan(model, state(a), state(b), LAMBDAS, blobs(61)) == expected
+
+
 def test_a_first_linear_layer_is_applied_twice_however_many_positions_there_are():
     a, b, model = (network(seed).double() for seed in (1, 2, 3))
     with called() as calls:
