@@ -17,7 +17,7 @@ help:
 	@echo "make soak                              2 000 pairs while something is killed every few seconds: half an hour"
 	@echo "make audit                             known vulnerabilities of all that is installed; needs pypi.org"
 	@echo "make bench                             every benchmark that needs no GPU, and docs/performance.md: an hour and a half"
-	@echo "make bench-gpu                         training, fractions and paths on a GPU, and docs/performance.md"
+	@echo "make bench-gpu                         training (beside Ray Tune's fractions of a GPU too) and paths on an idle GPU, and docs/performance.md"
 	@echo "make reproduction                      small twins of the presets (CIFAR-10 has to be here), and docs/reproduction.md"
 	@echo "make format                            rewrite the code in the house format"
 	@echo "make clean                             remove the virtual environment and caches; runs/ stays"
@@ -67,15 +67,15 @@ audit: $(VENV)/dev.stamp
 	$(BIN)/python -m pip list --disable-pip-version-check --format=freeze --exclude-editable | sed 's/+.*//' > $(VENV)/audited.txt
 	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement $(VENV)/audited.txt
 
-bench: $(VENV)/dev.stamp
+bench: $(VENV)/run.stamp
 	for name in startup sweep throughput paths scaling tracking reports memory page; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 
-bench-gpu: $(VENV)/dev.stamp
+bench-gpu: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.throughput --device cuda
-	$(BIN)/python -m benchmarks.fractions
 	$(BIN)/python -m benchmarks.paths --device cuda
+	$(BIN)/python -m benchmarks.fractions
 	$(BIN)/python -m benchmarks.page
 
 reproduction: $(VENV)/run.stamp

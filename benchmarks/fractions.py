@@ -19,7 +19,7 @@ from lmc_tune.device import exact_device
 from lmc_tune.sweep.backend import ray_session
 
 _LOOPS = (4, 16)
-_SECONDS = 20
+_SECONDS = 5
 _PATIENCE_SECONDS = 120
 
 

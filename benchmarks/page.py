@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -28,15 +29,15 @@ Row = Mapping[str, Any]
 class Section:
     """A table of the page.
 
-    result: name of its JSON file. text: what is measured. targets: columns with their values that are to be found in
-    it, and are open until they are. gpu: whether it needs one.
+    result: name of its JSON file. text: what is measured. targets: columns, their values and what they are for, which
+    are to be found in it, and are open until they are. gpu: whether it needs one.
     """
 
     title: str
     result: str
     command: str
     text: str
-    targets: tuple[tuple[str, float], ...] = ()
+    targets: tuple[tuple[str, float, str], ...] = ()
     gpu: bool = False
 
 
@@ -54,8 +55,8 @@ SECTIONS = (
         text="A whole `lmc-tune sweep` of the quickstart's cells, report and MLflow included, beside a hand-written "
         "loop that trains and measures the same pairs, on one thread and then on two. All start from the same "
         "weights, data and order; where training is chaotic, rounding alone parts the accuracies from those of one "
-        "thread (docs/decisions/0008-engines.md). Run once: the three together take about a quarter of an hour.",
-        targets=tuple(sweep.TARGETS.items()),
+        "thread (docs/decisions/0008-engines.md). Run once.",
+        targets=tuple((*target, "whole sweep") for target in sweep.TARGETS.items()),
     ),
     Section(
         title="Orchestration",
@@ -71,10 +72,12 @@ SECTIONS = (
             command=f"python -m benchmarks.throughput --device {device}",
             text="Steps per second, all members together, of a stack of so many pairs and of a bare PyTorch loop over "
             "one member after the other on the same device; set-up and scoring are left out on both sides. Pairs per "
-            "hour are for 20 epochs of 25 000 examples. The share of the floor is the least time in which the device "
-            "could do a step's multiplications, or read and write its weights, gradients, momentum and inputs once, "
-            "over the time that the step took; a network that stays in a cache can beat what "
-            f"memory allows. `auto takes` names the engine that lmc-tune chooses here by default. {beside}",
+            "hour are for 20 epochs of 25 000 examples. MLPs have one layer of 32 units (small), one (L1) or three "
+            "(L3) of 512, on images like MNIST's; the others see images like CIFAR-10's. The share of the floor is the "
+            "least time in which the device could do a step's multiplications, or read and write its weights, "
+            "gradients, momentum and inputs once, over the time that the step took; a network that stays in a cache "
+            "can beat what memory allows. `auto takes` names the engine that lmc-tune chooses here by default. "
+            f"{beside}",
             targets=targets,
             gpu=device == "cuda",
         )
@@ -95,7 +98,7 @@ SECTIONS = (
                     "Convolutional networks can be stacked in two ways, and training takes the faster: `way` names it, "
                     "and the other's steps per second stand beside it. Targets are for the largest stack."
                 ),
-                tuple(dict.fromkeys(target for least in throughput.LEAST.values() for target in least.items())),
+                throughput.targets(),
             ),
         )
     ),
@@ -113,11 +116,12 @@ SECTIONS = (
             result=f"paths-{device}",
             command=f"python -m benchmarks.paths --device {device}",
             text="Loss and error along a path, beside a loop that copies the model for every position and reads the "
-            "examples through a `DataLoader`. An evaluation is one example at one position. The share of the peak is "
-            f"the scan's multiplications per second over those that {device_words} reaches in products of large "
-            "float32 matrices, in the same process and by the fastest library there: where it is near 1, the scan has "
-            "nothing left to gain.",
-            targets=tuple(("least_ratio", least) for least in paths.LEAST_RATIO),
+            "examples through a `DataLoader`. The loop runs in a process as Python starts it, the scan in one that "
+            "keeps freed memory, like a sweep's workers; `kept loop` is the loop in such a one. An evaluation is one "
+            "example at one position. The share of the peak is the scan's multiplications per second over those that "
+            f"{device_words} reaches in products of large float32 matrices, in the same process and by the fastest "
+            "library there: where it is near 1, the scan has nothing left to gain.",
+            targets=tuple(zip(repeat("least_ratio"), paths.LEAST_RATIO, ("MLPs", "others"), strict=False)),
             gpu=device == "cuda",
         )
         for kind, device, device_words in (("CPU", "cpu", "one core"), ("GPU", "cuda", "the GPU"))
@@ -200,15 +204,17 @@ def _goals(section: Section, rows: Sequence[Row]) -> list[list[str]]:
     """
     columns = [column for column in (rows[0] if rows else {}) if column.startswith((_MOST, _LEAST))]
     found = [(column, row[column]) for column in columns for row in rows if row[column] is not None]
-    return [_goal(*target, rows, section) for target in dict.fromkeys((*found, *section.targets))]
+    awaited = {(column, value): of for column, value, of in section.targets}
+    goals = dict.fromkeys(found, _text(None)) | awaited
+    return [_goal(*target, of, rows, section) for target, of in goals.items()]
 
 
-def _goal(column: str, value: float, rows: Sequence[Row], section: Section) -> list[str]:
+def _goal(column: str, value: float, of: str, rows: Sequence[Row], section: Section) -> list[str]:
     most = column.startswith(_MOST)
     quantity = column.removeprefix(_MOST if most else _LEAST)
     judged = [row for row in rows if row.get(column) == value]
     names = dict.fromkeys(_text(next(iter(row.values()))) for row in judged)
-    named = [", ".join(names) or _text(None), _words(quantity), f"{'≤' if most else '≥'} {_text(value)}"]
+    named = [", ".join(names) or of, _words(quantity), f"{'≤' if most else '≥'} {_text(value)}"]
     figures = [row[quantity] for row in judged]
     if not figures:
         return [*named, _text(None), "not measured: needs a GPU" if section.gpu else "not measured"]

@@ -1,19 +1,24 @@
 """Measuring a path beside the loop one would write: ``python -m benchmarks.paths [--device cuda]``.
 
 The loop copies the model for every position, reads the examples through a ``DataLoader`` in batches of 128 and adds
-losses and hits up batch by batch. Both sides run alternately in one process per network, on one thread, on random
-networks and images; the ratio of their medians is reported, by how much their losses differ, and how near the scan
-comes to what the device can multiply. What a process did before matters: behind VGG-11 in one process, where the
-allocator seems to keep large blocks, ResNet-20's loop took a third less time and its ratio was 1.26.
+losses and hits up batch by batch. It runs in a process as Python starts it, and the scan in one whose memory is managed
+like that of a sweep's workers, where the loop runs once more: glibc's settings alone make it faster for some networks.
+All run in turn, on one thread, on random networks and images, in processes of their own per network; reported are the
+ratios of their medians, by how much losses differ, and how near the scan comes to what the device can multiply.
 """
 
 import argparse
 import copy
 import multiprocessing
 import os
+import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +28,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmarks.floor import flops_of, peak_flops
 from benchmarks.networks import NETWORKS, Network
 from benchmarks.publish import publish
-from benchmarks.timing import RUNS, medians, wall_clock
+from benchmarks.timing import RUNS, Clock, wall_clock
 from lmc_tune.core.barrier import path_grid
 from lmc_tune.data.examples import Examples
 from lmc_tune.device import exact_device
 from lmc_tune.measurement.scan import scan
-from lmc_tune.sweep.backend import ENVIRONMENT
+from lmc_tune.sweep.backend import MEMORY
 from lmc_tune.workbench import Device
 
 # Of perceptrons, of convolutional networks.
@@ -43,55 +48,90 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", choices=_MEASURED, action="append", help="these networks")
     chosen = parser.parse_args()
-    names = chosen.only or _MEASURED
-    os.environ.update(ENVIRONMENT)  # of a sweep's workers, where paths are measured
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=fresh, max_tasks_per_child=1) as processes:
-        rows = list(processes.map(_row, names, len(names) * [chosen.device]))
+    rows = [_row(name, chosen.device) for name in chosen.only or _MEASURED]
     publish(f"paths-{chosen.device}", rows, whole=not chosen.only)
 
 
 def _row(name: str, kind: Device) -> dict[str, object]:
-    torch.set_num_threads(1)
-    device, network = exact_device(kind), NETWORKS[name]
+    network = NETWORKS[name]
     positions, n = _POSITIONS[kind][network.convolutional], _EXAMPLES[kind][network.convolutional]
-    # Of the process on a CPU, whatever else runs on the machine.
-    clock = time.process_time if kind == "cpu" else wall_clock(device)
-    loop, scanned = ways(network, positions, n, device)
-    largest_difference = max(abs(x - y) for x, y in zip(loop(0), scanned(0), strict=True))
-    seconds = medians({"loop": loop, "scan": scanned}, clock=clock)
-    peak = peak_flops(device, clock)
+    with _process({}) as usual, _process(MEMORY) as worker:
+        sides = {"loop": (usual, 0), "kept_loop": (worker, 0), "scan": (worker, 1)}
+        found: dict[str, list[float]] = {side: [] for side in sides}
+        for _ in range(RUNS + 1):  # the first run, which allocates, does not count
+            for side, (process, way) in sides.items():
+                found[side].append(process.submit(_seconds, name, kind, way).result())
+        facts = worker.submit(_facts, name, kind).result()
+    seconds = {side: statistics.median(runs[1:]) for side, runs in found.items()}
     return {
         "network": name,
-        "device": torch.cuda.get_device_name() if kind == "cuda" else kind,
+        "device": facts["device"],
         "positions": positions,
         "examples": n,
         "runs": RUNS,
-        "loop_seconds": seconds["loop"],
-        "scan_seconds": seconds["scan"],
+        **{f"{side}_seconds": taken for side, taken in seconds.items()},
         "evaluations_per_second": positions * n / seconds["scan"],
-        "clock": "thread" if kind == "cpu" else "wall",
         "ratio": seconds["loop"] / seconds["scan"],
         "least_ratio": LEAST_RATIO[network.convolutional],
-        "peak_gflop_per_second": peak / 1e9,
-        "share_of_peak": flops_of(lambda: scanned(0)) / seconds["scan"] / peak,
-        "largest_difference_of_loss": largest_difference,
+        "kept_ratio": seconds["kept_loop"] / seconds["scan"],
+        "peak_gflop_per_second": facts["peak"] / 1e9,
+        "share_of_peak": facts["flops"] / seconds["scan"] / facts["peak"],
+        "largest_difference_of_loss": facts["difference"],
+    }
+
+
+@contextmanager
+def _process(environment: Mapping[str, str]) -> Iterator[ProcessPoolExecutor]:
+    """One process, started with some variables more."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as process:
+        with patch.dict(os.environ, environment):
+            process.submit(os.getpid).result()
+        yield process
+
+
+@cache
+def _ways(name: str, kind: Device) -> tuple[Callable[[], list[float]], Callable[[], list[float]]]:
+    convolutional = NETWORKS[name].convolutional
+    sizes = _POSITIONS[kind][convolutional], _EXAMPLES[kind][convolutional]
+    return ways(NETWORKS[name], *sizes, exact_device(kind))
+
+
+def _clock(kind: Device) -> Clock:
+    """Of the process on a CPU, whatever else runs on the machine."""
+    return time.process_time if kind == "cpu" else wall_clock(exact_device(kind))
+
+
+def _seconds(name: str, kind: Device, way: int) -> float:
+    work, clock = _ways(name, kind)[way], _clock(kind)
+    started = clock()
+    work()
+    return clock() - started
+
+
+def _facts(name: str, kind: Device) -> dict[str, Any]:
+    """What the scan computes, by how much losses differ, and what the device can do."""
+    loop, scanned = _ways(name, kind)
+    return {
+        "device": torch.cuda.get_device_name() if kind == "cuda" else "one core",
+        "difference": max(abs(x - y) for x, y in zip(loop(), scanned(), strict=True)),
+        "flops": flops_of(scanned),
+        "peak": peak_flops(exact_device(kind), _clock(kind)),
     }
 
 
 def ways(
     network: Network, positions: int, n: int, device: torch.device
-) -> tuple[Callable[[int], list[float]], Callable[[int], list[float]]]:
+) -> tuple[Callable[[], list[float]], Callable[[], list[float]]]:
     """The loop and the scan; both give the mean loss at every position of a path, on n random examples."""
     examples = network.examples(n, torch.Generator().manual_seed(0))
     on_device = examples.to(device)
     a, b, model = (network.build(seed, device) for seed in range(3))
     lambdas = path_grid(positions).tolist()
 
-    def loop(_: int) -> list[float]:
+    def loop() -> list[float]:
         return _loop(model, a.state_dict(), b.state_dict(), lambdas, examples, device)
 
-    def scanned(_: int) -> list[float]:
+    def scanned() -> list[float]:
         return [score.loss for score in scan(model, a.state_dict(), b.state_dict(), lambdas, on_device)]
 
     return loop, scanned

@@ -21,6 +21,7 @@ from lmc_tune.data.examples import Examples
 from lmc_tune.device import exact_device
 from lmc_tune.models.stack import Stack, Way
 from lmc_tune.specs import DatasetSpec, MeasureSpec, PairSpec, ShiftSpec, TrainSpec
+from lmc_tune.sweep.plan import Slots
 from lmc_tune.training.engines import engine_for
 from lmc_tune.training.order import epoch_batches
 from lmc_tune.training.stacked import StackedRun
@@ -41,7 +42,8 @@ TRAINED = tuple(_STEPS)
 _STEPS_ON_GPU = 50
 # A step of a large batch takes too long on a CPU.
 _LARGE_ON_GPU_ONLY = ("VGG-11 batch norm", "ResNet-18")
-_MOST_PAIRS = {"cpu": 64, "cuda": 256}
+# Of a cohort in a sweep.
+_MOST_PAIRS = {kind: Slots(number=1, gpu=kind == "cuda").cohort_size(10**6) for kind in ("cpu", "cuda")}
 # Seconds of a stack's run beyond which no larger stack is tried.
 _LONG = {"cpu": 0.8, "cuda": 2.0}
 _EXAMPLES = 8192
@@ -115,6 +117,15 @@ def main() -> None:
     ]
     facts = {"device": torch.cuda.get_device_name() if kind == "cuda" else "one core", **floor.facts()}
     publish(f"throughput-{kind}", rows, facts, whole=not chosen.only)
+
+
+def targets() -> tuple[tuple[str, float, str], ...]:
+    """Columns, their values, and the networks that have to reach them."""
+    wanted: dict[tuple[str, float], list[str]] = {}
+    for name, least in LEAST.items():
+        for target in least.items():
+            wanted.setdefault(target, []).append(name)
+    return tuple((*target, ", ".join(names)) for target, names in wanted.items())
 
 
 def steps_of(name: str, batch_size: int, device: torch.device) -> int:

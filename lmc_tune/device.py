@@ -4,6 +4,9 @@ import torch
 
 from lmc_tune.workbench import Device
 
+# float32 numbers in the widest vector of a CPU.
+VECTOR = 16
+
 
 def exact_device(name: Device) -> torch.device:
     """The device of this name, its kernels made exact and deterministic for the whole process."""

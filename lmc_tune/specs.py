@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from lmc_tune.core.barrier import Definition
 from lmc_tune.core.seeding import child_seed
 
-# Raise it whenever the same PairSpec would give another result (training or measuring changed).
+# Raise it whenever the same PairSpec would give another result by more than rounding.
 SCHEMA_VERSION = 4
 
 # Strict: YAML's `true` and `"0.1"` are no numbers.

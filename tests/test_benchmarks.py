@@ -126,7 +126,7 @@ def test_a_scans_multiplications_are_counted_as_by_hand():
     n, positions = 7, 5
     first, rest = 784 * 6, 6 * 5 + 5 * 10
     _, scanned = ways(TINY, positions, n, CPU)
-    assert flops_of(lambda: scanned(0)) == 2 * n * (2 * first + positions * rest)
+    assert flops_of(scanned) == 2 * n * (2 * first + positions * rest)
     a, b, model = (TINY.build(seed) for seed in range(3))
     examples = TINY.examples(n, torch.Generator())
     lambdas = torch.linspace(0, 1, positions).tolist()
@@ -134,14 +134,14 @@ def test_a_scans_multiplications_are_counted_as_by_hand():
     assert stacked == 2 * n * (2 * first + positions * rest)
     _, scanned = ways(TINY_RESNET, positions, n, CPU)
     model, one = TINY_RESNET.build(0).eval(), TINY_RESNET.examples(1, torch.Generator())
-    assert flops_of(lambda: scanned(0)) == positions * n * flops_of(lambda: model(one.inputs))
+    assert flops_of(scanned) == positions * n * flops_of(lambda: model(one.inputs))
 
 
 def test_the_loop_beside_a_scan_measures_the_same_losses():
     for network in (TINY, TINY_RESNET):
         loop, scanned = ways(network, 5, 200, CPU)
-        assert loop(0) == pytest.approx(scanned(0), rel=1e-5)
-        assert len(set(loop(0))) == 5
+        assert loop() == pytest.approx(scanned(), rel=1e-5)
+        assert len(set(loop())) == 5
 
 
 def test_loops_begin_together_or_not_at_all(tmp_path):
@@ -244,14 +244,14 @@ def test_the_page_judges_targets_and_names_what_was_not_measured(tmp_path):
 def test_the_page_lists_targets_that_were_not_measured(tmp_path):
     rows = [{"network": "A", "ratio": 31.0, "least_ratio": 30}, {"network": "B", "ratio": 2.0, "least_ratio": None}]
     (tmp_path / "one.json").write_text(json.dumps({"machine": {}, "rows": rows}), encoding="utf-8")
-    targets = (("least_ratio", 30), ("least_ratio", 8))
+    targets = (("least_ratio", 30, "A"), ("least_ratio", 8, "B and C"))
     sections = [
         page.Section(title=name, result=name, command="run", text="Text.", targets=targets, gpu=gpu)
         for name, gpu in (("one", True), ("two", True), ("three", False))
     ]
     needs = "not measured: needs a GPU"
     assert (
-        f"| one | A | ratio | ≥ 30 | 31 | holds |\n| one | – | ratio | ≥ 8 | – | {needs} |\n"
-        f"| two | – | ratio | ≥ 30 | – | {needs} |\n| two | – | ratio | ≥ 8 | – | {needs} |\n"
-        "| three | – | ratio | ≥ 30 | – | not measured |\n"
+        f"| one | A | ratio | ≥ 30 | 31 | holds |\n| one | B and C | ratio | ≥ 8 | – | {needs} |\n"
+        f"| two | A | ratio | ≥ 30 | – | {needs} |\n| two | B and C | ratio | ≥ 8 | – | {needs} |\n"
+        "| three | A | ratio | ≥ 30 | – | not measured |\n"
     ) in page.render(tmp_path, sections)

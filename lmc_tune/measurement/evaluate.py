@@ -8,14 +8,13 @@ from torch.nn import functional
 
 from lmc_tune.core.decisions import decisions
 from lmc_tune.data.examples import ExampleSet
+from lmc_tune.device import VECTOR
 from lmc_tune.models.inference import for_inference, has_large_layers, is_convolutional
 from lmc_tune.models.plain import is_plain
 
 # Examples per forward pass. Sums are exact whatever it is. Few enough that activations stay in a core's cache: for
 # MLPs half the time of 4096.
 CHUNK = 512
-# Numbers in the widest vector of a CPU.
-VECTOR = 16
 # Of a convolutional network on a CPU, for the same reason: ResNet-20 takes 15 % more time with 64 and with 8; VGG-11,
 # whose weights are loaded for every chunk, takes 9 % more with 16.
 _CONVOLUTIONAL_CHUNK = 32

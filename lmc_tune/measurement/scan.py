@@ -163,7 +163,7 @@ def _scan_behind(  # noqa: PLR0913, PLR0917
 
 
 def _loaded(begin: nn.Module, state: State) -> nn.Module:
-    """A copy with the weights themselves of a state, which saves copying those."""
+    """A copy that holds the state's own tensors."""
     copied = multiplied_by_onednn(begin)
     copied.load_state_dict(_entries(begin, state), assign=True)
     return copied
@@ -171,9 +171,10 @@ def _loaded(begin: nn.Module, state: State) -> nn.Module:
 
 def _chunks_at_once(begin: nn.Module, examples: ExampleSet) -> int:
     """Of how many chunks the outputs of the first linear layer, at both ends, may be kept; at least one."""
-    features, inputs = next(begin.parameters()).shape
+    outputs, inputs = next(begin.parameters()).shape
     example = next(examples.chunks(scoring.CHUNK)).inputs[0]
-    return max(1, _KEPT_BYTES // (2 * scoring.CHUNK * example.nbytes // inputs * features))
+    rows = example.numel() // inputs  # of an example that is not flattened
+    return max(1, _KEPT_BYTES // (2 * scoring.CHUNK * rows * outputs * example.element_size()))
 
 
 def _entries(part: nn.Module, state: State) -> dict[str, Tensor]:

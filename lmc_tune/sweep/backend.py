@@ -28,18 +28,21 @@ class ClusterError(UserError):
     """A cluster that cannot be used; the message says what to do."""
 
 
-ENVIRONMENT = {
+# Read by the C library of the workers as they start; cluster.yaml and its like name them for their machines. Tune
+# runs every trial in a thread of its own; glibc gives threads heaps of their own, which kept 0.9 GB of what earlier
+# pairs had freed. And it gave the pages of layers' outputs back to the system a thousand times a second and asked for
+# them again, which made MLP-L3's paths a fifth slower.
+MEMORY = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_TRIM_THRESHOLD_": str(2**26),
+}
+_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is the driver's to handle: it says how to go on
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output ignores verbose=0 and prints tables
-    # The rest is read by the workers' C library as they start. Tune runs every trial in a thread of its own; glibc
-    # gives threads heaps of their own, which kept 0.9 GB of what earlier pairs had freed.
-    "MALLOC_ARENA_MAX": "2",
-    # What is freed is kept for what comes next. Layers' outputs come and go a thousand times a second; glibc gave their
-    # pages back each time and asked for them again, which made MLP-L3's paths a fifth slower.
-    "MALLOC_MMAP_THRESHOLD_": "33554432",
-    "MALLOC_TRIM_THRESHOLD_": "67108864",
+    **MEMORY,
 }
 
 
@@ -49,7 +52,7 @@ def prepare_environment(address: str | None) -> None:
     Raises:
         RuntimeError: if ray was imported before it could be told to stay on loopback.
     """
-    for name, value in ENVIRONMENT.items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if address is not None:
         return

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from lmc_tune.data.catalogue import DATASETS
-from lmc_tune.measurement.evaluate import VECTOR
+from lmc_tune.device import VECTOR
 from lmc_tune.specs import FactorySpec, MlpSpec, PairSpec
 from lmc_tune.training.loop import train_member
 from lmc_tune.training.progress import Progress

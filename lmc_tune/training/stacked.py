@@ -37,7 +37,7 @@ _REST = 20
 
 
 def train_stacked(tasks: Sequence[Task]) -> list[Progress]:
-    """Train members that share architecture, training set, batch size, steps and optimizer; results in their order.
+    """Train members that share architecture, test set, batch size, steps and optimizer; results in their order.
 
     On a GPU as many at once as its memory holds.
 
