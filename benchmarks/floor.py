@@ -16,7 +16,7 @@ from lmc_tune.data.catalogue import DATASETS
 # What each step of SGD moves at the least, in float32: weights read, gradient written, momentum read and written,
 # weights written.
 _BYTES_PER_PARAMETER = 5 * 4
-_COPIED = 2**26  # numbers
+_COPIED = {"cpu": 2**26, "cuda": 2**29}  # numbers
 _SIDE = {"cpu": 2048, "cuda": 8192}  # of matrices
 
 
@@ -37,7 +37,7 @@ class Floor:
 
 def measure_floor(device: torch.device) -> Floor:
     clock = wall_clock(device)
-    source = torch.zeros(_COPIED, device=device)
+    source = torch.zeros(_COPIED[device.type], device=device)
     target = torch.zeros_like(source)
     copied = 2 * source.nbytes / _least_seconds(lambda: target.copy_(source), clock)
     return Floor(flops=peak_flops(device, clock), bytes=copied)

@@ -4,6 +4,7 @@ What one would do without stacks: several loops at once, each a Ray trial with i
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from lmc_tune.device import exact_device
 from lmc_tune.sweep.backend import ray_session
 
 _LOOPS = (4, 16)
-_SECONDS = 5
+_SECONDS = 10
 _PATIENCE_SECONDS = 120
 
 
@@ -58,9 +59,11 @@ def _row(name: str, batch_size: int, loops: int) -> dict[str, object]:
             param_space={"ready": ready, "loop": tune.grid_search(list(range(loops)))},
             run_config=tune.RunConfig(storage_path=scratch, verbose=0),
         ).fit()
-    if results.errors:
-        raise RuntimeError(f"{len(results.errors)} of {loops} loops failed: {results.errors[0]}")
-    rate = sum(float((results[at].metrics or {})["steps_per_second"]) for at in range(loops))
+    if results.errors:  # memory may be short for so many
+        sys.stderr.write(f"{name}, {batch_size}: {len(results.errors)} of {loops} loops failed: {results.errors[0]}\n")
+        rate = None
+    else:
+        rate = sum(float((results[at].metrics or {})["steps_per_second"]) for at in range(loops))
     return {"network": name, "batch_size": batch_size, "loops": loops, "seconds": _SECONDS, "steps_per_second": rate}
 
 

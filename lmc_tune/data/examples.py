@@ -107,7 +107,7 @@ class Woven:
 
     @property
     def labels(self) -> Tensor:
-        return torch.cat([some.labels for some in self.chunks(len(self))])
+        return torch.cat([self.a.labels, self.b.labels])
 
     def chunks(self, size: int) -> Iterator[Examples]:
         """All examples, at most ``size`` at a time, an even number."""

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lmc_tune.core.interpolation import State, lerp_state
 from lmc_tune.data.examples import ExampleSet
 from lmc_tune.measurement import evaluate as scoring
+from lmc_tune.measurement.scan import filled_groups
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
 from lmc_tune.specs import Condition
 
@@ -99,14 +101,17 @@ def _recalibrated_alone(
 def _recalibrated_stack(
     model: nn.Module, norms: dict[str, _BatchNorm], states: Sequence[State], examples: ExampleSet
 ) -> list[dict[str, Tensor]]:
-    """One pass over the examples for all states."""
-    stack = Stack(model, states)
-    for name in norms:
-        stack.buffers[f"{name}.running_mean"].zero_()
-        stack.buffers[f"{name}.running_var"].fill_(1)
-        stack.buffers[f"{name}.num_batches_tracked"].zero_()
-    _estimate(model, norms, examples, lambda inputs: stack.logits(inputs, shared=True))
-    return [stack.state(number) for number in range(stack.size)]
+    """One pass over the examples for a stack of states."""
+    found: list[dict[str, Tensor]] = []
+    for group in filled_groups(states):
+        stack = Stack(model, group)
+        for name in norms:
+            stack.buffers[f"{name}.running_mean"].zero_()
+            stack.buffers[f"{name}.running_var"].fill_(1)
+            stack.buffers[f"{name}.num_batches_tracked"].zero_()
+        _estimate(model, norms, examples, partial(stack.logits, shared=True))
+        found += [stack.state(number) for number in range(stack.size)]
+    return found[: len(states)]
 
 
 def _estimate(

@@ -69,7 +69,7 @@ def score_states(model: nn.Module, states: Iterable[State], examples: ExampleSet
 @torch.no_grad()
 def score_states_stacked(model: nn.Module, states: Sequence[State], examples: ExampleSet) -> list[Score]:
     """What :func:`score_states` does on a GPU: every chunk of examples is read once."""
-    stacks = [Stack(model.eval(), group) for group in _filled_groups(states)]
+    stacks = [Stack(model.eval(), group) for group in filled_groups(states)]
 
     def logits(inputs: Tensor) -> Iterator[Tensor]:
         return (stack.logits(inputs, shared=True) for stack in stacks)
@@ -87,7 +87,7 @@ def scan_stacked(
         return score_states_stacked(model, [lerp_state(state_a, state_b, lambda_) for lambda_ in lambdas], examples)
     rest.eval()
     rest_a, rest_b = _entries(rest, state_a), _entries(rest, state_b)
-    groups = _filled_groups(lambdas)
+    groups = filled_groups(lambdas)
     stacks = [Stack(rest, [lerp_state(rest_a, rest_b, lambda_) for lambda_ in group]) for group in groups]
 
     def logits(inputs: Tensor) -> Iterator[Tensor]:
@@ -99,8 +99,11 @@ def scan_stacked(
     return _summed(len(stacks), logits, examples)[: len(lambdas)]
 
 
-def _filled_groups(items: Sequence[_Item]) -> list[list[_Item]]:
-    """Items in groups of equally many, the last filled up with the last item."""
+def filled_groups(items: Sequence[_Item]) -> list[list[_Item]]:
+    """Items in groups of equally many, the last filled up with the last item.
+
+    A stack of another size may be computed by another kernel, which rounds otherwise.
+    """
     filled = [*items, *list(items[-1:]) * (-len(items) % POSITIONS_AT_ONCE)]
     return [filled[at : at + POSITIONS_AT_ONCE] for at in range(0, len(filled), POSITIONS_AT_ONCE)]
 

@@ -53,12 +53,8 @@ class Stack:
             name: torch.stack([state.get(name, buffer).to(device) for state in states])
             for name, buffer in model.named_buffers()
         }
-        self.parameters: dict[str, Tensor] = {}
-        offset = 0
-        for name, shape in shapes.items():
-            columns = slice(offset, offset + math.prod(shape))
-            self.parameters[name] = self.weights[:, columns].view(self.size, *shape).requires_grad_()
-            offset = columns.stop
+        self._shapes = shapes
+        self.parameters = {name: part.requires_grad_() for name, part in self._parts(self.weights).items()}
         self._layers = self._batched_layers()
         self.way = way
         self._lanes = Lanes(device, self.size if way == "lanes" else 0)
@@ -80,7 +76,14 @@ class Stack:
     def differentiate(self, losses: Tensor, out: Tensor) -> None:
         """Put the gradient of every network's own loss, (networks,), into ``out``, shaped as the weights."""
         found = torch.autograd.grad(losses.sum(), list(self.parameters.values()))
-        torch.cat([gradient.flatten(1) for gradient in found], dim=1, out=out)
+        for part, gradient in zip(self._parts(out).values(), found, strict=True):
+            part.copy_(gradient)
+
+    def _parts(self, rows: Tensor) -> dict[str, Tensor]:
+        """Views (networks, ...) of every parameter's own columns of a tensor shaped as the weights."""
+        parts = rows.split([math.prod(shape) for shape in self._shapes.values()], dim=1)
+        shaped = zip(self._shapes.items(), parts, strict=True)
+        return {name: part.view(self.size, *shape) for (name, shape), part in shaped}
 
     def state(self, network: int) -> dict[str, Tensor]:
         """A copy of one network's state."""

@@ -21,6 +21,7 @@ def members_that_fit(members: int, taken: Callable[[int], int], free: int) -> in
     small, large = _PROBES
     if members <= large:
         return members
+    taken(small)  # the libraries' workspaces, which stay, must not count as the first stack's
     at_small, at_large = taken(small), taken(large)
     each = max(1, (at_large - at_small) // (large - small))
     base = max(0, at_small - small * each)

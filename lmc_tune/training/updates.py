@@ -15,6 +15,7 @@ class Sgd:
     def __init__(self, stack: Stack, specs: Sequence[TrainSpec]) -> None:
         self._stack = stack
         self._decay = _column(stack, [spec.weight_decay for spec in specs])
+        self._decays = any(spec.weight_decay for spec in specs)  # else a pass over all weights is saved
         self._momentum = _column(stack, [spec.momentum for spec in specs])
         self._nesterov = specs[0].nesterov
         self._velocity = torch.zeros_like(stack.weights)
@@ -32,8 +33,8 @@ class Sgd:
 
     def step(self, gradients: Tensor, rate: Tensor) -> None:
         """One update; ``gradients`` are shaped as the weights, ``rate`` is (members, 1)."""
-        gradient = torch.addcmul(gradients, self._stack.weights, self._decay)
-        self._velocity.mul_(self._momentum).add_(gradient)
+        gradient = torch.addcmul(gradients, self._stack.weights, self._decay) if self._decays else gradients
+        torch.addcmul(gradient, self._velocity, self._momentum, out=self._velocity)
         direction = torch.addcmul(gradient, self._velocity, self._momentum) if self._nesterov else self._velocity
         self._stack.weights.addcmul_(direction, -rate)
 
@@ -48,21 +49,21 @@ class Adam:
         self._decay = _column(stack, [spec.weight_decay for spec in specs])
         self._decoupled = specs[0].optimizer == "adamw"
         self._mean, self._square = torch.zeros_like(stack.weights), torch.zeros_like(stack.weights)
-        self._steps = torch.zeros((), dtype=torch.float64, device=stack.weights.device)
+        self._steps = torch.zeros(stack.size, 1, dtype=torch.float64, device=stack.weights.device)
         self.state = [self._mean, self._square, self._steps]
 
     def moments(self, member: int) -> dict[str, Tensor]:
         """A copy of what is remembered of a member, under torch's names."""
-        moments = {"exp_avg": self._mean[member], "exp_avg_sq": self._square[member], "step": self._steps}
+        moments = {"exp_avg": self._mean[member], "exp_avg_sq": self._square[member], "step": self._steps[member, 0]}
         return {name: moment.to("cpu", copy=True) for name, moment in moments.items()}
 
     def set_moments(self, moments: Sequence[Mapping[str, Tensor]]) -> None:
-        """Remember this of each member, after equally many steps; nothing of one that has just begun."""
-        for mean, square, entries in zip(self._mean, self._square, moments, strict=True):
+        """Remember this of each member; nothing of one that has just begun."""
+        for mean, square, steps, entries in zip(self._mean, self._square, self._steps, moments, strict=True):
             if entries:
                 mean.copy_(entries["exp_avg"])
                 square.copy_(entries["exp_avg_sq"])
-                self._steps.copy_(entries["step"])
+                steps.copy_(entries["step"])
 
     def step(self, gradients: Tensor, rate: Tensor) -> None:
         """One update; ``gradients`` are shaped as the weights, ``rate`` is (members, 1)."""
@@ -74,8 +75,8 @@ class Adam:
         self._steps += 1
         self._mean.lerp_(gradient, 1 - self._BETA1)
         self._square.mul_(self._BETA2).addcmul_(gradient, gradient, value=1 - self._BETA2)
-        first = 1 - self._BETA1**self._steps
-        second = (1 - self._BETA2**self._steps).sqrt()
+        first = (1 - self._BETA1**self._steps).to(weights.dtype)
+        second = (1 - self._BETA2**self._steps).sqrt().to(weights.dtype)
         scale = (self._square.sqrt() / second).add_(self._EPSILON)
         weights.addcdiv_(self._mean * (-rate / first), scale)
 

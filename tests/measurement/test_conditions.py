@@ -47,6 +47,33 @@ def test_recalibrated_statistics_are_those_that_torch_estimates_position_by_posi
             assert found[name].dtype == tensor.dtype
 
 
+@pytest.mark.parametrize("condition", ["recalibrated", "repaired"])
+@pytest.mark.parametrize("kind", ["mlp batch", "vgg batch", "resnet batch"])
+def test_a_position_alone_is_prepared_as_the_first_of_many_bit_for_bit(kind, condition, way):
+    """Else a path would be taken for random where stacks of different sizes are computed differently."""
+    model, members = image_network(kind, 3).float(), [{n: t.float() for n, t in end.items()} for end in ends(kind)]
+    images = Examples(inputs=IMAGES.inputs.float(), labels=IMAGES.labels)
+    many, alone = (
+        prepare_networks(condition, model, *members, images, lambdas).states[0] for lambdas in (LAMBDAS, [0.0])
+    )
+    assert all(torch.equal(many[name], tensor) for name, tensor in alone.items())
+
+
+def test_every_stack_of_a_recalibration_is_equally_large(monkeypatch):
+    sizes = []
+
+    class Noted(conditions.Stack):
+        def __init__(self, model, states):
+            sizes.append(len(states))
+            super().__init__(model, states)
+
+    monkeypatch.setattr(conditions, "Stack", Noted)
+    monkeypatch.setattr(conditions, "evaluates_faster_stacked", lambda *_: True)
+    for lambdas in ([0.0], LAMBDAS, [0.1] * 7):
+        assert len(prepared("recalibrated", "mlp batch", lambdas)) == len(lambdas)
+    assert sizes == [5, 5, 5, 5]
+
+
 def test_they_are_the_averages_of_every_batch_s_mean_and_unbiased_variance(way):
     a, b = ends("mlp batch")
     for lambda_, found in zip(LAMBDAS, prepared("recalibrated", "mlp batch"), strict=True):

@@ -17,6 +17,8 @@ from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement import scan as scanning
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.measurement.scan import scan, scan_stacked
+from lmc_tune.models.registry import build_model
+from lmc_tune.specs import MlpSpec
 from tests import cases, oracles
 from tests.cases import blobs, network, state
 from tests.measurement.cases import IMAGES, image_network
@@ -116,6 +118,20 @@ def test_how_much_is_kept_of_the_first_layer_changes_nothing(kept, monkeypatch):
     expected = scan(model, state(a), state(b), LAMBDAS, blobs(61))
     monkeypatch.setattr("lmc_tune.measurement.scan._KEPT_BYTES", kept)
     assert scan(model, state(a), state(b), LAMBDAS, blobs(61)) == expected
+
+
+def test_weights_that_onednn_lays_out_are_those_of_every_position():
+    a, b, model = (build_model(MlpSpec(hidden=(300, 300)), (1, 8, 8), 10, seed) for seed in (1, 2, 3))
+    images = cases.images(1200, shape=(1, 8, 8), classes=10, dtype=torch.float32)
+    found = scan(model, state(a), state(b), LAMBDAS, images)
+    for lambda_, score in zip(LAMBDAS, found, strict=True):
+        model.load_state_dict(lerp_state(state(a), state(b), lambda_))
+        with torch.no_grad():
+            logits = model.double().eval()(images.inputs.double())
+        model.float()
+        expected = functional.cross_entropy(logits, images.labels, reduction="sum").item()
+        assert score.loss_sum == pytest.approx(expected, rel=1e-6)
+    assert len({score.loss_sum for score in found}) == len(LAMBDAS)
 
 
 def test_a_first_linear_layer_is_applied_twice_however_many_positions_there_are():

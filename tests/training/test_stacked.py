@@ -106,6 +106,19 @@ def test_members_may_differ_in_momentum_and_decay():
         assert_same(stacked, train_member(task))
 
 
+@pytest.mark.parametrize("rule", ["adam", "adamw"])
+def test_members_may_have_taken_different_numbers_of_steps_before_they_parted(rule):
+    """As after joint training on shifts of different severity."""
+    tasks = []
+    for number in range(3):
+        joint = train_member(member("mlp", number, steps=8 * (number + 1), **RULES[rule]))
+        assert joint.moments["step"] == 8 * (number + 1)
+        tasks.append(replace(member("mlp", number, **RULES[rule]), resume=replace(joint, epochs=0, curve=[])))
+    for stacked, task in zip(train_stacked(tasks), tasks, strict=True):
+        assert_same(stacked, train_member(task))
+        assert stacked.moments["step"] == task.resume.moments["step"] + 20
+
+
 def test_the_networks_own_weights_and_mode_do_not_matter():
     task = member("mlp batch", 1)
     expected = train_stacked([task])[0]
@@ -160,7 +173,7 @@ def test_what_is_probed_is_a_whole_stack_in_training(monkeypatch):
 
     monkeypatch.setattr(stacking, "StackedRun", Noted)
     assert stacking._at_once([member("mlp dropout", number) for number in range(8)], 100, bytes_of) == 4
-    assert steps == [(2, True), (6, True)]
+    assert steps == [(2, True), (2, True), (6, True)]  # the first one for what stays
 
 
 def test_members_that_do_not_fit_at_once_come_out_the_same_in_several_stacks(monkeypatch):
