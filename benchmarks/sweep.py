@@ -26,7 +26,7 @@ from lmc_tune.store import Store
 # Of a whole sweep.
 TARGETS = {"target_ratio": 0.6, "target_two_thread_ratio": 1}
 _PAIRS = (100, 1000)  # of the sweeps of tiny pairs
-_REPLICATES = 25  # quickstart's 36 cells then take a bare loop more than five minutes
+_REPLICATES = 21  # quickstart's 36 cells then take a bare loop more than five minutes
 
 
 def main() -> None:
