@@ -239,6 +239,11 @@ def space(
         typer.echo(printable(f"{axis:>12}  {', '.join(_short(axis, value) for value in values)}"))
     for name in ("cells", "pairs", "cohorts", "steps"):
         typer.echo(f"{name:>12}  {getattr(cost, name):,}")
+    if cost.tolerance_error > study.measure.tolerance_error:
+        typer.echo(
+            f"{'tolerance':>12}  {cost.tolerance_error:.4f} for errors, one test example: "
+            f"measure.tolerance_error {study.measure.tolerance_error:g} is less"
+        )
     if cost.seconds_train is None or cost.seconds_measure is None:
         typer.echo(
             f"{'time':>12}  not known: to time the networks of its factories, look at them and say --run-factories"

@@ -413,9 +413,11 @@ class MeasureSpec(Spec):
     """What is measured along the path and how finely.
 
     lambdas: points of the first, equally spaced grid; odd, so that λ = ½ is on it.
-    refinements: at most this many times, every barrier's top is bracketed by two more points...
-    tolerance_error, tolerance_loss: ...until no barrier of error (fraction) or loss (nats) moved by more than this.
-        A pair whose barriers still move after the last refinement is flagged ``under_resolved``.
+    refinements: at most this many times, every barrier's top is bracketed by two more points; 0 keeps the grid...
+    tolerance_error, tolerance_loss: ...until no barrier of error (fraction) or loss (nats) moved by more than this. An
+        error cannot be told more finely than one example of its split, which is the least tolerance there is.
+        A pair whose barriers still move after the last refinement is flagged ``under_resolved``; on a grid that is not
+        refined, one whose loss is seen to rise higher between its points.
     splits: ``train`` and ``test``, and ``validation`` where the data set holds examples out.
     conditions: how interpolated networks are prepared, ``naive`` among them. ``naive``: BatchNorm's running statistics
         are interpolated with the weights; ``endpoint``: they are A's; ``recalibrated``: they are estimated anew on the
@@ -427,7 +429,7 @@ class MeasureSpec(Spec):
     lambdas: Annotated[int, Field(strict=True, ge=3)] = 25
     splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("train", "test")
     conditions: tuple[Condition, ...] | None = None
-    refinements: Count = 6
+    refinements: Number = 6
     tolerance_error: Positive = 0.002
     tolerance_loss: Positive = 0.01
 

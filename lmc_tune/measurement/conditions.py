@@ -74,9 +74,9 @@ def has_batch_norm(model: nn.Module) -> bool:
 def recalibrated(model: nn.Module, states: Sequence[State], examples: ExampleSet) -> list[dict[str, Tensor]]:
     """States with the running statistics of their own activations.
 
-    They are averages over the batches of every batch's mean and (unbiased) variance, as
-    :func:`torch.optim.swa_utils.update_bn` takes them; all else is in evaluation mode. Batches that are incomplete are
-    left out, unless there is no other. A network without BatchNorm stays as it is.
+    They are averages over the batches of every batch's mean and (unbiased) variance, each batch weighted by its size;
+    where all batches are equally large, those of :func:`torch.optim.swa_utils.update_bn`. All else is in evaluation
+    mode. A network without BatchNorm stays as it is.
     """
     norms = _norms(model)
     if not norms:
@@ -125,10 +125,13 @@ def _estimate(
     model.eval()
     for norm in norms.values():
         norm.train()
-    for number, inputs in enumerate(_batches(examples)):
+    seen = 0
+    for inputs in _batches(examples):
+        seen += len(inputs)
         for norm in norms.values():
-            # What momentum=None stands for, which asks a counter for its value and so cannot be stacked.
-            norm.momentum = 1 / (number + 1)
+            # The cumulative average. momentum=None would weight all batches alike, and cannot be stacked: it asks a
+            # counter for its value.
+            norm.momentum = len(inputs) / seen
         forward(inputs)
     model.eval()
     for name, norm in norms.items():
@@ -136,10 +139,13 @@ def _estimate(
 
 
 def _batches(examples: ExampleSet) -> Iterator[Tensor]:
+    """Inputs of all examples; the last batch may be smaller than the others, but is never of one, whose variance is
+    not defined.
+    """
     size = min(scoring.CHUNK, len(examples))
+    size -= len(examples) % size == 1
     for some in examples.chunks(size):
-        if len(some) == size:
-            yield some.inputs
+        yield some.inputs
 
 
 def _norms(model: nn.Module) -> dict[str, _BatchNorm]:
@@ -221,6 +227,7 @@ class _Moments:
 def _moments(model: nn.Module, state: State, names: Sequence[str], examples: ExampleSet) -> dict[str, _Moments]:
     """Estimated as BatchNorm estimates them."""
     seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in names}
+    sizes: list[int] = []
 
     def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
@@ -234,11 +241,18 @@ def _moments(model: nn.Module, state: State, names: Sequence[str], examples: Exa
     with _hooked({name: model.get_submodule(name) for name in names}, note):
         for inputs in _batches(examples):
             model(inputs)
+            sizes.append(len(inputs))
     eps = nn.BatchNorm1d(1).eps
+
+    def average(batches: Sequence[Tensor]) -> Tensor:
+        values = torch.stack(list(batches))
+        weights = values.new_tensor(sizes)[:, None] / sum(sizes)
+        return (weights * values).sum(0)
+
     return {
         name: _Moments(
-            mean=torch.stack([mean for mean, _ in found]).mean(0),
-            deviation=(torch.stack([variance for _, variance in found]).mean(0) + eps).sqrt(),
+            mean=average([mean for mean, _ in found]),
+            deviation=(average([variance for _, variance in found]) + eps).sqrt(),
         )
         for name, found in seen.items()
     }

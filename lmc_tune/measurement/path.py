@@ -151,20 +151,32 @@ def _refine(
     One quiet round is not enough: an error is a step function, which may rest and move again.
     """
     before, quiet = _tops(scores), 0
+    sizes = {split: score.n for split, score in scores[0.0].items()}
+
+    def settled(after: Mapping[tuple[str, str, Definition], _Top]) -> bool:
+        return all(
+            # NaN has nothing to settle.
+            not max(abs(top.height - before[name].height), top.unseen) > _tolerance(measure, name[1], sizes[name[0]])
+            for name, top in after.items()
+        )
+
+    if measure.refinements == 0:
+        return settled(before)
     for _ in range(measure.refinements):
         scores |= scores_at(_beside(before, sorted(scores)))
         after = _tops(scores)
-        tolerance = {"loss": measure.tolerance_loss, "error": measure.tolerance_error}
-        settled = all(
-            # NaN has nothing to settle.
-            not max(abs(top.height - before[name].height), top.unseen) > tolerance[name[1]]
-            for name, top in after.items()
-        )
-        quiet = quiet + 1 if settled else 0
+        quiet = quiet + 1 if settled(after) else 0
         if quiet == min(2, measure.refinements):
             return True
         before = after
     return False
+
+
+def _tolerance(measure: MeasureSpec, quantity: str, n: int) -> float:
+    """How far a barrier may move and count as settled: of errors at least one of ``n`` decisions, but for rounding."""
+    if quantity == "loss":
+        return measure.tolerance_loss
+    return max(measure.tolerance_error, 1 / n) * (1 + 1e-9)
 
 
 @dataclass(frozen=True, kw_only=True)

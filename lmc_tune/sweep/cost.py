@@ -28,7 +28,8 @@ class Cost:
 
     steps: of both members of all pairs, joint training included; with a target loss, at most. seconds_train: with the
     learning curves. seconds_measure: paths under all conditions, similarity, and weight averages. Both are None where
-    factories were not to be run.
+    factories were not to be run. tolerance_error: to which error barriers settle, a fraction: the space's, but at least
+    one test example of the smallest test set.
     """
 
     cells: int
@@ -38,6 +39,7 @@ class Cost:
     workers: int
     seconds_train: float | None
     seconds_measure: float | None
+    tolerance_error: float
 
     def plain(self) -> dict[str, float | None]:
         """As ``lmc-tune space --json`` prints it."""
@@ -120,6 +122,7 @@ def estimate_cost(space: SearchSpace, say: Callable[[str], None], *, run_factori
         workers=workers,
         seconds_train=share * seconds_train if timed else None,
         seconds_measure=share * seconds_measure if timed else None,
+        tolerance_error=max(space.measure.tolerance_error, 1 / min(_tested(cell.first) for cell in cells)),
     )
 
 
@@ -131,7 +134,7 @@ def work_of(pair: PairSpec) -> Work:
     both = part + round(part * pair.shift.severity) if pair.shift.kind in {"none", "covariate"} else 2 * part
     per_epoch, spawn = part // train.batch_size, train.spawn_epoch
     steps = planned_steps(pair)
-    test = _seen(pair, pair.dataset.test or DATASETS[pair.dataset.name].n_test)
+    test = _tested(pair)
     sizes = {"train": both, "test": test, "validation": _seen(pair, pair.dataset.validation)}
     positions = pair.measure.lambdas + _ADDED_POSITIONS
     path = positions * sum(sizes[split] for split in pair.measure.splits)
@@ -145,6 +148,11 @@ def work_of(pair: PairSpec) -> Work:
         scored_apart=2 * (part + test) + 3 * test + (len(pair.conditions) - 1) * path,
         estimated=both * sum(passes.get(condition, 0) for condition in pair.conditions),
     )
+
+
+def _tested(pair: PairSpec) -> int:
+    """Test examples."""
+    return _seen(pair, pair.dataset.test or DATASETS[pair.dataset.name].n_test)
 
 
 def _seen(pair: PairSpec, n: int) -> int:

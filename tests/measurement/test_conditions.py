@@ -17,7 +17,8 @@ from tests.cases import state
 from tests.measurement.cases import IMAGES, image_network
 
 LAMBDAS = [0.0, 0.3, 0.5, 1.0]
-BATCHES = IMAGES.inputs[:48].split(12)  # and two examples that are left out
+BATCHES = IMAGES.inputs.split(12)  # the last of two
+SHARES = [len(batch) / len(IMAGES) for batch in BATCHES]
 
 
 @pytest.fixture(params=["alone", "stacked"])
@@ -38,13 +39,45 @@ def prepared(condition, kind: str, lambdas=LAMBDAS, examples=IMAGES) -> list[dic
 
 @pytest.mark.parametrize("kind", ["mlp batch", "vgg batch", "resnet batch", "resnet-18 batch"])
 def test_recalibrated_statistics_are_those_that_torch_estimates_position_by_position(kind, way):
-    for lambda_, found in zip(LAMBDAS, prepared("recalibrated", kind), strict=True):
+    whole = Examples(inputs=IMAGES.inputs[:48], labels=IMAGES.labels[:48])  # torch weights all batches alike
+    for lambda_, found in zip(LAMBDAS, prepared("recalibrated", kind, examples=whole), strict=True):
         reference = image_network(kind, 4)
         reference.load_state_dict(lerp_state(*ends(kind), lambda_))
-        update_bn(BATCHES, reference)
+        update_bn(whole.inputs.split(12), reference)
         for name, tensor in reference.state_dict().items():
             assert float((found[name] - tensor).abs().max()) < 1e-10, name
             assert found[name].dtype == tensor.dtype
+
+
+@pytest.mark.parametrize("kind", ["mlp batch", "vgg batch"])
+def test_an_incomplete_last_batch_counts_by_its_size(kind, way):
+    """Of the first norm, whose inputs no other norm has changed: torch's own estimate of each batch, by its weight."""
+    examples = Examples(inputs=IMAGES.inputs[:50], labels=IMAGES.labels[:50])
+    batches = examples.inputs.split(12)
+    (found,) = prepared("recalibrated", kind, [0.3], examples)
+    each = []
+    for batch in batches:
+        reference = image_network(kind, 4)
+        reference.load_state_dict(lerp_state(*ends(kind), 0.3))
+        update_bn([batch], reference)
+        each.append(state(reference))
+    first = next(name for name in found if name.endswith("running_mean")).removesuffix("mean")
+    for entry in (f"{first}mean", f"{first}var"):
+        expected = sum(len(batch) / 50 * one[entry] for batch, one in zip(batches, each, strict=True))
+        assert torch.allclose(found[entry], expected, atol=1e-10)
+        assert not torch.allclose(found[entry], sum(one[entry] for one in each[:4]) / 4, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [13, 25, 49])
+def test_no_batch_is_of_a_single_example_whose_variance_is_not_defined(n, way):
+    (found,) = prepared(
+        "recalibrated", "mlp batch", [0.5], Examples(inputs=IMAGES.inputs[:n], labels=IMAGES.labels[:n])
+    )
+    sizes = [len(batch) for batch in IMAGES.inputs[:n].split(11)]
+    assert min(sizes) > 1
+    assert sum(sizes) == n
+    assert found["norm1.num_batches_tracked"] == len(sizes)
+    assert torch.isfinite(found["norm1.running_var"]).all()
 
 
 @pytest.mark.parametrize("condition", ["recalibrated", "repaired"])
@@ -79,8 +112,8 @@ def test_they_are_the_averages_of_every_batch_s_mean_and_unbiased_variance(way):
     for lambda_, found in zip(LAMBDAS, prepared("recalibrated", "mlp batch"), strict=True):
         weight = oracles.lerp(a, b, lambda_)["linear1.weight"]
         outputs = [batch.numpy().reshape(len(batch), -1) @ weight.T for batch in BATCHES]
-        means = np.mean([batch.mean(axis=0) for batch in outputs], axis=0)
-        variances = np.mean([batch.var(axis=0, ddof=1) for batch in outputs], axis=0)
+        means = np.average([batch.mean(axis=0) for batch in outputs], axis=0, weights=SHARES)
+        variances = np.average([batch.var(axis=0, ddof=1) for batch in outputs], axis=0, weights=SHARES)
         assert found["norm1.running_mean"].numpy() == pytest.approx(means, abs=1e-10)
         assert found["norm1.running_var"].numpy() == pytest.approx(variances, abs=1e-10)
         assert found["norm1.num_batches_tracked"] == len(BATCHES)
@@ -172,6 +205,18 @@ def test_a_repaired_perceptron_is_the_one_worked_out_by_hand():
         expected = repaired.relu() @ middle["head.weight"].T + middle["head.bias"]
         found.network.load_state_dict(entries)
         assert torch.allclose(found.network.eval()(IMAGES.inputs), expected, atol=1e-10)
+
+
+def test_moments_to_repair_by_weight_an_incomplete_batch_by_its_size(monkeypatch):
+    monkeypatch.setattr(conditions.scoring, "CHUNK", 12)
+    model = build_model(MlpSpec(hidden=(6,)), (3, 32, 32), 4, seed=0).double()
+    a = state(build_model(MlpSpec(hidden=(6,)), (3, 32, 32), 4, seed=1).double())
+    found = prepare_networks("repaired", model, a, a, IMAGES, [0.5]).states[0]
+    outputs = IMAGES.inputs.flatten(1) @ a["linear1.weight"].T + a["linear1.bias"]
+    batches = [batch.numpy() for batch in outputs.split(12)]
+    variance = np.average([batch.var(axis=0, ddof=1) for batch in batches], axis=0, weights=SHARES)
+    assert found["linear1.repair.bias"].numpy() == pytest.approx(outputs.numpy().mean(axis=0), abs=1e-10)
+    assert found["linear1.repair.weight"].numpy() == pytest.approx(np.sqrt(variance + 1e-5), abs=1e-10)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "vgg", "resnet layer", "vit"])

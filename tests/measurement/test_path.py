@@ -199,6 +199,33 @@ def test_a_barrier_that_still_moves_after_the_last_round_is_flagged():
     ).under_resolved
 
 
+def test_a_plain_grid_can_be_asked_for_and_says_whether_it_is_seen_to_be_too_coarse():
+    coarse, fine = (analytic_path(bump(0.37, 0.15), lambdas=lambdas, refinements=0) for lambdas in (5, 101))
+    assert coarse.lambdas.tolist() == path_grid(5).tolist()
+    assert fine.lambdas.tolist() == path_grid(101).tolist()
+    assert coarse.under_resolved
+    assert not fine.under_resolved
+
+
+@pytest.mark.parametrize("tolerance", [1e-6, 0.02])
+def test_errors_are_settled_once_they_move_by_no_more_than_one_example(tolerance):
+    """A finer tolerance would ask for a difference that no test set can show."""
+    data = {"test": Examples(inputs=torch.arange(40.0)[:, None], labels=torch.zeros(40, dtype=torch.int64))}
+
+    class OneMore(Analytic):
+        """Half of the examples are wrong, and at 0.25, which the first grid passes over, one more."""
+
+        def forward(self, inputs):
+            wrong = inputs[:, 0] < 20 + (self.weight.item() == 0.25)
+            return torch.stack([torch.zeros(len(inputs)), torch.where(wrong, 0.1, -0.1)], dim=1).double()
+
+    ends = [{"weight": torch.tensor([at], dtype=torch.float64)} for at in (0.0, 1.0)]
+    measure = MeasureSpec(lambdas=3, refinements=1, tolerance_error=tolerance, tolerance_loss=10)
+    path = measure_path(OneMore(None), *ends, data, measure)
+    assert path.barrier("test", "error").height == pytest.approx(1 / 40)
+    assert not path.under_resolved
+
+
 def test_an_error_barrier_that_moves_is_flagged_as_well():
     # The error is 1 where the loss is above ln 2: on (0.26, 0.48), between two points of the first grid.
     def narrow(x):

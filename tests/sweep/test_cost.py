@@ -74,6 +74,14 @@ def test_a_pair_takes_the_steps_and_passes_the_examples_that_were_planned(
     assert sum(estimated) == work.estimated - n["train"] * beyond.get("recalibrated", 0)
 
 
+@pytest.mark.parametrize(
+    ("tolerance", "settled"), [("", 1 / 70), (", tolerance_error: 0.05", 0.05), (", tolerance_error: 1.0e-9", 1 / 70)]
+)
+def test_errors_are_said_to_settle_to_one_test_example_at_best(tolerance: str, settled: float) -> None:
+    space = parse_space(SPACE.replace(LAMBDAS, LAMBDAS + tolerance))
+    assert estimate_cost(space, print).tolerance_error == settled
+
+
 @pytest.mark.parametrize("conditions_", ["[naive, recalibrated]", "[naive, recalibrated, repaired]"])
 def test_everything_that_is_planned_is_timed(conditions_: str) -> None:
     text = SPACE.replace(*BATCH_NORM).replace(LAMBDAS, f"{LAMBDAS}, conditions: {conditions_}")
