@@ -81,7 +81,7 @@ bench-gpu: $(VENV)/run.stamp
 reproduction: $(VENV)/run.stamp
 	for name in $(basename $(notdir $(wildcard search_spaces/*_small.yaml))); do \
 		$(BIN)/lmc-tune sweep $$name --out runs/$$name && \
-		$(BIN)/python -m analysis.reproduction --take runs/$$name || exit 1; \
+		$(BIN)/python -m lmc_tune.analysis.reproduction --take runs/$$name || exit 1; \
 	done
 
 clean:

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from analysis.boundary import find_boundary, tile_edges
-from analysis.cells import CELL_FIELDS, judge_cells, planned_cells, regate
-from analysis.words import setting, shift_words
+from lmc_tune.analysis.boundary import find_boundary, tile_edges
+from lmc_tune.analysis.wording import setting, shift_words
 from lmc_tune.core.barrier import Array
-from lmc_tune.core.errors import UserError
-from lmc_tune.results import MODEL_FIELDS
-from lmc_tune.space import SearchSpace
-from lmc_tune.specs import VerdictSpec
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import VerdictSpec
+from lmc_tune.experiment.space import SearchSpace
+from lmc_tune.tables.cells import CELL_FIELDS, judge_cells, planned_cells, regate
+from lmc_tune.tables.columns import MODEL_FIELDS
 
 # Numeric fields that can be an axis, the likeliest first, and how their values are usually spaced.
 AXES: dict[str, Literal["log", "linear"]] = {
@@ -71,8 +71,8 @@ class Axis:
 class PhaseDiagram:
     """Cells with their verdicts, arranged.
 
-    pairs: the pairs that were judged, as :func:`analysis.cells.regate` gives them.
-    cells: as :func:`analysis.cells.judge_cells` gives them, and ``panel``, the panel's title.
+    pairs: the pairs that were judged, as :func:`lmc_tune.tables.cells.regate` gives them.
+    cells: as :func:`lmc_tune.tables.cells.judge_cells` gives them, and ``panel``, the panel's title.
     not_run: the planned cells of which no pair has finished: ``cell``, the spec's columns and ``panel``.
     other_pairs: how many finished pairs are not planned, and were left out.
     x, y: the axes. One numeric axis varies: ``y`` is None. None varies: both are None, and every panel is one cell.

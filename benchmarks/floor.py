@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.networks import Network
 from benchmarks.timing import RUNS, Clock, wall_clock
-from lmc_tune.data.catalogue import DATASETS
+from lmc_tune.experiment.datasets import DATASETS
 
 # What each step of SGD moves at the least, in float32: weights read, gradient written, momentum read and written,
 # weights written.

@@ -16,8 +16,8 @@ from benchmarks.networks import NETWORKS
 from benchmarks.publish import publish
 from benchmarks.throughput import BATCH_SIZES, TRAINED, Plain, make_tasks, steps_of
 from benchmarks.timing import wall_clock
-from lmc_tune.device import exact_device
 from lmc_tune.sweep.backend import ray_session
+from lmc_tune.work.device import exact_device
 
 _LOOPS = (4, 16)
 _SECONDS = 10

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lmc_tune.data.catalogue import DATASETS
 from lmc_tune.data.examples import Examples
+from lmc_tune.experiment import MlpSpec, ModelSpec, ResnetSpec, VggSpec
+from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.models.registry import build_model
-from lmc_tune.specs import MlpSpec, ModelSpec, ResnetSpec, VggSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,10 +31,10 @@ from benchmarks.publish import publish
 from benchmarks.timing import RUNS, Clock, wall_clock
 from lmc_tune.core.barrier import path_grid
 from lmc_tune.data.examples import Examples
-from lmc_tune.device import exact_device
 from lmc_tune.measurement.scan import scan
 from lmc_tune.sweep.backend import MEMORY
-from lmc_tune.workbench import Device
+from lmc_tune.work.bench import Device
+from lmc_tune.work.device import exact_device
 
 # Of perceptrons, of convolutional networks.
 LEAST_RATIO = (4, 1.5)

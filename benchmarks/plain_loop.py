@@ -17,8 +17,8 @@ from torch.nn import functional
 from lmc_tune.data.datasets import Dataset, load_dataset
 from lmc_tune.data.examples import Examples
 from lmc_tune.data.shifts import split
+from lmc_tune.experiment import PairSpec
 from lmc_tune.models.registry import build_model
-from lmc_tune.specs import PairSpec
 from lmc_tune.training.order import epoch_batches
 
 

@@ -28,12 +28,13 @@ from benchmarks.publish import publish
 from benchmarks.timing import RUNS
 from lmc_tune.core.barrier import DEFINITIONS, path_grid
 from lmc_tune.core.noise import noise_scale
-from lmc_tune.record import REPORT_FILE
-from lmc_tune.results import COMBINED_FIELDS, CURVES_SCHEMA, LAYERS_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA, spec_columns
-from lmc_tune.space import SearchSpace
-from lmc_tune.space_yaml import parse_space
-from lmc_tune.specs import SCHEMA_VERSION
-from lmc_tune.sweep.folder import write_description
+from lmc_tune.experiment import SCHEMA_VERSION
+from lmc_tune.experiment.reading import parse_space
+from lmc_tune.experiment.space import SearchSpace
+from lmc_tune.sweep.ownership import write_description
+from lmc_tune.tables.columns import COMBINED_FIELDS, CURVES_SCHEMA, LAYERS_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA
+from lmc_tune.tables.rows import spec_columns
+from lmc_tune.tables.sweep_record import REPORT_FILE
 
 Array = NDArray[np.float64]
 

@@ -14,10 +14,10 @@ from benchmarks.publish import publish
 from benchmarks.sweep import timed_sweep, tiny_pairs
 from benchmarks.timing import RUNS, medians
 from lmc_tune.data.datasets import Dataset, load_dataset
+from lmc_tune.experiment import DatasetSpec, MeasureSpec, MlpSpec
 from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.measurement.path import measure_path
 from lmc_tune.models.registry import build_model
-from lmc_tune.specs import DatasetSpec, MeasureSpec, MlpSpec
 
 _PAIRS = (10, 100, 1000, 10_000)
 _REPEATED = 100  # pairs up to which a sweep is short enough to be repeated

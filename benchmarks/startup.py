@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.command import command
 from benchmarks.publish import publish
 from benchmarks.timing import RUNS
-from lmc_tune.store import Store
+from lmc_tune.tables.store import Store
 
 
 def main() -> None:

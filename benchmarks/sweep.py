@@ -18,10 +18,10 @@ from benchmarks.command import command
 from benchmarks.plain_loop import run_plain
 from benchmarks.publish import publish
 from benchmarks.timing import RUNS
-from lmc_tune.data.catalogue import resolve_data_root
-from lmc_tune.space import SearchSpace
-from lmc_tune.space_yaml import read_space
-from lmc_tune.store import Store
+from lmc_tune.data.files import resolve_data_root
+from lmc_tune.experiment.reading import read_space
+from lmc_tune.experiment.space import SearchSpace
+from lmc_tune.tables.store import Store
 
 # Of a whole sweep.
 TARGETS = {"target_ratio": 0.6, "target_two_thread_ratio": 1}

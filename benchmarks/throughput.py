@@ -18,14 +18,14 @@ from benchmarks.plain_loop import train_epoch
 from benchmarks.publish import publish
 from benchmarks.timing import RUNS, medians, wall_clock
 from lmc_tune.data.examples import Examples
-from lmc_tune.device import exact_device
+from lmc_tune.experiment import DatasetSpec, MeasureSpec, PairSpec, ShiftSpec, TrainSpec
 from lmc_tune.models.stack import Stack, Way
-from lmc_tune.specs import DatasetSpec, MeasureSpec, PairSpec, ShiftSpec, TrainSpec
 from lmc_tune.sweep.plan import Slots
 from lmc_tune.training.engines import engine_for
 from lmc_tune.training.order import epoch_batches
 from lmc_tune.training.stacked import StackedRun
 from lmc_tune.training.task import Task
+from lmc_tune.work.device import exact_device
 
 BATCH_SIZES = (_SMALL, _LARGE) = (32, 512)
 # What the largest stack has to reach on a GPU, in small batches.

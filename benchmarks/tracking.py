@@ -14,8 +14,8 @@ from pathlib import Path
 from benchmarks.command import command
 from benchmarks.publish import publish
 from benchmarks.timing import RUNS
-from lmc_tune.record import SweepRecord
-from lmc_tune.store import Store
+from lmc_tune.tables.store import Store
+from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking.connection import ARTIFACTS, STORE_FILE
 from lmc_tune.tracking.mirror import open_mirror
 from lmc_tune.tracking.track import send_all

@@ -9,7 +9,7 @@ __all__ = ["__version__", "load_results"]
 def __getattr__(name: str) -> Any:
     # Lazy, so that `lmc-tune --help` does not pay for pandas and pyarrow.
     if name == "load_results":
-        from lmc_tune.store import load_results  # noqa: PLC0415
+        from lmc_tune.tables.store import load_results  # noqa: PLC0415
 
         return load_results
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,7 +22,7 @@ from typing import IO, Any, Literal, TypeVar, cast
 from pyarrow import fs
 
 from lmc_tune.core.duration import in_words
-from lmc_tune.core.errors import UserError
+from lmc_tune.errors import UserError
 
 T = TypeVar("T")
 

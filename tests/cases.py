@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from lmc_tune.data.examples import Examples
-from lmc_tune.results import TIME_FIELDS, PairResult
-from lmc_tune.specs import (
+from lmc_tune.experiment import (
     Cohort,
     DatasetSpec,
     MeasureSpec,
@@ -22,6 +21,8 @@ from lmc_tune.specs import (
     VggSpec,
     VitSpec,
 )
+from lmc_tune.tables.columns import TIME_FIELDS
+from lmc_tune.tables.rows import PairResult
 from lmc_tune.training.task import Task
 
 ROOT_5 = math.sqrt(5)

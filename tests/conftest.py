@@ -10,9 +10,9 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from lmc_tune.data.datasets import Dataset, load_dataset
-from lmc_tune.specs import DatasetSpec
-from lmc_tune.store import Store
-from lmc_tune.workbench import Workbench
+from lmc_tune.experiment import DatasetSpec
+from lmc_tune.tables.store import Store
+from lmc_tune.work.bench import Workbench
 
 settings.register_profile(
     "laws", derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]

@@ -16,9 +16,9 @@ from benchmarks.paths import ways
 from benchmarks.sweep import tiny_pairs
 from benchmarks.throughput import Plain, make_tasks, throughput_rows
 from benchmarks.timing import medians
+from lmc_tune.experiment import MlpSpec, ResnetSpec
+from lmc_tune.experiment.reading import read_space
 from lmc_tune.measurement.scan import scan_stacked
-from lmc_tune.space_yaml import read_space
-from lmc_tune.specs import MlpSpec, ResnetSpec
 from lmc_tune.sweep.plan import program
 from lmc_tune.training.stacked import StackedRun
 

@@ -43,7 +43,7 @@ from ray.autoscaler.v2.instance_manager.subscribers.cloud_resource_monitor impor
 from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent
 from ray.scripts.scripts import cli as ray_commands
 
-from lmc_tune.cli import app
+from lmc_tune.cli.commands import app
 from lmc_tune.sweep.spot import score_machine
 
 Config = dict[str, Any]

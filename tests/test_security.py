@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from lmc_tune.space_yaml import parse_space
+from lmc_tune.experiment.reading import parse_space
 from tests.analysis.cases import write_run
 from tests.sweep.cases import PAIRS, SPACE, command, environment, lmc_tune, write_space
 from tests.tracking.conftest import free_port, serving

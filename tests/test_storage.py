@@ -13,8 +13,7 @@ from typing import IO
 import pandas as pd
 import pytest
 
-from lmc_tune.results import failed_result
-from lmc_tune.specs import VerdictSpec
+from lmc_tune.experiment import VerdictSpec
 from lmc_tune.storage import (
     BucketPath,
     FolderError,
@@ -26,13 +25,14 @@ from lmc_tune.storage import (
     write_text,
     written,
 )
-from lmc_tune.store import DamagedTableError, Store, load_results
 from lmc_tune.sweep import lease
-from lmc_tune.sweep.folder import is_owned, owned
+from lmc_tune.sweep.ownership import is_owned, owned
+from lmc_tune.tables.rows import failed_result
+from lmc_tune.tables.store import DamagedTableError, Store, load_results
 from lmc_tune.tracking.connection import own_store
 from tests.buckets import Wire, address, s3_server
 from tests.cases import pair_spec
-from tests.test_store import keys, result
+from tests.tables.test_store import keys, result
 
 GATE = VerdictSpec()
 

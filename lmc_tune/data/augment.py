@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lmc_tune.core.seeding import child_seed
-from lmc_tune.specs import TrainSpec
+from lmc_tune.experiment import TrainSpec
 
 # Weights of red, green and blue in a grey image (ITU-R BT.601), as torchvision rounds them.
 _RED, _GREEN, _BLUE = 0.2989, 0.587, 0.114

@@ -5,7 +5,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from lmc_tune.core.errors import UserError
+from lmc_tune.errors import UserError
 
 
 def mask_bands(images: Tensor, kept: Collection[int], severity: float, mean: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lmc_tune.data.catalogue import DATASETS, DamagedDataError, file_md5
+from lmc_tune.data.files import DamagedDataError, file_md5
+from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.vision import import_torchvision
 
 # Sentinel-2 stores a reflectance of 1 as this number.

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from lmc_tune.core.errors import UserError
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.examples import Indices
+from lmc_tune.errors import UserError
 from lmc_tune.vision import import_torchvision
 
 # Pixels. Four standard deviations of the widest blur, as scikit-image takes them for CIFAR-10-C.

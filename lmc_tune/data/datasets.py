@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.bigearthnet import REFLECTANCE_1, download_patches, open_patches, read_patches
-from lmc_tune.data.catalogue import DATASETS, DataError, check_files, check_memory, check_package
 from lmc_tune.data.examples import Examples, Indices
-from lmc_tune.specs import DatasetSpec
+from lmc_tune.data.files import DataError, check_files, check_memory, check_package
+from lmc_tune.experiment import DatasetSpec
+from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.storage import replacing
 from lmc_tune.vision import import_torchvision
 

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmc_tune.core.errors import UserError
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.bands import mask_bands
 from lmc_tune.data.corruptions import corrupt
 from lmc_tune.data.datasets import Dataset, blocks_of, strata, stratified
 from lmc_tune.data.examples import Examples, ExampleSet, Indices, Joined, Part, Woven
 from lmc_tune.data.shifts import Parts, split, split_between
-from lmc_tune.specs import ShiftSpec
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import ShiftSpec
 
 
 @dataclass(frozen=True, kw_only=True)

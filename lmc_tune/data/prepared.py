@@ -1,6 +1,6 @@
 """One copy of a data set for all workers of a machine: a file of ready tensors, which every process maps.
 
-The file is a .safetensors file in :func:`~lmc_tune.data.catalogue.prepared_path`, written by the first process that
+The file is a .safetensors file in :func:`~lmc_tune.data.files.prepared_path`, written by the first process that
 needs it. Mapped pages are the kernel's: they are shared by all processes, and given up when memory is short.
 """
 
@@ -16,10 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lmc_tune.data.catalogue import DATASETS, can_prepare, prepared_path
 from lmc_tune.data.datasets import Dataset, Selection, load_dataset, select
 from lmc_tune.data.examples import Examples
-from lmc_tune.specs import DatasetSpec
+from lmc_tune.data.files import can_prepare, prepared_path
+from lmc_tune.experiment import DatasetSpec
+from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.storage import replacing
 
 # Bytes. Kernels are at their best, and round as they do in memory of their own, where tensors begin at a multiple.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmc_tune.data.examples import Indices
-from lmc_tune.specs import ShiftSpec
+from lmc_tune.experiment import ShiftSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lmc_tune.core.interpolation import State, lerp_state
 from lmc_tune.data.examples import ExampleSet
+from lmc_tune.experiment import Condition
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.scan import filled_groups
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
-from lmc_tune.specs import Condition
+from lmc_tune.models.state import State, lerp_state
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 

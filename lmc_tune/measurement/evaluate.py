@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmc_tune.core.decisions import decisions
+from lmc_tune.data.decisions import decisions
 from lmc_tune.data.examples import ExampleSet
-from lmc_tune.device import VECTOR
-from lmc_tune.models.inference import for_inference, has_large_layers, is_convolutional
+from lmc_tune.models.inference import VECTOR, for_inference, has_large_layers, is_convolutional
 from lmc_tune.models.plain import is_plain
 
 # Examples per forward pass. Sums are exact whatever it is. Few enough that activations stay in a core's cache: for
@@ -64,7 +63,7 @@ def evaluate(model: nn.Module, examples: ExampleSet) -> Score:
 
 
 def score_of(logits: Tensor, labels: Tensor) -> Score:
-    """Sums over the :func:`~lmc_tune.core.decisions.decisions`; ties between logits go to the smaller class."""
+    """Sums over the :func:`~lmc_tune.data.decisions.decisions`; ties between logits go to the smaller class."""
     chosen, truth = decisions(logits, labels)
     return Score(
         loss_sum=float(losses_of(chosen, truth).sum(dtype=torch.float64)),

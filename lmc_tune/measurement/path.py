@@ -10,12 +10,12 @@ import numpy as np
 from torch import nn
 
 from lmc_tune.core.barrier import Array, Barrier, Definition, locate_barrier, path_grid
-from lmc_tune.core.interpolation import State, check_same_entries
 from lmc_tune.data.examples import ExampleSet
+from lmc_tune.experiment import Condition, MeasureSpec
 from lmc_tune.measurement.conditions import PathNetworks, prepare_networks
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.measurement.scan import POSITIONS_AT_ONCE, scan, score_states
-from lmc_tune.specs import Condition, MeasureSpec
+from lmc_tune.models.state import State, check_same_entries
 
 # The definitions whose top is bracketed. max_endpoint has endpoint_mean's top, midpoint is on every grid; local_minima
 # depends on two minima as well, which bracketing tops does not settle: it is as fine as the grid (docs/definitions.md).

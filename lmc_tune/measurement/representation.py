@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lmc_tune.core.interpolation import State, distance
 from lmc_tune.core.similarity import gram_cka
 from lmc_tune.data.examples import ExampleSet, Joined
+from lmc_tune.models.state import State, distance
 
 # Examples that layers are compared on. Debiased CKA is right on average whatever it is; memory grows with it.
 LIMIT = 256

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lmc_tune.core.decisions import decisions
-from lmc_tune.core.interpolation import State, lerp_into, lerp_state
+from lmc_tune.data.decisions import decisions
 from lmc_tune.data.examples import ExampleSet
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import Score, evaluate
 from lmc_tune.models.inference import multiplied_by_onednn
 from lmc_tune.models.plain import is_plain
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
+from lmc_tune.models.state import State, lerp_into, lerp_state
 
 _Item = TypeVar("_Item")
 

@@ -11,6 +11,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from lmc_tune.models.plain import is_plain
 from lmc_tune.vision import import_torchvision
 
+# float32 numbers in the widest vector of a CPU.
+VECTOR = 16
 # Weights of a linear layer from which oneDNN saves more than calling it costs.
 _LARGE = 2**12
 # Weights that take longer to lay out than some chunks gain by it are smaller.

@@ -5,7 +5,7 @@ from math import prod
 
 from torch import nn
 
-from lmc_tune.specs import MlpSpec
+from lmc_tune.experiment import MlpSpec
 
 _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
 

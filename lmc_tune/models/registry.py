@@ -8,14 +8,14 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from lmc_tune.core.errors import UserError
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import FactorySpec, ModelSpec
 from lmc_tune.models.adapt import initialise
 from lmc_tune.models.dropout import seed_dropouts
 from lmc_tune.models.mlp import mlp
 from lmc_tune.models.resnet import resnet
 from lmc_tune.models.vgg import vgg
 from lmc_tune.models.vit import vit
-from lmc_tune.specs import FactorySpec, ModelSpec
 
 Builder = Callable[[Any, tuple[int, ...], int], nn.Module]
 

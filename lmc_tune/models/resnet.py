@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
+from lmc_tune.experiment import ResnetSpec
 from lmc_tune.models.adapt import renormalise
-from lmc_tune.specs import ResnetSpec
 from lmc_tune.vision import import_torchvision
 
 _IMAGENET = {18: (64, (2, 2, 2, 2))}  # channels of the first stage, blocks per stage

@@ -10,10 +10,10 @@ from torch.func import functional_call, vmap
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lmc_tune.core.interpolation import State
 from lmc_tune.models.dropout import SeededDropout
 from lmc_tune.models.lanes import Lanes
 from lmc_tune.models.plain import is_plain
+from lmc_tune.models.state import State
 
 # How networks are applied that are more than matrix products: as one, or each by itself.
 Way = Literal["vmap", "lanes"]

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from lmc_tune.experiment import VggSpec
 from lmc_tune.models.adapt import renormalise
-from lmc_tune.specs import VggSpec
 from lmc_tune.vision import import_torchvision
 
 _LAYERS = {11: "A", 13: "B", 16: "D"}  # torchvision's names of the lists of layers

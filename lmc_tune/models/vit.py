@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from lmc_tune.specs import VitSpec
+from lmc_tune.experiment import VitSpec
 from lmc_tune.vision import import_torchvision
 
 

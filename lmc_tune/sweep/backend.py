@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lmc_tune.core.errors import UserError
-from lmc_tune.record import SPACE_FILE
-from lmc_tune.specs import Cohort
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import Cohort
+from lmc_tune.experiment.space import SPACE_FILE
 from lmc_tune.storage import Place, StorageError
 from lmc_tune.sweep.plan import Slots
-from lmc_tune.workbench import Device, Workbench
+from lmc_tune.work.bench import Device, Workbench
 
 
 class ClusterError(UserError):
@@ -231,7 +231,7 @@ def _trial(config: dict[str, Any], cohorts: list[Cohort], bench: Workbench) -> N
     import torch  # noqa: PLC0415
     from ray import tune  # noqa: PLC0415
 
-    from lmc_tune.pipeline import run_cohort  # noqa: PLC0415
+    from lmc_tune.work.cohort import run_cohort  # noqa: PLC0415
 
     # Two busy teams of threads on shared cores are many times slower than one thread each.
     torch.set_num_threads(1)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
-from lmc_tune.data.catalogue import DATASETS, part_size
-from lmc_tune.space import SearchSpace, by_replicate
-from lmc_tune.space_yaml import SpaceError
-from lmc_tune.specs import Condition, FactorySpec, MlpSpec, PairSpec
+from lmc_tune.experiment import Condition, FactorySpec, MlpSpec, PairSpec
+from lmc_tune.experiment.datasets import DATASETS, part_size
+from lmc_tune.experiment.reading import SpaceError
+from lmc_tune.experiment.space import SearchSpace, by_replicate
 from lmc_tune.sweep.factories import check_factories
 from lmc_tune.sweep.plan import Slots, pack, planned_steps, program, workers_here
 

@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from lmc_tune.core.errors import UserError
-from lmc_tune.data.catalogue import DATASETS
-from lmc_tune.space_yaml import SpaceError
-from lmc_tune.specs import BATCH_NORM_CONDITIONS, Condition, FactorySpec, PairSpec
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, FactorySpec, PairSpec
+from lmc_tune.experiment.datasets import DATASETS
+from lmc_tune.experiment.reading import SpaceError
 
 
 def check_factories(pairs: Iterable[PairSpec], conditions: Collection[Condition] = ()) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from lmc_tune.data.catalogue import part_size
-from lmc_tune.results import Status
-from lmc_tune.specs import PER_MEMBER, Cohort, PairSpec
+from lmc_tune.experiment import PER_MEMBER, Cohort, PairSpec
+from lmc_tune.experiment.datasets import part_size
+from lmc_tune.tables.rows import Status
 
 # Passes over the pairs that are left. A pair that failed, or whose worker died, is tried again in another pass, in
 # smaller cohorts and at last in one of its own, so that one that kills its worker takes no other with it.

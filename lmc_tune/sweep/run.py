@@ -13,24 +13,25 @@ from pathlib import Path
 from typing import Protocol
 
 from lmc_tune.core.duration import in_words
-from lmc_tune.core.errors import UserError
-from lmc_tune.data.catalogue import DATASETS, can_prepare, check_files, check_memory, prepared_path
-from lmc_tune.record import REPORT_FILE, SPACE_FILE, SweepRecord
-from lmc_tune.results import STATUSES, PairResult, Status, failed_result
-from lmc_tune.space import SearchSpace, by_replicate
-from lmc_tune.specs import FactorySpec, PairSpec
+from lmc_tune.data.files import can_prepare, check_files, check_memory, prepared_path
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import FactorySpec, PairSpec
+from lmc_tune.experiment.datasets import DATASETS
+from lmc_tune.experiment.space import SPACE_FILE, SearchSpace, by_replicate
 from lmc_tune.storage import FolderError, Place, StorageError, hurried, written
-from lmc_tune.store import RESULTS_FILE, Store
 from lmc_tune.sweep.backend import has_token, machines, prepare_environment, ray_session, run_on_ray, slots_of
 from lmc_tune.sweep.factories import check_factories
-from lmc_tune.sweep.folder import StoreFullError, owned, write_description
+from lmc_tune.sweep.ownership import StoreFullError, owned, write_description
 from lmc_tune.sweep.plan import PASSES, Slots, pack, pending, workers_here
-from lmc_tune.sweep.search import SearchName, boundary_cells
+from lmc_tune.sweep.search.coarse_to_fine import SearchName, boundary_cells
 from lmc_tune.sweep.status import read_status
 from lmc_tune.sweep.watch import Watch
+from lmc_tune.tables.rows import STATUSES, PairResult, Status, failed_result
+from lmc_tune.tables.store import RESULTS_FILE, Store
+from lmc_tune.tables.sweep_record import REPORT_FILE, SweepRecord
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.background import BackgroundMirror
-from lmc_tune.workbench import Device, Workbench
+from lmc_tune.work.bench import Device, Workbench
 
 # Ray hands errors on as text. Python's own name the file, Arrow's do not.
 _NO_SPACE = re.compile(r"(?:No space left on device|Disk quota exceeded)(: '(?P<file>.+)'$)?", re.MULTILINE)
@@ -321,7 +322,7 @@ class _Trainer:
         return left if self.options.max_pairs is None else left[: self.options.max_pairs - len(self.tried)]
 
     def _pairs_at_the_boundary(self) -> list[PairSpec]:
-        from analysis.cells import summarise  # noqa: PLC0415 - brings scipy
+        from lmc_tune.tables.cells import summarise  # noqa: PLC0415 - brings scipy
 
         results = self.store.results()
         planned = results[results["replicate"] < self.space.replicates]
@@ -376,7 +377,7 @@ def _report(folder: Place, *, changed: bool) -> Place:
     path = folder / REPORT_FILE
     # Times alone would take a report for new that was written before the clock was moved back.
     if changed or written(path) <= max(written(folder / source) for source in (RESULTS_FILE, SPACE_FILE)):
-        from analysis.report import render  # noqa: PLC0415 - altair takes seconds to import
+        from lmc_tune.analysis.report.render import render  # noqa: PLC0415 - altair takes seconds to import
 
         render(folder)
     return path

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lmc_tune.record import SPACE_FILE, SweepRecord
-from lmc_tune.results import STATUSES, pair_name, spec_columns
-from lmc_tune.space import Cell
-from lmc_tune.space_yaml import parse_space
+from lmc_tune.experiment.reading import parse_space
+from lmc_tune.experiment.space import SPACE_FILE, Cell
 from lmc_tune.storage import FolderError, Place
-from lmc_tune.store import Store
-from lmc_tune.sweep.folder import is_owned
+from lmc_tune.sweep.ownership import is_owned
 from lmc_tune.sweep.plan import planned_steps
+from lmc_tune.tables.rows import STATUSES, pair_name, spec_columns
+from lmc_tune.tables.store import Store
+from lmc_tune.tables.sweep_record import SweepRecord
 
 if TYPE_CHECKING:  # imported by the first look at a table
     import pandas as pd

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from lmc_tune.results import PairResult
 from lmc_tune.storage import Place, StorageError
-from lmc_tune.store import DamagedTableError, Store
+from lmc_tune.tables.rows import PairResult
+from lmc_tune.tables.store import DamagedTableError, Store
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_OF_SILENCE = 60.0

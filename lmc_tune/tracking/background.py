@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from lmc_tune.record import SweepRecord
-from lmc_tune.results import PairResult
 from lmc_tune.storage import Place
+from lmc_tune.tables.rows import PairResult
+from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.mirror import EndStatus, Mirror, open_mirror
 from lmc_tune.tracking.track import send_all

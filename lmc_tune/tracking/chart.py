@@ -7,7 +7,7 @@ from importlib.resources import files
 from math import ceil, floor, log10
 from typing import Any
 
-from lmc_tune.results import PairResult, Row
+from lmc_tune.tables.rows import PairResult, Row
 from lmc_tune.tracking.content import is_finite
 
 WIDTH, HEIGHT = 520, 240

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from lmc_tune.core.errors import UserError
+from lmc_tune.errors import UserError
 from lmc_tune.storage import BucketPath, Place
 from lmc_tune.tracking.content import one_line
 

@@ -9,7 +9,8 @@ from typing import TypeGuard
 
 import numpy as np
 
-from lmc_tune.results import MEASURED_FIELDS, SPEC_FIELDS, TIME_FIELDS, PairResult, Row, pair_name, shift_label
+from lmc_tune.tables.columns import MEASURED_FIELDS, SPEC_FIELDS, TIME_FIELDS
+from lmc_tune.tables.rows import PairResult, Row, pair_name, shift_label
 
 # Raise it when the same result would be shown by other metrics: pairs that are already there are then sent anew.
 CONTENT_VERSION = 1

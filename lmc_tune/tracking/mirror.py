@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from lmc_tune.record import SweepRecord
-from lmc_tune.results import STATUSES, PairResult, Status
 from lmc_tune.storage import Place
+from lmc_tune.tables.rows import STATUSES, PairResult, Status
+from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.chart import interpolation_page
 from lmc_tune.tracking.content import DIGEST_TAG, KEY_TAG, KIND_TAG, SWEEP_TAG, Measurement, RunContent, run_content

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from lmc_tune.record import REPORT_FILE, SPACE_FILE, SweepRecord
+from lmc_tune.experiment.space import SPACE_FILE
 from lmc_tune.storage import Place
-from lmc_tune.store import Store
+from lmc_tune.tables.store import Store
+from lmc_tune.tables.sweep_record import REPORT_FILE, SweepRecord
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.mirror import EndStatus, Mirror, Sent, open_mirror
 

@@ -14,8 +14,8 @@ from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from lmc_tune.record import SweepRecord
 from lmc_tune.storage import Place
+from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking.connection import (
     ARTIFACT_LOCATION,
     ARTIFACT_ROOT,

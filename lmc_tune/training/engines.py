@@ -10,9 +10,9 @@ from typing import Literal
 
 import torch
 
-from lmc_tune.data.catalogue import DATASETS
-from lmc_tune.device import VECTOR
-from lmc_tune.specs import FactorySpec, MlpSpec, PairSpec
+from lmc_tune.experiment import FactorySpec, MlpSpec, PairSpec
+from lmc_tune.experiment.datasets import DATASETS
+from lmc_tune.models.inference import VECTOR
 from lmc_tune.training.loop import train_member
 from lmc_tune.training.progress import Progress
 from lmc_tune.training.stacked import ALIGNED, train_stacked

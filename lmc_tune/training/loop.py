@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmc_tune.core.decisions import decisions
 from lmc_tune.core.seeding import child_seed
+from lmc_tune.data.decisions import decisions
+from lmc_tune.experiment import TrainSpec
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.models.dropout import dropout_seeds
-from lmc_tune.specs import TrainSpec
-from lmc_tune.training.progress import CurvePoint, Progress, state_of
+from lmc_tune.models.state import state_of
+from lmc_tune.training.progress import CurvePoint, Progress
 from lmc_tune.training.schedule import learning_rate
 from lmc_tune.training.task import Task, divergence
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,3 @@ class Progress:
     curve: Sequence[CurvePoint]
     diverged: str = ""
     seconds: float = 0.0
-
-
-def state_of(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of a network's state dict, on the CPU."""
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}

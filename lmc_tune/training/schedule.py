@@ -2,7 +2,7 @@
 
 import math
 
-from lmc_tune.specs import TrainSpec
+from lmc_tune.experiment import TrainSpec
 
 
 def learning_rate(spec: TrainSpec, step: int, n_steps: int) -> float:

@@ -1,7 +1,8 @@
 """Training many members at once, as one stack of networks.
 
-Members of a stack may differ in their weights, data and noise, and in the settings :data:`~lmc_tune.specs.PER_MEMBER`;
-they share all others. No operation mixes members, so what becomes of one never touches another.
+Members of a stack may differ in their weights, data and noise, and in the settings
+:data:`~lmc_tune.experiment.PER_MEMBER`; they share all others. No operation mixes members, so what becomes of one never
+touches another.
 """
 
 import time
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmc_tune.core.decisions import decisions
-from lmc_tune.core.errors import UserError
+from lmc_tune.data.decisions import decisions
 from lmc_tune.data.examples import ExampleSet
+from lmc_tune.errors import UserError
 from lmc_tune.measurement.evaluate import CHUNK, Score, sums_of
 from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.models.plain import is_plain

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.examples import Examples, ExampleSet
+from lmc_tune.experiment import TrainSpec
 from lmc_tune.measurement.evaluate import Score
-from lmc_tune.specs import TrainSpec
 from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.order import epoch_batches
 from lmc_tune.training.progress import CurvePoint, Progress

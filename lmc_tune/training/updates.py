@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from lmc_tune.experiment import TrainSpec
 from lmc_tune.models.stack import Stack
-from lmc_tune.specs import TrainSpec
 
 
 class Sgd:
@@ -82,7 +82,7 @@ class Adam:
 
 
 def make_update(stack: Stack, specs: Sequence[TrainSpec]) -> Sgd | Adam:
-    """The rule of ``specs``, which differ in no more than :data:`~lmc_tune.specs.PER_MEMBER`."""
+    """The rule of ``specs``, which differ in no more than :data:`~lmc_tune.experiment.PER_MEMBER`."""
     kinds: dict[str, type[Sgd | Adam]] = {"sgd": Sgd, "adam": Adam, "adamw": Adam}
     return kinds[specs[0].optimizer](stack, specs)
 

@@ -9,12 +9,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from analysis.cells import OK_MEANS
 from lmc_tune.core.barrier import DEFINITIONS, locate_barrier, path_grid
 from lmc_tune.core.noise import noise_scale
-from lmc_tune.results import BARRIER_COLUMNS, PATH_FIELDS, RESULTS_SCHEMA, PairResult, Row, spec_columns
-from lmc_tune.space import SearchSpace
-from lmc_tune.specs import (
+from lmc_tune.experiment import (
     DatasetSpec,
     MeasureSpec,
     MlpSpec,
@@ -24,7 +21,11 @@ from lmc_tune.specs import (
     VerdictSpec,
     condition_column,
 )
-from lmc_tune.store import Store
+from lmc_tune.experiment.space import SearchSpace
+from lmc_tune.tables.cells import OK_MEANS
+from lmc_tune.tables.columns import BARRIER_COLUMNS, PATH_FIELDS, RESULTS_SCHEMA
+from lmc_tune.tables.rows import PairResult, Row, spec_columns
+from lmc_tune.tables.store import Store
 
 N_TRAIN = 700
 N_TEST = 360

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.basins import with_depths
-from analysis.cells import CONDITION_BARRIERS, mean_intervals
-from analysis.phase import PhaseDiagram, map_regions
-from lmc_tune.results import PairResult
-from lmc_tune.space import SearchSpace
-from lmc_tune.specs import PairSpec
-from lmc_tune.store import Store
+from lmc_tune.analysis.phase import PhaseDiagram, map_regions
+from lmc_tune.analysis.report.sections.basins import with_depths
+from lmc_tune.experiment import PairSpec
+from lmc_tune.experiment.space import SearchSpace
+from lmc_tune.tables.cells import CONDITION_BARRIERS, mean_intervals
+from lmc_tune.tables.rows import PairResult
+from lmc_tune.tables.store import Store
 from tests.analysis.cases import diverged_pair, measured_pair, networks_space, undertrained_pair, write_run
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.boundary import find_boundary, tile_edges
+from lmc_tune.analysis.boundary import find_boundary, tile_edges
 
 
 @pytest.mark.parametrize("where", [-2.2, -1.75, -1.0])

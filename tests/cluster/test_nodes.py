@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lmc_tune.store import Store
+from lmc_tune.tables.store import Store
 from tests.cluster.machines import Machine, machines, missing
 from tests.sweep.cases import SPACE, assert_same_tables, lmc_tune_json, write_space
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lmc_tune.data.augment import Augmentation
-from lmc_tune.specs import TrainSpec
+from lmc_tune.experiment import TrainSpec
 from lmc_tune.vision import import_torchvision
 
 GENERATOR = torch.Generator().manual_seed(0)

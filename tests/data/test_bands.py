@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmc_tune.core.errors import UserError
 from lmc_tune.data.bands import mask_bands
+from lmc_tune.errors import UserError
 
 MEAN = torch.tensor([0.1, 0.4, -0.2, 0.9, 0.5]).view(-1, 1, 1)
 bands = st.sets(st.integers(0, 4), min_size=1)

@@ -23,17 +23,19 @@ from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score
 from torch.nn import functional
 
-from lmc_tune.data import catalogue, datasets
-from lmc_tune.data.catalogue import DATASETS, DamagedDataError, DataError, check_files, check_memory
+from lmc_tune.data import datasets
+from lmc_tune.data import files as data_files
 from lmc_tune.data.datasets import download, load_dataset
 from lmc_tune.data.domains import pair_data, split_views, views
+from lmc_tune.data.files import DamagedDataError, DataError, check_files, check_memory
 from lmc_tune.data.prepared import open_dataset
+from lmc_tune.experiment import DatasetSpec, MeasureSpec, PairSpec, ShiftSpec, TrainSpec, VggSpec
+from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.models.registry import build_model
-from lmc_tune.pipeline import run_pair
-from lmc_tune.specs import DatasetSpec, MeasureSpec, PairSpec, ShiftSpec, TrainSpec, VggSpec
-from lmc_tune.store import Store
+from lmc_tune.tables.store import Store
 from lmc_tune.vision import import_torchvision
-from lmc_tune.workbench import Workbench
+from lmc_tune.work.bench import Workbench
+from lmc_tune.work.cohort import run_pair
 
 SIZES = {"train": 12, "val": 2, "test": 6}
 # In the order of the channels, with the pixels of a side.
@@ -106,7 +108,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def small(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The catalogue knows the small one, and nothing is prepared."""
+    """The facts are those of the small one, and nothing is prepared."""
     facts = DATASETS["bigearthnet"]
     files = tuple((name, md5(written / name)) for name, _ in facts.files)
     small = replace(facts, n_train=SIZES["train"], n_test=SIZES["test"], files=files)
@@ -238,7 +240,7 @@ def test_a_missing_file_or_folder_is_named_with_the_command_that_gets_it(mine: P
 
 @pytest.mark.parametrize("work", [partial(check_files, "bigearthnet"), partial(download, "bigearthnet")])
 def test_without_torchgeo_the_command_that_installs_it_is_named(written: Path, work, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(catalogue, "find_spec", lambda name: None if name == "torchgeo" else pytest.fail(name))
+    monkeypatch.setattr(data_files, "find_spec", lambda name: None if name == "torchgeo" else pytest.fail(name))
     said = "bigearthnet is read by torchgeo, which is not installed: pip install 'lmc-tune[bigearthnet]'"
     with pytest.raises(DataError, match=f"^{re.escape(said)}$"):
         work(written)

@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits, load_sample_images
 from torch.nn import functional
 
-from lmc_tune.core.errors import UserError
 from lmc_tune.data.corruptions import CORRUPTIONS, corrupt
+from lmc_tune.errors import UserError
 
 severities = st.floats(0, 1)
 # CIFAR-10-C's levels 1 to 5, from its authors' make_cifar_c.py.

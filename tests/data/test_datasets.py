@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from lmc_tune.data import datasets
-from lmc_tune.data.catalogue import DATASETS, DamagedDataError, DataError, check_files, resolve_data_root
 from lmc_tune.data.datasets import Dataset, download, load_dataset, select, stratified
 from lmc_tune.data.examples import Part
-from lmc_tune.specs import DatasetSpec
+from lmc_tune.data.files import DamagedDataError, DataError, check_files, resolve_data_root
+from lmc_tune.experiment import DatasetSpec
+from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.vision import import_torchvision
 from tests import oracles
 

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lmc_tune.core.errors import UserError
 from lmc_tune.data import corruptions, datasets
 from lmc_tune.data.datasets import Dataset
 from lmc_tune.data.domains import pair_data, split_views, views
 from lmc_tune.data.examples import Examples, Part, Woven
 from lmc_tune.data.shifts import split, split_between
-from lmc_tune.specs import CORRUPTIONS, ShiftSpec
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import CORRUPTIONS, ShiftSpec
 
 GENERATOR = torch.Generator().manual_seed(0)
 

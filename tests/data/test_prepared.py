@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from lmc_tune.data import catalogue, prepared
-from lmc_tune.data.catalogue import DATASETS, DataError, can_prepare, prepared_path
+from lmc_tune.data import files as data_files
+from lmc_tune.data import prepared
 from lmc_tune.data.datasets import Dataset, load_dataset
+from lmc_tune.data.files import DataError, can_prepare, prepared_path
 from lmc_tune.data.prepared import open_dataset
-from lmc_tune.specs import DatasetSpec
+from lmc_tune.experiment import DatasetSpec
+from lmc_tune.experiment.datasets import DATASETS
 
 CPU = torch.device("cpu")
 SMALL = DatasetSpec(name="mnist", train=300, validation=20, test=50)
@@ -73,7 +75,7 @@ PRIVATE_MEMORY = """
     from pathlib import Path
     import torch
     from lmc_tune.data.prepared import open_dataset
-    from lmc_tune.specs import DatasetSpec
+    from lmc_tune.experiment import DatasetSpec
 
     def kilobytes(*fields):
         lines = [line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]]
@@ -147,7 +149,7 @@ def test_the_file_is_named_after_everything_that_decides_its_content(monkeypatch
     changed = {name for spec in specs[1:] for name, value in spec if value != getattr(specs[0], name)}
     assert changed == set(DatasetSpec.model_fields)
     paths = [prepared_path(spec) for spec in specs]
-    monkeypatch.setattr(catalogue, "_PREPARED_VERSION", -1)
+    monkeypatch.setattr(data_files, "_PREPARED_VERSION", -1)
     paths.append(prepared_path(specs[0]))
     monkeypatch.undo()
     facts = DATASETS["mnist"]

@@ -6,7 +6,7 @@ from scipy import stats
 
 from lmc_tune.core.divergence import total_variation
 from lmc_tune.data.shifts import label_fractions, split
-from lmc_tune.specs import ShiftSpec
+from lmc_tune.experiment import ShiftSpec
 from tests import oracles
 
 BALANCED = np.arange(400) % 10

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from lmc_tune.store import Store
+from lmc_tune.tables.store import Store
 from tests.faults.networks import GATES
 from tests.sweep.cases import assert_same_tables, command, environment, lmc_tune_json, rows
 

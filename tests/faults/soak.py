@@ -23,7 +23,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from lmc_tune.store import Store
+from lmc_tune.tables.store import Store
 from tests.faults.cases import shown_in
 from tests.sweep.cases import command, environment, rows, workers
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lmc_tune.store import Store
+from lmc_tune.tables.store import Store
 from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.progress import Progress
 from tests.faults.cases import PAIRS, Sweep, assert_whole, contents

@@ -7,7 +7,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from lmc_tune.store import Store
+from lmc_tune.tables.store import Store
 from tests.faults.cases import PAIRS, Sweep, assert_no_process, assert_whole, shown_in
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from lmc_tune.record import SweepRecord
-from lmc_tune.results import TIME_FIELDS
+from lmc_tune.tables.columns import TIME_FIELDS
+from lmc_tune.tables.sweep_record import SweepRecord
 from tests.faults.cases import PAIRS, Sweep, assert_whole
 from tests.sweep.cases import lmc_tune_json
 from tests.tracking.conftest import free_port, serving

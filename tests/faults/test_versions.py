@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import lmc_tune as package
-from lmc_tune import specs
-from lmc_tune.specs import PairSpec
+from lmc_tune.experiment import PairSpec
+from lmc_tune.experiment import pair as pairs_of
 from tests.faults.cases import PAIRS, Sweep, contents
 from tests.faults.test_damage import REFUSED
 from tests.sweep.cases import lmc_tune, lmc_tune_json, rows
@@ -21,7 +21,7 @@ def make_older(sweep: Sweep, monkeypatch: pytest.MonkeyPatch, pairs: int) -> set
     table = pq.read_table(sweep.run / "results.parquet").to_pylist()
     pair_specs = [PairSpec.model_validate_json(row["spec"]) for row in table[:pairs]]
     with monkeypatch.context() as earlier:
-        earlier.setattr(specs, "SCHEMA_VERSION", specs.SCHEMA_VERSION - 1)
+        earlier.setattr(pairs_of, "SCHEMA_VERSION", pairs_of.SCHEMA_VERSION - 1)
         keys = {row["key"]: spec.key for row, spec in zip(table, pair_specs, strict=False)}
         cells = {row["key"]: spec.cell for row, spec in zip(table, pair_specs, strict=False)}
     for name in ("results", "paths", "curves", "layers"):

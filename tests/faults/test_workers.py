@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lmc_tune.store import Store
+from lmc_tune.tables.store import Store
 from tests.faults.cases import Sweep, assert_no_process, assert_whole
 
 pytestmark = pytest.mark.slow

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from lmc_tune.core.interpolation import lerp_state
 from lmc_tune.data.examples import Examples
+from lmc_tune.experiment import MlpSpec
 from lmc_tune.measurement import conditions
 from lmc_tune.measurement.conditions import has_batch_norm, prepare_networks, recalibrated
 from lmc_tune.models.registry import build_model
-from lmc_tune.specs import MlpSpec
+from lmc_tune.models.state import lerp_state
 from tests import oracles
 from tests.cases import state
 from tests.measurement.cases import IMAGES, image_network

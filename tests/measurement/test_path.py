@@ -9,10 +9,10 @@ from torch import nn
 
 from lmc_tune.core.barrier import DEFINITIONS, barrier, path_grid
 from lmc_tune.data.examples import Examples
+from lmc_tune.experiment import MeasureSpec
 from lmc_tune.measurement import Path, measure_path
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.measurement.path import MeasurementError
-from lmc_tune.specs import MeasureSpec
 from tests import oracles
 from tests.cases import blobs, network, state
 

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from lmc_tune.core.interpolation import distance
 from lmc_tune.core.similarity import cka
 from lmc_tune.data.examples import Examples, Joined, Part
 from lmc_tune.measurement.representation import (
@@ -19,6 +18,7 @@ from lmc_tune.measurement.representation import (
     layer_parameters,
     weight_similarity,
 )
+from lmc_tune.models.state import distance
 from tests import oracles
 from tests.cases import NETWORKS, blobs, network, state
 from tests.measurement.cases import IMAGES, image_network

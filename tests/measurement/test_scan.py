@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook
 
-from lmc_tune.core.interpolation import lerp_state
 from lmc_tune.data.examples import Examples, Joined, Part
+from lmc_tune.experiment import MlpSpec
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement import scan as scanning
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.measurement.scan import scan, scan_stacked
 from lmc_tune.models.registry import build_model
-from lmc_tune.specs import MlpSpec
+from lmc_tune.models.state import lerp_state
 from tests import cases, oracles
 from tests.cases import blobs, network, state
 from tests.measurement.cases import IMAGES, image_network

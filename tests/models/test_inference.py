@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from lmc_tune.core.interpolation import lerp_state
 from lmc_tune.measurement.scan import scan
 from lmc_tune.models.inference import OneDnnConv2d, OneDnnLinear, for_inference
 from lmc_tune.models.plain import is_plain
+from lmc_tune.models.state import lerp_state
 from tests.cases import NETWORKS, state
 from tests.measurement.cases import IMAGES, image_network
 

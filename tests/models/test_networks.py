@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from lmc_tune.core.errors import UserError
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import FactorySpec, MlpSpec, ResnetSpec, VggSpec, VitSpec
 from lmc_tune.models.registry import build_model
-from lmc_tune.specs import FactorySpec, MlpSpec, ResnetSpec, VggSpec, VitSpec
 from lmc_tune.vision import import_torchvision
 from tests.cases import NETWORKS
 

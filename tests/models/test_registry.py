@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from lmc_tune.experiment import MlpSpec
 from lmc_tune.models.registry import build_model
-from lmc_tune.specs import MlpSpec
 from tests.cases import state
 
 SHAPE = (3, 4, 5)

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 import psutil
 
-from lmc_tune.results import TIME_FIELDS
-from lmc_tune.store import Store
+from lmc_tune.tables.columns import TIME_FIELDS
+from lmc_tune.tables.store import Store
 
 SPACE = """
 name: tiny

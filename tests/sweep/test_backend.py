@@ -61,8 +61,8 @@ _FATAL = """
 from pathlib import Path
 from lmc_tune.sweep.backend import ray_session, run_on_ray
 from lmc_tune.sweep.plan import Slots
-from lmc_tune.store import Store
-from lmc_tune.workbench import Workbench
+from lmc_tune.tables.store import Store
+from lmc_tune.work.bench import Workbench
 from tests.cases import cohort, six
 
 bench = Workbench(store=Store("not-shared"), data_root=Path())

@@ -5,14 +5,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lmc_tune import columns, pipeline
+from lmc_tune.experiment.reading import SpaceError, parse_space
 from lmc_tune.measurement import conditions
 from lmc_tune.measurement import evaluate as scoring
-from lmc_tune.space_yaml import SpaceError, parse_space
-from lmc_tune.store import Store
 from lmc_tune.sweep.cost import _seconds, estimate_cost, work_of
+from lmc_tune.tables.store import Store
 from lmc_tune.training.task import Task
-from lmc_tune.workbench import Workbench
+from lmc_tune.work import cohort as pipeline
+from lmc_tune.work import columns
+from lmc_tune.work.bench import Workbench
 
 SPACE = """
 name: s

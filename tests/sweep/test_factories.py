@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lmc_tune.space_yaml import SpaceError, parse_space
+from lmc_tune.experiment.reading import SpaceError, parse_space
 from lmc_tune.sweep.factories import check_factories
-from lmc_tune.sweep.folder import write_description
+from lmc_tune.sweep.ownership import write_description
 from lmc_tune.sweep.status import read_status
 from tests.sweep.cases import PAIRS, SPACE, environment, write_space
 
@@ -140,7 +140,7 @@ def test_a_factory_in_the_current_folder_is_run_for_a_space_that_names_it_and_on
 def test_a_space_without_factories_is_checked_without_torch():
     code = """
         import sys
-        from lmc_tune.space_yaml import read_space
+        from lmc_tune.experiment.reading import read_space
         import lmc_tune.sweep.run
         from lmc_tune.sweep.factories import check_factories
         check_factories(read_space("quickstart").pairs())

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lmc_tune.store import Store
+from lmc_tune.tables.store import Store
 from tests.sweep.cases import SPACE, assert_same_tables, command, environment, lmc_tune_json, write_space
 
 pytestmark = pytest.mark.slow

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lmc_tune.space_yaml import parse_space
-from lmc_tune.specs import TrainSpec
+from lmc_tune.experiment import TrainSpec
+from lmc_tune.experiment.reading import parse_space
 from lmc_tune.sweep.plan import Slots, pack, planned_steps, program
 from tests.cases import pair_spec
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from lmc_tune.pair import checkpoints
-from lmc_tune.results import pair_name, spec_columns
-from lmc_tune.space_yaml import parse_space
-from lmc_tune.specs import VerdictSpec
+from lmc_tune.experiment import VerdictSpec
+from lmc_tune.experiment.reading import parse_space
 from lmc_tune.storage import FolderError
-from lmc_tune.store import Store
-from lmc_tune.sweep.folder import owned, write_description
+from lmc_tune.sweep.ownership import owned, write_description
 from lmc_tune.sweep.plan import planned_steps
 from lmc_tune.sweep.status import read_status
+from lmc_tune.tables.rows import pair_name, spec_columns
+from lmc_tune.tables.store import Store
 from lmc_tune.training.progress import Progress
-from lmc_tune.workbench import Workbench
+from lmc_tune.work.bench import Workbench
+from lmc_tune.work.prepare import checkpoints
 from tests.sweep.cases import PAIRS, SPACE, lmc_tune, lmc_tune_json
 from tests.tracking.cases import pair_result
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lmc_tune.storage import Place, files, place_at
-from lmc_tune.store import Store
+from lmc_tune.tables.store import Store
 from tests.buckets import Wire, address, s3_server
 from tests.sweep.cases import PAIRS, assert_same_tables, finished, lmc_tune, lmc_tune_json, start, wait_for, write_space
 

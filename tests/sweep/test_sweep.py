@@ -14,12 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lmc_tune.data.catalogue import DataError
-from lmc_tune.results import PairResult, Status
-from lmc_tune.space_yaml import read_space
-from lmc_tune.store import Store
-from lmc_tune.sweep.folder import StoreFullError
+from lmc_tune.data.files import DataError
+from lmc_tune.experiment.reading import read_space
+from lmc_tune.sweep.ownership import StoreFullError
 from lmc_tune.sweep.run import Options, SweepListener, run_sweep
+from lmc_tune.tables.rows import PairResult, Status
+from lmc_tune.tables.store import Store
 from tests.sweep.cases import (
     PAIRS,
     SPACE,

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from lmc_tune import progress
-from lmc_tune.progress import listener_for
-from lmc_tune.results import PairResult
-from lmc_tune.space_yaml import parse_space
-from lmc_tune.store import Store
+from lmc_tune.cli import terminal as progress
+from lmc_tune.cli.terminal import listener_for
+from lmc_tune.experiment.reading import parse_space
 from lmc_tune.sweep import watch
-from lmc_tune.sweep.folder import owned, write_description
+from lmc_tune.sweep.ownership import owned, write_description
 from lmc_tune.sweep.run import Options, _Trainer
 from lmc_tune.sweep.watch import Watch
+from lmc_tune.tables.rows import PairResult
+from lmc_tune.tables.store import Store
 from tests.sweep.cases import PAIRS, SPACE
 from tests.tracking.cases import pair_result, pair_spec
 

@@ -4,10 +4,10 @@ import math
 from pathlib import Path
 
 from lmc_tune.core.barrier import DEFINITIONS, locate_barrier
-from lmc_tune.record import SweepRecord
-from lmc_tune.results import PairResult, Row, Status, spec_columns
-from lmc_tune.specs import DatasetSpec, MeasureSpec, MlpSpec, PairSpec, ShiftSpec, TrainSpec, VerdictSpec
-from lmc_tune.store import Store
+from lmc_tune.experiment import DatasetSpec, MeasureSpec, MlpSpec, PairSpec, ShiftSpec, TrainSpec, VerdictSpec
+from lmc_tune.tables.rows import PairResult, Row, Status, spec_columns
+from lmc_tune.tables.store import Store
+from lmc_tune.tables.sweep_record import SweepRecord
 
 N = {"train": 600, "test": 500}
 

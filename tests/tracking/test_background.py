@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lmc_tune.record import SweepRecord
-from lmc_tune.specs import VerdictSpec
-from lmc_tune.store import Store
+from lmc_tune.experiment import VerdictSpec
+from lmc_tune.tables.store import Store
+from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking.background import BackgroundMirror
 from lmc_tune.tracking.mirror import Sent
 from lmc_tune.tracking.track import track

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from lmc_tune.results import PairResult
+from lmc_tune.tables.rows import PairResult
 from lmc_tune.tracking.chart import BOTTOM, HEIGHT, TOP, interpolation_page, path_panels
 from tests.tracking.cases import pair_result
 

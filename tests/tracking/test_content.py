@@ -2,9 +2,9 @@ import math
 
 import pytest
 
-from lmc_tune.results import PairResult, pair_name
-from lmc_tune.specs import ShiftSpec
-from lmc_tune.store import Store
+from lmc_tune.experiment import ShiftSpec
+from lmc_tune.tables.rows import PairResult, pair_name
+from lmc_tune.tables.store import Store
 from lmc_tune.tracking.content import MAX_CURVE_POINTS, one_line, run_content
 from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
 

@@ -12,12 +12,12 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from typer.testing import CliRunner
 
-from lmc_tune.cli import app
-from lmc_tune.record import SweepRecord
-from lmc_tune.results import PairResult
-from lmc_tune.specs import VerdictSpec
-from lmc_tune.store import DamagedTableError, Store
-from lmc_tune.sweep.folder import owned
+from lmc_tune.cli.commands import app
+from lmc_tune.experiment import VerdictSpec
+from lmc_tune.sweep.ownership import owned
+from lmc_tune.tables.rows import PairResult
+from lmc_tune.tables.store import DamagedTableError, Store
+from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.connection import TrackingError
 from lmc_tune.tracking.content import run_content
@@ -267,7 +267,7 @@ def test_killed_in_the_middle_then_sent_again(tmp_path):
 _SENDER = """
 import sys
 from pathlib import Path
-from lmc_tune.record import SweepRecord
+from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking.mirror import open_mirror
 from lmc_tune.tracking.track import send_all
 folder = Path(sys.argv[1])

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Frame, Page, expect, sync_playwright
 
-from lmc_tune.record import SweepRecord
+from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking.connection import STORE_FILE, TrackingError
 from lmc_tune.tracking.track import track
 from lmc_tune.tracking.ui import serve_ui, ui_address, ui_command

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.examples import Examples
+from lmc_tune.experiment import TrainSpec
 from lmc_tune.models.registry import build_model
-from lmc_tune.specs import TrainSpec
 from lmc_tune.training.progress import Progress
 from lmc_tune.training.task import Task
 from tests.cases import NETWORKS, images, task

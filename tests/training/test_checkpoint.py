@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lmc_tune.core.errors import UserError
 from lmc_tune.data.examples import Examples
-from lmc_tune.specs import TrainSpec
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import TrainSpec
 from lmc_tune.training import checkpoint as checkpoints
 from lmc_tune.training import stacked
 from lmc_tune.training.checkpoint import Checkpoint

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lmc_tune.specs import PairSpec
+from lmc_tune.experiment import PairSpec
 from lmc_tune.training.engines import engine_for
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

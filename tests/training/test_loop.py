@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from lmc_tune.data.examples import Examples
-from lmc_tune.specs import TrainSpec
+from lmc_tune.experiment import TrainSpec
 from lmc_tune.training.loop import train_member
 from lmc_tune.training.order import epoch_batches
 from lmc_tune.training.progress import Progress

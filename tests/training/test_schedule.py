@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmc_tune.specs import TrainSpec
+from lmc_tune.experiment import TrainSpec
 from lmc_tune.training.schedule import learning_rate
 
 

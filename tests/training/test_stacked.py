@@ -7,9 +7,9 @@ from typing import get_args
 import pytest
 import torch
 
-from lmc_tune.core.interpolation import distance
+from lmc_tune.experiment import MlpSpec, TrainSpec
 from lmc_tune.models.registry import BUILDERS, build_model
-from lmc_tune.specs import MlpSpec, TrainSpec
+from lmc_tune.models.state import distance
 from lmc_tune.training import stacked as stacking
 from lmc_tune.training.loop import train_member
 from lmc_tune.training.stacked import StackedRun, train_stacked

@@ -1,0 +1,1 @@
+"""The report: one self-contained page, and pictures of its diagram."""

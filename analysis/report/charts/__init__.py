@@ -1,0 +1,1 @@
+"""How the report draws: one style, and the charts that several sections share."""

@@ -1,0 +1,422 @@
+"""What the report's page says: every table and sentence as plain values, for the template to set."""
+
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lmc_tune.analysis.phase import PhaseDiagram
+from lmc_tune.analysis.report.charts.curves import Curves
+from lmc_tune.analysis.report.charts.phase_chart import left_out
+from lmc_tune.analysis.report.charts.style import DARK_VERDICTS, VERDICT_COLOURS
+from lmc_tune.analysis.report.columnar import pack
+from lmc_tune.analysis.wording import (
+    LETTERS,
+    UNKNOWN,
+    axis_title,
+    confidence,
+    counted,
+    height,
+    interval,
+    listed,
+    number,
+    percent,
+    quantity,
+)
+from lmc_tune.core.barrier import Definition
+from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict
+from lmc_tune.experiment.space import SearchSpace
+from lmc_tune.tables.cells import CELL_FIELDS, compare_definitions, exclusions
+from lmc_tune.tables.columns import MODEL_FIELDS
+
+# A longer table of cells is folded away until it is asked for.
+LONG_TABLE = 60
+# What a longer one leaves out is said, and where it is.
+MOST_ROWS = 1000
+# Beyond this many cells, what shows each in detail is left out.
+MOST_DETAILED = 2000
+FEW_PANELS = 6
+ALL_CELLS = "All cells, in full precision: lmc-tune report with --formats csv."
+ALL_REASONS = f"{ALL_CELLS} The reason of every pair: results.parquet."
+LIBRARIES = ("lmc-tune", "altair", "contourpy", "numpy", "pandas", "scipy", "vl-convert-python")
+
+# What the path is compared with, after "how far the error rises above".
+BASELINES: dict[Definition, str] = {
+    "chord": "the straight line between its values at A and B",
+    "endpoint_mean": "the mean of its values at A and B",
+    "midpoint": "the mean of its values at A and B, read at λ = ½",
+    "local_minima": "the mean of the lowest points on the two sides of its bump",
+    "max_endpoint": "the worse of its values at A and B",
+}
+
+Row = Mapping[Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a run folder says of itself beside its tables; anything may be missing."""
+
+    name: str
+    id: str = ""
+    created: str = ""
+    planned_pairs: int | None = None
+    versions: dict[str, str]
+    space: SearchSpace | None = None
+    space_yaml: str = ""
+
+
+def content(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
+    """Everything the template sets in type, by the name it uses."""
+    verdict = diagram.verdict
+    panels, cells, excluded = panel_table(diagram), cell_table(diagram), exclusion_table(diagram)
+    return {
+        "sweep": sweep,
+        "diagram": diagram,
+        "finished": finished(diagram, sweep),
+        "answer": answer(diagram),
+        "findings": findings(diagram),
+        "cautions": [*cautions(diagram, sweep), *undrawn(diagram), *undetailed(diagram)],
+        "quantity": quantity(verdict),
+        "limit": height(verdict.threshold, verdict),
+        "confidence": confidence(verdict),
+        "baseline": BASELINES[verdict.barrier],
+        "verdicts": verdict_key(diagram),
+        "definitions": definition_table(diagram),
+        "panels": panels,
+        "panels_end": ends_early(len(panels), len(diagram.panels) if len(panels) else 0, "panels", ALL_CELLS),
+        "cells": cells,
+        "cells_end": ends_early(
+            len(cells), len(diagram.cells), "cells", f"{ALL_CELLS} A column's head sorts these alone."
+        ),
+        "long_table": LONG_TABLE,
+        "accounting": accounting(diagram),
+        "exclusions": excluded.head(MOST_ROWS),
+        "exclusions_end": ends_early(min(MOST_ROWS, len(excluded)), len(excluded), "entries", ALL_REASONS),
+        "settings": dict(zip(("Varied", "Fixed"), settings(diagram), strict=True)),
+        "judgement": judgement(diagram),
+        "versions": versions(sweep),
+    }
+
+
+def verdict_key(diagram: PhaseDiagram) -> list[Row]:
+    """The five verdicts: letter, colours, number of cells and the rule in plain words."""
+    verdict = diagram.verdict
+    limit = height(verdict.threshold, verdict)
+    rules: dict[Verdict, str] = {
+        "connected": f"the whole interval of the mean barrier lies below {limit}",
+        "disconnected": f"the whole interval lies above {limit}",
+        "undecided": f"the interval straddles {limit}, or too few pairs are ok for one",
+        "undertrained": "at least half of the finished pairs are left out, most often because a member stayed below "
+        f"{percent(verdict.min_train_accuracy, 0)} train accuracy: a flat path between such members means nothing",
+        "diverged": "at least half of the finished pairs are left out, most often because the loss of a member blew up",
+    }
+    counts = diagram.cells["verdict"].value_counts()
+    return [
+        {
+            "name": name,
+            "letter": LETTERS[name],
+            "colour": VERDICT_COLOURS[name],
+            "dark": name in DARK_VERDICTS,
+            "count": int(counts.get(name, 0)),
+            "rule": rules[name],
+        }
+        for name in VERDICTS
+    ]
+
+
+def answer(diagram: PhaseDiagram) -> str:
+    """The outcome in one sentence."""
+    n, n_planned = len(diagram.cells), len(diagram.cells) + len(diagram.not_run)
+    first, *others = _tally(diagram.cells)
+    count, name = first.split(" ", 1)
+    tally = listed([f"{count} {'is' if count == '1' else 'are'} {name}", *others])
+    if n < n_planned:
+        return f"{n} of {counted(n_planned, 'cell')} {'has' if n == 1 else 'have'} been run: {tally}."
+    if others:
+        return f"Of {counted(n, 'cell')}, {tally}."
+    return f"The one cell is {name}." if n == 1 else f"All {n} cells are {name}."
+
+
+def cautions(diagram: PhaseDiagram, sweep: Sweep) -> list[str]:
+    """What a reader must know before trusting the page: what is not run, not finished, left out or not known."""
+    space = sweep.space
+    if space is None:
+        return ["space.yaml is not in the folder: all finished pairs are judged, by the default verdict."]
+    found = []
+    if n := len(diagram.not_run):
+        mark = "a dash" if diagram.y is None else "an empty tile"
+        found.append(
+            f"Not run: {counted(n, 'planned cell')}, each {mark} in the diagram. An adaptive search left them out, or "
+            "the sweep is not finished."
+        )
+    if n := int((diagram.cells["n_pairs"] < space.replicates).sum()):
+        found.append(
+            f"Not finished: {counted(n, 'cell')} with fewer than {counted(space.replicates, 'pair')}. Verdicts may "
+            "change."
+        )
+    if n := diagram.other_pairs:
+        found.append(f"Left out: {counted(n, 'finished pair')} in this folder that space.yaml does not plan.")
+    return found
+
+
+def undrawn(diagram: PhaseDiagram) -> list[str]:
+    """That there are more panels than are drawn, and where their cells are; nothing if all are."""
+    n, drawn = len(diagram.panels), len(diagram.drawn().panels)
+    return [f"Drawn: the first {drawn} of {n} panels. {ALL_CELLS}"] if drawn < n else []
+
+
+def detailed(diagram: PhaseDiagram) -> bool:
+    """Whether its cells are so few that each is shown in detail."""
+    return len(diagram.cells) <= MOST_DETAILED
+
+
+def undetailed(diagram: PhaseDiagram) -> list[str]:
+    """What is left out because there are too many cells, and where it is; nothing if nothing is."""
+    if detailed(diagram.drawn()):
+        return []
+    sections = "networks, conditions, basins, similarity, ensembles and learning curves"
+    return [f"Too many cells for the sections on {sections}. {ALL_CELLS} Learning curves: curves.parquet."]
+
+
+def findings(diagram: PhaseDiagram) -> list[tuple[str, str]]:
+    """What to know next: the tally of every panel if there are a few, and the noise scales of the regions."""
+    cells, not_run = diagram.cells, diagram.not_run
+    found = []
+    if 1 < len(diagram.panels) <= FEW_PANELS:
+        for panel in diagram.panels:
+            n = int((not_run["panel"] == panel).sum())
+            tally = _tally(cells[cells["panel"] == panel]) + ([f"{n} not run"] if n else [])
+            found.append((panel, listed(tally)))
+    ranges = [
+        f"{name} cells {_range(g)}"
+        for name in ("connected", "disconnected")
+        if len(g := cells.loc[cells["verdict"] == name, "noise_scale"].dropna())
+    ]
+    if ranges:
+        found.append(("noise scale g", listed(ranges)))
+    return found
+
+
+def _range(values: pd.Series) -> str:
+    low, high = number(values.min()), number(values.max())
+    return f"at {low}" if low == high else f"from {low} to {high}"
+
+
+def _tally(cells: pd.DataFrame) -> list[str]:
+    counts = cells["verdict"].value_counts()
+    return [f"{counts[name]} {name}" for name in VERDICTS if counts.get(name, 0)]
+
+
+def finished(diagram: PhaseDiagram, sweep: Sweep) -> str:
+    """E.g. ``178 of 180 pairs finished``."""
+    n = int(diagram.cells["n_pairs"].sum())
+    planned = sweep.planned_pairs
+    if sweep.space is not None:
+        planned = (len(diagram.cells) + len(diagram.not_run)) * sweep.space.replicates
+    return f"{counted(n, 'pair')} finished" if planned is None else f"{n} of {counted(planned, 'pair')} finished"
+
+
+def place(diagram: PhaseDiagram, row: Row) -> str:
+    """Where a cell stands, e.g. ``learning rate 0.1 · batch size 64 · label 80/20``."""
+    return " · ".join(_whereabouts(diagram, row))
+
+
+def _whereabouts(diagram: PhaseDiagram, row: Row) -> list[str]:
+    axes = diagram.axes
+    parts = [f"{axis_title(axis.column)} {number(row[axis.column])}" for axis in axes]
+    return [*parts, *([row["panel"]] if len(diagram.panels) > 1 or not axes else [])]
+
+
+def panel_table(diagram: PhaseDiagram) -> pd.DataFrame:
+    """How many cells of each panel have which verdict, in order; of a few panels the findings tell."""
+    if len(diagram.panels) <= FEW_PANELS:
+        return pd.DataFrame()
+    cells, not_run = diagram.cells, diagram.not_run
+    counts = pd.crosstab(cells["panel"], cells["verdict"]).reindex(index=diagram.panels, columns=VERDICTS, fill_value=0)
+    if len(not_run):
+        counts["not run"] = not_run["panel"].value_counts().reindex(diagram.panels, fill_value=0)
+    return counts.head(MOST_ROWS)
+
+
+def cell_table(diagram: PhaseDiagram) -> pd.DataFrame:
+    """The first cells in words, in order; indexed by the cell's id, columns as headed."""
+    cells = _in_order(diagram).head(MOST_ROWS)
+    rows = [_cell_row(diagram, row) for row in cells.to_dict("records")]
+    return pd.DataFrame(rows, index=cells["cell"])
+
+
+def cell_places(diagram: PhaseDiagram) -> pd.DataFrame:
+    """Where the first cells stand, in words, in order; indexed by the cell's id, columns as headed."""
+    cells = _in_order(diagram).head(MOST_ROWS)
+    return pd.DataFrame([_headed_place(diagram, row) for row in cells.to_dict("records")], index=cells["cell"])
+
+
+def _in_order(diagram: PhaseDiagram) -> pd.DataFrame:
+    """The cells in the order of the panels and axes."""
+    order = diagram.cells["panel"].map({panel: at for at, panel in enumerate(diagram.panels)})
+    columns = [axis.column for axis in reversed(diagram.axes)]
+    return diagram.cells.assign(order=order).sort_values(["order", *columns, "cell"])
+
+
+def _cell_row(diagram: PhaseDiagram, row: Row) -> Row:
+    verdict = diagram.verdict
+    return {
+        **_headed_place(diagram, row),
+        "verdict": row["verdict"],
+        "mean barrier": height(row["mean_barrier"], verdict),
+        f"{confidence(verdict)} interval": interval(row["low"], row["high"], verdict),
+        "n": str(row["n_ok"]),
+        "left out": left_out(row),
+        "under-resolved": str(row["n_under_resolved"]),
+        "noise scale g": number(row["noise_scale"]),
+        "test accuracy A, B": _both(row, "test_accuracy"),
+        "train accuracy A, B": _both(row, "train_accuracy"),
+        "disagreement": percent(row["disagreement"]),
+        "distance": number(row["distance"]),
+    }
+
+
+def _headed_place(diagram: PhaseDiagram, row: Row) -> Row:
+    axes = diagram.axes
+    return {
+        **({"panel": row["panel"]} if len(diagram.panels) > 1 or not axes else {}),
+        **{axis_title(axis.column): number(row[axis.column]) for axis in axes},
+    }
+
+
+def _both(row: Row, name: str) -> str:
+    a, b = (percent(row[f"{name}_{member}"]) for member in ("a", "b"))
+    return UNKNOWN if UNKNOWN == a == b else f"{a}, {b}"
+
+
+def exclusion_table(diagram: PhaseDiagram) -> pd.DataFrame:
+    """What was left out: cell in words, status, count and the first reason; in order, indexed by the cell's id."""
+    cells = _in_order(diagram)
+    table = cells.merge(exclusions(diagram.pairs, diagram.verdict), on="cell")
+    table["place"] = [place(diagram, row) for row in table.to_dict("records")]
+    return table.set_index("cell")[["place", "status", "count", "reason"]]
+
+
+def ends_early(shown: int, n: int, what: str, where: str) -> str:
+    """That a list shows its first entries only, and where the others are; empty if it is whole."""
+    return f"The first {shown} of {n} {what}, in the order of the panels. {where}" if n > shown else ""
+
+
+def accounting(diagram: PhaseDiagram) -> list[tuple[str, int]]:
+    """Every finished pair once: how many by status."""
+    names = ("ok", "undertrained", "diverged", "failed")
+    return [(name, int(diagram.cells[f"n_{name}"].sum())) for name in names]
+
+
+def definition_table(diagram: PhaseDiagram) -> list[Row]:
+    """Each barrier definition: what it measures from, and cells by verdict; ``judged`` marks the one the page uses."""
+    table = compare_definitions(diagram.pairs, diagram.verdict)
+    return [
+        {**row, "baseline": BASELINES[row["definition"]], "judged": row["definition"] == diagram.verdict.barrier}
+        for row in table.to_dict("records")
+    ]
+
+
+def settings(diagram: PhaseDiagram) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The fields of the space that were varied, over which values, and those that were not."""
+    planned = pd.concat([diagram.cells[CELL_FIELDS], diagram.not_run[CELL_FIELDS]])
+    varied: list[tuple[str, str]] = []
+    fixed: list[tuple[str, str]] = []
+    for column in CELL_FIELDS:
+        if column in MODEL_FIELDS and planned[column].isna().all():
+            continue  # no network of the space has it
+        values = [_value(column, value) for value in planned[column].drop_duplicates().sort_values()]
+        (varied if len(values) > 1 else fixed).append((axis_title(column), ", ".join(values)))
+    return varied, fixed
+
+
+def _value(column: str, value: Any) -> str:
+    if pd.isna(value) or value == "":
+        return "all" if column in ("train_examples", "test_examples") else UNKNOWN
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def caption(diagram: PhaseDiagram) -> list[str]:
+    """What a picture of the diagram alone must say: outcome, criterion and number of pairs."""
+    verdict = diagram.verdict
+    outcome = [answer(diagram), *undrawn(diagram)]
+    criterion = f"Line: mean {verdict.barrier} barrier of {quantity(verdict)} = {height(verdict.threshold, verdict)}"
+    n = diagram.cells.loc[diagram.cells["judged"], "n_ok"]
+    if n.empty:
+        return [*outcome, criterion]
+    pairs = counted(int(n.max()), "pair") if n.min() == n.max() else f"{n.min()} to {n.max()} pairs"
+    return [*outcome, f"{criterion}; {confidence(verdict)} intervals, {pairs} per judged cell"]
+
+
+def judgement(diagram: PhaseDiagram) -> list[tuple[str, str]]:
+    """The verdict's settings."""
+    verdict = diagram.verdict
+    return [
+        ("barrier", f"{verdict.barrier} of {quantity(verdict)} (column {verdict.column})"),
+        ("path", f"condition {verdict.condition}"),
+        ("threshold", height(verdict.threshold, verdict)),
+        ("confidence", confidence(verdict)),
+        ("estimator", ESTIMATOR),
+        ("train-accuracy gate", percent(verdict.min_train_accuracy, 0)),
+    ]
+
+
+def versions(sweep: Sweep) -> list[tuple[str, str, str]]:
+    """Package, version that trained, version that made this page."""
+    here = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    names = sorted({*sweep.versions, *here})
+    return [(name, sweep.versions.get(name, UNKNOWN), here.get(name, UNKNOWN)) for name in names]
+
+
+def cell_details(diagram: PhaseDiagram, curves: Curves, learning: Mapping[str, NDArray[np.float64]]) -> Row:
+    """What the page shows of a cell under the pointer: verdict, note and numbers, its place, and curves by quantity.
+
+    ``table`` and the parts of the ``places`` are packed; ``curves`` holds every cell's bands, null where it has none;
+    ``learning`` every cell's epochs and lines, as ``LINES`` names them.
+    """
+    reasons = exclusions(diagram.pairs, diagram.verdict).groupby("cell")["reason"].first().to_dict()
+    cells = diagram.cells["cell"]
+    rows = diagram.cells.to_dict("records")
+    table = pd.DataFrame([_detail(diagram, row) for row in rows])
+    table.insert(1, "reason", [reasons.get(cell, "") for cell in cells])
+    return {
+        "table": pack(table),
+        "places": pack(pd.DataFrame([_whereabouts(diagram, row) for row in rows])),
+        "curves": {name: [_compact(bands.get(cell)) for cell in cells] for name, bands in curves.bands.items()},
+        "learning": {cell: _compact(learning[cell]) for cell in cells if cell in learning},
+    }
+
+
+def _detail(diagram: PhaseDiagram, row: Row) -> Row:
+    verdict = diagram.verdict
+    return {
+        "cell": row["cell"],
+        "verdict": row["verdict"],
+        "mean barrier": height(row["mean_barrier"], verdict),
+        f"{confidence(verdict)} interval": interval(row["low"], row["high"], verdict),
+        "counted": f"{row['n_ok']} of {counted(row['n_pairs'], 'pair')}",
+        "left out": left_out(row),
+        "noise scale g": number(row["noise_scale"]),
+        "test accuracy A, B": _both(row, "test_accuracy"),
+    }
+
+
+def _compact(band: NDArray[np.float64] | None) -> list[list[float | None]] | None:
+    """Four decimals; None where a curve is not finite, which JSON cannot say."""
+    if band is None:
+        return None
+    return [[value if math.isfinite(value) else None for value in line] for line in band.round(4).tolist()]
+
+
+def most_telling(diagram: PhaseDiagram) -> str:
+    """The cell that is picked at first: the highest judged mean barrier, else the one with the most counted pairs."""
+    cells = diagram.cells
+    known = cells[cells["judged"]]
+    best = known["mean_barrier"].argmax() if len(known) else cells["n_ok"].argmax()
+    return str((known if len(known) else cells)["cell"].iloc[best])

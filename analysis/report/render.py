@@ -1,0 +1,269 @@
+"""The report of a run folder: one self-contained page that works offline, and the phase diagram as a picture."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import altair as alt
+import pandas as pd
+import vl_convert
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from lmc_tune.analysis.phase import PhaseDiagram, map_regions
+from lmc_tune.analysis.report import content as page
+from lmc_tune.analysis.report.charts.curves import MANY_CELLS, Curves, collect_curves, curve_chart
+from lmc_tune.analysis.report.charts.learning import collect_learning, learning_chart
+from lmc_tune.analysis.report.charts.phase_chart import phase_chart, phase_table
+from lmc_tune.analysis.report.columnar import pack, rows
+from lmc_tune.analysis.report.section import Section
+from lmc_tune.analysis.report.sections.basins import basin_section, with_depths
+from lmc_tune.analysis.report.sections.conditions import condition_section, measured_conditions
+from lmc_tune.analysis.report.sections.ensembles import ensemble_section
+from lmc_tune.analysis.report.sections.layers import collect_layers, layer_section
+from lmc_tune.analysis.report.sections.networks import network_section, networks_vary
+from lmc_tune.analysis.report.sections.noise_scale import noise_section
+from lmc_tune.analysis.report.sections.similarity import similarity_section
+from lmc_tune.core.barrier import Array
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import VerdictSpec
+from lmc_tune.experiment.reading import SpaceError, parse_space
+from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
+from lmc_tune.storage import BucketPath, Place, place_at, replacing
+from lmc_tune.tables.cells import judged_columns, mean_intervals
+from lmc_tune.tables.store import Store, load_results
+from lmc_tune.tables.sweep_record import REPORT_FILE, SWEEP_FILE, SweepRecord
+
+Format = Literal["html", "png", "svg", "pdf", "csv"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+# A run folder's space has every key, this one last: a file cut short would be read with defaults for what is lost.
+LAST_KEY = "members"
+TEMPLATE = Path(__file__).parent / "template"
+# Beyond this many tiles a browser draws pixels faster than shapes.
+MANY_TILES = 1500
+
+
+def render(
+    folder: str | os.PathLike[str] | BucketPath,
+    out: str | os.PathLike[str] | None = None,
+    formats: Sequence[str] | None = None,
+) -> list[Place]:
+    """Write the report of a run folder from its tables alone.
+
+    ``space.yaml`` says what was planned and how it is judged, ``sweep.json`` adds the name and versions; without them
+    every finished pair is judged by the default verdict.
+
+    Args:
+        folder: a run folder, finished or not: its path, or its address in a bucket.
+        out: a file, or a folder for ``report.html``, one that exists or whose name ends in a slash; the run folder by
+            default. A file's suffix may be left out, and several formats stand beside each other.
+        formats: ``html``; ``png``, ``svg`` or ``pdf`` for the phase diagram alone; ``csv`` for all cells, their
+            columns as :func:`~lmc_tune.tables.cells.judge_cells` names them. By default what the suffix of ``out``
+            says, else ``html``.
+
+    Returns:
+        The files written, in the order of the formats.
+
+    Raises:
+        FileNotFoundError: if the folder holds no results.
+        UserError: if no planned pair has finished, the format is unknown or contradicts the file's name, what the
+            folder says of its sweep is damaged, or a file cannot be written.
+    """
+    folder = place_at(folder)
+    files = choose_files(folder, out, formats)
+    sweep = read_sweep(folder)
+    verdict = sweep.space.verdict if sweep.space else VerdictSpec()
+    diagram = map_regions(load_results(folder, judged_columns(verdict)), verdict=verdict, space=sweep.space)
+    for name, path in files.items():
+        _write(path, _content(folder, diagram, sweep, name))
+    return list(files.values())
+
+
+def _content(folder: Place, diagram: PhaseDiagram, sweep: page.Sweep, name: str) -> bytes:
+    if name == "html":
+        return _page(folder, diagram, sweep).encode()
+    return diagram.cells.to_csv(index=False).encode() if name == "csv" else _picture(diagram, sweep, name)
+
+
+def choose_files(folder: Place, out: str | os.PathLike[str] | None, formats: Sequence[str] | None) -> dict[str, Place]:
+    """The file of every format, as :func:`render` names them."""
+    if unknown := [name for name in formats or () if name not in FORMATS]:
+        raise UserError(f"unknown format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
+    if out is not None and "://" in os.fspath(out):
+        raise UserError(f"-o names a file or folder on this machine, not {out}; leave it out for the run folder")
+    place = None if out is None else Path(out)
+    if place is None or place.is_dir() or os.fspath(out or "").endswith(("/", os.sep)):
+        return {name: (place or folder) / f"{Path(REPORT_FILE).stem}.{name}" for name in formats or ("html",)}
+    suffix = place.suffix.removeprefix(".")
+    if formats is None:
+        if suffix not in ("", *FORMATS):
+            raise UserError(f"{place}: {suffix!r} is no format; end the name in one of {', '.join(FORMATS)}")
+        formats = (suffix or "html",)
+    if suffix in FORMATS:
+        if suffix not in formats:
+            raise UserError(f"{place} is not a name for {', '.join(formats)}; leave its suffix out, or the formats")
+        place = place.with_suffix("")
+    return {name: place.with_name(f"{place.name}.{name}") for name in formats}
+
+
+def read_sweep(folder: Place) -> page.Sweep:
+    """What the folder says of itself beside its tables."""
+    record = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
+    file = folder / SPACE_FILE
+    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    space = _parse(file, text) if file.exists() else None
+    return page.Sweep(
+        name=(record.name if record else "") or (space.name if space else folder.absolute().name),
+        id=record.id if record else "",
+        created=record.created[:16].replace("T", " ") if record else "",
+        planned_pairs=record.planned_pairs if record else None,
+        versions=dict(record.versions) if record else {},
+        space=space,
+        space_yaml=text,
+    )
+
+
+def _parse(file: Place, text: str) -> SearchSpace:
+    try:
+        space = parse_space(text, file.name)
+    except SpaceError as error:
+        raise _damaged(file, error.problems[0]) from error
+    if f"\n{LAST_KEY}:" not in text:
+        raise _damaged(file, f"it is cut short: {LAST_KEY} is missing")
+    return space
+
+
+def _damaged(file: Place, problem: str) -> UserError:
+    return UserError(
+        f"{file} is damaged ({problem}). Restore it from a copy, or run the same sweep again, which writes it anew; if "
+        f"it is moved away, the report judges every finished pair by the default verdict."
+    )
+
+
+def _write(path: Place, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror}: {error.filename}); choose another place with -o"
+        ) from error
+
+
+def _page(folder: Place, diagram: PhaseDiagram, sweep: page.Sweep) -> str:
+    store, drawn = Store(folder), diagram.drawn()
+    curves = collect_curves(diagram.pairs, store.parts("paths"), diagram.verdict)
+    learning = _learning(store, drawn)
+    picked = page.most_telling(drawn)
+    sections = _sections(store, drawn, sweep.space, picked)
+    charts = _specs(drawn, curves, learning, sections, picked)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.globals["asset"] = lambda name: Markup((TEMPLATE / name).read_text(encoding="utf-8"))  # noqa: S704 - our own
+    data = {
+        "charts": charts,
+        "cells": page.cell_details(drawn, curves, learning),
+        "lambdas": curves.lambdas.round(4).tolist(),
+        "judged": diagram.verdict.of,
+        "picked": picked,
+        "renderer": "canvas" if len(drawn.cells) + len(drawn.not_run) > MANY_TILES else "svg",
+    }
+    return environment.get_template("report.html.j2").render(
+        **page.content(diagram, sweep),
+        n_positions=len(curves.lambdas),
+        thinned=curves.thinned,
+        sections=sections,
+        vega=_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
+        data=_embedded(data),
+    )
+
+
+def _learning(store: Store, diagram: PhaseDiagram) -> dict[str, Array]:
+    """Learning curves of the cells, unless they are so many that their interpolation curves are thinned as well."""
+    if len(diagram.cells) > MANY_CELLS:
+        return {}
+    return collect_learning(diagram.pairs[diagram.pairs["cell"].isin(diagram.cells["cell"])], store.parts("curves"))
+
+
+def _sections(store: Store, diagram: PhaseDiagram, space: SearchSpace | None, picked: str) -> list[Section]:
+    """What stands between the diagram and the tables; of many cells, what does not show each in detail."""
+    layers = layer_section(diagram, collect_layers(diagram, store.parts("layers")))
+    if not page.detailed(diagram):
+        return [section for section in (noise_section(diagram, picked), layers) if section is not None]
+    diagram = with_depths(diagram, store.parts("paths"))
+    conditions = measured_conditions(diagram)
+    measured = [
+        "basin_depth",
+        *(conditions if len(conditions) > 1 else []),
+        *(["accuracy_difference"] if networks_vary(diagram) else []),
+    ]
+    # All at once, and no more: the resamples of a bootstrap are drawn once for all that has as many pairs.
+    intervals = mean_intervals(diagram.pairs, measured, diagram.cells["cell"], diagram.verdict.confidence)
+    sections = (
+        network_section(diagram, intervals, space, picked),
+        condition_section(diagram, intervals, picked),
+        noise_section(diagram, picked),
+        basin_section(diagram, intervals, picked),
+        similarity_section(diagram, picked),
+        ensemble_section(diagram, page.cell_places(diagram), picked),
+        layers,
+    )
+    return [section for section in sections if section is not None]
+
+
+def _specs(
+    diagram: PhaseDiagram, curves: Curves, learning: dict[str, Array], sections: list[Section], picked: str
+) -> dict[str, Any]:
+    """Vega-Lite specs by the id of the element they are drawn in, their data sets packed."""
+    charts = {"phase": phase_chart(diagram, phase_table(diagram), picked)}
+    if curves.of(picked):
+        charts["curves"] = curve_chart(diagram.verdict, curves.bands)
+    if picked in learning:
+        charts["learning"] = learning_chart()
+    charts |= {section.id: section.chart for section in sections if section.chart is not None}
+    return {name: _spec(chart, pack) for name, chart in charts.items()}
+
+
+def _spec(chart: Any, as_data: Callable[[pd.DataFrame], Any]) -> dict[str, Any]:
+    """The chart's spec with every table in it once, as ``as_data`` gives it.
+
+    Altair itself would turn a table into rows for each of the layers that show it.
+    """
+    tables: list[pd.DataFrame] = []
+
+    def refer(table: Any) -> dict[str, str]:
+        if not any(table is known for known in tables):
+            tables.append(table)
+        return {"name": f"table-{next(at for at, known in enumerate(tables) if table is known)}"}
+
+    alt.data_transformers.register("refer", refer)
+    with alt.data_transformers.enable("refer", consolidate_datasets=False):
+        spec: dict[str, Any] = chart.to_dict()
+    return {**spec, "datasets": {f"table-{at}": as_data(table) for at, table in enumerate(tables)}}
+
+
+def _picture(diagram: PhaseDiagram, sweep: page.Sweep, name: str) -> bytes:
+    """The phase diagram alone, with what a reader without the page must know above it."""
+    drawn = diagram.drawn()
+    chart = phase_chart(drawn, phase_table(drawn))
+    chart.title = alt.Title(sweep.name, subtitle=page.caption(diagram), fontSize=17, offset=12)
+    chart.config.padding = 24
+    spec = _spec(chart, rows)
+    if name == "svg":
+        return vl_convert.vegalite_to_svg(spec).encode()
+    return vl_convert.vegalite_to_pdf(spec) if name == "pdf" else vl_convert.vegalite_to_png(spec, scale=2)
+
+
+def _embedded(content: object) -> Markup:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))  # noqa: S704 - escaped here
+
+
+def _script(text: str) -> Markup:
+    return Markup(text.replace("</script", "<\\/script"))  # noqa: S704 - a library's own code

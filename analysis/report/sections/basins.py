@@ -1,0 +1,103 @@
+"""Basins: how far the test loss inside a path lies below both of its ends (Hepburn et al. 2025, Fig. 3)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lmc_tune.analysis.phase import PhaseDiagram
+from lmc_tune.analysis.report.charts.curves import judged_rows
+from lmc_tune.analysis.report.charts.points import judged_cells, panels_of_points, point_colour, shown
+from lmc_tune.analysis.report.charts.style import Points, fitted
+from lmc_tune.analysis.report.section import Section
+from lmc_tune.analysis.report.sections.noise_scale import noise_axis
+from lmc_tune.analysis.wording import confidence, counted
+from lmc_tune.experiment import Condition
+
+
+def basin_depths(parts: Iterable[pa.Table], condition: Condition) -> pd.Series:
+    """By key, how far a path's lowest test loss strictly between its ends lies below the better end, in nats.
+
+    Positive: some network on the path is better than both members, a *basin*. A loss on the path that is not a number
+    is not low; a pair with such an end has no depth.
+
+    Args:
+        parts: rows of the paths of whole pairs, as :meth:`lmc_tune.tables.store.Store.parts` gives them.
+        condition: of the path; where that would repeat the naive one, naive rows stand for it.
+    """
+    found = []
+    for part in parts:
+        rows = part.filter(pc.and_(judged_rows(part, condition), pc.equal(part["split"], "test")))
+        if not len(rows):
+            continue
+        key = rows["key"].combine_chunks().dictionary_encode()
+        start = np.flatnonzero(np.diff(key.indices.to_numpy(), prepend=-1))
+        at, loss = rows["lambda"].to_numpy(), rows["loss_sum"].to_numpy() / rows["n"].to_numpy()
+        inside = (at > 0) & (at < 1)
+        lowest = np.fmin.reduceat(np.where(inside, loss, np.inf), start)
+        better_end = np.minimum.reduceat(np.where(inside, np.inf, loss), start)
+        found.append(pd.Series(better_end - lowest, index=key.dictionary.to_pandas()))
+    return pd.concat(found) if found else pd.Series(dtype=np.float64)
+
+
+def with_depths(diagram: PhaseDiagram, parts: Iterable[pa.Table]) -> PhaseDiagram:
+    """The diagram with a ``basin_depth`` of its pairs, on the paths that are judged; ``parts`` as above."""
+    depths = basin_depths(parts, diagram.verdict.condition)
+    return replace(diagram, pairs=diagram.pairs.assign(basin_depth=diagram.pairs["key"].map(depths)))
+
+
+def basin_section(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame], picked: str) -> Section | None:
+    """Nothing without a judged cell whose depth is known.
+
+    Args:
+        diagram: its pairs have a ``basin_depth`` (:func:`with_depths`).
+        intervals: of ``basin_depth``, as :func:`lmc_tune.tables.cells.mean_intervals` gives them.
+    """
+    table = basin_table(diagram, intervals)
+    if table.empty:
+        return None
+    n, n_pairs, deep = int(table["n_basins"].sum()), int(table["n_ok"].sum()), int((table["depth_low"] > 0).sum())
+    return Section(
+        id="basins",
+        title="Basins",
+        lead=f"In {n} of {counted(n_pairs, 'counted pair')} some network on the path has a lower test loss than both "
+        f"members; in {deep} of {counted(len(table), 'cell')} the whole interval of the mean lies above 0. Depth: how "
+        "far the lowest test loss strictly inside the path lies below that of the better end; positive: interpolated "
+        f"networks are better than both. Bars: {confidence(diagram.verdict)} intervals. Cells with a noise scale g of "
+        "0 are not drawn.",
+        label="Depth of the basin of every judged cell against its noise scale",
+        chart=basin_chart(diagram, table[table["g"] > 0], picked) if (table["g"] > 0).any() else None,
+    )
+
+
+def basin_table(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The judged cells whose depth is known, as ``judged_cells``, and more.
+
+    ``depth`` in nats, the mean over the ok pairs, with ``depth_low`` and ``depth_high``; ``n_basins`` of the ``n_ok``
+    pairs have one above 0; ``g``, the noise scale.
+    """
+    cells, pairs = diagram.cells, diagram.pairs
+    basins = pairs.loc[(pairs["status"] == "ok") & (pairs["basin_depth"] > 0), "cell"].value_counts()
+    n_basins = cells["cell"].map(basins).fillna(0).astype(int)
+    known = pd.DataFrame({"g": cells["noise_scale"], "n_ok": cells["n_ok"], "n_basins": n_basins})
+    table = judged_cells(diagram).join(known).join(shown(intervals["basin_depth"], "depth"))
+    return table[table["depth"].notna()].reset_index(drop=True)
+
+
+def basin_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None = None) -> Any:
+    """Depth against noise scale, one panel per panel of the phase diagram; the dashed line is 0."""
+    depths = table[["depth", "depth_low", "depth_high"]]
+    points = Points(
+        x=noise_axis(table),
+        y=fitted(alt.Y, depths, (0.0,), title="basin depth of test loss (nats)", number_format=".2~g"),
+        colour=point_colour(diagram, table),
+        low="depth_low",
+        high="depth_high",
+        guide=0.0,
+    )
+    return panels_of_points(diagram, table, points, picked)

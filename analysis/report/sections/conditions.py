@@ -1,0 +1,148 @@
+"""Conditions of the path side by side: what BatchNorm's statistics, and REPAIR, do to the barrier of the same pairs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from lmc_tune.analysis.phase import PhaseDiagram
+from lmc_tune.analysis.report.charts.points import judged_cells, point_colour
+from lmc_tune.analysis.report.charts.style import FAINT, INK, PANEL_WIDTH, barrier_axis, finish, outline, tooltips
+from lmc_tune.analysis.report.section import Section
+from lmc_tune.analysis.wording import confidence, height, quantity
+from lmc_tune.core.statistics import VERDICTS, verdict_of_interval
+from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, VerdictSpec
+from lmc_tune.tables.cells import CONDITION_BARRIERS, CONDITIONS
+
+MEANINGS: dict[Condition, str] = {
+    "naive": "interpolated with the weights",
+    "endpoint": "those of A",
+    "recalibrated": "estimated anew at every λ",
+    "repaired": "estimated anew, and every other channel rescaled (REPAIR)",
+}
+
+
+def condition_section(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame], picked: str) -> Section | None:
+    """Nothing where no judged cell was measured under more than one condition."""
+    if len(measured_conditions(diagram)) < 2:
+        return None
+    table = condition_table(diagram, intervals)
+    if table.empty:
+        return None
+    marked = judged_condition(diagram.verdict, table)
+    counts = condition_counts(table, diagram.verdict)
+    return Section(
+        id="conditions",
+        title="Conditions of the path",
+        lead="The same pairs, their interpolated networks prepared in several ways. Where a barrier falls from naive "
+        "to recalibrated, BatchNorm's stale statistics made it, not the weights. A line is a cell; bars: "
+        f"{confidence(diagram.verdict)} intervals; dashed: threshold. This page judges {marked}. Judged cells "
+        "that were measured under one condition alone are not shown.",
+        label=f"Mean barrier of {quantity(diagram.verdict)} of every judged cell under each condition",
+        chart=condition_chart(diagram, table, picked),
+        table=counts,
+        marked=counts["condition"].tolist().index(marked) if marked in set(counts["condition"]) else None,
+    )
+
+
+def measured_conditions(diagram: PhaseDiagram) -> list[str]:
+    """Those of :data:`lmc_tune.tables.cells.CONDITION_BARRIERS` that are known of any of its pairs."""
+    return [name for name in CONDITION_BARRIERS if diagram.pairs[name].notna().any()]
+
+
+def condition_table(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row per judged cell and condition, of the cells that were measured under more than one.
+
+    Columns as ``judged_cells``, but ``shown_barrier``, ``shown_low``, ``shown_high`` and ``mean``
+    are of the row's ``condition``; ``by_condition``, the verdict of its interval alone.
+
+    Args:
+        intervals: of :func:`measured_conditions`, as :func:`lmc_tune.tables.cells.mean_intervals` gives them.
+    """
+    judged, verdict = judged_cells(diagram), diagram.verdict
+    parts = []
+    for name in measured_conditions(diagram):
+        found = intervals[name].loc[judged.index]
+        bounds = zip(found["low"], found["high"], strict=True)
+        parts.append(
+            judged.assign(
+                **{f"shown_{bound}": found[bound].replace([np.inf, -np.inf], np.nan) for bound in ("low", "high")},
+                shown_barrier=found["mean"],
+                mean=[height(mean, verdict) for mean in found["mean"]],
+                condition=CONDITIONS[CONDITION_BARRIERS.index(name)],
+                by_condition=[verdict_of_interval(low, high, verdict.threshold) for low, high in bounds],
+            )
+        )
+    table = pd.concat(parts)
+    table = table[table["shown_barrier"].notna()]
+    several = table.groupby("cell")["condition"].transform("size") > 1
+    return table[several].reset_index(drop=True)
+
+
+def judged_condition(verdict: VerdictSpec, table: pd.DataFrame) -> Condition:
+    """Whose barriers the page judges: the verdict's, or naive where no network of the table has BatchNorm."""
+    measured = set(table["condition"])
+    if verdict.condition in BATCH_NORM_CONDITIONS and verdict.condition not in measured:
+        return "naive"
+    return verdict.condition
+
+
+def condition_counts(table: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
+    """In words, one row per condition that was measured: its cells, their mean barrier, and how many have which verdict
+    if their interval under it alone decided.
+    """
+    rows = []
+    for condition in CONDITIONS:
+        own = table[table["condition"] == condition]
+        if len(own):
+            counts = {str(name): str((own["by_condition"] == name).sum()) for name in VERDICTS[:3]}
+            row = {"condition": condition, "BatchNorm's statistics": MEANINGS[condition], "cells": str(len(own))}
+            rows.append({**row, "mean barrier": height(own["shown_barrier"].mean(), verdict), **counts})
+    return pd.DataFrame(rows)
+
+
+def condition_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None = None) -> Any:
+    """Mean barriers by condition, a line per cell; one panel per panel of the phase diagram."""
+    panels = [_panel(diagram, table, panel, picked) for panel in diagram.panels if (table["panel"] == panel).any()]
+    chart: Any = alt.concat(*panels, columns=3, spacing=28).resolve_scale(x="independent", y="shared", color="shared")
+    return finish(chart, picked)
+
+
+def _panel(diagram: PhaseDiagram, table: pd.DataFrame, panel: str, picked: str | None) -> Any:
+    rows = table[table["panel"] == panel]
+    colour = point_colour(diagram, table)
+    marked = judged_condition(diagram.verdict, rows)
+    names = [condition for condition in CONDITIONS if condition in set(rows["condition"])]
+    x = alt.X(
+        "condition:N",
+        title=None,
+        sort=names,
+        scale=alt.Scale(domain=names, padding=0.5),
+        axis=alt.Axis(labelAngle=0, labelExpr=f"datum.label === '{marked}' ? datum.label + ' ●' : datum.label"),
+    )
+    ink: dict[str, Any] = {"color": colour} if colour is not None else {}
+    base = alt.Chart(rows)
+    bars = rows[rows["shown_low"].notna()]
+    threshold = alt.Chart(pd.DataFrame({"guide": [diagram.verdict.threshold]}))
+    layers = [
+        threshold.mark_rule(strokeDash=[5, 4], color=FAINT).encode(y="guide:Q"),
+        base.mark_line(strokeWidth=1.4, opacity=0.6).encode(
+            x=x, y=barrier_axis(alt.Y, table, diagram.verdict), detail="cell:N", **ink
+        ),
+        *(
+            [
+                alt.Chart(bars)
+                .mark_rule(strokeWidth=1.4, opacity=0.5)
+                .encode(x=x, y="shown_low:Q", y2="shown_high:Q", **ink)
+            ]
+            if len(bars)
+            else []
+        ),
+        base.mark_point(filled=True, size=46, opacity=1).encode(
+            x=x, y="shown_barrier:Q", tooltip=[alt.Tooltip("condition:N"), *tooltips(diagram)], **ink
+        ),
+        *outline(base.mark_point(size=140, strokeWidth=2, color=INK).encode(x=x, y="shown_barrier:Q"), picked),
+    ]
+    return alt.layer(*layers).properties(width=PANEL_WIDTH, height=210, title=panel if len(diagram.panels) > 1 else "")

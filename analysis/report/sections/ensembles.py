@@ -1,0 +1,104 @@
+"""Average or ensemble? What the two members are worth together, as one network and as two."""
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from lmc_tune.analysis.phase import PhaseDiagram
+from lmc_tune.analysis.report.charts.points import judged_cells
+from lmc_tune.analysis.report.charts.style import FAINT, INK, PANEL_WIDTH, barrier_axis, finish, outline, tooltips
+from lmc_tune.analysis.report.content import ALL_CELLS, ends_early
+from lmc_tune.analysis.report.section import Section
+from lmc_tune.analysis.wording import number, percent, percentage_points
+
+COMBINED = {"average": "#2f7d9f", "ensemble": "#b5651d"}
+SHAPES = {"average": "circle", "ensemble": "square"}
+COLUMNS = [
+    f"{combined}_{gain}{quality}" for combined in COMBINED for gain in ("", "gain_") for quality in ("accuracy", "nll")
+]
+
+
+def ensemble_section(diagram: PhaseDiagram, places: pd.DataFrame, picked: str) -> Section | None:
+    """Nothing where neither is known of a judged cell.
+
+    Args:
+        places: the cells in the order of the page, indexed by their ids, and where each stands, in words.
+    """
+    table = ensemble_table(diagram)
+    if table.empty:
+        return None
+    return Section(
+        id="ensembles",
+        title="Average or ensemble?",
+        lead="Average: the network at λ = ½, recalibrated where its path was; it costs one network. Ensemble: the mean "
+        "of the members' predicted probabilities; it costs two. Gain: how much better than the mean of the members, in "
+        "percentage points of test accuracy; NLL: mean test loss in nats. Means over the counted pairs.",
+        label="Gain in accuracy of weight average and ensemble over the mean member, against the mean barrier",
+        chart=ensemble_chart(diagram, gain_table(table), picked),
+        table=ensemble_words(table, places),
+        of_cells=True,
+        note=ends_early(len(places), len(diagram.cells), "cells", ALL_CELLS),
+    )
+
+
+def ensemble_table(diagram: PhaseDiagram) -> pd.DataFrame:
+    """The judged cells of which average and ensemble are known, as ``judged_cells``, and more.
+
+    ``member_accuracy``, the mean of A's and B's; accuracies (fractions), NLL (nats) and gains of both, as the results
+    name them; means over the ok pairs.
+    """
+    cells = diagram.cells
+    members = (cells["test_accuracy_a"] + cells["test_accuracy_b"]) / 2
+    table = judged_cells(diagram).join(cells[COLUMNS]).join(members.rename("member_accuracy"))
+    return table.dropna(subset=["average_accuracy", "ensemble_accuracy"]).reset_index(drop=True)
+
+
+def gain_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Two rows per cell: ``combined`` (average, ensemble), its ``gain`` over the mean member in percentage points."""
+    return pd.concat(
+        [table.assign(combined=name, gain=100 * table[f"{name}_gain_accuracy"]) for name in COMBINED], ignore_index=True
+    )
+
+
+def ensemble_words(table: pd.DataFrame, places: pd.DataFrame) -> pd.DataFrame:
+    """The cells in words, in the order of the places, indexed by their ids."""
+    rows = table.set_index("cell").to_dict("index")
+    words = {
+        cell: {
+            **where,
+            "mean barrier": rows[cell]["mean"],
+            "mean member": percent(rows[cell]["member_accuracy"]),
+            **{name: percent(rows[cell][f"{name}_accuracy"]) for name in COMBINED},
+            **{f"{name}'s gain": percentage_points(100 * rows[cell][f"{name}_gain_accuracy"]) for name in COMBINED},
+            **{f"{name}'s NLL": number(rows[cell][f"{name}_nll"]) for name in COMBINED},
+            **{f"{name}'s gain in NLL": number(rows[cell][f"{name}_gain_nll"]) for name in COMBINED},
+        }
+        for cell, where in zip(places.index, places.to_dict("records"), strict=True)
+        if cell in rows
+    }
+    return pd.DataFrame(list(words.values()), index=pd.Index(list(words), name="cell"))
+
+
+def ensemble_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None = None) -> Any:
+    """Both gains of every cell against its mean barrier; the dashed line is the mean member."""
+    x = barrier_axis(alt.X, table, diagram.verdict)
+    y = alt.Y("gain:Q", title="gain over the mean member (pp)", axis=alt.Axis(tickCount=6))
+    colour, shape = (
+        channel(
+            "combined:N",
+            title=None,
+            scale=alt.Scale(domain=list(kinds), range=list(kinds.values())),
+            legend=alt.Legend(orient="top"),
+        )
+        for channel, kinds in ((alt.Color, COMBINED), (alt.Shape, SHAPES))
+    )
+    base = alt.Chart(table)
+    chart: Any = alt.layer(
+        alt.Chart(pd.DataFrame({"guide": [0.0]})).mark_rule(strokeDash=[5, 4], color=FAINT).encode(y="guide:Q"),
+        base.mark_point(filled=True, size=60, opacity=0.85).encode(
+            x=x, y=y, color=colour, shape=shape, tooltip=[*tooltips(diagram), alt.Tooltip("gain:Q", format="+.2f")]
+        ),
+        *outline(base.mark_point(size=190, strokeWidth=2, color=INK).encode(x=x, y=y), picked),
+    ).properties(width=2 * PANEL_WIDTH, height=240)
+    return finish(chart, picked)

@@ -1,0 +1,58 @@
+"""Mean barrier against the SGD noise scale g = ε (N/B − 1): do the cells fall on one curve?"""
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from lmc_tune.analysis.phase import PhaseDiagram
+from lmc_tune.analysis.report.charts.points import judged_cells, panels_of_points, point_colour
+from lmc_tune.analysis.report.charts.style import Points, barrier_axis
+from lmc_tune.analysis.report.section import Section
+from lmc_tune.analysis.wording import confidence
+
+
+def noise_section(diagram: PhaseDiagram, picked: str) -> Section | None:
+    """Nothing without a judged cell that has a noise scale above 0."""
+    table = noise_table(diagram)
+    if table.empty:
+        return None
+    return Section(
+        id="noise",
+        title="Barrier against noise scale",
+        lead="g = ε (N / B − 1), with learning rate ε, batch size B and N training examples per member (Smith & Le "
+        "2018; momentum is not in it). If g decided alone, all points would fall on one curve. Bars: "
+        f"{confidence(diagram.verdict)} intervals; dashed: threshold. Undertrained and diverged cells are not shown.",
+        label="Mean barrier of every judged cell against its noise scale",
+        chart=noise_chart(diagram, table, picked),
+    )
+
+
+def noise_table(diagram: PhaseDiagram) -> pd.DataFrame:
+    """The judged cells with a noise scale ``g`` above 0, in its order, as ``judged_cells``.
+
+    A full batch has g = 0, which a logarithmic axis cannot show.
+    """
+    table = judged_cells(diagram).join(diagram.cells["noise_scale"].rename("g"))
+    return table[table["g"] > 0].sort_values(["g", "cell"]).reset_index(drop=True)
+
+
+def noise_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None = None) -> Any:
+    """One panel per panel of the phase diagram, all on the same axes; the dashed line is the threshold."""
+    points = Points(
+        x=noise_axis(table),
+        y=barrier_axis(alt.Y, table, diagram.verdict),
+        colour=point_colour(diagram, table),
+        guide=diagram.verdict.threshold,
+    )
+    return panels_of_points(diagram, table, points, picked)
+
+
+def noise_axis(table: pd.DataFrame) -> alt.X:
+    """g along a logarithmic axis that fits the table."""
+    return alt.X(
+        "g:Q",
+        title="noise scale g (log scale)",
+        scale=alt.Scale(type="log", domain=[table["g"].min(), table["g"].max()], nice=False, padding=12),
+        axis=alt.Axis(format="~g", tickCount=5, labelOverlap="greedy", grid=False),
+    )

@@ -1,0 +1,1 @@
+"""The record of published claims: what they come to in committed tables."""

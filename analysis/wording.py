@@ -1,0 +1,128 @@
+"""How the report says things: numbers, barriers, axes and cells in a few words. One place, so that they agree."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from lmc_tune.core.statistics import Verdict
+from lmc_tune.experiment import VerdictSpec
+from lmc_tune.tables.rows import shift_label
+
+# What stands in a cell beside its colour, so that the verdict reads in grey and to the colour-blind.
+LETTERS: dict[Verdict, str] = {
+    "connected": "C",
+    "disconnected": "D",
+    "undecided": "?",
+    "undertrained": "U",
+    "diverged": "×",
+}
+
+AXIS_TITLES = {
+    "lr": "learning rate",
+    "batch_size": "batch size",
+    "severity": "shift severity",
+    "epochs": "epochs",
+    "step_budget": "steps",
+    "weight_decay": "weight decay",
+    "train_examples": "training examples",
+    "validation_examples": "held-out examples",
+    "spawn_epoch": "spawn epoch",
+    "warmup": "warm-up (fraction of steps)",
+}
+
+UNKNOWN = "–"
+
+# Percentage points. Hepburn et al. 2025 draw this guide in their Fig. 4: an interpolated network that loses more is no
+# longer a good one.
+SMALL_DIFFERENCE = -5.0
+
+
+def number(value: Any) -> str:
+    """Three significant digits; whole numbers in full; an en dash for what is not known."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    if float(value).is_integer() and abs(value) < 1e6:
+        return f"{int(value)}".replace("-", "−")
+    return f"{value:.3g}".replace("-", "−")
+
+
+def percent(value: Any, digits: int = 1) -> str:
+    """A fraction as a percentage."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    rounded = round(100 * value, digits) + 0.0  # no −0
+    return f"{rounded:.{digits}f}%".replace("-", "−")
+
+
+def percentage_points(value: Any, digits: int = 1) -> str:
+    """Percentage points with their sign."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")  # no −0.0
+
+
+def height(value: Any, verdict: VerdictSpec) -> str:
+    """A barrier in the unit of the judged curve: percent for errors, nats for losses."""
+    if is_error(verdict):
+        return percent(value)
+    return f"{number(value)} nats" if number(value) != UNKNOWN else UNKNOWN
+
+
+def interval(low: float, high: float, verdict: VerdictSpec) -> str:
+    """An interval of the mean barrier, e.g. ``9.1 to 15.0%``, or that there is none."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "no interval"
+    return f"{height(low, verdict).removesuffix('%').removesuffix(' nats')} to {height(high, verdict)}"
+
+
+def confidence(verdict: VerdictSpec) -> str:
+    """The confidence level, e.g. ``95%``."""
+    return f"{100 * verdict.confidence:g}%"
+
+
+def is_error(verdict: VerdictSpec) -> bool:
+    return verdict.of.endswith("_error")
+
+
+def quantity(verdict: VerdictSpec) -> str:
+    """What is judged, e.g. ``test error``."""
+    return verdict.of.replace("_", " ")
+
+
+def axis_title(column: str) -> str:
+    return AXIS_TITLES.get(column, column.replace("_", " "))
+
+
+def setting(column: str, value: Any) -> str:
+    """One field of a spec, e.g. ``batch norm`` or ``learning rate 0.03``."""
+    if column == "normalise":
+        return "normalised inputs" if value else "raw inputs"
+    if column == "norm" and isinstance(value, str):
+        return "no norm" if value == "none" else f"{value} norm"
+    if isinstance(value, bool):
+        return column if value else f"no {column}"
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    text = "all" if missing and column == "train_examples" else UNKNOWN if missing else str(value)
+    if isinstance(value, float) and not missing:
+        text = f"{value:g}"
+    return f"{axis_title(column)} {text}"
+
+
+def shift_words(row: Mapping[Any, Any], *, severity_is_axis: bool) -> str:
+    """The shift of a row of results, e.g. ``label 80/20``; its kind alone where the severity is on an axis."""
+    kind, skew = row["shift"], row["skew"] or None
+    if severity_is_axis:
+        if kind == "domain":
+            return str(row["domain"])
+        return f"{kind} {skew}" if skew not in (None, "ratio") else str(kind)
+    label = shift_label(dict(row))
+    return "no shift" if label == "none" else label
+
+
+def listed(parts: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

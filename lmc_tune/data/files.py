@@ -1,0 +1,128 @@
+"""The files of data sets: where they lie, whether they are there and whole. No torch."""
+
+import hashlib
+import math
+import os
+import zlib
+from importlib.util import find_spec
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+from lmc_tune.errors import UserError
+from lmc_tune.experiment.data import DatasetSpec
+from lmc_tune.experiment.datasets import DATASETS
+
+# Goes up with every change of how files become tensors, or of how those are kept.
+_PREPARED_VERSION = 1
+
+
+# What zipfile raises for damaged archives.
+_UNREADABLE_ARCHIVE = (BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+
+
+class DataError(UserError):
+    """Data that is missing; the message says how to get it."""
+
+
+class DamagedDataError(DataError):
+    """Data that differs from what was published; the message says how to mend it."""
+
+
+def resolve_data_root(given: str | os.PathLike[str] | None = None) -> Path:
+    """Where data sets lie: the path given, else ``LMC_TUNE_DATA``, else the user's cache folder."""
+    if given is not None:
+        return Path(given).expanduser().resolve()
+    if from_environment := os.environ.get("LMC_TUNE_DATA"):
+        return Path(from_environment).expanduser().resolve()
+    return _cache_folder() / "data"
+
+
+def prepared_path(spec: DatasetSpec) -> Path:
+    """The file of a data set's ready tensors (:mod:`lmc_tune.data.prepared`), named after all that decides them."""
+    sources = (_PREPARED_VERSION, spec.model_dump_json(), DATASETS[spec.name].files)
+    digest = hashlib.blake2b(repr(sources).encode(), digest_size=8).hexdigest()
+    return _cache_folder() / "prepared" / f"{spec.name}-{digest}.safetensors"
+
+
+def can_prepare() -> bool:
+    """Whether files can be written where :func:`prepared_path` puts them."""
+    folder = _cache_folder() / "prepared"
+    there = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
+    return os.access(there, os.W_OK | os.X_OK)
+
+
+def _cache_folder() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "lmc-tune"
+
+
+def check_package(name: str) -> None:
+    """Raise DataError if the optional package that reads a data set is not installed."""
+    facts = DATASETS[name]
+    if facts.package and find_spec(facts.package) is None:
+        raise DataError(f"{name} is read by {facts.package}, which is not installed: pip install 'lmc-tune[{name}]'")
+
+
+def check_memory(spec: DatasetSpec) -> None:
+    """Raise DataError if the inputs, as float32, are more than the memory of this machine."""
+    facts = DATASETS[spec.name]
+    n_train = facts.n_train if spec.train is None else spec.train + spec.validation
+    n_test = facts.n_test if spec.test is None else spec.test
+    needed = 4 * math.prod(facts.shape) * (n_train + n_test)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise DataError(
+            f"{n_train} training and {n_test} test examples of {spec.name} take {needed / 1e9:.3g} GB, and this "
+            f"machine has {there / 1e9:.3g} GB of memory; ask for fewer with dataset.train and dataset.test"
+        )
+
+
+def check_files(name: str, root: Path) -> None:
+    """Verify that every file of a data set is below ``root`` and has its published content.
+
+    The md5 of an .npz archive is that of its members, each its name and its unpacked content, in the order of names.
+
+    Raises:
+        DataError, DamagedDataError: naming the first file that is missing or differs, and the command that mends it; or
+            the package that reads the data set, if it is not installed.
+    """
+    check_package(name)
+    facts = DATASETS[name]
+    mend = f"Get it with: lmc-tune datasets get {name} --data-root {root}"
+
+    def missing(relative: str) -> DataError:
+        return DataError(
+            f"{facts.title} is not in {root}: {relative} is missing. {mend}, or name the folder that holds it "
+            f"with --data-root or LMC_TUNE_DATA."
+        )
+
+    for relative, md5 in facts.files:
+        path = root / relative
+        if not path.is_file():
+            raise missing(relative)
+        found = file_md5(path)
+        if found != md5:
+            raise DamagedDataError(
+                f"{path} is damaged: its md5 is {found}, not {md5}. Delete it, then get it again. {mend}"
+            )
+    if facts.folder and not (root / facts.folder).is_dir():
+        raise missing(facts.folder)
+
+
+def file_md5(path: Path) -> str:
+    if path.suffix == ".npz":
+        try:
+            return _unpacked_md5(path)
+        except _UNREADABLE_ARCHIVE:
+            pass  # the md5 of its bytes will do: it is not the one published
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def _unpacked_md5(path: Path) -> str:
+    """Packed, the same arrays differ from one compression library to the next."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with ZipFile(path) as archive:
+        for name in sorted(archive.namelist()):
+            digest.update(name.encode() + archive.read(name))
+    return digest.hexdigest()

@@ -1,0 +1,46 @@
+"""What is to be run, as frozen data. No torch, no files: the page on which a whole experiment can be read."""
+
+from lmc_tune.experiment.data import CORRUPTIONS, DatasetSpec, ShiftSpec
+from lmc_tune.experiment.measuring import BATCH_NORM_CONDITIONS, Condition, MeasureSpec, Split, condition_column
+from lmc_tune.experiment.networks import (
+    MODELS,
+    FactorySpec,
+    MlpSpec,
+    ModelSpec,
+    NetworkSpec,
+    ResnetSpec,
+    VggSpec,
+    VitSpec,
+    model_name,
+)
+from lmc_tune.experiment.pair import SCHEMA_VERSION, Cohort, PairSpec
+from lmc_tune.experiment.spec import Spec
+from lmc_tune.experiment.training import PER_MEMBER, TrainSpec
+from lmc_tune.experiment.verdict import VerdictSpec
+
+__all__ = [
+    "BATCH_NORM_CONDITIONS",
+    "CORRUPTIONS",
+    "MODELS",
+    "PER_MEMBER",
+    "SCHEMA_VERSION",
+    "Cohort",
+    "Condition",
+    "DatasetSpec",
+    "FactorySpec",
+    "MeasureSpec",
+    "MlpSpec",
+    "ModelSpec",
+    "NetworkSpec",
+    "PairSpec",
+    "ResnetSpec",
+    "ShiftSpec",
+    "Spec",
+    "Split",
+    "TrainSpec",
+    "VerdictSpec",
+    "VggSpec",
+    "VitSpec",
+    "condition_column",
+    "model_name",
+]

@@ -1,0 +1,150 @@
+"""The data of an experiment: which, how much, and how the two members' parts differ."""
+
+import re
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from lmc_tune.experiment.spec import Count, Fraction, Number, Spec
+
+# What images can suffer under domain shift; lmc_tune.data.corruptions says how.
+CORRUPTIONS = ("gaussian_noise", "blur", "contrast", "rotation", "colour", "jpeg")
+
+
+_BANDS = re.compile(r"bands (\d+(?:,\d+)*)\|(\d+(?:,\d+)*)")
+
+
+class DatasetSpec(Spec):
+    """A data set, how much of it, and how its inputs are scaled.
+
+    train: size of a label-stratified subset of the training set, shared by both members; all of it by default.
+    test: size of a label-stratified subset of the test set; all of it by default.
+    validation: examples held out from the training set, label-stratified. Where an example may have several labels,
+        subsets are random.
+    normalise: subtract the training set's mean and divide by its standard deviation, per channel.
+    """
+
+    name: str = "digits"
+    train: Count | None = None
+    test: Count | None = None
+    validation: Number = 0
+    normalise: bool = True
+
+
+class ShiftSpec(Spec):
+    """How the two members' data differ (docs/definitions.md, "Shifts"). Severity 0 is no shift, 1 the strongest.
+
+    Where an example may have several labels, halves are random instead of label-stratified.
+
+    none: both members see the same half of the training set.
+    covariate: disjoint label-stratified halves; a severity below 1 lets them share 1 − severity of their examples.
+    label: disjoint parts with skewed labels. ``skew: ratio`` gives part A the fraction r = (1 + severity)/2 of half
+        of the classes and 1 − r of the others, part B the mirror image; ``skew: dirichlet`` draws the fractions from
+        Dirichlet(α, α) with α = (1 − severity)/severity. ``ratio: 0.8`` and ``alpha: 0.5`` may be written instead of
+        the severity they stand for.
+    domain: disjoint label-stratified halves from two domains, which ``domain`` names: a corruption, which B's images
+        suffer; another data set of the same labels, from which B has the fraction severity of its examples; or, short
+        for its text, ``bands: [[0], [1, 2]]``: A sees the first bands, B the second, all others fade by the severity.
+    """
+
+    kind: Literal["none", "covariate", "label", "domain"] = "covariate"
+    severity: Fraction = 1.0
+    skew: Literal["ratio", "dirichlet"] | None = None
+    domain: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _canonical(cls, given: Any) -> Any:
+        """Rewrite the short forms, so that one shift has one spec and one key."""
+        if not isinstance(given, dict):
+            return given
+        given = dict(given)
+        for short, skew in (("ratio", "ratio"), ("alpha", "dirichlet")):
+            if short not in given:
+                continue
+            if "severity" in given or given.get("skew", skew) != skew:
+                raise ValueError(f"{short} already says skew and severity; keep one of them")
+            given["skew"], given["severity"] = skew, _severity(short, given.pop(short))
+        if "bands" in given:
+            if "domain" in given:
+                raise ValueError("bands already say the domain; keep one of them")
+            given["domain"] = _bands_text(given.pop("bands"))
+        if given.get("kind") == "label":
+            given["skew"] = given.get("skew") or "ratio"
+        if given.get("kind") == "none":
+            given.setdefault("severity", 0.0)
+        return given
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.skew is not None and self.kind != "label":
+            raise ValueError(f"skew, ratio and alpha belong to kind: label, not {self.kind}")
+        if (self.kind == "domain") != (self.domain is not None):
+            raise ValueError(
+                "kind: domain needs a domain: the name of a corruption or of another data set, or bands: [[0], [1, 2]]"
+                if self.kind == "domain"
+                else f"domain and bands belong to kind: domain, not {self.kind}"
+            )
+        if self.kind == "none" and self.severity != 0:
+            raise ValueError(f"kind: none has no severity, got {self.severity}; use kind: covariate or label")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The shift in a few words, e.g. ``label 80/20``; unique within the kinds of shift."""
+        if self.kind == "none":
+            return "none"
+        if self.kind == "covariate":
+            return "covariate" if self.severity == 1 else f"covariate {self.severity:g}"
+        if self.kind == "domain":
+            return str(self.domain) if self.severity == 1 else f"{self.domain} at {self.severity:g}"
+        if self.skew == "ratio":
+            percent = 50 * (1 + self.severity)
+            return f"label {percent:.3g}/{100 - percent:.3g}"
+        return f"label dirichlet {self.severity:g}"
+
+    @property
+    def corruption(self) -> str | None:
+        """What B's images suffer."""
+        return self.domain if self.domain in CORRUPTIONS else None
+
+    @property
+    def bands(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """The bands that A sees, and those that B sees."""
+        if self.domain is None or not (found := _BANDS.fullmatch(self.domain)):
+            return None
+        a, b = (tuple(map(int, group.split(","))) for group in found.groups())
+        return a, b
+
+    @property
+    def other(self) -> str | None:
+        """The data set that B's examples come from."""
+        return None if self.corruption or self.bands else self.domain
+
+    def other_dataset(self, first: DatasetSpec) -> DatasetSpec | None:
+        """All of the other data set, not normalised yet: by the first's moments, not its own; None if there is none."""
+        if self.other is None:
+            return None
+        return DatasetSpec(name=self.other, validation=first.validation, normalise=False)
+
+
+def _bands_text(given: Any) -> str:
+    sets = [sorted(bands) for bands in given] if isinstance(given, list | tuple) and all(given) else []
+    whole = all(isinstance(band, int) and not isinstance(band, bool) and band >= 0 for bands in sets for band in bands)
+    if len(sets) != 2 or not whole:
+        raise ValueError(f"bands are two lists of whole numbers from 0, e.g. [[0], [1, 2]]; got {given!r}")
+    if both := sorted(set(sets[0]) & set(sets[1])):
+        raise ValueError(f"band {both[0]} is given to both members; the two sets must be disjoint")
+    return "bands " + "|".join(",".join(map(str, dict.fromkeys(bands))) for bands in sets)
+
+
+def _severity(short: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{short} must be a number, got {value!r}")  # noqa: TRY004 - pydantic collects ValueError
+    if short == "ratio":
+        if not 0.5 <= value <= 1:
+            raise ValueError(f"ratio must be between 0.5 (no skew) and 1 (disjoint classes), got {value}")
+        return round(2 * value - 1, 12)
+    if not value > 0:
+        raise ValueError(f"alpha must be above 0, got {value}")
+    return round(1 / (1 + value), 12)

@@ -1,0 +1,521 @@
+"""Reading a search space: every problem at once, each with its line, its path, the value and the nearest known name."""
+
+import difflib
+import json
+import math
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from lmc_tune.errors import UserError
+from lmc_tune.experiment.data import CORRUPTIONS, DatasetSpec, ShiftSpec
+from lmc_tune.experiment.datasets import DATASETS, part_size
+from lmc_tune.experiment.measuring import BATCH_NORM_CONDITIONS
+from lmc_tune.experiment.networks import MODELS, model_name
+from lmc_tune.experiment.pair import PairSpec
+from lmc_tune.experiment.space import AXES, SECTIONS, SPACE_FILE, Cell, SearchSpace, Sections, place, section_spec
+from lmc_tune.experiment.yaml_lines import Place, YamlError, dotted, load_value, load_with_lines
+
+_TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
+# About the accuracy of a network that says no to every label: BigEarthNet has 2 to 3 of its 19 labels per patch.
+_ALWAYS_NO = 0.87
+# More would take gigabytes and minutes before the first is trained; above all, a typing error in a range.
+_MOST_PAIRS, _MOST_ON_AN_AXIS = 1_000_000, 10_000
+_LONGEST = 1000
+# What other tools call it.
+_SYNONYMS = {
+    "learning_rate": "lr",
+    "bs": "batch_size",
+    "batchsize": "batch_size",
+    "layers": "hidden",
+    "widths": "hidden",
+    "amp": "precision",
+}
+
+
+class SpaceError(UserError):
+    """A space that cannot be run; ``problems`` holds one line per problem."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+def presets() -> dict[str, Path]:
+    """The spaces that ship with lmc-tune, by name."""
+    folder = Path(str(resources.files("lmc_tune.search_spaces")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
+    """Read a YAML file or a preset, with ``key=value`` overrides.
+
+    Raises:
+        SpaceError: listing every problem found.
+    """
+    known = presets()
+    path = known.get(space, Path(space))
+    if path.is_dir():
+        own = path / SPACE_FILE
+        hint = f"its space is {own}" if own.exists() else f"name a YAML file or a preset ({', '.join(known)})"
+        raise SpaceError([f"{space} is a folder; {hint}"])
+    if not path.is_file():
+        hint = _nearest(space, known) or f"; the presets are {', '.join(known)}"
+        raise SpaceError([f"{space}: no such file and no such preset{hint}"])
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpaceError([f"{space}: cannot be read as text: {error}"]) from error
+    return parse_space(text, path.name, sets)
+
+
+def parse_space(text: str, source: str = "space.yaml", sets: Sequence[str] = ()) -> SearchSpace:
+    """Build a space from YAML text.
+
+    Args:
+        text: the YAML document.
+        source: its name, for messages.
+        sets: overrides such as ``train.epochs=3`` or ``axes.lr=[0.1]``; the value is YAML.
+
+    Raises:
+        SpaceError: listing every problem found.
+    """
+    try:
+        content, lines = load_with_lines(text)
+    except YamlError as error:
+        raise SpaceError([f"{source}:{error.line}: {error}"]) from error
+    if not isinstance(content, dict):
+        raise SpaceError([f"{source}:1: a search space is a mapping that starts with name:"])
+    reader = _Reader(source, lines)
+    for override in sets:
+        reader.override(content, override)
+    return reader.space(content)
+
+
+class _Reader:
+    """Collects problems while a plain mapping becomes a SearchSpace."""
+
+    def __init__(self, source: str, lines: dict[Place, int]) -> None:
+        self.source = source
+        self.lines = lines
+        self.overridden: set[Place] = set()
+        self.problems: dict[str, int] = {}  # with its line
+
+    def problem(self, place: Place, message: str) -> None:
+        line = next((self.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.lines), 1)
+        if len(message) > _LONGEST:  # a value may be as long as the file
+            message = f"{message[: _LONGEST // 2]} … {message[-_LONGEST // 2 :]}"
+        by_set = any(place[: len(path)] == path or path[: len(place)] == place for path in self.overridden)
+        where = "command line" if by_set else f"{self.source}:{line}"
+        text = f"{where}: {dotted(place)}: {message}" if place else f"{where}: {message}"
+        self.problems.setdefault(text, 0 if by_set else line)
+
+    def stop_on_problems(self) -> None:
+        if self.problems:
+            raise SpaceError(sorted(self.problems, key=lambda text: self.problems[text]))
+
+    def override(self, content: dict[str, Any], text: str) -> None:
+        key, equals, value = text.partition("=")
+        keys = key.strip().split(".")
+        if not equals or not all(keys):
+            raise SpaceError([f"--set {text}: write it as key=value, e.g. train.epochs=3 or axes.lr=[0.01, 0.1]"])
+        try:
+            parsed = load_value(value)
+        except YamlError as error:
+            raise SpaceError([f"--set {text}: the value is {error}"]) from error
+        at: Any = content
+        for step, name in enumerate(keys[:-1]):
+            if step == 0 and isinstance(at.get(name), str):
+                at[name] = _spelled_out(name, at[name])
+            at = at.setdefault(name, {})
+            if not isinstance(at, dict):
+                raise SpaceError([f"--set {text}: {'.'.join(keys[: step + 1])} is not a mapping"])
+        at[keys[-1]] = parsed
+        self.overridden.add(tuple(keys))
+
+    def space(self, content: dict[str, Any]) -> SearchSpace:
+        for key in content:
+            if key not in _TOP_LEVEL:
+                self.problem((key,), f"unknown key {key!r}{_nearest_top_level(key)}")
+        fixed = self._sections(content)
+        axes = self._axes(content.get("axes"))
+        self._refuse_fixed_and_varied(fixed, axes)
+        rest = {k: v for k, v in content.items() if k in _TOP_LEVEL and k not in SECTIONS and k != "axes"}
+        space = self._validated(rest | {"fixed": fixed, "axes": axes})
+        self._check_sections(fixed, axes)
+        self.stop_on_problems()
+        assert space is not None  # noqa: S101 - no problems, so it was built
+        n = math.prod(map(len, space.axes.values())) * space.replicates
+        if n > _MOST_PAIRS:
+            self.problem(("axes",), f"{n} pairs in all; one sweep has {_MOST_PAIRS} at most: make the grid coarser")
+            self.stop_on_problems()
+        space = _canonical(space)
+        self._check_cells(space)
+        self.stop_on_problems()
+        return space
+
+    def _sections(self, content: dict[str, Any]) -> Sections:
+        fixed: Sections = {}
+        for name in SECTIONS:
+            section = _spelled_out(name, content.get(name))
+            if not isinstance(section, dict):
+                self.problem((name,), f"must be a mapping, got {section!r}")
+                section = {}
+            fixed[name] = dict(section)
+        return fixed
+
+    def _axes(self, given: Any) -> dict[str, tuple[Any, ...]]:
+        if not isinstance(given, dict) or not given:
+            self.problem(("axes",), "name at least one axis, e.g. lr: [0.01, 0.1]")
+            return {}
+        axes: dict[str, tuple[Any, ...]] = {}
+        for name, values in given.items():
+            if name not in AXES and (sections := _sections_with(name)):
+                self.problem(("axes", name), f"cannot be varied; set {sections[0]}.{name}")
+                continue
+            if name not in AXES:
+                self.problem(("axes", name), f"unknown axis{_nearest(name, AXES)}")
+                for meant in _close_to(name, AXES):
+                    axes.setdefault(meant, ())  # nothing that it was to vary is missing
+                continue
+            whole_section = len(AXES[name]) == 1
+            axes[name] = tuple(
+                _spelled_out(name, value) if whole_section else value for value in self._values(("axes", name), values)
+            )
+        return axes
+
+    def _values(self, place: Place, given: Any) -> list[Any]:
+        """The values of one axis: a list, or a linear or logarithmic range."""
+        if isinstance(given, list):
+            if not given:
+                self.problem(place, "an axis needs at least one value")
+            if len(given) > _MOST_ON_AN_AXIS:
+                self.problem(place, f"{len(given)} values on an axis; give {_MOST_ON_AN_AXIS} at most")
+                return []
+            for index, value in enumerate(given):
+                if value in given[:index]:
+                    self.problem((*place, index), f"{value!r} is given twice; remove one of them")
+            return given
+        kinds = ("linear", "log")
+        kind = next((kind for kind in kinds if isinstance(given, dict) and set(given) == {kind, "steps"}), None)
+        if kind is None:
+            self.problem(place, f"write a list, {{log: [low, high], steps: n}} or {{linear: ...}}; got {given!r}")
+            return []
+        bounds, steps = given[kind], given["steps"]
+        numbers = isinstance(bounds, list) and len(bounds) == 2 and all(map(_is_number, bounds))
+        if not numbers or not isinstance(steps, int) or steps < 2 or (kind == "log" and min(bounds) <= 0):
+            above = " above 0" if kind == "log" else ""
+            self.problem(place, f"needs two numbers{above} and steps of at least 2; got {given!r}")
+            return []
+        if steps > _MOST_ON_AN_AXIS:
+            self.problem(place, f"{steps} steps on an axis; ask for {_MOST_ON_AN_AXIS} at most")
+            return []
+        low, high = bounds
+        values = np.geomspace(low, high, steps) if kind == "log" else np.linspace(low, high, steps)
+        # Six digits: the same text, and so the same key, whatever the platform's pow() does to the last bits.
+        rounded = [float(f"{value:.6g}") for value in values]
+        return [int(v) for v in rounded] if all(v.is_integer() for v in rounded) and _all_int(bounds) else rounded
+
+    def _refuse_fixed_and_varied(self, fixed: Sections, axes: dict[str, tuple[Any, ...]]) -> None:
+        for axis, values in axes.items():
+            section, *field = AXES[axis]
+            varied = field or {key for value in values if isinstance(value, dict) for key in value}
+            for key in sorted(set(varied) & fixed[section].keys()):
+                if (section, key) in self.overridden and field:
+                    value = json.dumps(fixed[section][key])
+                    self.problem((section, key), f"is varied by axes.{axis}; to fix it, say axes.{axis}=[{value}]")
+                else:
+                    self.problem((section, key), f"is fixed here and varied by axes.{axis}; remove one of them")
+            for index, value in enumerate(values):
+                twice = set() if field or not isinstance(value, dict) else value.keys() & axes.keys()
+                for key in sorted(key for key in twice if AXES[key] == (section, key)):
+                    self.problem(("axes", axis, index, key), f"is given here and varied by axes.{key}; remove one")
+
+    def _validated(self, fields: dict[str, Any]) -> SearchSpace | None:
+        try:
+            return SearchSpace.model_validate(fields)
+        except ValidationError as error:
+            for detail in error.errors():
+                self.problem(detail["loc"], _message(detail, SearchSpace))
+            return None
+
+    def _check_sections(self, fixed: Sections, axes: dict[str, tuple[Any, ...]]) -> None:
+        """Validate the sections at the first value of every axis, then every further value of each axis alone."""
+        first = {axis: values[0] for axis, values in axes.items() if values}
+        origin = dict.fromkeys(first, 0)
+        unknown = {AXES[axis] for axis, values in axes.items() if not values}
+        self._check_point(fixed, first, origin, unknown)
+        for axis, values in axes.items():
+            for index, value in enumerate(values[1:], start=1):
+                self._check_point(fixed, {**first, axis: value}, {**origin, axis: index}, unknown)
+
+    def _check_point(
+        self, fixed: Sections, coordinates: dict[str, Any], indices: dict[str, int], unknown: set[tuple[str, ...]]
+    ) -> None:
+        """Validate the sections at one point; nothing is said of ``unknown`` places, whose axes have no values."""
+        for axis, index in indices.items():
+            if len(AXES[axis]) == 1 and not isinstance(coordinates[axis], dict):
+                self.problem(("axes", axis, index), f"must be a mapping or a name, got {coordinates[axis]!r}")
+                return
+        sections = place(fixed, coordinates)
+        for name, values in sections.items():
+            spec = section_spec(name, values)
+            if spec is None:
+                wrong = model_name(values)
+                self.problem(_origin(name, ("name",), indices), f"unknown model {wrong!r}{_nearest(wrong, MODELS)}")
+                continue
+            try:
+                spec.model_validate(values)
+            except ValidationError as error:
+                for detail in error.errors():
+                    if not unknown & {(name,), (name, *detail["loc"][:1])}:
+                        self.problem(_origin(name, detail["loc"], indices), _message(detail, spec))
+        dataset = sections["dataset"].get("name", DatasetSpec().name)
+        if isinstance(dataset, str) and dataset not in DATASETS:
+            self.problem(
+                _origin("dataset", ("name",), indices), f"unknown data set {dataset!r}{_nearest(dataset, DATASETS)}"
+            )
+
+    def _check_cells(self, space: SearchSpace) -> None:
+        try:
+            cells = space.cells()
+        except ValidationError as error:
+            for detail in error.errors():
+                self.problem(("axes",), f"a combination of values is impossible: {_message(detail, PairSpec)}")
+            return
+        self._check_conditions(space, [cell.first for cell in cells])
+        seen: dict[str, Cell] = {}
+        for cell in cells:
+            indices = {axis: space.axes[axis].index(value) for axis, value in cell.coordinates.items()}
+            self._check_sizes(cell.first, indices)
+            self._check_gate(space, cell.first)
+            if (other := seen.setdefault(cell.key, cell)) is not cell:
+                self.problem(("axes",), f"two cells are the same experiment: {other} and {cell}")
+                return
+
+    def _check_conditions(self, space: SearchSpace, pairs: Iterable[PairSpec]) -> None:
+        measured = {condition for pair in pairs for condition in pair.conditions}
+        useless = [condition for condition in space.measure.conditions or () if condition not in measured]
+        if useless:
+            self.problem(
+                ("measure", "conditions"),
+                f"{' and '.join(useless)} would change nothing: no network of the space has BatchNorm; say norm: "
+                f"batch, or leave {'them' if len(useless) > 1 else 'it'} out",
+            )
+        judged = space.verdict.condition
+        for pair in pairs:
+            same = judged in BATCH_NORM_CONDITIONS and not pair.model.may_have_batch_norm
+            if judged not in pair.conditions and not same:
+                self.problem(
+                    ("verdict", "condition"),
+                    f"{judged} is not measured; add it to measure.conditions, or judge {' or '.join(pair.conditions)}",
+                )
+                return
+
+    def _check_gate(self, space: SearchSpace, pair: PairSpec) -> None:
+        """A gate that lets a network pass which says no to every label is none."""
+        name, least = pair.dataset.name, space.verdict.min_train_accuracy
+        if DATASETS[name].multi_label and least <= _ALWAYS_NO:
+            self.problem(
+                ("verdict", "min_train_accuracy"),
+                f"{least:g} is reached on {name} by a network that says no to every label; set it above {_ALWAYS_NO:g}",
+            )
+
+    def _check_sizes(self, pair: PairSpec, indices: dict[str, int]) -> None:
+        dataset = pair.dataset
+        facts = DATASETS[dataset.name]
+        available = facts.n_train - dataset.validation
+        if (dataset.train or 0) > available or available < 1:
+            held_out = f", of which {dataset.validation} are held out for validation" if dataset.validation else ""
+            self.problem(
+                _origin("dataset", ("train",), indices),
+                f"{dataset.name} has {facts.n_train} training examples{held_out}; ask for {max(available, 0)} at most",
+            )
+            return
+        if (dataset.test or 0) > facts.n_test:
+            self.problem(
+                _origin("dataset", ("test",), indices),
+                f"{dataset.name} has {facts.n_test} test examples; ask for no more",
+            )
+        if facts.multi_label and pair.shift.kind == "label":
+            self.problem(
+                _origin("shift", ("kind",), indices),
+                f"label skews classes, and an example of {dataset.name} may have several; say covariate or domain",
+            )
+        if wrong := _domain_problem(dataset.name, pair.shift):
+            self.problem(_origin("shift", ("domain",), indices), wrong)
+            return
+        height, width = facts.shape[1:]
+        if pair.train.crop >= min(height, width):
+            self.problem(
+                _origin("train", ("crop",), indices),
+                f"{pair.train.crop} would move images of {dataset.name}, {height}x{width}, out of sight; use less than "
+                f"half their side",
+            )
+        if pair.shift.bands and (undone := [name for name in ("crop", "jitter") if getattr(pair.train, name)]):
+            self.problem(
+                _origin("train", (undone[0],), indices),
+                f"{' and '.join(undone)} would bring back what bands hide from a member; leave it out (flip may stay)",
+            )
+        if needs := pair.model.needs(height, width):
+            self.problem(
+                _origin("model", (), indices), f"{pair.model.name} {needs}; {dataset.name} has {height}x{width}"
+            )
+        if pair.train.batch_size > (part := part_size(dataset, pair.shift)):
+            self.problem(
+                _origin("train", ("batch_size",), indices),
+                f"{pair.train.batch_size} is above the {part} examples that a member sees "
+                f"(half of the training set); lower it or raise dataset.train",
+            )
+
+
+def _domain_problem(dataset: str, shift: ShiftSpec) -> str:
+    """Why two domains cannot be made of a data set; empty if they can."""
+    facts = DATASETS[dataset]
+    channels = facts.shape[0]
+    if shift.bands:
+        missing = [band for bands in shift.bands for band in bands if band >= channels]
+        there = ", ".join(map(str, range(channels)))
+        return f"{dataset} has no band {missing[0]}; its bands are {there}" if missing else ""
+    if shift.corruption == "colour" and channels != 3:
+        return f"colour needs red, green and blue; {dataset} has {channels} channel{'s' * (channels > 1)}"
+    return _other_problem(dataset, shift.other) if shift.other else ""
+
+
+def _other_problem(dataset: str, name: str) -> str:
+    """Why a data set cannot be another's second domain."""
+    if name not in DATASETS:
+        return f"{name!r} is no corruption and no data set{_nearest(name, [*CORRUPTIONS, *DATASETS])}"
+    if name == dataset:
+        return f"{dataset} is the data set itself; name another"
+    facts, other = DATASETS[dataset], DATASETS[name]
+    if facts.multi_label:
+        return f"{dataset} may have several labels per example and no partner; name a corruption, or bands"
+    if other.labels != facts.labels:
+        return f"the labels of {name} are {other.labels}, those of {dataset} {facts.labels}; name one of the same"
+    if other.shape != facts.shape:
+        shapes = ["x".join(map(str, one.shape)) for one in (other, facts)]
+        return f"the images of {name} are {shapes[0]}, those of {dataset} {shapes[1]}; name one of the same"
+    return ""
+
+
+def _canonical(space: SearchSpace) -> SearchSpace:
+    """Defaults filled in and short forms written out, in the fixed sections and on the axes."""
+    varied = {AXES[axis] for axis in space.axes}
+
+    def filled_in(section: str, values: dict[str, Any]) -> dict[str, Any]:
+        # A shift's defaults depend on its kind: where an axis varies the kind, each cell fills in its own.
+        depends = section == "shift" and ("shift", "kind") in varied
+        spec = section_spec(section, values)
+        assert spec is not None  # noqa: S101 - checked before
+        full = values if depends else spec.model_validate(values).model_dump(mode="json")
+        return {field: value for field, value in full.items() if (section, field) not in varied}
+
+    axes = {
+        axis: tuple(
+            value if field else filled_in(section, {**space.fixed.get(section, {}), **value}) for value in values
+        )
+        for axis, values in space.axes.items()
+        for section, *field in [AXES[axis]]
+    }
+    sections = place(space.fixed, {axis: values[0] for axis, values in axes.items()})
+    fixed = {name: filled_in(name, sections[name]) for name in SECTIONS if (name,) not in varied}
+    fixed.setdefault("train", {})
+    return space.model_copy(update={"axes": axes, "fixed": fixed})
+
+
+def _spelled_out(section: str, value: Any) -> Any:
+    """``dataset: digits`` means ``dataset: {name: digits}``; an absent section is empty."""
+    if value is None:
+        return {}
+    if section in SECTIONS and isinstance(value, str):
+        return {"kind" if section == "shift" else "name": value}
+    return value
+
+
+def _origin(section: str, location: tuple[str | int, ...], indices: dict[str, int]) -> Place:
+    """Where a section's value was written: on an axis, or in the section itself."""
+    for axis, index in indices.items():
+        if AXES[axis] == (section, *location[:1]) or AXES[axis] == (section,):
+            return ("axes", axis, index)
+    return (section, *location)
+
+
+def _message(detail: ErrorDetails, model: Any) -> str:
+    if detail["type"] == "extra_forbidden":
+        key = str(detail["loc"][-1])
+        return f"unknown key {key!r}{_elsewhere(key, model) or _nearest(key, _fields_at(model, detail['loc']))}"
+    if detail["type"] == "missing":
+        name = detail["loc"][-1]
+        return f"is missing: give it a value here or vary it with axes.{name}" if name in AXES else "is missing"
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if detail["type"] == "value_error":
+        return message
+    wrong = detail["input"]
+    if detail["type"] == "tuple_type":
+        return f"write a list, e.g. [{wrong if isinstance(wrong, int | str) else '...'}]; got {wrong!r}"
+    near = _nearest(wrong, _choices(detail)) if isinstance(wrong, str) else ""
+    return f"{message}, got {wrong!r}{near}"
+
+
+def _choices(detail: ErrorDetails) -> list[str]:
+    expected = str(detail.get("ctx", {}).get("expected", ""))
+    return [word.strip("' ") for word in expected.replace(" or ", ",").split(",")]
+
+
+def _fields_at(model: Any, location: tuple[str | int, ...]) -> list[str]:
+    for step in location[:-1]:
+        model = model.model_fields[step].annotation
+    return list(model.model_fields)
+
+
+def _sections_with(key: Any) -> list[str]:
+    """The sections that have a key; every one has a name of its own."""
+    if key == "name":
+        return []
+    return [section for section, specs in SECTIONS.items() if any(key in spec.model_fields for spec in specs)]
+
+
+def _elsewhere(name: str, spec: Any) -> str:
+    """Where a key belongs that a section does not know; empty if nowhere."""
+    sections = _sections_with(name)
+    if "model" in sections and spec in MODELS.values():
+        return f"; {model_name({'name': spec.model_fields['name'].default})} has none"
+    return f"; it belongs to {sections[0]}" if sections else ""
+
+
+def _nearest(name: Any, known: Iterable[str]) -> str:
+    return "".join(f"; did you mean {found}?" for found in _close_to(name, known))
+
+
+def _nearest_top_level(key: Any) -> str:
+    """As :func:`_nearest`; what belongs into a section is named with its section."""
+    if key not in AXES and (sections := _sections_with(key)):
+        return f"; did you mean {sections[0]}.{key}?"
+    for axis in _close_to(key, [*_TOP_LEVEL, *AXES]):
+        if axis not in _TOP_LEVEL:
+            return f"; did you mean {'.'.join(AXES[axis])} or axes.{axis}?"
+    return _nearest(key, _TOP_LEVEL)
+
+
+def _close_to(name: Any, known: Iterable[str]) -> list[str]:
+    """The known name nearest to ``name``, if there is one."""
+    name, names = str(name), list(known)
+    if name in names:
+        return [name]
+    if _SYNONYMS.get(name) in names:
+        return [_SYNONYMS[name]]
+    return difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
+
+
+def _all_int(values: list[Any]) -> bool:
+    return all(isinstance(value, int) for value in values)

@@ -1,0 +1,140 @@
+"""Search spaces: axes, what is fixed, and the cells and pairs they span. Data, not code."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from lmc_tune.experiment.data import DatasetSpec, ShiftSpec
+from lmc_tune.experiment.measuring import MeasureSpec
+from lmc_tune.experiment.networks import MODELS, model_name
+from lmc_tune.experiment.pair import PairSpec
+from lmc_tune.experiment.spec import Count, Seed, Spec
+from lmc_tune.experiment.training import TrainSpec
+from lmc_tune.experiment.verdict import VerdictSpec
+
+# The space as it was run, in its run folder.
+SPACE_FILE = "space.yaml"
+
+# The specs that each section may hold; which of them is for :func:`section_spec` to say.
+SECTIONS: dict[str, tuple[type[Spec], ...]] = {
+    "dataset": (DatasetSpec,),
+    "model": tuple(MODELS.values()),
+    "train": (TrainSpec,),
+    "shift": (ShiftSpec,),
+}
+# What an axis may vary: a whole section, or one field of a section by its bare name (`lr`, `norm`, `severity`).
+AXES: dict[str, tuple[str, ...]] = {name: (name,) for name in SECTIONS if name != "train"} | {
+    field: (section, field)
+    for section, specs in SECTIONS.items()
+    for spec in specs
+    for field in spec.model_fields
+    if field not in ("name", "engine")
+}
+
+Sections = dict[str, dict[str, Any]]
+
+
+def section_spec(section: str, values: Mapping[str, Any]) -> type[Spec] | None:
+    """The spec that a section's values are to fill in; None for a model whose name is not known."""
+    return MODELS.get(model_name(values)) if section == "model" else SECTIONS[section][0]
+
+
+class Cell(Spec):
+    """One point of a space: its coordinates on the axes, and replicate 0 of its pairs."""
+
+    coordinates: dict[str, Any]
+    first: PairSpec
+
+    @property
+    def key(self) -> str:
+        """Identity of the cell, the ``cell`` column of the results table."""
+        return self.first.key
+
+    def pair(self, replicate: int) -> PairSpec:
+        """One of the cell's pairs."""
+        return self.first.model_copy(update={"replicate": replicate})
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.coordinates.items())
+
+
+class SearchSpace(Spec):
+    """A whole study.
+
+    fixed: sections (dataset, model, train, shift) as plain mappings, without what the axes vary.
+    axes: values by axis name, in the order in which cells are enumerated (the last axis varies fastest).
+    replicates: pairs per cell. seed: base of every pair's seeds.
+    members: keep or drop the trained weights.
+    """
+
+    name: Annotated[str, Field(max_length=120)]
+    fixed: Sections
+    axes: dict[str, tuple[Any, ...]]
+    replicates: Count = 5
+    seed: Seed = 0
+    measure: MeasureSpec = MeasureSpec()
+    verdict: VerdictSpec = VerdictSpec()
+    members: Literal["drop", "keep"] = "drop"
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not name.strip(". ") or not name.isprintable() or set(name) & set("/\\"):
+            raise ValueError(f"{name!r} cannot name a run folder; use letters, digits, '-' and '_'")
+        return name
+
+    def cells(self) -> list[Cell]:
+        """Every point of the grid.
+
+        Raises:
+            pydantic.ValidationError: if a combination of values is impossible.
+        """
+        own_axes = {name: [i for i, axis in enumerate(self.axes) if AXES[axis][0] == name] for name in SECTIONS}
+        # Sections by where their own axes stand: many cells share one, and building it is most of a cell's cost.
+        known: dict[tuple[object, ...], Spec] = {}
+        cells = []
+        for point in product(*(range(len(values)) for values in self.axes.values())):
+            coordinates = {axis: values[at] for (axis, values), at in zip(self.axes.items(), point, strict=True)}
+            places = {name: (name, *(point[i] for i in own_axes[name])) for name in SECTIONS}
+            sections: dict[str, Any] = {name: known[at] for name, at in places.items() if at in known}
+            if len(sections) < len(SECTIONS):
+                sections = place(self.fixed, coordinates) | sections
+            cells.append(self._cell(coordinates, sections))
+            known |= {at: getattr(cells[-1].first, name) for name, at in places.items()}
+        return cells
+
+    def cell(self, coordinates: Mapping[str, Any]) -> Cell:
+        """The cell at ``coordinates``, one value per axis."""
+        return self._cell(coordinates, place(self.fixed, coordinates))
+
+    def _cell(self, coordinates: Mapping[str, Any], sections: Mapping[str, Any]) -> Cell:
+        first = PairSpec.model_validate({**sections, "measure": self.measure, "replicate": 0, "seed": self.seed})
+        return Cell(coordinates=dict(coordinates), first=first)
+
+    def pairs(self) -> list[PairSpec]:
+        """Every pair of the grid, in the order in which they run."""
+        return by_replicate(self.cells(), self.replicates)
+
+    def plain(self) -> dict[str, Any]:
+        """The space as it would be written in YAML, defaults filled in; reading it back gives the same space."""
+        content = self.model_dump(mode="json")
+        return {"name": content.pop("name"), **content.pop("fixed"), **content}
+
+
+def by_replicate(cells: Sequence[Cell], replicates: int) -> list[PairSpec]:
+    """The pairs of some cells, replicate by replicate, so that a sweep cut short has been everywhere."""
+    return [cell.pair(k) for k in range(replicates) for cell in cells]
+
+
+def place(fixed: Sections, coordinates: Mapping[str, Any]) -> Sections:
+    """The four sections with the axes' values put in; whole sections first, so that their fields can be varied too."""
+    sections = {name: dict(fixed.get(name, {})) for name in SECTIONS}
+    for axis, value in sorted(coordinates.items(), key=lambda item: len(AXES[item[0]])):
+        section, *field = AXES[axis]
+        if field:
+            sections[section][field[0]] = value
+        else:
+            sections[section] |= value
+    return sections

@@ -1,0 +1,71 @@
+"""How a member is trained."""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from lmc_tune.experiment.spec import Chance, Count, Fraction, NonNegative, Number, Positive, Spec
+
+# Settings in which members that are trained as one stack may differ.
+PER_MEMBER = {"lr", "momentum", "weight_decay", "schedule", "warmup", "noise"}
+
+
+class TrainSpec(Spec):
+    """How each member is trained. Exactly one of ``epochs`` and ``steps`` is set.
+
+    schedule: ``constant``; ``step`` divides the rate by 10 after 1/2 and 3/4 of the steps; ``cosine`` goes to 0.
+    warmup: fraction of the steps over which the rate rises linearly from 0, before the schedule.
+    crop, flip, jitter: augmentation (:class:`lmc_tune.data.augment.Augmentation`): shifts by up to ``crop`` pixels,
+        mirrors half of the images, changes brightness, contrast and saturation by up to the fraction ``jitter``.
+    precision: of the forward and backward pass; ``bfloat16`` is automatic mixed precision. Weights, updates and all
+        measuring are float32.
+    target_loss: training stops after the first epoch whose mean training loss is at most this, nats; epochs or steps
+        are then the most it may take, and a member that does not get there leaves its pair undertrained.
+    spawn_epoch: epochs of joint training, on both parts together, after which the members go on apart, each on its own
+        part, for the rest of the epochs (instability analysis, Frankle et al. 2020). Schedules run on, and the
+        optimizer keeps what it remembers.
+    noise: ``fixed``: in every step both members see the same positions of their parts, augmented alike, and drop the
+        same activations; ``varied``: each its own.
+    engine: ``loop`` trains one member after the other, ``stacked`` all of a cohort at once; ``auto`` chooses by device
+        and model. It changes results by rounding alone and is not part of a pair's key.
+    """
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: Positive
+    batch_size: Count
+    momentum: Chance = 0.0
+    nesterov: bool = False
+    weight_decay: NonNegative = 0.0
+    epochs: Count | None = None
+    steps: Count | None = None
+    target_loss: Positive | None = None
+    spawn_epoch: Number = 0
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    warmup: Fraction = 0.0
+    crop: Number = 0
+    flip: bool = False
+    jitter: Fraction = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    noise: Literal["fixed", "varied"] = "fixed"
+    engine: Literal["auto", "loop", "stacked"] = "auto"
+
+    def steps_for(self, n_train: int) -> int:
+        """Steps of one member whose part has ``n_train`` examples; incomplete batches are dropped."""
+        return self.steps if self.steps is not None else (n_train // self.batch_size) * (self.epochs or 0)
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("set exactly one of epochs and steps, and leave the other out (or null)")
+        if self.spawn_epoch and self.epochs is None:
+            raise ValueError("spawn_epoch counts epochs; set epochs instead of steps")
+        if self.epochs is not None and self.spawn_epoch >= self.epochs:
+            raise ValueError(
+                f"spawn_epoch {self.spawn_epoch} leaves none of {self.epochs} epochs to train apart; lower it or raise "
+                f"epochs"
+            )
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ValueError("nesterov needs optimizer: sgd and a momentum above 0")
+        if self.optimizer != "sgd" and self.momentum > 0:
+            raise ValueError(f"momentum belongs to sgd; {self.optimizer} has its own moments: remove momentum")
+        return self

@@ -1,0 +1,31 @@
+"""How a cell's pairs are judged."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lmc_tune.core.barrier import Definition
+from lmc_tune.experiment.measuring import Condition
+from lmc_tune.experiment.spec import Fraction, Positive, Spec
+
+
+class VerdictSpec(Spec):
+    """How a cell's pairs become one of five verdicts. Not part of a pair's key: it can change without retraining.
+
+    condition: whose barrier is judged; ``recalibrated`` is ``naive`` where a network has no BatchNorm.
+    threshold: in the unit of the barrier's curve (fraction for errors, nats for losses).
+    confidence: of the interval of the mean barrier.
+    min_train_accuracy: a pair with a member below it is ``undertrained``; a flat path then means nothing.
+    """
+
+    barrier: Definition = "chord"
+    of: Literal["test_error", "test_loss", "train_error", "train_loss"] = "test_error"
+    condition: Condition = "recalibrated"
+    threshold: Positive = 0.02
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    min_train_accuracy: Fraction = 0.5
+
+    @property
+    def column(self) -> str:
+        """The column of the results table that is judged, but for its condition."""
+        return f"{self.of}_barrier_{self.barrier}"

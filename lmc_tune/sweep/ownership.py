@@ -1,0 +1,109 @@
+"""The run folder: made once, owned by one driver at a time."""
+
+import fcntl
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TextIO
+
+import yaml
+
+from lmc_tune.errors import UserError
+from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
+from lmc_tune.storage import BucketPath, FolderError, Place, write_text
+from lmc_tune.sweep.lease import is_leased, leased
+from lmc_tune.tables.sweep_record import SWEEP_FILE, SweepRecord
+
+_VERSIONS = ("lmc-tune", "torch", "torchvision", "ray", "mlflow", "numpy", "pandas", "scikit-learn", "altair")
+
+
+class StoreFullError(UserError):
+    """Results can no longer be written; the message says what to do."""
+
+    exit_code = 1
+
+
+@contextmanager
+def owned(folder: Place) -> Iterator[Callable[[], None]]:
+    """Hold the run folder: it is created if need be, and no second process can hold it meanwhile.
+
+    On a disk the lock is the kernel's, so it vanishes with the process, however that ends. A bucket has none: see
+    :func:`lmc_tune.sweep.lease.leased`.
+
+    Yields:
+        What raises FolderError if the folder is no longer held.
+
+    Raises:
+        FolderError: if the folder cannot be written, or another process holds it.
+    """
+    if isinstance(folder, BucketPath):
+        with leased(folder) as check:
+            yield check
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise FolderError(
+            f"cannot write to {folder} ({error.strerror}); choose another folder with --out, or mend its permissions"
+        ) from error
+    with lock:
+        if not _locked(lock):
+            lock.seek(0)
+            raise FolderError(
+                f"another lmc-tune (process {lock.read().strip() or 'unknown'}) is at work in {folder}; wait for it, "
+                f"or choose another folder"
+            )
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield lambda: None
+
+
+def _locked(lock: TextIO) -> bool:
+    """Lock the file; for half a second others are waited for, who may only be looking (:func:`is_owned`)."""
+    for attempt in range(6):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1 if attempt < 5 else 0)
+        else:
+            return True
+    return False
+
+
+def is_owned(folder: Place) -> bool:
+    """Whether a sweep (or ``track``) is running in the folder."""
+    if isinstance(folder, BucketPath):
+        return is_leased(folder)
+    try:
+        with (folder / ".lock").open("r", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def write_description(folder: Place, space: SearchSpace, workers: int, planned_pairs: int) -> None:
+    """Write what the sweep is: the space with its defaults, and its record, whose id is made once.
+
+    A space that is there already is left alone, with its time.
+    """
+    known = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
+    path, text = folder / SPACE_FILE, yaml.safe_dump(space.plain(), sort_keys=False, allow_unicode=True)
+    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
+        write_text(path, text)
+    SweepRecord(
+        id=known.id if known else uuid.uuid4().hex,
+        name=space.name,
+        created=known.created if known else datetime.now(UTC).isoformat(timespec="seconds"),
+        planned_pairs=planned_pairs,
+        workers=workers,
+        versions={name: metadata.version(name) for name in _VERSIONS},
+    ).write(folder)

@@ -1,0 +1,1 @@
+"""Which cells are worth running: pure functions of a space and of what is known of its cells."""

@@ -1,0 +1,163 @@
+"""What is known of a finished pair, as rows of the tables. No torch, no files."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+
+from lmc_tune.experiment import MODELS, ModelSpec, PairSpec, ShiftSpec
+from lmc_tune.tables.columns import MODEL_FIELDS
+
+Status = Literal["ok", "undertrained", "diverged", "failed"]
+
+
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairResult:
+    """Everything kept of one finished pair.
+
+    row: the columns of :data:`RESULTS_SCHEMA`; a column that does not apply (barriers of a diverged pair) is absent.
+    paths: one entry per condition × split × λ, columns of :data:`PATHS_SCHEMA` without the key.
+    curves: one entry per member × epoch, columns of :data:`CURVES_SCHEMA` without the key.
+    layers: one entry per layer, in the network's order, columns of :data:`LAYERS_SCHEMA` without the key.
+    """
+
+    row: Row
+    paths: list[Row] = field(default_factory=list)
+    curves: list[Row] = field(default_factory=list)
+    layers: list[Row] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        return str(self.row["key"])
+
+    @property
+    def status(self) -> Status:
+        status: Status = self.row["status"]
+        return status
+
+
+def spec_columns(spec: PairSpec) -> Row:
+    """The columns of a row that repeat its spec."""
+    return {"key": spec.key, "cell": spec.cell, "spec": spec.content(), **spec_fields(spec)}
+
+
+def spec_fields(spec: PairSpec) -> Row:
+    """Those of :data:`SPEC_FIELDS`."""
+    model, train, shift = spec.model, spec.train, spec.shift
+    return {
+        "dataset": spec.dataset.name,
+        "train_examples": spec.dataset.train,
+        "test_examples": spec.dataset.test,
+        "validation_examples": spec.dataset.validation,
+        "normalise": spec.dataset.normalise,
+        "model": model.name,
+        **_model_columns(model),
+        "optimizer": train.optimizer,
+        "lr": train.lr,
+        "batch_size": train.batch_size,
+        "momentum": train.momentum,
+        "nesterov": train.nesterov,
+        "weight_decay": train.weight_decay,
+        "epochs": train.epochs,
+        "step_budget": train.steps,
+        "schedule": train.schedule,
+        "warmup": train.warmup,
+        "crop": train.crop,
+        "flip": train.flip,
+        "jitter": train.jitter,
+        "precision": train.precision,
+        "noise": train.noise,
+        "shift": shift.kind,
+        "severity": shift.severity,
+        "skew": shift.skew or "",
+        "domain": shift.domain or "",
+        "spawn_epoch": train.spawn_epoch,
+        "target_loss": train.target_loss,
+        "replicate": spec.replicate,
+        "seed": spec.seed,
+    }
+
+
+def _model_columns(model: ModelSpec) -> Row:
+    fields = model.model_dump()
+    if "hidden" in fields:
+        fields["hidden"] = "-".join(map(str, fields["hidden"]))
+    if "arguments" in fields:
+        fields["arguments"] = json.dumps(fields["arguments"], sort_keys=True)
+    return {name: fields.get(name) for name in MODEL_FIELDS}
+
+
+def model_label(row: Mapping[Any, Any]) -> str:
+    """The model of a row in a few words, e.g. ``mlp 64 batch norm``."""
+    label: str = model_of(row).label
+    return label
+
+
+def model_of(row: Mapping[Any, Any]) -> Any:
+    """The spec of the network that the columns of a row describe; a field that its table lacks has its default."""
+    given: dict[str, Any] = {
+        name: int(row[name]) if kind == pa.int64() else row[name]  # beside missing ones, pandas has floats
+        for name, kind in MODEL_FIELDS.items()
+        if not _missing(row.get(name))
+    }
+    if "hidden" in given:
+        given["hidden"] = [int(width) for width in given["hidden"].split("-")]
+    if "arguments" in given:
+        given["arguments"] = json.loads(given["arguments"])
+    return MODELS[row["model"]].model_validate(given)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def shift_label(row: Row) -> str:
+    """The shift of a row in a few words, e.g. ``label 80/20``."""
+    domain = row.get("domain") or None
+    return ShiftSpec(kind=row["shift"], severity=row["severity"], skew=row["skew"] or None, domain=domain).label
+
+
+def pair_name(row: Row) -> str:
+    """A pair in a few words, e.g. ``lr=0.03 B=32 label 80/20 #2 mlp 64``; norm and noise where they are special."""
+    parts = [f"lr={row['lr']:g}", f"B={row['batch_size']}", shift_label(row), f"#{row['replicate']}"]
+    if row["noise"] != "fixed":
+        parts.append(f"{row['noise']} noise")
+    return " ".join([*parts, model_label(row)])
+
+
+def failed_result(spec: PairSpec, reason: str) -> PairResult:
+    """The result of a pair that crashed; ``reason`` is its traceback."""
+    return PairResult(row={**spec_columns(spec), "status": "failed", "reason": reason})
+
+
+# What the gate looks at and changes.
+GATED = ["status", "reason", "train_accuracy_a", "train_accuracy_b", "target_reached"]
+
+
+def gate(row: Row, min_train_accuracy: float) -> Row:
+    """Decide between ``ok`` and ``undertrained``; other statuses stay.
+
+    The gate belongs to the verdict, not to the experiment: it is applied again whenever tables are compacted.
+    """
+    if row["status"] not in ("ok", "undertrained"):
+        return row
+    if row.get("target_reached") is False:
+        return {**row, "status": "undertrained", "reason": "a member did not get to the target loss in its budget"}
+    low = {m: row[f"train_accuracy_{m}"] for m in ("a", "b") if row[f"train_accuracy_{m}"] < min_train_accuracy}
+    if not low:
+        return {**row, "status": "ok", "reason": ""}
+    named = " and ".join(f"member {m.upper()} reached {accuracy:.1%}" for m, accuracy in low.items())
+    return {
+        **row,
+        "status": "undertrained",
+        "reason": f"train accuracy below the gate of {min_train_accuracy:.1%}: {named}",
+    }

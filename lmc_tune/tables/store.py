@@ -1,0 +1,425 @@
+"""The run folder's tables, read and written so that no crash loses or doubles a pair. No torch.
+
+While a sweep runs, every cohort writes one *shard* of its own (rows with their curves nested inside);
+:meth:`Store.compact` folds shards into the tables. Readers see both.
+"""
+
+import os
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import VerdictSpec
+from lmc_tune.storage import BucketPath, Place, StorageError, files, place_at, replacing, steadily, write_text, written
+from lmc_tune.tables.columns import (
+    CURVES_SCHEMA,
+    LAYERS_SCHEMA,
+    MEASURED_FIELDS,
+    PATHS_SCHEMA,
+    RESULTS_SCHEMA,
+    SHARD_SCHEMA,
+    SPEC_FIELDS,
+)
+from lmc_tune.tables.rows import GATED, PairResult, Row, Status, gate
+
+if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only write, do without it
+    import pandas as pd
+
+RESULTS_FILE = "results.parquet"
+
+TableName = Literal["results", "paths", "curves", "layers"]
+_SCHEMAS: dict[TableName, pa.Schema] = {
+    "results": RESULTS_SCHEMA,
+    "paths": PATHS_SCHEMA,
+    "curves": CURVES_SCHEMA,
+    "layers": LAYERS_SCHEMA,
+}
+# Columns that a table may lack, written before they came.
+_NULLABLE = {*SPEC_FIELDS, *MEASURED_FIELDS, "engine", "layers"}
+# Shards are Arrow files: to write and read some rows of so many columns as Parquet takes ten times as long.
+_SHARD = ".arrow"
+# Came later: a folder may be without it.
+_LATER: TableName = "layers"
+_SORTED_BY: dict[TableName, tuple[str, ...]] = {
+    "results": ("key",),
+    "paths": ("key", "condition", "split", "lambda"),
+    "curves": ("key", "member", "step"),
+    "layers": ("key", "position"),
+}
+
+
+class DamagedTableError(UserError):
+    """A table of a run folder cannot be read; the message names the file and the mend."""
+
+
+class Store:
+    """The tables of one run folder, on a disk or in a bucket.
+
+    Writers publish whole files, so a reader never sees half a file and a crash leaves the old one. Each shard has one
+    writer; only the sweep's driver compacts. Of several results of a pair the newest counts, but no failure replaces
+    a result.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | BucketPath) -> None:
+        self.folder = place_at(folder)
+        self.shards = self.folder / "shards"
+        self.checkpoints = self.folder / "checkpoints"
+
+    def check(self) -> None:
+        """Refuse tables that are damaged or missing, before anything is done with them.
+
+        Raises:
+            DamagedTableError: naming the file and the mend.
+        """
+        paths = {name: self.folder / f"{name}.parquet" for name in _SCHEMAS}
+        for name, path in paths.items():
+            if path.exists():
+                _read_table(path, _SCHEMAS[name], [])
+            elif paths["results"].exists() and name != _LATER:
+                raise DamagedTableError(f"{path} is missing. {_mend(path)}")
+        for path in self.shard_stamps():
+            _read_table(path, SHARD_SCHEMA, [])
+
+    def write_shard(self, name: str, results: Sequence[PairResult]) -> None:
+        """Publish all results so far of one writer, replacing its earlier shard.
+
+        Args:
+            name: of the shard, no other writer's; it begins with the cohort's, by which :meth:`recall` finds it.
+            results: at least one.
+        """
+        self.shards.mkdir(parents=True, exist_ok=True)
+        rows = [{**r.row, "paths": r.paths, "curves": r.curves, "layers": r.layers} for r in results]
+        table = pa.Table.from_pylist(rows, schema=SHARD_SCHEMA)
+        _publish(table.drop_columns(_empty(table)), self._shard(name))
+
+    def mark_running(self, name: str, keys: Iterable[str]) -> None:
+        """Say which pairs the writer of the shard ``name`` is at; read by ``lmc-tune status``."""
+        self.shards.mkdir(parents=True, exist_ok=True)
+        write_text(self.shards / f"{name}.running", "\n".join(keys))
+
+    def unmark_running(self, name: str) -> None:
+        (self.shards / f"{name}.running").unlink(missing_ok=True)
+
+    def clear_running(self) -> None:
+        """Forget what killed workers left behind; checkpoints of unfinished pairs stay."""
+        halves = [half for folder in (self.shards, self.checkpoints) for half in files(folder, start=".", end=".part")]
+        for left in (*files(self.shards, end=".running"), *halves):
+            left.unlink(missing_ok=True)
+        if isinstance(self.checkpoints, Path):
+            with suppress(OSError):  # there is none, or it is not empty
+                self.checkpoints.rmdir()
+
+    def running(self) -> set[str]:
+        """Keys of the pairs that were last reported as being trained or measured."""
+        keys: set[str] = set()
+        for mark in files(self.shards, end=".running"):
+            with suppress(FileNotFoundError):  # its cohort has just ended
+                keys |= set(mark.read_text().split())
+        return keys
+
+    def checkpointed(self) -> set[str]:
+        """Keys of the pairs of which a checkpoint is kept."""
+        return {path.name.rpartition("-")[0] for path in files(self.checkpoints, end=".safetensors")}
+
+    def results(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+        """One row per finished pair, compacted or not, in the order of their keys.
+
+        Args:
+            columns: read ``key`` and these alone; all of them by default.
+        """
+        wanted = RESULTS_SCHEMA.names if columns is None else list(dict.fromkeys(["key", *columns]))
+        return _frame(self._merged("results", self._fresh(wanted), wanted))
+
+    def paths(self) -> "pd.DataFrame":
+        """One row per pair × condition × split × λ."""
+        return _frame(self._merged("paths", self._fresh()))
+
+    def parts(self, name: Literal["paths", "curves", "layers"]) -> Iterator[pa.Table]:
+        """The rows of a table part by part, about a million at once: a large table never stands in memory whole.
+
+        A part holds whole pairs, sorted by key, and within a pair as the table is. Rows of pairs without a result are
+        among them.
+        """
+        fresh = self._fresh(["key", name])
+        path = self.folder / f"{name}.parquet"
+        if path.exists():
+            replaced = fresh["key"].combine_chunks()
+            yield from _whole_pairs(_without(group, replaced) for group in _row_groups(path))
+        if len(fresh):
+            yield _sorted(name, _unnested(name, fresh))
+
+    def curves(self) -> "pd.DataFrame":
+        """One row per pair × member × epoch."""
+        return _frame(self._merged("curves", self._fresh()))
+
+    def layers(self) -> "pd.DataFrame":
+        """One row per pair × layer."""
+        return _frame(self._merged("layers", self._fresh()))
+
+    def recall(self, name: str, keys: Iterable[str]) -> dict[str, PairResult]:
+        """Results of the pairs ``keys`` of the cohort ``name`` by key, without reading other cohorts' shards."""
+        wanted = list(keys)
+        tables = (self._read(table, rows=wanted) for table in _SCHEMAS)
+        fresh = self._fresh(cohort=name)
+        results = (*_assemble(*tables), *_assemble(*map(_unnested, _SCHEMAS, repeat(fresh))))
+        return {result.key: result for result in results}
+
+    def read_shard(self, name: str) -> list[PairResult]:
+        """Results of one writer that are not compacted yet."""
+        return _assemble(*map(_unnested, _SCHEMAS, repeat(_read_table(self._shard(name), SHARD_SCHEMA))))
+
+    def shard_stamps(self, cohort: str = "") -> Mapping[Place, tuple[int, int]]:
+        """When each shard was last published, in nanoseconds, and its size in bytes, by its path; oldest first.
+
+        Args:
+            cohort: of this one alone.
+        """
+        found = files(self.shards, start=cohort, end=_SHARD)
+        return dict(sorted(found.items(), key=lambda item: (item[1][0], item[0].name)))
+
+    def pairs(self, keys: Iterable[str]) -> list[PairResult]:
+        """The named finished pairs with all their curves; keys that are not there are passed over."""
+        wanted = pa.array(list(keys), pa.string())
+        fresh = self._fresh()
+        return _assemble(*(_only(self._merged(name, fresh), wanted) for name in _SCHEMAS))
+
+    def statuses(self) -> dict[str, Status]:
+        """Status by key of every finished pair."""
+        fresh = self._fresh(["key", "status"])  # first: what is compacted meanwhile is in the table then
+        tables = (self._read("results", ["key", "status"]), fresh)
+        return {row["key"]: row["status"] for table in tables for row in table.to_pylist()}
+
+    def compact(self, verdict: VerdictSpec, check: Callable[[], None] = lambda: None) -> bool:
+        """Fold all shards into the tables and apply the verdict's gate; True if that changed the tables.
+
+        Curves are published before the rows that refer to them, and shards go last: a crash at any point leaves
+        every pair readable, and the next compaction finishes the work.
+
+        Args:
+            verdict: with the gate.
+            check: called before each step that replaces or removes something; what it raises ends the compaction.
+        """
+        shards = self.shard_stamps()
+        fresh = self._fresh()
+        results = self._merged("results", fresh)
+        gated = _gated(results, verdict.min_train_accuracy)
+        if not shards and (self.folder / RESULTS_FILE).exists() and _same_gate(gated, results):
+            return False  # nothing new, and the tables keep their time
+        for name in ("layers", "curves", "paths"):
+            _publish(self._merged(name, fresh), self.folder / f"{name}.parquet", check)
+        _publish(gated, self.folder / RESULTS_FILE, check)
+        check()
+        for path, stamp in self.shard_stamps().items():
+            if shards.get(path) == stamp:  # not published again meanwhile
+                path.unlink(missing_ok=True)
+        return True
+
+    def _fresh(self, columns: list[str] | None = None, cohort: str = "") -> pa.Table:
+        """The rows of all shards, or some columns of them, curves nested; one of each pair, the one that counts."""
+        wanted = columns or SHARD_SCHEMA.names
+        read = list(dict.fromkeys([*wanted, "status"]))
+        none = SHARD_SCHEMA.empty_table().select(read)
+        while True:
+            try:
+                tables = [_read_table(path, SHARD_SCHEMA, read) for path in self.shard_stamps(cohort)]
+                break
+            except FileNotFoundError:  # compacted since it was listed
+                continue
+        shards = pa.concat_tables([none, *tables])
+        failed = pc.equal(shards["status"], "failed")
+        if pc.any(failed).as_py():  # a worker that was taken for dead, or a clock that was moved back, may be the newer
+            results, failures = shards.filter(pc.invert(failed)), shards.filter(failed)
+            known = self._read("results", ["key", "status"])
+            finished = known.filter(pc.not_equal(known["status"], "failed"))["key"].combine_chunks()
+            shards = pa.concat_tables([_without(failures, finished), results])
+        return _newest(shards).select(wanted)
+
+    def _merged(self, name: TableName, fresh: pa.Table, columns: list[str] | None = None) -> pa.Table:
+        """One table, or some columns of it, with the rows of ``fresh``, which replace its own, sorted by key."""
+        table = self._read(name, columns)
+        if len(fresh):
+            new = _unnested(name, fresh, columns)
+            table = _sorted(name, pa.concat_tables([_without(table, fresh["key"].combine_chunks()), new]))
+        if name == "results":
+            return table
+        known = pa.concat_tables([self._read("results", ["key"]), fresh.select(["key"])])
+        return _only(table, known["key"].combine_chunks())
+
+    def _read(self, name: TableName, columns: list[str] | None = None, rows: list[str] | None = None) -> pa.Table:
+        path = self.folder / f"{name}.parquet"
+        if path.exists():
+            return _read_table(path, _SCHEMAS[name], columns, rows)
+        empty = _SCHEMAS[name].empty_table()
+        return empty if columns is None else empty.select(columns)
+
+    def _shard(self, name: str) -> Place:
+        return self.shards / f"{name}{_SHARD}"
+
+
+def load_results(folder: str | os.PathLike[str] | BucketPath, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+    """One row per finished pair of a run folder; columns as in :data:`RESULTS_SCHEMA`.
+
+    Args:
+        folder: a run folder, finished or not: its path, or its address in a bucket.
+        columns: read ``key`` and these alone; all of them by default.
+
+    Raises:
+        FileNotFoundError: if the folder holds no results.
+        DamagedTableError: if a table cannot be read.
+    """
+    store = Store(folder)
+    if not (store.folder / RESULTS_FILE).exists() and not store.shards.exists():
+        place = shlex.quote(str(store.folder))
+        raise FileNotFoundError(f"no results in {store.folder}; run: lmc-tune sweep SPACE --out {place}")
+    return store.results(columns)
+
+
+def _publish(table: pa.Table, path: Place, check: Callable[[], None] = lambda: None) -> None:
+    with replacing(path, check) as file:
+        if path.suffix == _SHARD:
+            with pa.ipc.new_file(file, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as shard:
+                shard.write_table(table)
+        else:
+            pq.write_table(table, file, compression="zstd")
+
+
+def _empty(table: pa.Table) -> list[str]:
+    """The columns that need not be written: they would be read as null."""
+    return [name for name in table.column_names if name in _NULLABLE and table[name].null_count == len(table)]
+
+
+def _read_table(
+    path: Place, schema: pa.Schema, columns: list[str] | None = None, rows: list[str] | None = None
+) -> pa.Table:
+    """A table, or some columns of it, or the rows of some keys; columns that came later are null."""
+    wanted = schema.names if columns is None else columns
+    filters = None if rows is None else [("key", "in", rows)]
+
+    def read() -> tuple[list[str], pa.Table]:
+        # Opened once: a shard may be replaced by a newer one at any moment.
+        with path.open("rb") as file:
+            shard = pa.ipc.open_file(file.read()).read_all() if path.suffix == _SHARD else None
+            there = pq.read_schema(file).names if shard is None else shard.column_names
+            if not columns and (unknown := [name for name in there if name not in schema.names]):
+                raise DamagedTableError(
+                    f"{path} was written by a newer lmc-tune, as its column {unknown[0]!r} tells; update"
+                )
+            known = [name for name in wanted if name in there or name not in _NULLABLE]
+            return known, pq.read_table(file, columns=known, filters=filters) if shard is None else shard.select(known)
+
+    with _readable(path):
+        known, table = steadily(path, read)
+    columns_read = {
+        name: table[name] if name in known else pa.nulls(len(table), schema.field(name).type) for name in wanted
+    }
+    return pa.table(columns_read, pa.schema([schema.field(name) for name in wanted]))
+
+
+def _row_groups(path: Place) -> Iterator[pa.Table]:
+    """A table part by part, as it was written."""
+    with _readable(path):
+        before, file = written(path), pq.ParquetFile(path if isinstance(path, Path) else path.open())
+    with file:
+        for at in range(file.num_row_groups):
+            with _readable(path):
+                group = file.read_row_group(at)
+            if isinstance(path, BucketPath) and written(path) != before:
+                raise StorageError(f"{path} was replaced while it was read; run the same command again")
+            yield group
+
+
+@contextmanager
+def _readable(path: Place) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError) as error:
+        raise DamagedTableError(
+            f"{path} cannot be read ({str(error).splitlines()[0].rstrip('.')}). {_mend(path)}"
+        ) from error
+
+
+def _mend(path: Place) -> str:
+    """What to do about a table that is damaged or missing: results without their curves are worth nothing."""
+    if path.parent.name == "shards" or path.name == RESULTS_FILE:
+        move = "move it away"
+    else:
+        move = f"move it and {RESULTS_FILE} away" if path.exists() else f"move {RESULTS_FILE} away too"
+    return f"Restore it from a copy, or {move} and run the same sweep again: only its pairs are trained anew."
+
+
+def _gated(results: pa.Table, min_train_accuracy: float) -> pa.Table:
+    """The results with their status and reason decided by this gate."""
+    judged = results.select(GATED).to_pylist()
+    rows = [gate(row, min_train_accuracy) for row in judged]
+    for name in ("status", "reason"):
+        column = pa.array([row[name] for row in rows], pa.string())
+        results = results.set_column(results.schema.get_field_index(name), results.schema.field(name), column)
+    return results
+
+
+def _same_gate(one: pa.Table, other: pa.Table) -> bool:
+    return bool(one.select(["status", "reason"]).equals(other.select(["status", "reason"])))
+
+
+def _newest(shards: pa.Table) -> pa.Table:
+    last = {key: at for at, key in enumerate(shards["key"].to_pylist())}
+    return shards.take(pa.array(last.values(), pa.int64()))
+
+
+def _unnested(name: TableName, shards: pa.Table, columns: list[str] | None = None) -> pa.Table:
+    """The rows of shards as one table holds them."""
+    if name == "results":
+        return shards.select(columns or RESULTS_SCHEMA.names)
+    nested = shards[name].combine_chunks()
+    keys = shards["key"].combine_chunks().take(nested.value_parent_indices())
+    return pa.Table.from_arrays([keys, *nested.flatten().flatten()], schema=_SCHEMAS[name])
+
+
+def _sorted(name: TableName, table: pa.Table) -> pa.Table:
+    return table.sort_by([(column, "ascending") for column in _SORTED_BY[name]])
+
+
+def _whole_pairs(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, sorted by key, cut between pairs."""
+    held = None
+    for part in parts:
+        table = part if held is None else pa.concat_tables([held, part])
+        cut = pc.index(table["key"], table["key"][-1]).as_py() if len(table) else 0
+        yield table.slice(0, cut)
+        held = table.slice(cut)
+    if held is not None:
+        yield held
+
+
+def _assemble(results: pa.Table, *others: pa.Table) -> list[PairResult]:
+    """The pairs of the results with their rows of the other tables, in the order of :data:`_SCHEMAS`."""
+    names = list(_SCHEMAS)[1:]
+    points: dict[str, dict[str, list[Row]]] = {key: {name: [] for name in names} for key in results["key"].to_pylist()}
+    for name, table in zip(names, others, strict=True):
+        for point in table.to_pylist():
+            if (key := point.pop("key")) in points:  # a table that was moved away leaves the others' rows behind
+                points[key][name].append(point)
+    return [PairResult(row=row, **points[row["key"]]) for row in results.to_pylist()]
+
+
+def _only(table: pa.Table, keys: pa.Array) -> pa.Table:
+    return table.filter(pc.is_in(table["key"], value_set=keys))
+
+
+def _without(table: pa.Table, keys: pa.Array) -> pa.Table:
+    return table.filter(pc.invert(pc.is_in(table["key"], value_set=keys)))
+
+
+def _frame(table: pa.Table) -> "pd.DataFrame":
+    frame: pd.DataFrame = table.to_pandas()
+    return frame

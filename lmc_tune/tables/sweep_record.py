@@ -1,0 +1,59 @@
+"""What a run folder says of its sweep beside the tables."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Self
+
+from lmc_tune.errors import UserError
+from lmc_tune.storage import Place, write_text
+
+SWEEP_FILE = "sweep.json"
+REPORT_FILE = "report.html"
+
+
+class DamagedRecordError(UserError):
+    """``sweep.json`` cannot be read; the message names the file and the mend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRecord:
+    """The content of ``sweep.json``.
+
+    id: made once; with a pair's key it identifies the pair's run in MLflow. planned_pairs and workers are those of the
+    latest call, versions those of the packages it ran with.
+    """
+
+    id: str
+    name: str
+    created: str = ""
+    planned_pairs: int | None = None
+    workers: int = 1
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Place) -> Self:
+        """The record of a run folder.
+
+        Raises:
+            FileNotFoundError: if the folder has none.
+            DamagedRecordError: if it cannot be read.
+        """
+        path = folder / SWEEP_FILE
+        if not path.exists():
+            raise FileNotFoundError(
+                f"no sweep in {folder}: {SWEEP_FILE} is missing; start one with: "
+                f"lmc-tune sweep SPACE --out {shlex.quote(str(folder))}"
+            )
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise DamagedRecordError(
+                f"{path} is damaged ({error}); restore it from a copy, or delete it and run the sweep again: it then "
+                f"gets a new id in MLflow"
+            ) from error
+
+    def write(self, folder: Place) -> None:
+        """Write it, atomically."""
+        write_text(folder / SWEEP_FILE, json.dumps(asdict(self), indent=2) + "\n")

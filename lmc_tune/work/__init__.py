@@ -1,0 +1,1 @@
+"""The unit of work: a cohort in, rows out. No Ray, no MLflow."""

@@ -1,0 +1,26 @@
+"""Where a cohort is run. No torch: the driver of a sweep describes it, the workers use it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lmc_tune.storage import Place
+from lmc_tune.tables.store import Store
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workbench:
+    """What does not change a pair's result, or belongs to the verdict.
+
+    device: ``auto`` takes the GPU if there is one. members: folder for the members' weights, None to drop them.
+    checkpoint_seconds: least time between two checkpoints of a member in training.
+    """
+
+    store: Store
+    data_root: Path
+    device: Device = "cpu"
+    min_train_accuracy: float = 0.5
+    members: Place | None = None
+    checkpoint_seconds: float = 60

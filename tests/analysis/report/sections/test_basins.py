@@ -1,0 +1,108 @@
+"""Basin depths against loops, and by hand."""
+
+from itertools import pairwise
+from random import Random
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from lmc_tune.analysis.report.sections.basins import basin_chart, basin_depths, basin_section, basin_table
+from lmc_tune.core.statistics import mean_interval
+from lmc_tune.tables.columns import PATHS_SCHEMA
+from tests.analysis.measured import Measured
+
+
+def path(key: str, losses: list[float], condition: str = "naive", split: str = "test") -> list[dict]:
+    lambdas = np.linspace(0, 1, len(losses))
+    return [
+        {"key": key, "condition": condition, "split": split, "lambda": at, "loss_sum": 4 * loss, "correct": 1, "n": 4}
+        for at, loss in zip(lambdas, losses, strict=True)
+    ]
+
+
+def depths(*paths: list[dict], condition: str = "naive") -> dict[str, float]:
+    rows = [row for path in paths for row in path]
+    return basin_depths([pa.Table.from_pylist(rows, PATHS_SCHEMA)], condition).to_dict()
+
+
+def test_depths_by_hand() -> None:
+    found = depths(
+        path("basin", [0.5, 0.2, 0.3, 0.4]),
+        path("flat", [0.5, 0.5, 0.5]),
+        path("hump", [0.5, 0.9, 0.4]),
+        path("slope", [0.9, 0.7, 0.4]),  # lower than one end, not than the other
+        path("spike", [0.5, np.inf, 0.4, 0.6]),
+        path("no number", [0.5, np.nan, 0.4, 0.6]),
+        path("lost end", [np.nan, 0.1, 0.6]),
+    )
+    expected = {"basin": 0.2, "flat": 0.0, "hump": -0.5, "slope": -0.3, "spike": 0.1, "no number": 0.1}
+    assert np.isnan(found.pop("lost end"))
+    assert found == pytest.approx(expected)
+
+
+def test_the_verdicts_condition_counts_and_the_test_split_alone() -> None:
+    paths = (
+        path("p", [0.5, 0.4, 0.5]),
+        path("p", [0.5, 0.1, 0.5], split="train"),
+        path("p", [0.5, 0.3, 0.5], condition="recalibrated"),
+        path("q", [0.5, 0.45, 0.5]),
+    )
+    assert depths(*paths) == pytest.approx({"p": 0.1, "q": 0.05})
+    assert depths(*paths, condition="recalibrated") == pytest.approx({"p": 0.2, "q": 0.05})
+
+
+def test_nothing_measured_no_depth() -> None:
+    assert basin_depths([], "naive").empty
+    assert basin_depths([PATHS_SCHEMA.empty_table()], "naive").empty
+
+
+def test_the_table_is_the_mean_over_ok_pairs_with_its_interval(measured: Measured) -> None:
+    paths = measured.store.paths()
+    table = basin_table(measured.diagram, measured.intervals)
+    assert len(table) == int(measured.diagram.cells["judged"].sum()) == 16
+    for row in table.to_dict("records"):
+        expected = []
+        for pair in measured.ok(row["cell"]).to_dict("records"):
+            condition = "recalibrated" if pair["norm"] == "batch" else "naive"
+            own = paths[
+                (paths["key"] == pair["key"]) & (paths["split"] == "test") & (paths["condition"] == condition)
+            ].sort_values("lambda")
+            loss = (own["loss_sum"] / own["n"]).to_list()
+            expected.append(min(loss[0], loss[-1]) - min(loss[1:-1]))
+        low, high = mean_interval(expected, measured.diagram.verdict.confidence)
+        np.testing.assert_allclose(
+            [row["depth"], row["depth_low"], row["depth_high"]], [np.mean(expected), low, high], atol=1e-12
+        )
+        assert (row["n_basins"], row["n_ok"]) == (sum(depth > 0 for depth in expected), len(expected))
+    assert 0 < table["n_basins"].sum() < table["n_ok"].sum()
+
+
+def test_how_the_paths_are_cut_and_ordered_changes_nothing(measured: Measured) -> None:
+    whole = pa.concat_tables(measured.store.parts("paths"))
+    keys = whole["key"].unique().to_pylist()
+    Random(1).shuffle(keys)
+    borders = [0, 3, 3, 20, len(keys)]
+    parts = [
+        whole.filter(pc.is_in(whole["key"], value_set=pa.array(keys[start:end], pa.string())))
+        for start, end in pairwise(borders)
+    ]
+    once, cut_up = (basin_depths(each, "recalibrated") for each in ([whole], parts))
+    pd.testing.assert_series_equal(once.sort_index(), cut_up.sort_index(), check_exact=True, check_index_type=False)
+
+
+def test_the_section_counts_basins_and_draws_every_cell(measured: Measured) -> None:
+    table = basin_table(measured.diagram, measured.intervals)
+    section = basin_section(measured.diagram, measured.intervals, table["cell"][0])
+    assert section is not None
+    n, of = table["n_basins"].sum(), table["n_ok"].sum()
+    assert section.lead.startswith(f"In {n} of {of} counted pairs some network")
+    spec = basin_chart(measured.diagram, table).to_dict()
+    assert {row["cell"] for rows in spec["datasets"].values() for row in rows if "cell" in row} == set(table["cell"])
+
+
+def test_pairs_without_paths_have_no_section(measured: Measured) -> None:
+    unknown = {"basin_depth": measured.intervals["basin_depth"].assign(mean=np.nan, low=-np.inf, high=np.inf)}
+    assert basin_section(measured.diagram, unknown, "") is None

@@ -1,0 +1,114 @@
+"""Conditions side by side, against loops over pairs and verdicts by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lmc_tune.analysis.phase import map_regions
+from lmc_tune.analysis.report.sections.conditions import (
+    condition_chart,
+    condition_counts,
+    condition_section,
+    condition_table,
+    judged_condition,
+)
+from lmc_tune.core.statistics import mean_interval, verdict_of_interval
+from lmc_tune.experiment import MeasureSpec, PairSpec, VerdictSpec
+from lmc_tune.tables.cells import CONDITION_BARRIERS, mean_intervals
+from tests.analysis.cases import NETWORKS, measured_pair, ok_pair, pair_spec, results_of
+from tests.analysis.measured import Measured
+
+COLUMNS = {"naive": "test_error_barrier_chord", "recalibrated": "recalibrated_test_error_barrier_chord"}
+
+
+def test_each_condition_has_the_mean_of_its_own_column_over_the_ok_pairs(measured: Measured) -> None:
+    table = condition_table(measured.diagram, measured.intervals)
+    cells = measured.diagram.cells
+    assert set(table["cell"]) == set(cells.loc[cells["norm"] == "batch", "cell"])
+    assert table.groupby("cell")["condition"].agg(list).map(tuple).unique().tolist() == [("naive", "recalibrated")]
+    for row in table.to_dict("records"):
+        barriers = measured.ok(row["cell"])[COLUMNS[row["condition"]]].to_list()
+        low, high = mean_interval(barriers, measured.diagram.verdict.confidence)
+        np.testing.assert_allclose(
+            [row["shown_barrier"], row["shown_low"], row["shown_high"]], [np.mean(barriers), low, high], atol=1e-12
+        )
+        assert row["by_condition"] == verdict_of_interval(low, high, 0.02)
+
+
+def test_the_cells_have_the_same_means_for_the_table_of_cells(measured: Measured) -> None:
+    for row in measured.diagram.cells.to_dict("records"):
+        pairs = measured.ok(row["cell"])
+        assert row["naive_barrier"] == pytest.approx(pairs[COLUMNS["naive"]].mean(), abs=1e-12)
+        if row["norm"] == "batch":
+            assert row["recalibrated_barrier"] == pytest.approx(row["mean_barrier"], abs=1e-12)
+            assert row["naive_barrier"] > row["recalibrated_barrier"] + 0.3
+        else:
+            assert np.isnan(row["recalibrated_barrier"])
+        assert np.isnan(row["repaired_barrier"])
+
+
+def test_the_counts_are_those_of_the_cells_by_condition(measured: Measured) -> None:
+    table = condition_table(measured.diagram, measured.intervals)
+    counts = condition_counts(table, measured.diagram.verdict).set_index("condition")
+    assert counts.index.tolist() == ["naive", "recalibrated"]
+    for condition, row in counts.iterrows():
+        tally = {"connected": 0, "disconnected": 0, "undecided": 0}
+        for name in table.loc[table["condition"] == condition, "by_condition"]:
+            tally[name] += 1
+        assert {name: int(row[name]) for name in tally} == tally
+    assert counts.loc["naive", "disconnected"] == "8"
+    assert counts.loc["recalibrated", "disconnected"] != "8"
+
+
+def test_the_judged_condition_is_marked_and_falls_back_where_there_is_no_batch_norm(measured: Measured) -> None:
+    section = condition_section(measured.diagram, measured.intervals, "")
+    assert section is not None
+    assert section.table["condition"][section.marked] == "recalibrated"
+    assert "This page judges recalibrated" in section.lead
+    none_of_it = pd.DataFrame({"condition": ["naive", "repaired"]})
+    assert judged_condition(VerdictSpec(), none_of_it) == "naive"
+    assert judged_condition(VerdictSpec(condition="repaired"), none_of_it) == "repaired"
+
+
+def test_one_condition_alone_is_no_comparison() -> None:
+    diagram = map_regions(results_of([ok_pair(pair_spec(replicate=k), 0.1) for k in range(3)]))
+    intervals = mean_intervals(diagram.pairs, CONDITION_BARRIERS, diagram.cells["cell"], 0.95)
+    assert condition_section(diagram, intervals, "") is None
+
+
+def test_repaired_stands_beside_naive_without_batch_norm() -> None:
+    pairs = [ok_pair(pair_spec(replicate=k), 0.2) for k in range(3)]
+    for k, pair in enumerate(pairs):
+        pair.row["repaired_test_error_barrier_chord"] = 0.01 * k
+    diagram = map_regions(results_of(pairs))
+    intervals = mean_intervals(diagram.pairs, CONDITION_BARRIERS, diagram.cells["cell"], 0.95)
+    table = condition_table(diagram, intervals)
+    assert table["condition"].tolist() == ["naive", "repaired"]
+    assert table["shown_barrier"].tolist() == pytest.approx([diagram.cells["mean_barrier"][0], 0.01])
+    spec = condition_chart(diagram, table, diagram.cells["cell"][0]).to_dict()
+    assert "datum.label === 'naive'" in str(spec)
+
+
+def test_a_pair_without_a_finite_barrier_hides_its_cells_mean() -> None:
+    spec = pair_spec(model=NETWORKS[1])
+    pairs = [measured_pair(spec.model_copy(update={"replicate": k})) for k in range(3)]
+    pairs[1].row["test_error_barrier_chord"] = np.nan
+    diagram = map_regions(results_of(pairs))
+    intervals = mean_intervals(diagram.pairs, CONDITION_BARRIERS, diagram.cells["cell"], 0.95)
+    assert condition_table(diagram, intervals).empty  # recalibrated alone is left
+    assert np.isnan(diagram.cells["naive_barrier"][0])
+
+
+def test_of_all_four_each_is_its_own_column() -> None:
+    measure = MeasureSpec(conditions=("naive", "endpoint", "recalibrated", "repaired"))
+    spec = PairSpec.model_validate({**pair_spec(model=NETWORKS[1]).model_dump(), "measure": measure})
+    pairs = [measured_pair(spec.model_copy(update={"replicate": k}), hump=0.1) for k in range(2)]
+    for pair in pairs:
+        pair.row["endpoint_test_error_barrier_chord"], pair.row["repaired_test_error_barrier_chord"] = 0.7, 0.3
+    diagram = map_regions(results_of(pairs))
+    intervals = mean_intervals(diagram.pairs, CONDITION_BARRIERS, diagram.cells["cell"], 0.95)
+    table = condition_table(diagram, intervals).set_index("condition")["shown_barrier"]
+    assert table.index.tolist() == ["naive", "endpoint", "recalibrated", "repaired"]
+    assert table[["endpoint", "repaired"]].tolist() == pytest.approx([0.7, 0.3])
+    assert table["recalibrated"] == pytest.approx(0.1, rel=0.05)
+    assert table["naive"] == pytest.approx(0.5, rel=0.05)

@@ -1,0 +1,274 @@
+"""The page in a real browser without a network: drawn, answering the pointer, and silent on the console."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from lmc_tune.analysis import phase
+from lmc_tune.analysis.report import render as report
+from lmc_tune.analysis.report.charts import curves, points
+from lmc_tune.analysis.report.charts import style as charts
+from lmc_tune.analysis.report.render import render
+from lmc_tune.experiment import ShiftSpec
+from tests.analysis.cases import failed_pair, grid, realistic_pair, space_of, write_run
+from tests.analysis.measured import Measured
+from tests.analysis.report.test_render import HOSTILE, embedded
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome on the PATH"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page opened offline, with everything that it complained of or asked the network for."""
+
+    def __init__(self, browser: Browser, path: Path) -> None:
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+        self.page: Page = context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.complaints.append(dialog.message), dialog.dismiss()))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("body[data-ready]", timeout=60_000)
+
+    def marks(self, chart: str, kind: str) -> int:
+        return self.page.locator(f"#{chart} svg .{kind} path").count()
+
+    def curves(self) -> list[dict]:
+        return self.page.evaluate("window.report.views.curves.data('curves')")
+
+    def point_at(self, cell: str, chart: str = "phase") -> None:
+        """Move the pointer to the middle of the cell's first mark."""
+        where = self.page.evaluate(
+            """([chart, cell]) => {
+                const marks = [...document.querySelectorAll(`#${chart} svg path`)];
+                const mark = marks.find((mark) => mark.__data__?.datum?.cell === cell);
+                mark.scrollIntoView({ block: "center" });
+                const box = mark.getBoundingClientRect();
+                return [box.x + box.width / 2, box.y + box.height / 2];
+            }""",
+            [chart, cell],
+        )
+        self.page.mouse.move(0, 0)
+        self.page.mouse.move(*where)
+        self.page.wait_for_selector(f"#cell[data-cell='{cell}']", timeout=10_000)
+
+
+@pytest.fixture(scope="module")
+def visit(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Visit:
+    folder = write_run(tmp_path_factory.mktemp("run"), grid(replicates=3))
+    return Visit(browser, render(folder)[0])
+
+
+def test_all_charts_are_drawn(visit: Visit) -> None:
+    assert visit.marks("phase", "mark-rect") >= 2 * 36
+    assert visit.marks("phase", "mark-line") >= 4
+    assert visit.marks("noise", "mark-symbol") >= 20
+    assert visit.marks("curves", "mark-line") >= 4
+    assert visit.page.locator("#cell-table tbody tr").count() == 36
+
+
+def test_pointing_at_a_tile_shows_its_curves_and_numbers(visit: Visit) -> None:
+    cells = visit.page.evaluate("window.report.page.cells")
+    connected = next(key for key, cell in cells.items() if cell["verdict"] == "connected")
+    before, drawn = visit.curves(), visit.page.locator("#curves svg").inner_html()
+    visit.point_at(connected)
+    after = visit.curves()
+    assert [row["mean"] for row in after] != [row["mean"] for row in before]
+    assert [row["mean"] for row in after if row["split"] == "test" and row["quantity"] == "error"] == cells[connected][
+        "curves"
+    ]["test_error"][0]
+    assert visit.page.locator("#curves svg").inner_html() != drawn
+    assert visit.page.locator("#cell-verdict").inner_text() == "connected"
+    assert visit.page.locator("#cell-place").inner_text() == cells[connected]["place"]
+    visit.page.wait_for_selector("#vg-tooltip-element.visible")
+    assert "mean barrier" in visit.page.locator("#vg-tooltip-element").inner_text()
+
+
+def test_the_tooltip_covers_little(visit: Visit) -> None:
+    visit.point_at(visit.page.evaluate("window.report.page.picked"))
+    visit.page.wait_for_selector("#vg-tooltip-element.visible")
+    assert visit.page.locator("#vg-tooltip-element tr").count() <= 4
+
+
+def test_what_was_pointed_at_stays(visit: Visit) -> None:
+    picked = visit.page.locator("#cell").get_attribute("data-cell")
+    visit.page.mouse.move(2, 2)
+    assert visit.page.locator("#cell").get_attribute("data-cell") == picked
+    assert visit.page.evaluate("window.report.views.phase.signal('picked')") == picked
+
+
+def test_a_cell_without_curves_says_why(visit: Visit) -> None:
+    cells = visit.page.evaluate("window.report.page.cells")
+    lost = next(key for key, cell in cells.items() if not cell["curves"])
+    visit.point_at(lost)
+    assert not visit.page.locator("#curves").is_visible()
+    assert visit.page.locator("#cell-reason").inner_text() == cells[lost]["reason"]
+
+
+def test_a_row_of_the_table_picks_its_cell_and_heads_sort(visit: Visit) -> None:
+    row = visit.page.locator("#cell-table tbody tr").nth(5)
+    row.hover()
+    assert visit.page.locator("#cell").get_attribute("data-cell") == row.get_attribute("data-cell")
+    visit.page.get_by_role("button", name="mean barrier").click()
+    heights = visit.page.locator("#cell-table tbody tr td:nth-child(5)").all_inner_texts()
+    known = [float(text.removesuffix("%")) for text in heights if text != "–"]
+    assert known == sorted(known)
+    assert heights[-1] == "–"
+
+
+def test_nothing_is_wider_than_the_window(visit: Visit) -> None:
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+def test_no_complaints_and_no_requests(visit: Visit) -> None:
+    assert visit.complaints == []
+    assert [url for url in visit.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [HOSTILE, f'"onload=alert(1) {{{{7*7}}}} ${{alert(2)}}\u202e\x1b[2J\u2028<!--<script>{"x" * 10_000}'],
+    ids=["elements", "other"],
+)
+def test_hostile_text_does_not_run(browser: Browser, tmp_path: Path, hostile: str) -> None:
+    folder = write_run(
+        tmp_path,
+        grid(lrs=(0.01, 0.1), replicates=2),
+        make=lambda spec: failed_pair(spec, hostile) if spec.train.lr == 0.1 else realistic_pair(spec),
+        name=hostile,
+    )
+    visit = Visit(browser, render(folder)[0])
+    cells = visit.page.evaluate("window.report.page.cells")
+    visit.point_at(next(key for key, cell in cells.items() if cell["reason"]))
+    assert visit.page.evaluate("window.hostile") is None
+    assert visit.page.locator("h1").text_content() == hostile
+    assert visit.page.locator("#cell-reason").text_content() == hostile
+    assert visit.complaints == []
+
+
+def test_a_tile_that_has_not_been_run_says_so_and_picks_nothing(browser: Browser, tmp_path: Path) -> None:
+    folder = write_run(tmp_path, grid(lrs=(0.01, 0.1), replicates=2), space=space_of(replicates=2))
+    visit = Visit(browser, render(folder)[0])
+    picked = visit.page.locator("#cell").get_attribute("data-cell")
+    where = visit.page.evaluate(
+        """() => {
+            const marks = [...document.querySelectorAll("#phase svg path")];
+            const box = marks.find((mark) => mark.__data__?.datum?.verdict === "not run").getBoundingClientRect();
+            return [box.x + box.width / 2, box.y + box.height / 2];
+        }"""
+    )
+    visit.page.mouse.move(*where)
+    visit.page.wait_for_selector("#vg-tooltip-element.visible")
+    assert "not run" in visit.page.locator("#vg-tooltip-element").inner_text()
+    assert visit.page.locator("#cell").get_attribute("data-cell") == picked
+    assert visit.complaints == []
+
+
+def test_a_page_of_too_many_cells_still_works_and_unpacks_to_what_was_packed(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, bound, limit in (
+        (curves, "VERY_MANY_CELLS", 5),
+        (phase, "MOST_PANELS", 2),
+        (charts, "MANY_POINTS", 3),
+        (points, "MANY_COLOURS", 2),
+        (report, "MANY_TILES", 10),
+    ):
+        monkeypatch.setattr(module, bound, limit)
+    shifts = [ShiftSpec(kind="label", severity=severity) for severity in (0.2, 0.4, 0.6, 0.8)]
+    path = render(write_run(tmp_path, grid(shifts=shifts, replicates=2)))[0]
+    visit, packed = Visit(browser, path), embedded(path.read_text(encoding="utf-8"))
+    cells = visit.page.evaluate("window.report.page.cells")
+    assert list(cells) == list(packed["cells"])
+    for key, cell in cells.items():
+        mine = packed["cells"][key]
+        assert (cell["verdict"], cell["reason"], cell["curves"]) == (mine["verdict"], mine["reason"], mine["curves"])
+        assert cell["numbers"] == {name: mine[name] for name in cell["numbers"]}
+    assert {name for cell in cells.values() for name in cell["curves"]} == {"test_error"}
+    for key in [key for key, cell in cells.items() if cell["curves"]][:3]:
+        visit.page.evaluate("key => window.report.pick(key)", key)
+        assert visit.page.locator("#cell-place").inner_text() == cells[key]["place"]
+        assert visit.page.evaluate("window.report.views.phase.signal('picked')") == key
+        assert [row["mean"] for row in visit.curves()] == cells[key]["curves"]["test_error"][0]
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert visit.complaints == []
+
+
+@pytest.fixture(scope="module")
+def full(browser: Browser, measured: Measured) -> Visit:
+    return Visit(browser, render(measured.store.folder)[0])
+
+
+def test_every_section_is_drawn(full: Visit) -> None:
+    for chart in ("networks", "conditions", "noise", "basins", "similarity", "ensembles", "layers"):
+        assert full.marks(chart, "mark-symbol") >= 8, chart
+    assert full.marks("learning", "mark-line") == 4
+    assert full.complaints == []
+
+
+def test_learning_curves_follow_the_picked_cell(full: Visit) -> None:
+    cells = full.page.evaluate("window.report.page.cells")
+    key = next(key for key in cells if key != full.page.evaluate("window.report.page.picked"))
+    full.page.evaluate("key => window.report.pick(key)", key)
+    rows = full.page.evaluate("window.report.views.learning.data('learning')")
+    epochs, *lines = cells[key]["learning"]
+    names = [("train", "loss"), ("test", "loss"), ("train", "error"), ("test", "error")]
+    for (split, quantity), line in zip(names, lines, strict=True):
+        own = [row for row in rows if (row["split"], row["quantity"]) == (split, quantity)]
+        assert [row["epoch"] for row in own] == epochs
+        assert [row["value"] for row in own] == line
+
+
+@pytest.mark.parametrize("chart", ["networks", "conditions", "basins", "similarity", "ensembles"])
+def test_a_point_of_any_chart_picks_its_cell_in_all_of_them(full: Visit, chart: str) -> None:
+    full.page.mouse.move(0, 0)
+    cell = full.page.evaluate(  # the pointer itself would meet whichever of some points lies on top
+        """chart => {
+            const picked = document.getElementById("cell").dataset.cell;
+            const marks = [...document.querySelectorAll(`#${chart} svg path`)];
+            const mark = marks.find((mark) => ![undefined, picked].includes(mark.__data__?.datum?.cell));
+            mark.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+            return mark.__data__.datum.cell;
+        }""",
+        chart,
+    )
+    full.page.wait_for_selector(f"#cell[data-cell='{cell}']", timeout=10_000)
+    full.page.wait_for_function(
+        """cell => Object.entries(window.report.page.charts).every(
+            ([id, spec]) => !spec.params || window.report.views[id].signal("picked") === cell)""",
+        arg=cell,
+        timeout=10_000,
+    )
+    assert full.page.get_attribute("#cell", "data-cell") == cell
+
+
+def test_the_full_page_fits_its_window_and_a_phones(full: Visit) -> None:
+    assert full.page.evaluate("document.documentElement.scrollWidth") <= 1280
+    full.page.set_viewport_size({"width": 390, "height": 844})
+    assert full.page.evaluate("document.documentElement.scrollWidth") <= 390
+    full.page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_it_prints_on_a_few_pages(visit: Visit) -> None:
+    paper = visit.page.pdf(prefer_css_page_size=True, print_background=True)
+    assert paper.startswith(b"%PDF-")
+    assert 3 <= paper.count(b"/Type /Page\n") <= 9

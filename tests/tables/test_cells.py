@@ -1,0 +1,192 @@
+"""Verdicts that can be checked by hand, and the laws of the table of cells."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmc_tune.core.statistics import VERDICTS, mean_interval, verdict_of_interval
+from lmc_tune.experiment import VerdictSpec
+from lmc_tune.tables.cells import CELL_FIELDS, compare_definitions, exclusions, planned_cells, regate, summarise
+from lmc_tune.tables.rows import STATUSES
+from lmc_tune.tables.store import Store
+from tests.analysis.cases import (
+    diverged_pair,
+    failed_pair,
+    grid,
+    ok_pair,
+    pair_spec,
+    realistic_pair,
+    results_of,
+    space_of,
+    undertrained_pair,
+    write_run,
+)
+
+VERDICT = VerdictSpec()
+MAKERS = {
+    "low": lambda spec: ok_pair(spec, 0.002 + 0.0001 * spec.replicate),
+    "high": lambda spec: ok_pair(spec, 0.2 + 0.01 * spec.replicate),
+    "undertrained": undertrained_pair,
+    "diverged": diverged_pair,
+    "failed": failed_pair,
+}
+
+
+def one_cell(*kinds: str) -> pd.DataFrame:
+    return results_of([MAKERS[kind](pair_spec(replicate=at)) for at, kind in enumerate(kinds)])
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (["low"] * 5, "connected"),
+        (["high"] * 5, "disconnected"),
+        (["low"] * 3 + ["high"] * 2, "undecided"),
+        (["low"], "undecided"),
+        (["low"] * 3 + ["diverged"] * 2, "connected"),
+        (["low"] * 2 + ["diverged"] * 2, "diverged"),
+        (["low"] * 2 + ["undertrained"] * 2, "undertrained"),
+        (["low", "undertrained", "diverged"], "diverged"),
+        (["low"] + ["undertrained"] * 2 + ["diverged"], "undertrained"),
+        (["failed"] * 3, "undecided"),
+        (["low", "low", "failed", "failed", "diverged"], "undecided"),
+        (["failed", "diverged"], "diverged"),
+    ],
+)
+def test_verdict_by_hand(kinds: list[str], expected: str) -> None:
+    cells = summarise(one_cell(*kinds), VERDICT)
+    assert cells["verdict"].tolist() == [expected]
+
+
+def test_one_pair_has_a_mean_but_no_interval() -> None:
+    cell = summarise(one_cell("low"), VERDICT).iloc[0]
+    assert cell["mean_barrier"] == pytest.approx(0.002, rel=0.02)
+    assert (cell["low"], cell["high"]) == (-np.inf, np.inf)
+    assert cell["judged"]
+
+
+def test_a_pair_without_a_finite_barrier_leaves_the_cell_undecided() -> None:
+    results = one_cell("low", "low", "low", "low")
+    results.loc[2, VERDICT.column] = np.nan
+    cell = summarise(results, VERDICT).iloc[0]
+    assert (cell["verdict"], cell["n_ok"], cell["n_without_barrier"], cell["judged"]) == ("undecided", 4, 1, False)
+    assert np.isnan(cell["mean_barrier"])
+    left_out = exclusions(regate(results, VERDICT), VERDICT)
+    assert left_out[["status", "count"]].to_numpy().tolist() == [["ok", 1]]
+
+
+def test_the_mean_is_over_ok_pairs_alone() -> None:
+    results = one_cell("high", "high", "high", "undertrained", "diverged")
+    cell = summarise(results, VERDICT).iloc[0]
+    assert cell["mean_barrier"] == pytest.approx(results[VERDICT.column][:3].mean())
+    assert cell["test_accuracy_a"] == pytest.approx(results["test_accuracy_a"][:3].mean())
+
+
+def test_the_gate_is_the_verdicts_not_the_tables() -> None:
+    results = one_cell("low", "low", "undertrained", "undertrained", "undertrained")
+    assert summarise(results, VERDICT)["verdict"].tolist() == ["undertrained"]
+    lenient = summarise(results, VerdictSpec(min_train_accuracy=0.1))
+    assert lenient[["verdict", "n_ok"]].to_numpy().tolist() == [["connected", 5]]
+    strict = VerdictSpec(min_train_accuracy=0.999)
+    left_out = exclusions(regate(results, strict), strict)
+    assert left_out["count"].tolist() == [5]
+    assert left_out["reason"][0].startswith("train accuracy below the gate of 99.9%")
+    low = regate(one_cell("undertrained", "undertrained"), strict)
+    assert low["reason"].str.startswith("train accuracy below the gate of 99.9%").all(), "not the gate of the table"
+
+
+def test_every_finished_pair_is_counted_exactly_once() -> None:
+    specs = grid()
+    results = results_of([realistic_pair(spec) for spec in specs])
+    cells = summarise(results, VERDICT)
+    assert cells["n_pairs"].sum() == len(specs)
+    assert (cells[[f"n_{status}" for status in STATUSES]].sum(axis="columns") == cells["n_pairs"]).all()
+    left_out = exclusions(regate(results, VERDICT), VERDICT)
+    assert left_out["count"].sum() == len(specs) - cells["n_ok"].sum()
+    assert set(VERDICTS) - {"undecided"} <= set(cells["verdict"])
+
+
+def test_under_resolved_pairs_are_counted() -> None:
+    results = one_cell("high", "high", "high", "diverged")
+    results.loc[1, "under_resolved"] = True
+    assert summarise(results, VERDICT)["n_under_resolved"].tolist() == [1]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_the_order_of_results_changes_nothing(random: object) -> None:
+    results = results_of([realistic_pair(spec) for spec in grid(lrs=(0.003, 0.03, 0.3), replicates=3)])
+    order = list(range(len(results)))
+    random.shuffle(order)
+    shuffled = results.iloc[order]
+    pd.testing.assert_frame_equal(regate(results, VERDICT), regate(shuffled, VERDICT), check_exact=True)
+    pd.testing.assert_frame_equal(summarise(results, VERDICT), summarise(shuffled, VERDICT), check_exact=True)
+
+
+def test_the_plan_of_a_finished_sweep_is_its_cells(tmp_path: Path) -> None:
+    store = Store(write_run(tmp_path, grid(replicates=1)))
+    cells = summarise(store.results(), VERDICT)
+    pd.testing.assert_frame_equal(planned_cells(space_of()), cells[["cell", *CELL_FIELDS]])
+
+
+def test_all_cells_at_once_agree_with_one_after_the_other() -> None:
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 9, size=600)
+    template = results_of([ok_pair(pair_spec(), 0.1)])
+    results = pd.concat([template] * int(sizes.sum()), ignore_index=True)
+    results["cell"] = np.repeat([f"{at:04d}" for at in range(600)], sizes)
+    results["key"] = [f"{at:05d}" for at in range(len(results))]
+    results["replicate"] = np.concatenate([np.arange(size) for size in sizes])
+    results[VERDICT.column] = rng.normal(0.03, 0.02, len(results))
+    cells = summarise(results, VERDICT).set_index("cell")
+    for name, pairs in results.groupby("cell"):
+        barriers = pairs[VERDICT.column]
+        low, high = mean_interval(barriers, VERDICT.confidence)
+        cell = cells.loc[name]
+        np.testing.assert_allclose(cell[["mean_barrier", "low", "high"]].to_list(), [barriers.mean(), low, high])
+        if len(barriers) > 1:
+            assert cell["verdict"] == verdict_of_interval(low, high, VERDICT.threshold)
+
+
+def test_definitions_are_counted_as_if_each_were_the_verdict() -> None:
+    specs = grid(replicates=4)
+    results = results_of([realistic_pair(spec) for spec in specs])
+    results["test_error_barrier_endpoint_mean"] *= np.linspace(0.3, 1.7, len(results))
+    for row in compare_definitions(regate(results, VERDICT), VERDICT).to_dict("records"):
+        other = VERDICT.model_copy(update={"barrier": row.pop("definition")})
+        counts = summarise(results, other)["verdict"].value_counts()
+        assert row == {name: counts.get(name, 0) for name in VERDICTS}
+
+
+def test_a_missing_column_is_named() -> None:
+    results = one_cell("low").drop(columns=VERDICT.column)
+    with pytest.raises(ValueError, match="test_error_barrier_chord"):
+        summarise(results, VERDICT)
+
+
+def test_a_condition_is_judged_where_batch_norm_makes_one():
+    """Networks without BatchNorm have but the naive barrier, and one of the user's own has whatever was measured."""
+    results = one_cell("low", "low", "low")
+    results["norm"], results["model"] = ["none", "batch", None], ["mlp", "mlp", "factory"]
+    results["cell"] = ["c0", "c1", "c2"]
+    own = {
+        VERDICT.column: [0.1, 0.2, 0.3],
+        "accuracy_difference": [-1.0, -2.0, -3.0],
+        "under_resolved": [True, True, True],
+    }
+    other = {
+        VERDICT.column: [np.nan, 0.02, 0.03],
+        "accuracy_difference": [np.nan, -0.2, -0.3],
+        "under_resolved": [None, False, False],
+    }
+    results = results.assign(**own, **{f"recalibrated_{name}": values for name, values in other.items()})
+    judged = summarise(results, VERDICT.model_copy(update={"condition": "recalibrated"}))
+    assert judged["mean_barrier"].tolist() == [0.1, 0.02, 0.03]
+    assert judged["accuracy_difference"].tolist() == [-1.0, -0.2, -0.3]
+    assert judged["n_under_resolved"].tolist() == [1, 0, 0]
+    naive = summarise(results, VERDICT.model_copy(update={"condition": "naive"}))
+    assert naive["mean_barrier"].tolist() == [0.1, 0.2, 0.3]
