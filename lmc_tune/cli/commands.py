@@ -237,7 +237,7 @@ def space(
         return
     for axis, values in study.axes.items():
         typer.echo(printable(f"{axis:>12}  {', '.join(_short(axis, value) for value in values)}"))
-    for name in ("cells", "pairs", "cohorts", "steps"):
+    for name in ("cells", "pairs", "members", "cohorts", "steps"):
         typer.echo(f"{name:>12}  {getattr(cost, name):,}")
     if cost.tolerance_error > study.measure.tolerance_error:
         typer.echo(

@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only wri
     import pandas as pd
 
 RESULTS_FILE = "results.parquet"
+# Of members that are kept, by their keys.
+MEMBERS = "members"
 
 TableName = Literal["results", "paths", "curves", "layers"]
 _SCHEMAS: dict[TableName, pa.Schema] = {
@@ -43,7 +45,7 @@ _SCHEMAS: dict[TableName, pa.Schema] = {
     "layers": LAYERS_SCHEMA,
 }
 # Columns that a table may lack, written before they came.
-_NULLABLE = {*SPEC_FIELDS, *MEASURED_FIELDS, "engine", "layers"}
+_NULLABLE = {*SPEC_FIELDS, *MEASURED_FIELDS, "question", "member_a", "member_b", "engine", "layers"}
 # Shards are Arrow files: to write and read some rows of so many columns as Parquet takes ten times as long.
 _SHARD = ".arrow"
 # Came later: a folder may be without it.
@@ -126,8 +128,18 @@ class Store:
         return keys
 
     def checkpointed(self) -> set[str]:
-        """Keys of the pairs of which a checkpoint is kept."""
-        return {path.name.rpartition("-")[0] for path in files(self.checkpoints, end=".safetensors")}
+        """Names of the members, and of trunks, of which a checkpoint is kept."""
+        return {path.stem for path in files(self.checkpoints, end=".safetensors")}
+
+    def clear_checkpoints(self) -> None:
+        """Forget the checkpoints: nothing is left that could go on from them."""
+        for left in files(self.checkpoints, end=".safetensors"):
+            left.unlink(missing_ok=True)
+        self.clear_running()
+
+    def members(self) -> set[str]:
+        """Keys of the members whose weights are kept."""
+        return {path.stem for path in files(self.folder / MEMBERS, end=".safetensors")}
 
     def results(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """One row per finished pair, compacted or not, in the order of their keys.
@@ -192,10 +204,15 @@ class Store:
         return _assemble(*(_only(self._merged(name, fresh), wanted) for name in _SCHEMAS))
 
     def statuses(self) -> dict[str, Status]:
-        """Status by key of every finished pair."""
-        fresh = self._fresh(["key", "status"])  # first: what is compacted meanwhile is in the table then
-        tables = (self._read("results", ["key", "status"]), fresh)
-        return {row["key"]: row["status"] for table in tables for row in table.to_pylist()}
+        """Status by key of every finished pair, whatever it was asked."""
+        return {key: status for key, (status, _) in self.answers().items()}
+
+    def answers(self) -> dict[str, tuple[Status, str]]:
+        """By key of every finished pair its status, and the question that it answers; of a failed one that is empty."""
+        columns = ["key", "status", "question"]
+        fresh = self._fresh(columns)  # first: what is compacted meanwhile is in the table then
+        tables = (self._read("results", columns), fresh)
+        return {row["key"]: (row["status"], row["question"] or "") for table in tables for row in table.to_pylist()}
 
     def compact(self, verdict: VerdictSpec, check: Callable[[], None] = lambda: None) -> bool:
         """Fold all shards into the tables and apply the verdict's gate; True if that changed the tables.
