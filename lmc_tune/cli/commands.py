@@ -398,7 +398,7 @@ def _pairs(n: int) -> str:
 
 
 def _on_checkpoints(n: int) -> str:
-    unfinished = "1 unfinished pair has" if n == 1 else f"{n} unfinished pairs have"
+    unfinished = "1 network of unfinished pairs has" if n == 1 else f"{n} networks of unfinished pairs have"
     return f"{unfinished} a checkpoint to go on from"
 
 

@@ -62,8 +62,8 @@ class Options:
 class Outcome:
     """What a call did.
 
-    trained: pairs newly finished. counts: all planned pairs by status, ``pending`` included. checkpoints: unfinished
-    pairs that have a checkpoint.
+    trained: pairs newly finished. counts: all planned pairs by status, ``pending`` included. checkpoints: networks
+    of unfinished pairs that have a checkpoint.
     """
 
     folder: Place

@@ -1,6 +1,6 @@
 """The members of a cohort: each trained once, whoever shares it, and on the disk until it is measured."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -35,7 +35,11 @@ class MemberShelf:
 
     def __init__(self, bench: Workbench, groups: Iterable[GroupSpec]) -> None:
         self._bench = bench
+        groups = list(groups)
         self._needed = Counter(name for group in groups for name in _names(group))
+        self._epochs: dict[str, set[int]] = defaultdict(set)
+        for branch in (member.branch for group in groups for member in group.members.values() if member.branch):
+            self._epochs[branch.trunk.key].add(branch.epoch)
         self._trained: dict[str, Progress] = {}
         self._counted: dict[str, float] = {}
         self._fresh: set[str] = set()
@@ -72,24 +76,24 @@ class MemberShelf:
                 self._checkpoint(name).remove()
 
     def _train_trunks(self, setups: Sequence[Setup]) -> None:
-        """Stage by stage: each goes on from the one before."""
-        branches = {
-            name: (setup, member.branch)
+        """To every epoch at which a member of the cohort leaves them, each going on from the one before."""
+        trunks = {
+            member.branch.trunk.key: (setup, member.branch.trunk)
             for setup in setups
             for member in setup.spec.members.values()
-            if member.branch and (name := _stage(member)) not in self._trained
+            if member.branch and _stage(member) not in self._trained
         }
-        for epoch in sorted({branch.epoch for _, branch in branches.values()}):
+        for epoch in sorted({epoch for key in trunks for epoch in self._epochs[key]}):
+            stages = {
+                f"{key}@{epoch}": (setup, trunk)
+                for key, (setup, trunk) in trunks.items()
+                if epoch in self._epochs[key] and self._needed[f"{key}@{epoch}"]
+            }
             self._train(
                 {
-                    name: (
-                        branch.trunk,
-                        task_of(
-                            setup, branch.trunk, self._checkpoint(name), self._before(branch.trunk, epoch), epochs=epoch
-                        ),
-                    )
-                    for name, (setup, branch) in branches.items()
-                    if branch.epoch == epoch
+                    name: (trunk, task_of(setup, trunk, self._checkpoint(name), self._before(trunk, epoch), epoch))
+                    for name, (setup, trunk) in stages.items()
+                    if name not in self._trained
                 },
                 setups[0].device,
             )
