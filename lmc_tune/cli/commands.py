@@ -279,7 +279,7 @@ def datasets(context: typer.Context, *, data_root: DataRoot = None) -> None:
     typer.echo(f"data root: {root}\n")
     for facts in DATASETS.values():
         try:
-            check_files(facts.name, root)
+            check_files(facts, root)
             here = "ready" if facts.files else "bundled"
         except DamagedDataError as error:
             here = str(error)

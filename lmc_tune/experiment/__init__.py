@@ -1,6 +1,6 @@
 """What is to be run, as frozen data. No torch, no files: the page on which a whole experiment can be read."""
 
-from lmc_tune.experiment.data import CORRUPTIONS, DatasetSpec, ShiftSpec
+from lmc_tune.experiment.data import CORRUPTIONS, Bands, Corruption, DatasetSpec, Domain, OtherDataset, ShiftSpec
 from lmc_tune.experiment.measuring import BATCH_NORM_CONDITIONS, Condition, MeasureSpec, Split, condition_column
 from lmc_tune.experiment.networks import (
     MODELS,
@@ -24,14 +24,18 @@ __all__ = [
     "MODELS",
     "PER_MEMBER",
     "SCHEMA_VERSION",
+    "Bands",
     "Cohort",
     "Condition",
+    "Corruption",
     "DatasetSpec",
+    "Domain",
     "FactorySpec",
     "MeasureSpec",
     "MlpSpec",
     "ModelSpec",
     "NetworkSpec",
+    "OtherDataset",
     "PairSpec",
     "ResnetSpec",
     "ShiftSpec",

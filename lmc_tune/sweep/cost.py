@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
-from lmc_tune.experiment import Condition, FactorySpec, MlpSpec, PairSpec
-from lmc_tune.experiment.datasets import DATASETS, part_size
+from lmc_tune.experiment import Condition, Corruption, FactorySpec, MlpSpec, PairSpec
+from lmc_tune.experiment.datasets import facts_of, part_size
 from lmc_tune.experiment.reading import SpaceError
 from lmc_tune.experiment.space import SearchSpace, by_replicate
 from lmc_tune.sweep.factories import check_factories
@@ -152,15 +152,16 @@ def work_of(pair: PairSpec) -> Work:
 
 def _tested(pair: PairSpec) -> int:
     """Test examples."""
-    return _seen(pair, pair.dataset.test or DATASETS[pair.dataset.name].n_test)
+    return _seen(pair, pair.dataset.test or facts_of(pair.dataset).n_test)
 
 
 def _seen(pair: PairSpec, n: int) -> int:
     """Examples of a test or validation set of ``n``, as both members see it."""
     shift = pair.shift
-    if shift.kind != "domain" or (shift.corruption and shift.severity == 0):
+    if shift.kind != "domain" or (isinstance(shift.domain, Corruption) and shift.severity == 0):
         return n
-    return n + (min(n, DATASETS[shift.other].n_test) if shift.other else n)
+    other = shift.other_dataset(pair.dataset)
+    return n + (n if other is None else min(n, facts_of(other).n_test))
 
 
 def _seconds(pair: PairSpec, together: int) -> _Seconds:
@@ -180,7 +181,7 @@ def _seconds(pair: PairSpec, together: int) -> _Seconds:
     from lmc_tune.training.task import Task  # noqa: PLC0415
 
     torch.set_num_threads(1)
-    facts = DATASETS[pair.dataset.name]
+    facts = facts_of(pair.dataset)
     generator = torch.Generator().manual_seed(0)
     one = torch.randn(1, *facts.shape, generator=generator)
 

@@ -16,7 +16,7 @@ from lmc_tune.core.duration import in_words
 from lmc_tune.data.files import can_prepare, check_files, check_memory, prepared_path
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import FactorySpec, PairSpec
-from lmc_tune.experiment.datasets import DATASETS
+from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.storage import FolderError, Place, StorageError, hurried, written
 from lmc_tune.sweep.backend import has_token, machines, prepare_environment, ray_session, run_on_ray, slots_of
@@ -211,8 +211,8 @@ def _count(states: Iterable[str]) -> dict[str, int]:
 def _check_surroundings(space: SearchSpace, pairs: Sequence[PairSpec], options: Options) -> None:
     """Refuse data, a device, a tracking address or a factory that cannot be used."""
     datasets = {dataset for pair in pairs for dataset in pair.datasets}
-    for name in sorted({dataset.name for dataset in datasets}):
-        check_files(name, options.data_root)
+    for facts in sorted(set(map(facts_of, datasets)), key=lambda facts: facts.name):
+        check_files(facts, options.data_root)
     for dataset in datasets:
         check_memory(dataset)
     if options.device == "cuda" and options.address is None:
@@ -310,7 +310,7 @@ class _Trainer:
 
     def _check_sharing(self) -> None:
         """Say so if the workers cannot share the data: what they say themselves is not heard."""
-        datasets = {dataset for pair in self.pairs for dataset in pair.datasets if DATASETS[dataset.name].files}
+        datasets = {dataset for pair in self.pairs for dataset in pair.datasets if facts_of(dataset).files}
         for dataset in datasets:
             path = prepared_path(dataset)
             if not path.exists() and not can_prepare():

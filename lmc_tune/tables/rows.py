@@ -79,7 +79,7 @@ def spec_fields(spec: PairSpec) -> Row:
         "shift": shift.kind,
         "severity": shift.severity,
         "skew": shift.skew or "",
-        "domain": shift.domain or "",
+        "domain": str(shift.domain or ""),
         "spawn_epoch": train.spawn_epoch,
         "target_loss": train.target_loss,
         "replicate": spec.replicate,

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from lmc_tune.experiment import FactorySpec, MlpSpec, PairSpec
-from lmc_tune.experiment.datasets import DATASETS
+from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.models.inference import VECTOR
 from lmc_tune.training.loop import train_member
 from lmc_tune.training.progress import Progress
@@ -43,7 +43,7 @@ def engine_for(pair: PairSpec, device: torch.device) -> Engine:
 def _small_and_aligned(pair: PairSpec) -> bool:
     if not isinstance(pair.model, MlpSpec):
         return False
-    facts = DATASETS[pair.dataset.name]
+    facts = facts_of(pair.dataset)
     widths = (prod(facts.shape), *pair.model.hidden)
     parameters = sum(ins * outs for ins, outs in pairwise((*widths, facts.n_classes)))
     batch_size = pair.train.batch_size
