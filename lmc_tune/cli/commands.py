@@ -138,6 +138,8 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         )
         with listener_for(sys.stderr) as listener:
             outcome = run_sweep(study, folder, options, listener)
+        if outcome.mirrored:
+            _note_server(folder, tracking_uri)
     if json_:
         _print_json(
             {
@@ -320,6 +322,7 @@ def track(folder: RunFolder, *, tracking_uri: TrackingUri = None, json_: Json = 
         SweepRecord.read(place)  # a folder that holds no sweep is told so, and not made
         with owned(place):  # two senders would give a pair two runs
             sent = send(place.absolute(), tracking_uri)
+        _note_server(place.absolute(), tracking_uri)
     if json_:
         _print_json({"created": sent.created, "updated": sent.updated, "unchanged": sent.unchanged})
     else:
@@ -376,6 +379,15 @@ def _print_outcome(outcome: Any) -> None:
     _note(f"tables  {outcome.folder}")
     if outcome.report:
         typer.echo(f"report  {outcome.report}")
+
+
+def _note_server(folder: Any, tracking_uri: str | None) -> None:
+    """Say how to see runs in a file that is not the folder's own: alone, MLflow's server does not find artifacts."""
+    from lmc_tune.tracking import connection
+
+    file = connection.embedded_file(connection.tracking_uri(folder, tracking_uri))
+    if file is not None and file != connection.own_store(folder):
+        _note(f"show these runs with: {connection.server_command(file)}")
 
 
 def _print_failures(folder: Any) -> None:

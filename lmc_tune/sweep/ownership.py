@@ -13,7 +13,7 @@ from typing import TextIO
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.experiment.yaml_lines import dump
-from lmc_tune.storage import BucketPath, FolderError, Place, write_text
+from lmc_tune.storage import BucketPath, FolderError, Place, what_fails, write_text
 from lmc_tune.sweep.lease import is_leased, leased
 from lmc_tune.tables.sweep_record import SWEEP_FILE, SweepRecord
 
@@ -48,7 +48,7 @@ def owned(folder: Place) -> Iterator[Callable[[], None]]:
         lock = (folder / ".lock").open("a+", encoding="utf-8")
     except OSError as error:
         raise FolderError(
-            f"cannot write to {folder} ({error.strerror}); choose another folder with --out, or mend its permissions"
+            f"cannot write to {folder} ({what_fails(folder, error)}); choose another folder with --out, or change that"
         ) from error
     with lock:
         if not _locked(lock):
