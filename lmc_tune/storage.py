@@ -252,13 +252,13 @@ def place_at(where: str | os.PathLike[str] | BucketPath) -> Place:
     return place
 
 
-def what_fails(path: Path, error: OSError) -> str:
+def what_fails(path: Place, error: OSError) -> str:
     """Why a path cannot be used, in words: errno's own name another cause where a link leads nowhere."""
     with suppress(OSError):
-        for part in (path, *path.parents):
+        for part in (path, *path.parents) if isinstance(path, Path) else ():
             if part.is_symlink() and not part.exists():
                 return f"{part} is a link to {part.readlink()}, which is not there"
-            if part != path and part.is_file():
+            if part.is_file() and (part != path or isinstance(error, FileExistsError)):
                 return f"{part} is a file, no folder"
     return error.strerror or str(error)
 

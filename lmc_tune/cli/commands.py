@@ -1,6 +1,7 @@
 """The command line: wiring and printing."""
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from lmc_tune.cli.streams import prepare_streams
 from lmc_tune.core.duration import in_words
 from lmc_tune.core.printable import printable
 
@@ -61,11 +63,12 @@ def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
 @app.callback()
 def _options(
     *,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback has done it
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Map where linear mode connectivity holds and where it breaks, under data shift and SGD noise."""
+    prepare_streams()
 
 
 @app.command()
@@ -273,16 +276,17 @@ def datasets(context: typer.Context, *, data_root: DataRoot = None) -> None:
     """List the data sets: size, where they come from, whether they are here."""
     if context.invoked_subcommand:
         return
-    from lmc_tune.data.files import DamagedDataError, DataError, check_files, resolve_data_root
+    from lmc_tune.data.files import DamagedDataError, DataError, UnreadableDataError, check_files, resolve_data_root
     from lmc_tune.experiment.datasets import DATASETS
 
-    root = resolve_data_root(data_root)
+    with _told_plainly():
+        root = resolve_data_root(data_root)
     typer.echo(f"data root: {root}\n")
     for facts in DATASETS.values():
         try:
             check_files(facts.name, root)
             here = "ready" if facts.files else "bundled"
-        except DamagedDataError as error:
+        except (DamagedDataError, UnreadableDataError) as error:
             here = str(error)
         except DataError:
             here = f"not here: lmc-tune datasets get {facts.name}"
@@ -353,12 +357,26 @@ def _told_plainly(interrupted: str = "Interrupted.") -> Iterator[None]:
     except UserError as error:
         _note(str(error))
         raise typer.Exit(error.exit_code) from error
-    except FileNotFoundError as error:
-        _note(str(error))
-        raise typer.Exit(BAD_INPUT) from error
+    except OSError as error:
+        _note(_what_the_system_says(error))
+        raise typer.Exit(BAD_INPUT if isinstance(error, FileNotFoundError) else 1) from error
     except KeyboardInterrupt:
         _note(interrupted)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _what_the_system_says(error: OSError) -> str:
+    """A sentence for an error of the system; an error of our own is one."""
+    from lmc_tune.storage import what_fails
+
+    if error.errno is None:
+        return str(error)
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return "the current folder has been deleted; change to a folder that exists (cd), and run the command again"
+    where = here if error.filename is None else Path(os.fsdecode(error.filename))
+    return f"{where} cannot be used ({what_fails(where, error)}); change that, or name another place"
 
 
 def _this_command() -> str:
