@@ -32,6 +32,8 @@ AXES: dict[str, Literal["log", "linear"]] = {
     "spawn_epoch": "linear",
     "validation_examples": "linear",
 }
+# Of the mean of an axis: where a tile would be narrower, as between 0, 0.0001 and 0.01, all are drawn alike.
+LEAST_TILE = 0.3
 SHIFT_FIELDS = ["shift", "severity", "skew", "domain"]
 SHIFT_ORDER = ["none", "covariate", "label", "domain"]
 
@@ -49,17 +51,34 @@ class Axis:
 
     column: str
     ticks: tuple[float, ...]
-    scale: Literal["log", "linear"]
+    scale: Literal["log", "linear", "steps"]
 
     def position(self, values: ArrayLike) -> Array:
-        """Where values stand along the axis, in its own scale."""
+        """Where values are along the axis, in its own scale; with equal steps, the values it has are at 0, 1, 2, …"""
         given = np.asarray(values, dtype=np.float64)
+        if self.scale == "steps":
+            ticks, places = self._steps()
+            return np.interp(given, ticks, places)
         return np.log10(given) if self.scale == "log" else given
 
     def value(self, positions: ArrayLike) -> Array:
         """The inverse of :meth:`position`."""
         given = np.asarray(positions, dtype=np.float64)
+        if self.scale == "steps":
+            ticks, places = self._steps()
+            return np.interp(given, places, ticks)
         return np.power(10.0, given) if self.scale == "log" else given
+
+    def drawn(self, values: ArrayLike) -> Array:
+        """What a chart is given for values: themselves, or their positions where Vega has no such scale."""
+        return self.position(values) if self.scale == "steps" else np.asarray(values, dtype=np.float64)
+
+    def _steps(self) -> tuple[Array, Array]:
+        """Values and their positions, with one more step at both ends."""
+        first, second, *_ = self.ticks
+        *_, last_but_one, last = self.ticks
+        values = np.array([2 * first - second, *self.ticks, 2 * last - last_but_one])
+        return values, np.arange(-1.0, len(self.ticks) + 1)
 
     @property
     def edges(self) -> Array:
@@ -205,8 +224,9 @@ def _spreads(cells: pd.DataFrame, column: str) -> bool:
 
 def _axis(cells: pd.DataFrame, column: str) -> Axis:
     values = np.unique(cells[column].to_numpy(dtype=np.float64))
-    scale = AXES[column] if values[0] > 0 else "linear"
-    return Axis(column=column, ticks=tuple(values.tolist()), scale=scale)
+    axis = Axis(column=column, ticks=tuple(values.tolist()), scale=AXES[column] if values[0] > 0 else "linear")
+    tiles = np.diff(tile_edges(axis.position(axis.ticks)))
+    return replace(axis, scale="steps") if tiles.min() < LEAST_TILE * tiles.mean() else axis
 
 
 def _varying(cells: pd.DataFrame, without: list[str]) -> list[str]:

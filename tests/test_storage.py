@@ -341,6 +341,14 @@ def test_a_service_that_does_not_answer_is_told_at_once(wire: Wire):
     assert time.monotonic() - started < 60
 
 
+def test_the_address_of_a_place_of_any_name_leads_back_to_it(server: int):
+    study = place_at(address(server, "runs/studies")) / "does it connect? 50%41"
+    write_text(study / "file.txt", "inside")
+    assert place_at(str(study)) == study
+    assert (place_at(str(study)) / "file.txt").read_text() == "inside"
+    assert (place_at(str(study.parent)) / study.name / "file.txt").exists()
+
+
 def test_paths_stay_paths(tmp_path: Path):
     assert place_at(tmp_path) == tmp_path
     assert place_at("runs/x") == Path("runs/x")

@@ -22,11 +22,12 @@ from lmc_tune.analysis.report.charts.phase_chart import phase_chart, phase_table
 from lmc_tune.analysis.report.columnar import pack, rows
 from lmc_tune.analysis.report.section import Context, Section, find_sections
 from lmc_tune.core.barrier import Array
+from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.experiment.reading import SpaceError, parse_space
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
-from lmc_tune.storage import BucketPath, Place, place_at, replacing
+from lmc_tune.storage import BucketPath, Place, place_at, replacing, what_fails
 from lmc_tune.tables.cells import judged_columns
 from lmc_tune.tables.store import Store, load_results
 from lmc_tune.tables.sweep_record import REPORT_FILE, SWEEP_FILE, SweepRecord
@@ -95,7 +96,7 @@ def choose_files(folder: Place, out: str | os.PathLike[str] | None, formats: Seq
         raise UserError(f"unknown format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
     if out is not None and "://" in os.fspath(out):
         raise UserError(f"-o names a file or folder on this machine, not {out}; leave it out for the run folder")
-    place = None if out is None else Path(out)
+    place = None if out is None else expanded(out)
     if place is None or place.is_dir() or os.fspath(out or "").endswith(("/", os.sep)):
         return {name: (place or folder) / f"{Path(REPORT_FILE).stem}.{name}" for name in formats or ("html",)}
     suffix = place.suffix.removeprefix(".")
@@ -150,9 +151,7 @@ def _write(path: Place, content: bytes) -> None:
         with replacing(path) as file:
             file.write(content)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror}: {error.filename}); choose another place with -o"
-        ) from error
+        raise UserError(f"cannot write {path} ({what_fails(path, error)}); choose another place with -o") from error
 
 
 def _page(folder: Place, diagram: PhaseDiagram, sweep: page.Sweep, modules: Sequence[ModuleType]) -> str:

@@ -4,13 +4,17 @@ import hashlib
 import math
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
+from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.data import DatasetSpec
 from lmc_tune.experiment.datasets import DatasetFacts, facts_of
+from lmc_tune.storage import what_fails
 
 # Goes up with every change of how files become tensors, or of how those are kept.
 _PREPARED_VERSION = 1
@@ -28,12 +32,16 @@ class DamagedDataError(DataError):
     """Data that differs from what was published; the message says how to mend it."""
 
 
+class UnreadableDataError(DataError):
+    """Data that the system does not let this user read; the message says what to do."""
+
+
 def resolve_data_root(given: str | os.PathLike[str] | None = None) -> Path:
     """Where data sets lie: the path given, else ``LMC_TUNE_DATA``, else the user's cache folder."""
     if given is not None:
-        return Path(given).expanduser().resolve()
+        return expanded(given).resolve()
     if from_environment := os.environ.get("LMC_TUNE_DATA"):
-        return Path(from_environment).expanduser().resolve()
+        return expanded(from_environment).resolve()
     return _cache_folder() / "data"
 
 
@@ -53,7 +61,7 @@ def can_prepare() -> bool:
 
 def _cache_folder() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "lmc-tune"
+    return expanded(cache) / "lmc-tune"
 
 
 def check_package(facts: DatasetFacts) -> None:
@@ -86,6 +94,7 @@ def check_files(facts: DatasetFacts, root: Path) -> None:
     Raises:
         DataError, DamagedDataError: naming the first file that is missing or differs, and the command that mends it; or
             the package that reads the data set, if it is not installed.
+        UnreadableDataError: naming the first file that cannot be read.
     """
     check_package(facts)
     mend = f"Get it with: lmc-tune datasets get {facts.name} --data-root {root}"
@@ -98,15 +107,29 @@ def check_files(facts: DatasetFacts, root: Path) -> None:
 
     for relative, md5 in facts.files:
         path = root / relative
-        if not path.is_file():
-            raise missing(relative)
-        found = file_md5(path)
+        with _readable(path):
+            if not path.is_file():
+                raise missing(relative)
+            found = file_md5(path)
         if found != md5:
             raise DamagedDataError(
                 f"{path} is damaged: its md5 is {found}, not {md5}. Delete it, then get it again. {mend}"
             )
-    if facts.folder and not (root / facts.folder).is_dir():
-        raise missing(facts.folder)
+    if facts.folder:
+        with _readable(root / facts.folder):
+            if not (root / facts.folder).is_dir():
+                raise missing(facts.folder)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnreadableDataError(
+            f"{path} cannot be read ({what_fails(path, error)}); give this user the right to read it, or name another "
+            f"folder with --data-root or LMC_TUNE_DATA"
+        ) from error
 
 
 def file_md5(path: Path) -> str:

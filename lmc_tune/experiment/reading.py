@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.data import CORRUPTIONS, Bands, Corruption, DatasetSpec, Domain, OtherDataset
 from lmc_tune.experiment.datasets import DATASETS, facts_of, part_size
@@ -70,19 +71,21 @@ def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
         SpaceError: listing every problem found.
     """
     known = presets()
-    path = known.get(space, Path(space))
-    if path.is_dir():
-        own = path / SPACE_FILE
-        hint = f"its space is {own}" if own.exists() else f"name a YAML file or a preset ({', '.join(known)})"
-        raise SpaceError([f"{space} is a folder; {hint}"])
-    if not path.is_file():
-        hint = _nearest(space, known) or f"; the presets are {', '.join(known)}"
-        raise SpaceError([f"{space}: no such file and no such preset{hint}"])
+    path = known.get(space, expanded(space))
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except IsADirectoryError as error:
+        own = path / SPACE_FILE
+        hint = f"its space is {own}" if own.exists() else f"name a YAML file or a preset ({', '.join(known)})"
+        raise SpaceError([f"{space} is a folder; {hint}"]) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        hint = _nearest(space, known) or f"; the presets are {', '.join(known)}"
+        raise SpaceError([f"{space}: no such file and no such preset{hint}"]) from error
+    except OSError as error:
+        raise SpaceError([f"{space}: cannot be read ({error.strerror}); change that, or name another file"]) from error
+    except UnicodeDecodeError as error:
         raise SpaceError([f"{space}: cannot be read as text: {error}"]) from error
-    return parse_space(text, path.name, sets)
+    return parse_space(text, path.name if path.is_file() else space, sets)
 
 
 def parse_space(text: str, source: str = "space.yaml", sets: Sequence[str] = ()) -> SearchSpace:

@@ -3,7 +3,9 @@
 import errno
 import os
 import re
+import shutil
 import signal
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +21,16 @@ from lmc_tune.experiment import FactorySpec, GroupSpec, MeasureSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.storage import FolderError, Place, StorageError, hurried, written
-from lmc_tune.sweep.backend import has_token, machines, prepare_environment, ray_session, run_on_ray, slots_of
+from lmc_tune.sweep.backend import (
+    check_scratch,
+    has_token,
+    machines,
+    prepare_environment,
+    ray_session,
+    run_on_ray,
+    slots_of,
+    why_no_worker,
+)
 from lmc_tune.sweep.factories import check_factories
 from lmc_tune.sweep.keeping import Keeping, keeping
 from lmc_tune.sweep.ownership import StoreFullError, owned, write_description
@@ -208,6 +219,12 @@ def _disk_full(folder: Place) -> StoreFullError:
     )
 
 
+def _fullest(folder: Place) -> Place:
+    """Where no space is left, if the system does not say: Ray's temporary files may be on a disk of their own."""
+    tmp = Path(tempfile.gettempdir())
+    return tmp if shutil.disk_usage(tmp).free < 2**20 else folder
+
+
 def _count(states: Iterable[str]) -> dict[str, int]:
     """How often each state occurs, in a fixed order."""
     counts = Counter(states)
@@ -215,7 +232,9 @@ def _count(states: Iterable[str]) -> dict[str, int]:
 
 
 def _check_surroundings(space: SearchSpace, pairs: Sequence[GroupSpec], options: Options) -> None:
-    """Refuse data, a device, a tracking address or a factory that cannot be used."""
+    """Refuse data, a device, a tracking address, a factory or a folder for temporary files that cannot be used."""
+    if options.address is None:
+        check_scratch()
     datasets = {dataset for pair in pairs for dataset in pair.datasets}
     for facts in sorted(set(map(facts_of, datasets)), key=lambda facts: facts.name):
         check_files(facts, options.data_root)
@@ -303,6 +322,8 @@ class _Trainer:
     mirror: BackgroundMirror
     kept: Keeping
     tried: set[str] = field(default_factory=set)
+    ray_logs: Path | None = None
+    begun: bool = False
 
     def train(self) -> bool:
         """Run batch by batch until the search wants no more or the call's share is done; True if interrupted."""
@@ -316,7 +337,7 @@ class _Trainer:
             self.listener.say(f"starting {workers} workers" if workers > 1 else "starting a worker")
         try:
             seen = Store(hurried(self.store.folder))
-            with Watch(seen, self._on_results, self._on_silence), ray_session(workers, address):
+            with Watch(seen, self._on_results, self._on_silence), ray_session(workers, address) as self.ray_logs:
                 slots = slots_of(self.options.device, self.options.workers)
                 self._tell(slots)
                 try:
@@ -378,6 +399,7 @@ class _Trainer:
         return summarise(results[results["replicate"] < self.space.replicates], self.space.verdict)
 
     def _on_results(self, results: list[PairResult]) -> None:
+        self.begun = True
         self.mirror.send(results)
         self.listener.finished(results)
 
@@ -386,6 +408,9 @@ class _Trainer:
             state = read_status(self.store.folder)
         except (UserError, OSError):
             return  # told by whoever compacts
+        if not state.counts["running"] and not self.begun:
+            self.begun = True  # as far as is to be said
+            self.listener.say(f"no worker has begun: {why_no_worker(self.ray_logs)}; Ctrl-C ends the sweep")
         whole = self.options.search == "grid" and self.options.max_pairs is None
         self.listener.waiting(state.counts["running"], state.seconds_left if whole else None)
 
@@ -399,7 +424,7 @@ class _Trainer:
             self.check_owned()
             errors = run_on_ray(pack(left, slots, attempt), self._bench(), slots)
             if full := next(filter(None, map(_NO_SPACE.search, errors)), None):
-                raise _disk_full(Path(full["file"]).parent if full["file"] else self.store.folder)
+                raise _disk_full(Path(full["file"]).parent if full["file"] else _fullest(self.store.folder))
             if away := next(filter(None, map(_NO_STORAGE.search, errors)), None):
                 raise StorageError(away["said"])
             left = pending(left, self._statuses())

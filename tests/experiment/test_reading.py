@@ -410,7 +410,7 @@ def levels(first: str, line: str) -> str:
         (f"seed: {'{a: ' * 100_000}", "s.yaml:1: nested too deep"),
         (f"seed: {'9' * 5000}", "s.yaml:4: not valid YAML: Exceeds the limit (4300 digits)"),
         (f"seed: 0x{'f' * 5000}", "s.yaml:4: not valid YAML: a whole number of more than 63 bits"),
-        ("seed: 2024-13-45", "s.yaml:4: not valid YAML: month must be in 1..12"),
+        ("seed: 2024-13-45", "s.yaml:4: seed: should be a valid integer, got '2024-13-45'"),
         ("replicates: 1000000000000", "s.yaml:3: axes: 1000000000000 pairs in all; one sweep has 1000000 at most"),
         ("x: \x1b[2J", "s.yaml:1: not valid YAML: unacceptable character #x001b"),
     ],
