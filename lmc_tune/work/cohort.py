@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 
 import torch
 from safetensors.torch import save
@@ -22,8 +23,9 @@ from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.measurement.path import measure_path
 from lmc_tune.storage import Place, StorageError, replacing
 from lmc_tune.tables.rows import PairResult, failed_result, gate, spec_columns
-from lmc_tune.training.engines import engine_for, train
+from lmc_tune.training.engines import Choice, Engines, engine_for, train
 from lmc_tune.training.progress import Progress
+from lmc_tune.training.task import Task
 from lmc_tune.work.bench import Workbench
 from lmc_tune.work.columns import (
     layer_rows,
@@ -88,9 +90,24 @@ def _forget(key: str, bench: Workbench) -> None:
         checkpoint.remove()
 
 
+@cache
+def _engines() -> Engines:
+    """One for the life of a worker, however many cohorts it runs."""
+    return Engines()
+
+
+def _choice(setups: Sequence[Setup]) -> Choice:
+    """What trains some pairs of one program."""
+
+    def tasks() -> list[Task]:
+        return [task for setup in setups for task in tasks_of(setup)]
+
+    return _engines().choose(setups[0].spec, setups[0].device, tasks)
+
+
 def train_pairs(setups: Sequence[Setup]) -> list[Pair]:
     """Train both members of some pairs of one program, after their joint training, if there is one."""
-    engine = engine_for(setups[0].spec, setups[0].device)
+    engine = _choice(setups).engine
     joint: list[Progress | None] = [None] * len(setups)
     if setups[0].spec.train.spawn_epoch:
         joint = list(train([joint_task(setup) for setup in setups], engine))
@@ -108,7 +125,7 @@ def train_pairs(setups: Sequence[Setup]) -> list[Pair]:
 
 def _finish(pair: Pair, bench: Workbench) -> PairResult:
     """Measure a trained pair."""
-    setup, started = pair.setup, time.perf_counter()
+    setup, started, choice = pair.setup, time.perf_counter(), _choice([pair.setup])
     spec, data = setup.spec, setup.data
     if bench.members:
         save_members(pair, spec.key, bench.members)
@@ -118,7 +135,8 @@ def _finish(pair: Pair, bench: Workbench) -> PairResult:
         "seconds_train": pair.seconds,
         "seconds_measure": 0.0,
         "device": _device_name(setup.device),
-        "engine": engine_for(spec, setup.device),
+        "engine": choice.engine,
+        "engine_reason": choice.why,
     }
     curves = [
         {"member": name, **asdict(point), "step": point.step + pair.further_steps}
@@ -179,12 +197,16 @@ def _train_or_split(setups: Sequence[Setup], bench: Workbench) -> Iterator[PairR
     """
     if not setups:
         return
-    failure = None
+    failure, apart = None, False
     try:
-        pairs = train_pairs(setups)
+        apart = len(setups) > 1 and _choice(setups).engine == "loop"
+        pairs = [] if apart else train_pairs(setups)
     except Exception as error:  # noqa: BLE001
         failure = _failed(setups[0].spec, error)
-    if failure is None:
+    if apart:  # so that each is kept as soon as it is finished
+        for setup in setups:
+            yield from _train_or_split([setup], bench)
+    elif failure is None:
         for pair in pairs:
             try:
                 yield _finish(pair, bench)

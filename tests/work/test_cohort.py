@@ -21,9 +21,11 @@ from lmc_tune.experiment import MlpSpec, PairSpec, ResnetSpec, VerdictSpec, VitS
 from lmc_tune.measurement.evaluate import Score, evaluate
 from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.models.registry import build_model
+from lmc_tune.models.stack import Stack
 from lmc_tune.tables.columns import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import Store
+from lmc_tune.training import engines
 from lmc_tune.work import cohort as pipeline
 from lmc_tune.work.bench import Workbench
 from lmc_tune.work.cohort import cohort_name, run_cohort, run_pair
@@ -244,6 +246,74 @@ def test_a_pair_that_cannot_be_trained_costs_its_stack_no_other(bench, monkeypat
     assert [result.key for result in results if result.status == "failed"] == [STACKED[1].key]
     assert "the machine ran hot" in results[1].row["reason"]
     assert sorted(tidy.store.statuses()) == sorted(spec.key for spec in STACKED)
+
+
+# A stack that has to be checked
+
+
+@pytest.fixture
+def unproven(monkeypatch):
+    """Stacks are checked here as on a GPU; says how many pairs were trained together."""
+    monkeypatch.setattr(engines, "is_unproven", lambda _: True)
+    pipeline._engines.cache_clear()
+    trained, real = [], pipeline.train_pairs
+
+    def train(setups):
+        trained.append(len(setups))
+        return real(setups)
+
+    monkeypatch.setattr(pipeline, "train_pairs", train)
+    yield trained
+    pipeline._engines.cache_clear()
+
+
+@pytest.mark.parametrize("spawn_epoch", [0, 1])
+def test_a_stack_that_passes_its_check_gives_the_rows_of_one_that_was_not_checked(bench, unproven, spawn_epoch):
+    pairs = [
+        spec.model_copy(update={"train": spec.train.model_copy(update={"spawn_epoch": spawn_epoch})})
+        for spec in six("auto", hidden=16)
+    ]
+    checked = run_cohort(cohort(*pairs), bench("checked"))
+    assert unproven == [6]
+    with pytest.MonkeyPatch.context() as proven:
+        proven.setattr(engines, "is_unproven", lambda _: False)
+        assert timeless(run_cohort(cohort(*pairs), bench("unchecked"))) == timeless(checked)
+    assert {(r.row["engine"], r.row["engine_reason"]) for r in checked} == {("stacked", "")}
+
+
+def test_a_stack_that_fails_its_check_costs_speed_and_no_result(bench, unproven, monkeypatch):
+    monkeypatch.setattr(Stack, "differentiate", lambda _stack, _losses, out: out.fill_(1))
+    found = run_cohort(cohort(*six("auto", hidden=16)), bench("auto"))
+    assert unproven == [1] * 6  # each is kept as soon as it is finished
+    assert {r.row["engine"] for r in found} == {"loop"}
+    (reason,) = {r.row["engine_reason"] for r in found}
+    assert reason.startswith("in 3 steps a stack came to another ")
+    looped = run_cohort(cohort(*six("loop", hidden=16)), bench("loop"))
+    for result in (*found, *looped):
+        result.row.pop("engine_reason")
+    assert timeless(found) == timeless(looped)
+
+
+def test_a_program_is_checked_once_in_the_life_of_a_worker(bench, unproven, monkeypatch):
+    checked, real = [], engines._fault
+    monkeypatch.setattr(engines, "_fault", lambda tasks: checked.append(len(tasks)) or real(tasks))
+    for spec in six("auto", hidden=16)[::3]:
+        run_cohort(cohort(spec), bench())
+    assert checked == [2]
+
+
+def test_where_memory_is_short_for_the_check_smaller_stacks_are_tried(bench, unproven, monkeypatch):
+    real = engines._fault
+
+    def fault(tasks):
+        if len(tasks) > 6:
+            raise torch.OutOfMemoryError
+        return real(tasks)
+
+    monkeypatch.setattr(engines, "_fault", fault)
+    found = run_cohort(cohort(*six("auto", hidden=16)), bench())
+    assert [r.row["engine"] for r in found] == ["stacked"] * 6
+    assert unproven == [3, 3]
 
 
 # What a row says
