@@ -18,7 +18,7 @@ help:
 	@echo "make soak                              2 000 pairs while something is killed every few seconds: half an hour"
 	@echo "make audit                             known vulnerabilities of all that is installed; needs pypi.org"
 	@echo "make bench                             every benchmark that needs no GPU, and docs/performance.md: an hour and a half"
-	@echo "make bench-gpu                         training (beside Ray Tune's fractions of a GPU too) and paths on an idle GPU, and docs/performance.md"
+	@echo "make bench-gpu                         training (beside Ray Tune's fractions of a GPU too) and paths on an idle GPU, and docs/performance.md: eight minutes"
 	@echo "make reproduction                      small twins of the presets (CIFAR-10 has to be here), and docs/reproduction.md"
 	@echo "make format                            rewrite the code in the house format"
 	@echo "make clean                             remove the virtual environment and caches; runs/ stays"
@@ -77,10 +77,7 @@ bench: $(VENV)/run.stamp
 	done
 
 bench-gpu: $(VENV)/run.stamp
-	$(BIN)/python -m benchmarks.throughput --device cuda
-	$(BIN)/python -m benchmarks.paths --device cuda
-	$(BIN)/python -m benchmarks.fractions
-	$(BIN)/python -m benchmarks.page
+	$(BIN)/python -m benchmarks.gpu
 
 reproduction: $(VENV)/run.stamp
 	for name in $(basename $(notdir $(wildcard search_spaces/*_small.yaml))); do \

@@ -40,7 +40,7 @@ from lmc_tune.sweep.search.propose import SoFar
 from lmc_tune.sweep.search.registry import SEARCHES
 from lmc_tune.sweep.status import read_status
 from lmc_tune.sweep.watch import Watch
-from lmc_tune.tables.rows import STATUSES, PairResult, Status, failed_result
+from lmc_tune.tables.rows import STATUSES, PairResult, Status, failed_result, model_label
 from lmc_tune.tables.store import MEMBERS, RESULTS_FILE, Store
 from lmc_tune.tables.sweep_record import REPORT_FILE, SweepRecord
 from lmc_tune.tracking import connection
@@ -324,6 +324,7 @@ class _Trainer:
     tried: set[str] = field(default_factory=set)
     ray_logs: Path | None = None
     begun: bool = False
+    told_engine: bool = field(default=False, init=False)
 
     def train(self) -> bool:
         """Run batch by batch until the search wants no more or the call's share is done; True if interrupted."""
@@ -400,8 +401,19 @@ class _Trainer:
 
     def _on_results(self, results: list[PairResult]) -> None:
         self.begun = True
+        self._tell_engine(results)
         self.mirror.send(results)
         self.listener.finished(results)
+
+    def _tell_engine(self, results: Sequence[PairResult]) -> None:
+        """Say once that pairs are trained by another engine than the usual one, and why."""
+        rows = [result.row for result in results if result.row.get("engine_reason")]
+        if rows and not self.told_engine:
+            self.told_engine = True
+            self.listener.say(
+                f"{model_label(rows[0])} is trained by engine: {rows[0]['engine']}: {rows[0]['engine_reason']}. "
+                f"The column engine_reason has it for every pair"
+            )
 
     def _on_silence(self) -> None:
         try:

@@ -176,6 +176,8 @@ RESULTS_SCHEMA = pa.schema(
         **TIME_FIELDS,
         "device": pa.string(),
         "engine": pa.string(),
+        # Why, where `auto` would take another on this device; else empty.
+        "engine_reason": pa.string(),
         "spec": pa.string(),
     }
 )

@@ -46,7 +46,7 @@ _SCHEMAS: dict[TableName, pa.Schema] = {
     "layers": LAYERS_SCHEMA,
 }
 # Columns that a table may lack, written before they came.
-_NULLABLE = {*SPEC_FIELDS, *MEASURED_FIELDS, "question", "member_a", "member_b", "engine", "layers"}
+_NULLABLE = {*SPEC_FIELDS, *MEASURED_FIELDS, "question", "member_a", "member_b", "engine", "engine_reason", "layers"}
 # Shards are Arrow files: to write and read some rows of so many columns as Parquet takes ten times as long.
 _SHARD = ".arrow"
 # Came later: a folder may be without it.

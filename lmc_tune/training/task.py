@@ -14,6 +14,7 @@ from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.examples import Examples, ExampleSet
 from lmc_tune.experiment import TrainSpec
 from lmc_tune.measurement.evaluate import Score
+from lmc_tune.models.stack import Way
 from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.disturbance import Disturbance
 from lmc_tune.training.order import epoch_batches
@@ -38,6 +39,7 @@ class Task:
     disturbance: changes the weights once; None if nothing does.
     resume: where an interrupted training stood, or where joint training ended; None to begin at the start.
     epochs: train no further than to the end of this epoch; None for the whole budget.
+    way: how a stack of such members is applied; None for the one that trains faster.
     checkpoint: is offered the progress after every epoch; None to keep none.
     began, sharing: when its training began, by time.perf_counter, and how many members are trained in that time.
 
@@ -57,6 +59,7 @@ class Task:
     resume: Progress | None = None
     checkpoint: Checkpoint | None = None
     epochs: int | None = None
+    way: Way | None = None
     began: float = field(default_factory=time.perf_counter)
     sharing: int = 1
 

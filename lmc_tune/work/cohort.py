@@ -35,7 +35,7 @@ from lmc_tune.work.columns import (
 )
 from lmc_tune.work.device import exact_device
 from lmc_tune.work.members import MemberShelf
-from lmc_tune.work.prepare import Setup, prepare
+from lmc_tune.work.prepare import Setup, prepare, supplies
 
 
 def cohort_name(cohort: Cohort) -> str:
@@ -62,7 +62,7 @@ def run_cohort(cohort: Cohort, bench: Workbench) -> list[PairResult]:
     # Of this writer alone: a worker that was taken for dead may still be at the same cohort.
     shard = f"{name}-{secrets.token_hex(4)}"
     left = [group for group in cohort.groups if not _answers(results.get(group.key), bench.measure.of(group.model))]
-    shelf = MemberShelf(bench, left)
+    shelf = MemberShelf(bench, left, supplies().engines)
     try:
         for groups in _at_once(left, exact_device(bench.device)):
             store.mark_running(shard, [group.key for group in groups])
@@ -77,7 +77,7 @@ def run_cohort(cohort: Cohort, bench: Workbench) -> list[PairResult]:
 
 def run_pair(spec: GroupSpec, bench: Workbench) -> PairResult:
     """Train and measure one group; exceptions pass through."""
-    shelf = MemberShelf(bench, [spec])
+    shelf = MemberShelf(bench, [spec], supplies().engines)
     (pair,) = train_groups([prepare(spec, bench)], shelf)
     result = _finish(pair, bench, shelf)
     shelf.release(spec)
@@ -108,7 +108,7 @@ def _finish(pair: Pair, bench: Workbench, shelf: MemberShelf, before: PairResult
     """Measure a trained group; ``before`` is what was known of it, if anything was."""
     setup, started = pair.setup, time.perf_counter()
     spec, data, measure = setup.spec, setup.data, bench.measure.of(setup.spec.model)
-    seconds = shelf.seconds(spec)
+    seconds, choices = shelf.seconds(spec), shelf.choices(spec)
     row = {
         **spec_columns(spec),
         "question": measure.key,
@@ -116,7 +116,8 @@ def _finish(pair: Pair, bench: Workbench, shelf: MemberShelf, before: PairResult
         "seconds_train": seconds or (before.row.get("seconds_train") if before else None) or 0.0,
         "seconds_measure": 0.0,
         "device": _device_name(setup.device),
-        "engine": " and ".join(dict.fromkeys(engine_for(m, setup.device) for m in spec.members.values())),
+        "engine": " and ".join(dict.fromkeys(choice.engine for choice in choices)),
+        "engine_reason": "; ".join(dict.fromkeys(choice.why for choice in choices if choice.why)),
     }
     curves = [
         {"member": name, **asdict(point), "step": point.step + pair.further_steps}

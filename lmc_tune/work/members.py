@@ -3,12 +3,13 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from lmc_tune.experiment import GroupSpec, MemberSpec
 from lmc_tune.training.checkpoint import Checkpoint
-from lmc_tune.training.engines import engine_for, train
+from lmc_tune.training.engines import Choice, Engines, program_of, train
 from lmc_tune.training.progress import Progress
 from lmc_tune.training.task import Task
 from lmc_tune.work.bench import Workbench
@@ -31,10 +32,13 @@ class MemberShelf:
     Args:
         bench: where members are kept.
         groups: what is going to be measured.
+        engines: which stacks were checked.
     """
 
-    def __init__(self, bench: Workbench, groups: Iterable[GroupSpec]) -> None:
+    def __init__(self, bench: Workbench, groups: Iterable[GroupSpec], engines: Engines) -> None:
         self._bench = bench
+        self._engines = engines
+        self._choices: dict[str, Choice] = {}
         groups = list(groups)
         self._needed = Counter(name for group in groups for name in _names(group))
         self._epochs: dict[str, set[int]] = defaultdict(set)
@@ -66,6 +70,10 @@ class MemberShelf:
             total += max(0.0, known - self._counted.get(owner, 0.0))
             self._counted[owner] = max(known, self._counted.get(owner, 0.0))
         return total
+
+    def choices(self, group: GroupSpec) -> list[Choice]:
+        """By which engines the members of a group were trained, each once."""
+        return list(dict.fromkeys(self._choices[member.key] for member in group.members.values()))
 
     def release(self, group: GroupSpec) -> None:
         """Forget the members of a group that is done with, unless another needs them."""
@@ -99,11 +107,16 @@ class MemberShelf:
             )
 
     def _train(self, wanted: dict[str, tuple[MemberSpec, Task]], device: torch.device) -> None:
-        for engine in ("loop", "stacked"):
-            chosen = {name: task for name, (member, task) in wanted.items() if engine_for(member, device) == engine}
-            kept = {name for name, task in chosen.items() if task.has_ended and self._is_kept(name)}
-            self._fresh |= chosen.keys() - kept
-            self._trained |= dict(zip(chosen, train(list(chosen.values()), engine), strict=True))
+        programs: dict[tuple[str, ...], dict[str, Task]] = defaultdict(dict)
+        for name, (member, task) in wanted.items():
+            programs[program_of(member)][name] = task
+        for tasks in programs.values():
+            member = wanted[next(iter(tasks))][0]
+            choice = self._engines.choose(member, device, partial(list, tasks.values()))
+            kept = {name for name, task in tasks.items() if task.has_ended and self._is_kept(name)}
+            self._fresh |= tasks.keys() - kept
+            self._choices |= dict.fromkeys(tasks, choice)
+            self._trained |= dict(zip(tasks, train(list(tasks.values()), choice.engine), strict=True))
 
     def _beginning(self, member: MemberSpec) -> Progress | None:
         if member.branch is None:

@@ -1,7 +1,7 @@
 """A group in memory: its data and network, and what there is to train of its members."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from lmc_tune.models.state import state_of
 from lmc_tune.tables.rows import Row
 from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.disturbance import disturbance
+from lmc_tune.training.engines import Engines
 from lmc_tune.training.progress import Progress
 from lmc_tune.training.task import Task
 from lmc_tune.work.bench import Workbench
@@ -54,16 +55,17 @@ class Setup:
 def prepare(spec: GroupSpec, bench: Workbench) -> Setup:
     """Load a group's data, split them, and build its network."""
     device = exact_device(bench.device)
-    dataset = _dataset(spec.dataset, bench.data_root, device)
-    parts, measured_shift = _split(spec.dataset, bench.data_root, device, spec.shift, spec.seed_for("split"))
-    data = pair_data(*_views(spec.dataset, bench.data_root, device, spec.shift), parts)
+    known, source = supplies(), (spec.dataset, bench.data_root, device)
+    dataset = known.dataset(*source)
+    parts, measured_shift = known.split(*source, spec.shift, spec.seed_for("split"))
+    data = pair_data(*known.views(*source, spec.shift), parts)
     shape = tuple(dataset.train.inputs.shape[1:])
     built = build_model(spec.model, shape, dataset.n_classes, spec.seed_for("init"))
     start = state_of(built)
     if isinstance(spec.model, FactorySpec):  # which may keep more than its state
         model = built.to(device)
     else:
-        model = _network(spec.model, shape, dataset.n_classes, device)
+        model = known.network(spec.model, shape, dataset.n_classes, device)
     return Setup(
         spec=spec,
         n_classes=dataset.n_classes,
@@ -122,35 +124,52 @@ def _shown(data: PairData, member: MemberSpec) -> tuple[Examples, NDArray[np.int
     return whole, np.arange(len(whole)), data.test
 
 
-@lru_cache(maxsize=2)
-def _dataset(spec: DatasetSpec, root: Path, device: torch.device) -> Dataset:
-    """Opened once per worker, however many groups it runs."""
-    return open_dataset(spec, root, device)
+class Supplies:
+    """What a process keeps between groups: data sets, their views, splits, networks, and which stacks it has checked.
 
-
-@lru_cache(maxsize=2)
-def _network(spec: ModelSpec, shape: tuple[int, ...], n_classes: int, device: torch.device) -> nn.Module:
-    return build_model(spec, shape, n_classes, seed=0, device=device)
-
-
-@lru_cache(maxsize=2)
-def _views(spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec) -> tuple[Dataset, Dataset]:
-    """The data set as each member sees it; made once for all replicates of a domain shift."""
-    other = shift.other_dataset(spec)
-    return views(_dataset(spec, root, device), shift, _dataset(other, root, device) if other else None)
-
-
-@lru_cache(maxsize=64)
-def _split(spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec, seed: int) -> tuple[Parts, Row]:
-    """The two parts, and how far they are apart: the same for every rate, batch size and network of a replicate.
-
-    Indices alone: what is kept here must not hold the views of domains that are done with.
+    No result depends on it; :meth:`clear` gives its memory back.
     """
-    seen = _views(spec, root, device, shift)
-    data = pair_data(*seen, parts := split_views(*seen, shift, seed))
-    counts = [_label_counts(part.labels, facts_of(spec).n_classes) for part in (data.a, data.b)]
-    samples = [next(part.chunks(_SHIFT_SAMPLE)).inputs.flatten(1).cpu().numpy() for part in (data.a, data.b)]
-    return parts, {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}
+
+    def __init__(self) -> None:
+        self.engines = Engines()
+        self.dataset = lru_cache(maxsize=2)(open_dataset)
+        self.network = lru_cache(maxsize=2)(_any_network)
+        self.views = lru_cache(maxsize=2)(self._views)
+        self.split = lru_cache(maxsize=64)(self._split)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.engines = Engines()
+        for cached in (self.dataset, self.network, self.views, self.split):
+            cached.cache_clear()
+
+    def _views(self, spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec) -> tuple[Dataset, Dataset]:
+        """The data set as each member sees it; made once for all replicates of a domain shift."""
+        other = shift.other_dataset(spec)
+        return views(self.dataset(spec, root, device), shift, self.dataset(other, root, device) if other else None)
+
+    def _split(
+        self, spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec, seed: int
+    ) -> tuple[Parts, Row]:
+        """The two parts, and how far they are apart: the same for every rate, batch size and network of a replicate.
+
+        Indices alone: what is kept here must not hold the views of domains that are done with.
+        """
+        seen = self.views(spec, root, device, shift)
+        data = pair_data(*seen, parts := split_views(*seen, shift, seed))
+        counts = [_label_counts(part.labels, facts_of(spec).n_classes) for part in (data.a, data.b)]
+        samples = [next(part.chunks(_SHIFT_SAMPLE)).inputs.flatten(1).cpu().numpy() for part in (data.a, data.b)]
+        return parts, {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}
+
+
+@cache
+def supplies() -> Supplies:
+    """The supplies of this process."""
+    return Supplies()
+
+
+def _any_network(spec: ModelSpec, shape: tuple[int, ...], n_classes: int, device: torch.device) -> nn.Module:
+    return build_model(spec, shape, n_classes, seed=0, device=device)
 
 
 def _label_counts(labels: Tensor, n_classes: int) -> NDArray[np.int64]:

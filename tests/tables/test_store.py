@@ -403,7 +403,7 @@ def test_a_damaged_table_is_named_with_the_mend(tmp_path: Path, name, damage):
         store.recall("c", keys(0))
 
 
-@pytest.mark.parametrize("later", ["disagreement", "engine"])
+@pytest.mark.parametrize("later", ["disagreement", "engine", "engine_reason"])
 def test_columns_that_came_after_a_table_are_null_in_it(tmp_path: Path, later: str):
     """In a table, in a shard, and in what is compacted from both."""
     store = Store(tmp_path)

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from lmc_tune.data.examples import Examples
-from lmc_tune.training import graph, stacked
+from lmc_tune.training import engines, graph, stacked
 from lmc_tune.training.loop import train_member
 from lmc_tune.training.stacked import StackedRun, train_stacked
 from lmc_tune.training.task import Task
 from tests.cases import NETWORKS
-from tests.training.cases import AUGMENTED, RULES, largest_difference, member, with_many_labels
+from tests.training.cases import AUGMENTED, RULES, largest_difference, member, single, with_many_labels
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -77,10 +77,19 @@ def test_on_a_gpu_recorded_stacks_train_as_the_loop_does_on_the_cpu(network, way
         assert [p.train_loss for p in found.curve] == pytest.approx([p.train_loss for p in expected.curve], abs=1e-8)
 
 
+@needs_gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_on_a_gpu_stacks_pass_their_check(network, precision):
+    """Where one does not, it is trained by the loop; here it is to be known."""
+    tasks = [moved(single(member(network, number, momentum=0.9, precision=precision))) for number in range(3)]
+    assert engines._fault(tasks) == ""
+
+
 def moved(task: Task) -> Task:
     """The same task on the GPU."""
     whole, test = (Examples(inputs=e.inputs.cuda(), labels=e.labels.cuda()) for e in (task.whole, task.test))
-    assert task.augment is not None
+    augment = task.augment and replace(task.augment, mean=task.augment.mean.cuda(), std=task.augment.std.cuda())
     return replace(
         task,
         model=copy.deepcopy(task.model).cuda(),
@@ -88,5 +97,5 @@ def moved(task: Task) -> Task:
         whole=whole,
         test=test,
         positions=task.positions.cuda(),
-        augment=replace(task.augment, mean=task.augment.mean.cuda(), std=task.augment.std.cuda()),
+        augment=augment,
     )

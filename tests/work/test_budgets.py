@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lmc_tune.training.checkpoint import Checkpoint
+from lmc_tune.training.engines import Engines
 from lmc_tune.work import members
 from lmc_tune.work.cohort import run_pair
 from lmc_tune.work.members import MemberShelf
@@ -58,7 +59,7 @@ def test_augmentation_and_momentum_go_on_after_the_members_part(bench, monkeypat
         return real(tasks, engine)
 
     monkeypatch.setattr(members, "train", noted)
-    shelf = MemberShelf(bench(), [spec])
+    shelf = MemberShelf(bench(), [spec], Engines())
     (trained,) = shelf.train([prepare(spec, bench())])
     assert trained.trunk.epochs == 2
     assert set(trained.trunk.moments) == {"momentum_buffer"}

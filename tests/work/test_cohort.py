@@ -21,14 +21,16 @@ from lmc_tune.experiment import GroupSpec, MeasureSpec, MlpSpec, ResnetSpec, Ver
 from lmc_tune.measurement.evaluate import Score, evaluate
 from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.models.registry import build_model
+from lmc_tune.models.stack import Stack
 from lmc_tune.tables.columns import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import Store
+from lmc_tune.training import engines
 from lmc_tune.work import cohort as pipeline
 from lmc_tune.work.bench import Workbench
 from lmc_tune.work.cohort import cohort_name, run_cohort, run_pair
 from lmc_tune.work.columns import path_columns
-from lmc_tune.work.prepare import _split, prepare
+from lmc_tune.work.prepare import prepare, supplies
 from tests import oracles
 from tests.cases import cohort, pair_spec, six, timeless
 
@@ -245,6 +247,73 @@ def test_a_pair_that_cannot_be_trained_costs_its_stack_no_other(bench, monkeypat
     assert [result.key for result in results if result.status == "failed"] == [STACKED[1].key]
     assert "the machine ran hot" in results[1].row["reason"]
     assert sorted(tidy.store.statuses()) == sorted(spec.key for spec in STACKED)
+
+
+# A stack that has to be checked
+
+
+@pytest.fixture
+def unproven(monkeypatch):
+    """Stacks are checked here as on a GPU; says how many pairs were trained together."""
+    monkeypatch.setattr(engines, "is_unproven", lambda _: True)
+    supplies().clear()
+    trained, real = [], pipeline.train_groups
+
+    def train(setups, shelf):
+        trained.append(len(setups))
+        return real(setups, shelf)
+
+    monkeypatch.setattr(pipeline, "train_groups", train)
+    yield trained
+    supplies().clear()
+
+
+@pytest.mark.parametrize("spawn_epoch", [0, 1])
+def test_a_stack_that_passes_its_check_gives_the_rows_of_one_that_was_not_checked(bench, unproven, spawn_epoch):
+    pairs = [
+        spec.model_copy(update={"train": spec.train.model_copy(update={"spawn_epoch": spawn_epoch})})
+        for spec in six("auto", hidden=16)
+    ]
+    checked = run_cohort(cohort(*pairs), bench("checked"))
+    assert unproven == [6]
+    with pytest.MonkeyPatch.context() as proven:
+        proven.setattr(engines, "is_unproven", lambda _: False)
+        assert timeless(run_cohort(cohort(*pairs), bench("unchecked"))) == timeless(checked)
+    assert {(r.row["engine"], r.row["engine_reason"]) for r in checked} == {("stacked", "")}
+
+
+def test_a_stack_that_fails_its_check_costs_speed_and_no_result(bench, unproven, monkeypatch):
+    monkeypatch.setattr(Stack, "differentiate", lambda _stack, _losses, out: out.fill_(1))
+    found = run_cohort(cohort(*six("auto", hidden=16)), bench("auto"))
+    assert {r.row["engine"] for r in found} == {"loop"}
+    (reason,) = {r.row["engine_reason"] for r in found}
+    assert reason.startswith("in 3 steps a stack came to another ")
+    looped = run_cohort(cohort(*six("loop", hidden=16)), bench("loop"))
+    for result in (*found, *looped):
+        result.row.pop("engine_reason")
+    assert timeless(found) == timeless(looped)
+
+
+def test_a_program_is_checked_once_in_the_life_of_a_worker(bench, unproven, monkeypatch):
+    checked, real = [], engines._fault
+    monkeypatch.setattr(engines, "_fault", lambda tasks: checked.append(len(tasks)) or real(tasks))
+    for spec in six("auto", hidden=16)[::3]:
+        run_cohort(cohort(spec), bench())
+    assert checked == [2]
+
+
+def test_where_memory_is_short_for_the_check_smaller_stacks_are_tried(bench, unproven, monkeypatch):
+    real = engines._fault
+
+    def fault(tasks):
+        if len(tasks) > 6:
+            raise torch.OutOfMemoryError
+        return real(tasks)
+
+    monkeypatch.setattr(engines, "_fault", fault)
+    found = run_cohort(cohort(*six("auto", hidden=16)), bench())
+    assert [r.row["engine"] for r in found] == ["stacked"] * 6
+    assert unproven == [6, 3, 3]
 
 
 # What a row says
@@ -524,13 +593,14 @@ def test_pairs_of_one_replicate_and_shift_share_their_split_and_no_others(bench)
     pairs = [
         pair_spec(train={"lr": lr}, shift=shift, replicate=k) for lr in (0.1, 0.3) for shift in shifts for k in (0, 1)
     ]
-    _split.cache_clear()
+    splits = supplies().split
+    splits.cache_clear()
     setups = [prepare(spec, tidy) for spec in pairs]
-    info = _split.cache_info()
+    info = splits.cache_info()
     assert (info.hits, info.misses) == (4, 4)
     for spec, setup in zip(pairs, setups, strict=True):
         anew = (spec.dataset, tidy.data_root, setup.device, spec.shift, spec.seed_for("split"))
-        parts, measured = _split.__wrapped__(*anew)
+        parts, measured = splits.__wrapped__(*anew)
         assert setup.measured_shift == measured
         assert np.array_equal(setup.data.a.indices, parts.a)
         assert np.array_equal(setup.data.b.indices, parts.b)
