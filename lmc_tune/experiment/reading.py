@@ -18,6 +18,7 @@ from lmc_tune.experiment.datasets import DATASETS, part_size
 from lmc_tune.experiment.measuring import BATCH_NORM_CONDITIONS
 from lmc_tune.experiment.networks import MODELS, model_name
 from lmc_tune.experiment.pair import PairSpec
+from lmc_tune.experiment.sources import code_of, folders_beside
 from lmc_tune.experiment.space import AXES, SECTIONS, SPACE_FILE, Cell, SearchSpace, Sections, place, section_spec
 from lmc_tune.experiment.yaml_lines import Place, YamlError, dotted, load_value, load_with_lines
 
@@ -53,7 +54,7 @@ def presets() -> dict[str, Path]:
 
 
 def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
-    """Read a YAML file or a preset, with ``key=value`` overrides.
+    """Read a YAML file or a preset, with ``key=value`` overrides, and the code of its factories as it is now.
 
     Raises:
         SpaceError: listing every problem found.
@@ -71,7 +72,10 @@ def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SpaceError([f"{space}: cannot be read as text: {error}"]) from error
-    return parse_space(text, path.name, sets)
+    read = parse_space(text, path.name, sets)
+    folders = folders_beside(path) if read.factories else ()
+    code = {factory: code_of(factory, folders) for factory in read.factories}
+    return read.model_copy(update={"code": {factory: found for factory, found in code.items() if found}})
 
 
 def parse_space(text: str, source: str = "space.yaml", sets: Sequence[str] = ()) -> SearchSpace:
@@ -263,6 +267,8 @@ class _Reader:
                 self.problem(("axes", axis, index), f"must be a mapping or a name, got {coordinates[axis]!r}")
                 return
         sections = place(fixed, coordinates)
+        if "code" in sections["model"]:
+            self.problem(_origin("model", ("code",), indices), "is filled in when a space is read; leave it out")
         for name, values in sections.items():
             spec = section_spec(name, values)
             if spec is None:
@@ -414,7 +420,7 @@ def _canonical(space: SearchSpace) -> SearchSpace:
         spec = section_spec(section, values)
         assert spec is not None  # noqa: S101 - checked before
         full = values if depends else spec.model_validate(values).model_dump(mode="json")
-        return {field: value for field, value in full.items() if (section, field) not in varied}
+        return {field: value for field, value in full.items() if (section, field) not in varied and field != "code"}
 
     axes = {
         axis: tuple(

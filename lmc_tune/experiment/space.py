@@ -10,6 +10,7 @@ from lmc_tune.experiment.data import DatasetSpec, ShiftSpec
 from lmc_tune.experiment.measuring import MeasureSpec
 from lmc_tune.experiment.networks import MODELS, model_name
 from lmc_tune.experiment.pair import PairSpec
+from lmc_tune.experiment.sources import Code
 from lmc_tune.experiment.spec import Count, Seed, Spec
 from lmc_tune.experiment.training import TrainSpec
 from lmc_tune.experiment.verdict import VerdictSpec
@@ -30,7 +31,7 @@ AXES: dict[str, tuple[str, ...]] = {name: (name,) for name in SECTIONS if name !
     for section, specs in SECTIONS.items()
     for spec in specs
     for field in spec.model_fields
-    if field not in ("name", "engine")
+    if field not in ("name", "engine", "code")
 }
 
 Sections = dict[str, dict[str, Any]]
@@ -67,6 +68,7 @@ class SearchSpace(Spec):
     axes: values by axis name, in the order in which cells are enumerated (the last axis varies fastest).
     replicates: pairs per cell. seed: base of every pair's seeds.
     members: keep or drop the trained weights.
+    code: of the networks of the user's own, by factory; filled in when a file is read, and kept in the run folder.
     """
 
     name: Annotated[str, Field(max_length=120)]
@@ -77,6 +79,7 @@ class SearchSpace(Spec):
     measure: MeasureSpec = MeasureSpec()
     verdict: VerdictSpec = VerdictSpec()
     members: Literal["drop", "keep"] = "drop"
+    code: dict[str, Code] = Field(default_factory=dict)
 
     @field_validator("name")
     @classmethod
@@ -84,6 +87,13 @@ class SearchSpace(Spec):
         if not name.strip(". ") or not name.isprintable() or set(name) & set("/\\"):
             raise ValueError(f"{name!r} cannot name a run folder; use letters, digits, '-' and '_'")
         return name
+
+    @property
+    def factories(self) -> list[str]:
+        """Those that its networks name."""
+        models = [self.fixed.get("model", {}), *self.axes.get("model", ())]
+        named = {model["factory"] for model in models if "factory" in model}
+        return sorted(named | set(self.axes.get("factory", ())))
 
     def cells(self) -> list[Cell]:
         """Every point of the grid.
@@ -110,6 +120,9 @@ class SearchSpace(Spec):
         return self._cell(coordinates, place(self.fixed, coordinates))
 
     def _cell(self, coordinates: Mapping[str, Any], sections: Mapping[str, Any]) -> Cell:
+        model = sections["model"]
+        if isinstance(model, dict) and (code := self.code.get(model.get("factory", ""))):
+            sections = {**sections, "model": {**model, "code": code}}
         first = PairSpec.model_validate({**sections, "measure": self.measure, "replicate": 0, "seed": self.seed})
         return Cell(coordinates=dict(coordinates), first=first)
 
@@ -119,7 +132,7 @@ class SearchSpace(Spec):
 
     def plain(self) -> dict[str, Any]:
         """The space as it would be written in YAML, defaults filled in; reading it back gives the same space."""
-        content = self.model_dump(mode="json")
+        content = self.model_dump(mode="json", exclude=set() if self.code else {"code"})
         return {"name": content.pop("name"), **content.pop("fixed"), **content}
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -73,7 +73,9 @@ class _Seconds:
     similarity: float
 
 
-def estimate_cost(space: SearchSpace, say: Callable[[str], None], *, run_factories: bool = False) -> Cost:
+def estimate_cost(
+    space: SearchSpace, say: Callable[[str], None], *, run_factories: bool = False, folders: Sequence[str] = ()
+) -> Cost:
     """Count a space, and time a few steps and forward passes of each of its programs on random inputs.
 
     The data need not be there. The time is for one worker per core. It leaves out what is done once or takes little:
@@ -85,6 +87,7 @@ def estimate_cost(space: SearchSpace, say: Callable[[str], None], *, run_factori
         say: is told what takes the time.
         run_factories: networks of factories are built, by the code that the space names, and timed; else a space that
             has some is counted and not timed.
+        folders: where factories are looked for before ``sys.path``.
 
     Raises:
         SpaceError: if a factory gives no network, or one takes more memory than there is.
@@ -94,7 +97,7 @@ def estimate_cost(space: SearchSpace, say: Callable[[str], None], *, run_factori
     cells = space.cells()
     timed = run_factories or not any(isinstance(cell.first.model, FactorySpec) for cell in cells)
     if timed:
-        check_factories(cell.first for cell in cells)
+        check_factories((cell.first for cell in cells), folders=folders)
     programs: dict[tuple[object, ...], list[PairSpec]] = defaultdict(list)
     for cell in cells:
         pair = cell.first

@@ -20,7 +20,7 @@ from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace, by_replicate
 from lmc_tune.storage import FolderError, Place, StorageError, hurried, written
 from lmc_tune.sweep.backend import has_token, machines, prepare_environment, ray_session, run_on_ray, slots_of
-from lmc_tune.sweep.factories import check_factories
+from lmc_tune.sweep.factories import check_factories, said_of_changed_code
 from lmc_tune.sweep.ownership import StoreFullError, owned, write_description
 from lmc_tune.sweep.plan import PASSES, Slots, pack, pending, workers_here
 from lmc_tune.sweep.search.coarse_to_fine import SearchName, boundary_cells
@@ -43,10 +43,12 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class Options:
     """How a sweep is run; none of it changes a result.
 
+    folders: where factories are looked for before all else, here and in the workers.
     address: of a Ray cluster; None for this machine. max_hours: the sweep then ends as if it were interrupted.
     """
 
     data_root: Path
+    folders: tuple[str, ...] = ()
     workers: int | None = None
     device: Device = "auto"
     address: str | None = None
@@ -219,7 +221,7 @@ def _check_surroundings(space: SearchSpace, pairs: Sequence[PairSpec], options: 
         connection.check(given)
     if any(isinstance(pair.model, FactorySpec) for pair in pairs):
         prepare_environment(options.address)  # a factory's module may import ray
-        check_factories(pairs, space.measure.conditions or ())
+        check_factories(pairs, space.measure.conditions or (), options.folders)
 
 
 def _check_same_study(
@@ -232,6 +234,7 @@ def _check_same_study(
     specs = Store(folder).results(["spec"]).set_index("key")["spec"]
     ours = specs[sorted(others)].isin({pair.content() for pair in pairs}).sum()
     version = f"; {ours} of them are pairs of this space as another version of lmc-tune made them" if ours else ""
+    version += said_of_changed_code(pairs, specs[sorted(others)])
     if len(others) == len(done):
         raise FolderError(
             f"{folder} holds another study: none of its {len(others)} finished pairs is in this space{version}; "
@@ -366,6 +369,7 @@ class _Trainer:
         return Workbench(
             store=self.store,
             data_root=self.options.data_root,
+            folders=self.options.folders,
             device=self.options.device,
             min_train_accuracy=self.space.verdict.min_train_accuracy,
             members=self.store.folder / "members" if self.space.members == "keep" else None,

@@ -14,12 +14,14 @@ Device = Literal["auto", "cpu", "cuda"]
 class Workbench:
     """What does not change a pair's result, or belongs to the verdict.
 
-    device: ``auto`` takes the GPU if there is one. members: folder for the members' weights, None to drop them.
+    folders: where factories are looked for before ``sys.path``; no part of a spec, since a path must not be part of a
+    key. device: ``auto`` takes the GPU if there is one. members: folder for the members' weights, None to drop them.
     checkpoint_seconds: least time between two checkpoints of a member in training.
     """
 
     store: Store
     data_root: Path
+    folders: tuple[str, ...] = ()
     device: Device = "cpu"
     min_train_accuracy: float = 0.5
     members: Place | None = None
