@@ -11,7 +11,9 @@ import os
 import sys
 import sysconfig
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib import metadata
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
 from pathlib import Path
@@ -22,6 +24,7 @@ Code = dict[str, str]
 # Every network is made of torch, whose version is part of no key; what lmc-tune does differently is told by
 # SCHEMA_VERSION.
 _OF_EVERY_PAIR = {"torch", "lmc_tune"}
+_SITES = {"site-packages", "dist-packages"}
 _FILES = (".py", *EXTENSION_SUFFIXES)
 
 
@@ -105,19 +108,33 @@ def _location(found: ModuleSpec) -> Path:
 
 
 def _versions(top: str, path: Sequence[str]) -> Code:
-    """Of the distributions that a top-level module belongs to; empty if it is not installed as one.
+    """Of the packages that a top-level module belongs to; empty if it is not installed by one.
 
     Without a local part: ``+cpu`` and ``+cu128`` are one version on two machines.
     """
     found = _find(top, path)
     if found is None or not _installed(_location(found)):
         return {}
-    names = metadata.packages_distributions().get(top, [])
-    return {name: metadata.version(name).partition("+")[0] for name in names}
+    file = _location(found)
+    folder = next(folder for folder in file.parents if folder.name in _SITES)
+    return {name: version.partition("+")[0] for name, version in _packages(folder).get(top, ())}
+
+
+@cache
+def _packages(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """Names and versions of all that is installed in a folder, by top-level module.
+
+    The standard library's ``packages_distributions`` overlooks compiled modules that lie in no folder of their own.
+    """
+    packages: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for one in metadata.distributions(path=[str(folder)]):
+        for top in {file.parts[0].partition(".")[0] for file in one.files or ()}:
+            packages[top].append((one.name, one.version))
+    return packages
 
 
 def _installed(file: Path) -> bool:
-    return bool({"site-packages", "dist-packages"} & set(file.parts))
+    return not _SITES.isdisjoint(file.parts)
 
 
 def _is_pythons_own(found: ModuleSpec) -> bool:

@@ -18,8 +18,8 @@ def check_fits(model: nn.Module, input_shape: tuple[int, ...], n_classes: int, b
     """Pass some images forward, in both modes.
 
     Raises:
-        UserError: if the network cannot take them, gives something else than one output per class, or changes its
-            inputs or torch's own settings.
+        UserError: if the network cannot take them, gives something else than one output per class, or not the same
+            twice in evaluation mode, or changes its inputs or torch's own settings.
     """
     shape = "x".join(map(str, input_shape))
     for mode, training in _MODES.items():
@@ -32,6 +32,11 @@ def check_fits(model: nn.Module, input_shape: tuple[int, ...], n_classes: int, b
             raise UserError(
                 f"gives {found} for {len(images)} images in {mode} mode; there are {n_classes} classes, so it has to "
                 f"be one tensor of logits, {expected}"
+            )
+        if not training and not _alike(outputs, _passed(model, given.clone(), "fails in a second pass")):
+            raise UserError(
+                "gives other outputs in a second pass in evaluation mode, where nothing may be drawn or counted; ask "
+                "self.training first"
             )
         if not torch.equal(images, given):
             raise UserError(
@@ -48,13 +53,16 @@ def check_state(model: nn.Module, input_shape: tuple[int, ...]) -> None:
     """Look at what is kept of a network.
 
     Raises:
-        UserError: if it has weights that wait for a first image; if its state has entries that are no tensors, or
-            complex ones, or lacks parameters; or if the network cannot be copied.
+        UserError: if it has weights that wait for a first image; if its state cannot be had, has entries that are no
+            tensors, or complex ones, or lacks parameters; or if the network cannot be copied.
     """
     if any(is_lazy(tensor) for _, tensor in _tensors(model)):
         shape = "x".join(map(str, input_shape))
         raise UserError(f"has weights without a size; pass images of {shape} through it before it is returned")
-    state: Mapping[str, object] = model.state_dict()
+    try:
+        state: Mapping[str, object] = model.state_dict()
+    except Exception as error:
+        raise UserError(f"cannot give its state dict: {said(error)}") from error
     for name, entry in state.items():
         if not isinstance(entry, Tensor):
             raise UserError(
@@ -120,7 +128,7 @@ def check_restored(trained: nn.Module, fresh: nn.Module, images: Tensor) -> None
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(0)
                 outputs.append(_passed(model.train(training), images, f"fails after a step in {mode} mode"))
-        if not torch.allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-5, equal_nan=True):
+        if not _alike(*outputs):
             raise UserError(
                 f"gives other outputs in {mode} mode once its state dict is loaded into a new one: it keeps something "
                 f"beside its state; register that as a buffer"
@@ -144,6 +152,11 @@ def _passed(model: nn.Module, images: Tensor, refusal: str) -> Tensor:
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_parameters()
     yield from model.named_buffers()
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """But for rounding, which may differ by where in memory numbers lie."""
+    return torch.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -68,6 +68,9 @@ def call_factory(factory: Factory, spec: FactorySpec, input_shape: tuple[int, ..
         raise _refused(spec, f"failed with {said(error)}", f"mend it{given}") from error
     if not isinstance(model, nn.Module):
         raise _refused(spec, f"gave {type(model).__name__}, not a torch.nn.Module", "let it return the network")
+    tensors = (*model.parameters(), *model.buffers())
+    if elsewhere := {tensor.device.type for tensor in tensors} - {"cpu"}:
+        raise _refused(spec, f"gave a network on {elsewhere.pop()}", "make it on the CPU: lmc-tune moves it")
     return model
 
 

@@ -92,8 +92,8 @@ def said_of_changed_code(pairs: Iterable[PairSpec], finished: Iterable[str]) -> 
     if not files:
         return ""
     return (
-        f"; {', '.join(files)} changed since {len(ours)} of them were made, which count as other pairs: their networks "
-        f"were others"
+        f"; {len(ours)} of them were made before {' and '.join(files)} changed, and count as other pairs: what a "
+        f"network is made of is part of its pairs"
     )
 
 
@@ -163,18 +163,18 @@ def _train_a_step(model: "nn.Module", pair: PairSpec) -> None:
 
 
 def _measure(model: "nn.Module", pair: PairSpec) -> None:
-    from lmc_tune.experiment import MeasureSpec  # noqa: PLC0415
-    from lmc_tune.measurement.conditions import has_batch_norm  # noqa: PLC0415
-    from lmc_tune.measurement.path import measure_path  # noqa: PLC0415
+    from lmc_tune.measurement.conditions import has_batch_norm, prepare_networks  # noqa: PLC0415
     from lmc_tune.measurement.representation import layer_grams  # noqa: PLC0415
+    from lmc_tune.measurement.scan import score_states  # noqa: PLC0415
     from lmc_tune.models.foreign import said  # noqa: PLC0415
     from lmc_tune.models.state import state_of  # noqa: PLC0415
 
-    examples, state, few = _examples(pair), state_of(model), MeasureSpec(lambdas=3, refinements=0)
+    examples, state = _examples(pair), state_of(model)
     try:
         for condition in pair.conditions:
             if condition not in BATCH_NORM_CONDITIONS or has_batch_norm(model):
-                measure_path(model, state, state, {"train": examples, "test": examples}, few, condition, examples)
+                networks = prepare_networks(condition, model, state, state, examples, [0.5])
+                score_states(networks.network, networks.states, examples)
         layer_grams(model, state, examples)
     except Exception as error:
         raise UserError(f"cannot be measured: {said(error)}") from error

@@ -88,7 +88,7 @@ def test_a_network_has_to_fit_every_data_set_of_the_space(tmp_path: Path, monkey
     [
         (
             "nn.Sequential(nn.Flatten(), nn.Linear(64, 7))",
-            r"gives \(2, 7\) for 2 images in evaluation mode; there are 10 classes, so .* one tensor of logits, \(2, 10\)",
+            r"gives \(2, 7\) for 2 images in evaluation mode; there are 10 classes, so it has to be one .*, \(2, 10\)",
         ),
         ("nn.Conv2d(3, 4, 3)", "cannot take images of 1x8x8 in evaluation mode: RuntimeError: "),
         (
