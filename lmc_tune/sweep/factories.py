@@ -52,23 +52,17 @@ def check_factories(
     if not wanted:
         return
     from lmc_tune.measurement.conditions import has_batch_norm  # noqa: PLC0415
-    from lmc_tune.models.contract import check_apart  # noqa: PLC0415
     from lmc_tune.models.foreign import kept_settings  # noqa: PLC0415
 
     problems: dict[str, None] = {}  # in order, and each once: a factory may be asked for several data sets
     normed = any(pair.model.may_have_batch_norm for pair in pairs if not isinstance(pair.model, FactorySpec))
-    made: list[nn.Module] = []  # all of them stay, so that no memory is used twice
     for pair in wanted.values():
         try:
             with redirect_stdout(sys.stderr), kept_settings():  # stdout is for the answer
                 model = _tried(pair, folders)
-                for other in made:
-                    with _named(pair):
-                        check_apart(other, model)
         except UserError as error:
             problems[str(error)] = None
         else:
-            made.append(model)
             normed |= has_batch_norm(model)
     if not problems and not normed and (useless := [name for name in conditions if name in BATCH_NORM_CONDITIONS]):
         problems[
