@@ -286,9 +286,12 @@ def test_names_of_files_are_our_own_and_stay_in_the_run_folder(seen: Seen) -> No
 
 @pytest.mark.slow
 def test_looking_at_a_copied_run_folder_or_at_its_space_runs_no_code_that_it_names(tmp_path: Path) -> None:
-    """Neither a module beside it, nor what Python itself has."""
-    (tmp_path / "beside.py").write_text("open('imported', 'w').close()\n")
-    models = "[{factory: 'os:system', arguments: {command: 'touch called'}}, {factory: 'beside:build'}]"
+    """Neither a package beside it, of which a module is read for its hash, nor what Python itself has."""
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside/__init__.py").write_text("open('imported', 'w').close()\n")
+    (tmp_path / "beside/nets.py").write_text("import beside.more\n")
+    (tmp_path / "beside/more.py").write_text("open('imported', 'w').close()\n")
+    models = "[{factory: 'os:system', arguments: {command: 'touch called'}}, {factory: 'beside.nets:build'}]"
     text = SPACE.replace("model: {name: mlp, hidden: [8]}\n", "").replace("axes:\n", f"axes:\n  model: {models}\n")
     space = parse_space(text)
     write_run(tmp_path / "run", space.pairs(), space=space)
@@ -304,7 +307,9 @@ def test_looking_at_a_copied_run_folder_or_at_its_space_runs_no_code_that_it_nam
     assert "32" in look("status", "run")
     assert "report.html" in look("report", "run")
     assert "32 runs created" in look("track", "run")
+    shutil.copy(tmp_path / "run/space.yaml", tmp_path)
     assert "not known: to time the networks of its factories" in look("space", "run/space.yaml")
+    assert "not known: to time the networks of its factories" in look("space", "space.yaml")
     with subprocess.Popen(
         command("ui", "run", "--port", str(free_port())),
         cwd=tmp_path,

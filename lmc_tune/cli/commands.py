@@ -116,6 +116,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     from lmc_tune.cli.terminal import listener_for
     from lmc_tune.data.files import resolve_data_root
     from lmc_tune.experiment.reading import read_space
+    from lmc_tune.experiment.sources import folders_beside
     from lmc_tune.storage import FolderError, place_at
     from lmc_tune.sweep.interruption import one_interruption
     from lmc_tune.sweep.run import Options, run_sweep
@@ -131,6 +132,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
             raise FolderError("--out is the current folder; name one of its own for the run, e.g. --out runs/mine")
         options = Options(
             data_root=resolve_data_root(data_root),
+            folders=folders_beside(Path(space)),
             workers=workers,
             device=device,
             address=address,
@@ -233,11 +235,12 @@ def space(
 ) -> None:
     """Validate a search space without running it; print cells, pairs, cohorts, steps and an estimated cost."""
     from lmc_tune.experiment.reading import read_space
+    from lmc_tune.experiment.sources import folders_beside
     from lmc_tune.sweep.cost import estimate_cost
 
     with _told_plainly():
         study = read_space(space, sets or [])
-        cost = estimate_cost(study, _note, run_factories=run_factories)
+        cost = estimate_cost(study, _note, run_factories=run_factories, folders=folders_beside(Path(space)))
     if json_:
         _print_json(cost.plain())
         return

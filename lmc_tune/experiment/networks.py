@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from lmc_tune.experiment.sources import Code
 from lmc_tune.experiment.spec import Chance, Count, Positive, Spec
 
 ConvNorm = Literal["none", "batch", "layer", "group"]
@@ -126,11 +127,14 @@ class FactorySpec(NetworkSpec):
 
     factory: ``package.module:function``, called with ``arguments`` and giving a ``torch.nn.Module`` with its initial
         weights, drawn from torch's global random state.
+    code: what it was made of when its space was read (:func:`lmc_tune.experiment.sources.code_of`); empty if that is
+        not known.
     """
 
     name: Literal["factory"] = "factory"
     factory: str
     arguments: dict[str, Any] = Field(default_factory=dict)
+    code: Code = Field(default_factory=dict)
 
     @field_validator("factory")
     @classmethod

@@ -19,6 +19,7 @@ from lmc_tune.experiment.datasets import DATASETS, facts_of, part_size
 from lmc_tune.experiment.group import GroupSpec
 from lmc_tune.experiment.measuring import BATCH_NORM_CONDITIONS
 from lmc_tune.experiment.networks import MODELS, model_name
+from lmc_tune.experiment.sources import code_of, folders_beside
 from lmc_tune.experiment.space import (
     AXES,
     RECIPE,
@@ -31,6 +32,7 @@ from lmc_tune.experiment.space import (
     place,
     section_spec,
 )
+from lmc_tune.experiment.spec import Spec
 from lmc_tune.experiment.yaml_lines import Place, YamlError, dotted, load_value, load_with_lines
 
 _TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
@@ -65,7 +67,7 @@ def presets() -> dict[str, Path]:
 
 
 def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
-    """Read a YAML file or a preset, with ``key=value`` overrides.
+    """Read a YAML file or a preset, with ``key=value`` overrides, and the code of its factories as it is now.
 
     Raises:
         SpaceError: listing every problem found.
@@ -85,7 +87,10 @@ def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
         raise SpaceError([f"{space}: cannot be read ({error.strerror}); change that, or name another file"]) from error
     except UnicodeDecodeError as error:
         raise SpaceError([f"{space}: cannot be read as text: {error}"]) from error
-    return parse_space(text, path.name if path.is_file() else space, sets)
+    read = parse_space(text, path.name if path.is_file() else space, sets)
+    folders = folders_beside(path) if read.factories else ()
+    code = {factory: code_of(factory, folders) for factory in read.factories}
+    return read.model_copy(update={"code": {factory: found for factory, found in code.items() if found}})
 
 
 def parse_space(text: str, source: str = "space.yaml", sets: Sequence[str] = ()) -> SearchSpace:
@@ -279,10 +284,10 @@ class _Reader:
                 self.problem(("axes", axis, index), f"must be a mapping or a name, got {coordinates[axis]!r}")
                 return
         sections = place(fixed, coordinates)
+        if "code" in sections["model"]:
+            self.problem(_origin("model", ("code",), indices), "is filled in when a space is read; leave it out")
         for name, values in sections.items():
-            if name in RECIPE and not values:
-                continue
-            spec = section_spec(name, values)
+            spec = Spec if name in RECIPE and not values else section_spec(name, values)
             if spec is None:
                 wrong = model_name(values)
                 self.problem(_origin(name, ("name",), indices), f"unknown model {wrong!r}{_nearest(wrong, MODELS)}")
@@ -445,7 +450,7 @@ def _canonical(space: SearchSpace) -> SearchSpace:
         assert spec is not None  # noqa: S101 - checked before
         unsaid = section in RECIPE and not values
         full = values if depends or unsaid else spec.model_validate(values).model_dump(mode="json")
-        return {field: value for field, value in full.items() if (section, field) not in varied}
+        return {field: value for field, value in full.items() if (section, field) not in varied and field != "code"}
 
     axes = {
         axis: tuple(

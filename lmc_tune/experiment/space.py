@@ -11,6 +11,7 @@ from lmc_tune.experiment.group import GroupSpec
 from lmc_tune.experiment.measuring import MeasureSpec
 from lmc_tune.experiment.member import Perturbation
 from lmc_tune.experiment.networks import MODELS, model_name
+from lmc_tune.experiment.sources import Code
 from lmc_tune.experiment.spec import Count, Seed, Spec
 from lmc_tune.experiment.training import TrainChanges, TrainSpec
 from lmc_tune.experiment.verdict import VerdictSpec
@@ -37,7 +38,7 @@ AXES: Mapping[str, tuple[str, ...]] = {
         for section, specs in SETTING.items()
         for spec in specs
         for field in spec.model_fields
-        if field not in ("name", "engine")
+        if field not in ("name", "engine", "code")
     },
     **{f"{name}.{field}": (name, field) for name, (spec,) in RECIPE.items() for field in spec.model_fields},
 }
@@ -76,6 +77,7 @@ class SearchSpace(Spec):
     axes: values by axis name, in the order in which cells are enumerated (the last axis varies fastest).
     replicates: pairs per cell. seed: base of every pair's seeds.
     members: keep or drop the trained weights; ``auto`` keeps them while they are small.
+    code: of the networks of the user's own, by factory; filled in when a file is read, and kept in the run folder.
     """
 
     name: Annotated[str, Field(max_length=120)]
@@ -86,6 +88,7 @@ class SearchSpace(Spec):
     measure: MeasureSpec = MeasureSpec()
     verdict: VerdictSpec = VerdictSpec()
     members: Literal["auto", "keep", "drop"] = "auto"
+    code: dict[str, Code] = Field(default_factory=dict)
 
     @field_validator("name")
     @classmethod
@@ -93,6 +96,13 @@ class SearchSpace(Spec):
         if not name.strip(". ") or not name.isprintable() or set(name) & set("/\\"):
             raise ValueError(f"{name!r} cannot name a run folder; use letters, digits, '-' and '_'")
         return name
+
+    @property
+    def factories(self) -> list[str]:
+        """Those that its networks name."""
+        models = [self.fixed.get("model", {}), *self.axes.get("model", ())]
+        named = {model["factory"] for model in models if "factory" in model}
+        return sorted(named | set(self.axes.get("factory", ())))
 
     def cells(self) -> list[Cell]:
         """Every point of the grid.
@@ -120,6 +130,9 @@ class SearchSpace(Spec):
         return self._cell(coordinates, place(self.fixed, coordinates))
 
     def _cell(self, coordinates: Mapping[str, Any], sections: Mapping[str, Any]) -> Cell:
+        model = sections["model"]
+        if isinstance(model, dict) and (code := self.code.get(model.get("factory", ""))):
+            sections = {**sections, "model": {**model, "code": code}}
         setting = {name: sections[name] for name in SETTING}
         recipe = {name: sections[name] for name in RECIPE if sections[name]}
         first = GroupSpec.model_validate({**setting, "recipe": recipe, "replicate": 0, "seed": self.seed})
@@ -131,7 +144,7 @@ class SearchSpace(Spec):
 
     def plain(self) -> dict[str, Any]:
         """The space as it would be written in YAML, defaults filled in; reading it back gives the same space."""
-        content = self.model_dump(mode="json")
+        content = self.model_dump(mode="json", exclude=set() if self.code else {"code"})
         fixed = {name: values for name, values in content.pop("fixed").items() if values or name in SETTING}
         return {"name": content.pop("name"), **fixed, **content}
 

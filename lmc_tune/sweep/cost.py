@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -79,7 +79,9 @@ class _Seconds:
     similarity: float
 
 
-def estimate_cost(space: SearchSpace, say: Callable[[str], None], *, run_factories: bool = False) -> Cost:
+def estimate_cost(
+    space: SearchSpace, say: Callable[[str], None], *, run_factories: bool = False, folders: Sequence[str] = ()
+) -> Cost:
     """Count a space, and time a few steps and forward passes of each of its programs on random inputs.
 
     The data need not be there. The time is for one worker per core. It leaves out what is done once or takes little:
@@ -91,6 +93,7 @@ def estimate_cost(space: SearchSpace, say: Callable[[str], None], *, run_factori
         say: is told what takes the time.
         run_factories: networks of factories are built, by the code that the space names, and timed; else a space that
             has some is counted and not timed.
+        folders: where factories are looked for before ``sys.path``.
 
     Raises:
         SpaceError: if a factory gives no network, or one takes more memory than there is.
@@ -100,7 +103,7 @@ def estimate_cost(space: SearchSpace, say: Callable[[str], None], *, run_factori
     cells = space.cells()
     timed = run_factories or not any(isinstance(cell.first.model, FactorySpec) for cell in cells)
     if timed:
-        check_factories(cell.first for cell in cells)
+        check_factories((cell.first for cell in cells), space.measure, folders)
     programs: dict[tuple[object, ...], list[GroupSpec]] = defaultdict(list)
     for cell in cells:
         programs[program(cell.first)].append(cell.first)

@@ -1,67 +1,186 @@
-"""Networks of the user's own are built once before a sweep starts, so that what is wrong with one is told first.
+"""Networks of the user's own are tried out before a sweep starts, so that what is wrong with one is told first.
 
 A space is also read by commands that only look, such as ``status`` and ``report``; they run no code that it names.
 """
 
+import json
 import sys
-from collections.abc import Collection, Iterable
-from contextlib import redirect_stdout
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING
 
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, FactorySpec, GroupSpec
+from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, FactorySpec, GroupSpec, MeasureSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.reading import SpaceError
+from lmc_tune.experiment.sources import Code, changed
+
+if TYPE_CHECKING:  # where there is no factory, torch is not imported: that takes seconds
+    from torch import nn
+
+    from lmc_tune.data.examples import Examples
 
 
-def check_factories(pairs: Iterable[GroupSpec], conditions: Collection[Condition] = ()) -> None:
-    """Call every factory that the pairs name, with its arguments. Where there is none, torch is not imported.
+def check_factories(pairs: Iterable[GroupSpec], measure: MeasureSpec, folders: Sequence[str] = ()) -> None:
+    """Call every factory that the pairs name, with its arguments, and try out what it makes.
 
     Args:
         pairs: all of a space.
-        conditions: those that the space asks for by name.
+        measure: what is asked of them.
+        folders: where factories are looked for before ``sys.path``.
 
     Raises:
         SpaceError: naming each that cannot be imported or called, or returns no ``torch.nn.Module``, or one that does
-            not fit the data, or cannot be stacked though the space asks for it; or the conditions that would change
-            nothing, since no network has BatchNorm.
+            not keep to what docs/guide.md says, or cannot be stacked though the space asks for it; or the conditions
+            that would change nothing, since no network has BatchNorm.
     """
     pairs = list(pairs)
     wanted = {
-        (pair.model.model_dump_json(), pair.dataset.name, pair.train.engine): pair
+        (
+            pair.model.model_dump_json(),
+            pair.dataset.name,
+            pair.train.engine,
+            pair.train.precision,
+            pair.train.batch_size == 1,
+        ): pair
         for pair in pairs
         if isinstance(pair.model, FactorySpec)
     }
     if not wanted:
         return
-    # They bring torch, whose import takes seconds.
     from lmc_tune.measurement.conditions import has_batch_norm  # noqa: PLC0415
-    from lmc_tune.models.registry import build_model, check_fits  # noqa: PLC0415
-    from lmc_tune.training.stacked import check_stackable  # noqa: PLC0415
+    from lmc_tune.models.foreign import kept_settings  # noqa: PLC0415
 
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # Ray does so for its workers
     problems: dict[str, None] = {}  # in order, and each once: a factory may be asked for several data sets
     normed = any(pair.model.may_have_batch_norm for pair in pairs if not isinstance(pair.model, FactorySpec))
     for pair in wanted.values():
-        facts = facts_of(pair.dataset)
         try:
-            with redirect_stdout(sys.stderr):  # ours is for the answer
-                model = build_model(pair.model, facts.shape, facts.n_classes, seed=0)
-                try:
-                    check_fits(model, facts.shape, facts.n_classes)
-                    if pair.train.engine == "stacked":
-                        check_stackable(model)
-                except UserError as error:
-                    raise UserError(f"model.factory: the network of {pair.model.label} {error}") from error
+            with redirect_stdout(sys.stderr), kept_settings():  # stdout is for the answer
+                model = _tried(pair, measure.of(pair.model).conditions or (), folders)
         except UserError as error:
             problems[str(error)] = None
         else:
             normed |= has_batch_norm(model)
-    if not problems and not normed and (useless := [name for name in conditions if name in BATCH_NORM_CONDITIONS]):
+    if (
+        not problems
+        and not normed
+        and (useless := [name for name in measure.conditions or () if name in BATCH_NORM_CONDITIONS])
+    ):
         problems[
             f"measure.conditions: {' and '.join(useless)} would change nothing: no network of the space has BatchNorm; "
             f"leave {'them' if len(useless) > 1 else 'it'} out"
         ] = None
     if problems:
         raise SpaceError(list(problems))
+
+
+def said_of_changed_code(pairs: Iterable[GroupSpec], finished: Iterable[str]) -> str:
+    """How many finished pairs were pairs of this space before its code changed, and what changed; empty if none.
+
+    finished: contents of pairs that are not in the space.
+    """
+    codes = dict(_without_code(pair.text) for pair in pairs if isinstance(pair.model, FactorySpec))
+    if not codes:
+        return ""
+    ours = [(codes[rest], code) for rest, code in map(_without_code, finished) if rest in codes]
+    files = sorted({name for now, code in ours for name in changed(now, code)})
+    if not files:
+        return ""
+    return (
+        f"; {len(ours)} of them were made before {' and '.join(files)} changed, and count as other pairs: what a "
+        f"network is made of is part of its pairs"
+    )
+
+
+def _without_code(content: str) -> tuple[str, Code]:
+    """A pair's content but for its network's code, and that code."""
+    fields = json.loads(content)
+    code: Code = fields["model"].pop("code", {})
+    return json.dumps(fields, sort_keys=True), code
+
+
+@contextmanager
+def _named(pair: GroupSpec) -> Iterator[None]:
+    """Say which network it is that something is wrong with."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"model.factory: the network of {pair.model.label} {error}") from error
+
+
+def _tried(pair: GroupSpec, conditions: Collection[Condition], folders: Sequence[str]) -> "nn.Module":
+    """A network of the pair's, with which all is done that will be done with it, on a few images."""
+    import torch  # noqa: PLC0415
+
+    from lmc_tune.models import contract  # noqa: PLC0415
+    from lmc_tune.models.registry import build_model  # noqa: PLC0415
+    from lmc_tune.training.stacked import check_stackable  # noqa: PLC0415
+
+    facts = facts_of(pair.dataset)
+    model, other = (build_model(pair.model, facts.shape, facts.n_classes, seed=0, folders=folders) for _ in range(2))
+    with _named(pair), torch.random.fork_rng(devices=[]):
+        contract.check_state(model, facts.shape)
+        contract.check_apart(model, other)
+        contract.check_same_start(model, other)
+        if pair.train.engine == "stacked":
+            check_stackable(model)
+        contract.check_fits(model, facts.shape, facts.n_classes, min(2, pair.train.batch_size))
+        _train_a_step(model, pair)
+        contract.check_restored(model, other, contract.some_images(2, facts.shape))
+        _measure(model, pair, conditions)
+    return model
+
+
+def _train_a_step(model: "nn.Module", pair: GroupSpec) -> None:
+    import torch  # noqa: PLC0415
+
+    from lmc_tune.models.foreign import said  # noqa: PLC0415
+    from lmc_tune.models.state import state_of  # noqa: PLC0415
+    from lmc_tune.training.engines import engine_for, train  # noqa: PLC0415
+    from lmc_tune.training.task import Task  # noqa: PLC0415
+
+    examples, batch_size = _examples(pair), min(2, pair.train.batch_size)
+    one_step = {"steps": 1, "epochs": None, "batch_size": batch_size, "spawn_epoch": 0, "target_loss": None}
+    task = Task(
+        model=model,
+        start=state_of(model),
+        whole=examples,
+        positions=torch.arange(batch_size),
+        test=examples,
+        spec=pair.train.model_copy(update=one_step),
+        noise_seed=0,
+    )
+    try:
+        (trained,) = train([task], engine_for(pair.members["a"], torch.device("cpu")))
+        model.load_state_dict(trained.state)
+    except Exception as error:
+        raise UserError(f"cannot be trained: {said(error)}") from error
+
+
+def _measure(model: "nn.Module", pair: GroupSpec, conditions: Collection[Condition]) -> None:
+    from lmc_tune.measurement.conditions import has_batch_norm, prepare_networks  # noqa: PLC0415
+    from lmc_tune.measurement.representation import layer_grams  # noqa: PLC0415
+    from lmc_tune.measurement.scan import score_states  # noqa: PLC0415
+    from lmc_tune.models.foreign import said  # noqa: PLC0415
+    from lmc_tune.models.state import state_of  # noqa: PLC0415
+
+    examples, state = _examples(pair), state_of(model)
+    try:
+        for condition in conditions:
+            if condition not in BATCH_NORM_CONDITIONS or has_batch_norm(model):
+                networks = prepare_networks(condition, model, state, state, examples, [0.5])
+                score_states(networks.network, networks.states, examples)
+        layer_grams(model, state, examples)
+    except Exception as error:
+        raise UserError(f"cannot be measured: {said(error)}") from error
+
+
+def _examples(pair: GroupSpec) -> "Examples":
+    import torch  # noqa: PLC0415
+
+    from lmc_tune.data.examples import Examples  # noqa: PLC0415
+    from lmc_tune.models.contract import some_images  # noqa: PLC0415
+
+    facts = facts_of(pair.dataset)
+    labels = torch.zeros(4, *([facts.n_classes] if facts.multi_label else []), dtype=torch.int64)
+    return Examples(inputs=some_images(4, facts.shape), labels=labels)

@@ -31,7 +31,7 @@ from lmc_tune.sweep.backend import (
     slots_of,
     why_no_worker,
 )
-from lmc_tune.sweep.factories import check_factories
+from lmc_tune.sweep.factories import check_factories, said_of_changed_code
 from lmc_tune.sweep.keeping import Keeping, keeping
 from lmc_tune.sweep.ownership import StoreFullError, owned, write_description
 from lmc_tune.sweep.plan import PASSES, Slots, pack, pending, workers_here
@@ -60,10 +60,12 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class Options:
     """How a sweep is run; none of it changes a result.
 
+    folders: where factories are looked for before all else, here and in the workers.
     address: of a Ray cluster; None for this machine. max_hours: the sweep then ends as if it were interrupted.
     """
 
     data_root: Path
+    folders: tuple[str, ...] = ()
     workers: int | None = None
     device: Device = "auto"
     address: str | None = None
@@ -151,7 +153,7 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
         _tell_of_old_answers(pairs, done, answered, store, listener)
         store.clear_running()
         write_description(folder, space, options.workers or workers_here(), planned_pairs=len(pairs))
-        kept = keeping(space, pairs, run_factories=True)
+        kept = keeping(space, pairs, options.folders)
         listener.start(len(pairs), Counter(status for status in answered.values() if status != "failed"))
         mirror = BackgroundMirror(folder, SweepRecord.read(folder), options.tracking_uri, listener.say)
         trainer = _Trainer(
@@ -249,7 +251,7 @@ def _check_surroundings(space: SearchSpace, pairs: Sequence[GroupSpec], options:
         connection.check(given)
     if any(isinstance(pair.model, FactorySpec) for pair in pairs):
         prepare_environment(options.address)  # a factory's module may import ray
-        check_factories(pairs, space.measure.conditions or ())
+        check_factories(pairs, space.measure, options.folders)
 
 
 def _answered(
@@ -298,6 +300,7 @@ def _check_same_study(
     specs = Store(folder).results(["spec"]).set_index("key")["spec"]
     ours = specs[sorted(others)].isin({pair.text for pair in pairs}).sum()
     version = f"; {ours} of them are pairs of this space as another version of lmc-tune made them" if ours else ""
+    version += said_of_changed_code(pairs, specs[sorted(others)])
     if len(others) == len(done):
         raise FolderError(
             f"{folder} holds another study: none of its {len(others)} finished pairs is in this space{version}; "
@@ -451,6 +454,7 @@ class _Trainer:
         return Workbench(
             store=self.store,
             data_root=self.options.data_root,
+            folders=self.options.folders,
             device=self.options.device,
             measure=self.space.measure,
             min_train_accuracy=self.space.verdict.min_train_accuracy,

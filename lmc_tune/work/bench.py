@@ -15,13 +15,15 @@ Device = Literal["auto", "cpu", "cuda"]
 class Workbench:
     """What does not change a member, or belongs to the verdict.
 
-    device: ``auto`` takes the GPU if there is one. measure: what is asked of every group.
-    members: folder for the members' weights, None to drop them when they are measured.
+    folders: where factories are looked for before ``sys.path``; no part of a spec, since a path must not be part of a
+    key. device: ``auto`` takes the GPU if there is one. measure: what is asked of every group. members: folder for the
+    members' weights, None to drop them when they are measured.
     checkpoint_seconds: least time between two checkpoints of a member in training.
     """
 
     store: Store
     data_root: Path
+    folders: tuple[str, ...] = ()
     device: Device = "cpu"
     measure: MeasureSpec = field(default_factory=MeasureSpec)
     min_train_accuracy: float = 0.5

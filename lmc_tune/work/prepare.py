@@ -60,7 +60,7 @@ def prepare(spec: GroupSpec, bench: Workbench) -> Setup:
     parts, measured_shift = known.split(*source, spec.shift, spec.seed_for("split"))
     data = pair_data(*known.views(*source, spec.shift), parts)
     shape = tuple(dataset.train.inputs.shape[1:])
-    built = build_model(spec.model, shape, dataset.n_classes, spec.seed_for("init"))
+    built = build_model(spec.model, shape, dataset.n_classes, spec.seed_for("init"), folders=bench.folders)
     start = state_of(built)
     if isinstance(spec.model, FactorySpec):  # which may keep more than its state
         model = built.to(device)

@@ -591,3 +591,53 @@ def test_a_domain_has_one_spelling(shift, label):
     space = parse_space(text)
     assert space.cells()[0].first.shift.label == label
     assert keys(again(space)) == keys(space)
+
+
+WITH_CODE = """
+name: own
+train: {epochs: 1, batch_size: 16}
+axes:
+  AXIS
+  lr: [0.1]
+"""
+MODELS = "model: [{factory: 'nets:build', arguments: {width: 3}}, {factory: 'others.deep:build'}, {hidden: [4]}]"
+FACTORIES = "factory: ['nets:build', 'others.deep:build']"
+
+
+@pytest.mark.parametrize("axis", [MODELS, FACTORIES])
+def test_the_code_of_a_factory_is_part_of_its_pairs_and_stays_with_the_space(tmp_path, monkeypatch, axis):
+    """The module lies beside the file, the package in the current folder; nothing of them runs."""
+    beside, here = tmp_path / "beside", tmp_path / "here"
+    for path in (beside / "nets.py", here / "others/__init__.py", here / "others/deep.py"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("raise RuntimeError\n")
+    file = beside / "s.yaml"
+    file.write_text(WITH_CODE.replace("AXIS", axis))
+    monkeypatch.chdir(here)
+    space = read_space(str(file))
+    codes = [getattr(pair.model, "code", None) for pair in space.pairs()]
+    first, second = codes[:2]
+    assert (list(first), list(second)) == (["nets.py"], ["others/__init__.py", "others/deep.py"])
+    assert keys(again(space)) == keys(space)
+    (beside / "nets.py").write_text("raise RuntimeError('tanh')\n")
+    changed = read_space(str(file))
+    same = [one == other for one, other in zip(keys(space), keys(changed), strict=True)]
+    assert same == ([False, True, True] if axis == MODELS else [False, True]) * 5
+    assert keys(again(space)) == keys(space), "what was stored stays"
+
+
+def test_the_code_of_a_factory_cannot_be_given(tmp_path):
+    text = with_axes(
+        "{lr: [0.1], batch_size: [8]}", "name: s\ntrain: {epochs: 1}\nmodel: {factory: 'm:f', code: {m.py: a}}\n"
+    )
+    assert problems(text) == ["s.yaml:3: model.code: is filled in when a space is read; leave it out"]
+
+
+def test_a_space_without_factories_says_nothing_of_code():
+    assert "code" not in parse_space(GOOD).plain()
+
+
+def test_a_factory_that_is_not_here_is_no_reason_not_to_look(tmp_path):
+    file = tmp_path / "s.yaml"
+    file.write_text(WITH_CODE.replace("AXIS", "factory: ['nowhere:build']"))
+    assert read_space(str(file)).code == {}

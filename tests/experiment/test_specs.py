@@ -72,6 +72,7 @@ MODELS_TOGETHER: dict[tuple[str, str], dict[str, Any]] = {
     ("vit", "heads"): {"heads": 4},
     ("vit", "dim"): {"dim": 128},
     ("factory", "arguments"): {"arguments": {"depth": 3}},
+    ("factory", "code"): {"code": {"package.py": "0123456789abcdef"}},
 }
 MODELS_SINGLE = {("vit", "norm")}
 

@@ -157,18 +157,21 @@ def broken(width: int = 3) -> nn.Module:
     raise ValueError(f"no network of width {width}\nand more")
 
 
+RAISED = broken.__code__.co_firstlineno + 1
+
+
 @pytest.mark.parametrize(
     ("factory", "arguments", "message"),
     [
         ("nowhere.at_all:make", {}, "cannot be imported: ModuleNotFoundError: No module named 'nowhere'; install "),
-        (f"{__name__}:missing", {}, f"is not there; name a function of {__name__} that returns a torch.nn.Module"),
-        (f"{__name__}:CIFAR", {}, f"is of type tuple; name a function of {__name__} that returns a torch.nn.Module"),
+        (f"{__name__}:missing", {}, f"is not there; name a function of {__file__} that returns a torch.nn.Module"),
+        (f"{__name__}:CIFAR", {}, f"is of type tuple; name a function of {__file__} that returns a torch.nn.Module"),
         (
             f"{__name__}:make",
             {"widht": 5},
             "failed with TypeError: make() got an unexpected keyword argument 'widht'; mend it, or model.arguments",
         ),
-        (f"{__name__}:broken", {}, "failed with ValueError: no network of width 3; mend it"),
+        (f"{__name__}:broken", {}, f"failed with ValueError: no network of width 3 ({__file__}:{RAISED}); mend it"),
         ("builtins:dict", {}, "gave dict, not a torch.nn.Module; let it return the network"),
     ],
 )

@@ -1,16 +1,22 @@
 """Factories of the user's own: refused before anything is written, and run only for a space that is to run."""
 
+import json
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
-from lmc_tune.experiment.reading import SpaceError, parse_space
+from lmc_tune.experiment import MeasureSpec
+from lmc_tune.experiment.reading import SpaceError, parse_space, read_space
+from lmc_tune.models.foreign import settings
 from lmc_tune.sweep.factories import check_factories
 from lmc_tune.sweep.ownership import write_description
 from lmc_tune.sweep.status import read_status
+from lmc_tune.tables.store import Store
 from tests.sweep.cases import PAIRS, SPACE, environment, write_space
 
 MLP = "{name: mlp, hidden: [8]}"
@@ -24,6 +30,102 @@ def build(width=8):
     print("built")
     return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
 """
+
+
+# What users wrote, and what is said of it.
+BROKEN = {
+    "in_place": (
+        """
+        def build():
+            return nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 10))
+        """,
+        "changes its inputs in evaluation mode, which other networks are given too; take inplace=True from",
+    ),
+    "handed_out_again": (
+        """
+        @functools.cache
+        def build():
+            return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        """,
+        "shares '1.weight' with another that was made apart; make every network anew in each call",
+    ),
+    "auxiliary": (
+        """
+        class Auxiliary(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+            def forward(self, images):
+                logits = self.body(images)
+                return (logits, logits) if self.training else logits
+        build = Auxiliary
+        """,
+        r"gives tuple for 2 images in training mode; .* one tensor of logits, \(2, 10\)",
+    ),
+    "versioned": (
+        """
+        class Versioned(nn.Sequential):
+            def get_extra_state(self):
+                return {"version": 3}
+            def set_extra_state(self, state):
+                pass
+        def build():
+            return Versioned(nn.Flatten(), nn.Linear(64, 10))
+        """,
+        "keeps '_extra_state' of type dict in its state dict, which may hold tensors alone",
+    ),
+    "frozen": (
+        """
+        def build():
+            return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).requires_grad_(False)
+        """,
+        "cannot be trained: ValueError: optimizer got an empty parameter list",
+    ),
+    "detached": (
+        """
+        class Detached(nn.Sequential):
+            def forward(self, images):
+                return super().forward(images).detach()
+        def build():
+            return Detached(nn.Flatten(), nn.Linear(64, 10))
+        """,
+        "cannot be trained: RuntimeError: element 0 of tensors does not require grad",
+    ),
+    "drawn_by_numpy": (
+        """
+        def build():
+            model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+            model[1].weight.data = torch.from_numpy(np.random.randn(10, 64)).float()
+            return model
+        """,
+        "begins with another '1.weight' in every call; draw initial weights from torch's global random state",
+    ),
+    "counting": (
+        """
+        class Counting(nn.Sequential):
+            steps = 0
+            def forward(self, images):
+                self.steps += self.training
+                return super().forward(images) / (1 + self.steps)
+        def build():
+            return Counting(nn.Flatten(), nn.Linear(64, 10))
+        """,
+        "gives other outputs in evaluation mode once its state dict is loaded into a new one",
+    ),
+    "looked_into": (
+        """
+        class LookedInto(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.last = nn.Linear(64, 10), nn.Linear(10, 10)
+            def forward(self, images):
+                return self.last(self.first(images.flatten(1))) + self.first.weight.sum()
+        build = LookedInto
+        """,
+        r"cannot be measured: AttributeError: .* \(.*looked_into.py:\d+\)$",
+    ),
+}
+HEAD = "import functools\nimport numpy as np\nimport torch\nfrom torch import nn\n"
 
 
 def with_factory(factory: str, **arguments: object) -> str:
@@ -42,7 +144,7 @@ def test_every_broken_factory_of_a_space_is_told_at_once_and_each_once():
     models = "[{factory: 'nowhere:build'}, {factory: 'builtins:dict'}, {factory: 'torch.nn:Flatten'}]"
     space = parse_space(SPACE.replace(f"model: {MLP}\n", "").replace("  shift:", f"  model: {models}\n  shift:"))
     with pytest.raises(SpaceError) as refused:
-        check_factories(space.pairs())
+        check_factories(space.pairs(), MeasureSpec())
     named = ["nowhere:build", "builtins:dict", "torch.nn:Flatten"]
     assert all(name in problem for name, problem in zip(named, refused.value.problems, strict=True))
 
@@ -53,9 +155,9 @@ def test_a_network_that_cannot_be_stacked_is_refused_where_the_space_asks_for_it
     (tmp_path / "of_ones_own.py").write_text(f"from torch import nn\n{layer}def build():\n    return {built}\n")
     monkeypatch.syspath_prepend(tmp_path)
     text = with_factory("of_ones_own:build")
-    check_factories(parse_space(text).pairs())
+    check_factories(parse_space(text).pairs(), MeasureSpec())
     with pytest.raises(SpaceError, match="cannot be trained by engine: stacked"):
-        check_factories(parse_space(text, sets=["train.engine=stacked"]).pairs())
+        check_factories(parse_space(text, sets=["train.engine=stacked"]).pairs(), MeasureSpec())
 
 
 def test_statistics_of_no_batch_norm_cannot_be_recalibrated(tmp_path: Path, monkeypatch):
@@ -63,11 +165,11 @@ def test_statistics_of_no_batch_norm_cannot_be_recalibrated(tmp_path: Path, monk
     (tmp_path / "maybe.py").write_text(f"from torch import nn\ndef build(normed):\n    return {layers}\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "maybe", raising=False)
-    asked = ("naive", "endpoint", "recalibrated")
+    asked = MeasureSpec(conditions=("naive", "endpoint", "recalibrated"))
     without, normed = (parse_space(with_factory("maybe:build", normed=on)).pairs() for on in (False, True))
     with pytest.raises(SpaceError, match="endpoint and recalibrated would change nothing: no network of the space has"):
         check_factories(without, asked)
-    check_factories(without)  # by default they are measured where they can be
+    check_factories(without, MeasureSpec())  # by default they are measured where they can be
     check_factories(normed, asked)
     check_factories([*without, *normed], asked)
 
@@ -80,7 +182,7 @@ def test_a_network_has_to_fit_every_data_set_of_the_space(tmp_path: Path, monkey
         space = parse_space(text.replace("axes:\n", f"axes:\n  dataset: {order}\n"))
         assert len({pair.dataset.name for pair in space.pairs()}) == 2
         with pytest.raises(SpaceError, match="cannot take images of 3x32x32"):
-            check_factories(space.pairs())
+            check_factories(space.pairs(), MeasureSpec())
 
 
 @pytest.mark.parametrize(
@@ -88,9 +190,9 @@ def test_a_network_has_to_fit_every_data_set_of_the_space(tmp_path: Path, monkey
     [
         (
             "nn.Sequential(nn.Flatten(), nn.Linear(64, 7))",
-            r"gives \(2, 7\) for two images; there are 10 classes, so it has to be \(2, 10\)",
+            r"gives \(2, 7\) for 2 images in evaluation mode; there are 10 classes, so it has to be one .*, \(2, 10\)",
         ),
-        ("nn.Conv2d(3, 4, 3)", "cannot take images of 1x8x8: RuntimeError: "),
+        ("nn.Conv2d(3, 4, 3)", "cannot take images of 1x8x8 in evaluation mode: RuntimeError: "),
         (
             "nn.Sequential(nn.Flatten(), nn.LazyLinear(10))",
             "has weights without a size; pass images of 1x8x8 through it",
@@ -102,14 +204,14 @@ def test_a_network_that_does_not_fit_the_data_is_refused(tmp_path: Path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "unfit", raising=False)
     with pytest.raises(SpaceError, match=f"model.factory: the network of unfit:build {said}"):
-        check_factories(parse_space(with_factory("unfit:build")).pairs())
+        check_factories(parse_space(with_factory("unfit:build")).pairs(), MeasureSpec())
 
 
 def test_a_module_that_ends_the_process_is_refused_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "a_script_without_a_guard.py").write_text("import sys\nsys.exit(3)\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SpaceError, match="a_script_without_a_guard:build cannot be imported: SystemExit: 3"):
-        check_factories(parse_space(with_factory("a_script_without_a_guard:build")).pairs())
+        check_factories(parse_space(with_factory("a_script_without_a_guard:build")).pairs(), MeasureSpec())
 
 
 @pytest.mark.parametrize("command", [["sweep"], ["space", "--run-factories"]])
@@ -142,8 +244,9 @@ def test_a_space_without_factories_is_checked_without_torch():
         import sys
         from lmc_tune.experiment.reading import read_space
         import lmc_tune.sweep.run
+        from lmc_tune.experiment import MeasureSpec
         from lmc_tune.sweep.factories import check_factories
-        check_factories(read_space("quickstart").pairs())
+        check_factories(read_space("quickstart").pairs(), MeasureSpec())
         assert "torch" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
@@ -156,3 +259,86 @@ def test_looking_at_a_space_runs_no_code_that_it_names(tmp_path: Path, monkeypat
     write_description(tmp_path, space, workers=1, planned_pairs=PAIRS)
     assert read_status(tmp_path).total == PAIRS
     assert "never_to_be_imported" not in sys.modules
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_would_fail_every_pair_or_falsify_it_is_told_before_anything_is_trained(tmp_path: Path, name: str):
+    text, said = BROKEN[name]
+    (tmp_path / f"{name}.py").write_text(HEAD + textwrap.dedent(text))
+    space = parse_space(with_factory(f"{name}:build"), sets=["measure.conditions=[naive, recalibrated, repaired]"])
+    before = settings(), torch.get_rng_state()
+    with pytest.raises(SpaceError, match=f"^model.factory: the network of {name}:build {said}") as raised:
+        check_factories(space.pairs(), MeasureSpec(), folders=[str(tmp_path)])
+    assert len(raised.value.problems) == 1
+    assert settings() == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
+
+
+def test_batches_of_one_are_tried_where_a_cell_has_them(tmp_path: Path):
+    layers = "nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))"
+    (tmp_path / "normed_own.py").write_text(f"{HEAD}def build():\n    return {layers}\n")
+    text = with_factory("normed_own:build")
+    check_factories(parse_space(text).pairs(), MeasureSpec(), folders=[str(tmp_path)])
+    with pytest.raises(
+        SpaceError, match="cannot take images of 1x8x8 in training mode: ValueError: Expected more than 1"
+    ):
+        check_factories(
+            parse_space(text, sets=["axes.batch_size=[1, 10]"]).pairs(), MeasureSpec(), folders=[str(tmp_path)]
+        )
+
+
+def test_the_example_of_the_guide_keeps_to_what_the_guide_says(tmp_path: Path):
+    guide = (Path(__file__).parents[2] / "docs/guide.md").read_text(encoding="utf-8")
+    module, space = re.search(
+        r"## A network of your own.*?```python\n(.+?)```.*?```yaml\n(.+?)```", guide, re.DOTALL
+    ).groups()
+    name = module.partition("\n")[0].removeprefix("# ")
+    (tmp_path / name).write_text(module)
+    (tmp_path / "own.yaml").write_text(space)
+    read = read_space(str(tmp_path / "own.yaml"))
+    assert {name for code in read.code.values() for name in code} == {name}
+    check_factories(read.pairs(), read.measure, folders=[str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_torchvisions_own_factories_are_factories():
+    model = "{factory: 'torchvision.models:resnet18', arguments: {num_classes: 10}}"
+    text = SPACE.replace("dataset: {name: digits, train: 200, test: 100}", "dataset: cifar10").replace(MLP, model)
+    check_factories(parse_space(text).pairs(), MeasureSpec())
+
+
+@pytest.mark.slow
+def test_code_that_changed_makes_other_pairs_and_is_named(tmp_path: Path):
+    """The network lies beside the space and not where the command is run; workers find it, too."""
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "layers_of_mine.py").write_text("from torch import nn\nActivation = nn.ReLU\n")
+    (study / "nets_of_mine.py").write_text(
+        "from torch import nn\nfrom layers_of_mine import Activation\n"
+        "def build(input_shape, n_classes, width=8):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), Activation(), nn.Linear(width, n_classes))\n"
+    )
+    models = f"[{{factory: 'nets_of_mine:build'}}, {MLP}]"
+    axes = f"axes:\n  model: {models}\n  batch_size: [50]\n  lr: [0.1]\nreplicates: 1\n"
+    write_space(study, SPACE[: SPACE.index("axes:")].replace(f"model: {MLP}\n", "") + axes)
+    arguments = ("sweep", "study/tiny.yaml", "--out", "run", "--workers", "1", "--no-report", "--json")
+
+    def swept(*more: str) -> tuple[int, str]:
+        done = in_folder(tmp_path, *arguments, *more)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["trained"], done.stderr
+
+    assert swept()[0] == 2
+    assert swept()[0] == 0
+    (study / "layers_of_mine.py").write_text("from torch import nn\nActivation = nn.Tanh\n")
+    state = in_folder(tmp_path, "status", "run", "--json")
+    assert json.loads(state.stdout)["counts"]["pending"] == 0, "what was stored counts"
+    trained, told = swept()
+    assert trained == 1
+    assert "; 1 of them were made before layers_of_mine.py changed, and count as other pairs" in told
+    results = Store(tmp_path / "run").results().query("model == 'factory'")
+    assert len(results) == results["train_loss_a"].nunique() == 2
+    (study / "nets_of_mine.py").write_text((study / "nets_of_mine.py").read_text() + "# for once\n")
+    refused = in_folder(tmp_path, *arguments, "--set", "axes.model=[{factory: 'nets_of_mine:build'}]")
+    assert refused.returncode == 2
+    assert "2 of them were made before layers_of_mine.py and nets_of_mine.py changed, and count as" in refused.stderr
