@@ -54,8 +54,8 @@ def _imports_by_value(name: str, call: ast.Call) -> bool:
 
 
 def test_no_code_is_taken_from_a_file_or_a_text() -> None:
-    """One pickle is read, by a reader that makes arrays only; networks are imported by name for a sweep that is run, and
-    the report's sections as the modules of a package that the caller has imported.
+    """One pickle is read, by a reader that makes arrays only; networks are imported by name for a sweep that is run,
+    and the report's sections as the modules of a package that the caller has imported.
     """
     files = [
         path for room in ("lmc_tune", "analysis", "benchmarks", "search_spaces") for path in (ROOT / room).rglob("*.py")
