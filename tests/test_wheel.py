@@ -1,9 +1,11 @@
 """What a user installs: the wheel of the source distribution, in an empty environment and a folder of their own."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -49,13 +51,14 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def installed(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The programs of an environment in which the wheel is installed."""
     folder = tmp_path_factory.mktemp("install")
     programs = empty_environment(folder / "environment")
     (wheel,) = dist.glob("*.whl")
     run(programs / "python", "-m", "pip", "install", "--quiet", wheel, cwd=folder)
-    return programs
+    yield programs
+    shutil.rmtree(folder)  # more than a gigabyte, of which pytest would keep three
 
 
 @pytest.fixture
