@@ -18,7 +18,7 @@ from benchmarks.plain_loop import train_epoch
 from benchmarks.publish import publish
 from benchmarks.timing import RUNS, medians, wall_clock
 from lmc_tune.data.examples import Examples
-from lmc_tune.experiment import DatasetSpec, MeasureSpec, PairSpec, ShiftSpec, TrainSpec
+from lmc_tune.experiment import DatasetSpec, GroupSpec, ShiftSpec, TrainSpec
 from lmc_tune.models.stack import Stack, Way
 from lmc_tune.sweep.plan import Slots
 from lmc_tune.training.engines import engine_for
@@ -163,7 +163,7 @@ def throughput_rows(
                 **{f"{side}_pairs_per_hour": 3600 * rate / per_pair for side, rate in rates.items()},
                 "share_of_floor": floor.seconds(network, batch_size) * rates["stack"],
                 "least_share_of_floor": None,
-                "auto_takes": engine_for(_pair(network, batch_size), device),
+                "auto_takes": engine_for(_pair(network, batch_size).members["a"], device),
             }
         )
         pairs, last = 2 * pairs, found[way]["stack"]
@@ -189,13 +189,12 @@ def _spec(batch_size: int) -> TrainSpec:
     return TrainSpec(lr=0.01, momentum=0.9, batch_size=batch_size, epochs=_BUDGET_EPOCHS)
 
 
-def _pair(network: Network, batch_size: int) -> PairSpec:
-    return PairSpec(
+def _pair(network: Network, batch_size: int) -> GroupSpec:
+    return GroupSpec(
         dataset=DatasetSpec(name=network.dataset),
         model=network.spec,
         train=_spec(batch_size),
         shift=ShiftSpec(),
-        measure=MeasureSpec(),
         replicate=0,
     )
 

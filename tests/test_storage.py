@@ -156,7 +156,7 @@ def test_marks_and_checkpoints_are_found_and_cleared(folder: Place):
     store.mark_running("c-1", ["k1", "k2"])
     store.mark_running("d-1", ["k3"])
     store.checkpoints.mkdir(parents=True, exist_ok=True)
-    write_text(store.checkpoints / "k2-a.safetensors", "")
+    write_text(store.checkpoints / "k2.safetensors", "")
     assert (store.running(), store.checkpointed()) == ({"k1", "k2", "k3"}, {"k2"})
     store.unmark_running("c-1")
     assert store.running() == {"k3"}

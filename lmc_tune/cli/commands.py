@@ -242,7 +242,7 @@ def space(
         return
     for axis, values in study.axes.items():
         typer.echo(printable(f"{axis:>12}  {', '.join(_short(axis, value) for value in values)}"))
-    for name in ("cells", "pairs", "cohorts", "steps"):
+    for name in ("cells", "pairs", "members", "cohorts", "steps"):
         typer.echo(f"{name:>12}  {getattr(cost, name):,}")
     if cost.tolerance_error > study.measure.tolerance_error:
         typer.echo(
@@ -428,7 +428,7 @@ def _pairs(n: int) -> str:
 
 
 def _on_checkpoints(n: int) -> str:
-    unfinished = "1 unfinished pair has" if n == 1 else f"{n} unfinished pairs have"
+    unfinished = "1 network of unfinished pairs has" if n == 1 else f"{n} networks of unfinished pairs have"
     return f"{unfinished} a checkpoint to go on from"
 
 

@@ -19,10 +19,15 @@ from lmc_tune.experiment import ShiftSpec
 
 @dataclass(frozen=True, kw_only=True)
 class PairData:
-    """a, b: the members' parts, paired by position. train: the examples of both. test, validation: as both see them."""
+    """a, b: the members' parts, paired by position. train: the examples of both. test, validation: as both see them.
+
+    test_a, test_b: the test set as one of them sees it.
+    """
 
     a: Part
     b: Part
+    test_a: Examples
+    test_b: Examples
     train: ExampleSet
     test: ExampleSet
     validation: ExampleSet
@@ -79,10 +84,17 @@ def pair_data(of_a: Dataset, of_b: Dataset, parts: Parts) -> PairData:
     """What the members are shown: each part comes from its own member's of the :func:`views`."""
     a, b = Part(whole=of_a.train, indices=parts.a), Part(whole=of_b.train, indices=parts.b)
     if of_a is of_b:
-        both = Part(whole=of_a.train, indices=np.union1d(parts.a, parts.b))
-        return PairData(a=a, b=b, train=both, test=of_a.test, validation=of_a.validation)
-    test, validation = (Joined(sets=(getattr(of_a, name), getattr(of_b, name))) for name in ("test", "validation"))
-    return PairData(a=a, b=b, train=Joined(sets=(a, b)), test=test, validation=validation)
+        both, test = Part(whole=of_a.train, indices=np.union1d(parts.a, parts.b)), of_a.test
+        return PairData(a=a, b=b, test_a=test, test_b=test, train=both, test=test, validation=of_a.validation)
+    return PairData(
+        a=a,
+        b=b,
+        test_a=of_a.test,
+        test_b=of_b.test,
+        train=Joined(sets=(a, b)),
+        test=Joined(sets=(of_a.test, of_b.test)),
+        validation=Joined(sets=(of_a.validation, of_b.validation)),
+    )
 
 
 def _strata(dataset: Dataset) -> Indices:

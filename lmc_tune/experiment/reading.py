@@ -16,10 +16,21 @@ from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.data import CORRUPTIONS, DatasetSpec, ShiftSpec
 from lmc_tune.experiment.datasets import DATASETS, part_size
+from lmc_tune.experiment.group import GroupSpec
 from lmc_tune.experiment.measuring import BATCH_NORM_CONDITIONS
 from lmc_tune.experiment.networks import MODELS, model_name
-from lmc_tune.experiment.pair import PairSpec
-from lmc_tune.experiment.space import AXES, SECTIONS, SPACE_FILE, Cell, SearchSpace, Sections, place, section_spec
+from lmc_tune.experiment.space import (
+    AXES,
+    RECIPE,
+    SECTIONS,
+    SETTING,
+    SPACE_FILE,
+    Cell,
+    SearchSpace,
+    Sections,
+    place,
+    section_spec,
+)
 from lmc_tune.experiment.yaml_lines import Place, YamlError, dotted, load_value, load_with_lines
 
 _TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
@@ -125,6 +136,8 @@ class _Reader:
     def override(self, content: dict[str, Any], text: str) -> None:
         key, equals, value = text.partition("=")
         keys = key.strip().split(".")
+        if keys[0] == "axes" and (axis := ".".join(keys[1:])) in AXES:
+            keys = ["axes", axis]
         if not equals or not all(keys):
             raise SpaceError([f"--set {text}: write it as key=value, e.g. train.epochs=3 or axes.lr=[0.01, 0.1]"])
         try:
@@ -267,6 +280,8 @@ class _Reader:
                 return
         sections = place(fixed, coordinates)
         for name, values in sections.items():
+            if name in RECIPE and not values:
+                continue
             spec = section_spec(name, values)
             if spec is None:
                 wrong = model_name(values)
@@ -289,20 +304,22 @@ class _Reader:
             cells = space.cells()
         except ValidationError as error:
             for detail in error.errors():
-                self.problem(("axes",), f"a combination of values is impossible: {_message(detail, PairSpec)}")
+                self.problem(("axes",), f"a combination of values is impossible: {_message(detail, GroupSpec)}")
             return
         self._check_conditions(space, [cell.first for cell in cells])
         seen: dict[str, Cell] = {}
         for cell in cells:
             indices = {axis: space.axes[axis].index(value) for axis, value in cell.coordinates.items()}
             self._check_sizes(cell.first, indices)
+            self._check_splits(space, cell.first)
             self._check_gate(space, cell.first)
             if (other := seen.setdefault(cell.key, cell)) is not cell:
                 self.problem(("axes",), f"two cells are the same experiment: {other} and {cell}")
                 return
 
-    def _check_conditions(self, space: SearchSpace, pairs: Iterable[PairSpec]) -> None:
-        measured = {condition for pair in pairs for condition in pair.conditions}
+    def _check_conditions(self, space: SearchSpace, pairs: Sequence[GroupSpec]) -> None:
+        asked = {pair.model.text: space.measure.of(pair.model).conditions or () for pair in pairs}
+        measured = {condition for conditions in asked.values() for condition in conditions}
         useless = [condition for condition in space.measure.conditions or () if condition not in measured]
         if useless:
             self.problem(
@@ -313,14 +330,19 @@ class _Reader:
         judged = space.verdict.condition
         for pair in pairs:
             same = judged in BATCH_NORM_CONDITIONS and not pair.model.may_have_batch_norm
-            if judged not in pair.conditions and not same:
+            conditions = asked[pair.model.text]
+            if judged not in conditions and not same:
                 self.problem(
                     ("verdict", "condition"),
-                    f"{judged} is not measured; add it to measure.conditions, or judge {' or '.join(pair.conditions)}",
+                    f"{judged} is not measured; add it to measure.conditions, or judge {' or '.join(conditions)}",
                 )
                 return
 
-    def _check_gate(self, space: SearchSpace, pair: PairSpec) -> None:
+    def _check_splits(self, space: SearchSpace, pair: GroupSpec) -> None:
+        if "validation" in space.measure.splits and pair.dataset.validation == 0:
+            self.problem(("measure", "splits"), "validation is named, but dataset.validation holds no example out")
+
+    def _check_gate(self, space: SearchSpace, pair: GroupSpec) -> None:
         """A gate that lets a network pass which says no to every label is none."""
         name, least = pair.dataset.name, space.verdict.min_train_accuracy
         if DATASETS[name].multi_label and least <= _ALWAYS_NO:
@@ -329,7 +351,7 @@ class _Reader:
                 f"{least:g} is reached on {name} by a network that says no to every label; set it above {_ALWAYS_NO:g}",
             )
 
-    def _check_sizes(self, pair: PairSpec, indices: dict[str, int]) -> None:
+    def _check_sizes(self, pair: GroupSpec, indices: dict[str, int]) -> None:
         dataset = pair.dataset
         facts = DATASETS[dataset.name]
         available = facts.n_train - dataset.validation
@@ -416,7 +438,8 @@ def _canonical(space: SearchSpace) -> SearchSpace:
         depends = section == "shift" and ("shift", "kind") in varied
         spec = section_spec(section, values)
         assert spec is not None  # noqa: S101 - checked before
-        full = values if depends else spec.model_validate(values).model_dump(mode="json")
+        unsaid = section in RECIPE and not values
+        full = values if depends or unsaid else spec.model_validate(values).model_dump(mode="json")
         return {field: value for field, value in full.items() if (section, field) not in varied}
 
     axes = {
@@ -481,7 +504,7 @@ def _sections_with(key: Any) -> list[str]:
     """The sections that have a key; every one has a name of its own."""
     if key == "name":
         return []
-    return [section for section, specs in SECTIONS.items() if any(key in spec.model_fields for spec in specs)]
+    return [section for section, specs in SETTING.items() if any(key in spec.model_fields for spec in specs)]
 
 
 def _elsewhere(name: str, spec: Any) -> str:

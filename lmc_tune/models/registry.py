@@ -54,6 +54,20 @@ def build_model(
     return seed_dropouts(model).to(device)
 
 
+def count_parameters(
+    spec: Any, input_shape: tuple[int, ...], n_classes: int, *, run_factories: bool = False
+) -> int | None:
+    """How many weights a network has; None for a factory's unless its code may be run."""
+    if isinstance(spec, FactorySpec):
+        if not run_factories:
+            return None
+        model = build_model(spec, input_shape, n_classes, seed=0)
+    else:
+        with torch.device("meta"):  # shapes alone
+            model = BUILDERS[spec.name](spec, input_shape, n_classes)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 @torch.no_grad()
 def check_fits(model: nn.Module, input_shape: tuple[int, ...], n_classes: int) -> None:
     """Pass two images forward.

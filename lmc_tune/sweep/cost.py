@@ -2,16 +2,16 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import ceil
 
-from lmc_tune.experiment import Condition, FactorySpec, MlpSpec, PairSpec
+from lmc_tune.experiment import Condition, FactorySpec, GroupSpec, MeasureSpec, MemberSpec, MlpSpec
 from lmc_tune.experiment.datasets import DATASETS, part_size
 from lmc_tune.experiment.reading import SpaceError
 from lmc_tune.experiment.space import SearchSpace, by_replicate
 from lmc_tune.sweep.factories import check_factories
-from lmc_tune.sweep.plan import Slots, pack, planned_steps, program, workers_here
+from lmc_tune.sweep.plan import Slots, pack, program, workers_here
 
 _TIMED_STEPS = 30
 _TIMED_SCORINGS = 10
@@ -26,15 +26,16 @@ _ADDED_POSITIONS = 7
 class Cost:
     """Counts of a space, and what all pairs take on this machine's cores with all workers busy.
 
-    steps: of both members of all pairs, joint training included; with a target loss, at most. seconds_train: with the
-    learning curves. seconds_measure: paths under all conditions, similarity, and weight averages. Both are None where
-    factories were not to be run. tolerance_error: to which error barriers settle, a fraction: the space's, but at least
-    one test example of the smallest test set.
+    members: that are trained, each once, whoever shares it. steps: of all of them, and of the trunks they branch from;
+    with a target loss, at most. seconds_train: with the learning curves. seconds_measure: paths under all conditions,
+    similarity, and weight averages. Both are None where factories were not to be run. tolerance_error: to which error
+    barriers settle, a fraction: the space's, but at least one test example of the smallest test set.
     """
 
     cells: int
     pairs: int
     cohorts: int
+    members: int
     steps: int
     workers: int
     seconds_train: float | None
@@ -47,16 +48,21 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """What one pair does, up to its similarity.
+class Training:
+    """What training a member, or a trunk to an epoch, does: steps, and examples scored for the learning curve."""
 
-    steps: of both members, and joint ones. scored_in_training: examples scored for the learning curves. Of measuring:
+    steps: int
+    scored: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """What measuring a pair does, up to its similarity.
+
     scored_on_path: examples scored on the naive path, again at every position; scored_apart: those on paths under other
     conditions, and of the members and the weight average; estimated: those that statistics are estimated on.
     """
 
-    steps: int
-    scored_in_training: int
     scored_on_path: int
     scored_apart: int
     estimated: int
@@ -64,7 +70,7 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class _Seconds:
-    """Of a step of one member, of an example in each of the ways of :class:`Work`, and of a pair's similarity."""
+    """Of a step of one member, of an example scored, scored on a path or estimated on, and of a pair's similarity."""
 
     step: float
     scored: float
@@ -95,21 +101,23 @@ def estimate_cost(space: SearchSpace, say: Callable[[str], None], *, run_factori
     timed = run_factories or not any(isinstance(cell.first.model, FactorySpec) for cell in cells)
     if timed:
         check_factories(cell.first for cell in cells)
-    programs: dict[tuple[object, ...], list[PairSpec]] = defaultdict(list)
+    programs: dict[tuple[object, ...], list[GroupSpec]] = defaultdict(list)
     for cell in cells:
-        pair = cell.first
-        programs[program(pair)].append(pair)
+        programs[program(cell.first)].append(cell.first)
     if timed:
         say("timing 1 program" if len(programs) == 1 else f"timing {len(programs)} programs")
+    known: set[str] = set()
     steps, seconds_train, seconds_measure = 0, 0.0, 0.0
     for pairs in programs.values():
         together = slots.cohort_size(space.replicates * len(pairs))
-        each = _seconds(pairs[0], together) if timed else None
-        for work in map(work_of, pairs):
-            steps += work.steps
-            if each is None:
-                continue
-            seconds_train += work.steps * each.step + work.scored_in_training * each.scored
+        each = _seconds(pairs[0], space.measure.of(pairs[0].model), together) if timed else None
+        trained = {name: work for name, work in trainings(pairs).items() if name not in known}
+        known |= trained.keys()
+        steps += sum(work.steps for work in trained.values())
+        if each is None:
+            continue
+        seconds_train += sum(work.steps * each.step + work.scored * each.scored for work in trained.values())
+        for work in (measuring_of(pair, space.measure.of(pair.model)) for pair in pairs):
             seconds_measure += work.scored_on_path * each.scored_on_path + work.scored_apart * each.scored
             seconds_measure += work.estimated * each.estimated + each.similarity
     cohorts = len(pack(by_replicate(cells, space.replicates), slots))
@@ -118,6 +126,7 @@ def estimate_cost(space: SearchSpace, say: Callable[[str], None], *, run_factori
         cells=len(cells),
         pairs=len(cells) * space.replicates,
         cohorts=cohorts,
+        members=space.replicates * len({member.key for cell in cells for member in cell.first.members.values()}),
         steps=space.replicates * steps,
         workers=workers,
         seconds_train=share * seconds_train if timed else None,
@@ -126,36 +135,61 @@ def estimate_cost(space: SearchSpace, say: Callable[[str], None], *, run_factori
     )
 
 
-def work_of(pair: PairSpec) -> Work:
-    """What a pair is going to do, at most where it has a target loss; how far its paths are refined is a guess."""
+def trainings(pairs: Iterable[GroupSpec]) -> dict[str, Training]:
+    """What there is to train for some pairs, each member and each trunk once, by key; at most, under a target loss."""
+    found: dict[str, Training] = {}
+    for pair in pairs:
+        for member in pair.members.values():
+            found[member.key] = _training(pair, member)
+            if member.branch:
+                trunk, epochs = member.branch.trunk, member.branch.epoch
+                per_epoch = _seen_in_training(pair) // trunk.train.batch_size
+                whole = Training(steps=epochs * per_epoch, scored=epochs * _tested(pair))
+                found[trunk.key] = max(whole, found.get(trunk.key, whole), key=lambda work: work.steps)
+    return found
+
+
+def _training(pair: GroupSpec, member: MemberSpec) -> Training:
+    part = part_size(pair.dataset, pair.shift)
+    per_epoch, before = part // member.train.batch_size, member.branch.epoch if member.branch else 0
+    steps = member.train.steps_for(part)
+    test = pair.dataset.test or DATASETS[pair.dataset.name].n_test
+    if pair.shift.other:
+        test = min(test, DATASETS[pair.shift.other].n_test)
+    return Training(steps=steps - before * per_epoch, scored=test * (ceil(steps / per_epoch) - before))
+
+
+def _seen_in_training(pair: GroupSpec) -> int:
+    """Examples of both parts."""
+    part = part_size(pair.dataset, pair.shift)
+    return part + round(part * pair.shift.severity) if pair.shift.kind in {"none", "covariate"} else 2 * part
+
+
+def measuring_of(pair: GroupSpec, measure: MeasureSpec) -> Measuring:
+    """What is going to be measured of a pair; how far its paths are refined is a guess."""
     from lmc_tune.measurement.scan import POSITIONS_AT_ONCE  # noqa: PLC0415 - brings torch
 
-    train, part = pair.train, part_size(pair.dataset, pair.shift)
-    both = part + round(part * pair.shift.severity) if pair.shift.kind in {"none", "covariate"} else 2 * part
-    per_epoch, spawn = part // train.batch_size, train.spawn_epoch
-    steps = planned_steps(pair)
-    test = _tested(pair)
+    part, both, test = part_size(pair.dataset, pair.shift), _seen_in_training(pair), _tested(pair)
     sizes = {"train": both, "test": test, "validation": _seen(pair, pair.dataset.validation)}
-    positions = pair.measure.lambdas + _ADDED_POSITIONS
-    path = positions * sum(sizes[split] for split in pair.measure.splits)
+    positions = measure.lambdas + _ADDED_POSITIONS
+    path = positions * sum(sizes[split] for split in measure.splits)
     # Passes over the members' data: one for every position; to repair, two more for all positions that are prepared at
     # once. One for each member, and one for the weight average.
     passes = {"recalibrated": positions + 3, "repaired": positions + 2 * ceil(positions / POSITIONS_AT_ONCE)}
-    return Work(
-        steps=2 * (steps - spawn * per_epoch) + spawn * (both // train.batch_size),
-        scored_in_training=test * (2 * ceil(steps / per_epoch) - spawn),
+    conditions = measure.conditions or ()
+    return Measuring(
         scored_on_path=path,
-        scored_apart=2 * (part + test) + 3 * test + (len(pair.conditions) - 1) * path,
-        estimated=both * sum(passes.get(condition, 0) for condition in pair.conditions),
+        scored_apart=2 * (part + test) + 3 * test + (len(conditions) - 1) * path,
+        estimated=both * sum(passes.get(condition, 0) for condition in conditions),
     )
 
 
-def _tested(pair: PairSpec) -> int:
+def _tested(pair: GroupSpec) -> int:
     """Test examples."""
     return _seen(pair, pair.dataset.test or DATASETS[pair.dataset.name].n_test)
 
 
-def _seen(pair: PairSpec, n: int) -> int:
+def _seen(pair: GroupSpec, n: int) -> int:
     """Examples of a test or validation set of ``n``, as both members see it."""
     shift = pair.shift
     if shift.kind != "domain" or (shift.corruption and shift.severity == 0):
@@ -163,7 +197,7 @@ def _seen(pair: PairSpec, n: int) -> int:
     return n + (min(n, DATASETS[shift.other].n_test) if shift.other else n)
 
 
-def _seconds(pair: PairSpec, together: int) -> _Seconds:
+def _seconds(pair: GroupSpec, measure: MeasureSpec, together: int) -> _Seconds:
     """What everything takes on one CPU thread.
 
     together: pairs in a cohort; where they are trained as a stack, a step of one is its share of the stack's.
@@ -194,7 +228,7 @@ def _seconds(pair: PairSpec, together: int) -> _Seconds:
     except (RuntimeError, MemoryError) as error:
         reason = str(error).split("\n", 1)[0]
         raise SpaceError([f"model: {pair.model.label} cannot be built here: {reason}"]) from error
-    engine = engine_for(pair, torch.device("cpu"))
+    engine = engine_for(pair.members["a"], torch.device("cpu"))
     # A convolution takes as long for each member of a large stack as of a small one.
     stacked = 2 * (together if isinstance(pair.model, MlpSpec) else min(2, together))
     members = stacked if engine == "stacked" else 1
@@ -214,7 +248,9 @@ def _seconds(pair: PairSpec, together: int) -> _Seconds:
     state, positions = model.state_dict(), [0.2, 0.4, 0.6, 0.8]
 
     # To repair, which layers, A's moments, B's, and the statistics.
-    slowest: tuple[Condition, int] = ("repaired", 4) if "repaired" in pair.conditions else ("recalibrated", 1)
+    slowest: tuple[Condition, int] = (
+        ("repaired", 4) if "repaired" in (measure.conditions or ()) else ("recalibrated", 1)
+    )
     condition, passes = slowest
 
     def estimate(n: int) -> object:

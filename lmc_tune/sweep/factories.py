@@ -9,12 +9,12 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, FactorySpec, PairSpec
+from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, FactorySpec, GroupSpec
 from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.experiment.reading import SpaceError
 
 
-def check_factories(pairs: Iterable[PairSpec], conditions: Collection[Condition] = ()) -> None:
+def check_factories(pairs: Iterable[GroupSpec], conditions: Collection[Condition] = ()) -> None:
     """Call every factory that the pairs name, with its arguments. Where there is none, torch is not imported.
 
     Args:

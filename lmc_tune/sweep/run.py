@@ -17,7 +17,7 @@ from typing import Protocol
 from lmc_tune.core.duration import in_words
 from lmc_tune.data.files import can_prepare, check_files, check_memory, prepared_path
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import FactorySpec, PairSpec
+from lmc_tune.experiment import FactorySpec, GroupSpec, MeasureSpec
 from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace, by_replicate
 from lmc_tune.storage import FolderError, Place, StorageError, hurried, written
@@ -32,13 +32,14 @@ from lmc_tune.sweep.backend import (
     why_no_worker,
 )
 from lmc_tune.sweep.factories import check_factories
+from lmc_tune.sweep.keeping import Keeping, keeping
 from lmc_tune.sweep.ownership import StoreFullError, owned, write_description
 from lmc_tune.sweep.plan import PASSES, Slots, pack, pending, workers_here
 from lmc_tune.sweep.search.coarse_to_fine import SearchName, boundary_cells
 from lmc_tune.sweep.status import read_status
 from lmc_tune.sweep.watch import Watch
 from lmc_tune.tables.rows import STATUSES, PairResult, Status, failed_result
-from lmc_tune.tables.store import RESULTS_FILE, Store
+from lmc_tune.tables.store import MEMBERS, RESULTS_FILE, Store
 from lmc_tune.tables.sweep_record import REPORT_FILE, SweepRecord
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.background import BackgroundMirror
@@ -72,8 +73,8 @@ class Options:
 class Outcome:
     """What a call did.
 
-    trained: pairs newly finished. counts: all planned pairs by status, ``pending`` included. checkpoints: unfinished
-    pairs that have a checkpoint.
+    trained: pairs newly finished. counts: all planned pairs by status, ``pending`` included. checkpoints: networks
+    of unfinished pairs that have a checkpoint.
     """
 
     folder: Place
@@ -139,12 +140,14 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
     with owned(folder) as check_owned:
         store = Store(folder)
         store.check()
-        done = store.statuses()
+        done = store.answers()
         _check_same_study(pairs, done, folder, listener)
+        answered = _answered(pairs, done, space.measure)
+        _tell_of_old_answers(pairs, done, answered, store, listener)
         store.clear_running()
         write_description(folder, space, options.workers or workers_here(), planned_pairs=len(pairs))
-        kept = [done[pair.key] for pair in pairs if pair.key in done]
-        listener.start(len(pairs), Counter(status for status in kept if status != "failed"))
+        kept = keeping(space, pairs, run_factories=True)
+        listener.start(len(pairs), Counter(status for status in answered.values() if status != "failed"))
         mirror = BackgroundMirror(folder, SweepRecord.read(folder), options.tracking_uri, listener.say)
         trainer = _Trainer(
             space=space,
@@ -154,6 +157,7 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
             options=options,
             listener=listener,
             mirror=mirror,
+            kept=kept,
         )
         try:
             with _ended_after(options.max_hours, listener):
@@ -163,8 +167,10 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
             check_owned()
             store.clear_running()
             changed = store.compact(space.verdict, check_owned)
-            statuses = store.statuses()
-            report = _report(folder, changed=changed) if options.report and statuses else None
+            statuses = _answered(pairs, store.answers(), space.measure)
+            if len(statuses) == len(pairs) and "failed" not in statuses.values():
+                store.clear_checkpoints()
+            report = _report(folder, changed=changed) if options.report and store.statuses() else None
             mirrored = mirror.close("KILLED" if interrupted else "FINISHED")
         except BaseException as error:
             mirror.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
@@ -173,7 +179,7 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
             folder=folder,
             trained=sum(statuses.get(key, "failed") != "failed" for key in trainer.tried),
             counts=_count(statuses.get(pair.key, "pending") for pair in pairs),
-            checkpoints=sum(statuses.get(key, "failed") == "failed" for key in store.checkpointed()),
+            checkpoints=len(store.checkpointed()),
             report=report,
             mirrored=mirrored,
             interrupted=interrupted,
@@ -220,7 +226,7 @@ def _count(states: Iterable[str]) -> dict[str, int]:
     return {state: counts[state] for state in (*STATUSES, "pending") if counts[state]}
 
 
-def _check_surroundings(space: SearchSpace, pairs: Sequence[PairSpec], options: Options) -> None:
+def _check_surroundings(space: SearchSpace, pairs: Sequence[GroupSpec], options: Options) -> None:
     """Refuse data, a device, a tracking address, a factory or a folder for temporary files that cannot be used."""
     if options.address is None:
         check_scratch()
@@ -241,15 +247,51 @@ def _check_surroundings(space: SearchSpace, pairs: Sequence[PairSpec], options: 
         check_factories(pairs, space.measure.conditions or ())
 
 
+def _answered(
+    pairs: Sequence[GroupSpec], done: Mapping[str, tuple[Status, str]], measure: MeasureSpec
+) -> dict[str, Status]:
+    """Status by key of the planned pairs that answer what is asked, and of those that failed."""
+    asked: dict[str, str] = {}
+    found: dict[str, Status] = {}
+    for pair in pairs:
+        if pair.key not in done:
+            continue
+        status, answer = done[pair.key]
+        network = pair.model.text
+        if network not in asked:
+            asked[network] = measure.of(pair.model).key
+        if status == "failed" or answer == asked[network]:
+            found[pair.key] = status
+    return found
+
+
+def _tell_of_old_answers(
+    pairs: Sequence[GroupSpec],
+    done: Mapping[str, tuple[Status, str]],
+    answered: Mapping[str, Status],
+    store: Store,
+    listener: SweepListener,
+) -> None:
+    """Say which finished pairs are asked something new, and how many of their members have to be trained again."""
+    again = [pair for pair in pairs if pair.key in done and pair.key not in answered]
+    if not again:
+        return
+    members = {member.key for pair in again for member in pair.members.values()}
+    lost = len(members - store.members())
+    kept = f"{lost} of their {len(members)} members were not kept and are trained again"
+    trains = kept if lost else "no member is trained again"
+    listener.say(f"{len(again)} finished pairs are measured again, since `measure` asks something else: {trains}")
+
+
 def _check_same_study(
-    pairs: Sequence[PairSpec], done: Mapping[str, Status], folder: Place, listener: SweepListener
+    pairs: Sequence[GroupSpec], done: Mapping[str, object], folder: Place, listener: SweepListener
 ) -> None:
     """Refuse a folder that holds none of these pairs but others; say so if it holds others as well."""
     others = done.keys() - {pair.key for pair in pairs}
     if not others:
         return
     specs = Store(folder).results(["spec"]).set_index("key")["spec"]
-    ours = specs[sorted(others)].isin({pair.content() for pair in pairs}).sum()
+    ours = specs[sorted(others)].isin({pair.text for pair in pairs}).sum()
     version = f"; {ours} of them are pairs of this space as another version of lmc-tune made them" if ours else ""
     if len(others) == len(done):
         raise FolderError(
@@ -267,12 +309,13 @@ class _Trainer:
     """Trains what the search wants and tells everyone; ``tried`` are the keys of the pairs it ran."""
 
     space: SearchSpace
-    pairs: Sequence[PairSpec]
+    pairs: Sequence[GroupSpec]
     store: Store
     check_owned: Callable[[], None]
     options: Options
     listener: SweepListener
     mirror: BackgroundMirror
+    kept: Keeping
     tried: set[str] = field(default_factory=set)
     ray_logs: Path | None = None
     begun: bool = False
@@ -283,6 +326,7 @@ class _Trainer:
         if not batch:
             return False
         self._check_sharing()
+        self.listener.say(str(self.kept))
         address, workers = self.options.address, self.options.workers or workers_here()
         if address is None:
             self.listener.say(f"starting {workers} workers" if workers > 1 else "starting a worker")
@@ -336,18 +380,18 @@ class _Trainer:
                 )
                 return
 
-    def _next_batch(self) -> list[PairSpec]:
+    def _next_batch(self) -> list[GroupSpec]:
         """Wanted pairs that have no result and were not tried in this call."""
         wanted = self.pairs if self.options.search == "grid" else self._pairs_at_the_boundary()
-        left = [pair for pair in pending(wanted, self.store.statuses()) if pair.key not in self.tried]
+        left = [pair for pair in pending(wanted, self._statuses()) if pair.key not in self.tried]
         return left if self.options.max_pairs is None else left[: self.options.max_pairs - len(self.tried)]
 
-    def _pairs_at_the_boundary(self) -> list[PairSpec]:
+    def _pairs_at_the_boundary(self) -> list[GroupSpec]:
         from lmc_tune.tables.cells import summarise  # noqa: PLC0415 - brings scipy
 
         results = self.store.results()
         planned = results[results["replicate"] < self.space.replicates]
-        due = {pair.cell for pair in pending(self.pairs, self.store.statuses()) if pair.key not in self.tried}
+        due = {pair.cell for pair in pending(self.pairs, self._statuses()) if pair.key not in self.tried}
         cells = summarise(planned, self.space.verdict)
         complete = cells[~cells["cell"].isin(due)]
         verdicts = dict(zip(complete["cell"], complete["verdict"], strict=True))
@@ -369,7 +413,10 @@ class _Trainer:
         whole = self.options.search == "grid" and self.options.max_pairs is None
         self.listener.waiting(state.counts["running"], state.seconds_left if whole else None)
 
-    def _run_batch(self, batch: Sequence[PairSpec], slots: Slots) -> None:
+    def _statuses(self) -> dict[str, Status]:
+        return _answered(self.pairs, self.store.answers(), self.space.measure)
+
+    def _run_batch(self, batch: Sequence[GroupSpec], slots: Slots) -> None:
         """Run some pairs; one that still has no result after the last pass becomes a failed row."""
         left, errors = list(batch), list[str]()
         for attempt in range(PASSES):
@@ -379,10 +426,10 @@ class _Trainer:
                 raise _disk_full(Path(full["file"]).parent if full["file"] else _fullest(self.store.folder))
             if away := next(filter(None, map(_NO_STORAGE.search, errors)), None):
                 raise StorageError(away["said"])
-            left = pending(left, self.store.statuses())
+            left = pending(left, self._statuses())
             if not left:
                 return
-        statuses = self.store.statuses()
+        statuses = self._statuses()
         reason = errors[-1] if errors else "its worker ended without a result"
         if dead := [pair for pair in left if pair.key not in statuses]:
             self.store.write_shard(f"failed-{dead[0].key}", [failed_result(pair, reason) for pair in dead])
@@ -392,8 +439,9 @@ class _Trainer:
             store=self.store,
             data_root=self.options.data_root,
             device=self.options.device,
+            measure=self.space.measure,
             min_train_accuracy=self.space.verdict.min_train_accuracy,
-            members=self.store.folder / "members" if self.space.members == "keep" else None,
+            members=self.store.folder / MEMBERS if self.kept.keep else None,
         )
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from lmc_tune.experiment import FactorySpec, MlpSpec, PairSpec
+from lmc_tune.experiment import PER_MEMBER, FactorySpec, MemberSpec, MlpSpec
 from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.models.inference import VECTOR
 from lmc_tune.training.loop import train_member
@@ -26,47 +26,53 @@ _MOST_PARAMETERS_ON_CPU = 50_000
 _LARGEST_BATCH_ON_CPU = 256
 
 
-def engine_for(pair: PairSpec, device: torch.device) -> Engine:
+def engine_for(member: MemberSpec, device: torch.device) -> Engine:
     """What the space asks for; if it leaves it open, stacks where they are faster than the loop.
 
     That is on a GPU, where one network alone leaves it idle, and on a CPU for small perceptrons. There the stack has
-    to give a pair bit for bit the same result in every cohort, as the loop does (docs/decisions/0008-engines.md). A
+    to give a member bit for bit the same result in every cohort, as the loop does (docs/decisions/0008-engines.md). A
     user's own network is trained in the loop: not everything that PyTorch can do can be stacked.
     """
-    if pair.train.engine != "auto":
-        return pair.train.engine
+    if member.train.engine != "auto":
+        return member.train.engine
     if device.type == "cuda":
-        return "loop" if isinstance(pair.model, FactorySpec) else "stacked"
-    return "stacked" if _small_and_aligned(pair) else "loop"
+        return "loop" if isinstance(member.model, FactorySpec) else "stacked"
+    return "stacked" if _small_and_aligned(member) else "loop"
 
 
-def _small_and_aligned(pair: PairSpec) -> bool:
-    if not isinstance(pair.model, MlpSpec):
+def _small_and_aligned(member: MemberSpec) -> bool:
+    if not isinstance(member.model, MlpSpec):
         return False
-    facts = DATASETS[pair.dataset.name]
-    widths = (prod(facts.shape), *pair.model.hidden)
+    facts = DATASETS[member.dataset.name]
+    widths = (prod(facts.shape), *member.model.hidden)
     parameters = sum(ins * outs for ins, outs in pairwise((*widths, facts.n_classes)))
-    batch_size = pair.train.batch_size
+    batch_size = member.train.batch_size
     # Where rows are whole vectors, none is computed differently at its end.
     aligned = batch_size % ALIGNED == 0 and not any(width % VECTOR for width in widths)
     return aligned and parameters <= _MOST_PARAMETERS_ON_CPU and batch_size <= _LARGEST_BATCH_ON_CPU
 
 
 def train(tasks: Sequence[Task], engine: Engine) -> list[Progress]:
-    """Train members of one program; results in their order, each with its seconds."""
-    together: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    """Train members of one architecture; results in their order, each kept as soon as it is finished.
+
+    The stacked engine trains those at once that differ in no more than a stack's members may.
+    """
+    together: dict[tuple[object, ...], list[int]] = defaultdict(list)
     trained: dict[int, Progress] = {}
     for at, task in enumerate(tasks):
         if task.resume and task.has_ended:
             trained[at] = task.resume
-        elif engine == "loop":
-            together[at,].append(at)
-        else:  # splits may differ by a few examples
-            together[task.steps_per_epoch, task.n_steps, task.epochs_done, task.last_epoch].append(at)
+        else:
+            together[(at,) if engine == "loop" else _shared(task)].append(at)
     for places in together.values():
         began = time.perf_counter()
         timed = [replace(tasks[at], began=began, sharing=len(places)) for at in places]
         found = [train_member(task) for task in timed] if engine == "loop" else train_stacked(timed)
-        for at, task, progress in zip(places, timed, found, strict=True):
-            trained[at] = replace(progress, seconds=task.seconds)
+        trained |= {at: task.finish(progress) for at, task, progress in zip(places, timed, found, strict=True)}
     return [trained[at] for at in range(len(tasks))]
+
+
+def _shared(task: Task) -> tuple[object, ...]:
+    """What members of one stack have in common; splits may differ by a few examples, and so in their steps."""
+    settings = task.spec.model_dump_json(exclude=PER_MEMBER | {"engine"})
+    return settings, task.steps_per_epoch, task.n_steps, task.epochs_done, task.last_epoch, id(task.test)

@@ -183,8 +183,14 @@ class StackedRun:
         self.loss.zero_()
         self.hits.zero_()
         for step in range(len(rates)):
+            self._disturb(epoch * self.per_epoch + step)
             self._advance({name: entries[step] for name, entries in feeds.items()})
         return (self.loss / len(rates)).tolist(), self.hits.tolist()
+
+    def _disturb(self, step: int) -> None:
+        for member, task in enumerate(self.tasks):
+            if task.disturbance and task.disturbance.step == step:
+                task.disturbance.apply({name: rows[member] for name, rows in self.stack.parameters.items()})
 
     def _feeds(self, epoch: int, rates: Sequence[Sequence[float]]) -> Feed:
         """What an epoch's steps need; entries have the steps first, then the members."""

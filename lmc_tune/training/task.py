@@ -15,6 +15,7 @@ from lmc_tune.data.examples import Examples, ExampleSet
 from lmc_tune.experiment import TrainSpec
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.training.checkpoint import Checkpoint
+from lmc_tune.training.disturbance import Disturbance
 from lmc_tune.training.order import epoch_batches
 from lmc_tune.training.progress import CurvePoint, Progress
 
@@ -34,6 +35,7 @@ class Task:
     noise_seed: decides the order of the examples (:func:`~lmc_tune.training.order.epoch_batches`), how they are
         augmented, and what is dropped.
     augment: changes the inputs of every step; None if they stay as they are.
+    disturbance: changes the weights once; None if nothing does.
     resume: where an interrupted training stood, or where joint training ended; None to begin at the start.
     epochs: train no further than to the end of this epoch; None for the whole budget.
     checkpoint: is offered the progress after every epoch; None to keep none.
@@ -51,6 +53,7 @@ class Task:
     spec: TrainSpec
     noise_seed: int
     augment: Augmentation | None = None
+    disturbance: Disturbance | None = None
     resume: Progress | None = None
     checkpoint: Checkpoint | None = None
     epochs: int | None = None
@@ -109,6 +112,13 @@ class Task:
         """Let an epoch's progress be kept."""
         if self.checkpoint:
             self.checkpoint.offer(lambda: replace(make(), seconds=self.seconds))
+
+    def finish(self, progress: Progress) -> Progress:
+        """What is left of a finished member, kept if it is to be; moments only where training goes on from there."""
+        finished = replace(progress, seconds=self.seconds, moments=progress.moments if self.epochs is not None else {})
+        if self.checkpoint:
+            self.checkpoint.finish(finished)
+        return finished
 
     def feed(self, epoch: int, n_steps: int) -> Feed:
         """What an epoch's first steps need."""

@@ -1,9 +1,10 @@
 """Where a cohort is run. No torch: the driver of a sweep describes it, the workers use it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from lmc_tune.experiment import MeasureSpec
 from lmc_tune.storage import Place
 from lmc_tune.tables.store import Store
 
@@ -12,15 +13,17 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True, kw_only=True)
 class Workbench:
-    """What does not change a pair's result, or belongs to the verdict.
+    """What does not change a member, or belongs to the verdict.
 
-    device: ``auto`` takes the GPU if there is one. members: folder for the members' weights, None to drop them.
+    device: ``auto`` takes the GPU if there is one. measure: what is asked of every group.
+    members: folder for the members' weights, None to drop them when they are measured.
     checkpoint_seconds: least time between two checkpoints of a member in training.
     """
 
     store: Store
     data_root: Path
     device: Device = "cpu"
+    measure: MeasureSpec = field(default_factory=MeasureSpec)
     min_train_accuracy: float = 0.5
     members: Place | None = None
     checkpoint_seconds: float = 60

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import Self
 
 import numpy as np
 from torch import Tensor
@@ -21,7 +22,37 @@ from lmc_tune.measurement.path import Path
 from lmc_tune.measurement.representation import compare_grams, layer_grams, layer_parameters, weight_similarity
 from lmc_tune.models.state import distance
 from lmc_tune.tables.rows import Row
-from lmc_tune.work.prepare import Pair, Setup
+from lmc_tune.training.progress import Progress
+from lmc_tune.work.members import Trained
+from lmc_tune.work.prepare import Setup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A trained pair in memory; ``joint`` is what its members share, if they were trained together first."""
+
+    setup: Setup
+    a: Progress
+    b: Progress
+    joint: Progress | None = None
+
+    @classmethod
+    def of(cls, setup: Setup, trained: Trained) -> Self:
+        """The pair of a group's members."""
+        return cls(setup=setup, a=trained.members["a"], b=trained.members["b"], joint=trained.trunk)
+
+    @property
+    def further_steps(self) -> int:
+        """Steps of joint training beyond those that its epochs have on one part alone."""
+        if self.joint is None or not self.joint.curve:
+            return 0
+        train = self.setup.spec.train
+        return self.joint.curve[-1].step - len(self.joint.curve) * (len(self.setup.data.a) // train.batch_size)
+
+    @property
+    def members(self) -> tuple[tuple[str, Progress, Part], ...]:
+        """Name, training, and part of the training set of each member."""
+        return (("a", self.a, self.setup.data.a), ("b", self.b, self.setup.data.b))
 
 
 def training_columns(pair: Pair) -> Row:
@@ -52,20 +83,26 @@ def training_columns(pair: Pair) -> Row:
 
 
 def _steps(pair: Pair, n_train: int) -> int:
-    """Steps of the budget, or those of the member that took longer to the target loss; joint ones are among them."""
-    train = pair.setup.spec.train
-    if train.target_loss is None:
-        return pair.further_steps + train.steps_for(n_train)
-    # Where joint training diverged, members have no curve of their own.
-    return pair.further_steps + max(member.curve[-1].step if member.curve else 0 for _, member, _ in pair.members)
+    """Of the member that took more: those of its budget, or up to its target loss; joint ones are among them."""
+    budgets = {name: member.train for name, member in pair.setup.spec.members.items()}
+    return pair.further_steps + max(
+        budgets[name].steps_for(n_train)
+        if budgets[name].target_loss is None
+        # Where joint training diverged, members have no curve of their own.
+        else (member.curve[-1].step if member.curve else 0)
+        for name, member, _ in pair.members
+    )
 
 
 def _reached(pair: Pair) -> bool | None:
-    """Whether both members got to the target loss; None without a target."""
-    target = pair.setup.spec.train.target_loss
-    if target is None:
-        return None
-    return all(bool(member.curve) and member.curve[-1].train_loss <= target for _, member, _ in pair.members)
+    """Whether all members that have a target loss got to it; None without one."""
+    targets = {name: member.train.target_loss for name, member in pair.setup.spec.members.items()}
+    reached = [
+        bool(member.curve) and member.curve[-1].train_loss <= target
+        for name, member, _ in pair.members
+        if (target := targets[name]) is not None
+    ]
+    return all(reached) if reached else None
 
 
 def _rose(setup: Setup, examples: Part, loss: float) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lmc_tune.analysis.phase import PhaseDiagram, map_regions
 from lmc_tune.analysis.report.sections.basins import with_depths
-from lmc_tune.experiment import PairSpec
+from lmc_tune.experiment import GroupSpec
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.cells import CONDITION_BARRIERS, mean_intervals
 from lmc_tune.tables.rows import PairResult
@@ -34,7 +34,7 @@ class Measured:
         return _seen(self.store, self.space, self.results.iloc[order])
 
 
-def make(spec: PairSpec) -> PairResult:
+def make(spec: GroupSpec) -> PairResult:
     """Of the four pairs of a cell, one is left out."""
     if spec.replicate > 0:
         return measured_pair(spec)

@@ -12,14 +12,14 @@ from lmc_tune.analysis.phase import map_regions
 from lmc_tune.analysis.report.charts.phase_chart import phase_chart, phase_table
 from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import MlpSpec, PairSpec, ResnetSpec, ShiftSpec, VerdictSpec
+from lmc_tune.experiment import GroupSpec, MlpSpec, ResnetSpec, ShiftSpec, VerdictSpec
 from lmc_tune.tables.rows import PairResult
 from tests.analysis.cases import COVARIATE, LABEL, grid, ok_pair, pair_spec, realistic_pair, results_of, space_of
 
 ALL_PAIRS = results_of([realistic_pair(spec) for spec in grid()])
 
 
-def flat(spec: PairSpec) -> PairResult:
+def flat(spec: GroupSpec) -> PairResult:
     return ok_pair(spec, 0.01)
 
 

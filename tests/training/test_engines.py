@@ -3,23 +3,23 @@
 import pytest
 import torch
 
-from lmc_tune.experiment import PairSpec
+from lmc_tune.experiment import GroupSpec, MemberSpec
 from lmc_tune.training.engines import engine_for
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
-def pair(model: dict, batch_size: int = 32, engine: str = "auto", dataset: str = "mnist") -> PairSpec:
-    return PairSpec.model_validate(
+def pair(model: dict, batch_size: int = 32, engine: str = "auto", dataset: str = "mnist") -> MemberSpec:
+    group = GroupSpec.model_validate(
         {
             "dataset": {"name": dataset},
             "model": model,
             "train": {"lr": 0.1, "batch_size": batch_size, "epochs": 1, "engine": engine},
             "shift": {},
-            "measure": {},
             "replicate": 0,
         }
     )
+    return group.members["a"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from lmc_tune.analysis.report.charts import curves
 from lmc_tune.analysis.report.charts.learning import collect_learning
 from lmc_tune.analysis.report.render import choose_files, read_sweep, render
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import PairSpec, ShiftSpec, VerdictSpec
+from lmc_tune.experiment import GroupSpec, ShiftSpec, VerdictSpec
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import load_results
 from tests.analysis.cases import (
@@ -192,7 +192,7 @@ def test_every_cell_has_its_numbers_and_its_curves(html: str) -> None:
 
 
 def test_hostile_names_and_reasons_are_only_text(tmp_path: Path) -> None:
-    def make(spec: PairSpec) -> PairResult:
+    def make(spec: GroupSpec) -> PairResult:
         return failed_pair(spec, HOSTILE) if spec.train.lr > 0.05 else realistic_pair(spec)
 
     folder = write_run(tmp_path, grid(lrs=(0.01, 0.03, 0.1), replicates=2), make=make, name=HOSTILE)
@@ -239,7 +239,7 @@ def test_an_unfinished_sweep_says_so(tmp_path: Path) -> None:
 
 
 def test_pairs_of_another_space_are_counted_and_left_out(tmp_path: Path) -> None:
-    def make(spec: PairSpec) -> PairResult:
+    def make(spec: GroupSpec) -> PairResult:
         return realistic_pair(spec) if spec.train.lr == 0.01 else failed_pair(spec, "of another space")
 
     space = space_of(lrs=(0.01,), replicates=2)
@@ -274,7 +274,7 @@ def test_a_space_that_is_cut_short_is_refused(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_one_axis_or_none_still_make_a_page(tmp_path: Path, specs: list[PairSpec], charts: set[str]) -> None:
+def test_one_axis_or_none_still_make_a_page(tmp_path: Path, specs: list[GroupSpec], charts: set[str]) -> None:
     page, picture = render(write_run(tmp_path, specs), formats=["html", "svg"])
     assert set(embedded(page.read_text(encoding="utf-8"))["charts"]) == charts
     assert "mean barrier of test error" in picture.read_text(encoding="utf-8")
@@ -392,7 +392,7 @@ def test_the_table_of_cells_has_the_new_means(measured: Measured, tmp_path: Path
 
 
 def test_hostile_networks_and_layers_are_only_text(tmp_path: Path) -> None:
-    def hostile(spec: PairSpec) -> PairResult:
+    def hostile(spec: GroupSpec) -> PairResult:
         pair = measured_pair(spec)
         return replace(pair, layers=[{**layer, "layer": f"{HOSTILE}{layer['layer']}"} for layer in pair.layers])
 

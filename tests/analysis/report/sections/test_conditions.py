@@ -13,7 +13,7 @@ from lmc_tune.analysis.report.sections.conditions import (
     judged_condition,
 )
 from lmc_tune.core.statistics import mean_interval, verdict_of_interval
-from lmc_tune.experiment import MeasureSpec, PairSpec, VerdictSpec
+from lmc_tune.experiment import GroupSpec, MeasureSpec, VerdictSpec
 from lmc_tune.tables.cells import CONDITION_BARRIERS, mean_intervals
 from tests.analysis.cases import NETWORKS, measured_pair, ok_pair, pair_spec, results_of
 from tests.analysis.measured import Measured
@@ -101,7 +101,7 @@ def test_a_pair_without_a_finite_barrier_hides_its_cells_mean() -> None:
 
 def test_of_all_four_each_is_its_own_column() -> None:
     measure = MeasureSpec(conditions=("naive", "endpoint", "recalibrated", "repaired"))
-    spec = PairSpec.model_validate({**pair_spec(model=NETWORKS[1]).model_dump(), "measure": measure})
+    spec = GroupSpec.model_validate({**pair_spec(model=NETWORKS[1]).model_dump(), "measure": measure})
     pairs = [measured_pair(spec.model_copy(update={"replicate": k}), hump=0.1) for k in range(2)]
     for pair in pairs:
         pair.row["endpoint_test_error_barrier_chord"], pair.row["repaired_test_error_barrier_chord"] = 0.7, 0.3
