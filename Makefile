@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 # Two files at a time; of one file, tests run in order and share what they set up.
 TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
-.PHONY: help quickstart format lint check test test-faults test-cluster soak audit bench bench-gpu reproduction clean
+.PHONY: help quickstart format lint check test test-faults test-wheel test-cluster soak audit bench bench-gpu reproduction clean
 
 help:
 	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
 	@echo "make check                             format, lint, types, imports, fast tests"
-	@echo "make test                              format, lint, types, imports, all tests but those of the next two lines; CI runs all"
+	@echo "make test                              format, lint, types, imports, all tests but those of the next three lines; CI runs all"
 	@echo "make test-faults                       processes killed, servers gone, disks and clocks amiss: ten minutes"
+	@echo "make test-wheel                        the quickstart from an installed wheel, in an empty environment: five minutes"
 	@echo "make test-cluster                      ray up on three machines made of namespaces: Linux, root, SSH's server, rsync"
 	@echo "make soak                              2 000 pairs while something is killed every few seconds: half an hour"
 	@echo "make audit                             known vulnerabilities of all that is installed; needs pypi.org"
@@ -46,13 +47,16 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 check: lint
-	$(TEST) -m "not slow and not cluster"
+	$(TEST) -m "not slow and not wheel and not cluster"
 
 test: lint
-	$(TEST) -m "not faults and not cluster" --cov --cov-report=term
+	$(TEST) -m "not faults and not wheel and not cluster" --cov --cov-report=term
 
 test-faults: $(VENV)/dev.stamp
 	$(TEST) -m faults
+
+test-wheel: $(VENV)/dev.stamp
+	$(BIN)/pytest -m wheel
 
 test-cluster: $(VENV)/dev.stamp
 	$(BIN)/pytest -m cluster

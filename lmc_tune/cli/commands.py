@@ -15,6 +15,7 @@ import typer
 from lmc_tune.cli.streams import prepare_streams
 from lmc_tune.core.duration import in_words
 from lmc_tune.core.printable import printable
+from lmc_tune.sweep.search import SearchName
 
 # Everything heavy is imported inside the commands, so that --help answers at once.
 
@@ -98,7 +99,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         typer.Option(help="Where to train; on a cluster, cuda also waits for GPUs that are yet to come."),
     ] = "auto",
     search: Annotated[
-        Literal["grid", "adaptive"],
+        SearchName,
         typer.Option(help="Run every cell, or start coarse and refine where neighbouring verdicts differ."),
     ] = "grid",
     max_pairs: Annotated[int | None, typer.Option(min=1, help="Train at most so many pairs in this call.")] = None,
@@ -157,7 +158,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         )
     else:
         _print_outcome(outcome)
-    if search == "adaptive" and outcome.counts.get("pending") and not outcome.interrupted and max_pairs is None:
+    if search != "grid" and outcome.counts.get("pending") and not outcome.interrupted and max_pairs is None:
         _note(f"the search is complete: {_pairs(outcome.counts['pending'])} not needed to draw the boundary")
     if outcome.interrupted:
         rest = _on_checkpoints(outcome.checkpoints) if outcome.checkpoints else "unfinished ones begin anew"
@@ -284,7 +285,7 @@ def datasets(context: typer.Context, *, data_root: DataRoot = None) -> None:
     typer.echo(f"data root: {root}\n")
     for facts in DATASETS.values():
         try:
-            check_files(facts.name, root)
+            check_files(facts, root)
             here = "ready" if facts.files else "bundled"
         except (DamagedDataError, UnreadableDataError) as error:
             here = str(error)

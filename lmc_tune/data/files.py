@@ -13,7 +13,7 @@ from zipfile import BadZipFile, ZipFile
 from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.data import DatasetSpec
-from lmc_tune.experiment.datasets import DATASETS
+from lmc_tune.experiment.datasets import DatasetFacts, facts_of
 from lmc_tune.storage import what_fails
 
 # Goes up with every change of how files become tensors, or of how those are kept.
@@ -47,7 +47,7 @@ def resolve_data_root(given: str | os.PathLike[str] | None = None) -> Path:
 
 def prepared_path(spec: DatasetSpec) -> Path:
     """The file of a data set's ready tensors (:mod:`lmc_tune.data.prepared`), named after all that decides them."""
-    sources = (_PREPARED_VERSION, spec.model_dump_json(), DATASETS[spec.name].files)
+    sources = (_PREPARED_VERSION, spec.model_dump_json(), facts_of(spec).files)
     digest = hashlib.blake2b(repr(sources).encode(), digest_size=8).hexdigest()
     return _cache_folder() / "prepared" / f"{spec.name}-{digest}.safetensors"
 
@@ -64,16 +64,17 @@ def _cache_folder() -> Path:
     return expanded(cache) / "lmc-tune"
 
 
-def check_package(name: str) -> None:
+def check_package(facts: DatasetFacts) -> None:
     """Raise DataError if the optional package that reads a data set is not installed."""
-    facts = DATASETS[name]
     if facts.package and find_spec(facts.package) is None:
-        raise DataError(f"{name} is read by {facts.package}, which is not installed: pip install 'lmc-tune[{name}]'")
+        raise DataError(
+            f"{facts.name} is read by {facts.package}, which is not installed: pip install 'lmc-tune[{facts.name}]'"
+        )
 
 
 def check_memory(spec: DatasetSpec) -> None:
     """Raise DataError if the inputs, as float32, are more than the memory of this machine."""
-    facts = DATASETS[spec.name]
+    facts = facts_of(spec)
     n_train = facts.n_train if spec.train is None else spec.train + spec.validation
     n_test = facts.n_test if spec.test is None else spec.test
     needed = 4 * math.prod(facts.shape) * (n_train + n_test)
@@ -85,7 +86,7 @@ def check_memory(spec: DatasetSpec) -> None:
         )
 
 
-def check_files(name: str, root: Path) -> None:
+def check_files(facts: DatasetFacts, root: Path) -> None:
     """Verify that every file of a data set is below ``root`` and has its published content.
 
     The md5 of an .npz archive is that of its members, each its name and its unpacked content, in the order of names.
@@ -95,9 +96,8 @@ def check_files(name: str, root: Path) -> None:
             the package that reads the data set, if it is not installed.
         UnreadableDataError: naming the first file that cannot be read.
     """
-    check_package(name)
-    facts = DATASETS[name]
-    mend = f"Get it with: lmc-tune datasets get {name} --data-root {root}"
+    check_package(facts)
+    mend = f"Get it with: lmc-tune datasets get {facts.name} --data-root {root}"
 
     def missing(relative: str) -> DataError:
         return DataError(

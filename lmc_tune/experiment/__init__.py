@@ -1,6 +1,6 @@
 """What is to be run, as frozen data. No torch, no files: the page on which a whole experiment can be read."""
 
-from lmc_tune.experiment.data import CORRUPTIONS, DatasetSpec, ShiftSpec
+from lmc_tune.experiment.data import CORRUPTIONS, Bands, Corruption, DatasetSpec, Domain, OtherDataset, ShiftSpec
 from lmc_tune.experiment.group import Cohort, GroupSpec
 from lmc_tune.experiment.measuring import BATCH_NORM_CONDITIONS, Condition, MeasureSpec, Split, condition_column
 from lmc_tune.experiment.member import SCHEMA_VERSION, Branch, MemberSpec, PartSpec, Perturbation, part_of
@@ -26,10 +26,13 @@ __all__ = [
     "MODELS",
     "PER_MEMBER",
     "SCHEMA_VERSION",
+    "Bands",
     "Branch",
     "Cohort",
     "Condition",
+    "Corruption",
     "DatasetSpec",
+    "Domain",
     "FactorySpec",
     "GroupSpec",
     "MeasureSpec",
@@ -37,6 +40,7 @@ __all__ = [
     "MlpSpec",
     "ModelSpec",
     "NetworkSpec",
+    "OtherDataset",
     "Pair",
     "PartSpec",
     "Perturbation",

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from lmc_tune.core.seeding import child_seed
-from lmc_tune.experiment.data import DatasetSpec, ShiftSpec
+from lmc_tune.experiment.data import Corruption, DatasetSpec, ShiftSpec
 from lmc_tune.experiment.networks import ModelSpec
 from lmc_tune.experiment.spec import Count, NonNegative, Number, Seed, Spec
 from lmc_tune.experiment.training import TrainSpec
@@ -36,7 +36,7 @@ def part_of(shift: ShiftSpec, side: Side) -> PartSpec:
     A sees the first half under ``none``, under a covariate shift of any severity, and where B's images are corrupted;
     under ``none``, B sees it too.
     """
-    alike = shift.kind in {"none", "covariate"} or shift.corruption is not None
+    alike = shift.kind in {"none", "covariate"} or isinstance(shift.domain, Corruption)
     if side != "both" and (shift.kind == "none" or (side == "a" and alike)):
         return PartSpec(shift=ShiftSpec(kind="none"), side="a")
     return PartSpec(shift=shift, side=side)

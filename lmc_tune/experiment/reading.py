@@ -14,8 +14,8 @@ from pydantic_core import ErrorDetails
 
 from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
-from lmc_tune.experiment.data import CORRUPTIONS, DatasetSpec, ShiftSpec
-from lmc_tune.experiment.datasets import DATASETS, part_size
+from lmc_tune.experiment.data import CORRUPTIONS, Bands, Corruption, DatasetSpec, Domain, OtherDataset
+from lmc_tune.experiment.datasets import DATASETS, facts_of, part_size
 from lmc_tune.experiment.group import GroupSpec
 from lmc_tune.experiment.measuring import BATCH_NORM_CONDITIONS
 from lmc_tune.experiment.networks import MODELS, model_name
@@ -345,7 +345,7 @@ class _Reader:
     def _check_gate(self, space: SearchSpace, pair: GroupSpec) -> None:
         """A gate that lets a network pass which says no to every label is none."""
         name, least = pair.dataset.name, space.verdict.min_train_accuracy
-        if DATASETS[name].multi_label and least <= _ALWAYS_NO:
+        if facts_of(pair.dataset).multi_label and least <= _ALWAYS_NO:
             self.problem(
                 ("verdict", "min_train_accuracy"),
                 f"{least:g} is reached on {name} by a network that says no to every label; set it above {_ALWAYS_NO:g}",
@@ -353,7 +353,7 @@ class _Reader:
 
     def _check_sizes(self, pair: GroupSpec, indices: dict[str, int]) -> None:
         dataset = pair.dataset
-        facts = DATASETS[dataset.name]
+        facts = facts_of(dataset)
         available = facts.n_train - dataset.validation
         if (dataset.train or 0) > available or available < 1:
             held_out = f", of which {dataset.validation} are held out for validation" if dataset.validation else ""
@@ -372,7 +372,7 @@ class _Reader:
                 _origin("shift", ("kind",), indices),
                 f"label skews classes, and an example of {dataset.name} may have several; say covariate or domain",
             )
-        if wrong := _domain_problem(dataset.name, pair.shift):
+        if wrong := _domain_problem(dataset, pair.shift.domain):
             self.problem(_origin("shift", ("domain",), indices), wrong)
             return
         height, width = facts.shape[1:]
@@ -382,7 +382,9 @@ class _Reader:
                 f"{pair.train.crop} would move images of {dataset.name}, {height}x{width}, out of sight; use less than "
                 f"half their side",
             )
-        if pair.shift.bands and (undone := [name for name in ("crop", "jitter") if getattr(pair.train, name)]):
+        if isinstance(pair.shift.domain, Bands) and (
+            undone := [name for name in ("crop", "jitter") if getattr(pair.train, name)]
+        ):
             self.problem(
                 _origin("train", (undone[0],), indices),
                 f"{' and '.join(undone)} would bring back what bands hide from a member; leave it out (flip may stay)",
@@ -399,33 +401,36 @@ class _Reader:
             )
 
 
-def _domain_problem(dataset: str, shift: ShiftSpec) -> str:
+def _domain_problem(dataset: DatasetSpec, domain: Domain | None) -> str:
     """Why two domains cannot be made of a data set; empty if they can."""
-    facts = DATASETS[dataset]
-    channels = facts.shape[0]
-    if shift.bands:
-        missing = [band for bands in shift.bands for band in bands if band >= channels]
-        there = ", ".join(map(str, range(channels)))
-        return f"{dataset} has no band {missing[0]}; its bands are {there}" if missing else ""
-    if shift.corruption == "colour" and channels != 3:
-        return f"colour needs red, green and blue; {dataset} has {channels} channel{'s' * (channels > 1)}"
-    return _other_problem(dataset, shift.other) if shift.other else ""
+    channels = facts_of(dataset).shape[0]
+    match domain:
+        case Bands(a=a, b=b):
+            missing = [band for band in (*a, *b) if band >= channels]
+            there = ", ".join(map(str, range(channels)))
+            return f"{dataset.name} has no band {missing[0]}; its bands are {there}" if missing else ""
+        case Corruption(name="colour") if channels != 3:
+            return f"colour needs red, green and blue; {dataset.name} has {channels} channel{'s' * (channels > 1)}"
+        case OtherDataset(name=name):
+            return _other_problem(dataset, name)
+    return ""
 
 
-def _other_problem(dataset: str, name: str) -> str:
+def _other_problem(dataset: DatasetSpec, name: str) -> str:
     """Why a data set cannot be another's second domain."""
+    first = dataset.name
     if name not in DATASETS:
         return f"{name!r} is no corruption and no data set{_nearest(name, [*CORRUPTIONS, *DATASETS])}"
-    if name == dataset:
-        return f"{dataset} is the data set itself; name another"
-    facts, other = DATASETS[dataset], DATASETS[name]
+    if name == first:
+        return f"{first} is the data set itself; name another"
+    facts, other = facts_of(dataset), facts_of(DatasetSpec(name=name))
     if facts.multi_label:
-        return f"{dataset} may have several labels per example and no partner; name a corruption, or bands"
+        return f"{first} may have several labels per example and no partner; name a corruption, or bands"
     if other.labels != facts.labels:
-        return f"the labels of {name} are {other.labels}, those of {dataset} {facts.labels}; name one of the same"
+        return f"the labels of {name} are {other.labels}, those of {first} {facts.labels}; name one of the same"
     if other.shape != facts.shape:
         shapes = ["x".join(map(str, one.shape)) for one in (other, facts)]
-        return f"the images of {name} are {shapes[0]}, those of {dataset} {shapes[1]}; name one of the same"
+        return f"the images of {name} are {shapes[0]}, those of {first} {shapes[1]}; name one of the same"
     return ""
 
 

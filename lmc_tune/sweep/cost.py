@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import ceil
 
-from lmc_tune.experiment import Condition, FactorySpec, GroupSpec, MeasureSpec, MemberSpec, MlpSpec
-from lmc_tune.experiment.datasets import DATASETS, part_size
+from lmc_tune.experiment import Condition, Corruption, FactorySpec, GroupSpec, MeasureSpec, MemberSpec, MlpSpec
+from lmc_tune.experiment.datasets import facts_of, part_size
 from lmc_tune.experiment.reading import SpaceError
 from lmc_tune.experiment.space import SearchSpace, by_replicate
 from lmc_tune.sweep.factories import check_factories
@@ -153,10 +153,9 @@ def _training(pair: GroupSpec, member: MemberSpec) -> Training:
     part = part_size(pair.dataset, pair.shift)
     per_epoch, before = part // member.train.batch_size, member.branch.epoch if member.branch else 0
     steps = member.train.steps_for(part)
-    test = pair.dataset.test or DATASETS[pair.dataset.name].n_test
-    if pair.shift.other:
-        test = min(test, DATASETS[pair.shift.other].n_test)
-    return Training(steps=steps - before * per_epoch, scored=test * (ceil(steps / per_epoch) - before))
+    sizes = [pair.dataset.test or facts_of(pair.dataset).n_test]
+    sizes += [facts_of(other).n_test for other in pair.datasets[1:]]
+    return Training(steps=steps - before * per_epoch, scored=min(sizes) * (ceil(steps / per_epoch) - before))
 
 
 def _seen_in_training(pair: GroupSpec) -> int:
@@ -186,15 +185,16 @@ def measuring_of(pair: GroupSpec, measure: MeasureSpec) -> Measuring:
 
 def _tested(pair: GroupSpec) -> int:
     """Test examples."""
-    return _seen(pair, pair.dataset.test or DATASETS[pair.dataset.name].n_test)
+    return _seen(pair, pair.dataset.test or facts_of(pair.dataset).n_test)
 
 
 def _seen(pair: GroupSpec, n: int) -> int:
     """Examples of a test or validation set of ``n``, as both members see it."""
     shift = pair.shift
-    if shift.kind != "domain" or (shift.corruption and shift.severity == 0):
+    if shift.kind != "domain" or (isinstance(shift.domain, Corruption) and shift.severity == 0):
         return n
-    return n + (min(n, DATASETS[shift.other].n_test) if shift.other else n)
+    other = shift.other_dataset(pair.dataset)
+    return n + (n if other is None else min(n, facts_of(other).n_test))
 
 
 def _seconds(pair: GroupSpec, measure: MeasureSpec, together: int) -> _Seconds:
@@ -214,7 +214,7 @@ def _seconds(pair: GroupSpec, measure: MeasureSpec, together: int) -> _Seconds:
     from lmc_tune.training.task import Task  # noqa: PLC0415
 
     torch.set_num_threads(1)
-    facts = DATASETS[pair.dataset.name]
+    facts = facts_of(pair.dataset)
     generator = torch.Generator().manual_seed(0)
     one = torch.randn(1, *facts.shape, generator=generator)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, FactorySpec, GroupSpec
-from lmc_tune.experiment.datasets import DATASETS
+from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.reading import SpaceError
 
 
@@ -44,7 +44,7 @@ def check_factories(pairs: Iterable[GroupSpec], conditions: Collection[Condition
     problems: dict[str, None] = {}  # in order, and each once: a factory may be asked for several data sets
     normed = any(pair.model.may_have_batch_norm for pair in pairs if not isinstance(pair.model, FactorySpec))
     for pair in wanted.values():
-        facts = DATASETS[pair.dataset.name]
+        facts = facts_of(pair.dataset)
         try:
             with redirect_stdout(sys.stderr):  # ours is for the answer
                 model = build_model(pair.model, facts.shape, facts.n_classes, seed=0)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
-from lmc_tune.experiment import GroupSpec, MlpSpec
-from lmc_tune.experiment.datasets import DATASETS
+from lmc_tune.experiment import GroupSpec, MemberSpec, MlpSpec
+from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.space import SearchSpace
 
 # Up to so many bytes in all, ``members: auto`` keeps them.
@@ -42,9 +42,9 @@ def keeping(space: SearchSpace, pairs: Sequence[GroupSpec], *, run_factories: bo
     members = {member.key: member for pair in pairs for member in pair.members.values()}
     total: int | None = 0
     for member in members.values():
-        network = member.model.text, member.dataset.name
+        network = member.model.text, facts_of(member.dataset).name
         if network not in sizes:
-            sizes[network] = _bytes_of(member.model, member.dataset.name, run_factories=run_factories)
+            sizes[network] = _bytes_of(member, run_factories=run_factories)
         size = sizes[network]
         total = None if total is None or size is None else total + size
     fits = total is not None and total <= MOST_BYTES
@@ -52,8 +52,8 @@ def keeping(space: SearchSpace, pairs: Sequence[GroupSpec], *, run_factories: bo
     return Keeping(keep=keep, members=len(members), bytes=total)
 
 
-def _bytes_of(model: object, dataset: str, *, run_factories: bool) -> int | None:
-    facts = DATASETS[dataset]
+def _bytes_of(member: MemberSpec, *, run_factories: bool) -> int | None:
+    facts, model = facts_of(member.dataset), member.model
     if isinstance(model, MlpSpec):  # without torch, whose import takes seconds
         widths = (prod(facts.shape), *model.hidden, facts.n_classes)
         return _NUMBER * sum((ins + 1) * outs for ins, outs in pairwise(widths))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from lmc_tune.experiment import PER_MEMBER, Cohort, GroupSpec
+from lmc_tune.experiment import PER_MEMBER, Cohort, Corruption, GroupSpec
 from lmc_tune.experiment.datasets import part_size
 from lmc_tune.tables.rows import Status
 
@@ -117,4 +117,4 @@ def program(pair: GroupSpec) -> tuple[object, ...]:
 def _domain(pair: GroupSpec) -> object:
     """What costs a copy of the data; where B's images are corrupted, A is the member of all other pairs, too."""
     shift = pair.shift
-    return shift if shift.kind == "domain" and not shift.corruption else None
+    return shift if shift.kind == "domain" and not isinstance(shift.domain, Corruption) else None

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lmc_tune.core.duration import in_words
 from lmc_tune.data.files import can_prepare, check_files, check_memory, prepared_path
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import FactorySpec, GroupSpec, MeasureSpec
-from lmc_tune.experiment.datasets import DATASETS
-from lmc_tune.experiment.space import SPACE_FILE, SearchSpace, by_replicate
+from lmc_tune.experiment.datasets import facts_of
+from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.storage import FolderError, Place, StorageError, hurried, written
 from lmc_tune.sweep.backend import (
     check_scratch,
@@ -35,7 +35,9 @@ from lmc_tune.sweep.factories import check_factories
 from lmc_tune.sweep.keeping import Keeping, keeping
 from lmc_tune.sweep.ownership import StoreFullError, owned, write_description
 from lmc_tune.sweep.plan import PASSES, Slots, pack, pending, workers_here
-from lmc_tune.sweep.search.coarse_to_fine import SearchName, boundary_cells
+from lmc_tune.sweep.search import SearchName
+from lmc_tune.sweep.search.propose import SoFar
+from lmc_tune.sweep.search.registry import SEARCHES
 from lmc_tune.sweep.status import read_status
 from lmc_tune.sweep.watch import Watch
 from lmc_tune.tables.rows import STATUSES, PairResult, Status, failed_result
@@ -44,6 +46,9 @@ from lmc_tune.tables.sweep_record import REPORT_FILE, SweepRecord
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.background import BackgroundMirror
 from lmc_tune.work.bench import Device, Workbench
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Ray hands errors on as text. Python's own name the file, Arrow's do not.
 _NO_SPACE = re.compile(r"(?:No space left on device|Disk quota exceeded)(: '(?P<file>.+)'$)?", re.MULTILINE)
@@ -231,8 +236,8 @@ def _check_surroundings(space: SearchSpace, pairs: Sequence[GroupSpec], options:
     if options.address is None:
         check_scratch()
     datasets = {dataset for pair in pairs for dataset in pair.datasets}
-    for name in sorted({dataset.name for dataset in datasets}):
-        check_files(name, options.data_root)
+    for facts in sorted(set(map(facts_of, datasets)), key=lambda facts: facts.name):
+        check_files(facts, options.data_root)
     for dataset in datasets:
         check_memory(dataset)
     if options.device == "cuda" and options.address is None:
@@ -370,7 +375,7 @@ class _Trainer:
 
     def _check_sharing(self) -> None:
         """Say so if the workers cannot share the data: what they say themselves is not heard."""
-        datasets = {dataset for pair in self.pairs for dataset in pair.datasets if DATASETS[dataset.name].files}
+        datasets = {dataset for pair in self.pairs for dataset in pair.datasets if facts_of(dataset).files}
         for dataset in datasets:
             path = prepared_path(dataset)
             if not path.exists() and not can_prepare():
@@ -381,21 +386,17 @@ class _Trainer:
                 return
 
     def _next_batch(self) -> list[GroupSpec]:
-        """Wanted pairs that have no result and were not tried in this call."""
-        wanted = self.pairs if self.options.search == "grid" else self._pairs_at_the_boundary()
-        left = [pair for pair in pending(wanted, self._statuses()) if pair.key not in self.tried]
-        return left if self.options.max_pairs is None else left[: self.options.max_pairs - len(self.tried)]
+        """What the search proposes; a pair that failed in this call is not tried again by it."""
+        most = len(self.pairs) if self.options.max_pairs is None else self.options.max_pairs - len(self.tried)
+        done = {key for key, status in self._statuses().items() if status != "failed"}
+        so_far = SoFar(finished=done | self.tried, judge=self._judge)
+        return [cell.pair(k) for cell, k in SEARCHES[self.options.search](self.space, so_far, most)]
 
-    def _pairs_at_the_boundary(self) -> list[GroupSpec]:
+    def _judge(self) -> "pd.DataFrame":
         from lmc_tune.tables.cells import summarise  # noqa: PLC0415 - brings scipy
 
         results = self.store.results()
-        planned = results[results["replicate"] < self.space.replicates]
-        due = {pair.cell for pair in pending(self.pairs, self._statuses()) if pair.key not in self.tried}
-        cells = summarise(planned, self.space.verdict)
-        complete = cells[~cells["cell"].isin(due)]
-        verdicts = dict(zip(complete["cell"], complete["verdict"], strict=True))
-        return by_replicate(boundary_cells(self.space, verdicts), self.space.replicates)
+        return summarise(results[results["replicate"] < self.space.replicates], self.space.verdict)
 
     def _on_results(self, results: list[PairResult]) -> None:
         self.begun = True

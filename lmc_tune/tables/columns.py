@@ -30,7 +30,7 @@ MODEL_FIELDS: dict[str, pa.DataType] = {
 }
 
 
-# What a row repeats of its PairSpec, flat. Two pairs of one cell agree in all of them but ``replicate``.
+# What a row repeats of its GroupSpec, flat. Two pairs of one cell agree in all of them but ``replicate``.
 SPEC_FIELDS: dict[str, pa.DataType] = {
     "dataset": pa.string(),
     "train_examples": pa.int64(),

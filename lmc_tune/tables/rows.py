@@ -80,7 +80,7 @@ def spec_fields(spec: GroupSpec) -> Row:
         "shift": shift.kind,
         "severity": shift.severity,
         "skew": shift.skew or "",
-        "domain": shift.domain or "",
+        "domain": str(shift.domain or ""),
         "spawn_epoch": train.spawn_epoch,
         "target_loss": train.target_loss,
         **{f"b_{name}": value for name, value in spec.recipe.b},

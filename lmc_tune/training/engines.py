@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from lmc_tune.experiment import PER_MEMBER, FactorySpec, MemberSpec, MlpSpec
-from lmc_tune.experiment.datasets import DATASETS
+from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.models.inference import VECTOR
 from lmc_tune.training.loop import train_member
 from lmc_tune.training.progress import Progress
@@ -43,7 +43,7 @@ def engine_for(member: MemberSpec, device: torch.device) -> Engine:
 def _small_and_aligned(member: MemberSpec) -> bool:
     if not isinstance(member.model, MlpSpec):
         return False
-    facts = DATASETS[member.dataset.name]
+    facts = facts_of(member.dataset)
     widths = (prod(facts.shape), *member.model.hidden)
     parameters = sum(ins * outs for ins, outs in pairwise((*widths, facts.n_classes)))
     batch_size = member.train.batch_size

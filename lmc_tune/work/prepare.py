@@ -17,7 +17,7 @@ from lmc_tune.data.examples import Examples, ExampleSet, Part
 from lmc_tune.data.prepared import open_dataset
 from lmc_tune.data.shifts import Parts
 from lmc_tune.experiment import DatasetSpec, FactorySpec, GroupSpec, MemberSpec, ModelSpec, ShiftSpec
-from lmc_tune.experiment.datasets import DATASETS
+from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.measurement.representation import layer_parameters
 from lmc_tune.models.registry import build_model
 from lmc_tune.models.state import state_of
@@ -148,7 +148,7 @@ def _split(spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec
     """
     seen = _views(spec, root, device, shift)
     data = pair_data(*seen, parts := split_views(*seen, shift, seed))
-    counts = [_label_counts(part.labels, DATASETS[spec.name].n_classes) for part in (data.a, data.b)]
+    counts = [_label_counts(part.labels, facts_of(spec).n_classes) for part in (data.a, data.b)]
     samples = [next(part.chunks(_SHIFT_SAMPLE)).inputs.flatten(1).cpu().numpy() for part in (data.a, data.b)]
     return parts, {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}
 

@@ -106,7 +106,7 @@ def measured_pair(spec: GroupSpec, hump: float | None = None) -> PairResult:
     ends = {"endpoint": float(rng.uniform(0.04, 0.06)), "tilt": float(rng.normal(0, 0.01))}
     pair = ok_pair(spec, hump, **ends)
     row, paths = {**pair.row, "accuracy_difference": float(rng.normal(-4, 1))}, [*pair.paths]
-    if "recalibrated" in spec.conditions:
+    if "recalibrated" in (MeasureSpec().of(spec.model).conditions or ()):
         stale = ok_pair(spec, hump + 0.4, **ends)
         columns = [*BARRIER_COLUMNS, *PATH_FIELDS]
         row = {**stale.row, "accuracy_difference": -30.0}

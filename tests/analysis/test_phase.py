@@ -189,9 +189,9 @@ def test_networks_of_several_kinds_are_told_by_what_their_own_kind_varies() -> N
 
 
 def test_cells_that_no_column_tells_apart_are_not_drawn_over_each_other() -> None:
-    coarse = pair_spec()
-    fine = coarse.model_copy(update={"measure": coarse.measure.model_copy(update={"lambdas": 51})})
-    diagram = map_regions(results_of([flat(coarse), flat(fine)]))
+    one, other = flat(pair_spec()), flat(pair_spec())
+    other.row.update(key="another", cell="another")
+    diagram = map_regions(results_of([one, other]))
     assert diagram.panels == ("all cells", "setup 2")
 
 

@@ -237,7 +237,7 @@ def test_a_missing_file_or_folder_is_named_with_the_command_that_gets_it(mine: P
         load_dataset(SPEC, mine)
 
 
-@pytest.mark.parametrize("work", [partial(check_files, "bigearthnet"), partial(download, "bigearthnet")])
+@pytest.mark.parametrize("work", [partial(check_files, DATASETS["bigearthnet"]), partial(download, "bigearthnet")])
 def test_without_torchgeo_the_command_that_installs_it_is_named(written: Path, work, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(data_files, "find_spec", lambda name: None if name == "torchgeo" else pytest.fail(name))
     said = "bigearthnet is read by torchgeo, which is not installed: pip install 'lmc-tune[bigearthnet]'"
@@ -286,7 +286,7 @@ def test_it_is_downloaded_verified_and_unpacked(served: Path, tmp_path: Path):
     root = tmp_path / "data"
     root.mkdir()
     download("bigearthnet", root)
-    check_files("bigearthnet", root)
+    check_files(DATASETS["bigearthnet"], root)
     assert len(load_dataset(SPEC, root).train) == 10
     shutil.rmtree(served)
     download("bigearthnet", root)  # is there

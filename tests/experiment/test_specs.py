@@ -10,11 +10,14 @@ from pydantic import BaseModel, ValidationError
 
 from lmc_tune.experiment import (
     MODELS,
+    Bands,
     Cohort,
+    Corruption,
     DatasetSpec,
     GroupSpec,
     MeasureSpec,
     MlpSpec,
+    OtherDataset,
     ShiftSpec,
     TrainSpec,
     VerdictSpec,
@@ -250,6 +253,39 @@ def test_shifts_are_labelled_in_a_few_words(shift, label):
 
 
 @pytest.mark.parametrize(
+    ("written", "domain", "text"),
+    [
+        ({"domain": "blur"}, Corruption(name="blur"), "blur"),
+        ({"domain": "usps"}, OtherDataset(name="usps"), "usps"),
+        ({"bands": [[2, 0, 2], [1]]}, Bands(a=(0, 2), b=(1,)), "bands 0,2|1"),
+        ({"domain": "bands 0,2|1"}, Bands(a=(0, 2), b=(1,)), "bands 0,2|1"),
+        ({"domain": "bands 0"}, OtherDataset(name="bands 0"), "bands 0"),
+        ({"domain": Bands(a=(0,), b=(1, 2))}, Bands(a=(0,), b=(1, 2)), "bands 0|1,2"),
+    ],
+)
+def test_a_domain_is_a_spec_and_its_text_in_json(written, domain, text):
+    shift = ShiftSpec.model_validate({"kind": "domain"} | written)
+    assert shift.domain == domain
+    assert shift.model_dump(mode="json") == {"kind": "domain", "severity": 1.0, "skew": None, "domain": text}
+    assert (
+        ShiftSpec.model_validate(shift.model_dump()) == ShiftSpec.model_validate_json(shift.model_dump_json()) == shift
+    )
+
+
+@pytest.mark.parametrize(
+    ("shift", "content"),
+    [
+        ({"kind": "none"}, {"kind": "none", "severity": 0.0, "skew": None, "domain": None}),
+        ({}, {"kind": "covariate", "severity": 1.0, "skew": None, "domain": None}),
+        ({"kind": "label", "ratio": 0.8}, {"kind": "label", "severity": 0.6, "skew": "ratio", "domain": None}),
+        ({"kind": "label", "alpha": 1}, {"kind": "label", "severity": 0.5, "skew": "dirichlet", "domain": None}),
+    ],
+)
+def test_shifts_are_written_as_finished_pairs_have_them(shift, content):
+    assert ShiftSpec.model_validate(shift).model_dump(mode="json") == content
+
+
+@pytest.mark.parametrize(
     ("model", "content", "message"),
     [
         (
@@ -271,6 +307,7 @@ def test_shifts_are_labelled_in_a_few_words(shift, label):
         (ShiftSpec, {"kind": "label", "ratio": True}, "ratio must be a number, got True"),
         (ShiftSpec, {"kind": "label", "alpha": "x"}, "alpha must be a number, got 'x'"),
         (ShiftSpec, {"kind": "label", "alpha": 0}, "alpha must be above 0, got 0"),
+        (ShiftSpec, {"kind": "domain", "domain": 3}, "should be a valid string"),
         (ShiftSpec, {"severity": 1.1}, "less than or equal to 1"),
         (ShiftSpec, {"severity": float("nan")}, "less than or equal to 1|greater than or equal to 0"),
         (TrainSpec, {"lr": 0.1, "batch_size": 1}, "set exactly one of epochs and steps"),

@@ -76,8 +76,8 @@ def test_cohorts_do_not_grow_without_end():
     assert Slots(number=2, gpu=True).cohort_size(10_000) == 128
 
 
-def families(pairs, slots=Slots(number=2), attempt=0):
-    return [[pair.key for pair in cohort.groups] for cohort in pack(pairs, slots, attempt)]
+def families(pairs, slots=None, attempt=0):
+    return [[pair.key for pair in cohort.groups] for cohort in pack(pairs, slots or Slots(number=2), attempt)]
 
 
 def test_pairs_that_share_members_go_into_one_cohort():
