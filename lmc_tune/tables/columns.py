@@ -262,7 +262,10 @@ MEASURED = (
     Column(name="covariate_shift", mean="pairs"),
 )
 
-TIMES = (Column(name="seconds_train", unit="seconds"), Column(name="seconds_measure", unit="seconds"))
+TIMES = (
+    Column(name="seconds_train", title="time of training", unit="seconds"),
+    Column(name="seconds_measure", title="time of measuring", unit="seconds"),
+)
 
 _KEY = Column(name="key", type=TEXT, title="hash of what decides the pair")
 
