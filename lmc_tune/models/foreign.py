@@ -34,6 +34,7 @@ def import_factory(spec: FactorySpec, folders: Sequence[str] = ()) -> Factory:
     if module not in sys.modules:
         _check_code(spec.model_dump_json(), tuple(folders))
     try:
+        # What it draws must not change the weights of the first network alone: it is imported once.
         with kept_settings(), torch.random.fork_rng(devices=[]), _first_on_path(folders):
             imported = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # a script without a guard reads our command line, and exits

@@ -139,7 +139,8 @@ def test_the_first_folder_that_has_it_counts_and_stays_reachable_but_last(module
     for folder, width in (("one", 3), ("two", 4)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{name}.py").write_text(LINEAR.replace("10", str(width)))
-    folders = [str(tmp_path / "two"), str(tmp_path / "one"), str(tmp_path)]
+    folders = [str(tmp_path / "two"), str(tmp_path / "one")]
+    sys.path.append(str(tmp_path))
     before = list(sys.path)
     assert len(weight(build_model(FactorySpec(factory=f"{name}:build"), DIGITS, 4, seed=0, folders=folders))) == 4
     assert sys.path == [*before, *folders]
