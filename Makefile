@@ -6,18 +6,19 @@ BIN := $(VENV)/bin
 # Two files at a time; of one file, tests run in order and share what they set up.
 TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
-.PHONY: help quickstart format lint check test test-faults test-cluster soak audit bench bench-gpu reproduction clean
+.PHONY: help quickstart format lint check test test-faults test-wheel test-cluster soak audit bench bench-gpu reproduction clean
 
 help:
 	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
 	@echo "make check                             format, lint, types, imports, fast tests"
-	@echo "make test                              format, lint, types, imports, all tests but those of the next two lines; CI runs all"
+	@echo "make test                              format, lint, types, imports, all tests but those of the next three lines; CI runs all"
 	@echo "make test-faults                       processes killed, servers gone, disks and clocks amiss: ten minutes"
+	@echo "make test-wheel                        the quickstart from an installed wheel, in an empty environment: five minutes"
 	@echo "make test-cluster                      ray up on three machines made of namespaces: Linux, root, SSH's server, rsync"
 	@echo "make soak                              2 000 pairs while something is killed every few seconds: half an hour"
 	@echo "make audit                             known vulnerabilities of all that is installed; needs pypi.org"
 	@echo "make bench                             every benchmark that needs no GPU, and docs/performance.md: an hour and a half"
-	@echo "make bench-gpu                         training (beside Ray Tune's fractions of a GPU too) and paths on an idle GPU, and docs/performance.md"
+	@echo "make bench-gpu                         training (beside Ray Tune's fractions of a GPU too) and paths on an idle GPU, and docs/performance.md: eight minutes"
 	@echo "make reproduction                      small twins of the presets (CIFAR-10 has to be here), and docs/reproduction.md"
 	@echo "make format                            rewrite the code in the house format"
 	@echo "make clean                             remove the virtual environment and caches; runs/ stays"
@@ -46,13 +47,16 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 check: lint
-	$(TEST) -m "not slow and not cluster"
+	$(TEST) -m "not slow and not wheel and not cluster"
 
 test: lint
-	$(TEST) -m "not faults and not cluster" --cov --cov-report=term
+	$(TEST) -m "not faults and not wheel and not cluster" --cov --cov-report=term
 
 test-faults: $(VENV)/dev.stamp
 	$(TEST) -m faults
+
+test-wheel: $(VENV)/dev.stamp
+	$(BIN)/pytest -m wheel
 
 test-cluster: $(VENV)/dev.stamp
 	$(BIN)/pytest -m cluster
@@ -73,10 +77,7 @@ bench: $(VENV)/run.stamp
 	done
 
 bench-gpu: $(VENV)/run.stamp
-	$(BIN)/python -m benchmarks.throughput --device cuda
-	$(BIN)/python -m benchmarks.paths --device cuda
-	$(BIN)/python -m benchmarks.fractions
-	$(BIN)/python -m benchmarks.page
+	$(BIN)/python -m benchmarks.gpu
 
 reproduction: $(VENV)/run.stamp
 	for name in $(basename $(notdir $(wildcard search_spaces/*_small.yaml))); do \

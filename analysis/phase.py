@@ -32,6 +32,8 @@ AXES: dict[str, Literal["log", "linear"]] = {
     "spawn_epoch": "linear",
     "validation_examples": "linear",
 }
+# Of the mean of an axis: where a tile would be narrower, as between 0, 0.0001 and 0.01, all are drawn alike.
+LEAST_TILE = 0.3
 SHIFT_FIELDS = ["shift", "severity", "skew", "domain"]
 SHIFT_ORDER = ["none", "covariate", "label", "domain"]
 
@@ -49,17 +51,34 @@ class Axis:
 
     column: str
     ticks: tuple[float, ...]
-    scale: Literal["log", "linear"]
+    scale: Literal["log", "linear", "steps"]
 
     def position(self, values: ArrayLike) -> Array:
-        """Where values stand along the axis, in its own scale."""
+        """Where values are along the axis, in its own scale; with equal steps, the values it has are at 0, 1, 2, …"""
         given = np.asarray(values, dtype=np.float64)
+        if self.scale == "steps":
+            ticks, places = self._steps()
+            return np.interp(given, ticks, places)
         return np.log10(given) if self.scale == "log" else given
 
     def value(self, positions: ArrayLike) -> Array:
         """The inverse of :meth:`position`."""
         given = np.asarray(positions, dtype=np.float64)
+        if self.scale == "steps":
+            ticks, places = self._steps()
+            return np.interp(given, places, ticks)
         return np.power(10.0, given) if self.scale == "log" else given
+
+    def drawn(self, values: ArrayLike) -> Array:
+        """What a chart is given for values: themselves, or their positions where Vega has no such scale."""
+        return self.position(values) if self.scale == "steps" else np.asarray(values, dtype=np.float64)
+
+    def _steps(self) -> tuple[Array, Array]:
+        """Values and their positions, with one more step at both ends."""
+        first, second, *_ = self.ticks
+        *_, last_but_one, last = self.ticks
+        values = np.array([2 * first - second, *self.ticks, 2 * last - last_but_one])
+        return values, np.arange(-1.0, len(self.ticks) + 1)
 
     @property
     def edges(self) -> Array:
@@ -75,6 +94,7 @@ class PhaseDiagram:
     cells: as :func:`lmc_tune.tables.cells.judge_cells` gives them, and ``panel``, the panel's title.
     not_run: the planned cells of which no pair has finished: ``cell``, the spec's columns and ``panel``.
     other_pairs: how many finished pairs are not planned, and were left out.
+    old_answers: how many planned pairs answer an earlier question than the space asks, and were left out.
     x, y: the axes. One numeric axis varies: ``y`` is None. None varies: both are None, and every panel is one cell.
     facets: the columns that tell the panels apart.
     panels: the panels' titles in drawing order.
@@ -85,6 +105,7 @@ class PhaseDiagram:
     cells: pd.DataFrame
     not_run: pd.DataFrame
     other_pairs: int
+    old_answers: int
     x: Axis | None
     y: Axis | None
     facets: tuple[str, ...]
@@ -142,11 +163,12 @@ def map_regions(
         raise UserError("no pair has finished yet: there is nothing to map")
     verdict = verdict or (space.verdict if space else VerdictSpec())
     if space is None:
-        pairs = regate(results, verdict)
+        ours, pairs = results, regate(results, verdict)
         cells = planned = judge_cells(pairs, verdict)
     else:
         planned = planned_cells(space)
-        pairs = regate(_planned_pairs(results, planned, space), verdict)
+        ours = _planned_pairs(results, planned, space)
+        pairs = regate(_answering(ours, planned), verdict)
         cells = judge_cells(pairs, verdict)
     axes = [_axis(planned, column) for column in _choose_axes(planned, x, y)]
     facets = _varying(planned, without=[axis.column for axis in axes])
@@ -158,7 +180,8 @@ def map_regions(
         pairs=pairs,
         cells=cells,
         not_run=not_run.assign(panel=not_run["cell"].map(panel_of)).reset_index(drop=True),
-        other_pairs=len(results) - len(pairs),
+        other_pairs=len(results) - len(ours),
+        old_answers=len(ours) - len(pairs),
         x=x_axis,
         y=y_axis,
         facets=tuple(facets),
@@ -177,6 +200,15 @@ def _planned_pairs(results: pd.DataFrame, planned: pd.DataFrame, space: SearchSp
             f"space.yaml out of the run folder)"
         )
     return pairs
+
+
+def _answering(pairs: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
+    """Those that answer what the space asks of their network, and those that failed; all if none does."""
+    if "question" not in pairs:
+        return pairs
+    asked = pairs["cell"].map(dict(zip(planned["cell"], planned["question"], strict=True)))
+    found = pairs[(pairs["question"] == asked) | (pairs["status"] == "failed")]
+    return found if len(found) else pairs
 
 
 def _check_axes(x: str, y: str) -> None:
@@ -205,8 +237,9 @@ def _spreads(cells: pd.DataFrame, column: str) -> bool:
 
 def _axis(cells: pd.DataFrame, column: str) -> Axis:
     values = np.unique(cells[column].to_numpy(dtype=np.float64))
-    scale = AXES[column] if values[0] > 0 else "linear"
-    return Axis(column=column, ticks=tuple(values.tolist()), scale=scale)
+    axis = Axis(column=column, ticks=tuple(values.tolist()), scale=AXES[column] if values[0] > 0 else "linear")
+    tiles = np.diff(tile_edges(axis.position(axis.ticks)))
+    return replace(axis, scale="steps") if tiles.min() < LEAST_TILE * tiles.mean() else axis
 
 
 def _varying(cells: pd.DataFrame, without: list[str]) -> list[str]:

@@ -191,10 +191,18 @@ def _section(section: Section, content: Any) -> str:
     if content is None:
         return head + ("Not measured: no GPU was at hand.\n" if section.gpu else "Not measured.\n")
     rows = content["rows"]
-    columns = [column for column in rows[0] if any(row[column] is not None for row in rows)]
-    table = _table([_words(column) for column in columns], [[_text(row[column]) for column in columns] for row in rows])
+    columns = [column for column in _columns(rows) if any(row.get(column) is not None for row in rows)]
+    cells = [[_text(row.get(column)) for column in columns] for row in rows]
+    table = _table([_words(column) for column in columns], cells)
+    if left := content.get("left"):
+        table += "\n" + fill(f"Partial: not measured, or not to the end: {', '.join(left)}.", 120) + "\n"
     machine = ", ".join(f"{_words(name)} {_text(value)}" for name, value in content["machine"].items())
     return f"{head}{table}\nMeasured with {machine}.\n"
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    """Of all rows: one that failed has few."""
+    return list(dict.fromkeys(column for row in rows for column in row))
 
 
 def _goals(section: Section, rows: Sequence[Row]) -> list[list[str]]:
@@ -202,8 +210,8 @@ def _goals(section: Section, rows: Sequence[Row]) -> list[list[str]]:
 
     A column ``target_X`` is the most, and ``least_X`` the least, that the column ``X`` of its row may be.
     """
-    columns = [column for column in (rows[0] if rows else {}) if column.startswith((_MOST, _LEAST))]
-    found = [(column, row[column]) for column in columns for row in rows if row[column] is not None]
+    columns = [column for column in _columns(rows) if column.startswith((_MOST, _LEAST))]
+    found = [(column, row[column]) for column in columns for row in rows if row.get(column) is not None]
     awaited = {(column, value): of for column, value, of in section.targets}
     goals = dict.fromkeys(found, _text(None)) | awaited
     return [_goal(*target, of, rows, section) for target, of in goals.items()]
@@ -217,7 +225,7 @@ def _goal(column: str, value: float, of: str, rows: Sequence[Row], section: Sect
     named = [", ".join(names) or of, _words(quantity), f"{'≤' if most else '≥'} {_text(value)}"]
     figures = [row[quantity] for row in judged]
     if not figures:
-        return [*named, _text(None), "not measured: needs a GPU" if section.gpu else "not measured"]
+        return [*named, _text(None), "not measured: needs a GPU" if section.gpu and not rows else "not measured"]
     worst = max(figures) if most else min(figures)
     holds = worst <= value if most else worst >= value
     return [*named, _text(worst), "holds" if holds else "does not hold"]

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from unittest.mock import patch
 
@@ -27,10 +27,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.floor import flops_of, peak_flops
 from benchmarks.networks import NETWORKS, Network
-from benchmarks.publish import publish
+from benchmarks.publish import RESULTS, Row
+from benchmarks.rows import Benchmark, add_options, run
 from benchmarks.timing import RUNS, Clock, wall_clock
 from lmc_tune.core.barrier import path_grid
 from lmc_tune.data.examples import Examples
+from lmc_tune.measurement import network as measured
+from lmc_tune.measurement.lines import Segment
 from lmc_tune.measurement.scan import scan
 from lmc_tune.sweep.backend import MEMORY
 from lmc_tune.work.bench import Device
@@ -38,21 +41,42 @@ from lmc_tune.work.device import exact_device
 
 # Of perceptrons, of convolutional networks.
 LEAST_RATIO = (4, 1.5)
-_POSITIONS = {"cpu": (25, 5), "cuda": (25, 25)}
+# On a GPU most of the loop's time is the DataLoader's, position after position.
+_POSITIONS = {"cpu": (25, 5), "cuda": (25, 5)}
 _EXAMPLES = {"cpu": (10_000, 1024), "cuda": (10_000, 10_000)}
-_MEASURED = ("MLP-L1", "MLP-L3", "VGG-11", "VGG-11 batch norm", "ResNet-20")
+# The most important first.
+_MEASURED = ("MLP-L3", "ResNet-20", "MLP-L1", "VGG-11 batch norm", "VGG-11")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", choices=_MEASURED, action="append", help="these networks")
+    add_options(parser)
     chosen = parser.parse_args()
-    rows = [_row(name, chosen.device) for name in chosen.only or _MEASURED]
-    publish(f"paths-{chosen.device}", rows, whole=not chosen.only)
+    run(benchmark(chosen.device, chosen.only), chosen.seconds, chosen.out or (None if chosen.only else RESULTS))
 
 
-def _row(name: str, kind: Device) -> dict[str, object]:
+def benchmark(kind: Device, only: Sequence[str] | None = None) -> Benchmark:
+    return Benchmark(
+        result=f"paths-{kind}",
+        jobs=[{"network": name} for name in only or _MEASURED],
+        session=_session,
+        measure=partial(_measure, kind),
+    )
+
+
+@contextmanager
+def _session() -> Iterator[Mapping[str, object]]:
+    """Nothing is shared: every network has processes of its own, and its row names the device."""
+    yield {}
+
+
+def _measure(kind: Device, network: str) -> Iterator[list[Row]]:
+    yield [_row(network, kind)]
+
+
+def _row(name: str, kind: Device) -> Row:
     network = NETWORKS[name]
     positions, n = _POSITIONS[kind][network.convolutional], _EXAMPLES[kind][network.convolutional]
     with _process({}) as usual, _process(MEMORY) as worker:
@@ -132,7 +156,8 @@ def ways(
         return _loop(model, a.state_dict(), b.state_dict(), lambdas, examples, device)
 
     def scanned() -> list[float]:
-        return [score.loss for score in scan(model, a.state_dict(), b.state_dict(), lambdas, on_device)]
+        path = Segment(a.state_dict(), b.state_dict())
+        return [score.loss for score in scan(measured.Network(model), path, lambdas, on_device)]
 
     return loop, scanned
 

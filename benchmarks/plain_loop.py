@@ -17,12 +17,14 @@ from torch.nn import functional
 from lmc_tune.data.datasets import Dataset, load_dataset
 from lmc_tune.data.examples import Examples
 from lmc_tune.data.shifts import split
-from lmc_tune.experiment import PairSpec
+from lmc_tune.experiment import GroupSpec
 from lmc_tune.models.registry import build_model
 from lmc_tune.training.order import epoch_batches
 
 
-def run_plain(pairs: Sequence[PairSpec], data_root: Path, threads: int = 1) -> tuple[float, dict[str, float]]:
+def run_plain(
+    pairs: Sequence[GroupSpec], data_root: Path, lambdas: int, threads: int = 1
+) -> tuple[float, dict[str, float]]:
     """Train and measure pairs one after the other (MLP, SGD, fixed noise, constant rate) on so many threads.
 
     Returns:
@@ -31,7 +33,7 @@ def run_plain(pairs: Sequence[PairSpec], data_root: Path, threads: int = 1) -> t
     torch.set_num_threads(threads)
     dataset = load_dataset(pairs[0].dataset, data_root)
     started = time.perf_counter()
-    accuracies = {pair.key: _run_pair(pair, dataset) for pair in pairs}
+    accuracies = {pair.key: _run_pair(pair, dataset, lambdas) for pair in pairs}
     return time.perf_counter() - started, accuracies
 
 
@@ -45,20 +47,20 @@ def train_epoch(model: nn.Module, optimizer: torch.optim.Optimizer, part: Exampl
         optimizer.step()
 
 
-def _run_pair(pair: PairSpec, dataset: Dataset) -> float:
+def _run_pair(pair: GroupSpec, dataset: Dataset, lambdas: int) -> float:
     parts = split(dataset.train.labels.numpy(), pair.shift, pair.seed_for("split"))
     states = [_train(pair, dataset, dataset.train.take(indices)) for indices in (parts.a, parts.b)]
     both = dataset.train.take(np.union1d(parts.a, parts.b))
     model = build_model(pair.model, tuple(both.inputs.shape[1:]), dataset.n_classes, seed=0)
     accuracies = []
-    for lambda_ in np.linspace(0, 1, pair.measure.lambdas):
+    for lambda_ in np.linspace(0, 1, lambdas):
         model.load_state_dict({name: torch.lerp(a, states[1][name], float(lambda_)) for name, a in states[0].items()})
         _score(model, both)
         accuracies.append(_score(model, dataset.test)[1])
     return accuracies[0]
 
 
-def _train(pair: PairSpec, dataset: Dataset, part: Examples) -> dict[str, Tensor]:
+def _train(pair: GroupSpec, dataset: Dataset, part: Examples) -> dict[str, Tensor]:
     train = pair.train
     model = build_model(pair.model, tuple(part.inputs.shape[1:]), dataset.n_classes, pair.seed_for("init"))
     optimizer = torch.optim.SGD(model.parameters(), lr=train.lr, momentum=train.momentum)

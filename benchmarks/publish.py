@@ -4,25 +4,25 @@ import json
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
+from lmc_tune.storage import write_text
 from lmc_tune.sweep.plan import workers_here
 
 RESULTS = Path(__file__).parent / "results"
 
+Row = dict[str, object]
 
-def publish(
-    name: str, rows: list[dict[str, object]], facts: Mapping[str, object] | None = None, *, whole: bool = True
-) -> None:
-    """Print a table and write ``benchmarks/results/NAME.json`` with machine and versions.
+
+def publish(name: str, rows: list[Row], *, whole: bool = True) -> None:
+    """Print a table and write ``benchmarks/results/NAME.json``.
 
     Args:
         name: of the file.
         rows: at least one, all with the same columns.
-        facts: what else is to be known of the machine.
         whole: whether these are all rows; a part is printed only, since the page shows what is written as the whole.
     """
     columns = list(rows[0])
@@ -33,6 +33,26 @@ def publish(
     if not whole:
         sys.stdout.write(f"\na part of the rows: {RESULTS / name}.json is left as it is\n")
         return
+    path = write_results(RESULTS, name, rows)
+    sys.stdout.write(f"\nwritten to {path}\n")
+
+
+def write_results(
+    folder: Path,
+    name: str,
+    rows: Sequence[Row],
+    facts: Mapping[str, object] | None = None,
+    left: Sequence[str] = (),
+) -> Path:
+    """Write ``NAME.json`` with machine and versions, atomically.
+
+    Args:
+        folder: made if need be.
+        name: of the file.
+        rows: what was measured.
+        facts: what else is to be known of the machine.
+        left: names of what was not measured, or not to its end; the page says so.
+    """
     machine = {
         "python": platform.python_version(),
         "cores": workers_here(),
@@ -40,10 +60,16 @@ def publish(
         **_versions("torch", "ray", "mlflow"),
         **(facts or {}),
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(f"\nwritten to {path}\n")
+    content = {"machine": machine, "rows": list(rows), **({"left": list(left)} if left else {})}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    write_text(path, json.dumps(content, indent=2) + "\n")
+    return path
+
+
+def as_text(row: Row) -> str:
+    """A row in a line."""
+    return ", ".join(f"{name} {_text(value)}" for name, value in row.items() if value is not None)
 
 
 def _processor() -> str:

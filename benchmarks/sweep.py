@@ -66,9 +66,10 @@ def _work(results: pd.DataFrame) -> float:
 
 def _whole_sweep() -> dict[str, object]:
     sets = (f"replicates={_REPLICATES}",)
-    pairs, data_root = _space(sets).pairs(), resolve_data_root()
-    plain, accuracies = run_plain(pairs, data_root)
-    two_threads, _ = run_plain(pairs, data_root, threads=2)
+    space, data_root = _space(sets), resolve_data_root()
+    pairs, lambdas = space.pairs(), space.measure.lambdas
+    plain, accuracies = run_plain(pairs, data_root, lambdas)
+    two_threads, _ = run_plain(pairs, data_root, lambdas, threads=2)
     seconds, results = timed_sweep(sets, workers=2)
     measured = dict(zip(results["key"], results["test_accuracy_a"], strict=True))
     same = sum(abs(measured[key] - accuracy) < 1e-9 for key, accuracy in accuracies.items())

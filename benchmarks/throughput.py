@@ -7,24 +7,27 @@ pydantic, pyarrow and safetensors.
 
 import argparse
 import copy
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 
 import torch
 
 from benchmarks.floor import Floor, measure_floor
 from benchmarks.networks import NETWORKS, Network
 from benchmarks.plain_loop import train_epoch
-from benchmarks.publish import publish
+from benchmarks.publish import RESULTS, Row
+from benchmarks.rows import Benchmark, add_options, run
 from benchmarks.timing import RUNS, medians, wall_clock
 from lmc_tune.data.examples import Examples
-from lmc_tune.experiment import DatasetSpec, MeasureSpec, PairSpec, ShiftSpec, TrainSpec
-from lmc_tune.models.stack import Stack, Way
+from lmc_tune.experiment import DatasetSpec, GroupSpec, ShiftSpec, TrainSpec
+from lmc_tune.models.stack import Way
 from lmc_tune.sweep.plan import Slots
 from lmc_tune.training.engines import engine_for
 from lmc_tune.training.order import epoch_batches
-from lmc_tune.training.stacked import StackedRun
+from lmc_tune.training.stacked import StackedRun, ways_of
 from lmc_tune.training.task import Task
+from lmc_tune.work.bench import Device
 from lmc_tune.work.device import exact_device
 
 BATCH_SIZES = (_SMALL, _LARGE) = (32, 512)
@@ -38,12 +41,15 @@ LEAST: dict[str, dict[str, float]] = {
 }
 # Steps in a run of small batches on a CPU; those of large ones take as many times fewer.
 _STEPS = {"small MLP": 160, "MLP-L1": 32, "MLP-L3": 16, "VGG-11 batch norm": 1, "ResNet-20": 4, "ResNet-18": 1}
-TRAINED = tuple(_STEPS)
+# The most important first.
+TRAINED = ("MLP-L3", "ResNet-20", "MLP-L1", "VGG-11 batch norm", "small MLP", "ResNet-18")
 _STEPS_ON_GPU = 50
 # A step of a large batch takes too long on a CPU.
 _LARGE_ON_GPU_ONLY = ("VGG-11 batch norm", "ResNet-18")
 # Of a cohort in a sweep.
 _MOST_PAIRS = {kind: Slots(number=1, gpu=kind == "cuda").cohort_size(10**6) for kind in ("cpu", "cuda")}
+# By so much a stack is larger than the one before: on a GPU there is less time, and more to cover.
+_FACTOR = {"cpu": 2, "cuda": 4}
 # Seconds of a stack's run beyond which no larger stack is tried.
 _LONG = {"cpu": 0.8, "cuda": 2.0}
 _EXAMPLES = 8192
@@ -104,19 +110,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", choices=TRAINED, action="append", help="these networks")
+    add_options(parser)
     chosen = parser.parse_args()
+    run(benchmark(chosen.device, chosen.only), chosen.seconds, chosen.out or (None if chosen.only else RESULTS))
+
+
+def benchmark(kind: Device, only: Sequence[str] | None = None) -> Benchmark:
+    """Small batches first: the targets are for them."""
+    return Benchmark(
+        result=f"throughput-{kind}",
+        jobs=[
+            {"network": name, "batch_size": size}
+            for size in BATCH_SIZES
+            for name in only or TRAINED
+            if kind == "cuda" or size == _SMALL or name not in _LARGE_ON_GPU_ONLY
+        ],
+        session=partial(_session, kind),
+        measure=partial(_measure, kind),
+    )
+
+
+@contextmanager
+def _session(kind: Device) -> Iterator[Mapping[str, object]]:
     torch.set_num_threads(1)
-    device, kind = exact_device(chosen.device), chosen.device
-    floor = measure_floor(device)
-    rows = [
-        row
-        for name in chosen.only or TRAINED
-        for size in BATCH_SIZES
-        if kind == "cuda" or size == _SMALL or name not in _LARGE_ON_GPU_ONLY
-        for row in throughput_rows(name, size, device, floor, _MOST_PAIRS[kind])
-    ]
-    facts = {"device": torch.cuda.get_device_name() if kind == "cuda" else "one core", **floor.facts()}
-    publish(f"throughput-{kind}", rows, facts, whole=not chosen.only)
+    device = torch.cuda.get_device_name() if kind == "cuda" else "one core"
+    yield {"device": device, **_floor(kind).facts()}
+
+
+def _measure(kind: Device, network: str, batch_size: int) -> Iterator[list[Row]]:
+    return throughput_rows(network, batch_size, exact_device(kind), _floor(kind), _MOST_PAIRS[kind])
+
+
+@cache
+def _floor(kind: Device) -> Floor:
+    return measure_floor(exact_device(kind))
 
 
 def targets() -> tuple[tuple[str, float, str], ...]:
@@ -133,49 +160,54 @@ def steps_of(name: str, batch_size: int, device: torch.device) -> int:
     return _STEPS_ON_GPU if device.type == "cuda" else max(1, _STEPS[name] * _SMALL // batch_size)
 
 
-def throughput_rows(
-    name: str, batch_size: int, device: torch.device, floor: Floor, most: int
-) -> list[dict[str, object]]:
-    """One row per size of the cohort, while a larger one can be expected to finish; the largest has the targets."""
+def throughput_rows(name: str, batch_size: int, device: torch.device, floor: Floor, most: int) -> Iterator[list[Row]]:
+    """One row per size of the cohort, while a larger one can be expected to finish; the largest has the targets.
+
+    All rows so far are given with every further one.
+    """
     network, steps = NETWORKS[name], steps_of(name, batch_size, device)
     per_pair = 2 * _BUDGET_EPOCHS * (_BUDGET_EXAMPLES // batch_size)
-    rows: list[dict[str, object]] = []
-    pairs, last = 1, 0.0
-    while pairs <= most and last <= _LONG[device.type]:
+    rows, failed = list[Row](), list[Row]()
+    for pairs in sizes(most, _FACTOR[device.type]):
         try:
             tasks = make_tasks(network, members=2 * pairs, batch_size=batch_size, steps=steps, device=device)
-            found = {way: time_way(tasks, way) for way in ways_of(tasks[0])}
+            ways = ways_of(tasks[0]) if device.type == "cuda" else ("vmap",)
+            found = {way: time_way(tasks, way) for way in ways}
         except torch.OutOfMemoryError:
+            failed = [{"network": name, "batch_size": batch_size, "pairs": pairs, "failed": "out of memory"}]
             break
         way, *others = sorted(found, key=lambda way: found[way]["stack"])
         rates = {side: count * steps / found[way][side] for side, count in (("plain", 1), ("stack", 2 * pairs))}
-        rows.append(
-            {
-                "network": name,
-                "batch_size": batch_size,
-                "pairs": pairs,
-                "runs": RUNS,
-                **{f"{side}_steps_per_second": rate for side, rate in rates.items()},
-                "way": way if others else None,
-                "other_way_steps_per_second": 2 * pairs * steps / found[others[0]]["stack"] if others else None,
-                "ratio": rates["stack"] / rates["plain"],
-                "least_ratio": None,
-                **{f"{side}_pairs_per_hour": 3600 * rate / per_pair for side, rate in rates.items()},
-                "share_of_floor": floor.seconds(network, batch_size) * rates["stack"],
-                "least_share_of_floor": None,
-                "auto_takes": engine_for(_pair(network, batch_size), device),
-            }
-        )
-        pairs, last = 2 * pairs, found[way]["stack"]
+        row: Row = {
+            "network": name,
+            "batch_size": batch_size,
+            "pairs": pairs,
+            "runs": RUNS,
+            **{f"{side}_steps_per_second": rate for side, rate in rates.items()},
+            "way": way if others else None,
+            "other_way_steps_per_second": 2 * pairs * steps / found[others[0]]["stack"] if others else None,
+            "ratio": rates["stack"] / rates["plain"],
+            "least_ratio": None,
+            **{f"{side}_pairs_per_hour": 3600 * rate / per_pair for side, rate in rates.items()},
+            "share_of_floor": floor.seconds(network, batch_size) * rates["stack"],
+            "least_share_of_floor": None,
+            "auto_takes": engine_for(_pair(network, batch_size).members["a"], device),
+        }
+        rows = [*rows, row]
+        yield rows
+        if found[way]["stack"] > _LONG[device.type]:
+            break
     if rows and device.type == "cuda" and batch_size == _SMALL:
         rows[-1] |= LEAST.get(name, {})
-    return rows
+    yield rows + failed
 
 
-def ways_of(task: Task) -> tuple[Way, ...]:
-    """The ways of stacking that training chooses from."""
-    batched = Stack(task.model, [task.start]).batched
-    return ("vmap",) if batched or task.positions.device.type == "cpu" else ("vmap", "lanes")
+def sizes(most: int, factor: int) -> list[int]:
+    """1, and each time so many times as many, up to ``most``, which is the last."""
+    found = [1]
+    while found[-1] < most:
+        found.append(min(factor * found[-1], most))
+    return found
 
 
 def time_way(tasks: Sequence[Task], way: Way) -> dict[str, float]:
@@ -189,13 +221,12 @@ def _spec(batch_size: int) -> TrainSpec:
     return TrainSpec(lr=0.01, momentum=0.9, batch_size=batch_size, epochs=_BUDGET_EPOCHS)
 
 
-def _pair(network: Network, batch_size: int) -> PairSpec:
-    return PairSpec(
+def _pair(network: Network, batch_size: int) -> GroupSpec:
+    return GroupSpec(
         dataset=DatasetSpec(name=network.dataset),
         model=network.spec,
         train=_spec(batch_size),
         shift=ShiftSpec(),
-        measure=MeasureSpec(),
         replicate=0,
     )
 

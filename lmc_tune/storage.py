@@ -12,16 +12,18 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
 from typing import IO, Any, Literal, TypeVar, cast
+from urllib.parse import unquote
 
 from pyarrow import fs
 
 from lmc_tune.core.duration import in_words
+from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 
 T = TypeVar("T")
@@ -64,7 +66,7 @@ class BucketPath:
     patience: float = field(default=PATIENCE_SECONDS, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.root}/{self.path}{self.options}"
+        return f"{self.root}/{str(self.path).replace('%', '%25').replace('?', '%3F')}{self.options}"
 
     def __truediv__(self, name: str) -> "BucketPath":
         return replace(self, path=self.path / name)
@@ -228,9 +230,9 @@ def place_at(where: str | os.PathLike[str] | BucketPath) -> Place:
     if not separator:
         if known := re.match(rf"({'|'.join(SCHEMES)}):/?(?=\w)", text):
             raise FolderError(f"{text} is neither a path nor the address of a bucket; write {known[1]}://BUCKET/FOLDER")
-        return Path(where)
+        return expanded(where)
     if scheme == "file":
-        return Path(rest)
+        return Path(unquote(rest))
     if scheme not in SCHEMES:
         raise FolderError(
             f"cannot keep runs at {scheme}://; name a folder, or one of {', '.join(SCHEMES)}://BUCKET/FOLDER"
@@ -242,12 +244,23 @@ def place_at(where: str | os.PathLike[str] | BucketPath) -> Place:
             "the address of a bucket must not hold credentials: they would be seen in logs; set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or give the machine a role"
         )
-    path = path.strip("/")
+    path = unquote(path).strip("/")
     if not bucket or not path or ".." in path.split("/"):
         raise FolderError(f"{text} names no folder in a bucket; write {scheme}://BUCKET/FOLDER")
     place = BucketPath(f"{scheme}://{bucket}", PurePosixPath(path), mark + options)
     place.check()
     return place
+
+
+def what_fails(path: Place, error: OSError) -> str:
+    """Why a path cannot be used, in words: errno's own name another cause where a link leads nowhere."""
+    with suppress(OSError):
+        for part in (path, *path.parents) if isinstance(path, Path) else ():
+            if part.is_symlink() and not part.exists():
+                return f"{part} is a link to {part.readlink()}, which is not there"
+            if part.is_file() and (part != path or isinstance(error, FileExistsError)):
+                return f"{part} is a file, no folder"
+    return error.strerror or str(error)
 
 
 def hurried(place: Place) -> Place:

@@ -11,10 +11,11 @@ from lmc_tune.data.examples import Examples
 from lmc_tune.experiment import (
     Cohort,
     DatasetSpec,
+    GroupSpec,
     MeasureSpec,
     MlpSpec,
     ModelSpec,
-    PairSpec,
+    Pair,
     ResnetSpec,
     ShiftSpec,
     TrainSpec,
@@ -79,29 +80,33 @@ NETWORKS: dict[str, ModelSpec] = {
 }
 
 
+# A coarse grid, refined once: enough for a path, and quick.
+MEASURE = MeasureSpec(lambdas=5, refinements=1)
+
+
 def pair_spec(  # noqa: PLR0913 - one argument per section
     *,
     train: dict[str, Any] | None = None,
     shift: dict[str, Any] | None = None,
     model: dict[str, Any] | None = None,
-    measure: dict[str, Any] | None = None,
     dataset: dict[str, Any] | None = None,
     replicate: int = 0,
+    recipe: dict[str, Any] | None = None,
     seed: int = 0,
-) -> PairSpec:
+) -> GroupSpec:
     """A pair that trains and measures in a tenth of a second: 400 digits, eight hidden units."""
-    return PairSpec(
+    return GroupSpec(
         dataset=DatasetSpec(**({"train": 400, "test": 100} | (dataset or {}))),
         model=MlpSpec(**({"hidden": (8,)} | (model or {}))),
         train=TrainSpec(**({"lr": 0.1, "batch_size": 20, "momentum": 0.9, "epochs": 2} | (train or {}))),
         shift=ShiftSpec(**(shift or {})),
-        measure=MeasureSpec(**({"lambdas": 5, "refinements": 1} | (measure or {}))),
+        recipe=Pair(**(recipe or {})),
         replicate=replicate,
         seed=seed,
     )
 
 
-def six(engine: str, hidden: int = 8) -> tuple[PairSpec, ...]:
+def six(engine: str, hidden: int = 8) -> tuple[GroupSpec, ...]:
     """Six pairs of one program; their keys do not depend on the engine."""
     return tuple(
         pair_spec(train={"lr": lr, "epochs": 4, "engine": engine}, model={"hidden": (hidden,)}, replicate=k)
@@ -110,8 +115,8 @@ def six(engine: str, hidden: int = 8) -> tuple[PairSpec, ...]:
     )
 
 
-def cohort(*specs: PairSpec) -> Cohort:
-    return Cohort(pairs=specs)
+def cohort(*specs: GroupSpec) -> Cohort:
+    return Cohort(groups=specs)
 
 
 def timeless(results: list[PairResult]) -> dict[str, tuple]:

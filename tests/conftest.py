@@ -13,6 +13,7 @@ from lmc_tune.data.datasets import Dataset, load_dataset
 from lmc_tune.experiment import DatasetSpec
 from lmc_tune.tables.store import Store
 from lmc_tune.work.bench import Workbench
+from tests.cases import MEASURE
 
 settings.register_profile(
     "laws", derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
@@ -55,6 +56,7 @@ def bench(tmp_path: Path) -> Callable[..., Workbench]:
     """A workbench on a fresh run folder; one folder per ``name``."""
 
     def make(name: str = "run", **settings_: object) -> Workbench:
-        return Workbench(store=Store(tmp_path / name), data_root=tmp_path, **settings_)  # type: ignore[arg-type]
+        settings = {"measure": MEASURE} | settings_
+        return Workbench(store=Store(tmp_path / name), data_root=tmp_path, **settings)  # type: ignore[arg-type]
 
     return make

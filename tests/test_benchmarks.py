@@ -1,14 +1,21 @@
 """The benchmarks compare the same work, count it right, and the page says what they found."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from importlib import metadata
 from itertools import pairwise
+from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
-from benchmarks import page, plain_loop, publish, throughput
+from benchmarks import fractions, page, paths, plain_loop, publish, rows, throughput
 from benchmarks.floor import Floor, flops_of, step_bytes, step_flops
 from benchmarks.fractions import await_all
 from benchmarks.networks import NETWORKS, Network
@@ -21,8 +28,9 @@ from lmc_tune.experiment.reading import read_space
 from lmc_tune.measurement.scan import scan_stacked
 from lmc_tune.sweep.plan import program
 from lmc_tune.training.stacked import StackedRun
+from tests import jobs
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")  # no tensor is put on the latter
 TINY = Network(spec=MlpSpec(hidden=(6, 5)))
 TINY_RESNET = Network(spec=ResnetSpec(depth=8, width=1 / 8), dataset="cifar10")
 
@@ -51,9 +59,10 @@ def tiny(monkeypatch):
 
 def test_a_row_gives_both_rates_and_what_follows_from_them(tiny):
     floor = Floor(flops=1e12, bytes=1e12)
-    rows = throughput_rows("tiny", 32, CPU, floor, most=2)
-    assert [row["pairs"] for row in rows] == [1, 2]
-    for row in rows:
+    first, both, last = throughput_rows("tiny", 32, CPU, floor, most=2)
+    assert (first, last) == (both[:1], both)
+    assert [row["pairs"] for row in both] == [1, 2]
+    for row in both:
         plain, stack = row["plain_steps_per_second"], row["stack_steps_per_second"]
         assert plain > 0
         assert stack > 0
@@ -69,9 +78,11 @@ def test_a_row_is_of_the_faster_way_to_stack(tiny, monkeypatch):
     seconds = {"vmap": {"plain": 1.0, "stack": 8.0}, "lanes": {"plain": 3.0, "stack": 0.5}}
     monkeypatch.setattr(throughput, "ways_of", lambda _: ("vmap", "lanes"))
     monkeypatch.setattr(throughput, "time_way", lambda _, way: seconds[way])
-    (row,) = throughput_rows("tiny", 32, CPU, Floor(flops=1e12, bytes=1e12), most=1)
-    assert (row["way"], row["stack_steps_per_second"], row["plain_steps_per_second"]) == ("lanes", 2 * 3 / 0.5, 3 / 3)
-    assert row["other_way_steps_per_second"] == 2 * 3 / 8
+    monkeypatch.setattr(throughput, "make_tasks", lambda *_, members, **__: [None] * members)
+    *_, (row,) = throughput_rows("tiny", 32, GPU, Floor(flops=1e12, bytes=1e12), most=1)
+    steps = throughput._STEPS_ON_GPU
+    rates = (row["stack_steps_per_second"], row["plain_steps_per_second"], row["other_way_steps_per_second"])
+    assert (row["way"], rates) == ("lanes", (2 * steps / 0.5, steps / 3, 2 * steps / 8))
 
 
 @pytest.mark.parametrize(("batch_size", "judged"), [(32, {"least_ratio": 30, "least_share_of_floor": 0.4}), (512, {})])
@@ -84,10 +95,16 @@ def test_targets_are_for_the_largest_stack_that_fits(monkeypatch, batch_size, ju
     monkeypatch.setattr(throughput, "make_tasks", lambda *_, members, **__: [None] * members)
     monkeypatch.setattr(throughput, "ways_of", lambda _: ("vmap",))
     monkeypatch.setattr(throughput, "time_way", time_way)
-    gpu = torch.device("cuda")  # no tensor is put there
-    rows = throughput_rows("MLP-L1", batch_size, gpu, Floor(flops=1e12, bytes=1e12), most=8)
+    *_, (largest, failed) = throughput_rows("MLP-L1", batch_size, GPU, Floor(flops=1e12, bytes=1e12), most=4)
     none = {"least_ratio": None, "least_share_of_floor": None}
-    assert [{name: row[name] for name in none} for row in rows] == [none, none | judged]
+    assert {name: largest[name] for name in none} == none | judged
+    assert failed == {"network": "MLP-L1", "batch_size": batch_size, "pairs": 4, "failed": "out of memory"}
+
+
+def test_stacks_grow_up_to_a_whole_cohort():
+    assert throughput.sizes(16, 2) == [1, 2, 4, 8, 16]
+    assert throughput.sizes(128, 4) == [1, 4, 16, 64, 128]
+    assert throughput.sizes(1, 4) == [1]
 
 
 def test_the_median_leaves_out_the_first_of_runs_taken_in_turn():
@@ -172,7 +189,7 @@ def test_the_plain_loop_steps_through_every_batch_in_order():
     torch.testing.assert_close(model.weight.detach(), expected)
 
 
-def test_results_name_the_packages_that_are_there(monkeypatch, tmp_path, capsys):
+def test_results_name_the_packages_that_are_there(monkeypatch, tmp_path):
     """A GPU machine may have torch without Ray."""
 
     def version(package: str) -> str:
@@ -181,13 +198,11 @@ def test_results_name_the_packages_that_are_there(monkeypatch, tmp_path, capsys)
         return f"{package} 1"
 
     monkeypatch.setattr(metadata, "version", version)
-    monkeypatch.setattr(publish, "RESULTS", tmp_path / "results")
-    publish.publish("some", [{"figure": 2.5}], {"device": "a GPU"})
+    publish.write_results(tmp_path / "results", "some", [{"figure": 2.5}], {"device": "a GPU"})
     written = json.loads((tmp_path / "results" / "some.json").read_text(encoding="utf-8"))
     assert written["rows"] == [{"figure": 2.5}]
     named = {"torch": "torch 1", "mlflow": "mlflow 1", "device": "a GPU"}
     assert {name: written["machine"].get(name) for name in (*named, "ray")} == named | {"ray": None}
-    assert "2.5" in capsys.readouterr().out
 
 
 def test_a_part_of_the_rows_is_printed_and_leaves_what_was_written(monkeypatch, tmp_path, capsys):
@@ -197,6 +212,105 @@ def test_a_part_of_the_rows_is_printed_and_leaves_what_was_written(monkeypatch, 
     publish.publish("some", [{"figure": 4.5}], whole=False)
     assert (tmp_path / "some.json").read_bytes() == before
     assert "4.5" in capsys.readouterr().out
+
+
+def found(folder: Path) -> dict:
+    return json.loads((folder / "some.json").read_text(encoding="utf-8"))
+
+
+def test_a_job_that_raises_or_dies_is_a_row_that_says_so_and_the_others_go_on(tmp_path, capfd):
+    rows.run(jobs.benchmark("first", "raises", "second", "dies", "third"), 600, tmp_path)
+    content = found(tmp_path)
+    assert content["machine"]["device"] == "none"
+    assert "left" not in content
+    assert [(row["name"], row.get("figure"), row.get("failed")) for row in content["rows"]] == [
+        ("first", 1.5, None),
+        ("first", 2.5, None),
+        ("raises", 1.5, None),
+        ("raises", None, "RuntimeError: CUDA error: an illegal memory access was encountered"),
+        ("second", 1.5, None),
+        ("second", 2.5, None),
+        ("dies", 1.5, None),
+        ("dies", None, "its process ended with exit code 9"),
+        ("third", 1.5, None),
+        ("third", 2.5, None),
+    ]
+    # After an error the GPU may be of no use to the process that met it.
+    processes = list(dict.fromkeys(row["process"] for row in content["rows"] if "process" in row))
+    assert len(processes) == 3
+    assert os.getpid() not in processes
+    told = capfd.readouterr().out.splitlines()
+    assert told[1].startswith("some: name first, figure 2.5, process ")
+    assert told[-1] == "some: 10 rows; 0 of 5 jobs are left"
+
+
+def test_a_budget_that_ends_in_a_job_keeps_its_rows_and_ends_all_that_it_started(tmp_path, monkeypatch):
+    """The time is over as soon as there is a row of the job that hangs."""
+
+    def clock():
+        path = tmp_path / "some.json"
+        return 1e9 if path.exists() and "hangs" in {row["name"] for row in found(tmp_path)["rows"]} else 0.0
+
+    monkeypatch.setattr(rows, "time", SimpleNamespace(monotonic=clock))
+    rows.run(jobs.benchmark("first", "hangs", "never"), 600, tmp_path)
+    monkeypatch.undo()
+    content = found(tmp_path)
+    assert [row["name"] for row in content["rows"]] == ["first", "first", "hangs"]
+    assert content["left"] == ["hangs", "never"]
+    assert not psutil.pid_exists(content["rows"][-1]["process"])
+    assert "sleep" not in {child.name() for child in psutil.Process().children(recursive=True)}
+
+
+def test_a_run_without_time_writes_nothing_over_what_is_there(tmp_path):
+    (tmp_path / "some.json").write_text("earlier", encoding="utf-8")
+    rows.run(jobs.benchmark("first"), 0, tmp_path)
+    assert (tmp_path / "some.json").read_text(encoding="utf-8") == "earlier"
+
+
+def test_a_part_of_the_jobs_is_printed_and_not_kept(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    rows.run(jobs.benchmark("first"), 600, None)
+    assert not list(tmp_path.iterdir())
+    assert "name first, figure 2.5" in capfd.readouterr().out
+
+
+def killed_after(folder: Path, name: str, *command: str) -> None:
+    """Start a command, kill it when a result's first rows are there, and see that nothing of it is left."""
+    with subprocess.Popen([sys.executable, *command], start_new_session=True) as process:
+        while not (folder / name).exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        below = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    _, alive = psutil.wait_procs(below, timeout=60)
+    assert not alive
+
+
+def test_a_run_that_is_killed_keeps_every_row_so_far_and_says_what_is_missing(tmp_path):
+    killed_after(tmp_path, "some.json", "-m", "tests.jobs", str(tmp_path))
+    content = found(tmp_path)
+    assert [row["name"] for row in content["rows"]][:1] == ["ends"]
+    assert content["left"][-2:] == ["hangs", "never"]
+
+
+@pytest.mark.slow
+def test_all_that_a_gpu_is_measured_by_can_be_killed_at_any_time(tmp_path):
+    killed_after(tmp_path, "throughput-cpu.json", "-m", "benchmarks.gpu", "--device", "cpu", "--out", str(tmp_path))
+    (tmp_path / "throughput-cuda.json").write_bytes((tmp_path / "throughput-cpu.json").read_bytes())
+    text = page.render(tmp_path)
+    assert "| MLP-L3 | 32 | 1 |" in text
+    assert "Partial: not measured, or not to the end: MLP-L3 32, ResNet-20 32, " in text
+
+
+def test_the_most_important_rows_of_a_gpu_come_first():
+    measured = [tuple(job.values()) for job in throughput.benchmark("cuda").jobs]
+    assert {name for name, size in measured[:4] if size == 32} == set(throughput.LEAST)
+    assert {size for _, size in measured[:6]} == {32}
+    assert len(measured) == 12
+    assert [*paths.benchmark("cuda").jobs[:2]] == [{"network": "MLP-L3"}, {"network": "ResNet-20"}]
+    assert fractions.benchmark("cuda").jobs[0] == {"network": "MLP-L3", "batch_size": 32, "loops": 4}
+    names = {section.result for section in page.SECTIONS}
+    assert {part.benchmark("cuda").result for part in (throughput, paths, fractions)} <= names
 
 
 def test_tiny_pairs_are_as_many_as_said_and_run_one_program():
@@ -241,6 +355,22 @@ def test_the_page_judges_targets_and_names_what_was_not_measured(tmp_path):
     assert "    run four\n\nNot measured: no GPU was at hand.\n" in text
 
 
+def test_the_page_says_what_failed_and_what_a_partial_run_left(tmp_path):
+    rows = [{"network": "A", "failed": "out of memory"}, {"network": "B", "ratio": 2.5, "least_ratio": 2}]
+    content = {"machine": {"cores": 2}, "rows": rows, "left": ["B 512", "C 32"]}
+    (tmp_path / "one.json").write_text(json.dumps(content), encoding="utf-8")
+    targets = (("least_ratio", 2, "B"), ("least_ratio", 8, "C"))
+    text = page.render(
+        tmp_path, [page.Section(title="one", result="one", command="run", text="Text.", targets=targets, gpu=True)]
+    )
+    assert "| network | failed | ratio | least ratio |\n" in text
+    assert (
+        "| A | out of memory | – | – |\n| B | – | 2.5 | 2 |\n\n"
+        "Partial: not measured, or not to the end: B 512, C 32.\n\nMeasured with cores 2.\n"
+    ) in text
+    assert "| one | B | ratio | ≥ 2 | 2.5 | holds |\n| one | C | ratio | ≥ 8 | – | not measured |\n" in text
+
+
 def test_the_page_lists_targets_that_were_not_measured(tmp_path):
     rows = [{"network": "A", "ratio": 31.0, "least_ratio": 30}, {"network": "B", "ratio": 2.0, "least_ratio": None}]
     (tmp_path / "one.json").write_text(json.dumps({"machine": {}, "rows": rows}), encoding="utf-8")
@@ -251,7 +381,7 @@ def test_the_page_lists_targets_that_were_not_measured(tmp_path):
     ]
     needs = "not measured: needs a GPU"
     assert (
-        f"| one | A | ratio | ≥ 30 | 31 | holds |\n| one | B and C | ratio | ≥ 8 | – | {needs} |\n"
+        f"| one | A | ratio | ≥ 30 | 31 | holds |\n| one | B and C | ratio | ≥ 8 | – | not measured |\n"
         f"| two | A | ratio | ≥ 30 | – | {needs} |\n| two | B and C | ratio | ≥ 8 | – | {needs} |\n"
         "| three | A | ratio | ≥ 30 | – | not measured |\n"
     ) in page.render(tmp_path, sections)

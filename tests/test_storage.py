@@ -156,7 +156,7 @@ def test_marks_and_checkpoints_are_found_and_cleared(folder: Place):
     store.mark_running("c-1", ["k1", "k2"])
     store.mark_running("d-1", ["k3"])
     store.checkpoints.mkdir(parents=True, exist_ok=True)
-    write_text(store.checkpoints / "k2-a.safetensors", "")
+    write_text(store.checkpoints / "k2.safetensors", "")
     assert (store.running(), store.checkpointed()) == ({"k1", "k2", "k3"}, {"k2"})
     store.unmark_running("c-1")
     assert store.running() == {"k3"}
@@ -339,6 +339,14 @@ def test_a_service_that_does_not_answer_is_told_at_once(wire: Wire):
     with pytest.raises(FolderError, match="cannot be used: "):
         place_at(address(wire.port, "runs/away"))
     assert time.monotonic() - started < 60
+
+
+def test_the_address_of_a_place_of_any_name_leads_back_to_it(server: int):
+    study = place_at(address(server, "runs/studies")) / "does it connect? 50%41"
+    write_text(study / "file.txt", "inside")
+    assert place_at(str(study)) == study
+    assert (place_at(str(study)) / "file.txt").read_text() == "inside"
+    assert (place_at(str(study.parent)) / study.name / "file.txt").exists()
 
 
 def test_paths_stay_paths(tmp_path: Path):

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 import altair as alt
@@ -14,25 +15,20 @@ from markupsafe import Markup
 
 from lmc_tune.analysis.phase import PhaseDiagram, map_regions
 from lmc_tune.analysis.report import content as page
+from lmc_tune.analysis.report import sections as own_sections
 from lmc_tune.analysis.report.charts.curves import MANY_CELLS, Curves, collect_curves, curve_chart
 from lmc_tune.analysis.report.charts.learning import collect_learning, learning_chart
 from lmc_tune.analysis.report.charts.phase_chart import phase_chart, phase_table
 from lmc_tune.analysis.report.columnar import pack, rows
-from lmc_tune.analysis.report.section import Section
-from lmc_tune.analysis.report.sections.basins import basin_section, with_depths
-from lmc_tune.analysis.report.sections.conditions import condition_section, measured_conditions
-from lmc_tune.analysis.report.sections.ensembles import ensemble_section
-from lmc_tune.analysis.report.sections.layers import collect_layers, layer_section
-from lmc_tune.analysis.report.sections.networks import network_section, networks_vary
-from lmc_tune.analysis.report.sections.noise_scale import noise_section
-from lmc_tune.analysis.report.sections.similarity import similarity_section
+from lmc_tune.analysis.report.section import Context, Section, find_sections
 from lmc_tune.core.barrier import Array
+from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.experiment.reading import SpaceError, parse_space
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
-from lmc_tune.storage import BucketPath, Place, place_at, replacing
-from lmc_tune.tables.cells import judged_columns, mean_intervals
+from lmc_tune.storage import BucketPath, Place, place_at, replacing, what_fails
+from lmc_tune.tables.cells import judged_columns
 from lmc_tune.tables.store import Store, load_results
 from lmc_tune.tables.sweep_record import REPORT_FILE, SWEEP_FILE, SweepRecord
 
@@ -50,6 +46,8 @@ def render(
     folder: str | os.PathLike[str] | BucketPath,
     out: str | os.PathLike[str] | None = None,
     formats: Sequence[str] | None = None,
+    *,
+    sections: Sequence[ModuleType] = (own_sections,),
 ) -> list[Place]:
     """Write the report of a run folder from its tables alone.
 
@@ -63,6 +61,8 @@ def render(
         formats: ``html``; ``png``, ``svg`` or ``pdf`` for the phase diagram alone; ``csv`` for all cells, their
             columns as :func:`~lmc_tune.tables.cells.judge_cells` names them. By default what the suffix of ``out``
             says, else ``html``.
+        sections: the packages that the page's sections are found in, as
+            :func:`~lmc_tune.analysis.report.section.find_sections` says.
 
     Returns:
         The files written, in the order of the formats.
@@ -78,13 +78,15 @@ def render(
     verdict = sweep.space.verdict if sweep.space else VerdictSpec()
     diagram = map_regions(load_results(folder, judged_columns(verdict)), verdict=verdict, space=sweep.space)
     for name, path in files.items():
-        _write(path, _content(folder, diagram, sweep, name))
+        _write(path, _content(folder, diagram, sweep, name, sections))
     return list(files.values())
 
 
-def _content(folder: Place, diagram: PhaseDiagram, sweep: page.Sweep, name: str) -> bytes:
+def _content(
+    folder: Place, diagram: PhaseDiagram, sweep: page.Sweep, name: str, sections: Sequence[ModuleType]
+) -> bytes:
     if name == "html":
-        return _page(folder, diagram, sweep).encode()
+        return _page(folder, diagram, sweep, find_sections(*sections)).encode()
     return diagram.cells.to_csv(index=False).encode() if name == "csv" else _picture(diagram, sweep, name)
 
 
@@ -94,7 +96,7 @@ def choose_files(folder: Place, out: str | os.PathLike[str] | None, formats: Seq
         raise UserError(f"unknown format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
     if out is not None and "://" in os.fspath(out):
         raise UserError(f"-o names a file or folder on this machine, not {out}; leave it out for the run folder")
-    place = None if out is None else Path(out)
+    place = None if out is None else expanded(out)
     if place is None or place.is_dir() or os.fspath(out or "").endswith(("/", os.sep)):
         return {name: (place or folder) / f"{Path(REPORT_FILE).stem}.{name}" for name in formats or ("html",)}
     suffix = place.suffix.removeprefix(".")
@@ -149,17 +151,24 @@ def _write(path: Place, content: bytes) -> None:
         with replacing(path) as file:
             file.write(content)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror}: {error.filename}); choose another place with -o"
-        ) from error
+        raise UserError(f"cannot write {path} ({what_fails(path, error)}); choose another place with -o") from error
 
 
-def _page(folder: Place, diagram: PhaseDiagram, sweep: page.Sweep) -> str:
+def _page(folder: Place, diagram: PhaseDiagram, sweep: page.Sweep, modules: Sequence[ModuleType]) -> str:
     store, drawn = Store(folder), diagram.drawn()
     curves = collect_curves(diagram.pairs, store.parts("paths"), diagram.verdict)
     learning = _learning(store, drawn)
     picked = page.most_telling(drawn)
-    sections = _sections(store, drawn, sweep.space, picked)
+    context = Context(
+        diagram=drawn,
+        whole=diagram,
+        space=sweep.space,
+        picked=picked,
+        detailed=page.detailed(drawn),
+        parts=store.parts,
+        numbers=[module.numbers for module in modules if hasattr(module, "numbers")],
+    )
+    sections = [section for module in modules if (section := module.make(context)) is not None]
     charts = _specs(drawn, curves, learning, sections, picked)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -188,32 +197,6 @@ def _learning(store: Store, diagram: PhaseDiagram) -> dict[str, Array]:
     if len(diagram.cells) > MANY_CELLS:
         return {}
     return collect_learning(diagram.pairs[diagram.pairs["cell"].isin(diagram.cells["cell"])], store.parts("curves"))
-
-
-def _sections(store: Store, diagram: PhaseDiagram, space: SearchSpace | None, picked: str) -> list[Section]:
-    """What stands between the diagram and the tables; of many cells, what does not show each in detail."""
-    layers = layer_section(diagram, collect_layers(diagram, store.parts("layers")))
-    if not page.detailed(diagram):
-        return [section for section in (noise_section(diagram, picked), layers) if section is not None]
-    diagram = with_depths(diagram, store.parts("paths"))
-    conditions = measured_conditions(diagram)
-    measured = [
-        "basin_depth",
-        *(conditions if len(conditions) > 1 else []),
-        *(["accuracy_difference"] if networks_vary(diagram) else []),
-    ]
-    # All at once, and no more: the resamples of a bootstrap are drawn once for all that has as many pairs.
-    intervals = mean_intervals(diagram.pairs, measured, diagram.cells["cell"], diagram.verdict.confidence)
-    sections = (
-        network_section(diagram, intervals, space, picked),
-        condition_section(diagram, intervals, picked),
-        noise_section(diagram, picked),
-        basin_section(diagram, intervals, picked),
-        similarity_section(diagram, picked),
-        ensemble_section(diagram, page.cell_places(diagram), picked),
-        layers,
-    )
-    return [section for section in sections if section is not None]
 
 
 def _specs(

@@ -1,9 +1,19 @@
-"""A section of the report's page: a chart or a table with its words, for the template to set."""
+"""A section of the report's page: what it is made from, what it is, and where sections are found."""
 
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Literal
 
 import pandas as pd
+import pyarrow as pa
+
+from lmc_tune.analysis.phase import PhaseDiagram
+from lmc_tune.experiment.space import SearchSpace
+from lmc_tune.tables.cells import mean_intervals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,3 +35,54 @@ class Section:
     of_cells: bool = False
     marked: int | None = None
     note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a section may be made from.
+
+    diagram: the part of the phase diagram that the page draws. whole: all of it. space: what was planned, if known.
+    picked: the id of the cell that is picked at first. detailed: whether the cells are few enough to show each.
+    parts: the rows of a table of the run folder, as :meth:`lmc_tune.tables.store.Store.parts` gives them.
+    numbers: what the sections add to the columns of the pairs: each a function of the context that returns one number
+        per row of the diagram's pairs, by name.
+    """
+
+    diagram: PhaseDiagram
+    whole: PhaseDiagram
+    space: SearchSpace | None
+    picked: str
+    detailed: bool
+    parts: Callable[[Literal["paths", "curves", "layers"]], Iterable[pa.Table]]
+    numbers: Sequence[Callable[["Context"], Mapping[str, pd.Series]]] = ()
+
+    @cached_property
+    def added(self) -> dict[str, pd.Series]:
+        """The ``numbers`` of all sections, by name."""
+        return {name: values for numbers in self.numbers for name, values in numbers(self).items()}
+
+    @cached_property
+    def intervals(self) -> dict[str, pd.DataFrame]:
+        """The mean of every added number over the ok pairs of each cell, with its interval (``mean_intervals``).
+
+        All sections share them: the resamples of a bootstrap are drawn once for all that has as many pairs.
+        """
+        pairs, cells = self.diagram.pairs.assign(**self.added), self.diagram.cells["cell"]
+        return mean_intervals(pairs, list(self.added), cells, self.diagram.verdict.confidence)
+
+
+def find_sections(*packages: ModuleType) -> list[ModuleType]:
+    """All modules in the folders of some packages, in the order of the page.
+
+    Each module is one section and has
+
+    - ``ORDER``, a number: its place on the page;
+    - ``make(context: Context) -> Section | None``: None if there is nothing to show;
+    - optionally ``numbers``, as in :class:`Context`, if it needs mean intervals.
+    """
+    modules = [
+        import_module(f"{package.__name__}.{found.name}")
+        for package in packages
+        for found in pkgutil.iter_modules(package.__path__)
+    ]
+    return sorted(modules, key=lambda module: (module.ORDER, module.__name__))

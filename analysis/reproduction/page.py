@@ -89,7 +89,9 @@ def take(run: Path, tables: Path = TABLES) -> None:
     swept = SweepRecord.read(run)
     if swept.name not in presets():
         raise UserError(f"{run} is a sweep of {swept.name}, which is no preset; the record holds presets alone")
-    if parse_space((run / SPACE_FILE).read_text(encoding="utf-8"), str(run / SPACE_FILE)) != read_space(swept.name):
+    space = parse_space((run / SPACE_FILE).read_text(encoding="utf-8"), str(run / SPACE_FILE))
+    # Whether members were kept changes no number.
+    if space.model_copy(update={"members": "auto"}) != read_space(swept.name):
         raise UserError(f"{run} swept another space than {swept.name}; the record holds presets as they are")
     finished = len(Store(run).results(["key"]))
     if finished != swept.planned_pairs:

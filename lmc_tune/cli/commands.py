@@ -1,6 +1,7 @@
 """The command line: wiring and printing."""
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -11,8 +12,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from lmc_tune.cli.streams import prepare_streams
 from lmc_tune.core.duration import in_words
 from lmc_tune.core.printable import printable
+from lmc_tune.sweep.search import SearchName
 
 # Everything heavy is imported inside the commands, so that --help answers at once.
 
@@ -61,11 +64,12 @@ def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
 @app.callback()
 def _options(
     *,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback has done it
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Map where linear mode connectivity holds and where it breaks, under data shift and SGD noise."""
+    prepare_streams()
 
 
 @app.command()
@@ -95,7 +99,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         typer.Option(help="Where to train; on a cluster, cuda also waits for GPUs that are yet to come."),
     ] = "auto",
     search: Annotated[
-        Literal["grid", "adaptive"],
+        SearchName,
         typer.Option(help="Run every cell, or start coarse and refine where neighbouring verdicts differ."),
     ] = "grid",
     max_pairs: Annotated[int | None, typer.Option(min=1, help="Train at most so many pairs in this call.")] = None,
@@ -140,6 +144,8 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         )
         with listener_for(sys.stderr) as listener:
             outcome = run_sweep(study, folder, options, listener)
+        if outcome.mirrored:
+            _note_server(folder, tracking_uri)
     if json_:
         _print_json(
             {
@@ -154,7 +160,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         )
     else:
         _print_outcome(outcome)
-    if search == "adaptive" and outcome.counts.get("pending") and not outcome.interrupted and max_pairs is None:
+    if search != "grid" and outcome.counts.get("pending") and not outcome.interrupted and max_pairs is None:
         _note(f"the search is complete: {_pairs(outcome.counts['pending'])} not needed to draw the boundary")
     if outcome.interrupted:
         rest = _on_checkpoints(outcome.checkpoints) if outcome.checkpoints else "unfinished ones begin anew"
@@ -240,7 +246,7 @@ def space(
         return
     for axis, values in study.axes.items():
         typer.echo(printable(f"{axis:>12}  {', '.join(_short(axis, value) for value in values)}"))
-    for name in ("cells", "pairs", "cohorts", "steps"):
+    for name in ("cells", "pairs", "members", "cohorts", "steps"):
         typer.echo(f"{name:>12}  {getattr(cost, name):,}")
     if cost.tolerance_error > study.measure.tolerance_error:
         typer.echo(
@@ -274,16 +280,17 @@ def datasets(context: typer.Context, *, data_root: DataRoot = None) -> None:
     """List the data sets: size, where they come from, whether they are here."""
     if context.invoked_subcommand:
         return
-    from lmc_tune.data.files import DamagedDataError, DataError, check_files, resolve_data_root
+    from lmc_tune.data.files import DamagedDataError, DataError, UnreadableDataError, check_files, resolve_data_root
     from lmc_tune.experiment.datasets import DATASETS
 
-    root = resolve_data_root(data_root)
+    with _told_plainly():
+        root = resolve_data_root(data_root)
     typer.echo(f"data root: {root}\n")
     for facts in DATASETS.values():
         try:
-            check_files(facts.name, root)
+            check_files(facts, root)
             here = "ready" if facts.files else "bundled"
-        except DamagedDataError as error:
+        except (DamagedDataError, UnreadableDataError) as error:
             here = str(error)
         except DataError:
             here = f"not here: lmc-tune datasets get {facts.name}"
@@ -323,6 +330,7 @@ def track(folder: RunFolder, *, tracking_uri: TrackingUri = None, json_: Json = 
         SweepRecord.read(place)  # a folder that holds no sweep is told so, and not made
         with owned(place):  # two senders would give a pair two runs
             sent = send(place.absolute(), tracking_uri)
+        _note_server(place.absolute(), tracking_uri)
     if json_:
         _print_json({"created": sent.created, "updated": sent.updated, "unchanged": sent.unchanged})
     else:
@@ -353,12 +361,26 @@ def _told_plainly(interrupted: str = "Interrupted.") -> Iterator[None]:
     except UserError as error:
         _note(str(error))
         raise typer.Exit(error.exit_code) from error
-    except FileNotFoundError as error:
-        _note(str(error))
-        raise typer.Exit(BAD_INPUT) from error
+    except OSError as error:
+        _note(_what_the_system_says(error))
+        raise typer.Exit(BAD_INPUT if isinstance(error, FileNotFoundError) else 1) from error
     except KeyboardInterrupt:
         _note(interrupted)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _what_the_system_says(error: OSError) -> str:
+    """A sentence for an error of the system; an error of our own is one."""
+    from lmc_tune.storage import what_fails
+
+    if error.errno is None:
+        return str(error)
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return "the current folder has been deleted; change to a folder that exists (cd), and run the command again"
+    where = here if error.filename is None else Path(os.fsdecode(error.filename))
+    return f"{where} cannot be used ({what_fails(where, error)}); change that, or name another place"
 
 
 def _this_command() -> str:
@@ -381,6 +403,15 @@ def _print_outcome(outcome: Any) -> None:
         typer.echo(f"report  {outcome.report}")
 
 
+def _note_server(folder: Any, tracking_uri: str | None) -> None:
+    """Say how to see runs in a file that is not the folder's own: alone, MLflow's server does not find artifacts."""
+    from lmc_tune.tracking import connection
+
+    file = connection.embedded_file(connection.tracking_uri(folder, tracking_uri))
+    if file is not None and file != connection.own_store(folder):
+        _note(f"show these runs with: {connection.server_command(file)}")
+
+
 def _print_failures(folder: Any) -> None:
     from lmc_tune.sweep.status import read_status
 
@@ -401,7 +432,7 @@ def _pairs(n: int) -> str:
 
 
 def _on_checkpoints(n: int) -> str:
-    unfinished = "1 unfinished pair has" if n == 1 else f"{n} unfinished pairs have"
+    unfinished = "1 network of unfinished pairs has" if n == 1 else f"{n} networks of unfinished pairs have"
     return f"{unfinished} a checkpoint to go on from"
 
 

@@ -19,7 +19,7 @@ from lmc_tune.data.bigearthnet import REFLECTANCE_1, download_patches, open_patc
 from lmc_tune.data.examples import Examples, Indices
 from lmc_tune.data.files import DataError, check_files, check_memory, check_package
 from lmc_tune.experiment import DatasetSpec
-from lmc_tune.experiment.datasets import DATASETS
+from lmc_tune.experiment.datasets import DATASETS, facts_of
 from lmc_tune.storage import replacing
 from lmc_tune.vision import import_torchvision
 
@@ -108,7 +108,7 @@ def load_dataset(spec: DatasetSpec, root: Path) -> Dataset:
 
     selected = select(spec, root)
     return Dataset(
-        n_classes=DATASETS[spec.name].n_classes,
+        n_classes=facts_of(spec).n_classes,
         mean=torch.from_numpy(selected["train"].mean),
         std=torch.from_numpy(selected["train"].std),
         **{name: examples(selection) for name, selection in selected.items()},
@@ -121,7 +121,7 @@ def select(spec: DatasetSpec, root: Path) -> dict[str, Selection]:
     train_x, train_y, test_x, test_y = _read(spec, root)
     validation_at, train_at = _training_indices(spec, train_y)
     test_at = _test_indices(spec, test_y)
-    channels = DATASETS[spec.name].shape[0]
+    channels = facts_of(spec).shape[0]
     zero, one = np.zeros((channels, 1, 1), np.float32), np.ones((channels, 1, 1), np.float32)
     parts = {
         "train": Selection(images=train_x, indices=train_at, labels=train_y[train_at], mean=zero, std=one),
@@ -145,7 +145,7 @@ def download(name: str, root: Path) -> None:
     facts = DATASETS[name]
     if not facts.files:
         return
-    check_package(name)
+    check_package(facts)
     try:
         if name == "bigearthnet":
             download_patches(root)
@@ -159,7 +159,7 @@ def download(name: str, root: Path) -> None:
             f"{facts.title} could not be downloaded: {reason}. Check the connection, or copy the files of "
             f"{facts.source} into {root} by hand: {', '.join(facts.paths)}"
         ) from error
-    check_files(name, root)
+    check_files(facts, root)
 
 
 def stratified(labels: Indices, n: int, seed: int) -> Indices:
@@ -233,10 +233,10 @@ def _pixels(images: Images) -> Pixels:
 
 def _read(spec: DatasetSpec, root: Path) -> Raw:
     """All that is published, but of BigEarthNet what is asked for."""
-    facts = DATASETS[spec.name]
+    facts = facts_of(spec)
     if not facts.files:
         return _read_digits()
-    check_files(spec.name, root)
+    check_files(facts, root)
     if spec.name == "cifar10":
         return _read_cifar10(root)
     if spec.name == "bigearthnet":

@@ -14,15 +14,20 @@ from lmc_tune.data.datasets import Dataset, blocks_of, strata, stratified
 from lmc_tune.data.examples import Examples, ExampleSet, Indices, Joined, Part, Woven
 from lmc_tune.data.shifts import Parts, split, split_between
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import ShiftSpec
+from lmc_tune.experiment import Bands, Corruption, OtherDataset, ShiftSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairData:
-    """a, b: the members' parts, paired by position. train: the examples of both. test, validation: as both see them."""
+    """a, b: the members' parts, paired by position. train: the examples of both. test, validation: as both see them.
+
+    test_a, test_b: the test set as one of them sees it.
+    """
 
     a: Part
     b: Part
+    test_a: Examples
+    test_b: Examples
     train: ExampleSet
     test: ExampleSet
     validation: ExampleSet
@@ -47,11 +52,11 @@ def views(dataset: Dataset, shift: ShiftSpec, other: Dataset | None = None) -> t
         shift: which domains.
         other: the data set that the shift names, if it names one, not normalised: one grey is one number to both.
     """
-    if shift.bands:
-        to_a, to_b = (_masked(dataset, bands, shift.severity) for bands in shift.bands)
-        return to_a, to_b
-    if shift.corruption:
-        return dataset, _corrupted(dataset, shift.corruption, shift.severity)
+    match shift.domain:
+        case Bands(a=a, b=b):
+            return _masked(dataset, a, shift.severity), _masked(dataset, b, shift.severity)
+        case Corruption(name=name):
+            return dataset, _corrupted(dataset, name, shift.severity)
     if other is not None:
         scaled = _scaled_as(dataset, other)
         of_a, of_b = (_tested_between(dataset, scaled, severity) for severity in (0, shift.severity))
@@ -70,7 +75,7 @@ def split_views(of_a: Dataset, of_b: Dataset, shift: ShiftSpec, seed: int) -> Pa
     """
     if shift.kind == "label" and of_a.train.labels.ndim == 2:
         raise UserError("examples with several labels have no class to skew; take kind: covariate or kind: domain")
-    if shift.other and of_a is not of_b:
+    if isinstance(shift.domain, OtherDataset) and of_a is not of_b:
         return split_between(_strata(of_a), _strata(of_b)[len(of_a.train) :], shift.severity, seed)
     return split(_strata(of_a), shift, seed)
 
@@ -79,10 +84,17 @@ def pair_data(of_a: Dataset, of_b: Dataset, parts: Parts) -> PairData:
     """What the members are shown: each part comes from its own member's of the :func:`views`."""
     a, b = Part(whole=of_a.train, indices=parts.a), Part(whole=of_b.train, indices=parts.b)
     if of_a is of_b:
-        both = Part(whole=of_a.train, indices=np.union1d(parts.a, parts.b))
-        return PairData(a=a, b=b, train=both, test=of_a.test, validation=of_a.validation)
-    test, validation = (Joined(sets=(getattr(of_a, name), getattr(of_b, name))) for name in ("test", "validation"))
-    return PairData(a=a, b=b, train=Joined(sets=(a, b)), test=test, validation=validation)
+        both, test = Part(whole=of_a.train, indices=np.union1d(parts.a, parts.b)), of_a.test
+        return PairData(a=a, b=b, test_a=test, test_b=test, train=both, test=test, validation=of_a.validation)
+    return PairData(
+        a=a,
+        b=b,
+        test_a=of_a.test,
+        test_b=of_b.test,
+        train=Joined(sets=(a, b)),
+        test=Joined(sets=(of_a.test, of_b.test)),
+        validation=Joined(sets=(of_a.validation, of_b.validation)),
+    )
 
 
 def _strata(dataset: Dataset) -> Indices:

@@ -4,13 +4,17 @@ import hashlib
 import math
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
+from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.data import DatasetSpec
-from lmc_tune.experiment.datasets import DATASETS
+from lmc_tune.experiment.datasets import DatasetFacts, facts_of
+from lmc_tune.storage import what_fails
 
 # Goes up with every change of how files become tensors, or of how those are kept.
 _PREPARED_VERSION = 1
@@ -28,18 +32,22 @@ class DamagedDataError(DataError):
     """Data that differs from what was published; the message says how to mend it."""
 
 
+class UnreadableDataError(DataError):
+    """Data that the system does not let this user read; the message says what to do."""
+
+
 def resolve_data_root(given: str | os.PathLike[str] | None = None) -> Path:
     """Where data sets lie: the path given, else ``LMC_TUNE_DATA``, else the user's cache folder."""
     if given is not None:
-        return Path(given).expanduser().resolve()
+        return expanded(given).resolve()
     if from_environment := os.environ.get("LMC_TUNE_DATA"):
-        return Path(from_environment).expanduser().resolve()
+        return expanded(from_environment).resolve()
     return _cache_folder() / "data"
 
 
 def prepared_path(spec: DatasetSpec) -> Path:
     """The file of a data set's ready tensors (:mod:`lmc_tune.data.prepared`), named after all that decides them."""
-    sources = (_PREPARED_VERSION, spec.model_dump_json(), DATASETS[spec.name].files)
+    sources = (_PREPARED_VERSION, spec.model_dump_json(), facts_of(spec).files)
     digest = hashlib.blake2b(repr(sources).encode(), digest_size=8).hexdigest()
     return _cache_folder() / "prepared" / f"{spec.name}-{digest}.safetensors"
 
@@ -53,19 +61,20 @@ def can_prepare() -> bool:
 
 def _cache_folder() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "lmc-tune"
+    return expanded(cache) / "lmc-tune"
 
 
-def check_package(name: str) -> None:
+def check_package(facts: DatasetFacts) -> None:
     """Raise DataError if the optional package that reads a data set is not installed."""
-    facts = DATASETS[name]
     if facts.package and find_spec(facts.package) is None:
-        raise DataError(f"{name} is read by {facts.package}, which is not installed: pip install 'lmc-tune[{name}]'")
+        raise DataError(
+            f"{facts.name} is read by {facts.package}, which is not installed: pip install 'lmc-tune[{facts.name}]'"
+        )
 
 
 def check_memory(spec: DatasetSpec) -> None:
     """Raise DataError if the inputs, as float32, are more than the memory of this machine."""
-    facts = DATASETS[spec.name]
+    facts = facts_of(spec)
     n_train = facts.n_train if spec.train is None else spec.train + spec.validation
     n_test = facts.n_test if spec.test is None else spec.test
     needed = 4 * math.prod(facts.shape) * (n_train + n_test)
@@ -77,7 +86,7 @@ def check_memory(spec: DatasetSpec) -> None:
         )
 
 
-def check_files(name: str, root: Path) -> None:
+def check_files(facts: DatasetFacts, root: Path) -> None:
     """Verify that every file of a data set is below ``root`` and has its published content.
 
     The md5 of an .npz archive is that of its members, each its name and its unpacked content, in the order of names.
@@ -85,10 +94,10 @@ def check_files(name: str, root: Path) -> None:
     Raises:
         DataError, DamagedDataError: naming the first file that is missing or differs, and the command that mends it; or
             the package that reads the data set, if it is not installed.
+        UnreadableDataError: naming the first file that cannot be read.
     """
-    check_package(name)
-    facts = DATASETS[name]
-    mend = f"Get it with: lmc-tune datasets get {name} --data-root {root}"
+    check_package(facts)
+    mend = f"Get it with: lmc-tune datasets get {facts.name} --data-root {root}"
 
     def missing(relative: str) -> DataError:
         return DataError(
@@ -98,15 +107,29 @@ def check_files(name: str, root: Path) -> None:
 
     for relative, md5 in facts.files:
         path = root / relative
-        if not path.is_file():
-            raise missing(relative)
-        found = file_md5(path)
+        with _readable(path):
+            if not path.is_file():
+                raise missing(relative)
+            found = file_md5(path)
         if found != md5:
             raise DamagedDataError(
                 f"{path} is damaged: its md5 is {found}, not {md5}. Delete it, then get it again. {mend}"
             )
-    if facts.folder and not (root / facts.folder).is_dir():
-        raise missing(facts.folder)
+    if facts.folder:
+        with _readable(root / facts.folder):
+            if not (root / facts.folder).is_dir():
+                raise missing(facts.folder)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnreadableDataError(
+            f"{path} cannot be read ({what_fails(path, error)}); give this user the right to read it, or name another "
+            f"folder with --data-root or LMC_TUNE_DATA"
+        ) from error
 
 
 def file_md5(path: Path) -> str:

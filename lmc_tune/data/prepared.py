@@ -20,7 +20,7 @@ from lmc_tune.data.datasets import Dataset, Selection, load_dataset, select
 from lmc_tune.data.examples import Examples
 from lmc_tune.data.files import can_prepare, prepared_path
 from lmc_tune.experiment import DatasetSpec
-from lmc_tune.experiment.datasets import DATASETS
+from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.storage import replacing
 
 # Bytes. Kernels are at their best, and round as they do in memory of their own, where tensors begin at a multiple.
@@ -37,7 +37,7 @@ def open_dataset(spec: DatasetSpec, root: Path, device: torch.device) -> Dataset
         DataError: if a file has to be made, and the data are missing or damaged, or fewer than asked for.
         OSError: if a file cannot be written, for one because the disk is full; it names the file.
     """
-    facts = DATASETS[spec.name]
+    facts = facts_of(spec)
     tensors = _tensors(spec, root) if facts.files else None
     if tensors is None:
         dataset = load_dataset(spec, root)

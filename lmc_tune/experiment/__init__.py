@@ -1,7 +1,9 @@
 """What is to be run, as frozen data. No torch, no files: the page on which a whole experiment can be read."""
 
-from lmc_tune.experiment.data import CORRUPTIONS, DatasetSpec, ShiftSpec
+from lmc_tune.experiment.data import CORRUPTIONS, Bands, Corruption, DatasetSpec, Domain, OtherDataset, ShiftSpec
+from lmc_tune.experiment.group import Cohort, GroupSpec
 from lmc_tune.experiment.measuring import BATCH_NORM_CONDITIONS, Condition, MeasureSpec, Split, condition_column
+from lmc_tune.experiment.member import SCHEMA_VERSION, Branch, MemberSpec, PartSpec, Perturbation, part_of
 from lmc_tune.experiment.networks import (
     MODELS,
     FactorySpec,
@@ -13,9 +15,9 @@ from lmc_tune.experiment.networks import (
     VitSpec,
     model_name,
 )
-from lmc_tune.experiment.pair import SCHEMA_VERSION, Cohort, PairSpec
+from lmc_tune.experiment.recipes import Pair
 from lmc_tune.experiment.spec import Spec
-from lmc_tune.experiment.training import PER_MEMBER, TrainSpec
+from lmc_tune.experiment.training import PER_MEMBER, TrainChanges, TrainSpec
 from lmc_tune.experiment.verdict import VerdictSpec
 
 __all__ = [
@@ -24,23 +26,34 @@ __all__ = [
     "MODELS",
     "PER_MEMBER",
     "SCHEMA_VERSION",
+    "Bands",
+    "Branch",
     "Cohort",
     "Condition",
+    "Corruption",
     "DatasetSpec",
+    "Domain",
     "FactorySpec",
+    "GroupSpec",
     "MeasureSpec",
+    "MemberSpec",
     "MlpSpec",
     "ModelSpec",
     "NetworkSpec",
-    "PairSpec",
+    "OtherDataset",
+    "Pair",
+    "PartSpec",
+    "Perturbation",
     "ResnetSpec",
     "ShiftSpec",
     "Spec",
     "Split",
+    "TrainChanges",
     "TrainSpec",
     "VerdictSpec",
     "VggSpec",
     "VitSpec",
     "condition_column",
     "model_name",
+    "part_of",
 ]

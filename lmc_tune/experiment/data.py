@@ -1,17 +1,16 @@
 """The data of an experiment: which, how much, and how the two members' parts differ."""
 
 import re
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import model_validator
+from pydantic import PlainSerializer, PlainValidator, model_validator
+from pydantic_core import PydanticKnownError
 
 from lmc_tune.experiment.spec import Count, Fraction, Number, Spec
 
+CorruptionName = Literal["gaussian_noise", "blur", "contrast", "rotation", "colour", "jpeg"]
 # What images can suffer under domain shift; lmc_tune.data.corruptions says how.
-CORRUPTIONS = ("gaussian_noise", "blur", "contrast", "rotation", "colour", "jpeg")
-
-
-_BANDS = re.compile(r"bands (\d+(?:,\d+)*)\|(\d+(?:,\d+)*)")
+CORRUPTIONS: tuple[CorruptionName, ...] = get_args(CorruptionName)
 
 
 class DatasetSpec(Spec):
@@ -31,6 +30,51 @@ class DatasetSpec(Spec):
     normalise: bool = True
 
 
+class Corruption(Spec):
+    """B's images are A's, corrupted."""
+
+    name: CorruptionName
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class OtherDataset(Spec):
+    """B has the fraction severity of its examples from another data set with the same labels."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Bands(Spec):
+    """A sees the bands ``a``, B sees the bands ``b``; all others fade by the severity."""
+
+    a: tuple[Number, ...]
+    b: tuple[Number, ...]
+
+    def __str__(self) -> str:
+        return "bands " + "|".join(",".join(map(str, bands)) for bands in (self.a, self.b))
+
+
+Domain = Corruption | OtherDataset | Bands
+
+
+def _domain(given: Any) -> Domain:
+    """The domain that a text names, as ``str`` writes it: its form in YAML, in finished specs and in tables."""
+    if isinstance(given, Domain):
+        return given
+    if not isinstance(given, str):
+        raise PydanticKnownError("string_type")
+    if given in CORRUPTIONS:
+        return Corruption(name=given)
+    if found := re.fullmatch(r"bands (\d+(?:,\d+)*)\|(\d+(?:,\d+)*)", given):
+        a, b = (tuple(map(int, group.split(","))) for group in found.groups())
+        return Bands(a=a, b=b)
+    return OtherDataset(name=given)
+
+
 class ShiftSpec(Spec):
     """How the two members' data differ (docs/definitions.md, "Shifts"). Severity 0 is no shift, 1 the strongest.
 
@@ -42,15 +86,14 @@ class ShiftSpec(Spec):
         of the classes and 1 − r of the others, part B the mirror image; ``skew: dirichlet`` draws the fractions from
         Dirichlet(α, α) with α = (1 − severity)/severity. ``ratio: 0.8`` and ``alpha: 0.5`` may be written instead of
         the severity they stand for.
-    domain: disjoint label-stratified halves from two domains, which ``domain`` names: a corruption, which B's images
-        suffer; another data set of the same labels, from which B has the fraction severity of its examples; or, short
-        for its text, ``bands: [[0], [1, 2]]``: A sees the first bands, B the second, all others fade by the severity.
+    domain: disjoint label-stratified halves from two domains, which ``domain`` says: the name of a corruption or of
+        another data set; or ``bands: [[0], [1, 2]]`` in its place. A spec is written with the domain as text.
     """
 
     kind: Literal["none", "covariate", "label", "domain"] = "covariate"
     severity: Fraction = 1.0
     skew: Literal["ratio", "dirichlet"] | None = None
-    domain: str | None = None
+    domain: Annotated[Domain, PlainValidator(_domain), PlainSerializer(str)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -68,7 +111,7 @@ class ShiftSpec(Spec):
         if "bands" in given:
             if "domain" in given:
                 raise ValueError("bands already say the domain; keep one of them")
-            given["domain"] = _bands_text(given.pop("bands"))
+            given["domain"] = _bands(given.pop("bands"))
         if given.get("kind") == "label":
             given["skew"] = given.get("skew") or "ratio"
         if given.get("kind") == "none":
@@ -103,39 +146,22 @@ class ShiftSpec(Spec):
             return f"label {percent:.3g}/{100 - percent:.3g}"
         return f"label dirichlet {self.severity:g}"
 
-    @property
-    def corruption(self) -> str | None:
-        """What B's images suffer."""
-        return self.domain if self.domain in CORRUPTIONS else None
-
-    @property
-    def bands(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-        """The bands that A sees, and those that B sees."""
-        if self.domain is None or not (found := _BANDS.fullmatch(self.domain)):
-            return None
-        a, b = (tuple(map(int, group.split(","))) for group in found.groups())
-        return a, b
-
-    @property
-    def other(self) -> str | None:
-        """The data set that B's examples come from."""
-        return None if self.corruption or self.bands else self.domain
-
     def other_dataset(self, first: DatasetSpec) -> DatasetSpec | None:
         """All of the other data set, not normalised yet: by the first's moments, not its own; None if there is none."""
-        if self.other is None:
+        if not isinstance(self.domain, OtherDataset):
             return None
-        return DatasetSpec(name=self.other, validation=first.validation, normalise=False)
+        return DatasetSpec(name=self.domain.name, validation=first.validation, normalise=False)
 
 
-def _bands_text(given: Any) -> str:
+def _bands(given: Any) -> Bands:
     sets = [sorted(bands) for bands in given] if isinstance(given, list | tuple) and all(given) else []
     whole = all(isinstance(band, int) and not isinstance(band, bool) and band >= 0 for bands in sets for band in bands)
     if len(sets) != 2 or not whole:
         raise ValueError(f"bands are two lists of whole numbers from 0, e.g. [[0], [1, 2]]; got {given!r}")
     if both := sorted(set(sets[0]) & set(sets[1])):
         raise ValueError(f"band {both[0]} is given to both members; the two sets must be disjoint")
-    return "bands " + "|".join(",".join(map(str, dict.fromkeys(bands))) for bands in sets)
+    a, b = (tuple(dict.fromkeys(bands)) for bands in sets)
+    return Bands(a=a, b=b)
 
 
 def _severity(short: str, value: Any) -> float:

@@ -164,7 +164,13 @@ DATASETS = {
 }
 
 
+def facts_of(dataset: DatasetSpec) -> DatasetFacts:
+    """What is known of a spec's data set; all of it, whatever part the spec takes."""
+    return DATASETS[dataset.name]
+
+
 def part_size(dataset: DatasetSpec, shift: ShiftSpec) -> int:
     """Examples that each member sees, up to the few that a stratified split has to leave out."""
-    half = (dataset.train or DATASETS[dataset.name].n_train - dataset.validation) // 2
-    return half if shift.other is None else min(half, DATASETS[shift.other].n_train)
+    half = (dataset.train or facts_of(dataset).n_train - dataset.validation) // 2
+    other = shift.other_dataset(dataset)
+    return half if other is None else min(half, facts_of(other).n_train)

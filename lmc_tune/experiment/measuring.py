@@ -1,10 +1,16 @@
 """What is asked of trained members."""
 
+import hashlib
+from functools import cached_property
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from lmc_tune.experiment.networks import NetworkSpec
 from lmc_tune.experiment.spec import Number, Positive, Spec
+
+# Raise it whenever the same question would get another answer, of the same members, by more than rounding.
+MEASURE_VERSION = 1
 
 Split = Literal["train", "test", "validation"]
 
@@ -54,6 +60,18 @@ class MeasureSpec(Spec):
         if "naive" not in conditions:
             raise ValueError("conditions must name naive, beside which the others are read")
         return tuple(condition for condition in get_args(Condition) if condition in conditions)
+
+    def of(self, model: NetworkSpec) -> "MeasureSpec":
+        """What is asked of a network: open conditions are filled in, those that only repeat another left out."""
+        asked: tuple[Condition, ...] = ("naive", "recalibrated") if self.conditions is None else self.conditions
+        if not model.may_have_batch_norm:
+            asked = tuple(condition for condition in asked if condition not in BATCH_NORM_CONDITIONS)
+        return self.model_copy(update={"conditions": asked})
+
+    @cached_property
+    def key(self) -> str:
+        """Which question this is, 12 hexadecimal digits; rows say which they answer."""
+        return hashlib.blake2b(f"{MEASURE_VERSION} {self.text}".encode(), digest_size=6).hexdigest()
 
     @model_validator(mode="after")
     def _has_midpoint(self) -> Self:

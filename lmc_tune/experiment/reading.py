@@ -12,14 +12,27 @@ import numpy as np
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
-from lmc_tune.experiment.data import CORRUPTIONS, DatasetSpec, ShiftSpec
-from lmc_tune.experiment.datasets import DATASETS, part_size
+from lmc_tune.experiment.data import CORRUPTIONS, Bands, Corruption, DatasetSpec, Domain, OtherDataset
+from lmc_tune.experiment.datasets import DATASETS, facts_of, part_size
+from lmc_tune.experiment.group import GroupSpec
 from lmc_tune.experiment.measuring import BATCH_NORM_CONDITIONS
 from lmc_tune.experiment.networks import MODELS, model_name
-from lmc_tune.experiment.pair import PairSpec
 from lmc_tune.experiment.sources import code_of, folders_beside
-from lmc_tune.experiment.space import AXES, SECTIONS, SPACE_FILE, Cell, SearchSpace, Sections, place, section_spec
+from lmc_tune.experiment.space import (
+    AXES,
+    RECIPE,
+    SECTIONS,
+    SETTING,
+    SPACE_FILE,
+    Cell,
+    SearchSpace,
+    Sections,
+    place,
+    section_spec,
+)
+from lmc_tune.experiment.spec import Spec
 from lmc_tune.experiment.yaml_lines import Place, YamlError, dotted, load_value, load_with_lines
 
 _TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
@@ -60,19 +73,21 @@ def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
         SpaceError: listing every problem found.
     """
     known = presets()
-    path = known.get(space, Path(space))
-    if path.is_dir():
-        own = path / SPACE_FILE
-        hint = f"its space is {own}" if own.exists() else f"name a YAML file or a preset ({', '.join(known)})"
-        raise SpaceError([f"{space} is a folder; {hint}"])
-    if not path.is_file():
-        hint = _nearest(space, known) or f"; the presets are {', '.join(known)}"
-        raise SpaceError([f"{space}: no such file and no such preset{hint}"])
+    path = known.get(space, expanded(space))
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except IsADirectoryError as error:
+        own = path / SPACE_FILE
+        hint = f"its space is {own}" if own.exists() else f"name a YAML file or a preset ({', '.join(known)})"
+        raise SpaceError([f"{space} is a folder; {hint}"]) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        hint = _nearest(space, known) or f"; the presets are {', '.join(known)}"
+        raise SpaceError([f"{space}: no such file and no such preset{hint}"]) from error
+    except OSError as error:
+        raise SpaceError([f"{space}: cannot be read ({error.strerror}); change that, or name another file"]) from error
+    except UnicodeDecodeError as error:
         raise SpaceError([f"{space}: cannot be read as text: {error}"]) from error
-    read = parse_space(text, path.name, sets)
+    read = parse_space(text, path.name if path.is_file() else space, sets)
     folders = folders_beside(path) if read.factories else ()
     code = {factory: code_of(factory, folders) for factory in read.factories}
     return read.model_copy(update={"code": {factory: found for factory, found in code.items() if found}})
@@ -126,6 +141,8 @@ class _Reader:
     def override(self, content: dict[str, Any], text: str) -> None:
         key, equals, value = text.partition("=")
         keys = key.strip().split(".")
+        if keys[0] == "axes" and (axis := ".".join(keys[1:])) in AXES:
+            keys = ["axes", axis]
         if not equals or not all(keys):
             raise SpaceError([f"--set {text}: write it as key=value, e.g. train.epochs=3 or axes.lr=[0.01, 0.1]"])
         try:
@@ -270,7 +287,7 @@ class _Reader:
         if "code" in sections["model"]:
             self.problem(_origin("model", ("code",), indices), "is filled in when a space is read; leave it out")
         for name, values in sections.items():
-            spec = section_spec(name, values)
+            spec = Spec if name in RECIPE and not values else section_spec(name, values)
             if spec is None:
                 wrong = model_name(values)
                 self.problem(_origin(name, ("name",), indices), f"unknown model {wrong!r}{_nearest(wrong, MODELS)}")
@@ -292,20 +309,22 @@ class _Reader:
             cells = space.cells()
         except ValidationError as error:
             for detail in error.errors():
-                self.problem(("axes",), f"a combination of values is impossible: {_message(detail, PairSpec)}")
+                self.problem(("axes",), f"a combination of values is impossible: {_message(detail, GroupSpec)}")
             return
         self._check_conditions(space, [cell.first for cell in cells])
         seen: dict[str, Cell] = {}
         for cell in cells:
             indices = {axis: space.axes[axis].index(value) for axis, value in cell.coordinates.items()}
             self._check_sizes(cell.first, indices)
+            self._check_splits(space, cell.first)
             self._check_gate(space, cell.first)
             if (other := seen.setdefault(cell.key, cell)) is not cell:
                 self.problem(("axes",), f"two cells are the same experiment: {other} and {cell}")
                 return
 
-    def _check_conditions(self, space: SearchSpace, pairs: Iterable[PairSpec]) -> None:
-        measured = {condition for pair in pairs for condition in pair.conditions}
+    def _check_conditions(self, space: SearchSpace, pairs: Sequence[GroupSpec]) -> None:
+        asked = {pair.model.text: space.measure.of(pair.model).conditions or () for pair in pairs}
+        measured = {condition for conditions in asked.values() for condition in conditions}
         useless = [condition for condition in space.measure.conditions or () if condition not in measured]
         if useless:
             self.problem(
@@ -316,25 +335,30 @@ class _Reader:
         judged = space.verdict.condition
         for pair in pairs:
             same = judged in BATCH_NORM_CONDITIONS and not pair.model.may_have_batch_norm
-            if judged not in pair.conditions and not same:
+            conditions = asked[pair.model.text]
+            if judged not in conditions and not same:
                 self.problem(
                     ("verdict", "condition"),
-                    f"{judged} is not measured; add it to measure.conditions, or judge {' or '.join(pair.conditions)}",
+                    f"{judged} is not measured; add it to measure.conditions, or judge {' or '.join(conditions)}",
                 )
                 return
 
-    def _check_gate(self, space: SearchSpace, pair: PairSpec) -> None:
+    def _check_splits(self, space: SearchSpace, pair: GroupSpec) -> None:
+        if "validation" in space.measure.splits and pair.dataset.validation == 0:
+            self.problem(("measure", "splits"), "validation is named, but dataset.validation holds no example out")
+
+    def _check_gate(self, space: SearchSpace, pair: GroupSpec) -> None:
         """A gate that lets a network pass which says no to every label is none."""
         name, least = pair.dataset.name, space.verdict.min_train_accuracy
-        if DATASETS[name].multi_label and least <= _ALWAYS_NO:
+        if facts_of(pair.dataset).multi_label and least <= _ALWAYS_NO:
             self.problem(
                 ("verdict", "min_train_accuracy"),
                 f"{least:g} is reached on {name} by a network that says no to every label; set it above {_ALWAYS_NO:g}",
             )
 
-    def _check_sizes(self, pair: PairSpec, indices: dict[str, int]) -> None:
+    def _check_sizes(self, pair: GroupSpec, indices: dict[str, int]) -> None:
         dataset = pair.dataset
-        facts = DATASETS[dataset.name]
+        facts = facts_of(dataset)
         available = facts.n_train - dataset.validation
         if (dataset.train or 0) > available or available < 1:
             held_out = f", of which {dataset.validation} are held out for validation" if dataset.validation else ""
@@ -353,7 +377,7 @@ class _Reader:
                 _origin("shift", ("kind",), indices),
                 f"label skews classes, and an example of {dataset.name} may have several; say covariate or domain",
             )
-        if wrong := _domain_problem(dataset.name, pair.shift):
+        if wrong := _domain_problem(dataset, pair.shift.domain):
             self.problem(_origin("shift", ("domain",), indices), wrong)
             return
         height, width = facts.shape[1:]
@@ -363,7 +387,9 @@ class _Reader:
                 f"{pair.train.crop} would move images of {dataset.name}, {height}x{width}, out of sight; use less than "
                 f"half their side",
             )
-        if pair.shift.bands and (undone := [name for name in ("crop", "jitter") if getattr(pair.train, name)]):
+        if isinstance(pair.shift.domain, Bands) and (
+            undone := [name for name in ("crop", "jitter") if getattr(pair.train, name)]
+        ):
             self.problem(
                 _origin("train", (undone[0],), indices),
                 f"{' and '.join(undone)} would bring back what bands hide from a member; leave it out (flip may stay)",
@@ -380,33 +406,36 @@ class _Reader:
             )
 
 
-def _domain_problem(dataset: str, shift: ShiftSpec) -> str:
+def _domain_problem(dataset: DatasetSpec, domain: Domain | None) -> str:
     """Why two domains cannot be made of a data set; empty if they can."""
-    facts = DATASETS[dataset]
-    channels = facts.shape[0]
-    if shift.bands:
-        missing = [band for bands in shift.bands for band in bands if band >= channels]
-        there = ", ".join(map(str, range(channels)))
-        return f"{dataset} has no band {missing[0]}; its bands are {there}" if missing else ""
-    if shift.corruption == "colour" and channels != 3:
-        return f"colour needs red, green and blue; {dataset} has {channels} channel{'s' * (channels > 1)}"
-    return _other_problem(dataset, shift.other) if shift.other else ""
+    channels = facts_of(dataset).shape[0]
+    match domain:
+        case Bands(a=a, b=b):
+            missing = [band for band in (*a, *b) if band >= channels]
+            there = ", ".join(map(str, range(channels)))
+            return f"{dataset.name} has no band {missing[0]}; its bands are {there}" if missing else ""
+        case Corruption(name="colour") if channels != 3:
+            return f"colour needs red, green and blue; {dataset.name} has {channels} channel{'s' * (channels > 1)}"
+        case OtherDataset(name=name):
+            return _other_problem(dataset, name)
+    return ""
 
 
-def _other_problem(dataset: str, name: str) -> str:
+def _other_problem(dataset: DatasetSpec, name: str) -> str:
     """Why a data set cannot be another's second domain."""
+    first = dataset.name
     if name not in DATASETS:
         return f"{name!r} is no corruption and no data set{_nearest(name, [*CORRUPTIONS, *DATASETS])}"
-    if name == dataset:
-        return f"{dataset} is the data set itself; name another"
-    facts, other = DATASETS[dataset], DATASETS[name]
+    if name == first:
+        return f"{first} is the data set itself; name another"
+    facts, other = facts_of(dataset), facts_of(DatasetSpec(name=name))
     if facts.multi_label:
-        return f"{dataset} may have several labels per example and no partner; name a corruption, or bands"
+        return f"{first} may have several labels per example and no partner; name a corruption, or bands"
     if other.labels != facts.labels:
-        return f"the labels of {name} are {other.labels}, those of {dataset} {facts.labels}; name one of the same"
+        return f"the labels of {name} are {other.labels}, those of {first} {facts.labels}; name one of the same"
     if other.shape != facts.shape:
         shapes = ["x".join(map(str, one.shape)) for one in (other, facts)]
-        return f"the images of {name} are {shapes[0]}, those of {dataset} {shapes[1]}; name one of the same"
+        return f"the images of {name} are {shapes[0]}, those of {first} {shapes[1]}; name one of the same"
     return ""
 
 
@@ -419,7 +448,8 @@ def _canonical(space: SearchSpace) -> SearchSpace:
         depends = section == "shift" and ("shift", "kind") in varied
         spec = section_spec(section, values)
         assert spec is not None  # noqa: S101 - checked before
-        full = values if depends else spec.model_validate(values).model_dump(mode="json")
+        unsaid = section in RECIPE and not values
+        full = values if depends or unsaid else spec.model_validate(values).model_dump(mode="json")
         return {field: value for field, value in full.items() if (section, field) not in varied and field != "code"}
 
     axes = {
@@ -484,7 +514,7 @@ def _sections_with(key: Any) -> list[str]:
     """The sections that have a key; every one has a name of its own."""
     if key == "name":
         return []
-    return [section for section, specs in SECTIONS.items() if any(key in spec.model_fields for spec in specs)]
+    return [section for section, specs in SETTING.items() if any(key in spec.model_fields for spec in specs)]
 
 
 def _elsewhere(name: str, spec: Any) -> str:

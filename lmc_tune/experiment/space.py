@@ -7,31 +7,40 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from lmc_tune.experiment.data import DatasetSpec, ShiftSpec
+from lmc_tune.experiment.group import GroupSpec
 from lmc_tune.experiment.measuring import MeasureSpec
+from lmc_tune.experiment.member import Perturbation
 from lmc_tune.experiment.networks import MODELS, model_name
-from lmc_tune.experiment.pair import PairSpec
 from lmc_tune.experiment.sources import Code
 from lmc_tune.experiment.spec import Count, Seed, Spec
-from lmc_tune.experiment.training import TrainSpec
+from lmc_tune.experiment.training import TrainChanges, TrainSpec
 from lmc_tune.experiment.verdict import VerdictSpec
 
 # The space as it was run, in its run folder.
 SPACE_FILE = "space.yaml"
 
-# The specs that each section may hold; which of them is for :func:`section_spec` to say.
-SECTIONS: dict[str, tuple[type[Spec], ...]] = {
+# The specs that each section of a setting may hold; which of them is for :func:`section_spec` to say.
+SETTING: dict[str, tuple[type[Spec], ...]] = {
     "dataset": (DatasetSpec,),
     "model": tuple(MODELS.values()),
     "train": (TrainSpec,),
     "shift": (ShiftSpec,),
 }
-# What an axis may vary: a whole section, or one field of a section by its bare name (`lr`, `norm`, `severity`).
-AXES: dict[str, tuple[str, ...]] = {name: (name,) for name in SECTIONS if name != "train"} | {
-    field: (section, field)
-    for section, specs in SECTIONS.items()
-    for spec in specs
-    for field in spec.model_fields
-    if field not in ("name", "engine", "code")
+# What may be said of the recipe; an empty section says nothing.
+RECIPE: dict[str, tuple[type[Spec], ...]] = {"b": (TrainChanges,), "perturb": (Perturbation,)}
+SECTIONS = SETTING | RECIPE
+# What an axis may vary: a whole section, or one field of a section by its bare name (`lr`, `norm`, `severity`); of the
+# recipe by its full one (`b.lr`).
+AXES: Mapping[str, tuple[str, ...]] = {
+    **{name: (name,) for name in SECTIONS if name != "train"},
+    **{
+        field: (section, field)
+        for section, specs in SETTING.items()
+        for spec in specs
+        for field in spec.model_fields
+        if field not in ("name", "engine", "code")
+    },
+    **{f"{name}.{field}": (name, field) for name, (spec,) in RECIPE.items() for field in spec.model_fields},
 }
 
 Sections = dict[str, dict[str, Any]]
@@ -46,14 +55,14 @@ class Cell(Spec):
     """One point of a space: its coordinates on the axes, and replicate 0 of its pairs."""
 
     coordinates: dict[str, Any]
-    first: PairSpec
+    first: GroupSpec
 
     @property
     def key(self) -> str:
         """Identity of the cell, the ``cell`` column of the results table."""
         return self.first.key
 
-    def pair(self, replicate: int) -> PairSpec:
+    def pair(self, replicate: int) -> GroupSpec:
         """One of the cell's pairs."""
         return self.first.model_copy(update={"replicate": replicate})
 
@@ -64,10 +73,10 @@ class Cell(Spec):
 class SearchSpace(Spec):
     """A whole study.
 
-    fixed: sections (dataset, model, train, shift) as plain mappings, without what the axes vary.
+    fixed: sections (dataset, model, train, shift; b, perturb) as plain mappings, without what the axes vary.
     axes: values by axis name, in the order in which cells are enumerated (the last axis varies fastest).
     replicates: pairs per cell. seed: base of every pair's seeds.
-    members: keep or drop the trained weights.
+    members: keep or drop the trained weights; ``auto`` keeps them while they are small.
     code: of the networks of the user's own, by factory; filled in when a file is read, and kept in the run folder.
     """
 
@@ -78,7 +87,7 @@ class SearchSpace(Spec):
     seed: Seed = 0
     measure: MeasureSpec = MeasureSpec()
     verdict: VerdictSpec = VerdictSpec()
-    members: Literal["drop", "keep"] = "drop"
+    members: Literal["auto", "keep", "drop"] = "auto"
     code: dict[str, Code] = Field(default_factory=dict)
 
     @field_validator("name")
@@ -112,7 +121,8 @@ class SearchSpace(Spec):
             if len(sections) < len(SECTIONS):
                 sections = place(self.fixed, coordinates) | sections
             cells.append(self._cell(coordinates, sections))
-            known |= {at: getattr(cells[-1].first, name) for name, at in places.items()}
+            first = cells[-1].first
+            known |= {at: getattr(first if name in SETTING else first.recipe, name) for name, at in places.items()}
         return cells
 
     def cell(self, coordinates: Mapping[str, Any]) -> Cell:
@@ -123,26 +133,29 @@ class SearchSpace(Spec):
         model = sections["model"]
         if isinstance(model, dict) and (code := self.code.get(model.get("factory", ""))):
             sections = {**sections, "model": {**model, "code": code}}
-        first = PairSpec.model_validate({**sections, "measure": self.measure, "replicate": 0, "seed": self.seed})
+        setting = {name: sections[name] for name in SETTING}
+        recipe = {name: sections[name] for name in RECIPE if sections[name]}
+        first = GroupSpec.model_validate({**setting, "recipe": recipe, "replicate": 0, "seed": self.seed})
         return Cell(coordinates=dict(coordinates), first=first)
 
-    def pairs(self) -> list[PairSpec]:
+    def pairs(self) -> list[GroupSpec]:
         """Every pair of the grid, in the order in which they run."""
         return by_replicate(self.cells(), self.replicates)
 
     def plain(self) -> dict[str, Any]:
         """The space as it would be written in YAML, defaults filled in; reading it back gives the same space."""
         content = self.model_dump(mode="json", exclude=set() if self.code else {"code"})
-        return {"name": content.pop("name"), **content.pop("fixed"), **content}
+        fixed = {name: values for name, values in content.pop("fixed").items() if values or name in SETTING}
+        return {"name": content.pop("name"), **fixed, **content}
 
 
-def by_replicate(cells: Sequence[Cell], replicates: int) -> list[PairSpec]:
+def by_replicate(cells: Sequence[Cell], replicates: int) -> list[GroupSpec]:
     """The pairs of some cells, replicate by replicate, so that a sweep cut short has been everywhere."""
     return [cell.pair(k) for k in range(replicates) for cell in cells]
 
 
 def place(fixed: Sections, coordinates: Mapping[str, Any]) -> Sections:
-    """The four sections with the axes' values put in; whole sections first, so that their fields can be varied too."""
+    """The sections with the axes' values put in; whole sections first, so that their fields can be varied too."""
     sections = {name: dict(fixed.get(name, {})) for name in SECTIONS}
     for axis, value in sorted(coordinates.items(), key=lambda item: len(AXES[item[0]])):
         section, *field = AXES[axis]

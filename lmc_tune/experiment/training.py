@@ -1,10 +1,11 @@
 """How a member is trained."""
 
-from typing import Literal, Self
+from functools import cached_property
+from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import ValidationError, model_serializer, model_validator
 
-from lmc_tune.experiment.spec import Chance, Count, Fraction, NonNegative, Number, Positive, Spec
+from lmc_tune.experiment.spec import Chance, Count, Fraction, NonNegative, Number, Positive, Spec, canonical
 
 # Settings in which members that are trained as one stack may differ.
 PER_MEMBER = {"lr", "momentum", "weight_decay", "schedule", "warmup", "noise"}
@@ -49,6 +50,11 @@ class TrainSpec(Spec):
     noise: Literal["fixed", "varied"] = "fixed"
     engine: Literal["auto", "loop", "stacked"] = "auto"
 
+    @cached_property
+    def text(self) -> str:
+        """Canonical JSON, but for the engine, which changes rounding alone."""
+        return canonical(self.model_dump(mode="json", exclude={"engine"}))
+
     def steps_for(self, n_train: int) -> int:
         """Steps of one member whose part has ``n_train`` examples; incomplete batches are dropped."""
         return self.steps if self.steps is not None else (n_train // self.batch_size) * (self.epochs or 0)
@@ -69,3 +75,41 @@ class TrainSpec(Spec):
         if self.optimizer != "sgd" and self.momentum > 0:
             raise ValueError(f"momentum belongs to sgd; {self.optimizer} has its own moments: remove momentum")
         return self
+
+
+class TrainChanges(Spec):
+    """What one member's training has otherwise than the setting's; the fields are those of :class:`TrainSpec`."""
+
+    optimizer: Literal["sgd", "adam", "adamw"] | None = None
+    lr: Positive | None = None
+    batch_size: Count | None = None
+    momentum: Chance | None = None
+    nesterov: bool | None = None
+    weight_decay: NonNegative | None = None
+    epochs: Count | None = None
+    steps: Count | None = None
+    target_loss: Positive | None = None
+    schedule: Literal["constant", "step", "cosine"] | None = None
+    warmup: Fraction | None = None
+    crop: Number | None = None
+    flip: bool | None = None
+    jitter: Fraction | None = None
+
+    @model_serializer
+    def given(self) -> dict[str, Any]:
+        """What is changed."""
+        return {name: value for name, value in self if value is not None}
+
+    def applied_to(self, train: TrainSpec) -> TrainSpec:
+        """The training with the changes made; a budget of epochs takes the place of one of steps, and vice versa.
+
+        Raises:
+            ValueError: if together they are impossible.
+        """
+        if not (given := self.given()):
+            return train
+        budget = {"epochs": None, "steps": None} if given.keys() & {"epochs", "steps"} else {}
+        try:
+            return TrainSpec.model_validate({**train.model_dump(), **budget, **given})
+        except ValidationError as error:
+            raise ValueError(f"b: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error

@@ -1,4 +1,4 @@
-"""YAML with line numbers, for messages that point into the file."""
+"""YAML 1.2 with line numbers, for messages that point into the file."""
 
 import re
 from typing import Any
@@ -12,22 +12,45 @@ Place = tuple[str | int, ...]  # the path of a value, e.g. ("axes", "lr", 2)
 MOST_VALUES = 300_000
 
 
+# What plain text stands for in YAML 1.2. PyYAML follows 1.1, where 010 is 8, 1:30 is 90, no is false and 1e-3 is text.
+_READINGS = (
+    ("bool", "true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", "[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", "<<", ["<"]),  # of 1.1 alone, and in wide use
+)
+
+
 class _Loader(yaml.SafeLoader):
-    """Reads ``1e-3`` as a number, as YAML 1.2 does; PyYAML wants ``1.0e-3`` and takes anything else for text."""
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own; without those of 1.1
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - PyYAML's own
         try:
             value = super().construct_object(node, deep)
-        except ValueError as error:  # what looks like a date and is none; a number of thousands of digits
+        except ValueError as error:  # a number of thousands of digits; text that is tagged as a number
             raise ConstructorError(problem=str(error).split(";")[0], problem_mark=node.start_mark) from error
         if isinstance(value, int) and value.bit_length() > 63:
             raise ConstructorError(problem="a whole number of more than 63 bits", problem_mark=node.start_mark)
         return value
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        text = str(self.construct_scalar(node))
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that a reader of YAML 1.1 or of 1.2 would take for something else."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+for _name, _pattern, _first in _READINGS:
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_pattern})$"), _first)
 
 
 class YamlError(Exception):
@@ -67,6 +90,11 @@ def load_with_lines(text: str) -> tuple[Any, dict[Place, int]]:
         raise YamlError(_line_of(error), f"not valid YAML: {getattr(error, 'problem', error)}") from error
     except RecursionError as error:
         raise YamlError(1, "nested too deep; write it flatter") from error
+
+
+def dump(content: Any) -> str:
+    """Plain data as a document; :func:`load_value` gives it back."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def dotted(place: Place) -> str:

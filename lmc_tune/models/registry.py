@@ -58,3 +58,13 @@ def build_model(  # noqa: PLR0913
         else:
             model = initialise(BUILDERS[spec.name](spec, input_shape, n_classes), spec.init)
     return seed_dropouts(model).to(device)
+
+
+def count_parameters(spec: ModelSpec, input_shape: tuple[int, ...], n_classes: int, folders: Sequence[str] = ()) -> int:
+    """How many weights a network has; a factory is looked for in ``folders`` first, and run."""
+    if isinstance(spec, FactorySpec):
+        model = build_model(spec, input_shape, n_classes, seed=0, folders=folders)
+    else:
+        with torch.device("meta"):  # shapes alone
+            model = BUILDERS[spec.name](spec, input_shape, n_classes)
+    return sum(parameter.numel() for parameter in model.parameters())

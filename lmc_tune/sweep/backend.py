@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -19,7 +20,7 @@ from typing import Any
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import Cohort
 from lmc_tune.experiment.space import SPACE_FILE
-from lmc_tune.storage import Place, StorageError
+from lmc_tune.storage import FolderError, Place, StorageError
 from lmc_tune.sweep.plan import Slots
 from lmc_tune.work.bench import Device, Workbench
 
@@ -62,48 +63,111 @@ def prepare_environment(address: str | None) -> None:
             "before importing ray, or give the address of a running cluster"
         )
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # binds all of Ray's ports to loopback
+    # Under `uv run` workers would be started by uv in a copy of the current folder, which need not have lmc-tune.
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
     os.environ["RAY_AUTH_MODE"] = "token"  # loopback is open to all users of the machine
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 @contextmanager
-def ray_session(workers: int, address: str | None = None) -> Iterator[None]:
+def ray_session(workers: int, address: str | None = None) -> Iterator[Path | None]:
     """A Ray instance of our own on loopback, or a connection to the cluster at ``address``.
 
     The local instance sends no telemetry, binds every port to loopback, keeps its token in memory, and leaves no
     file behind when it ends in order.
 
+    Yields:
+        The folder of the local instance's logs, None for a cluster.
+
     Raises:
         RuntimeError: if ray was imported before it could be told to stay on loopback.
+        FolderError: if there is no folder for its temporary files.
+        ClusterError: if it does not start, or the cluster cannot be reached.
     """
     prepare_environment(address)
-    scratch = None
-    if address is None:
-        # Short, because Ray puts sockets below it and their paths may not exceed 107 characters.
-        scratch = tempfile.mkdtemp(prefix="lmc-", dir="/tmp")
-    import ray  # noqa: PLC0415 - after the environment is set
-
+    scratch = _scratch() if address is None else None
     try:
         with _sigterm_kept():
-            if address is None:
-                ray.init(
-                    address="local",  # whatever RAY_ADDRESS says
-                    num_cpus=workers,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    configure_logging=False,
-                    # In it, not it itself: Ray opens its folder to everyone, and Tune has it log AWS keys.
-                    _temp_dir=f"{scratch}/ray",
-                    object_store_memory=80 * 2**20,  # about Ray's least; results travel through files
-                )
-            else:
+            if scratch is not None:
+                _start(workers, scratch)
+            elif address is not None:
                 _connect(address)
-        yield
+        yield Path(scratch, "ray", "session_latest", "logs") if scratch else None
     finally:
         with _sigterm_kept():
             _shut_down()
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+_ERROR = re.compile(r"^.*(?:Error\b|ERROR|Exception\b).*$", re.MULTILINE)
+# The longest path of a socket that Ray makes below its folder, and what systems allow.
+_SOCKET = "/lmc-12345678/ray/session_2026-12-31_23-59-59_123456_1234567/sockets/plasma_store"
+_LONGEST_TMP = (103 if sys.platform == "darwin" else 107) - len(_SOCKET)
+
+
+def _scratch() -> str:
+    """A new folder for Ray's temporary files: in ``TMPDIR`` if its sockets fit there, else in ``/tmp``."""
+    problems = []
+    try:
+        tmp = tempfile.gettempdir()  # the first that can be written of TMPDIR, /tmp and others
+    except FileNotFoundError:
+        tmp = os.environ.get("TMPDIR", "/tmp")  # noqa: S108
+    for folder in dict.fromkeys((tmp, "/tmp")):  # noqa: S108 - a random name in it, closed to others
+        if len(os.fsencode(folder)) > _LONGEST_TMP:
+            problems.append(f"{folder} is longer than {_LONGEST_TMP} characters")
+            continue
+        try:
+            return tempfile.mkdtemp(prefix="lmc-", dir=folder)
+        except OSError as error:
+            problems.append(f"{folder} cannot be written ({error.strerror})")
+    raise FolderError(
+        f"there is no folder for Ray's temporary files: {', and '.join(problems)}; set TMPDIR to a short one that can "
+        f"be written"
+    )
+
+
+def check_scratch() -> None:
+    """Refuse a machine on which a local Ray cannot keep its temporary files; errors as :func:`ray_session`."""
+    Path(_scratch()).rmdir()
+
+
+def _start(workers: int, scratch: str) -> None:
+    import ray  # noqa: PLC0415 - after the environment is set
+
+    try:
+        ray.init(
+            address="local",  # whatever RAY_ADDRESS says
+            num_cpus=workers,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            # In it, not it itself: Ray opens its folder to everyone, and Tune has it log AWS keys.
+            _temp_dir=f"{scratch}/ray",
+            object_store_memory=80 * 2**20,  # about Ray's least; results travel through files
+        )
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        free = shutil.disk_usage(scratch).free // 2**20
+        raise ClusterError(
+            f"Ray does not start on this machine: {said}. Its temporary files are in {Path(scratch).parent}, where "
+            f"{free} MB are free; set TMPDIR to another folder if that is too little"
+        ) from error
+
+
+def why_no_worker(logs: Path | None) -> str:
+    """What Ray says of workers that do not begin, in words.
+
+    logs: the folder of a local Ray's logs, None for a cluster.
+    """
+    if logs is None:
+        return f"the cluster of {machines()} has no room for one; `ray status` there says what it waits for"
+    for pattern in ("worker-*.err", "raylet.err", "runtime_env_setup-*.log"):  # a worker begins in the raylet's
+        for file in logs.glob(pattern):
+            said = _ERROR.findall(file.read_text(encoding="utf-8", errors="replace"))
+            if said:
+                return f"Ray's log {file} says: {said[-1]}"
+    return f"Ray's logs in {logs} do not say why"
 
 
 def _connect(address: str) -> None:

@@ -2,39 +2,42 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import TYPE_CHECKING
 
-from lmc_tune.experiment import Condition, FactorySpec, MlpSpec, PairSpec
-from lmc_tune.experiment.datasets import DATASETS, part_size
+from lmc_tune.experiment import Condition, Corruption, FactorySpec, GroupSpec, MeasureSpec, MemberSpec, MlpSpec
+from lmc_tune.experiment.datasets import facts_of, part_size
 from lmc_tune.experiment.reading import SpaceError
 from lmc_tune.experiment.space import SearchSpace, by_replicate
 from lmc_tune.sweep.factories import check_factories
-from lmc_tune.sweep.plan import Slots, pack, planned_steps, program, workers_here
+from lmc_tune.sweep.plan import Slots, pack, program, workers_here
+
+if TYPE_CHECKING:  # brings torch
+    from lmc_tune.measurement.measurement import Work
 
 _TIMED_STEPS = 30
 _TIMED_SCORINGS = 10
 _TIMED_SECONDS = 1.0
 _SCORED = 100  # examples in a scoring
 _ESTIMATED = 500  # at most, in an estimate of statistics: not more than one of its batches
-# Positions that refinement adds to a path's grid: about 6 on the quickstart, and the first is measured twice.
-_ADDED_POSITIONS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     """Counts of a space, and what all pairs take on this machine's cores with all workers busy.
 
-    steps: of both members of all pairs, joint training included; with a target loss, at most. seconds_train: with the
-    learning curves. seconds_measure: paths under all conditions, similarity, and weight averages. Both are None where
-    factories were not to be run. tolerance_error: to which error barriers settle, a fraction: the space's, but at least
-    one test example of the smallest test set.
+    members: that are trained, each once, whoever shares it. steps: of all of them, and of the trunks they branch from;
+    with a target loss, at most. seconds_train: with the learning curves. seconds_measure: paths under all conditions,
+    similarity, and weight averages. Both are None where factories were not to be run. tolerance_error: to which error
+    barriers settle, a fraction: the space's, but at least one test example of the smallest test set.
     """
 
     cells: int
     pairs: int
     cohorts: int
+    members: int
     steps: int
     workers: int
     seconds_train: float | None
@@ -47,24 +50,16 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """What one pair does, up to its similarity.
-
-    steps: of both members, and joint ones. scored_in_training: examples scored for the learning curves. Of measuring:
-    scored_on_path: examples scored on the naive path, again at every position; scored_apart: those on paths under other
-    conditions, and of the members and the weight average; estimated: those that statistics are estimated on.
-    """
+class Training:
+    """What training a member, or a trunk to an epoch, does: steps, and examples scored for the learning curve."""
 
     steps: int
-    scored_in_training: int
-    scored_on_path: int
-    scored_apart: int
-    estimated: int
+    scored: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Seconds:
-    """Of a step of one member, of an example in each of the ways of :class:`Work`, and of a pair's similarity."""
+    """Of a step of one member, of an example scored, scored on a path or estimated on, and of a pair's similarity."""
 
     step: float
     scored: float
@@ -97,22 +92,24 @@ def estimate_cost(
     cells = space.cells()
     timed = run_factories or not any(isinstance(cell.first.model, FactorySpec) for cell in cells)
     if timed:
-        check_factories((cell.first for cell in cells), folders=folders)
-    programs: dict[tuple[object, ...], list[PairSpec]] = defaultdict(list)
+        check_factories((cell.first for cell in cells), space.measure, folders)
+    programs: dict[tuple[object, ...], list[GroupSpec]] = defaultdict(list)
     for cell in cells:
-        pair = cell.first
-        programs[program(pair)].append(pair)
+        programs[program(cell.first)].append(cell.first)
     if timed:
         say("timing 1 program" if len(programs) == 1 else f"timing {len(programs)} programs")
+    known: set[str] = set()
     steps, seconds_train, seconds_measure = 0, 0.0, 0.0
     for pairs in programs.values():
         together = slots.cohort_size(space.replicates * len(pairs))
-        each = _seconds(pairs[0], together) if timed else None
-        for work in map(work_of, pairs):
-            steps += work.steps
-            if each is None:
-                continue
-            seconds_train += work.steps * each.step + work.scored_in_training * each.scored
+        each = _seconds(pairs[0], space.measure.of(pairs[0].model), together) if timed else None
+        trained = {name: work for name, work in trainings(pairs).items() if name not in known}
+        known |= trained.keys()
+        steps += sum(work.steps for work in trained.values())
+        if each is None:
+            continue
+        seconds_train += sum(work.steps * each.step + work.scored * each.scored for work in trained.values())
+        for work in (measuring_of(pair, space.measure.of(pair.model)) for pair in pairs):
             seconds_measure += work.scored_on_path * each.scored_on_path + work.scored_apart * each.scored
             seconds_measure += work.estimated * each.estimated + each.similarity
     cohorts = len(pack(by_replicate(cells, space.replicates), slots))
@@ -121,6 +118,7 @@ def estimate_cost(
         cells=len(cells),
         pairs=len(cells) * space.replicates,
         cohorts=cohorts,
+        members=space.replicates * len({member.key for cell in cells for member in cell.first.members.values()}),
         steps=space.replicates * steps,
         workers=workers,
         seconds_train=share * seconds_train if timed else None,
@@ -129,44 +127,66 @@ def estimate_cost(
     )
 
 
-def work_of(pair: PairSpec) -> Work:
-    """What a pair is going to do, at most where it has a target loss; how far its paths are refined is a guess."""
-    from lmc_tune.measurement.scan import POSITIONS_AT_ONCE  # noqa: PLC0415 - brings torch
+def trainings(pairs: Iterable[GroupSpec]) -> dict[str, Training]:
+    """What there is to train for some pairs, each member and each trunk once, by key; at most, under a target loss."""
+    found: dict[str, Training] = {}
+    for pair in pairs:
+        for member in pair.members.values():
+            found[member.key] = _training(pair, member)
+            if member.branch:
+                trunk, epochs = member.branch.trunk, member.branch.epoch
+                per_epoch = _seen_in_training(pair) // trunk.train.batch_size
+                whole = Training(steps=epochs * per_epoch, scored=epochs * _tested(pair))
+                found[trunk.key] = max(whole, found.get(trunk.key, whole), key=lambda work: work.steps)
+    return found
 
-    train, part = pair.train, part_size(pair.dataset, pair.shift)
-    both = part + round(part * pair.shift.severity) if pair.shift.kind in {"none", "covariate"} else 2 * part
-    per_epoch, spawn = part // train.batch_size, train.spawn_epoch
-    steps = planned_steps(pair)
-    test = _tested(pair)
-    sizes = {"train": both, "test": test, "validation": _seen(pair, pair.dataset.validation)}
-    positions = pair.measure.lambdas + _ADDED_POSITIONS
-    path = positions * sum(sizes[split] for split in pair.measure.splits)
-    # Passes over the members' data: one for every position; to repair, two more for all positions that are prepared at
-    # once. One for each member, and one for the weight average.
-    passes = {"recalibrated": positions + 3, "repaired": positions + 2 * ceil(positions / POSITIONS_AT_ONCE)}
-    return Work(
-        steps=2 * (steps - spawn * per_epoch) + spawn * (both // train.batch_size),
-        scored_in_training=test * (2 * ceil(steps / per_epoch) - spawn),
-        scored_on_path=path,
-        scored_apart=2 * (part + test) + 3 * test + (len(pair.conditions) - 1) * path,
-        estimated=both * sum(passes.get(condition, 0) for condition in pair.conditions),
+
+def _training(pair: GroupSpec, member: MemberSpec) -> Training:
+    part = part_size(pair.dataset, pair.shift)
+    per_epoch, before = part // member.train.batch_size, member.branch.epoch if member.branch else 0
+    steps = member.train.steps_for(part)
+    sizes = [pair.dataset.test or facts_of(pair.dataset).n_test]
+    sizes += [facts_of(other).n_test for other in pair.datasets[1:]]
+    return Training(steps=steps - before * per_epoch, scored=min(sizes) * (ceil(steps / per_epoch) - before))
+
+
+def _seen_in_training(pair: GroupSpec) -> int:
+    """Examples of both parts."""
+    part = part_size(pair.dataset, pair.shift)
+    return part + round(part * pair.shift.severity) if pair.shift.kind in {"none", "covariate"} else 2 * part
+
+
+def measuring_of(pair: GroupSpec, asked: MeasureSpec) -> "Work":
+    """What is going to be measured of a pair, up to the similarity of layers."""
+    from lmc_tune.measurement.ends import Ends  # noqa: PLC0415 - brings torch
+    from lmc_tune.measurement.measurement import Sizes  # noqa: PLC0415
+    from lmc_tune.measurement.registry import MEASUREMENTS  # noqa: PLC0415
+
+    both, test = _seen_in_training(pair), _tested(pair)
+    sizes = Sizes(
+        part=part_size(pair.dataset, pair.shift),
+        both=both,
+        test=test,
+        splits={"train": both, "test": test, "validation": _seen(pair, pair.dataset.validation)},
     )
+    return sum((one.work(sizes, asked) for one in MEASUREMENTS), Ends().work(sizes, asked))
 
 
-def _tested(pair: PairSpec) -> int:
+def _tested(pair: GroupSpec) -> int:
     """Test examples."""
-    return _seen(pair, pair.dataset.test or DATASETS[pair.dataset.name].n_test)
+    return _seen(pair, pair.dataset.test or facts_of(pair.dataset).n_test)
 
 
-def _seen(pair: PairSpec, n: int) -> int:
+def _seen(pair: GroupSpec, n: int) -> int:
     """Examples of a test or validation set of ``n``, as both members see it."""
     shift = pair.shift
-    if shift.kind != "domain" or (shift.corruption and shift.severity == 0):
+    if shift.kind != "domain" or (isinstance(shift.domain, Corruption) and shift.severity == 0):
         return n
-    return n + (min(n, DATASETS[shift.other].n_test) if shift.other else n)
+    other = shift.other_dataset(pair.dataset)
+    return n + (n if other is None else min(n, facts_of(other).n_test))
 
 
-def _seconds(pair: PairSpec, together: int) -> _Seconds:
+def _seconds(pair: GroupSpec, measure: MeasureSpec, together: int) -> _Seconds:
     """What everything takes on one CPU thread.
 
     together: pairs in a cohort; where they are trained as a stack, a step of one is its share of the stack's.
@@ -174,8 +194,10 @@ def _seconds(pair: PairSpec, together: int) -> _Seconds:
     import torch  # noqa: PLC0415 - seconds that a plain validation error need not wait for
 
     from lmc_tune.data.examples import Examples  # noqa: PLC0415
-    from lmc_tune.measurement.conditions import prepare_networks  # noqa: PLC0415
+    from lmc_tune.measurement.conditions import prepare  # noqa: PLC0415
     from lmc_tune.measurement.evaluate import evaluate  # noqa: PLC0415
+    from lmc_tune.measurement.lines import Segment  # noqa: PLC0415
+    from lmc_tune.measurement.network import Network  # noqa: PLC0415
     from lmc_tune.measurement.representation import LIMIT, compare_grams, layer_grams  # noqa: PLC0415
     from lmc_tune.measurement.scan import scan  # noqa: PLC0415
     from lmc_tune.models.registry import build_model  # noqa: PLC0415
@@ -183,7 +205,7 @@ def _seconds(pair: PairSpec, together: int) -> _Seconds:
     from lmc_tune.training.task import Task  # noqa: PLC0415
 
     torch.set_num_threads(1)
-    facts = DATASETS[pair.dataset.name]
+    facts = facts_of(pair.dataset)
     generator = torch.Generator().manual_seed(0)
     one = torch.randn(1, *facts.shape, generator=generator)
 
@@ -197,7 +219,7 @@ def _seconds(pair: PairSpec, together: int) -> _Seconds:
     except (RuntimeError, MemoryError) as error:
         reason = str(error).split("\n", 1)[0]
         raise SpaceError([f"model: {pair.model.label} cannot be built here: {reason}"]) from error
-    engine = engine_for(pair, torch.device("cpu"))
+    engine = engine_for(pair.members["a"], torch.device("cpu"))
     # A convolution takes as long for each member of a large stack as of a small one.
     stacked = 2 * (together if isinstance(pair.model, MlpSpec) else min(2, together))
     members = stacked if engine == "stacked" else 1
@@ -215,22 +237,25 @@ def _seconds(pair: PairSpec, together: int) -> _Seconds:
         train(members * [task], engine)
 
     state, positions = model.state_dict(), [0.2, 0.4, 0.6, 0.8]
+    network, path = Network(model), Segment(state, state)
 
     # To repair, which layers, A's moments, B's, and the statistics.
-    slowest: tuple[Condition, int] = ("repaired", 4) if "repaired" in pair.conditions else ("recalibrated", 1)
+    slowest: tuple[Condition, int] = (
+        ("repaired", 4) if "repaired" in (measure.conditions or ()) else ("recalibrated", 1)
+    )
     condition, passes = slowest
 
     def estimate(n: int) -> object:
-        return prepare_networks(condition, model, state, state, examples(n), [0.5])
+        return prepare(condition, network, path, examples(n), [0.5])
 
     def compare(_: int) -> object:
-        grams = layer_grams(model, state, examples(LIMIT))
+        grams = layer_grams(network, state, examples(LIMIT))
         return compare_grams(grams, grams)
 
     return _Seconds(
         step=_each(train_for, _TIMED_STEPS) / members,
         scored=_each(lambda n: evaluate(model, examples(_SCORED * n)), _TIMED_SCORINGS) / _SCORED,
-        scored_on_path=_each(lambda n: scan(model, state, state, positions, examples(_SCORED * n)), _TIMED_SCORINGS)
+        scored_on_path=_each(lambda n: scan(network, path, positions, examples(_SCORED * n)), _TIMED_SCORINGS)
         / (_SCORED * len(positions)),
         estimated=_each(lambda n: estimate(_SCORED * n), _ESTIMATED // _SCORED) / (_SCORED * passes),
         similarity=3 * _each(compare, 1),  # of A and B, and of each and the average

@@ -10,8 +10,8 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, FactorySpec, PairSpec
-from lmc_tune.experiment.datasets import DATASETS
+from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, FactorySpec, GroupSpec, MeasureSpec
+from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.reading import SpaceError
 from lmc_tune.experiment.sources import Code, changed
 
@@ -21,14 +21,12 @@ if TYPE_CHECKING:  # where there is no factory, torch is not imported: that take
     from lmc_tune.data.examples import Examples
 
 
-def check_factories(
-    pairs: Iterable[PairSpec], conditions: Collection[Condition] = (), folders: Sequence[str] = ()
-) -> None:
+def check_factories(pairs: Iterable[GroupSpec], measure: MeasureSpec, folders: Sequence[str] = ()) -> None:
     """Call every factory that the pairs name, with its arguments, and try out what it makes.
 
     Args:
         pairs: all of a space.
-        conditions: those that the space asks for by name.
+        measure: what is asked of them.
         folders: where factories are looked for before ``sys.path``.
 
     Raises:
@@ -44,14 +42,13 @@ def check_factories(
             pair.train.engine,
             pair.train.precision,
             pair.train.batch_size == 1,
-            pair.conditions,
         ): pair
         for pair in pairs
         if isinstance(pair.model, FactorySpec)
     }
     if not wanted:
         return
-    from lmc_tune.measurement.conditions import has_batch_norm  # noqa: PLC0415
+    from lmc_tune.measurement.network import Network  # noqa: PLC0415
     from lmc_tune.models.foreign import kept_settings  # noqa: PLC0415
 
     problems: dict[str, None] = {}  # in order, and each once: a factory may be asked for several data sets
@@ -59,12 +56,16 @@ def check_factories(
     for pair in wanted.values():
         try:
             with redirect_stdout(sys.stderr), kept_settings():  # stdout is for the answer
-                model = _tried(pair, folders)
+                model = _tried(pair, measure.of(pair.model).conditions or (), folders)
         except UserError as error:
             problems[str(error)] = None
         else:
-            normed |= has_batch_norm(model)
-    if not problems and not normed and (useless := [name for name in conditions if name in BATCH_NORM_CONDITIONS]):
+            normed |= bool(Network(model).norms)
+    if (
+        not problems
+        and not normed
+        and (useless := [name for name in measure.conditions or () if name in BATCH_NORM_CONDITIONS])
+    ):
         problems[
             f"measure.conditions: {' and '.join(useless)} would change nothing: no network of the space has BatchNorm; "
             f"leave {'them' if len(useless) > 1 else 'it'} out"
@@ -73,12 +74,12 @@ def check_factories(
         raise SpaceError(list(problems))
 
 
-def said_of_changed_code(pairs: Iterable[PairSpec], finished: Iterable[str]) -> str:
+def said_of_changed_code(pairs: Iterable[GroupSpec], finished: Iterable[str]) -> str:
     """How many finished pairs were pairs of this space before its code changed, and what changed; empty if none.
 
     finished: contents of pairs that are not in the space.
     """
-    codes = dict(_without_code(pair.content()) for pair in pairs if isinstance(pair.model, FactorySpec))
+    codes = dict(_without_code(pair.text) for pair in pairs if isinstance(pair.model, FactorySpec))
     if not codes:
         return ""
     ours = [(codes[rest], code) for rest, code in map(_without_code, finished) if rest in codes]
@@ -99,7 +100,7 @@ def _without_code(content: str) -> tuple[str, Code]:
 
 
 @contextmanager
-def _named(pair: PairSpec) -> Iterator[None]:
+def _named(pair: GroupSpec) -> Iterator[None]:
     """Say which network it is that something is wrong with."""
     try:
         yield
@@ -107,7 +108,7 @@ def _named(pair: PairSpec) -> Iterator[None]:
         raise UserError(f"model.factory: the network of {pair.model.label} {error}") from error
 
 
-def _tried(pair: PairSpec, folders: Sequence[str]) -> "nn.Module":
+def _tried(pair: GroupSpec, conditions: Collection[Condition], folders: Sequence[str]) -> "nn.Module":
     """A network of the pair's, with which all is done that will be done with it, on a few images."""
     import torch  # noqa: PLC0415
 
@@ -115,7 +116,7 @@ def _tried(pair: PairSpec, folders: Sequence[str]) -> "nn.Module":
     from lmc_tune.models.registry import build_model  # noqa: PLC0415
     from lmc_tune.training.stacked import check_stackable  # noqa: PLC0415
 
-    facts = DATASETS[pair.dataset.name]
+    facts = facts_of(pair.dataset)
     model, other = (build_model(pair.model, facts.shape, facts.n_classes, seed=0, folders=folders) for _ in range(2))
     with _named(pair), torch.random.fork_rng(devices=[]):
         contract.check_state(model, facts.shape)
@@ -126,11 +127,11 @@ def _tried(pair: PairSpec, folders: Sequence[str]) -> "nn.Module":
         contract.check_fits(model, facts.shape, facts.n_classes, min(2, pair.train.batch_size))
         _train_a_step(model, pair)
         contract.check_restored(model, other, contract.some_images(2, facts.shape))
-        _measure(model, pair)
+        _measure(model, pair, conditions)
     return model
 
 
-def _train_a_step(model: "nn.Module", pair: PairSpec) -> None:
+def _train_a_step(model: "nn.Module", pair: GroupSpec) -> None:
     import torch  # noqa: PLC0415
 
     from lmc_tune.models.foreign import said  # noqa: PLC0415
@@ -150,36 +151,38 @@ def _train_a_step(model: "nn.Module", pair: PairSpec) -> None:
         noise_seed=0,
     )
     try:
-        (trained,) = train([task], engine_for(pair, torch.device("cpu")))
+        (trained,) = train([task], engine_for(pair.members["a"], torch.device("cpu")))
         model.load_state_dict(trained.state)
     except Exception as error:
         raise UserError(f"cannot be trained: {said(error)}") from error
 
 
-def _measure(model: "nn.Module", pair: PairSpec) -> None:
-    from lmc_tune.measurement.conditions import has_batch_norm, prepare_networks  # noqa: PLC0415
+def _measure(model: "nn.Module", pair: GroupSpec, conditions: Collection[Condition]) -> None:
+    from lmc_tune.measurement.conditions import prepare  # noqa: PLC0415
+    from lmc_tune.measurement.lines import Segment  # noqa: PLC0415
+    from lmc_tune.measurement.network import Network  # noqa: PLC0415
     from lmc_tune.measurement.representation import layer_grams  # noqa: PLC0415
     from lmc_tune.measurement.scan import score_states  # noqa: PLC0415
     from lmc_tune.models.foreign import said  # noqa: PLC0415
     from lmc_tune.models.state import state_of  # noqa: PLC0415
 
-    examples, state = _examples(pair), state_of(model)
+    examples, state, network = _examples(pair), state_of(model), Network(model)
     try:
-        for condition in pair.conditions:
-            if condition not in BATCH_NORM_CONDITIONS or has_batch_norm(model):
-                networks = prepare_networks(condition, model, state, state, examples, [0.5])
+        for condition in conditions:
+            if condition not in BATCH_NORM_CONDITIONS or network.norms:
+                networks = prepare(condition, network, Segment(state, state), examples, [0.5])
                 score_states(networks.network, networks.states, examples)
-        layer_grams(model, state, examples)
+        layer_grams(network, state, examples)
     except Exception as error:
         raise UserError(f"cannot be measured: {said(error)}") from error
 
 
-def _examples(pair: PairSpec) -> "Examples":
+def _examples(pair: GroupSpec) -> "Examples":
     import torch  # noqa: PLC0415
 
     from lmc_tune.data.examples import Examples  # noqa: PLC0415
     from lmc_tune.models.contract import some_images  # noqa: PLC0415
 
-    facts = DATASETS[pair.dataset.name]
+    facts = facts_of(pair.dataset)
     labels = torch.zeros(4, *([facts.n_classes] if facts.multi_label else []), dtype=torch.int64)
     return Examples(inputs=some_images(4, facts.shape), labels=labels)

@@ -10,11 +10,10 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import TextIO
 
-import yaml
-
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
-from lmc_tune.storage import BucketPath, FolderError, Place, write_text
+from lmc_tune.experiment.yaml_lines import dump
+from lmc_tune.storage import BucketPath, FolderError, Place, what_fails, write_text
 from lmc_tune.sweep.lease import is_leased, leased
 from lmc_tune.tables.sweep_record import SWEEP_FILE, SweepRecord
 
@@ -49,7 +48,7 @@ def owned(folder: Place) -> Iterator[Callable[[], None]]:
         lock = (folder / ".lock").open("a+", encoding="utf-8")
     except OSError as error:
         raise FolderError(
-            f"cannot write to {folder} ({error.strerror}); choose another folder with --out, or mend its permissions"
+            f"cannot write to {folder} ({what_fails(folder, error)}); choose another folder with --out, or change that"
         ) from error
     with lock:
         if not _locked(lock):
@@ -96,7 +95,7 @@ def write_description(folder: Place, space: SearchSpace, workers: int, planned_p
     A space that is there already is left alone, with its time.
     """
     known = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
-    path, text = folder / SPACE_FILE, yaml.safe_dump(space.plain(), sort_keys=False, allow_unicode=True)
+    path, text = folder / SPACE_FILE, dump(space.plain())
     if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
         write_text(path, text)
     SweepRecord(

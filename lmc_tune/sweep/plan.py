@@ -2,11 +2,11 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from lmc_tune.experiment import PER_MEMBER, Cohort, PairSpec
+from lmc_tune.experiment import PER_MEMBER, Cohort, Corruption, GroupSpec
 from lmc_tune.experiment.datasets import part_size
 from lmc_tune.tables.rows import Status
 
@@ -30,31 +30,69 @@ class Slots:
         starting a trial costs little beside running it. A GPU trains a large stack in little more time than a small
         one, so it gets one, up to what can still be measured in reasonable time before any of it is kept.
         """
-        each, largest = (1, 128) if self.gpu else (4, 16)
-        return max(1, min(largest, ceil(pairs / (each * self.number))))
+        each = 1 if self.gpu else 4
+        return max(1, min(self.largest, ceil(pairs / (each * self.number))))
+
+    @property
+    def largest(self) -> int:
+        """Pairs that a cohort may have."""
+        return 128 if self.gpu else 16
 
 
-def pending(pairs: Sequence[PairSpec], statuses: Mapping[str, Status]) -> list[PairSpec]:
+def pending(pairs: Sequence[GroupSpec], statuses: Mapping[str, Status]) -> list[GroupSpec]:
     """Pairs without a result, and failed ones, in their order."""
     return [pair for pair in pairs if statuses.get(pair.key, "failed") == "failed"]
 
 
-def pack(pairs: Sequence[PairSpec], slots: Slots, attempt: int = 0) -> list[Cohort]:
+def pack(pairs: Sequence[GroupSpec], slots: Slots, attempt: int = 0) -> list[Cohort]:
     """Pack pairs that run the same program into cohorts: earlier replicates first, and the longest first among those.
+
+    Pairs that share members go into one cohort, where these are trained once, unless they are more than the largest
+    cohort may have.
 
     Args:
         pairs: what is to run.
         slots: what they run on.
         attempt: the pass, from 0.
     """
-    programs: dict[tuple[object, ...], list[PairSpec]] = defaultdict(list)
+    programs: dict[tuple[object, ...], list[GroupSpec]] = defaultdict(list)
     for pair in pairs:
         programs[program(pair)].append(pair)
     cohorts = []
     for group in programs.values():
         size = max(1, slots.cohort_size(len(group)) // _SMALLER**attempt)
-        cohorts += [Cohort(pairs=tuple(group[at : at + size])) for at in range(0, len(group), size)]
-    return sorted(cohorts, key=lambda cohort: (cohort.pairs[0].replicate, -sum(map(planned_steps, cohort.pairs))))
+        most = max(1, slots.largest // _SMALLER**attempt)
+        cohorts += [Cohort(groups=tuple(some)) for some in _filled(_families(group), size, most)]
+    return sorted(cohorts, key=lambda cohort: (cohort.groups[0].replicate, -sum(map(planned_steps, cohort.groups))))
+
+
+def _families(pairs: Sequence[GroupSpec]) -> list[list[GroupSpec]]:
+    """Pairs that share members, or the trunk of these, directly or by way of others; in the order of their first."""
+    family_of: dict[str, int] = {}
+    families: dict[int, list[GroupSpec]] = {}
+    for at, pair in enumerate(pairs):
+        trained = [m.branch.trunk.key if m.branch else m.key for m in pair.members.values()]
+        met = sorted({family_of[key] for key in trained if key in family_of})
+        into = met[0] if met else at
+        merged = [one for number in met for one in families.pop(number)]
+        families[into] = [*merged, pair]
+        family_of |= dict.fromkeys(trained, into)
+        if len(met) > 1:
+            family_of = {key: into if number in met else number for key, number in family_of.items()}
+    return [families[number] for number in sorted(families)]
+
+
+def _filled(families: Sequence[list[GroupSpec]], size: int, most: int) -> Iterator[list[GroupSpec]]:
+    """Families one after the other until there are ``size`` pairs; none is parted that has up to ``most``."""
+    filled: list[GroupSpec] = []
+    for family in families:
+        for part in (family[at : at + most] for at in range(0, len(family), most)):
+            if filled and len(filled) + len(part) > size:
+                yield filled
+                filled = []
+            filled = [*filled, *part]
+    if filled:
+        yield filled
 
 
 def workers_here() -> int:
@@ -64,14 +102,19 @@ def workers_here() -> int:
     return os.cpu_count() or 1
 
 
-def planned_steps(pair: PairSpec) -> int:
-    """Steps of one member; a split may leave out a few examples and so come out slightly lower."""
-    return pair.train.steps_for(part_size(pair.dataset, pair.shift))
+def planned_steps(pair: GroupSpec) -> int:
+    """Steps of the member that takes more; a split may leave out a few examples and so come out slightly lower."""
+    part = part_size(pair.dataset, pair.shift)
+    return max(member.train.steps_for(part) for member in pair.members.values())
 
 
-def program(pair: PairSpec) -> tuple[object, ...]:
+def program(pair: GroupSpec) -> tuple[object, ...]:
     """What pairs of one cohort share, so that they take equally long and can be trained as one stack of networks."""
-    # A domain is the same for all members of a stack: they share a test set. As text: a factory's arguments cannot be
-    # hashed.
-    domain = pair.shift if pair.shift.kind == "domain" else None
-    return pair.dataset, domain, pair.model.model_dump_json(), pair.train.model_dump_json(exclude=PER_MEMBER)
+    trains = [member.train.model_dump_json(exclude=PER_MEMBER | {"engine"}) for member in pair.members.values()]
+    return pair.dataset, _domain(pair), pair.model.text, pair.train.engine, *trains
+
+
+def _domain(pair: GroupSpec) -> object:
+    """What costs a copy of the data; where B's images are corrupted, A is the member of all other pairs, too."""
+    shift = pair.shift
+    return shift if shift.kind == "domain" and not isinstance(shift.domain, Corruption) else None

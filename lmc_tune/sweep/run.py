@@ -3,35 +3,52 @@
 import errno
 import os
 import re
+import shutil
 import signal
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lmc_tune.core.duration import in_words
 from lmc_tune.data.files import can_prepare, check_files, check_memory, prepared_path
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import FactorySpec, PairSpec
-from lmc_tune.experiment.datasets import DATASETS
-from lmc_tune.experiment.space import SPACE_FILE, SearchSpace, by_replicate
+from lmc_tune.experiment import FactorySpec, GroupSpec, MeasureSpec
+from lmc_tune.experiment.datasets import facts_of
+from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.storage import FolderError, Place, StorageError, hurried, written
-from lmc_tune.sweep.backend import has_token, machines, prepare_environment, ray_session, run_on_ray, slots_of
+from lmc_tune.sweep.backend import (
+    check_scratch,
+    has_token,
+    machines,
+    prepare_environment,
+    ray_session,
+    run_on_ray,
+    slots_of,
+    why_no_worker,
+)
 from lmc_tune.sweep.factories import check_factories, said_of_changed_code
+from lmc_tune.sweep.keeping import Keeping, keeping
 from lmc_tune.sweep.ownership import StoreFullError, owned, write_description
 from lmc_tune.sweep.plan import PASSES, Slots, pack, pending, workers_here
-from lmc_tune.sweep.search.coarse_to_fine import SearchName, boundary_cells
+from lmc_tune.sweep.search import SearchName
+from lmc_tune.sweep.search.propose import SoFar
+from lmc_tune.sweep.search.registry import SEARCHES
 from lmc_tune.sweep.status import read_status
 from lmc_tune.sweep.watch import Watch
-from lmc_tune.tables.rows import STATUSES, PairResult, Status, failed_result
-from lmc_tune.tables.store import RESULTS_FILE, Store
+from lmc_tune.tables.rows import STATUSES, PairResult, Status, failed_result, model_label
+from lmc_tune.tables.store import MEMBERS, RESULTS_FILE, Store
 from lmc_tune.tables.sweep_record import REPORT_FILE, SweepRecord
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.background import BackgroundMirror
 from lmc_tune.work.bench import Device, Workbench
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Ray hands errors on as text. Python's own name the file, Arrow's do not.
 _NO_SPACE = re.compile(r"(?:No space left on device|Disk quota exceeded)(: '(?P<file>.+)'$)?", re.MULTILINE)
@@ -63,8 +80,8 @@ class Options:
 class Outcome:
     """What a call did.
 
-    trained: pairs newly finished. counts: all planned pairs by status, ``pending`` included. checkpoints: unfinished
-    pairs that have a checkpoint.
+    trained: pairs newly finished. counts: all planned pairs by status, ``pending`` included. checkpoints: networks
+    of unfinished pairs that have a checkpoint.
     """
 
     folder: Place
@@ -130,12 +147,14 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
     with owned(folder) as check_owned:
         store = Store(folder)
         store.check()
-        done = store.statuses()
+        done = store.answers()
         _check_same_study(pairs, done, folder, listener)
+        answered = _answered(pairs, done, space.measure)
+        _tell_of_old_answers(pairs, done, answered, store, listener)
         store.clear_running()
         write_description(folder, space, options.workers or workers_here(), planned_pairs=len(pairs))
-        kept = [done[pair.key] for pair in pairs if pair.key in done]
-        listener.start(len(pairs), Counter(status for status in kept if status != "failed"))
+        kept = keeping(space, pairs, options.folders)
+        listener.start(len(pairs), Counter(status for status in answered.values() if status != "failed"))
         mirror = BackgroundMirror(folder, SweepRecord.read(folder), options.tracking_uri, listener.say)
         trainer = _Trainer(
             space=space,
@@ -145,6 +164,7 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
             options=options,
             listener=listener,
             mirror=mirror,
+            kept=kept,
         )
         try:
             with _ended_after(options.max_hours, listener):
@@ -154,8 +174,10 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
             check_owned()
             store.clear_running()
             changed = store.compact(space.verdict, check_owned)
-            statuses = store.statuses()
-            report = _report(folder, changed=changed) if options.report and statuses else None
+            statuses = _answered(pairs, store.answers(), space.measure)
+            if len(statuses) == len(pairs) and "failed" not in statuses.values():
+                store.clear_checkpoints()
+            report = _report(folder, changed=changed) if options.report and store.statuses() else None
             mirrored = mirror.close("KILLED" if interrupted else "FINISHED")
         except BaseException as error:
             mirror.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
@@ -164,7 +186,7 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
             folder=folder,
             trained=sum(statuses.get(key, "failed") != "failed" for key in trainer.tried),
             counts=_count(statuses.get(pair.key, "pending") for pair in pairs),
-            checkpoints=sum(statuses.get(key, "failed") == "failed" for key in store.checkpointed()),
+            checkpoints=len(store.checkpointed()),
             report=report,
             mirrored=mirrored,
             interrupted=interrupted,
@@ -199,17 +221,25 @@ def _disk_full(folder: Place) -> StoreFullError:
     )
 
 
+def _fullest(folder: Place) -> Place:
+    """Where no space is left, if the system does not say: Ray's temporary files may be on a disk of their own."""
+    tmp = Path(tempfile.gettempdir())
+    return tmp if shutil.disk_usage(tmp).free < 2**20 else folder
+
+
 def _count(states: Iterable[str]) -> dict[str, int]:
     """How often each state occurs, in a fixed order."""
     counts = Counter(states)
     return {state: counts[state] for state in (*STATUSES, "pending") if counts[state]}
 
 
-def _check_surroundings(space: SearchSpace, pairs: Sequence[PairSpec], options: Options) -> None:
-    """Refuse data, a device, a tracking address or a factory that cannot be used."""
+def _check_surroundings(space: SearchSpace, pairs: Sequence[GroupSpec], options: Options) -> None:
+    """Refuse data, a device, a tracking address, a factory or a folder for temporary files that cannot be used."""
+    if options.address is None:
+        check_scratch()
     datasets = {dataset for pair in pairs for dataset in pair.datasets}
-    for name in sorted({dataset.name for dataset in datasets}):
-        check_files(name, options.data_root)
+    for facts in sorted(set(map(facts_of, datasets)), key=lambda facts: facts.name):
+        check_files(facts, options.data_root)
     for dataset in datasets:
         check_memory(dataset)
     if options.device == "cuda" and options.address is None:
@@ -221,18 +251,54 @@ def _check_surroundings(space: SearchSpace, pairs: Sequence[PairSpec], options: 
         connection.check(given)
     if any(isinstance(pair.model, FactorySpec) for pair in pairs):
         prepare_environment(options.address)  # a factory's module may import ray
-        check_factories(pairs, space.measure.conditions or (), options.folders)
+        check_factories(pairs, space.measure, options.folders)
+
+
+def _answered(
+    pairs: Sequence[GroupSpec], done: Mapping[str, tuple[Status, str]], measure: MeasureSpec
+) -> dict[str, Status]:
+    """Status by key of the planned pairs that answer what is asked, and of those that failed."""
+    asked: dict[str, str] = {}
+    found: dict[str, Status] = {}
+    for pair in pairs:
+        if pair.key not in done:
+            continue
+        status, answer = done[pair.key]
+        network = pair.model.text
+        if network not in asked:
+            asked[network] = measure.of(pair.model).key
+        if status == "failed" or answer == asked[network]:
+            found[pair.key] = status
+    return found
+
+
+def _tell_of_old_answers(
+    pairs: Sequence[GroupSpec],
+    done: Mapping[str, tuple[Status, str]],
+    answered: Mapping[str, Status],
+    store: Store,
+    listener: SweepListener,
+) -> None:
+    """Say which finished pairs are asked something new, and how many of their members have to be trained again."""
+    again = [pair for pair in pairs if pair.key in done and pair.key not in answered]
+    if not again:
+        return
+    members = {member.key for pair in again for member in pair.members.values()}
+    lost = len(members - store.members())
+    kept = f"{lost} of their {len(members)} members were not kept and are trained again"
+    trains = kept if lost else "no member is trained again"
+    listener.say(f"{len(again)} finished pairs are measured again, since `measure` asks something else: {trains}")
 
 
 def _check_same_study(
-    pairs: Sequence[PairSpec], done: Mapping[str, Status], folder: Place, listener: SweepListener
+    pairs: Sequence[GroupSpec], done: Mapping[str, object], folder: Place, listener: SweepListener
 ) -> None:
     """Refuse a folder that holds none of these pairs but others; say so if it holds others as well."""
     others = done.keys() - {pair.key for pair in pairs}
     if not others:
         return
     specs = Store(folder).results(["spec"]).set_index("key")["spec"]
-    ours = specs[sorted(others)].isin({pair.content() for pair in pairs}).sum()
+    ours = specs[sorted(others)].isin({pair.text for pair in pairs}).sum()
     version = f"; {ours} of them are pairs of this space as another version of lmc-tune made them" if ours else ""
     version += said_of_changed_code(pairs, specs[sorted(others)])
     if len(others) == len(done):
@@ -251,13 +317,17 @@ class _Trainer:
     """Trains what the search wants and tells everyone; ``tried`` are the keys of the pairs it ran."""
 
     space: SearchSpace
-    pairs: Sequence[PairSpec]
+    pairs: Sequence[GroupSpec]
     store: Store
     check_owned: Callable[[], None]
     options: Options
     listener: SweepListener
     mirror: BackgroundMirror
+    kept: Keeping
     tried: set[str] = field(default_factory=set)
+    ray_logs: Path | None = None
+    begun: bool = False
+    told_engine: bool = field(default=False, init=False)
 
     def train(self) -> bool:
         """Run batch by batch until the search wants no more or the call's share is done; True if interrupted."""
@@ -265,12 +335,13 @@ class _Trainer:
         if not batch:
             return False
         self._check_sharing()
+        self.listener.say(str(self.kept))
         address, workers = self.options.address, self.options.workers or workers_here()
         if address is None:
             self.listener.say(f"starting {workers} workers" if workers > 1 else "starting a worker")
         try:
             seen = Store(hurried(self.store.folder))
-            with Watch(seen, self._on_results, self._on_silence), ray_session(workers, address):
+            with Watch(seen, self._on_results, self._on_silence), ray_session(workers, address) as self.ray_logs:
                 slots = slots_of(self.options.device, self.options.workers)
                 self._tell(slots)
                 try:
@@ -308,7 +379,7 @@ class _Trainer:
 
     def _check_sharing(self) -> None:
         """Say so if the workers cannot share the data: what they say themselves is not heard."""
-        datasets = {dataset for pair in self.pairs for dataset in pair.datasets if DATASETS[dataset.name].files}
+        datasets = {dataset for pair in self.pairs for dataset in pair.datasets if facts_of(dataset).files}
         for dataset in datasets:
             path = prepared_path(dataset)
             if not path.exists() and not can_prepare():
@@ -318,49 +389,63 @@ class _Trainer:
                 )
                 return
 
-    def _next_batch(self) -> list[PairSpec]:
-        """Wanted pairs that have no result and were not tried in this call."""
-        wanted = self.pairs if self.options.search == "grid" else self._pairs_at_the_boundary()
-        left = [pair for pair in pending(wanted, self.store.statuses()) if pair.key not in self.tried]
-        return left if self.options.max_pairs is None else left[: self.options.max_pairs - len(self.tried)]
+    def _next_batch(self) -> list[GroupSpec]:
+        """What the search proposes; a pair that failed in this call is not tried again by it."""
+        most = len(self.pairs) if self.options.max_pairs is None else self.options.max_pairs - len(self.tried)
+        done = {key for key, status in self._statuses().items() if status != "failed"}
+        so_far = SoFar(finished=done | self.tried, judge=self._judge)
+        return [cell.pair(k) for cell, k in SEARCHES[self.options.search](self.space, so_far, most)]
 
-    def _pairs_at_the_boundary(self) -> list[PairSpec]:
+    def _judge(self) -> "pd.DataFrame":
         from lmc_tune.tables.cells import summarise  # noqa: PLC0415 - brings scipy
 
         results = self.store.results()
-        planned = results[results["replicate"] < self.space.replicates]
-        due = {pair.cell for pair in pending(self.pairs, self.store.statuses()) if pair.key not in self.tried}
-        cells = summarise(planned, self.space.verdict)
-        complete = cells[~cells["cell"].isin(due)]
-        verdicts = dict(zip(complete["cell"], complete["verdict"], strict=True))
-        return by_replicate(boundary_cells(self.space, verdicts), self.space.replicates)
+        return summarise(results[results["replicate"] < self.space.replicates], self.space.verdict)
 
     def _on_results(self, results: list[PairResult]) -> None:
+        self.begun = True
+        self._tell_engine(results)
         self.mirror.send(results)
         self.listener.finished(results)
+
+    def _tell_engine(self, results: Sequence[PairResult]) -> None:
+        """Say once that pairs are trained by another engine than the usual one, and why."""
+        rows = [result.row for result in results if result.row.get("engine_reason")]
+        if rows and not self.told_engine:
+            self.told_engine = True
+            self.listener.say(
+                f"{model_label(rows[0])} is trained by engine: {rows[0]['engine']}: {rows[0]['engine_reason']}. "
+                f"The column engine_reason has it for every pair"
+            )
 
     def _on_silence(self) -> None:
         try:
             state = read_status(self.store.folder)
         except (UserError, OSError):
             return  # told by whoever compacts
+        if not state.counts["running"] and not self.begun:
+            self.begun = True  # as far as is to be said
+            self.listener.say(f"no worker has begun: {why_no_worker(self.ray_logs)}; Ctrl-C ends the sweep")
         whole = self.options.search == "grid" and self.options.max_pairs is None
         self.listener.waiting(state.counts["running"], state.seconds_left if whole else None)
 
-    def _run_batch(self, batch: Sequence[PairSpec], slots: Slots) -> None:
+    def _statuses(self) -> dict[str, Status]:
+        return _answered(self.pairs, self.store.answers(), self.space.measure)
+
+    def _run_batch(self, batch: Sequence[GroupSpec], slots: Slots) -> None:
         """Run some pairs; one that still has no result after the last pass becomes a failed row."""
         left, errors = list(batch), list[str]()
         for attempt in range(PASSES):
             self.check_owned()
             errors = run_on_ray(pack(left, slots, attempt), self._bench(), slots)
             if full := next(filter(None, map(_NO_SPACE.search, errors)), None):
-                raise _disk_full(Path(full["file"]).parent if full["file"] else self.store.folder)
+                raise _disk_full(Path(full["file"]).parent if full["file"] else _fullest(self.store.folder))
             if away := next(filter(None, map(_NO_STORAGE.search, errors)), None):
                 raise StorageError(away["said"])
-            left = pending(left, self.store.statuses())
+            left = pending(left, self._statuses())
             if not left:
                 return
-        statuses = self.store.statuses()
+        statuses = self._statuses()
         reason = errors[-1] if errors else "its worker ended without a result"
         if dead := [pair for pair in left if pair.key not in statuses]:
             self.store.write_shard(f"failed-{dead[0].key}", [failed_result(pair, reason) for pair in dead])
@@ -371,8 +456,9 @@ class _Trainer:
             data_root=self.options.data_root,
             folders=self.options.folders,
             device=self.options.device,
+            measure=self.space.measure,
             min_train_accuracy=self.space.verdict.min_train_accuracy,
-            members=self.store.folder / "members" if self.space.members == "keep" else None,
+            members=self.store.folder / MEMBERS if self.kept.keep else None,
         )
 
 

@@ -30,7 +30,7 @@ class Failure:
 class SweepStatus:
     """Counts by status of the planned pairs, the failed pairs, and an estimate of what is left.
 
-    checkpoints: unfinished pairs that have a checkpoint.
+    checkpoints: members of unfinished pairs that have a checkpoint.
     seconds_left: from the time per step of the finished pairs; None before the first.
     other_pairs: finished pairs of the folder that are not (or no longer) in its space.
     """
@@ -71,11 +71,14 @@ def read_status(folder: Place) -> SweepStatus:
     space = parse_space((folder / SPACE_FILE).read_text(encoding="utf-8", errors="replace"), str(folder / SPACE_FILE))
     cells = {cell.key: cell for cell in space.cells()}
     store = Store(folder)
-    results = store.results(["cell", "replicate", "status", "reason", "steps", "seconds_train", "seconds_measure"])
+    results = store.results(
+        ["cell", "replicate", "status", "reason", "question", "steps", "seconds_train", "seconds_measure"]
+    )
     # By cell and replicate: a key for every pair that is planned would take longer than all the rest.
     mine = results[results["cell"].isin(list(cells)) & (results["replicate"] < space.replicates)]
-    running = store.running() - set(results["key"]) if is_owned(folder) else set()
-    checkpoints = store.checkpointed() - set(results.loc[results["status"] != "failed", "key"])
+    asked = {space.measure.of(cell.first.model).key for cell in cells.values()}
+    mine = mine[mine["question"].isin(asked) | (mine["status"] == "failed")]
+    running = store.running() - set(mine["key"]) if is_owned(folder) else set()
     counts: dict[str, int] = {status: int((mine["status"] == status).sum()) for status in STATUSES}
     pending = len(cells) * space.replicates - len(mine) - len(running)
     finished = mine["cell"].value_counts().to_dict()
@@ -84,9 +87,9 @@ def read_status(folder: Place) -> SweepStatus:
         name=space.name,
         counts=counts | {"running": len(running), "pending": pending},
         failures=_failures(mine, cells),
-        checkpoints=len(checkpoints),
+        checkpoints=len(store.checkpointed()),
         seconds_left=_seconds_left(mine, left, workers=SweepRecord.read(folder).workers),
-        other_pairs=len(results) - len(mine),
+        other_pairs=int((~results["cell"].isin(list(cells)) | (results["replicate"] >= space.replicates)).sum()),
     )
 
 

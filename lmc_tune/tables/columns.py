@@ -30,7 +30,7 @@ MODEL_FIELDS: dict[str, pa.DataType] = {
 }
 
 
-# What a row repeats of its PairSpec, flat. Two pairs of one cell agree in all of them but ``replicate``.
+# What a row repeats of its GroupSpec, flat. Two pairs of one cell agree in all of them but ``replicate``.
 SPEC_FIELDS: dict[str, pa.DataType] = {
     "dataset": pa.string(),
     "train_examples": pa.int64(),
@@ -60,6 +60,25 @@ SPEC_FIELDS: dict[str, pa.DataType] = {
     "domain": pa.string(),
     "spawn_epoch": pa.int64(),
     "target_loss": pa.float64(),
+    # What B's training has otherwise; null where it has what A's has.
+    "b_optimizer": pa.string(),
+    "b_lr": pa.float64(),
+    "b_batch_size": pa.int64(),
+    "b_momentum": pa.float64(),
+    "b_nesterov": pa.bool_(),
+    "b_weight_decay": pa.float64(),
+    "b_epochs": pa.int64(),
+    "b_steps": pa.int64(),
+    "b_target_loss": pa.float64(),
+    "b_schedule": pa.string(),
+    "b_warmup": pa.float64(),
+    "b_crop": pa.int64(),
+    "b_flip": pa.bool_(),
+    "b_jitter": pa.float64(),
+    # Null where no weights are disturbed.
+    "perturb_step": pa.int64(),
+    "perturb_scale": pa.float64(),
+    "perturb_weights": pa.string(),
     "replicate": pa.int64(),
     "seed": pa.int64(),
 }
@@ -147,6 +166,9 @@ RESULTS_SCHEMA = pa.schema(
     {
         "key": pa.string(),
         "cell": pa.string(),
+        "question": pa.string(),
+        "member_a": pa.string(),
+        "member_b": pa.string(),
         "status": pa.string(),
         "reason": pa.string(),
         **SPEC_FIELDS,
@@ -154,6 +176,8 @@ RESULTS_SCHEMA = pa.schema(
         **TIME_FIELDS,
         "device": pa.string(),
         "engine": pa.string(),
+        # Why, where `auto` would take another on this device; else empty.
+        "engine_reason": pa.string(),
         "spec": pa.string(),
     }
 )

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-from lmc_tune.experiment import MODELS, ModelSpec, PairSpec, ShiftSpec
+from lmc_tune.experiment import MODELS, GroupSpec, ModelSpec, Perturbation, ShiftSpec
 from lmc_tune.tables.columns import MODEL_FIELDS
 
 Status = Literal["ok", "undertrained", "diverged", "failed"]
@@ -45,14 +45,15 @@ class PairResult:
         return status
 
 
-def spec_columns(spec: PairSpec) -> Row:
+def spec_columns(spec: GroupSpec) -> Row:
     """The columns of a row that repeat its spec."""
-    return {"key": spec.key, "cell": spec.cell, "spec": spec.content(), **spec_fields(spec)}
+    members = {f"member_{name}": member.key for name, member in spec.members.items()}
+    return {"key": spec.key, "cell": spec.cell, "spec": spec.text, **members, **spec_fields(spec)}
 
 
-def spec_fields(spec: PairSpec) -> Row:
+def spec_fields(spec: GroupSpec) -> Row:
     """Those of :data:`SPEC_FIELDS`."""
-    model, train, shift = spec.model, spec.train, spec.shift
+    model, train, shift, perturb = spec.model, spec.train, spec.shift, spec.recipe.perturb
     return {
         "dataset": spec.dataset.name,
         "train_examples": spec.dataset.train,
@@ -79,9 +80,11 @@ def spec_fields(spec: PairSpec) -> Row:
         "shift": shift.kind,
         "severity": shift.severity,
         "skew": shift.skew or "",
-        "domain": shift.domain or "",
+        "domain": str(shift.domain or ""),
         "spawn_epoch": train.spawn_epoch,
         "target_loss": train.target_loss,
+        **{f"b_{name}": value for name, value in spec.recipe.b},
+        **{f"perturb_{name}": getattr(perturb, name, None) for name in Perturbation.model_fields},
         "replicate": spec.replicate,
         "seed": spec.seed,
     }
@@ -134,7 +137,7 @@ def pair_name(row: Row) -> str:
     return " ".join([*parts, model_label(row)])
 
 
-def failed_result(spec: PairSpec, reason: str) -> PairResult:
+def failed_result(spec: GroupSpec, reason: str) -> PairResult:
     """The result of a pair that crashed; ``reason`` is its traceback."""
     return PairResult(row={**spec_columns(spec), "status": "failed", "reason": reason})
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.storage import BucketPath, Place, StorageError, files, place_at, replacing, steadily, write_text, written
+from lmc_tune.tables import version_4
 from lmc_tune.tables.columns import (
     CURVES_SCHEMA,
     LAYERS_SCHEMA,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only wri
     import pandas as pd
 
 RESULTS_FILE = "results.parquet"
+# Of members that are kept, by their keys.
+MEMBERS = "members"
 
 TableName = Literal["results", "paths", "curves", "layers"]
 _SCHEMAS: dict[TableName, pa.Schema] = {
@@ -43,7 +46,7 @@ _SCHEMAS: dict[TableName, pa.Schema] = {
     "layers": LAYERS_SCHEMA,
 }
 # Columns that a table may lack, written before they came.
-_NULLABLE = {*SPEC_FIELDS, *MEASURED_FIELDS, "engine", "layers"}
+_NULLABLE = {*SPEC_FIELDS, *MEASURED_FIELDS, "question", "member_a", "member_b", "engine", "engine_reason", "layers"}
 # Shards are Arrow files: to write and read some rows of so many columns as Parquet takes ten times as long.
 _SHARD = ".arrow"
 # Came later: a folder may be without it.
@@ -126,8 +129,18 @@ class Store:
         return keys
 
     def checkpointed(self) -> set[str]:
-        """Keys of the pairs of which a checkpoint is kept."""
-        return {path.name.rpartition("-")[0] for path in files(self.checkpoints, end=".safetensors")}
+        """Names of the members, and of trunks, of which a checkpoint is kept."""
+        return {path.stem for path in files(self.checkpoints, end=".safetensors")}
+
+    def clear_checkpoints(self) -> None:
+        """Forget the checkpoints: nothing is left that could go on from them."""
+        for left in files(self.checkpoints, end=".safetensors"):
+            left.unlink(missing_ok=True)
+        self.clear_running()
+
+    def members(self) -> set[str]:
+        """Keys of the members whose weights are kept."""
+        return {path.stem for path in files(self.folder / MEMBERS, end=".safetensors")}
 
     def results(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """One row per finished pair, compacted or not, in the order of their keys.
@@ -151,8 +164,10 @@ class Store:
         fresh = self._fresh(["key", name])
         path = self.folder / f"{name}.parquet"
         if path.exists():
-            replaced = fresh["key"].combine_chunks()
-            yield from _whole_pairs(_without(group, replaced) for group in _row_groups(path))
+            replaced, today = fresh["key"].combine_chunks(), self._renamed()
+            groups = (_with_keys(group, today) if today else group for group in _row_groups(path))
+            parts = _whole_pairs(_without(group, replaced) for group in groups)
+            yield from (_sorted(name, part) for part in parts) if today else parts
         if len(fresh):
             yield _sorted(name, _unnested(name, fresh))
 
@@ -192,10 +207,15 @@ class Store:
         return _assemble(*(_only(self._merged(name, fresh), wanted) for name in _SCHEMAS))
 
     def statuses(self) -> dict[str, Status]:
-        """Status by key of every finished pair."""
-        fresh = self._fresh(["key", "status"])  # first: what is compacted meanwhile is in the table then
-        tables = (self._read("results", ["key", "status"]), fresh)
-        return {row["key"]: row["status"] for table in tables for row in table.to_pylist()}
+        """Status by key of every finished pair, whatever it was asked."""
+        return {key: status for key, (status, _) in self.answers().items()}
+
+    def answers(self) -> dict[str, tuple[Status, str]]:
+        """By key of every finished pair its status, and the question that it answers; of a failed one that is empty."""
+        columns = ["key", "status", "question"]
+        fresh = self._fresh(columns)  # first: what is compacted meanwhile is in the table then
+        tables = (self._read("results", columns), fresh)
+        return {row["key"]: (row["status"], row["question"] or "") for table in tables for row in table.to_pylist()}
 
     def compact(self, verdict: VerdictSpec, check: Callable[[], None] = lambda: None) -> bool:
         """Fold all shards into the tables and apply the verdict's gate; True if that changed the tables.
@@ -211,7 +231,8 @@ class Store:
         fresh = self._fresh()
         results = self._merged("results", fresh)
         gated = _gated(results, verdict.min_train_accuracy)
-        if not shards and (self.folder / RESULTS_FILE).exists() and _same_gate(gated, results):
+        old = self._renamed()
+        if not shards and not old and (self.folder / RESULTS_FILE).exists() and _same_gate(gated, results):
             return False  # nothing new, and the tables keep their time
         for name in ("layers", "curves", "paths"):
             _publish(self._merged(name, fresh), self.folder / f"{name}.parquet", check)
@@ -256,9 +277,23 @@ class Store:
     def _read(self, name: TableName, columns: list[str] | None = None, rows: list[str] | None = None) -> pa.Table:
         path = self.folder / f"{name}.parquet"
         if path.exists():
-            return _read_table(path, _SCHEMAS[name], columns, rows)
+            if name == "results" or not (today := self._renamed()):
+                return _read_table(path, _SCHEMAS[name], columns, rows)
+            table = _with_keys(_read_table(path, _SCHEMAS[name], columns), today)
+            return _sorted(name, table if rows is None else _only(table, pa.array(rows, pa.string())))
         empty = _SCHEMAS[name].empty_table()
         return empty if columns is None else empty.select(columns)
+
+    def _renamed(self) -> dict[str, str]:
+        """Today's keys of the pairs in a table of results that an earlier version wrote, by theirs; mostly empty."""
+        path = self.folder / RESULTS_FILE
+        if not path.exists():
+            return {}
+        with _readable(path), path.open("rb") as file:
+            if not version_4.wrote(pq.read_schema(file).names):
+                return {}
+            table = pq.read_table(file, columns=["key", "spec"])
+        return version_4.renamed(table["key"], table["spec"])
 
     def _shard(self, name: str) -> Place:
         return self.shards / f"{name}{_SHARD}"
@@ -301,9 +336,8 @@ def _read_table(
 ) -> pa.Table:
     """A table, or some columns of it, or the rows of some keys; columns that came later are null."""
     wanted = schema.names if columns is None else columns
-    filters = None if rows is None else [("key", "in", rows)]
 
-    def read() -> tuple[list[str], pa.Table]:
+    def read() -> tuple[pa.Table, bool]:
         # Opened once: a shard may be replaced by a newer one at any moment.
         with path.open("rb") as file:
             shard = pa.ipc.open_file(file.read()).read_all() if path.suffix == _SHARD else None
@@ -312,15 +346,21 @@ def _read_table(
                 raise DamagedTableError(
                     f"{path} was written by a newer lmc-tune, as its column {unknown[0]!r} tells; update"
                 )
-            known = [name for name in wanted if name in there or name not in _NULLABLE]
-            return known, pq.read_table(file, columns=known, filters=filters) if shard is None else shard.select(known)
+            earlier = "spec" in schema.names and version_4.wrote(there)
+            read_columns = list(dict.fromkeys([*wanted, "spec"])) if earlier else wanted
+            known = [name for name in read_columns if name in there or name not in _NULLABLE]
+            filters = None if rows is None or earlier else [("key", "in", rows)]
+            table = pq.read_table(file, columns=known, filters=filters) if shard is None else shard.select(known)
+            missing = {name: pa.nulls(len(table), schema.field(name).type) for name in set(read_columns) - set(known)}
+            whole = {name: missing[name] if name in missing else table[name] for name in read_columns}
+            return pa.table(whole, pa.schema([schema.field(name) for name in read_columns])), earlier
 
     with _readable(path):
-        known, table = steadily(path, read)
-    columns_read = {
-        name: table[name] if name in known else pa.nulls(len(table), schema.field(name).type) for name in wanted
-    }
-    return pa.table(columns_read, pa.schema([schema.field(name) for name in wanted]))
+        table, earlier = steadily(path, read)
+    if earlier:
+        table = version_4.translated(table)
+        table = (table if rows is None else _only(table, pa.array(rows, pa.string()))).select(wanted)
+    return table
 
 
 def _row_groups(path: Place) -> Iterator[pa.Table]:
@@ -410,6 +450,11 @@ def _assemble(results: pa.Table, *others: pa.Table) -> list[PairResult]:
             if (key := point.pop("key")) in points:  # a table that was moved away leaves the others' rows behind
                 points[key][name].append(point)
     return [PairResult(row=row, **points[row["key"]]) for row in results.to_pylist()]
+
+
+def _with_keys(table: pa.Table, today: Mapping[str, str]) -> pa.Table:
+    keys = [today.get(key, key) for key in table["key"].to_pylist()]
+    return table.set_column(0, table.schema.field("key"), pa.array(keys, pa.string()))
 
 
 def _only(table: pa.Table, keys: pa.Array) -> pa.Table:

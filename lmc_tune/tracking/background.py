@@ -1,7 +1,6 @@
 """The mirror beside a running sweep: it never blocks, never raises, and says once if MLflow cannot be reached."""
 
 import queue
-import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -108,7 +107,7 @@ class BackgroundMirror:
         if not last and time.monotonic() < self._closed_until:
             return False
         try:
-            with connection.errors_of(self._uri):
+            with connection.errors_of(self._uri, self._folder):
                 work()
         except Exception as error:  # noqa: BLE001 - nothing that happens to the window may reach the sweep
             self._mirror = None
@@ -127,8 +126,7 @@ class BackgroundMirror:
             if self._said:
                 return
             self._said = True
-        again = ["lmc-tune", "track", str(self._folder), "--tracking-uri"]
         self._say(
             f"{reason[:1].upper()}{reason[1:]}. The run folder keeps everything; send it later with: "
-            f"{shlex.join([*again, connection.without_credentials(self._uri)])}"
+            f"{connection.track_command(self._folder, self._uri)}"
         )

@@ -7,15 +7,19 @@ A store in a SQLite file is *embedded*: artifacts lie beside the file, in the la
 import logging
 import os
 import re
+import shlex
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib.metadata import entry_points
+from contextlib import closing, contextmanager, suppress
+from importlib.metadata import distribution, entry_points, version
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
+from urllib.parse import quote, unquote
 
+from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
-from lmc_tune.storage import BucketPath, Place
+from lmc_tune.storage import BucketPath, Place, what_fails
 from lmc_tune.tracking.content import one_line
 
 STORE_FILE = "mlflow.db"
@@ -32,6 +36,8 @@ _PATIENCE = {
 
 _USER = re.compile(r"(?<=://)(?:[^\s/?#]*|[^\s/:@]*:[^\s@]*)@")
 _MLFLOW_PACKAGES = {"mlflow", "requests", "urllib3", "sqlalchemy", "alembic"}
+_OTHER_SCHEMA = re.compile(r"out-of-date database schema \(found version ([0-9a-f]+)")
+_SQLITE = re.compile(r"sqlite(\+pysqlite)?:///")
 _SCHEMES = {"http", "https", "sqlite", "postgresql", "mysql", "mssql"}
 _DATABRICKS = {"databricks", "databricks-uc", "uc"}
 
@@ -50,7 +56,7 @@ class AddressError(TrackingError):
 
 def tracking_uri(folder: Place, uri: str | None = None) -> str:
     """The store of a run folder: ``uri``, else ``MLFLOW_TRACKING_URI``, else the folder's own SQLite file."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{own_store(folder)}"
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_address(own_store(folder))
 
 
 def own_store(folder: Place) -> Path:
@@ -61,9 +67,41 @@ def own_store(folder: Place) -> Path:
     return here.resolve() / STORE_FILE
 
 
+def sqlite_address(file: Path) -> str:
+    """The address of an SQLite file, by which SQLAlchemy and MLflow find just this file."""
+    if not set("?%#") & set(str(file)):
+        return f"sqlite:///{file}"
+    from sqlalchemy import URL  # noqa: PLC0415 - takes time, and is seldom needed
+
+    # SQLAlchemy 2.1 escapes a file's name once more, 2.0 does not; of sqlite:/// MLflow would make the escaped folder.
+    parts = URL.create("sqlite+pysqlite", database=f"file:{quote(str(file))}", query={"uri": "true"})
+    return parts.render_as_string()
+
+
 def embedded_file(uri: str) -> Path | None:
     """The SQLite file of an embedded store; None for any other store."""
-    return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
+    if not (sqlite := _SQLITE.match(uri)):
+        return None
+    if not set("?%") & set(uri):
+        return expanded(uri[sqlite.end() :]).resolve()
+    from sqlalchemy import make_url  # noqa: PLC0415
+
+    parts = make_url(uri)
+    name = parts.database or ""
+    return expanded(unquote(name.removeprefix("file:")) if "uri" in parts.query else name).resolve()
+
+
+def server_command(file: Path) -> str:
+    """The command of MLflow's own that shows an embedded store, with its artifacts."""
+    artifacts = (file.parent / ARTIFACTS).as_uri()
+    return shlex.join(
+        ["mlflow", "server", "--backend-store-uri", sqlite_address(file), "--artifacts-destination", artifacts]
+    )
+
+
+def track_command(folder: Place, uri: str) -> str:
+    """The command that sends a run folder to a store, without credentials."""
+    return shlex.join(["lmc-tune", "track", str(folder), "--tracking-uri", without_credentials(uri)])
 
 
 def without_credentials(text: str) -> str:
@@ -122,7 +160,10 @@ def connect(uri: str) -> Any:
         logging.getLogger(name).setLevel(logging.ERROR)
     file = embedded_file(uri)
     if file is not None:
+        os.environ["MLFLOW_ENABLE_WORKSPACES"] = "false"  # whatever is set for servers
         _create_store(file)
+        if "?" not in uri:  # a ~ or an escaped letter means another file to parts of MLflow
+            uri = sqlite_address(file)
     return MlflowClient(uri)
 
 
@@ -135,16 +176,57 @@ def prepare_environment() -> None:
 
 
 @contextmanager
-def errors_of(uri: str) -> Iterator[None]:
-    """Turn the many kinds of errors of MLflow and what it stands on into :class:`TrackingError`; others pass."""
+def errors_of(uri: str, folder: Place | None = None) -> Iterator[None]:
+    """Turn the many kinds of errors of MLflow and what it stands on into :class:`TrackingError`; others pass.
+
+    folder: the run folder that is sent, whose own store can be made again.
+    """
     try:
         yield
     except Exception as error:
         known = isinstance(error, OSError | ImportError)  # a database's driver may be missing
         if not known and type(error).__module__.split(".")[0] not in _MLFLOW_PACKAGES:
             raise
+        if found := _OTHER_SCHEMA.search(str(error)):
+            raise TrackingError(_schema_problem(found[1], uri, folder)) from None
         # Without the cause: its message may hold credentials.
         raise TrackingError(f"{place(uri)} {without_credentials(_what_failed(error))}") from None
+
+
+def check_schema(folder: Place) -> None:
+    """Refuse a run folder's own store if another version of MLflow wrote it; MLflow is not imported.
+
+    Raises:
+        TrackingError: naming the command that makes the store usable.
+        sqlite3.Error: if the file cannot be read.
+    """
+    file = own_store(folder)
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
+        found = store.execute("SELECT version_num FROM alembic_version").fetchone()
+    if found and found[0] not in _schemas()[1]:
+        raise TrackingError(_schema_problem(found[0], sqlite_address(file), folder))
+
+
+def _schema_problem(found: str, uri: str, folder: Place | None) -> str:
+    known, _ = _schemas()
+    store, installed = f"{place(uri)} was written by", f"MLflow than {version('mlflow')}, which is installed here"
+    if found in known:
+        command = shlex.join(["mlflow", "db", "upgrade", without_credentials(uri)])
+        return f"{store} an older {installed}; update it with: {command}"
+    again = ""
+    if folder is not None and (file := own_store(folder)) == embedded_file(uri):
+        again = f", or delete {file} and make it again from the tables with: {track_command(folder, uri)}"
+    return f"{store} a newer {installed}; install a newer one{again}"
+
+
+def _schemas() -> tuple[set[str], set[str]]:
+    """The revisions of its tables that the installed MLflow knows, and the latest."""
+    known, earlier = set(), set[str]()
+    versions = Path(str(distribution("mlflow").locate_file("mlflow/store/db_migrations/versions")))
+    for file in versions.glob("[0-9a-f]*_*.py"):
+        known.add(file.name.partition("_")[0])
+        earlier |= set(re.findall(r"^down_revision\b.*[\"'](\w+)", file.read_text(encoding="utf-8"), re.MULTILINE))
+    return known, known - earlier
 
 
 def _what_failed(error: Exception) -> str:
@@ -161,10 +243,10 @@ def _what_failed(error: Exception) -> str:
 def _refuse_folder(uri: str) -> None:
     if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("true", "1"):
         return
-    file = Path(re.sub("^file:(//)?", "", uri)).resolve() / STORE_FILE
+    file = expanded(re.sub("^file:(//)?", "", uri)).resolve() / STORE_FILE
     raise AddressError(
-        f"the tracking URI {uri} is a folder, and MLflow no longer keeps runs in plain folders; write sqlite:///{file} "
-        f"for a store in that folder, or http://HOST:PORT for a server"
+        f"the tracking URI {uri} is a folder, and MLflow no longer keeps runs in plain folders; write "
+        f"{sqlite_address(file)} for a store in that folder, or http://HOST:PORT for a server"
     )
 
 
@@ -179,7 +261,7 @@ def _check_file(file: Path, where: str) -> None:
                 start = opened.read(16)
     except OSError as error:
         raise AddressError(
-            f"{where} cannot be written ({error.strerror}); choose another file, or mend the permissions"
+            f"{where} cannot be written ({what_fails(file, error)}); choose another file, or change that"
         ) from error
     if start not in (b"", b"SQLite format 3\0"):
         raise AddressError(f"{where} is not an SQLite file; choose another")
@@ -194,7 +276,7 @@ def _create_store(file: Path) -> None:
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         # The artifact root ends up in the default experiment, where the client would write an absolute path.
-        store: Any = SqlAlchemyStore(f"sqlite:///{part}", ARTIFACT_ROOT)  # type: ignore[no-untyped-call]
+        store: Any = SqlAlchemyStore(sqlite_address(part), ARTIFACT_ROOT)  # type: ignore[no-untyped-call]
         store.engine.dispose()
         with suppress(FileExistsError):  # another process was faster: its store is in use by now
             os.link(part, file)

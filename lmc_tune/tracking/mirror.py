@@ -5,9 +5,10 @@ every metric carries its run's own start time, so that MLflow drops the second c
 """
 
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -84,8 +85,9 @@ class Mirror:
     def send(self, result: PairResult) -> Sent:
         """Create or update the run of a pair; one that is there already, unchanged, costs nothing."""
         content = run_content(result)
+        content = replace(content, tags={**content.tags, "mlflow.parentRunId": self._parent.id})
         known = self._runs.get(content.key)
-        if known is not None and known.says(content):
+        if known is not None and known.says(content) and self._has_chart(known):
             return Sent(unchanged=1)
         if known is not None and known.tags.get(DIGEST_TAG) not in ("", content.tags[DIGEST_TAG]):
             # Metrics can only be added to, never replaced: other measurements need a run of their own.
@@ -141,7 +143,7 @@ class Mirror:
             self._client.create_run(
                 self._experiment,
                 start_time=_now() - _ms(content.seconds),
-                tags={SWEEP_TAG: self._sweep.id, "mlflow.parentRunId": self._parent.id, **content.tags},
+                tags={SWEEP_TAG: self._sweep.id, **content.tags},
                 run_name=content.name,
             )
         )
@@ -171,17 +173,28 @@ class Mirror:
             rest = {}
 
     def _write_artifact(self, run: _Run, name: str, text: str) -> None:
-        if self._artifacts is not None and run.artifact_uri.startswith(connection.ARTIFACT_ROOT):
-            folder = (self._artifacts / run.artifact_uri.removeprefix(connection.ARTIFACT_ROOT)).resolve()
-            if not folder.is_relative_to(self._artifacts.resolve()):
-                raise connection.TrackingError(
-                    f"a run's artifacts would be written to {folder}, which is not in {self._artifacts}: the store was "
-                    f"not made by lmc-tune; delete it and send the run folder again"
-                )
+        if folder := self._artifacts_of(run):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
         else:
             self._client.log_text(run.id, text, name)
+
+    def _has_chart(self, run: _Run) -> bool:
+        """Whether it is there; of a server, which would have to be asked run by run, True."""
+        folder = self._artifacts_of(run)
+        return folder is None or (folder / CHART_FILE).exists()
+
+    def _artifacts_of(self, run: _Run) -> Path | None:
+        """The folder of a run's artifacts in an embedded store; None if they go through a server."""
+        if self._artifacts is None or not run.artifact_uri.startswith(connection.ARTIFACT_ROOT):
+            return None
+        folder = (self._artifacts / run.artifact_uri.removeprefix(connection.ARTIFACT_ROOT)).resolve()
+        if not folder.is_relative_to(self._artifacts.resolve()):
+            raise connection.TrackingError(
+                f"a run's artifacts would be written to {folder}, which is not in {self._artifacts}: the store was "
+                f"not made by lmc-tune; delete it and send the run folder again"
+            )
+        return folder
 
     def _find_runs(self) -> tuple[_Run | None, dict[str, _Run]]:
         """The sweep's parent and pairs already in the store, so that sending needs no search per pair."""
@@ -248,20 +261,22 @@ def open_mirror(folder: Place, sweep: SweepRecord, uri: str | None = None) -> Mi
     target = connection.tracking_uri(folder, uri)
     client = connection.connect(target)
     file = connection.embedded_file(target)
-    return Mirror(client, _experiment(client, sweep.name, connection.ARTIFACT_LOCATION if file else None), sweep, file)
+    return Mirror(client, _experiment(client, sweep.name, target), sweep, file)
 
 
-def _experiment(client: Any, sweep_name: str, artifact_location: str | None) -> str:
+def _experiment(client: Any, sweep_name: str, uri: str) -> str:
     """The id of the sweep's experiment: ``MLFLOW_EXPERIMENT_NAME`` if set, else ``lmc-tune/NAME``."""
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or f"lmc-tune/{sweep_name}"
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        created: str = client.create_experiment(name, artifact_location, experiment_tags())
+        location = connection.ARTIFACT_LOCATION if connection.embedded_file(uri) else None
+        created: str = client.create_experiment(name, location, experiment_tags())
         return created
     if experiment.lifecycle_stage != "active":
         raise connection.TrackingError(
-            f"the MLflow experiment {name!r} was deleted; restore it (mlflow experiments restore --experiment-id "
-            f"{experiment.experiment_id}) or set MLFLOW_EXPERIMENT_NAME to another name"
+            f"the MLflow experiment {name!r} was deleted; set MLFLOW_EXPERIMENT_NAME to another name, or restore it "
+            f"with: MLFLOW_TRACKING_URI={shlex.quote(connection.without_credentials(uri))} mlflow experiments restore "
+            f"--experiment-id {experiment.experiment_id}"
         )
     known: str = experiment.experiment_id
     return known

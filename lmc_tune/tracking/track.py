@@ -30,7 +30,7 @@ def track(folder: Place, uri: str | None = None) -> Sent:
         TrackingError: if the store cannot be used. What was sent stays; the next call sends the rest.
     """
     sweep = SweepRecord.read(folder)
-    with connection.errors_of(connection.tracking_uri(folder, uri)):
+    with connection.errors_of(connection.tracking_uri(folder, uri), folder):
         return send_all(open_mirror(folder, sweep, uri), folder)
 
 

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shlex
 import signal
 import socket
 import sqlite3
@@ -22,13 +21,18 @@ from lmc_tune.tracking.connection import (
     ARTIFACTS,
     STORE_FILE,
     TrackingError,
+    check_schema,
     own_store,
+    sqlite_address,
+    track_command,
 )
 from lmc_tune.tracking.views import view_address
 
 HOST = "127.0.0.1"
 _START_SECONDS = 120  # three on an idle machine
 _END_SECONDS = 5
+# Settings of the user's own MLflow server, and of what MLflow serves it with, would reach this one.
+_OF_SERVERS = ("MLFLOW_", "_MLFLOW_", "UVICORN_", "GUNICORN_", "FLASK_")
 
 
 def serve_ui(folder: Place, port: int, say: Callable[[str], None]) -> None:
@@ -73,8 +77,8 @@ def ui_command(folder: Place, port: int = 5000) -> tuple[list[str], dict[str, st
     """
     file = _store_file(folder)
     server = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(port)]
-    store = ["--backend-store-uri", f"sqlite:///{file}", "--serve-artifacts", "--default-artifact-root", ARTIFACT_ROOT]
-    command = [*server, *store, "--artifacts-destination", str(file.parent / ARTIFACTS)]
+    store = ["--backend-store-uri", sqlite_address(file), "--serve-artifacts", "--default-artifact-root", ARTIFACT_ROOT]
+    command = [*server, *store, "--artifacts-destination", (file.parent / ARTIFACTS).as_uri()]
     return [*command, "--uvicorn-opts", "--log-level warning"], {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         # Without background jobs it starts in 3 s instead of 10 and takes a quarter of the memory.
@@ -93,6 +97,7 @@ def ui_address(folder: Place, port: int = 5000) -> str:
     server, file = f"http://{HOST}:{port}", _store_file(folder)
     query = "SELECT experiment_id FROM experiments WHERE artifact_location = ? ORDER BY experiment_id DESC"
     try:
+        check_schema(folder)
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
             found = store.execute(query, [ARTIFACT_LOCATION]).fetchone()
     except sqlite3.Error as error:
@@ -112,8 +117,7 @@ def _store_file(folder: Place) -> Path:
 
 
 def _how_to_make(folder: Place, file: Path) -> str:
-    command = shlex.join(["lmc-tune", "track", str(folder), "--tracking-uri", f"sqlite:///{file}"])
-    return f"make one from the tables with: {command}"
+    return f"make one from the tables with: {track_command(folder, sqlite_address(file))}"
 
 
 def _check_port(port: int) -> None:
@@ -132,7 +136,7 @@ def _running(command: list[str], environment: dict[str, str]) -> Iterator["subpr
     """The server in a process group of its own, so that Ctrl-C reaches it through us alone; it is always ended."""
     server = subprocess.Popen(  # noqa: S603 - our own command
         command,
-        env={**os.environ, **environment},
+        env={name: value for name, value in os.environ.items() if not name.startswith(_OF_SERVERS)} | environment,
         stdout=subprocess.DEVNULL,  # a line per request; errors go to stderr
         process_group=0,
     )

@@ -1,11 +1,10 @@
-"""Progress kept between epochs, so that a lost worker costs minutes."""
+"""Where a member's training stands, on the disk: what is lost with a worker costs minutes, what is finished nothing."""
 
 import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -13,61 +12,78 @@ from torch import Tensor
 from lmc_tune.storage import Place, replacing
 from lmc_tune.training.progress import CurvePoint, Progress
 
+# What tells moments from the weights, whose names have no spaces.
+_MOMENT = "moment "
+# Of the bytes that say how long the header of a safetensors file is.
+_LENGTH = 8
+
 
 @dataclass(kw_only=True)
 class Checkpoint:
-    """One member's file: written atomically, seldom enough to cost little.
+    """One member's file, written atomically: weights by name, and in the header's metadata all else.
 
-    seconds: least time between two writings.
+    path: while it is needed. kept: where the finished member stays; None if it need not.
+    seconds: least time between two writings in training.
     """
 
     path: Place
     seconds: float
+    kept: Place | None = None
     _last: float = field(default_factory=time.monotonic)
 
     def offer(self, make: Callable[[], Progress]) -> None:
         """Keep what ``make`` gives, if it is time."""
         if time.monotonic() - self._last < self.seconds:
             return
-        progress = make()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            f"{kind} {name}": tensor.contiguous()
-            for kind, entries in (("state", progress.state), ("moment", progress.moments))
-            for name, tensor in entries.items()
-        }
-        facts = {
-            "epochs": progress.epochs,
-            "diverged": progress.diverged,
-            "seconds": progress.seconds,
-            "curve": [asdict(point) for point in progress.curve],
-        }
-        tensors["facts"] = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
-        with replacing(self.path) as file:
-            file.write(save(tensors))
+        _write(self.path, make())
         self._last = time.monotonic()
+
+    def finish(self, progress: Progress) -> None:
+        """Keep a finished member."""
+        _write(self.kept or self.path, progress)
+        if self.kept:
+            self.remove()
 
     def read(self) -> Progress | None:
         """What was kept, on the CPU; None if nothing was, or nothing that can be read."""
-        if not self.path.exists():
-            return None
-        parts: dict[str, dict[str, Tensor]] = {"state": {}, "moment": {}}
-        try:
-            tensors = load(self.path.read_bytes())
-            facts = json.loads(tensors.pop("facts").numpy().tobytes())
-            for name, tensor in tensors.items():
-                kind, _, entry = name.partition(" ")
-                parts[kind][entry] = tensor
-            return Progress(
-                epochs=facts["epochs"],
-                state=parts["state"],
-                moments=parts["moment"],
-                curve=[CurvePoint(**point) for point in facts["curve"]],
-                diverged=facts["diverged"],
-                seconds=facts["seconds"],
-            )
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-            return None  # the member is trained from its start
+        return (_read(self.kept) if self.kept else None) or _read(self.path)
 
     def remove(self) -> None:
+        """Forget what is not to stay."""
         self.path.unlink(missing_ok=True)
+
+
+def _write(path: Place, progress: Progress) -> None:
+    tensors = progress.state | {f"{_MOMENT}{name}": tensor for name, tensor in progress.moments.items()}
+    facts = {
+        "epochs": progress.epochs,
+        "diverged": progress.diverged,
+        "seconds": progress.seconds,
+        "curve": [asdict(point) for point in progress.curve],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(
+            save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"progress": json.dumps(facts)})
+        )
+
+
+def _read(path: Place) -> Progress | None:
+    try:
+        content = path.read_bytes()
+        header = json.loads(content[_LENGTH : _LENGTH + int.from_bytes(content[:_LENGTH], "little")])
+        facts = json.loads(header["__metadata__"]["progress"])
+        tensors = load(content)
+        moments: dict[str, Tensor] = {
+            name.removeprefix(_MOMENT): tensors.pop(name) for name in list(tensors) if name.startswith(_MOMENT)
+        }
+        return Progress(
+            epochs=facts["epochs"],
+            state=tensors,
+            moments=moments,
+            curve=[CurvePoint(**point) for point in facts["curve"]],
+            diverged=facts["diverged"],
+            seconds=facts["seconds"],
+        )
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None  # the member is trained from its start

@@ -62,7 +62,10 @@ def _train_epoch(
     seeds = dropout_seeds(task.model.named_buffers())
     feeds = task.feed(epoch, len(rates))
     losses, hits = [], []
+    first = epoch * task.steps_per_epoch
     for step, rate in enumerate(rates):
+        if task.disturbance and task.disturbance.step == first + step:
+            task.disturbance.apply(dict(task.model.named_parameters()))
         feed = {name: entries[step] for name, entries in feeds.items()}
         inputs, labels = task.examples(feed)
         for seed in seeds:

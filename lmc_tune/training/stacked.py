@@ -65,12 +65,13 @@ def check_stackable(model: nn.Module) -> None:
 
 def _fitted(tasks: Sequence[Task]) -> tuple[int, Way]:
     """How many members make a stack, and how they train faster."""
+    way = tasks[0].way
     if tasks[0].positions.device.type != "cuda":
-        return len(tasks), "vmap"
+        return len(tasks), way or "vmap"
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info()
     at_once = _at_once(tasks, free, peak_bytes)
-    return at_once, _faster_way(tasks[: min(at_once, _MOST_TRIED)])
+    return at_once, way or _faster_way(tasks[: min(at_once, _MOST_TRIED)])
 
 
 def _at_once(tasks: Sequence[Task], free: int, bytes_of: Callable[[Callable[[], object]], int]) -> int:
@@ -85,12 +86,13 @@ def _faster_way(tasks: Sequence[Task]) -> Way:
     One convolution with the weights of many networks may be slower than as many convolutions, depending on sizes, GPU
     and libraries. Perceptrons are always batched.
     """
-    run = StackedRun(tasks)
-    if run.stack.batched:
-        return "vmap"
-    seconds = run.seconds()
-    del run  # and its memory
-    return "lanes" if StackedRun(tasks, "lanes").seconds() < seconds else "vmap"
+    ways = ways_of(tasks[0])
+    return ways[0] if len(ways) == 1 else min(ways, key=lambda way: StackedRun(tasks, way).seconds())
+
+
+def ways_of(task: Task) -> tuple[Way, ...]:
+    """How a stack of such members may be applied on a GPU."""
+    return ("vmap",) if Stack(task.model, [task.start]).batched else ("vmap", "lanes")
 
 
 class StackedRun:
@@ -183,8 +185,14 @@ class StackedRun:
         self.loss.zero_()
         self.hits.zero_()
         for step in range(len(rates)):
+            self._disturb(epoch * self.per_epoch + step)
             self._advance({name: entries[step] for name, entries in feeds.items()})
         return (self.loss / len(rates)).tolist(), self.hits.tolist()
+
+    def _disturb(self, step: int) -> None:
+        for member, task in enumerate(self.tasks):
+            if task.disturbance and task.disturbance.step == step:
+                task.disturbance.apply({name: rows[member] for name, rows in self.stack.parameters.items()})
 
     def _feeds(self, epoch: int, rates: Sequence[Sequence[float]]) -> Feed:
         """What an epoch's steps need; entries have the steps first, then the members."""

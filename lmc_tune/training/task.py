@@ -14,7 +14,9 @@ from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.examples import Examples, ExampleSet
 from lmc_tune.experiment import TrainSpec
 from lmc_tune.measurement.evaluate import Score
+from lmc_tune.models.stack import Way
 from lmc_tune.training.checkpoint import Checkpoint
+from lmc_tune.training.disturbance import Disturbance
 from lmc_tune.training.order import epoch_batches
 from lmc_tune.training.progress import CurvePoint, Progress
 
@@ -34,8 +36,10 @@ class Task:
     noise_seed: decides the order of the examples (:func:`~lmc_tune.training.order.epoch_batches`), how they are
         augmented, and what is dropped.
     augment: changes the inputs of every step; None if they stay as they are.
+    disturbance: changes the weights once; None if nothing does.
     resume: where an interrupted training stood, or where joint training ended; None to begin at the start.
     epochs: train no further than to the end of this epoch; None for the whole budget.
+    way: how a stack of such members is applied; None for the one that trains faster.
     checkpoint: is offered the progress after every epoch; None to keep none.
     began, sharing: when its training began, by time.perf_counter, and how many members are trained in that time.
 
@@ -51,9 +55,11 @@ class Task:
     spec: TrainSpec
     noise_seed: int
     augment: Augmentation | None = None
+    disturbance: Disturbance | None = None
     resume: Progress | None = None
     checkpoint: Checkpoint | None = None
     epochs: int | None = None
+    way: Way | None = None
     began: float = field(default_factory=time.perf_counter)
     sharing: int = 1
 
@@ -109,6 +115,13 @@ class Task:
         """Let an epoch's progress be kept."""
         if self.checkpoint:
             self.checkpoint.offer(lambda: replace(make(), seconds=self.seconds))
+
+    def finish(self, progress: Progress) -> Progress:
+        """What is left of a finished member, kept if it is to be; moments only where training goes on from there."""
+        finished = replace(progress, seconds=self.seconds, moments=progress.moments if self.epochs is not None else {})
+        if self.checkpoint:
+            self.checkpoint.finish(finished)
+        return finished
 
     def feed(self, epoch: int, n_steps: int) -> Feed:
         """What an epoch's first steps need."""

@@ -1,9 +1,10 @@
 """Where a cohort is run. No torch: the driver of a sweep describes it, the workers use it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from lmc_tune.experiment import MeasureSpec
 from lmc_tune.storage import Place
 from lmc_tune.tables.store import Store
 
@@ -12,10 +13,11 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True, kw_only=True)
 class Workbench:
-    """What does not change a pair's result, or belongs to the verdict.
+    """What does not change a member, or belongs to the verdict.
 
     folders: where factories are looked for before ``sys.path``; no part of a spec, since a path must not be part of a
-    key. device: ``auto`` takes the GPU if there is one. members: folder for the members' weights, None to drop them.
+    key. device: ``auto`` takes the GPU if there is one. measure: what is asked of every group. members: folder for the
+    members' weights, None to drop them when they are measured.
     checkpoint_seconds: least time between two checkpoints of a member in training.
     """
 
@@ -23,6 +25,7 @@ class Workbench:
     data_root: Path
     folders: tuple[str, ...] = ()
     device: Device = "cpu"
+    measure: MeasureSpec = field(default_factory=MeasureSpec)
     min_train_accuracy: float = 0.5
     members: Place | None = None
     checkpoint_seconds: float = 60

@@ -1,6 +1,7 @@
-"""The whole unit of work: a cohort of pairs in, their rows out. No Ray, no MLflow.
+"""The whole unit of work: a cohort of groups in, their rows out. No Ray, no MLflow.
 
-Idempotent by key: a pair that the store already holds is returned, not trained; a failed one is tried again.
+Idempotent by key: a group whose question the store answers already is returned, not measured; a failed one is tried
+again; a member that is kept is not trained again.
 """
 
 import errno
@@ -9,171 +10,157 @@ import os
 import secrets
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from safetensors.torch import save
-from torch import nn
+from torch import Tensor
 
-from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Cohort, Condition, PairSpec
-from lmc_tune.measurement.conditions import has_batch_norm, prepare_networks
-from lmc_tune.measurement.path import Path as MeasuredPath
-from lmc_tune.measurement.path import measure_path
-from lmc_tune.storage import Place, StorageError, replacing
-from lmc_tune.tables.rows import PairResult, failed_result, gate, spec_columns
-from lmc_tune.training.engines import engine_for, train
-from lmc_tune.training.progress import Progress
+from lmc_tune.experiment import Cohort, GroupSpec, MeasureSpec
+from lmc_tune.measurement.ends import Ends
+from lmc_tune.measurement.members import Members
+from lmc_tune.measurement.network import Network
+from lmc_tune.measurement.registry import MEASUREMENTS
+from lmc_tune.models.state import State
+from lmc_tune.storage import StorageError
+from lmc_tune.tables.rows import PairResult, Row, failed_result, gate, spec_columns
+from lmc_tune.training.engines import engine_for
 from lmc_tune.work.bench import Workbench
-from lmc_tune.work.columns import (
-    layer_rows,
-    path_columns,
-    path_rows,
-    similarity_columns,
-    training_columns,
-    whole_columns,
-)
 from lmc_tune.work.device import exact_device
-from lmc_tune.work.prepare import Pair, Setup, checkpoints, joint_task, prepare, tasks_of
+from lmc_tune.work.facts import Pair, divergence, learning_rows, training_facts
+from lmc_tune.work.members import MemberShelf
+from lmc_tune.work.prepare import Setup, prepare, supplies
 
 
 def cohort_name(cohort: Cohort) -> str:
-    """What the names of the cohort's shards begin with: a hash of its pairs' keys."""
-    keys = " ".join(pair.key for pair in cohort.pairs)
+    """What the names of the cohort's shards begin with: a hash of its groups' keys."""
+    keys = " ".join(group.key for group in cohort.groups)
     return hashlib.blake2b(keys.encode(), digest_size=8).hexdigest()
 
 
 def run_cohort(cohort: Cohort, bench: Workbench) -> list[PairResult]:
-    """Run the pairs of a cohort that have no result yet; return the results of all, in order.
+    """Run the groups of a cohort that have no result yet; return the results of all, in order.
 
-    The loop engine runs pair after pair; the stacked one trains them all at once, then measures pair after pair. Every
-    pair is published as soon as it is finished. An exception inside a pair becomes a ``failed`` row with its traceback
-    and the cohort goes on; one from the store (disk full, folder gone) ends the cohort, since nothing further could be
-    kept.
+    The loop engine trains and measures group after group; the stacked one trains all at once that are shown one domain,
+    then measures group after group. Every group is published as soon as it is finished. An exception inside a group
+    becomes a ``failed`` row with its traceback and the cohort goes on; one from the store (disk full, folder gone) ends
+    the cohort, since nothing further could be kept.
 
     Args:
-        cohort: the pairs.
-        bench: store, data, device.
+        cohort: the groups.
+        bench: store, data, device, and what is asked.
     """
     name, store = cohort_name(cohort), bench.store
-    results = store.recall(name, [spec.key for spec in cohort.pairs])
+    known = store.recall(name, [group.key for group in cohort.groups])
+    results = dict(known)
     # Of this writer alone: a worker that was taken for dead may still be at the same cohort.
     shard = f"{name}-{secrets.token_hex(4)}"
-    left = [spec for spec in cohort.pairs if spec.key not in results or results[spec.key].status == "failed"]
-    at_once = len(left) if engine_for(cohort.pairs[0], exact_device(bench.device)) == "stacked" else 1
+    left = [group for group in cohort.groups if not _answers(results.get(group.key), bench.measure.of(group.model))]
+    shelf = MemberShelf(bench, left, supplies().engines)
     try:
-        for first in range(0, len(left), max(1, at_once)):
-            specs = left[first : first + at_once]
-            store.mark_running(shard, [spec.key for spec in specs])
-            for result in _run_or_fail(specs, bench):
+        for groups in _at_once(left, exact_device(bench.device)):
+            store.mark_running(shard, [group.key for group in groups])
+            for result in _run_or_fail(groups, bench, shelf, known):
                 results[result.key] = result
                 store.write_shard(shard, list(results.values()))
-                _forget(result.key, bench)
+                shelf.release(next(group for group in groups if group.key == result.key))
     finally:
         store.unmark_running(shard)
-    return [results[spec.key] for spec in cohort.pairs]
+    return [results[group.key] for group in cohort.groups]
 
 
-def run_pair(spec: PairSpec, bench: Workbench) -> PairResult:
-    """Train and measure one pair; exceptions pass through."""
-    (pair,) = train_pairs([prepare(spec, bench)])
-    result = _finish(pair, bench)
-    _forget(spec.key, bench)
+def run_pair(spec: GroupSpec, bench: Workbench) -> PairResult:
+    """Train and measure one group; exceptions pass through."""
+    shelf = MemberShelf(bench, [spec], supplies().engines)
+    (pair,) = train_groups([prepare(spec, bench)], shelf)
+    result = _finish(pair, bench, shelf)
+    shelf.release(spec)
     return result
 
 
-def _forget(key: str, bench: Workbench) -> None:
-    """Remove the checkpoints of a pair that is finished."""
-    for checkpoint in checkpoints(key, bench).values():
-        checkpoint.remove()
+def train_groups(setups: Sequence[Setup], shelf: MemberShelf) -> list[Pair]:
+    """Train the members of some groups, or find them on the shelf."""
+    return [Pair.of(setup, trained) for setup, trained in zip(setups, shelf.train(setups), strict=True)]
 
 
-def train_pairs(setups: Sequence[Setup]) -> list[Pair]:
-    """Train both members of some pairs of one program, after their joint training, if there is one."""
-    engine = engine_for(setups[0].spec, setups[0].device)
-    joint: list[Progress | None] = [None] * len(setups)
-    if setups[0].spec.train.spawn_epoch:
-        joint = list(train([joint_task(setup) for setup in setups], engine))
-    tasks = [
-        task
-        for setup, common in zip(setups, joint, strict=True)
-        for task in tasks_of(setup, common and replace(common, curve=[], seconds=0.0))
-    ]
-    trained = train(tasks, engine)
-    return [
-        Pair(setup=setup, a=a, b=b, joint=common)
-        for setup, a, b, common in zip(setups, trained[::2], trained[1::2], joint, strict=True)
-    ]
+def _answers(result: PairResult | None, question: MeasureSpec) -> bool:
+    return result is not None and result.status != "failed" and result.row.get("question") == question.key
 
 
-def _finish(pair: Pair, bench: Workbench) -> PairResult:
-    """Measure a trained pair."""
+def _at_once(groups: Sequence[GroupSpec], device: torch.device) -> Iterator[list[GroupSpec]]:
+    """Groups that are trained together: all whose members are stacked and shown the same domains, else each alone."""
+    stacks: dict[str, list[GroupSpec]] = {}
+    for group in groups:
+        if any(engine_for(member, device) == "stacked" for member in group.members.values()):
+            stacks.setdefault(group.shift.text if group.shift.kind == "domain" else "", []).append(group)
+        else:
+            yield [group]
+    yield from stacks.values()
+
+
+def _finish(pair: Pair, bench: Workbench, shelf: MemberShelf, before: PairResult | None = None) -> PairResult:
+    """Measure a trained group; ``before`` is what was known of it, if anything was."""
     setup, started = pair.setup, time.perf_counter()
-    spec, data = setup.spec, setup.data
-    if bench.members:
-        save_members(pair, spec.key, bench.members)
+    spec, asked = setup.spec, bench.measure.of(setup.spec.model)
+    seconds, choices = shelf.seconds(spec), shelf.choices(spec)
+    members = _members(pair, asked)
+    ends = Ends().measure(members, asked).columns
     row = {
         **spec_columns(spec),
-        **training_columns(pair),
-        "seconds_train": pair.seconds,
+        "question": asked.key,
+        **training_facts(pair),
+        **ends,
+        **divergence(pair, ends),
+        "seconds_train": seconds or (before.row.get("seconds_train") if before else None) or 0.0,
         "seconds_measure": 0.0,
         "device": _device_name(setup.device),
-        "engine": engine_for(spec, setup.device),
+        "engine": " and ".join(dict.fromkeys(choice.engine for choice in choices)),
+        "engine_reason": "; ".join(dict.fromkeys(choice.why for choice in choices if choice.why)),
     }
-    curves = [
-        {"member": name, **asdict(point), "step": point.step + pair.further_steps}
-        for name, member, _ in pair.members
-        for point in member.curve
-    ]
-    curves += [{"member": "joint", **asdict(point)} for point in (pair.joint.curve if pair.joint else ())]
+    rows: dict[str, list[Row]] = {"curves": learning_rows(pair)}
     if pair.a.diverged or pair.b.diverged:  # non-finite weights have no path
-        return PairResult(row=row, curves=curves)
-    by_split = {"train": data.train, "test": data.test, "validation": data.validation}
-    measured = {str(name): by_split[name] for name in spec.measure.splits}
-    a, b = ({name: tensor.to(setup.device) for name, tensor in m.state.items()} for m in (pair.a, pair.b))
-    statistics = data.shuffled(spec.seed_for("recalibration"))
-    paths: dict[Condition, MeasuredPath] = {}
-    for condition in spec.conditions:
-        if condition in BATCH_NORM_CONDITIONS and not has_batch_norm(setup.model):  # a network of the user's own
-            paths[condition] = paths["naive"]
-        else:
-            paths[condition] = measure_path(setup.model, a, b, measured, spec.measure, condition, statistics)
-        row |= path_columns(paths[condition], condition)
-    networks = prepare_networks(_best(spec, setup.model), setup.model, a, b, statistics, [0.0, 0.5, 1.0])
-    row |= similarity_columns(networks, data.test)
-    layers = layer_rows(pair, networks)
-    row |= whole_columns(pair, layers)
+        return PairResult(row=row, **rows)
+    for measurement in MEASUREMENTS:
+        found = measurement.measure(members, asked)
+        row |= found.columns
+        rows |= found.rows
     row["seconds_measure"] = time.perf_counter() - started
-    rows = [point for condition, path in paths.items() for point in path_rows(path, condition)]
-    return PairResult(row=gate(row, bench.min_train_accuracy), paths=rows, curves=curves, layers=layers)
+    return PairResult(row=gate(row, bench.min_train_accuracy), **rows)
 
 
-def _best(spec: PairSpec, model: nn.Module) -> Condition:
-    """The condition of members and weight average: naive, unless statistics would be stale and may be recalibrated."""
-    return "recalibrated" if "recalibrated" in spec.conditions and has_batch_norm(model) else "naive"
+def _members(pair: Pair, asked: MeasureSpec) -> Members:
+    setup, data = pair.setup, pair.setup.data
+    by_split = {"train": data.train, "test": data.test, "validation": data.validation}
+    return Members(
+        network=Network(setup.model),
+        states={name: _on(setup.device, member.state) for name, member, _ in pair.members},
+        data={str(split): by_split[split] for split in asked.splits},
+        own={name: examples for name, _, examples in pair.members},
+        statistics=data.shuffled(setup.spec.seed_for("recalibration")),
+        start=_on(setup.device, setup.start),
+    )
 
 
-def save_members(pair: Pair, key: str, folder: Place) -> None:
-    """Write ``KEY-a.safetensors``, ``KEY-b.safetensors`` and ``KEY-start.safetensors``, each atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for member, state in (("a", pair.a.state), ("b", pair.b.state), ("start", pair.setup.start)):
-        with replacing(folder / f"{key}-{member}.safetensors") as file:
-            file.write(save({name: tensor.contiguous() for name, tensor in state.items()}))
+def _on(device: torch.device, state: State) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in state.items()}
 
 
-def _run_or_fail(specs: Sequence[PairSpec], bench: Workbench) -> Iterator[PairResult]:
-    """Train some pairs together, then measure them one by one; whatever crashes is a failed row."""
+def _run_or_fail(
+    groups: Sequence[GroupSpec], bench: Workbench, shelf: MemberShelf, known: Mapping[str, PairResult]
+) -> Iterator[PairResult]:
+    """Train some groups together, then measure them one by one; whatever crashes is a failed row."""
     setups = []
-    for spec in specs:
+    for group in groups:
         try:
-            setups.append(prepare(spec, bench))
+            setups.append(prepare(group, bench))
         except Exception as error:  # noqa: BLE001
-            yield _failed(spec, error)
-    yield from _train_or_split(setups, bench)
+            yield _failed(group, error)
+    yield from _train_or_split(setups, bench, shelf, known)
 
 
-def _train_or_split(setups: Sequence[Setup], bench: Workbench) -> Iterator[PairResult]:
-    """The results of some pairs.
+def _train_or_split(
+    setups: Sequence[Setup], bench: Workbench, shelf: MemberShelf, known: Mapping[str, PairResult]
+) -> Iterator[PairResult]:
+    """The results of some groups.
 
     If they cannot be trained together (the device's memory is short, or one of them is at fault), each half is tried.
     """
@@ -181,24 +168,24 @@ def _train_or_split(setups: Sequence[Setup], bench: Workbench) -> Iterator[PairR
         return
     failure = None
     try:
-        pairs = train_pairs(setups)
+        pairs = train_groups(setups, shelf)
     except Exception as error:  # noqa: BLE001
         failure = _failed(setups[0].spec, error)
     if failure is None:
         for pair in pairs:
             try:
-                yield _finish(pair, bench)
+                yield _finish(pair, bench, shelf, known.get(pair.setup.spec.key))
             except Exception as error:  # noqa: BLE001
                 yield _failed(pair.setup.spec, error)
     elif len(setups) == 1:
         yield failure
     else:  # outside of the except clause, whose traceback would keep the memory
         half = len(setups) // 2
-        yield from _train_or_split(setups[:half], bench)
-        yield from _train_or_split(setups[half:], bench)
+        yield from _train_or_split(setups[:half], bench, shelf, known)
+        yield from _train_or_split(setups[half:], bench, shelf, known)
 
 
-def _failed(spec: PairSpec, error: Exception) -> PairResult:
+def _failed(spec: GroupSpec, error: Exception) -> PairResult:
     """Failure is data: the row keeps the traceback and the sweep goes on; but storage that is full or away is not the
     pair's fault.
     """

@@ -13,9 +13,9 @@ from lmc_tune.core.barrier import DEFINITIONS, locate_barrier, path_grid
 from lmc_tune.core.noise import noise_scale
 from lmc_tune.experiment import (
     DatasetSpec,
+    GroupSpec,
     MeasureSpec,
     MlpSpec,
-    PairSpec,
     ShiftSpec,
     TrainSpec,
     VerdictSpec,
@@ -48,13 +48,12 @@ def pair_spec(
     shift: ShiftSpec = COVARIATE,
     replicate: int = 0,
     model: MlpSpec | None = None,
-) -> PairSpec:
-    return PairSpec(
+) -> GroupSpec:
+    return GroupSpec(
         dataset=DatasetSpec(),
         model=model or MlpSpec(),
         train=TrainSpec(lr=lr, batch_size=batch_size, momentum=0.9, epochs=20),
         shift=shift,
-        measure=MeasureSpec(),
         replicate=replicate,
     )
 
@@ -65,7 +64,7 @@ def results_of(pairs: list[PairResult]) -> pd.DataFrame:
     return frame.reindex(columns=RESULTS_SCHEMA.names)
 
 
-def ok_pair(spec: PairSpec, hump: float, endpoint: float = 0.04, tilt: float = 0.0) -> PairResult:
+def ok_pair(spec: GroupSpec, hump: float, endpoint: float = 0.04, tilt: float = 0.0) -> PairResult:
     """An ok pair whose error runs from ``endpoint`` to ``endpoint + tilt`` over a hump of the given height."""
     lambdas = path_grid(25)
     error = endpoint + tilt * lambdas + hump * np.sin(np.pi * lambdas) ** 2
@@ -97,17 +96,17 @@ def ok_pair(spec: PairSpec, hump: float, endpoint: float = 0.04, tilt: float = 0
     return PairResult(row=row, paths=paths)
 
 
-def measured_pair(spec: PairSpec, hump: float | None = None) -> PairResult:
+def measured_pair(spec: GroupSpec, hump: float | None = None) -> PairResult:
     """An ok pair of which everything is known: conditions, similarity, ensemble and average, learning curves, layers.
 
     Drawn from the pair's own seed; BatchNorm makes the naive path worse than the recalibrated one.
     """
-    rng = np.random.default_rng(spec.seed_for("measured", spec.content()))
+    rng = np.random.default_rng(spec.seed_for("measured", spec.text))
     hump = float(rng.uniform(-0.03, 0.2)) if hump is None else hump
     ends = {"endpoint": float(rng.uniform(0.04, 0.06)), "tilt": float(rng.normal(0, 0.01))}
     pair = ok_pair(spec, hump, **ends)
     row, paths = {**pair.row, "accuracy_difference": float(rng.normal(-4, 1))}, [*pair.paths]
-    if "recalibrated" in spec.conditions:
+    if "recalibrated" in (MeasureSpec().of(spec.model).conditions or ()):
         stale = ok_pair(spec, hump + 0.4, **ends)
         columns = [*BARRIER_COLUMNS, *PATH_FIELDS]
         row = {**stale.row, "accuracy_difference": -30.0}
@@ -139,7 +138,7 @@ def measured_pair(spec: PairSpec, hump: float | None = None) -> PairResult:
     return PairResult(row=row, paths=paths, curves=curves, layers=layers)
 
 
-def undertrained_pair(spec: PairSpec, accuracy: float = 0.21) -> PairResult:
+def undertrained_pair(spec: GroupSpec, accuracy: float = 0.21) -> PairResult:
     """A pair that was measured, but whose members did not pass the gate of 50%."""
     flat = ok_pair(spec, hump=0.0, endpoint=2 * (1 - accuracy) * 0.5)
     changed = {f"train_accuracy_{member}": accuracy for member in "ab"}
@@ -149,17 +148,18 @@ def undertrained_pair(spec: PairSpec, accuracy: float = 0.21) -> PairResult:
     return PairResult(row={**flat.row, **changed, "status": "undertrained", "reason": reason}, paths=flat.paths)
 
 
-def diverged_pair(spec: PairSpec, reason: str = "member A: the loss became non-finite at step 14") -> PairResult:
+def diverged_pair(spec: GroupSpec, reason: str = "member A: the loss became non-finite at step 14") -> PairResult:
     return PairResult(row=_row(spec, "diverged", reason))
 
 
-def failed_pair(spec: PairSpec, reason: str = "RuntimeError: the machine went away") -> PairResult:
+def failed_pair(spec: GroupSpec, reason: str = "RuntimeError: the machine went away") -> PairResult:
     return PairResult(row=_row(spec, "failed", reason))
 
 
-def _row(spec: PairSpec, status: str, reason: str) -> Row:
+def _row(spec: GroupSpec, status: str, reason: str) -> Row:
     return {
         **spec_columns(spec),
+        "question": MeasureSpec().of(spec.model).key,
         "status": status,
         "reason": reason,
         "noise_scale": noise_scale(spec.train.lr, spec.train.batch_size, N_TRAIN),
@@ -173,7 +173,7 @@ def _row(spec: PairSpec, status: str, reason: str) -> Row:
     }
 
 
-def realistic_pair(spec: PairSpec) -> PairResult:
+def realistic_pair(spec: GroupSpec) -> PairResult:
     """A pair of a plausible sweep: small steps learn nothing, large ones break connectivity, the largest diverge."""
     lr, batch_size = spec.train.lr, spec.train.batch_size
     rng = np.random.default_rng(spec.seed_for("case", int(lr * 1e6), batch_size, spec.shift.kind))
@@ -192,7 +192,7 @@ def grid(
     batch_sizes: Sequence[int] = BATCH_SIZES,
     shifts: Sequence[ShiftSpec] = (COVARIATE, LABEL),
     replicates: int = 5,
-) -> list[PairSpec]:
+) -> list[GroupSpec]:
     return [
         pair_spec(lr=lr, batch_size=batch_size, shift=shift, replicate=replicate)
         for shift in shifts
@@ -240,8 +240,8 @@ def networks_space(
 
 def write_run(
     folder: Path,
-    specs: Sequence[PairSpec] | None = None,
-    make: Callable[[PairSpec], PairResult] = realistic_pair,
+    specs: Sequence[GroupSpec] | None = None,
+    make: Callable[[GroupSpec], PairResult] = realistic_pair,
     name: str = "quickstart",
     space: SearchSpace | None = None,
 ) -> Path:

@@ -1,15 +1,17 @@
 """A sweep over networks of which everything is known, as the report's sections see it."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from lmc_tune.analysis.phase import PhaseDiagram, map_regions
-from lmc_tune.analysis.report.sections.basins import with_depths
-from lmc_tune.experiment import PairSpec
+from lmc_tune.analysis.report import sections
+from lmc_tune.analysis.report.section import Context, find_sections
+from lmc_tune.experiment import GroupSpec
 from lmc_tune.experiment.space import SearchSpace
-from lmc_tune.tables.cells import CONDITION_BARRIERS, mean_intervals
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import Store
 from tests.analysis.cases import diverged_pair, measured_pair, networks_space, undertrained_pair, write_run
@@ -17,13 +19,20 @@ from tests.analysis.cases import diverged_pair, measured_pair, networks_space, u
 
 @dataclass(frozen=True)
 class Measured:
-    """results: of all pairs, in any order, as the tables have them. intervals: of all that the sections ask for."""
+    """results: of all pairs, in any order, as the tables have them. context: what the sections are made from."""
 
     store: Store
     space: SearchSpace
     results: pd.DataFrame
-    diagram: PhaseDiagram
-    intervals: dict[str, pd.DataFrame]
+    context: Context
+
+    @property
+    def diagram(self) -> PhaseDiagram:
+        return self.context.diagram
+
+    @property
+    def intervals(self) -> dict[str, pd.DataFrame]:
+        return self.context.intervals
 
     def ok(self, cell: str) -> pd.DataFrame:
         """The cell's ok pairs."""
@@ -34,7 +43,7 @@ class Measured:
         return _seen(self.store, self.space, self.results.iloc[order])
 
 
-def make(spec: PairSpec) -> PairResult:
+def make(spec: GroupSpec) -> PairResult:
     """Of the four pairs of a cell, one is left out."""
     if spec.replicate > 0:
         return measured_pair(spec)
@@ -48,7 +57,21 @@ def measured_run(folder: Path) -> Measured:
 
 
 def _seen(store: Store, space: SearchSpace, results: pd.DataFrame) -> Measured:
-    diagram = with_depths(map_regions(results, space=space), store.parts("paths"))
-    measured = ["accuracy_difference", "basin_depth", *CONDITION_BARRIERS]
-    intervals = mean_intervals(diagram.pairs, measured, diagram.cells["cell"], diagram.verdict.confidence)
-    return Measured(store, space, results, diagram, intervals)
+    return Measured(store, space, results, context_of(map_regions(results, space=space), space, store.parts))
+
+
+def context_of(
+    diagram: PhaseDiagram,
+    space: SearchSpace | None = None,
+    parts: Callable[[str], Iterable[pa.Table]] = lambda _: [],
+) -> Context:
+    """A context whose first cell is picked, with the numbers of lmc-tune's own sections."""
+    return Context(
+        diagram=diagram,
+        whole=diagram,
+        space=space,
+        picked=diagram.cells["cell"][0],
+        detailed=True,
+        parts=parts,
+        numbers=[module.numbers for module in find_sections(sections) if hasattr(module, "numbers")],
+    )

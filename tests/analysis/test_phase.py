@@ -12,14 +12,14 @@ from lmc_tune.analysis.phase import map_regions
 from lmc_tune.analysis.report.charts.phase_chart import phase_chart, phase_table
 from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import MlpSpec, PairSpec, ResnetSpec, ShiftSpec, VerdictSpec
+from lmc_tune.experiment import GroupSpec, MlpSpec, ResnetSpec, ShiftSpec, VerdictSpec
 from lmc_tune.tables.rows import PairResult
 from tests.analysis.cases import COVARIATE, LABEL, grid, ok_pair, pair_spec, realistic_pair, results_of, space_of
 
 ALL_PAIRS = results_of([realistic_pair(spec) for spec in grid()])
 
 
-def flat(spec: PairSpec) -> PairResult:
+def flat(spec: GroupSpec) -> PairResult:
     return ok_pair(spec, 0.01)
 
 
@@ -44,6 +44,34 @@ def test_the_boundary_of_a_barrier_linear_in_log_lr_is_where_it_crosses() -> Non
     np.testing.assert_allclose(boundary["x"].astype(float), crossing, rtol=1e-6)
     assert boundary["y"].min() == pytest.approx(8)
     assert boundary["y"].max() == pytest.approx(512)
+
+
+def decaying(decay: float, hump: float = 0.01, lr: float = 0.1) -> PairResult:
+    spec = pair_spec(lr=lr)
+    return ok_pair(spec.model_copy(update={"train": spec.train.model_copy(update={"weight_decay": decay})}), hump)
+
+
+@given(st.lists(st.sampled_from([0.0, 1e-5, 1e-4, 1.1e-4, 5e-4, 0.01, 0.02, 0.5]), min_size=2, unique=True))
+def test_whatever_the_values_of_an_axis_every_tile_can_be_seen(decays: list[float]) -> None:
+    diagram = map_regions(results_of([decaying(decay, lr=lr) for decay in decays for lr in (0.01, 0.1)]))
+    table, axis = phase_table(diagram), diagram.y
+    assert axis is not None
+    heights = table["y_high"] - table["y_low"]
+    if axis.scale == "log":
+        heights = np.log(table["y_high"] / table["y_low"])
+    assert heights.min() >= 0.3 * heights.unique().mean()
+    assert sorted(table["weight_decay"].unique()) == sorted(decays)
+    np.testing.assert_allclose(axis.value(axis.position(axis.edges)), axis.edges, atol=1e-12)
+
+
+def test_the_boundary_of_an_axis_with_equal_steps_is_between_its_values() -> None:
+    humps = {0.0: 0.01, 1e-4: 0.01, 0.01: 0.03}
+    pairs = [decaying(decay, hump, lr) for decay, hump in humps.items() for lr in (0.01, 0.1)]
+    diagram = map_regions(results_of(pairs))
+    assert diagram.y is not None
+    assert (diagram.y.scale, diagram.y.ticks) == ("steps", (0.0, 1e-4, 0.01))
+    np.testing.assert_allclose(diagram.y.position(diagram.boundary["y"].astype(float)), 1.5, rtol=1e-6)
+    np.testing.assert_allclose(diagram.boundary["y"].astype(float), (1e-4 + 0.01) / 2, rtol=1e-6)
 
 
 def test_the_order_of_results_never_changes_the_diagram() -> None:
@@ -161,9 +189,9 @@ def test_networks_of_several_kinds_are_told_by_what_their_own_kind_varies() -> N
 
 
 def test_cells_that_no_column_tells_apart_are_not_drawn_over_each_other() -> None:
-    coarse = pair_spec()
-    fine = coarse.model_copy(update={"measure": coarse.measure.model_copy(update={"lambdas": 51})})
-    diagram = map_regions(results_of([flat(coarse), flat(fine)]))
+    one, other = flat(pair_spec()), flat(pair_spec())
+    other.row.update(key="another", cell="another")
+    diagram = map_regions(results_of([one, other]))
     assert diagram.panels == ("all cells", "setup 2")
 
 

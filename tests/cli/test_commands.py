@@ -2,13 +2,15 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.analysis.cases import failed_pair, pair_spec, write_run
-from tests.sweep.cases import PAIRS, SPACE, lmc_tune, lmc_tune_json, write_space
+from tests.sweep.cases import PAIRS, SPACE, command, environment, lmc_tune, lmc_tune_json, write_space
 
 
 def refused(folder: Path, *arguments: str | Path, text: str | None = None) -> str:
@@ -62,6 +64,74 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith(f"cannot write to {tmp_path}/file/run")
     assert "choose another folder with --out" in done.stderr
+
+
+def test_a_link_that_leads_nowhere_is_named_with_its_target(tmp_path: Path) -> None:
+    (tmp_path / "runs").symlink_to("gone/scratch")
+    done = lmc_tune("sweep", "quickstart", "--out", tmp_path / "runs" / "one")
+    assert done.returncode == 2
+    assert f"({tmp_path}/runs is a link to gone/scratch, which is not there)" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_current_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    run = write_run(tmp_path / "run", [pair_spec()])
+    gone.mkdir()
+    command = 'rmdir "$PWD"; "$@"'
+    for arguments, code in ((["sweep", "quickstart"], 2), (["status", str(run)], 0)):
+        gone.mkdir(exist_ok=True)
+        done = subprocess.run(
+            ["bash", "-c", command, "bash", sys.executable, "-P", "-m", "lmc_tune", *arguments],
+            cwd=gone,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done
+        told = "the current folder has been deleted; change to a folder that exists (cd), and run the command again\n"
+        assert done.stderr == (told if code else "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that even root cannot read")
+def test_data_that_cannot_be_read_are_named_and_the_others_listed(tmp_path: Path) -> None:
+    file = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    file.parent.mkdir(parents=True)
+    file.symlink_to("/proc/self/mem")
+    why = f"{file} cannot be read (Input/output error); give this user the right to read it, or name another folder"
+    told = refused(tmp_path, "--data-root", tmp_path, text=SPACE.replace("name: digits", "name: mnist"))
+    assert told == f"{why} with --data-root or LMC_TUNE_DATA\n"
+    listed = lmc_tune("datasets", "--data-root", tmp_path).stdout
+    assert why in listed
+    assert "not here: lmc-tune datasets get cifar10" in listed
+
+
+def test_a_space_may_come_through_a_pipe() -> None:
+    wrong = SPACE.replace("momentum", "momentm")
+    done = subprocess.run(
+        command("space", "/dev/stdin"), input=wrong, capture_output=True, text=True, check=False, env=environment()
+    )
+    assert done.returncode == 2
+    assert done.stderr == "/dev/stdin:5: train.momentm: unknown key 'momentm'; did you mean momentum?\n"
+
+
+def test_a_tilde_is_the_home_folder_wherever_a_folder_or_file_is_named(tmp_path: Path) -> None:
+    """As after --out=, where the shell leaves it alone."""
+    (tmp_path / "here").touch()
+    write_space(tmp_path)
+    write_run(tmp_path / "run", [pair_spec()])
+    for arguments in (
+        ("sweep", "~/tiny.yaml", "--out=~/here"),
+        ("sweep", "~/tiny.yaml", "--storage=~/here"),
+        ("sweep", "~/tiny.yaml", "--out=~/x", "--tracking-uri=sqlite:///~/here/m.db"),
+        ("sweep", "mnist_mlp", "--out=~/x", "--data-root=~/here"),
+        ("status", "~/here"),
+        ("report", "~/run", "--output=~/here/x.html"),
+    ):
+        done = lmc_tune(*arguments, HOME=str(tmp_path))
+        assert done.returncode in (1, 2), done
+        assert f"{tmp_path}/here" in done.stderr
+    assert not Path("~").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

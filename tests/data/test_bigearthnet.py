@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +28,7 @@ from lmc_tune.data.datasets import download, load_dataset
 from lmc_tune.data.domains import pair_data, split_views, views
 from lmc_tune.data.files import DamagedDataError, DataError, check_files, check_memory
 from lmc_tune.data.prepared import open_dataset
-from lmc_tune.experiment import DatasetSpec, MeasureSpec, PairSpec, ShiftSpec, TrainSpec, VggSpec
+from lmc_tune.experiment import DatasetSpec, GroupSpec, MeasureSpec, ShiftSpec, TrainSpec, VggSpec
 from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.models.registry import build_model
 from lmc_tune.tables.store import Store
@@ -238,7 +237,7 @@ def test_a_missing_file_or_folder_is_named_with_the_command_that_gets_it(mine: P
         load_dataset(SPEC, mine)
 
 
-@pytest.mark.parametrize("work", [partial(check_files, "bigearthnet"), partial(download, "bigearthnet")])
+@pytest.mark.parametrize("work", [partial(check_files, DATASETS["bigearthnet"]), partial(download, "bigearthnet")])
 def test_without_torchgeo_the_command_that_installs_it_is_named(written: Path, work, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(data_files, "find_spec", lambda name: None if name == "torchgeo" else pytest.fail(name))
     said = "bigearthnet is read by torchgeo, which is not installed: pip install 'lmc-tune[bigearthnet]'"
@@ -287,7 +286,7 @@ def test_it_is_downloaded_verified_and_unpacked(served: Path, tmp_path: Path):
     root = tmp_path / "data"
     root.mkdir()
     download("bigearthnet", root)
-    check_files("bigearthnet", root)
+    check_files(DATASETS["bigearthnet"], root)
     assert len(load_dataset(SPEC, root).train) == 10
     shutil.rmtree(served)
     download("bigearthnet", root)  # is there
@@ -312,25 +311,29 @@ def test_a_download_that_fails_is_told_with_what_to_do(served: Path, tmp_path: P
         download("bigearthnet", tmp_path)
 
 
-def pair(shift: ShiftSpec, **measure: Any) -> PairSpec:
-    return PairSpec(
+MEASURE = MeasureSpec(lambdas=3, refinements=1)
+
+
+def pair(shift: ShiftSpec) -> GroupSpec:
+    return GroupSpec(
         dataset=SPEC,
         model=VggSpec(width=1 / 32, norm="batch"),
         train=TrainSpec(lr=0.05, batch_size=2, epochs=2, momentum=0.9),
         shift=shift,
-        measure=MeasureSpec(lambdas=3, refinements=1, **measure),
         replicate=0,
     )
 
 
 def test_a_pair_that_looks_through_disjoint_bands(written: Path, tmp_path: Path):
     """Losses, accuracies and average precision are those of the members as anyone would score them."""
-    spec = pair(
-        ShiftSpec(kind="domain", bands=[[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]),
-        conditions=("naive",),  # else similarity would be that of recalibrated members
-    )
+    spec = pair(ShiftSpec(kind="domain", bands=[[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]))
     bench = Workbench(
-        store=Store(tmp_path / "run"), data_root=written, device="cpu", members=tmp_path, min_train_accuracy=0.1
+        store=Store(tmp_path / "run"),
+        data_root=written,
+        device="cpu",
+        measure=MEASURE.model_copy(update={"conditions": ("naive",)}),  # else similarity would be recalibrated members'
+        members=tmp_path,
+        min_train_accuracy=0.1,
     )
     result = run_pair(spec, bench)
     row = result.row
@@ -346,7 +349,7 @@ def test_a_pair_that_looks_through_disjoint_bands(written: Path, tmp_path: Path)
     probabilities = []
     for name in ("a", "b"):
         model = build_model(spec.model, (12, 120, 120), 19, seed=0)
-        model.load_state_dict(load_file(tmp_path / f"{spec.key}-{name}.safetensors"))
+        model.load_state_dict(load_file(tmp_path / f"{spec.members[name].key}.safetensors"))
         with torch.no_grad():
             logits = model.eval()(inputs).double()
         probabilities.append(logits.sigmoid())
@@ -387,7 +390,7 @@ def test_a_member_above_chance_level_and_its_start_has_diverged(written: Path, t
     """Of a decision chance level is ln 2."""
     spec = pair(ShiftSpec())
     spec = spec.model_copy(update={"train": spec.train.model_copy(update={"lr": 30.0, "momentum": 0.0})})
-    row = run_pair(spec, Workbench(store=Store(tmp_path / "run"), data_root=written, device="cpu")).row
+    row = run_pair(spec, Workbench(store=Store(tmp_path / "run"), data_root=written, measure=MEASURE)).row
     assert row["status"] == "diverged"
     assert re.search(r"rose above chance level: train loss [\d.e+]+ > ln 2", row["reason"])
 
@@ -395,6 +398,6 @@ def test_a_member_above_chance_level_and_its_start_has_diverged(written: Path, t
 def test_joint_training_and_a_corruption_take_several_labels_as_well(written: Path, tmp_path: Path):
     spec = pair(ShiftSpec(kind="domain", domain="blur", severity=0.6))
     spec = spec.model_copy(update={"train": spec.train.model_copy(update={"spawn_epoch": 1, "engine": "stacked"})})
-    row = run_pair(spec, Workbench(store=Store(tmp_path / "run"), data_root=written, device="cpu")).row
+    row = run_pair(spec, Workbench(store=Store(tmp_path / "run"), data_root=written, measure=MEASURE)).row
     assert row["status"] in {"ok", "undertrained"}
     assert 0 <= row["test_average_precision_a"] <= 1

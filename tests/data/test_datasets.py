@@ -338,7 +338,7 @@ def test_an_archive_that_is_not_what_was_published_is_not_unpacked(
 
 def test_usps_is_downloaded_and_verified(usps_server: Path, tmp_path: Path):
     download("usps", tmp_path)
-    check_files("usps", tmp_path)
+    check_files(DATASETS["usps"], tmp_path)
     assert len(load_dataset(DatasetSpec(name="usps", test=10), tmp_path).train) == DATASETS["usps"].n_train
 
 
@@ -348,7 +348,7 @@ def test_usps_that_differs_from_what_was_published_is_damaged(usps_server: Path,
         download("usps", tmp_path)
 
 
-@pytest.mark.parametrize("served", [None, b"<html>moved</html>", gzip.compress(b"6 -1 1\n")[:-5]])
+@pytest.mark.parametrize("served", [None, b"<html>moved</html>", gzip.compress(b"6 -1 1\n", mtime=0)[:-5]])
 def test_usps_that_is_not_served_is_told_with_what_to_do(usps_server: Path, tmp_path: Path, served: bytes | None):
     (usps_server / "zip.test.gz").unlink()
     if served is not None:
@@ -364,18 +364,18 @@ def test_an_archive_is_known_by_what_is_in_it(real_data: Path, tmp_path: Path):
     with np.load(real_data / "USPS/usps.npz") as arrays:
         whole = dict(arrays)
     np.savez(path, **whole)  # not compressed
-    check_files("usps", tmp_path)
+    check_files(DATASETS["usps"], tmp_path)
     np.savez(path, **{**whole, "test_y": whole["train_y"]})
     with pytest.raises(DamagedDataError, match="its md5 is"):
-        check_files("usps", tmp_path)
+        check_files(DATASETS["usps"], tmp_path)
     np.savez(path, **{f"{name}_": array for name, array in whole.items()})
     with pytest.raises(DamagedDataError, match="its md5 is"):
-        check_files("usps", tmp_path)
+        check_files(DATASETS["usps"], tmp_path)
     packed = (real_data / "USPS/usps.npz").read_bytes()
     for damaged in (b"", packed[:1000], packed[: len(packed) // 2] + b"?" + packed[len(packed) // 2 + 1 :]):
         path.write_bytes(damaged)
         with pytest.raises(DamagedDataError, match=hashlib.md5(damaged, usedforsecurity=False).hexdigest()):
-            check_files("usps", tmp_path)
+            check_files(DATASETS["usps"], tmp_path)
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -402,14 +402,14 @@ def test_a_damaged_file_is_named_with_both_sums_and_the_mend(real_data: Path, tm
         f"Delete it, then get it again. Get it with: lmc-tune datasets get mnist --data-root {tmp_path}"
     )
     with pytest.raises(DataError, match=re.escape(message)):
-        check_files("mnist", tmp_path)
+        check_files(DATASETS["mnist"], tmp_path)
     damaged.unlink()
     with pytest.raises(DataError, match="train-labels-idx1-ubyte is missing"):
-        check_files("mnist", tmp_path)
+        check_files(DATASETS["mnist"], tmp_path)
 
 
 def test_data_that_ships_in_a_package_needs_no_files(tmp_path: Path):
-    check_files("digits", tmp_path)
+    check_files(DATASETS["digits"], tmp_path)
 
 
 def test_the_data_root_is_the_argument_then_the_environment_then_the_cache(monkeypatch, tmp_path):

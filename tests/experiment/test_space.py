@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lmc_tune.experiment import PairSpec
-from lmc_tune.experiment.space import AXES, SECTIONS, SearchSpace, by_replicate, place
+from lmc_tune.experiment import GroupSpec, Pair
+from lmc_tune.experiment.space import AXES, SECTIONS, SETTING, SearchSpace, by_replicate, place
 
 FIXED = {"dataset": {}, "model": {"hidden": [8]}, "train": {"epochs": 1}, "shift": {}}
 
@@ -70,14 +70,15 @@ def test_a_cells_key_is_that_of_its_first_pair():
     assert [pair.replicate for pair in by_replicate([cell], 3)] == [0, 1, 2]
 
 
-def test_every_pair_carries_the_spaces_seed_and_measure():
-    pair = space({"lr": (0.1,), "batch_size": (4,)}, seed=17, measure={"lambdas": 7}).pairs()[0]
-    assert (pair.seed, pair.measure.lambdas) == (17, 7)
+def test_every_pair_carries_the_spaces_seed_and_none_what_is_asked():
+    asked = [space({"lr": (0.1,), "batch_size": (4,)}, seed=17, measure={"lambdas": n}).pairs()[0] for n in (7, 9)]
+    assert asked[0].seed == 17
+    assert asked[0].key == asked[1].key
 
 
 def test_whole_sections_are_placed_before_their_fields_whatever_the_order_of_the_axes():
     label = {"kind": "label", "severity": 0.2}
-    expected = {"dataset": {}, "model": {}, "train": {"epochs": 1}, "shift": {"kind": "label", "severity": 0.7}}
+    expected = {name: {} for name in SECTIONS} | {"train": {"epochs": 1}, "shift": {**label, "severity": 0.7}}
     for coordinates in ({"shift": label, "severity": 0.7}, {"severity": 0.7, "shift": label}):
         assert place({"train": {"epochs": 1}}, coordinates) == expected
 
@@ -92,7 +93,7 @@ def test_placing_leaves_the_fixed_sections_and_the_coordinates_alone():
 def test_every_axis_names_a_field_that_a_pair_has():
     assert {"lr", "batch_size", "shift", "severity", "model", "norm", "hidden", "dataset", "train"} <= set(AXES)
     for section, *field in AXES.values():
-        assert section in PairSpec.model_fields
+        assert section in (GroupSpec.model_fields if section in SETTING else Pair.model_fields)
         assert not field or any(field[0] in spec.model_fields for spec in SECTIONS[section])
     assert AXES["train"] == ("dataset", "train")  # how many examples, not the whole section of the same name
 

@@ -10,11 +10,14 @@ from pydantic import BaseModel, ValidationError
 
 from lmc_tune.experiment import (
     MODELS,
+    Bands,
     Cohort,
+    Corruption,
     DatasetSpec,
+    GroupSpec,
     MeasureSpec,
     MlpSpec,
-    PairSpec,
+    OtherDataset,
     ShiftSpec,
     TrainSpec,
     VerdictSpec,
@@ -26,7 +29,6 @@ PLAIN: dict[str, Any] = {
     "model": {},
     "train": {"lr": 0.1, "batch_size": 32, "epochs": 20},
     "shift": {},
-    "measure": {},
     "replicate": 0,
 }
 BUSY: dict[str, Any] = {
@@ -44,7 +46,6 @@ BUSY: dict[str, Any] = {
         "noise": "varied",
     },
     "shift": {"kind": "label", "skew": "dirichlet", "severity": 0.5},
-    "measure": {"lambdas": 11, "refinements": 2, "tolerance_error": 0.01, "tolerance_loss": 0.1},
     "replicate": 3,
     "seed": 7,
 }
@@ -63,9 +64,6 @@ TOGETHER = {
     ("train", "optimizer"): {"optimizer": "adam", "momentum": 0.0},
     ("shift", "kind"): {"kind": "covariate", "skew": None},
     ("shift", "domain"): {"kind": "domain", "skew": None, "domain": "blur"},
-    ("measure", "splits"): {"splits": ("train", "test", "validation")},
-    ("measure", "lambdas"): {"lambdas": 27},
-    ("measure", "conditions"): {"conditions": ("naive", "repaired")},
 }
 # Changes no result, and so no key.
 FREE = {("train", "engine")}
@@ -79,12 +77,12 @@ MODELS_TOGETHER: dict[tuple[str, str], dict[str, Any]] = {
 MODELS_SINGLE = {("vit", "norm")}
 
 
-def pair(content: dict[str, Any]) -> PairSpec:
-    return PairSpec.model_validate(content)
+def pair(content: dict[str, Any]) -> GroupSpec:
+    return GroupSpec.model_validate(content)
 
 
 # Pinned: a change means that finished results are not found again. Raise SCHEMA_VERSION if that is meant.
-@pytest.mark.parametrize(("content", "key"), [(PLAIN, "12c6fd9750e364b8988a92dd"), (BUSY, "4253e34b634d63f8f0eb94cc")])
+@pytest.mark.parametrize(("content", "key"), [(PLAIN, "f59e5b676cc34b3a70c8f76c"), (BUSY, "6654ce5884ff430328d7b4cf")])
 def test_keys_are_pinned(content, key):
     assert pair(content).key == key
 
@@ -119,12 +117,14 @@ def kinds(annotation: Any) -> list[Any]:
     return [kind for kind in alternatives if typing.get_origin(kind) is Literal]
 
 
-@pytest.mark.parametrize("place", [place for place in leaves(PairSpec) if place != ("model",)], ids=".".join)
+@pytest.mark.parametrize(
+    "place", [place for place in leaves(GroupSpec) if place[0] not in {"model", "recipe"}], ids=".".join
+)
 def test_every_field_changes_the_key(place):
     spec = pair(WALKED)
     content = spec.model_dump()
     section, name = content, place[-1]
-    model: Any = PairSpec
+    model: Any = GroupSpec
     for step in place[:-1]:
         section, model = section[step], model.model_fields[step].annotation
     if place in TOGETHER:
@@ -158,7 +158,7 @@ def test_models_of_different_kinds_never_share_a_key_and_name_themselves():
     pairs = [pair(PLAIN | {"model": model}) for model in models]
     assert [spec.model.name for spec in pairs] == ["mlp", "vgg", "resnet", "vit", "factory"]
     assert len({spec.key for spec in pairs}) == len(pairs)
-    assert [PairSpec.model_validate_json(spec.content()) for spec in pairs] == pairs
+    assert [GroupSpec.model_validate_json(spec.text) for spec in pairs] == pairs
 
 
 @pytest.mark.parametrize(
@@ -202,13 +202,13 @@ def test_a_copy_with_another_replicate_has_another_key():
 def test_a_pair_survives_its_own_json():
     for content in (PLAIN, BUSY):
         spec = pair(content)
-        again = PairSpec.model_validate_json(spec.model_dump_json())
+        again = GroupSpec.model_validate_json(spec.model_dump_json())
         assert again == spec
         assert again.key == spec.key
 
 
 def test_a_verdict_is_no_part_of_a_pair():
-    assert "verdict" not in PairSpec.model_fields
+    assert "verdict" not in GroupSpec.model_fields
     assert VerdictSpec().column == "test_error_barrier_chord"
     assert VerdictSpec(of="train_loss", barrier="local_minima").column == "train_loss_barrier_local_minima"
 
@@ -254,6 +254,39 @@ def test_shifts_are_labelled_in_a_few_words(shift, label):
 
 
 @pytest.mark.parametrize(
+    ("written", "domain", "text"),
+    [
+        ({"domain": "blur"}, Corruption(name="blur"), "blur"),
+        ({"domain": "usps"}, OtherDataset(name="usps"), "usps"),
+        ({"bands": [[2, 0, 2], [1]]}, Bands(a=(0, 2), b=(1,)), "bands 0,2|1"),
+        ({"domain": "bands 0,2|1"}, Bands(a=(0, 2), b=(1,)), "bands 0,2|1"),
+        ({"domain": "bands 0"}, OtherDataset(name="bands 0"), "bands 0"),
+        ({"domain": Bands(a=(0,), b=(1, 2))}, Bands(a=(0,), b=(1, 2)), "bands 0|1,2"),
+    ],
+)
+def test_a_domain_is_a_spec_and_its_text_in_json(written, domain, text):
+    shift = ShiftSpec.model_validate({"kind": "domain"} | written)
+    assert shift.domain == domain
+    assert shift.model_dump(mode="json") == {"kind": "domain", "severity": 1.0, "skew": None, "domain": text}
+    assert (
+        ShiftSpec.model_validate(shift.model_dump()) == ShiftSpec.model_validate_json(shift.model_dump_json()) == shift
+    )
+
+
+@pytest.mark.parametrize(
+    ("shift", "content"),
+    [
+        ({"kind": "none"}, {"kind": "none", "severity": 0.0, "skew": None, "domain": None}),
+        ({}, {"kind": "covariate", "severity": 1.0, "skew": None, "domain": None}),
+        ({"kind": "label", "ratio": 0.8}, {"kind": "label", "severity": 0.6, "skew": "ratio", "domain": None}),
+        ({"kind": "label", "alpha": 1}, {"kind": "label", "severity": 0.5, "skew": "dirichlet", "domain": None}),
+    ],
+)
+def test_shifts_are_written_as_finished_pairs_have_them(shift, content):
+    assert ShiftSpec.model_validate(shift).model_dump(mode="json") == content
+
+
+@pytest.mark.parametrize(
     ("model", "content", "message"),
     [
         (
@@ -275,6 +308,7 @@ def test_shifts_are_labelled_in_a_few_words(shift, label):
         (ShiftSpec, {"kind": "label", "ratio": True}, "ratio must be a number, got True"),
         (ShiftSpec, {"kind": "label", "alpha": "x"}, "alpha must be a number, got 'x'"),
         (ShiftSpec, {"kind": "label", "alpha": 0}, "alpha must be above 0, got 0"),
+        (ShiftSpec, {"kind": "domain", "domain": 3}, "should be a valid string"),
         (ShiftSpec, {"severity": 1.1}, "less than or equal to 1"),
         (ShiftSpec, {"severity": float("nan")}, "less than or equal to 1|greater than or equal to 0"),
         (TrainSpec, {"lr": 0.1, "batch_size": 1}, "set exactly one of epochs and steps"),
@@ -302,7 +336,7 @@ def test_shifts_are_labelled_in_a_few_words(shift, label):
         (VerdictSpec, {"confidence": 1.0}, "less than 1"),
         (VerdictSpec, {"threshold": 0.0}, "greater than 0"),
         (DatasetSpec, {"validation": -1}, "greater than or equal to 0"),
-        (Cohort, {"pairs": []}, "at least 1 item"),
+        (Cohort, {"groups": []}, "at least 1 item"),
     ],
 )
 def test_what_is_no_experiment_is_refused(model, content, message):
@@ -323,6 +357,6 @@ def test_specs_are_frozen(spec):
 
 def test_the_key_covers_the_schema_version(monkeypatch):
     key = pair(PLAIN).key
-    monkeypatch.setattr("lmc_tune.experiment.pair.SCHEMA_VERSION", 999)
+    monkeypatch.setattr("lmc_tune.experiment.member.SCHEMA_VERSION", 999)
     assert pair(PLAIN).key != key
     assert json.loads(pair(PLAIN).model_dump_json())["train"]["lr"] == 0.1

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import lmc_tune as package
-from lmc_tune.experiment import PairSpec
-from lmc_tune.experiment import pair as pairs_of
+from lmc_tune.experiment import GroupSpec
+from lmc_tune.experiment import member as members
 from tests.faults.cases import PAIRS, Sweep, contents
 from tests.faults.test_damage import REFUSED
 from tests.sweep.cases import lmc_tune, lmc_tune_json, rows
@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults]
 def make_older(sweep: Sweep, monkeypatch: pytest.MonkeyPatch, pairs: int) -> set[str]:
     """Give the tables' first pairs the keys that they had under an earlier schema; those keys."""
     table = pq.read_table(sweep.run / "results.parquet").to_pylist()
-    pair_specs = [PairSpec.model_validate_json(row["spec"]) for row in table[:pairs]]
+    pair_specs = [GroupSpec.model_validate_json(row["spec"]) for row in table[:pairs]]
     with monkeypatch.context() as earlier:
-        earlier.setattr(pairs_of, "SCHEMA_VERSION", pairs_of.SCHEMA_VERSION - 1)
+        earlier.setattr(members, "SCHEMA_VERSION", members.SCHEMA_VERSION - 1)
         keys = {row["key"]: spec.key for row, spec in zip(table, pair_specs, strict=False)}
         cells = {row["key"]: spec.cell for row, spec in zip(table, pair_specs, strict=False)}
     for name in ("results", "paths", "curves", "layers"):

@@ -1,19 +1,32 @@
 """What Ray has, in our words."""
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import ray
 
-from lmc_tune.storage import StorageError, write_text
-from lmc_tune.sweep.backend import _check_shared, machines, slots_of
+from lmc_tune.storage import FolderError, StorageError, write_text
+from lmc_tune.sweep.backend import (
+    _LONGEST_TMP,
+    _check_shared,
+    _scratch,
+    check_scratch,
+    machines,
+    slots_of,
+    why_no_worker,
+)
 from lmc_tune.sweep.plan import Slots
-from tests.sweep.cases import environment
+from lmc_tune.tables.store import Store
+from tests.sweep.cases import environment, write_space
 
 ROOT = Path(__file__).resolve().parents[2]
+TMP = "/tmp"  # noqa: S108 - where it is not said otherwise
 GPUS = {"CPU": 10.0, "GPU": 3.0}
 NONE_YET = {"CPU": 6.0}
 EMPTY: dict[str, float] = {}
@@ -55,6 +68,97 @@ def test_a_folder_that_is_not_the_drivers_is_refused_before_training(tmp_path):
         _check_shared(tmp_path)
     write_text(tmp_path / "space.yaml", "")
     _check_shared(tmp_path)
+
+
+def test_a_worker_that_does_not_begin_is_explained_by_rays_logs(tmp_path):
+    (tmp_path / "worker-1.err").write_text(":job_id:01000000\n")
+    (tmp_path / "runtime_env_setup-1.log").write_text("INFO running\n")
+    assert why_no_worker(tmp_path) == f"Ray's logs in {tmp_path} do not say why"
+    (tmp_path / "raylet.err").write_text("Traceback\nModuleNotFoundError: No module named 'ray'\n[state-dump] 0\n")
+    told = f"Ray's log {tmp_path}/raylet.err says: ModuleNotFoundError: No module named 'ray'"
+    assert why_no_worker(tmp_path) == told
+
+
+@pytest.fixture
+def _fresh_tmp(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+
+@pytest.mark.usefixtures("_fresh_tmp")
+def test_temporary_files_go_where_the_environment_says_if_sockets_fit_there(tmp_path, monkeypatch):
+    short = Path(tempfile.mkdtemp(dir=TMP))
+    monkeypatch.setenv("TMPDIR", str(short))
+    made = Path(_scratch())
+    assert made.parent == short
+    shutil.rmtree(short)
+    monkeypatch.setattr(tempfile, "tempdir", "x" * (_LONGEST_TMP + 1))
+    made = Path(_scratch())
+    assert made.parent == Path(TMP)
+    made.rmdir()
+
+
+@pytest.mark.usefixtures("_fresh_tmp")
+def test_a_tmp_that_cannot_be_used_is_named_with_what_is_wrong(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 20)))
+
+    def mkdtemp(prefix, dir):  # noqa: A002 - as the real one
+        raise OSError(errno.EROFS, "Read-only file system", dir)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    told = (
+        r"longlong is longer than \d+ characters, and /tmp cannot be written \(Read-only file system\); set TMPDIR to"
+    )
+    with pytest.raises(FolderError, match=told):
+        check_scratch()
+
+
+_RUN = '"$PYTHON" -m lmc_tune sweep "$SPACE" --out "$OUT" --workers 1 --max-pairs 1 --no-report; exit $?'
+
+
+@pytest.mark.slow
+def test_under_uv_run_workers_are_this_environments(tmp_path):
+    """Ray looks for a parent process `uv run`, and takes the folder of the project, here the one above, to workers."""
+    here = tmp_path / "project" / "folder"
+    here.mkdir(parents=True)
+    (here.parent / "pyproject.toml").write_text('[project]\nname = "mine"\nversion = "0.1.0"\n')
+    (here / "run").write_text(_RUN)
+    done = subprocess.run(
+        ["bash", "-c", "exec -a uv bash run"],
+        cwd=here,
+        env=environment(PYTHON=sys.executable, SPACE=str(write_space(tmp_path)), OUT=str(tmp_path / "run")),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(Store(tmp_path / "run").statuses()) == 1
+
+
+@pytest.mark.slow
+def test_without_a_usable_tmp_a_sweep_runs_where_the_environment_says(tmp_path):
+    """As in a container whose system is read-only."""
+    with tempfile.TemporaryDirectory(prefix="t", dir=TMP) as here:
+        (Path(here) / "t").mkdir()
+        line = (
+            f"mount --bind /tmp /tmp && mount --bind {here} {here} && mount -o remount,ro,bind /tmp && "
+            f'"$0" -m lmc_tune sweep {write_space(tmp_path)} --out {here}/run --workers 1 --max-pairs 1 --no-report'
+        )
+        tried = subprocess.run(["unshare", "-m", "mount", "--bind", TMP, TMP], capture_output=True, check=False)
+        if tried.returncode:
+            pytest.skip(f"nothing can be mounted here: {tried.stderr.decode().strip()}")
+        done = subprocess.run(
+            ["unshare", "-m", "bash", "-c", line, sys.executable],
+            env=environment(TMPDIR=f"{here}/t"),
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stderr
+        assert len(Store(Path(here) / "run").statuses()) == 1
+        assert list(Path(here, "t").glob("lmc-*")) == []
 
 
 _FATAL = """

@@ -6,13 +6,12 @@ import pandas as pd
 import pytest
 
 from lmc_tune.experiment.reading import SpaceError, parse_space
-from lmc_tune.measurement import conditions
+from lmc_tune.measurement import conditions, similarity
 from lmc_tune.measurement import evaluate as scoring
-from lmc_tune.sweep.cost import _seconds, estimate_cost, work_of
+from lmc_tune.sweep.cost import _seconds, estimate_cost, measuring_of, trainings
 from lmc_tune.tables.store import Store
 from lmc_tune.training.task import Task
 from lmc_tune.work import cohort as pipeline
-from lmc_tune.work import columns
 from lmc_tune.work.bench import Workbench
 
 SPACE = """
@@ -48,7 +47,9 @@ def test_a_pair_takes_the_steps_and_passes_the_examples_that_were_planned(
     text = SPACE
     for old, new in changes:
         text = text.replace(old, new)
-    pair = parse_space(text).cells()[0].first
+    space = parse_space(text)
+    pair = space.cells()[0].first
+    measure = space.measure.of(pair.model)
     steps, scored, estimated = [], [], []
 
     def spy(owner: object, name: str, seen: list[int], at: int) -> None:
@@ -63,15 +64,16 @@ def test_a_pair_takes_the_steps_and_passes_the_examples_that_were_planned(
 
     spy(Task, "examples", steps, 1)
     spy(scoring, "losses_of", scored, 0)
-    spy(columns, "logits_of", scored, 1)
-    spy(conditions, "_estimate", estimated, 2)
-    result = pipeline.run_pair(pair, Workbench(store=Store(tmp_path), data_root=tmp_path, device="cpu"))
-    work, points = work_of(pair), pd.DataFrame(result.paths)
+    spy(similarity, "logits_of", scored, 1)
+    spy(conditions, "_estimate", estimated, 1)
+    result = pipeline.run_pair(pair, Workbench(store=Store(tmp_path), data_root=tmp_path, measure=measure))
+    planned, work, points = trainings([pair]).values(), measuring_of(pair, measure), pd.DataFrame(result.paths)
     n = points.groupby("split")["n"].first()
     positions = points.drop_duplicates(["condition", "lambda"]).groupby("condition").size() + 1  # one is measured twice
-    beyond = pair.measure.lambdas + 7 - positions  # of the guess
-    assert len(steps) == work.steps
-    assert sum(scored) == work.scored_in_training + work.scored_on_path + work.scored_apart - n.sum() * beyond.sum()
+    beyond = measure.lambdas + 7 - positions  # of the guess
+    assert len(steps) == sum(each.steps for each in planned)
+    in_training = sum(each.scored for each in planned)
+    assert sum(scored) == in_training + work.scored_on_path + work.scored_apart - n.sum() * beyond.sum()
     assert sum(estimated) == work.estimated - n["train"] * beyond.get("recalibrated", 0)
 
 
@@ -86,7 +88,9 @@ def test_errors_are_said_to_settle_to_one_test_example_at_best(tolerance: str, s
 @pytest.mark.parametrize("conditions_", ["[naive, recalibrated]", "[naive, recalibrated, repaired]"])
 def test_everything_that_is_planned_is_timed(conditions_: str) -> None:
     text = SPACE.replace(*BATCH_NORM).replace(LAMBDAS, f"{LAMBDAS}, conditions: {conditions_}")
-    each = _seconds(parse_space(text).cells()[0].first, together=1)
+    space = parse_space(text)
+    pair = space.cells()[0].first
+    each = _seconds(pair, space.measure.of(pair.model), together=1)
     assert min(vars(each).values()) > 0
 
 
@@ -95,3 +99,26 @@ def test_a_network_that_no_memory_can_hold_is_refused_with_one_message():
     with pytest.raises(SpaceError, match=r"^model: mlp 1000000000000 cannot be built here: .*allocate") as refused:
         estimate_cost(space, print)
     assert "\n" not in str(refused.value)
+
+
+SHARED = """
+name: s
+dataset: digits
+train: {lr: 0.1, epochs: 12, batch_size: 32}
+axes:
+"""
+
+
+@pytest.mark.parametrize(
+    ("axes", "members", "steps"),
+    [
+        # A part has 718 or so digits, 22 steps an epoch. A once, and B of every severity.
+        ("shift: [{severity: 0.2}, {severity: 0.4}, {severity: 0.6}, {severity: 0.8}, {}]", 6, 6 * 12 * 22),
+        # Two members each, of 12, 11, 9 and 2 epochs; the trunk's ten, of both parts, once.
+        ("spawn_epoch: [0, 1, 3, 10]", 8, 2 * (12 + 11 + 9 + 2) * 22 + 10 * 44),
+        ("b.lr: [0.03, 0.1, 0.3]", 4, 4 * 12 * 22),
+    ],
+)
+def test_what_pairs_share_is_counted_once(axes: str, members: int, steps: int) -> None:
+    cost = estimate_cost(parse_space(f"{SHARED}  {axes}\nreplicates: 3\n"), print)
+    assert (cost.members, cost.steps) == (3 * members, 3 * steps)

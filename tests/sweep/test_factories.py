@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lmc_tune.experiment import MeasureSpec
 from lmc_tune.experiment.reading import SpaceError, parse_space, read_space
 from lmc_tune.models.foreign import settings
 from lmc_tune.sweep.factories import check_factories
@@ -143,7 +144,7 @@ def test_every_broken_factory_of_a_space_is_told_at_once_and_each_once():
     models = "[{factory: 'nowhere:build'}, {factory: 'builtins:dict'}, {factory: 'torch.nn:Flatten'}]"
     space = parse_space(SPACE.replace(f"model: {MLP}\n", "").replace("  shift:", f"  model: {models}\n  shift:"))
     with pytest.raises(SpaceError) as refused:
-        check_factories(space.pairs())
+        check_factories(space.pairs(), space.measure)
     named = ["nowhere:build", "builtins:dict", "torch.nn:Flatten"]
     assert all(name in problem for name, problem in zip(named, refused.value.problems, strict=True))
 
@@ -154,9 +155,9 @@ def test_a_network_that_cannot_be_stacked_is_refused_where_the_space_asks_for_it
     (tmp_path / "of_ones_own.py").write_text(f"from torch import nn\n{layer}def build():\n    return {built}\n")
     monkeypatch.syspath_prepend(tmp_path)
     text = with_factory("of_ones_own:build")
-    check_factories(parse_space(text).pairs())
+    check_factories(parse_space(text).pairs(), MeasureSpec())
     with pytest.raises(SpaceError, match="cannot be trained by engine: stacked"):
-        check_factories(parse_space(text, sets=["train.engine=stacked"]).pairs())
+        check_factories(parse_space(text, sets=["train.engine=stacked"]).pairs(), MeasureSpec())
 
 
 def test_statistics_of_no_batch_norm_cannot_be_recalibrated(tmp_path: Path, monkeypatch):
@@ -164,11 +165,11 @@ def test_statistics_of_no_batch_norm_cannot_be_recalibrated(tmp_path: Path, monk
     (tmp_path / "maybe.py").write_text(f"from torch import nn\ndef build(normed):\n    return {layers}\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "maybe", raising=False)
-    asked = ("naive", "endpoint", "recalibrated")
+    asked = MeasureSpec(conditions=("naive", "endpoint", "recalibrated"))
     without, normed = (parse_space(with_factory("maybe:build", normed=on)).pairs() for on in (False, True))
     with pytest.raises(SpaceError, match="endpoint and recalibrated would change nothing: no network of the space has"):
         check_factories(without, asked)
-    check_factories(without)  # by default they are measured where they can be
+    check_factories(without, MeasureSpec())  # by default they are measured where they can be
     check_factories(normed, asked)
     check_factories([*without, *normed], asked)
 
@@ -181,7 +182,7 @@ def test_a_network_has_to_fit_every_data_set_of_the_space(tmp_path: Path, monkey
         space = parse_space(text.replace("axes:\n", f"axes:\n  dataset: {order}\n"))
         assert len({pair.dataset.name for pair in space.pairs()}) == 2
         with pytest.raises(SpaceError, match="cannot take images of 3x32x32"):
-            check_factories(space.pairs())
+            check_factories(space.pairs(), space.measure)
 
 
 @pytest.mark.parametrize(
@@ -203,14 +204,14 @@ def test_a_network_that_does_not_fit_the_data_is_refused(tmp_path: Path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "unfit", raising=False)
     with pytest.raises(SpaceError, match=f"model.factory: the network of unfit:build {said}"):
-        check_factories(parse_space(with_factory("unfit:build")).pairs())
+        check_factories(parse_space(with_factory("unfit:build")).pairs(), MeasureSpec())
 
 
 def test_a_module_that_ends_the_process_is_refused_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "a_script_without_a_guard.py").write_text("import sys\nsys.exit(3)\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SpaceError, match="a_script_without_a_guard:build cannot be imported: SystemExit: 3"):
-        check_factories(parse_space(with_factory("a_script_without_a_guard:build")).pairs())
+        check_factories(parse_space(with_factory("a_script_without_a_guard:build")).pairs(), MeasureSpec())
 
 
 @pytest.mark.parametrize("command", [["sweep"], ["space", "--run-factories"]])
@@ -243,8 +244,9 @@ def test_a_space_without_factories_is_checked_without_torch():
         import sys
         from lmc_tune.experiment.reading import read_space
         import lmc_tune.sweep.run
+        from lmc_tune.experiment import MeasureSpec
         from lmc_tune.sweep.factories import check_factories
-        check_factories(read_space("quickstart").pairs())
+        check_factories(read_space("quickstart").pairs(), MeasureSpec())
         assert "torch" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
@@ -266,7 +268,7 @@ def test_what_would_fail_every_pair_or_falsify_it_is_told_before_anything_is_tra
     space = parse_space(with_factory(f"{name}:build"), sets=["measure.conditions=[naive, recalibrated, repaired]"])
     before = settings(), torch.get_rng_state()
     with pytest.raises(SpaceError, match=f"^model.factory: the network of {name}:build {said}") as raised:
-        check_factories(space.pairs(), folders=[str(tmp_path)])
+        check_factories(space.pairs(), space.measure, folders=[str(tmp_path)])
     assert len(raised.value.problems) == 1
     assert settings() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
@@ -276,11 +278,13 @@ def test_batches_of_one_are_tried_where_a_cell_has_them(tmp_path: Path):
     layers = "nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))"
     (tmp_path / "normed_own.py").write_text(f"{HEAD}def build():\n    return {layers}\n")
     text = with_factory("normed_own:build")
-    check_factories(parse_space(text).pairs(), folders=[str(tmp_path)])
+    check_factories(parse_space(text).pairs(), MeasureSpec(), folders=[str(tmp_path)])
     with pytest.raises(
         SpaceError, match="cannot take images of 1x8x8 in training mode: ValueError: Expected more than 1"
     ):
-        check_factories(parse_space(text, sets=["axes.batch_size=[1, 10]"]).pairs(), folders=[str(tmp_path)])
+        check_factories(
+            parse_space(text, sets=["axes.batch_size=[1, 10]"]).pairs(), MeasureSpec(), folders=[str(tmp_path)]
+        )
 
 
 def test_the_example_of_the_guide_keeps_to_what_the_guide_says(tmp_path: Path):
@@ -293,14 +297,14 @@ def test_the_example_of_the_guide_keeps_to_what_the_guide_says(tmp_path: Path):
     (tmp_path / "own.yaml").write_text(space)
     read = read_space(str(tmp_path / "own.yaml"))
     assert {name for code in read.code.values() for name in code} == {name}
-    check_factories(read.pairs(), read.measure.conditions or (), folders=[str(tmp_path)])
+    check_factories(read.pairs(), read.measure, folders=[str(tmp_path)])
 
 
 @pytest.mark.slow
 def test_torchvisions_own_factories_are_factories():
     model = "{factory: 'torchvision.models:resnet18', arguments: {num_classes: 10}}"
     text = SPACE.replace("dataset: {name: digits, train: 200, test: 100}", "dataset: cifar10").replace(MLP, model)
-    check_factories(parse_space(text).pairs())
+    check_factories(parse_space(text).pairs(), MeasureSpec())
 
 
 @pytest.mark.slow

@@ -34,10 +34,10 @@ replicates: 3
 def test_cohorts_hold_every_pair_once_alike_pairs_together_and_early_replicates_first(slots, attempt, largest):
     pairs = parse_space(SPACE).pairs()
     cohorts = pack(pairs, slots, attempt)
-    assert sorted(pair.key for cohort in cohorts for pair in cohort.pairs) == sorted(pair.key for pair in pairs)
-    assert all(len({program(pair) for pair in cohort.pairs}) == 1 for cohort in cohorts)
-    assert max(len(cohort.pairs) for cohort in cohorts) == largest
-    places = [(cohort.pairs[0].replicate, -sum(map(planned_steps, cohort.pairs))) for cohort in cohorts]
+    assert sorted(pair.key for cohort in cohorts for pair in cohort.groups) == sorted(pair.key for pair in pairs)
+    assert all(len({program(pair) for pair in cohort.groups}) == 1 for cohort in cohorts)
+    assert max(len(cohort.groups) for cohort in cohorts) == largest
+    places = [(cohort.groups[0].replicate, -sum(map(planned_steps, cohort.groups))) for cohort in cohorts]
     assert places == sorted(places)
 
 
@@ -49,21 +49,58 @@ def test_pairs_differ_in_program_where_one_stack_could_not_train_them():
 def test_settings_that_members_of_a_stack_share_make_programs():
     """Each field of the training differs once; a field that is new has to be added here."""
     other = {
-        "optimizer": "adam", "lr": 0.5, "batch_size": 8, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1,
-        "epochs": None, "steps": 7, "target_loss": 0.5, "spawn_epoch": 1,
+        "optimizer": "adam", "lr": 0.5, "batch_size": 8, "momentum": 0.5, "nesterov": True, "weight_decay": 0.1,
+        "epochs": 3, "steps": None, "target_loss": 0.5, "spawn_epoch": 1,
         "schedule": "step", "warmup": 0.5, "crop": 2, "flip": True, "jitter": 0.1,
         "precision": "bfloat16", "noise": "varied", "engine": "loop",
     }  # fmt: skip
     assert other.keys() == TrainSpec.model_fields.keys()
     plain = pair_spec(train={"lr": 0.1, "epochs": 2, "batch_size": 4})
+
+    def changed(name, value):
+        return {name: value} | ({"momentum": 0.0} if name == "optimizer" else {})
+
     sharing = {
         name
         for name, value in other.items()
-        if program(plain) != program(plain.model_copy(update={"train": plain.train.model_copy(update={name: value})}))
+        if program(plain)
+        != program(plain.model_copy(update={"train": plain.train.model_copy(update=changed(name, value))}))
     }
-    assert other.keys() - sharing == {"lr", "momentum", "weight_decay", "schedule", "warmup", "noise"}
+    alike = {"lr", "momentum", "weight_decay", "schedule", "warmup", "noise"}
+    # Branches of one trunk go into one cohort, whenever they leave it.
+    assert other.keys() - sharing == {*alike, "spawn_epoch", "steps"}
 
 
 def test_cohorts_do_not_grow_without_end():
     assert Slots(number=2).cohort_size(10_000) == 16
     assert Slots(number=2, gpu=True).cohort_size(10_000) == 128
+
+
+def families(pairs, slots=None, attempt=0):
+    return [[pair.key for pair in cohort.groups] for cohort in pack(pairs, slots or Slots(number=2), attempt)]
+
+
+def test_pairs_that_share_members_go_into_one_cohort():
+    severities = [{"kind": "covariate", "severity": s} for s in (0.2, 0.4, 0.6, 0.8, 1.0)]
+    pairs = [pair_spec(shift=shift, replicate=k) for k in range(3) for shift in severities]
+    assert families(pairs) == [[pair.key for pair in pairs if pair.replicate == k] for k in range(3)]
+
+
+def test_branches_of_one_trunk_go_into_one_cohort():
+    pairs = [
+        pair_spec(train={"epochs": 12, "spawn_epoch": epoch}, replicate=k) for k in range(2) for epoch in (1, 3, 10)
+    ]
+    assert families(pairs) == [[pair.key for pair in pairs if pair.replicate == k] for k in range(2)]
+
+
+def test_a_grid_of_both_rates_is_one_family():
+    rates = (0.1, 0.2, 0.3)
+    pairs = [pair_spec(train={"lr": one}, recipe={"b": {"lr": other}}) for one in rates for other in rates]
+    assert families(pairs) == [[pair.key for pair in pairs]]
+
+
+def test_a_family_that_is_larger_than_a_cohort_may_be_is_parted_and_so_is_one_that_is_tried_again():
+    pairs = [pair_spec(shift={"severity": s / 40}) for s in range(1, 41)]
+    assert [len(family) for family in families(pairs)] == [16, 16, 8]
+    assert [len(family) for family in families(pairs, attempt=1)] == [1] * 40
+    assert [len(family) for family in families(pairs, Slots(number=1, gpu=True))] == [40]

@@ -1,7 +1,6 @@
 """What a run folder holds, counted as one would by hand: pair by pair, by its key."""
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,8 @@ from lmc_tune.sweep.plan import planned_steps
 from lmc_tune.sweep.status import read_status
 from lmc_tune.tables.rows import pair_name, spec_columns
 from lmc_tune.tables.store import Store
+from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.progress import Progress
-from lmc_tune.work.bench import Workbench
-from lmc_tune.work.prepare import checkpoints
 from tests.sweep.cases import PAIRS, SPACE, lmc_tune, lmc_tune_json
 from tests.tracking.cases import pair_result
 
@@ -70,17 +68,14 @@ def test_pairs_are_running_only_while_somebody_holds_the_folder(folder: Path):
     assert (counts["running"], counts["pending"]) == (2, PAIRS - 6 - 2)
 
 
-def test_unfinished_pairs_with_a_checkpoint_are_counted_once_and_finished_ones_not(folder: Path):
-    finished, failed, pending = PLANNED[3], PLANNED[3 + STATES.index("failed")], PLANNED[0]
-    bench = Workbench(store=Store(folder), data_root=folder)
-    for pair, members in ((finished, "a"), (failed, "b"), (pending, "ab")):
-        for member in members:
-            kept = replace(checkpoints(pair.key, bench)[member], seconds=0)
-            kept.offer(lambda: Progress(epochs=1, state={}, moments={}, curve=[]))
+def test_networks_of_unfinished_pairs_that_have_a_checkpoint_are_counted(folder: Path):
+    for member in PLANNED[0].members.values():
+        kept = Checkpoint(path=Store(folder).checkpoints / f"{member.key}.safetensors", seconds=0)
+        kept.offer(lambda: Progress(epochs=1, state={}, moments={}, curve=[]))
     assert read_status(folder).checkpoints == 2
     told = lmc_tune("status", folder).stdout
     assert f"\nwhole tracebacks: the column 'reason' of lmc_tune.load_results({str(folder)!r})\n" in told
-    assert "\n2 unfinished pairs have a checkpoint to go on from\n" in told
+    assert "\n2 networks of unfinished pairs have a checkpoint to go on from\n" in told
     assert lmc_tune_json("status", folder)["checkpoints"] == 2
 
 

@@ -105,7 +105,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(reference: Path, tmp_path: Path,
     process.send_signal(number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    kept = "every finished pair is kept, 1 unfinished pair has a checkpoint to go on from"
+    kept = "every finished pair is kept, 1 network of unfinished pairs has a checkpoint to go on from"
     assert f"{kept}. Continue with the same command: python -m lmc_tune sweep {reference}" in told
     assert "Traceback" not in told
     assert 2 <= finished(tmp_path / "run") < PAIRS

@@ -70,3 +70,31 @@ def test_silence_says_what_is_running_and_how_long_all_will_take_if_all_are_run(
             mirror=None,
         )._on_silence()
     assert stream.getvalue().splitlines() == ["16 pairs", told]
+
+
+def test_the_terminal_says_once_that_another_engine_trains_and_why(tmp_path: Path):
+    class Mirror:
+        def send(self, results: list[PairResult]) -> None:
+            pass
+
+    space, stream, reason = parse_space(SPACE), io.StringIO(), "in 3 steps a stack came to another weight than the loop"
+    usual, *others = [pair_result(pair) for pair in space.pairs()[:3]]
+    usual.row["engine_reason"] = ""
+    for other in others:
+        other.row["engine_reason"] = reason
+    write_description(tmp_path, space, workers=1, planned_pairs=PAIRS)
+    with owned(tmp_path) as check_owned, listener_for(stream) as listener:
+        trainer = _Trainer(
+            space=space,
+            pairs=space.pairs(),
+            store=Store(tmp_path),
+            check_owned=check_owned,
+            options=Options(data_root=tmp_path),
+            listener=listener,
+            mirror=Mirror(),
+        )
+        listener.start(PAIRS, Counter())
+        for result in (usual, *others):
+            trainer._on_results([result])
+    (told,) = (line for line in stream.getvalue().splitlines() if "engine" in line)
+    assert told == f"mlp 8 is trained by engine: loop: {reason}. The column engine_reason has it for every pair"

@@ -12,7 +12,7 @@ import pytest
 
 import lmc_tune
 from lmc_tune.core.barrier import DEFINITIONS
-from lmc_tune.experiment import PairSpec, VerdictSpec
+from lmc_tune.experiment import GroupSpec, VerdictSpec
 from lmc_tune.storage import write_text
 from lmc_tune.tables import store as module
 from lmc_tune.tables.columns import BARRIER_COLUMNS, CURVES_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA
@@ -89,7 +89,7 @@ def test_a_rows_columns_repeat_its_spec():
     spec = pair_spec(replicate=2, seed=5, model={"hidden": (8, 4)}, shift={"kind": "label", "ratio": 0.8})
     row = spec_columns(spec)
     assert set(row) <= set(RESULTS_SCHEMA.names)
-    assert PairSpec.model_validate_json(row["spec"]) == spec
+    assert GroupSpec.model_validate_json(row["spec"]) == spec
     assert row["key"] == spec.key
     assert row["cell"] == pair_spec(seed=5, model={"hidden": (8, 4)}, shift={"kind": "label", "ratio": 0.8}).key
     assert (row["hidden"], row["shift"], row["severity"], row["skew"]) == ("8-4", "label", 0.6, "ratio")
@@ -403,7 +403,7 @@ def test_a_damaged_table_is_named_with_the_mend(tmp_path: Path, name, damage):
         store.recall("c", keys(0))
 
 
-@pytest.mark.parametrize("later", ["disagreement", "engine"])
+@pytest.mark.parametrize("later", ["disagreement", "engine", "engine_reason"])
 def test_columns_that_came_after_a_table_are_null_in_it(tmp_path: Path, later: str):
     """In a table, in a shard, and in what is compacted from both."""
     store = Store(tmp_path)
@@ -521,11 +521,11 @@ def test_marks_say_which_pairs_are_being_run(tmp_path: Path):
 def test_half_files_of_killed_workers_go_and_checkpoints_stay(tmp_path: Path):
     store = Store(tmp_path)
     store.checkpoints.mkdir()
-    for name in ("k1-a.safetensors", "k1-b.safetensors", ".k2-a.safetensors.7.part"):
+    for name in ("k1.safetensors", "k2@3.safetensors", ".k2.safetensors.7.part"):
         (store.checkpoints / name).touch()
-    assert store.checkpointed() == {"k1"}
+    assert store.checkpointed() == {"k1", "k2@3"}
     store.clear_running()
-    assert files(store.checkpoints) == {"k1-a.safetensors", "k1-b.safetensors"}
+    assert files(store.checkpoints) == {"k1.safetensors", "k2@3.safetensors"}
 
 
 def test_shards_are_listed_with_the_time_of_their_publication_oldest_first(tmp_path: Path):

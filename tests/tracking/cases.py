@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from lmc_tune.core.barrier import DEFINITIONS, locate_barrier
-from lmc_tune.experiment import DatasetSpec, MeasureSpec, MlpSpec, PairSpec, ShiftSpec, TrainSpec, VerdictSpec
+from lmc_tune.experiment import DatasetSpec, GroupSpec, MeasureSpec, MlpSpec, ShiftSpec, TrainSpec, VerdictSpec
 from lmc_tune.tables.rows import PairResult, Row, Status, spec_columns
 from lmc_tune.tables.store import Store
 from lmc_tune.tables.sweep_record import SweepRecord
@@ -14,22 +14,23 @@ N = {"train": 600, "test": 500}
 
 def pair_spec(
     *, lr: float = 0.03, batch_size: int = 32, replicate: int = 0, shift: ShiftSpec | None = None
-) -> PairSpec:
-    return PairSpec(
+) -> GroupSpec:
+    return GroupSpec(
         dataset=DatasetSpec(),
         model=MlpSpec(),
         train=TrainSpec(lr=lr, batch_size=batch_size, momentum=0.9, epochs=20),
         shift=shift or ShiftSpec(kind="label", ratio=0.8),
-        measure=MeasureSpec(),
         replicate=replicate,
     )
 
 
 def pair_result(
-    spec: PairSpec | None = None, *, status: Status = "ok", height: float = 0.2, epochs: int = 20
+    spec: GroupSpec | None = None, *, status: Status = "ok", height: float = 0.2, epochs: int = 20
 ) -> PairResult:
     """A pair whose error rises by ``height`` in the middle of the path; diverged and failed pairs have none."""
-    row: Row = {**spec_columns(spec or pair_spec()), "status": status, "reason": "", "device": "cpu", "engine": "loop"}
+    spec = spec or pair_spec()
+    asked = {"question": MeasureSpec().of(spec.model).key}
+    row: Row = {**spec_columns(spec), **asked, "status": status, "reason": "", "device": "cpu", "engine": "loop"}
     if status in ("diverged", "failed"):
         reason = (
             "member B: loss is not finite at step 40"

@@ -1,5 +1,8 @@
-"""What an MLflow store shows of a sweep, read back independently of the mirror."""
+"""What an MLflow store shows of a sweep, read back independently of the mirror; what its user is told, tried."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +58,11 @@ def chart_text(uri: str, run: Any, artifacts: Path | None) -> str:
         return Path(MlflowClient(uri).download_artifacts(run.info.run_id, "interpolation.html")).read_text()
     place = run.info.artifact_uri.removeprefix("mlflow-artifacts:/")
     return (artifacts / place / "interpolation.html").read_text()
+
+
+def run_line(line: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command that a message names, as its reader would."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done
+    return done

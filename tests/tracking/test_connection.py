@@ -1,18 +1,26 @@
+import re
 import shlex
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from sqlite3 import connect
 from traceback import format_exception
 
 import pytest
+from sqlalchemy import create_engine
+from typer.testing import CliRunner
 
+from lmc_tune.cli.commands import app
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.connection import AddressError, TrackingError, check, errors_of, without_credentials
 from lmc_tune.tracking.mirror import Sent
 from lmc_tune.tracking.track import track
 from tests.tracking.cases import pair_result, write_folder
 from tests.tracking.conftest import free_port, serving
+from tests.tracking.shown import chart_text, pair_runs, run_line
 
 
 @pytest.mark.parametrize(
@@ -191,3 +199,88 @@ def test_a_store_that_another_process_made_meanwhile_is_left_alone(tmp_path, mon
     connection._create_store(file)
     assert file.read_bytes().endswith(b"in use by the other")
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("name", ["does it connect?", "a%41 b", "50% #1", "plain"])
+def test_a_store_is_where_its_folder_is_whatever_the_folders_name(tmp_path, name):
+    folder = tmp_path / name / "run"
+    uri = connection.tracking_uri(write_folder(folder, [pair_result()]))
+    assert connection.embedded_file(uri) == folder / connection.STORE_FILE
+    assert track(folder) == Sent(created=1)
+    assert track(folder, uri) == Sent(unchanged=1)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in (tmp_path / name).iterdir()] == ["run"]
+    assert (folder / connection.STORE_FILE).stat().st_size > 0
+
+
+def test_an_address_with_escapes_or_options_names_its_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for text in (f"sqlite:///{tmp_path}/m.db?timeout=9", "sqlite:///~/m.db", f"sqlite+pysqlite:///{tmp_path}/m.db"):
+        assert connection.embedded_file(text) == tmp_path / "m.db"
+    run = write_folder(tmp_path / "run", [pair_result()])
+    monkeypatch.chdir(tmp_path)
+    assert track(run, "sqlite:///~/m.db") == Sent(created=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["artifacts", "m.db", "run"]
+
+
+def test_settings_of_the_users_server_do_not_reach_an_embedded_store(folder, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
+    assert track(write_folder(folder, [pair_result()])) == Sent(created=1)
+
+
+def test_a_store_of_a_newer_mlflow_is_made_again_as_it_is_told(folder):
+    run = write_folder(folder, [pair_result()])
+    with closing(connect(run / connection.STORE_FILE)) as store, store:
+        store.execute("UPDATE alembic_version SET version_num = 'f00dfeedbead'")
+    told = []
+    for look in (connection.check_schema, track):
+        with pytest.raises(TrackingError, match=r"by a newer MLflow than .*; install a newer one, or delete ") as error:
+            look(run)
+        told.append(str(error.value))
+    assert told[0] == told[1]
+    file, command = re.search(r"delete (\S+) and .* with: (.+)$", told[0]).groups()
+    Path(file).unlink()
+    assert run_line(command).stdout == "1 runs created, 0 updated, 0 already there\n"
+
+
+def test_a_store_of_a_newer_mlflow_that_others_may_use_is_not_to_be_deleted(tmp_path, folder):
+    with closing(connect(folder / connection.STORE_FILE)) as store, store:
+        store.execute("UPDATE alembic_version SET version_num = 'f00dfeedbead'")
+    with pytest.raises(TrackingError, match=r"by a newer MLflow .*; install a newer one$"):
+        track(write_folder(tmp_path / "one", [pair_result()]), f"sqlite:///{folder}/{connection.STORE_FILE}")
+
+
+@pytest.mark.slow
+def test_runs_in_another_file_are_shown_with_their_charts_as_it_is_told(tmp_path):
+    run, uri = write_folder(tmp_path / "one", [pair_result()]), f"sqlite:///{tmp_path}/shared/mlflow.db"
+    done = CliRunner().invoke(app, ["track", str(run), "--tracking-uri", uri])
+    command = shlex.split(done.stderr.removeprefix("show these runs with: "))
+    assert command[:2] == ["mlflow", "server"]
+    port = free_port()
+    with serving(
+        [sys.executable, "-m", *command, "--port", str(port)], {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, port
+    ):
+        [shown] = pair_runs(f"http://127.0.0.1:{port}").values()
+        assert "polyline" in chart_text(f"http://127.0.0.1:{port}", shown, None)
+
+
+@pytest.mark.slow
+def test_a_store_of_an_older_mlflow_is_updated_as_it_is_told(tmp_path):
+    """With the tables of the MLflow of one revision ago."""
+    from alembic import command
+    from mlflow.store.db.utils import _get_alembic_config
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    run = write_folder(tmp_path, [pair_result()])
+    uri = connection.tracking_uri(run)
+    engine = create_engine(uri)
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    command.upgrade(_get_alembic_config(uri), "heads-1")
+    with pytest.raises(
+        TrackingError, match=r"was written by an older MLflow than .*; update it with: mlflow db"
+    ) as error:
+        connection.check_schema(run)
+    run_line(str(error.value).rpartition("update it with: ")[2])
+    connection.check_schema(run)
+    assert track(run) == Sent(created=1)

@@ -24,7 +24,7 @@ from lmc_tune.tracking.content import run_content
 from lmc_tune.tracking.mirror import Sent, open_mirror
 from lmc_tune.tracking.track import send_all, track
 from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
-from tests.tracking.shown import all_runs, chart_text, content, history, pair_runs, parents, statuses
+from tests.tracking.shown import all_runs, chart_text, content, history, pair_runs, parents, run_line, statuses
 
 SWEEP = SweepRecord(id="5eed0001", name="quickstart", planned_pairs=6)
 
@@ -210,13 +210,34 @@ def test_an_interrupted_sweep_ends_its_parent_and_goes_on_with_it(folder):
     assert statuses(uri_of(folder)) == ["RUNNING"]
 
 
-def test_a_deleted_experiment_is_named(folder):
+def test_pairs_hang_under_the_new_parent_where_the_old_one_was_deleted(folder):
+    track(write_folder(folder, six_results()))
+    [old] = parents(uri_of(folder))
+    MlflowClient(uri_of(folder)).delete_run(old.info.run_id)
+    assert track(folder) == Sent(updated=6)
+    [new] = parents(uri_of(folder))
+    runs = pair_runs(uri_of(folder)).values()
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {new.info.run_id} != {old.info.run_id}
+    assert track(folder) == Sent(unchanged=6)
+
+
+def test_a_chart_that_is_gone_is_sent_again(folder):
+    track(write_folder(folder, [pair_result()]))
+    before = content(uri_of(folder), folder / "artifacts")
+    shutil.rmtree(folder / "artifacts")
+    assert track(folder) == Sent(updated=1)
+    assert content(uri_of(folder), folder / "artifacts") == before
+
+
+def test_a_deleted_experiment_is_restored_as_it_is_told(folder):
     write_folder(folder, [pair_result()])
     track(folder)
     client = MlflowClient(uri_of(folder))
     client.delete_experiment(client.get_experiment_by_name("lmc-tune/quickstart").experiment_id)
-    with pytest.raises(TrackingError, match="'lmc-tune/quickstart' was deleted; restore it"):
+    with pytest.raises(TrackingError, match=r"'lmc-tune/quickstart' was deleted; set .* or restore it with: ") as error:
         track(folder)
+    run_line(str(error.value).rpartition("with: ")[2])
+    assert track(folder) == Sent(unchanged=1)
 
 
 def test_a_folder_without_a_sweep_is_refused(tmp_path):

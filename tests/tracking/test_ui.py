@@ -24,7 +24,7 @@ from lmc_tune.tracking.track import track
 from lmc_tune.tracking.ui import serve_ui, ui_address, ui_command
 from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
 from tests.tracking.conftest import free_port, serving
-from tests.tracking.shown import pair_runs
+from tests.tracking.shown import chart_text, pair_runs
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -116,10 +116,49 @@ def test_only_this_machine_can_reach_it_and_no_page_of_another_site(folder, monk
             assert status("POST", Origin=origin) == 403
 
 
+def test_a_store_of_a_newer_mlflow_is_named_before_anything_starts(folder):
+    with closing(connect(folder / STORE_FILE)) as store, store:
+        store.execute("UPDATE alembic_version SET version_num = 'f00dfeedbead'")
+    said: list[str] = []
+    with pytest.raises(TrackingError, match=r"was written by a newer MLflow than .* lmc-tune track"):
+        serve_ui(folder, free_port(), said.append)
+    assert said == []
+
+
+@pytest.mark.slow
+def test_settings_of_the_users_own_server_do_not_reach_it(folder, monkeypatch):
+    for name, value in (
+        ("MLFLOW_STATIC_PREFIX", "/mlflow"),
+        ("MLFLOW_GUNICORN_OPTS", "--timeout 120"),
+        ("MLFLOW_BACKEND_STORE_URI", "sqlite:////elsewhere.db"),
+        ("_MLFLOW_STATIC_PREFIX", "/mlflow"),
+        ("UVICORN_ROOT_PATH", "/mlflow"),
+        ("UVICORN_SSL_KEYFILE", "/nowhere.pem"),
+    ):
+        monkeypatch.setenv(name, value)
+    track(write_folder(folder, [pair_result()]))
+    port = free_port()
+    with ui(folder, port) as running:
+        assert any("MLflow UI over" in line for line in running.stderr)
+        assert len(pair_runs(f"http://127.0.0.1:{port}")) == 1
+
+
+@pytest.mark.slow
+def test_runs_and_artifacts_of_a_folder_of_any_name_are_shown(tmp_path):
+    run = write_folder(tmp_path / "does it connect? 50%41 #1", [pair_result()])
+    track(run)
+    port = free_port()
+    with ui(run, port) as running:
+        assert any(f"MLflow UI over {run}: http" in line for line in running.stderr)
+        [shown] = pair_runs(f"http://127.0.0.1:{port}").values()
+        assert "polyline" in chart_text(f"http://127.0.0.1:{port}", shown, None)
+    assert [path.name for path in tmp_path.iterdir()] == [run.name]
+
+
 @pytest.mark.slow
 def test_a_server_that_ends_before_it_answers_is_a_failure(folder):
     with closing(connect(folder / STORE_FILE)) as store, store:
-        store.execute("UPDATE alembic_version SET version_num = 'of a newer MLflow'")
+        store.execute("DELETE FROM alembic_version")
     with ui(folder, free_port()) as running:
         said = running.stderr.read()
         assert "MLflow UI over" not in said

@@ -53,7 +53,8 @@ def single(task: Task) -> Task:
     whole, test = (Examples(inputs=e.inputs.float(), labels=e.labels) for e in (task.whole, task.test))
     model = task.model.float()
     start = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in task.start.items()}
-    return replace(task, model=model, start=start, whole=whole, test=test)
+    augment = task.augment and replace(task.augment, mean=task.augment.mean.float(), std=task.augment.std.float())
+    return replace(task, model=model, start=start, whole=whole, test=test, augment=augment)
 
 
 def assert_same(one: Progress, other: Progress) -> None:

@@ -155,16 +155,14 @@ def test_a_file_of_another_layout_means_beginning_at_the_start(tmp_path):
     kept = Checkpoint(path=tmp_path / "m.safetensors", seconds=0)
     facts = {"epochs": 1, "diverged": "", "seconds": 0.0, "curve": []}
 
-    def write(name: str, **changed: object) -> None:
-        text = json.dumps(facts | changed).encode()
-        tensors = {name: torch.ones(2), "facts": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
-        save_file(tensors, kept.path)
+    def write(name: str = "progress", **changed: object) -> None:
+        save_file({"w": torch.ones(2)}, kept.path, {name: json.dumps(facts | changed)})
 
-    write("state w", curve=[{"step": 3, "perplexity": 2.0}])
+    write(curve=[{"step": 3, "perplexity": 2.0}])
     assert kept.read() is None
-    write("state w")
+    write()
     assert kept.read().epochs == 1
-    write("weights w")
+    write("facts")
     assert kept.read() is None
 
 

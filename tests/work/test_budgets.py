@@ -3,9 +3,12 @@
 import pytest
 import torch
 
-from lmc_tune.training.engines import train
+from lmc_tune.training.checkpoint import Checkpoint
+from lmc_tune.training.engines import Engines
+from lmc_tune.work import members
 from lmc_tune.work.cohort import run_pair
-from lmc_tune.work.prepare import joint_task, prepare, tasks_of
+from lmc_tune.work.members import MemberShelf
+from lmc_tune.work.prepare import prepare, task_of
 from tests.cases import pair_spec
 
 
@@ -37,10 +40,10 @@ def test_joint_training_is_that_of_one_network_on_both_parts(bench, hidden):
     assert row["train_loss_a"] == row["train_loss_b"]
 
 
-def test_a_domain_shift_joins_what_both_domains_show(bench):
+def test_a_domain_shift_joins_what_both_domains_show(bench, tmp_path):
     spec = pair_spec(train={"epochs": 4, "spawn_epoch": 2}, shift={"kind": "domain", "domain": "contrast"})
-    setup = prepare(spec, bench())
-    task = joint_task(setup)
+    setup, branch = prepare(spec, bench()), spec.members["a"].branch
+    task = task_of(setup, branch.trunk, Checkpoint(path=tmp_path / "none", seconds=60), epochs=branch.epoch)
     assert len(task.whole) == len(setup.data.a) + len(setup.data.b)
     assert torch.equal(task.whole.labels, setup.data.train.labels)
     assert run_pair(spec, bench("run")).status in {"ok", "undertrained"}
@@ -48,15 +51,26 @@ def test_a_domain_shift_joins_what_both_domains_show(bench):
 
 def test_augmentation_and_momentum_go_on_after_the_members_part(bench, monkeypatch):
     spec = pair_spec(train={"epochs": 4, "spawn_epoch": 2, "momentum": 0.9, "schedule": "cosine"})
-    setup = prepare(spec, bench())
-    (joint,) = train([joint_task(setup)], "loop")
-    assert joint.epochs == 2
-    assert set(joint.moments) == {"momentum_buffer"}
-    a, b = tasks_of(setup, joint)
-    assert a.resume is joint is b.resume
-    found = [train([one], "loop")[0] for one in (a, b)]
-    rates = [point.lr for point in found[0].curve]
+    began = {}
+    real = members.train
+
+    def noted(tasks, engine):
+        began.update({task.noise_seed: task.resume for task in tasks})
+        return real(tasks, engine)
+
+    monkeypatch.setattr(members, "train", noted)
+    shelf = MemberShelf(bench(), [spec], Engines())
+    (trained,) = shelf.train([prepare(spec, bench())])
+    assert trained.trunk.epochs == 2
+    assert set(trained.trunk.moments) == {"momentum_buffer"}
+    for member in spec.members.values():
+        begun = began[member.noise_seed]
+        assert begun.epochs == 2
+        assert begun.moments is trained.trunk.moments
+        assert begun.state is trained.trunk.state
+    rates = [point.lr for point in (*trained.trunk.curve, *trained.members["a"].curve)]
     assert rates == sorted(rates, reverse=True)
+    assert len(rates) == 4
 
 
 @pytest.mark.parametrize("hidden", [(8,), (16,)], ids=["loop", "stacked"])

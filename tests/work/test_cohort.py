@@ -17,18 +17,20 @@ from sklearn.metrics import cohen_kappa_score
 from lmc_tune.core.barrier import DEFINITIONS
 from lmc_tune.data.datasets import load_dataset
 from lmc_tune.data.shifts import split
-from lmc_tune.experiment import MlpSpec, PairSpec, ResnetSpec, VerdictSpec, VitSpec
+from lmc_tune.experiment import GroupSpec, MeasureSpec, MlpSpec, ResnetSpec, VerdictSpec, VitSpec
 from lmc_tune.measurement.evaluate import Score, evaluate
 from lmc_tune.measurement.path import Path as MeasuredPath
+from lmc_tune.measurement.path import path_columns
 from lmc_tune.models.registry import build_model
+from lmc_tune.models.stack import Stack
 from lmc_tune.tables.columns import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import Store
+from lmc_tune.training import engines
 from lmc_tune.work import cohort as pipeline
 from lmc_tune.work.bench import Workbench
 from lmc_tune.work.cohort import cohort_name, run_cohort, run_pair
-from lmc_tune.work.columns import path_columns
-from lmc_tune.work.prepare import _split, prepare
+from lmc_tune.work.prepare import prepare, supplies
 from tests import oracles
 from tests.cases import cohort, pair_spec, six, timeless
 
@@ -39,23 +41,24 @@ SIX, STACKED = six("loop"), six("stacked")
 def ok(tmp_path_factory) -> PairResult:
     """One ordinary pair with a real barrier."""
     folder = tmp_path_factory.mktemp("ok")
-    spec = pair_spec(train={"lr": 0.3, "epochs": 6}, shift={"kind": "label", "severity": 0.6}, measure={"lambdas": 11})
-    return run_pair(spec, Workbench(store=Store(folder), data_root=folder))
+    spec = pair_spec(train={"lr": 0.3, "epochs": 6}, shift={"kind": "label", "severity": 0.6})
+    measure = MeasureSpec(lambdas=11, refinements=1)
+    return run_pair(spec, Workbench(store=Store(folder), data_root=folder, measure=measure))
 
 
-def dies_on(monkeypatch, *doomed: PairSpec, error: type[BaseException] = RuntimeError) -> list[str]:
+def dies_on(monkeypatch, *doomed: GroupSpec, error: type[BaseException] = RuntimeError) -> list[str]:
     """Training these pairs raises; returns the keys that were trained, as they come."""
     trained: list[str] = []
-    real, keys = pipeline.train_pairs, {spec.key for spec in doomed}
+    real, keys = pipeline.train_groups, {spec.key for spec in doomed}
 
-    def train(setups):
+    def train(setups, shelf):
         together = [setup.spec.key for setup in setups]
         trained.extend(together)
         if keys & set(together):
             raise error("the machine ran hot")
-        return real(setups)
+        return real(setups, shelf)
 
-    monkeypatch.setattr(pipeline, "train_pairs", train)
+    monkeypatch.setattr(pipeline, "train_groups", train)
     return trained
 
 
@@ -182,13 +185,13 @@ def test_a_store_that_cannot_write_ends_the_cohort(bench, monkeypatch):
 
 def test_every_pair_is_published_as_soon_as_it_is_finished(bench, monkeypatch):
     tidy = bench()
-    real, seen = pipeline.train_pairs, []
+    real, seen = pipeline.train_groups, []
 
-    def train_pairs(setups):
+    def train_groups(setups, shelf):
         seen.append((sorted(tidy.store.statuses()), tidy.store.running()))
-        return real(setups)
+        return real(setups, shelf)
 
-    monkeypatch.setattr(pipeline, "train_pairs", train_pairs)
+    monkeypatch.setattr(pipeline, "train_groups", train_groups)
     run_cohort(cohort(*SIX[:2]), tidy)
     first, second = SIX[0].key, SIX[1].key
     assert seen == [([], {first}), ([first], {second})]
@@ -224,15 +227,15 @@ def test_a_stacked_cohort_equals_the_loop_but_for_rounding(bench):
 
 def test_pairs_that_do_not_fit_together_are_trained_in_smaller_stacks(bench, monkeypatch):
     whole = run_cohort(cohort(*STACKED), bench("whole"))
-    real, sizes = pipeline.train_pairs, []
+    real, sizes = pipeline.train_groups, []
 
-    def train_pairs(setups):
+    def train_groups(setups, shelf):
         sizes.append(len(setups))
         if len(setups) > 2:
             raise torch.OutOfMemoryError
-        return real(setups)
+        return real(setups, shelf)
 
-    monkeypatch.setattr(pipeline, "train_pairs", train_pairs)
+    monkeypatch.setattr(pipeline, "train_groups", train_groups)
     assert_close(run_cohort(cohort(*STACKED), bench("split")), whole)
     assert sizes == [6, 3, 1, 2, 3, 1, 2]
 
@@ -244,6 +247,73 @@ def test_a_pair_that_cannot_be_trained_costs_its_stack_no_other(bench, monkeypat
     assert [result.key for result in results if result.status == "failed"] == [STACKED[1].key]
     assert "the machine ran hot" in results[1].row["reason"]
     assert sorted(tidy.store.statuses()) == sorted(spec.key for spec in STACKED)
+
+
+# A stack that has to be checked
+
+
+@pytest.fixture
+def unproven(monkeypatch):
+    """Stacks are checked here as on a GPU; says how many pairs were trained together."""
+    monkeypatch.setattr(engines, "is_unproven", lambda _: True)
+    supplies().clear()
+    trained, real = [], pipeline.train_groups
+
+    def train(setups, shelf):
+        trained.append(len(setups))
+        return real(setups, shelf)
+
+    monkeypatch.setattr(pipeline, "train_groups", train)
+    yield trained
+    supplies().clear()
+
+
+@pytest.mark.parametrize("spawn_epoch", [0, 1])
+def test_a_stack_that_passes_its_check_gives_the_rows_of_one_that_was_not_checked(bench, unproven, spawn_epoch):
+    pairs = [
+        spec.model_copy(update={"train": spec.train.model_copy(update={"spawn_epoch": spawn_epoch})})
+        for spec in six("auto", hidden=16)
+    ]
+    checked = run_cohort(cohort(*pairs), bench("checked"))
+    assert unproven == [6]
+    with pytest.MonkeyPatch.context() as proven:
+        proven.setattr(engines, "is_unproven", lambda _: False)
+        assert timeless(run_cohort(cohort(*pairs), bench("unchecked"))) == timeless(checked)
+    assert {(r.row["engine"], r.row["engine_reason"]) for r in checked} == {("stacked", "")}
+
+
+def test_a_stack_that_fails_its_check_costs_speed_and_no_result(bench, unproven, monkeypatch):
+    monkeypatch.setattr(Stack, "differentiate", lambda _stack, _losses, out: out.fill_(1))
+    found = run_cohort(cohort(*six("auto", hidden=16)), bench("auto"))
+    assert {r.row["engine"] for r in found} == {"loop"}
+    (reason,) = {r.row["engine_reason"] for r in found}
+    assert reason.startswith("in 3 steps a stack came to another ")
+    looped = run_cohort(cohort(*six("loop", hidden=16)), bench("loop"))
+    for result in (*found, *looped):
+        result.row.pop("engine_reason")
+    assert timeless(found) == timeless(looped)
+
+
+def test_a_program_is_checked_once_in_the_life_of_a_worker(bench, unproven, monkeypatch):
+    checked, real = [], engines._fault
+    monkeypatch.setattr(engines, "_fault", lambda tasks: checked.append(len(tasks)) or real(tasks))
+    for spec in six("auto", hidden=16)[::3]:
+        run_cohort(cohort(spec), bench())
+    assert checked == [2]
+
+
+def test_where_memory_is_short_for_the_check_smaller_stacks_are_tried(bench, unproven, monkeypatch):
+    real = engines._fault
+
+    def fault(tasks):
+        if len(tasks) > 6:
+            raise torch.OutOfMemoryError
+        return real(tasks)
+
+    monkeypatch.setattr(engines, "_fault", fault)
+    found = run_cohort(cohort(*six("auto", hidden=16)), bench())
+    assert [r.row["engine"] for r in found] == ["stacked"] * 6
+    assert unproven == [6, 3, 3]
 
 
 # What a row says
@@ -265,6 +335,7 @@ def test_an_ok_row_fills_every_column_of_the_table_and_none_besides(ok):
         "target_loss",
         "target_reached",
         *MODEL_FIELDS,
+        *(name for name in SPEC_FIELDS if name.startswith(("b_", "perturb_"))),
     }
     assert {name for name, value in ok.row.items() if value is None} <= nullable
     assert {name for name in MODEL_FIELDS if ok.row[name] is not None} == {
@@ -287,9 +358,9 @@ def normed(tmp_path_factory) -> PairResult:
         train={"lr": 0.1, "epochs": 4},
         model={"norm": "batch"},
         shift={"kind": "label", "severity": 0.6},
-        measure={"lambdas": 5, "conditions": ["repaired", "recalibrated", "endpoint", "naive"]},
     )
-    return run_pair(spec, Workbench(store=Store(folder), data_root=folder))
+    measure = MeasureSpec(lambdas=5, refinements=1, conditions=("repaired", "recalibrated", "endpoint", "naive"))
+    return run_pair(spec, Workbench(store=Store(folder), data_root=folder, measure=measure))
 
 
 def test_conditions_differ_where_there_is_batch_norm(normed):
@@ -324,8 +395,8 @@ def test_members_and_average_are_compared_under_one_condition(normed):
 
 
 def test_a_network_without_batch_norm_can_be_repaired(bench):
-    spec = pair_spec(train={"lr": 0.3, "epochs": 3}, measure={"lambdas": 5, "conditions": ["naive", "repaired"]})
-    result = run_pair(spec, bench())
+    measure = MeasureSpec(lambdas=5, refinements=1, conditions=("naive", "repaired"))
+    result = run_pair(pair_spec(train={"lr": 0.3, "epochs": 3}), bench(measure=measure))
     row = result.row
     assert row["repaired_test_loss_barrier_midpoint"] != row["test_loss_barrier_midpoint"]
     assert len(pd.DataFrame(result.paths).drop_duplicates(["condition", "split", "lambda"])) == len(result.paths)
@@ -401,11 +472,15 @@ def test_a_budget_of_steps_is_the_number_of_steps(bench):
     assert result.curves[-1]["step"] == 13
 
 
+def members_of(spec: GroupSpec, folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    return {name: load_file(folder / f"{member.key}.safetensors") for name, member in spec.members.items()}
+
+
 def test_saved_members_reproduce_the_row(bench, tmp_path):
     tidy = bench(members=tmp_path / "members")
     (result,) = run_cohort(cohort(SIX[3]), tidy)
-    saved = {m: load_file(tmp_path / "members" / f"{result.key}-{m}.safetensors") for m in ("a", "b", "start")}
-    assert len(list((tmp_path / "members").iterdir())) == 3
+    saved = members_of(SIX[3], tmp_path / "members") | {"start": prepare(SIX[3], tidy).start}
+    assert len(list((tmp_path / "members").iterdir())) == 2
     data = prepare(SIX[3], tidy).data
     model = build_model(SIX[3].model, (1, 8, 8), 10, seed=0)
     predictions = {}
@@ -426,7 +501,7 @@ def test_saved_members_reproduce_the_row(bench, tmp_path):
 
 def test_the_average_is_compared_with_each_member(bench, tmp_path):
     (result,) = run_cohort(cohort(SIX[3]), bench(members=tmp_path / "members"))
-    a, b = (load_file(tmp_path / "members" / f"{result.key}-{m}.safetensors") for m in ("a", "b"))
+    a, b = members_of(SIX[3], tmp_path / "members").values()
     test = prepare(SIX[3], bench()).data.test
     model, truth = build_model(SIX[3].model, (1, 8, 8), 10, seed=0), test.labels.numpy()
     probabilities = {}
@@ -456,7 +531,7 @@ def test_distances_leave_running_statistics_out(bench, tmp_path):
     spec = pair_spec(model={"norm": "batch"})
     (result,) = run_cohort(cohort(spec), bench(members=tmp_path / "members"))
     assert result.status == "ok"
-    a, b = (load_file(tmp_path / "members" / f"{result.key}-{m}.safetensors") for m in ("a", "b"))
+    a, b = members_of(spec, tmp_path / "members").values()
     weights = [name for name in a if name.endswith(("weight", "bias"))]
     assert len(weights) < len(a)
     apart = sum((a[n].double() - b[n].double()).square().sum() for n in weights)
@@ -506,7 +581,7 @@ def test_a_worker_imports_everything_with_its_first_pair(tmp_path):
         known = []
         for lr in (0.1, 0.2, 0.3):
             known.append(set(sys.modules))
-            run_cohort(Cohort(pairs=(pair_spec(train={{"lr": lr}}),)), bench)
+            run_cohort(Cohort(groups=(pair_spec(train={{"lr": lr}}),)), bench)
         print(len(known[1] - known[0]) > 0, sorted(known[2] - known[1]), sorted(set(sys.modules) - known[2]))
     """
     run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
@@ -518,23 +593,23 @@ def test_pairs_of_one_replicate_and_shift_share_their_split_and_no_others(bench)
     pairs = [
         pair_spec(train={"lr": lr}, shift=shift, replicate=k) for lr in (0.1, 0.3) for shift in shifts for k in (0, 1)
     ]
-    _split.cache_clear()
+    splits = supplies().split
+    splits.cache_clear()
     setups = [prepare(spec, tidy) for spec in pairs]
-    info = _split.cache_info()
+    info = splits.cache_info()
     assert (info.hits, info.misses) == (4, 4)
     for spec, setup in zip(pairs, setups, strict=True):
         anew = (spec.dataset, tidy.data_root, setup.device, spec.shift, spec.seed_for("split"))
-        parts, measured = _split.__wrapped__(*anew)
+        parts, measured = splits.__wrapped__(*anew)
         assert setup.measured_shift == measured
         assert np.array_equal(setup.data.a.indices, parts.a)
         assert np.array_equal(setup.data.b.indices, parts.b)
     assert len({setup.measured_shift["covariate_shift"] for setup in setups}) == 4
 
 
-def test_cells_share_their_start_and_split_and_replicates_do_not(bench, tmp_path):
+def test_cells_share_their_start_and_split_and_replicates_do_not(bench):
     specs = [pair_spec(train={"lr": lr}, replicate=k) for lr in (0.03, 0.3) for k in (0, 1)]
-    run_cohort(cohort(*specs), bench(members=tmp_path / "m"))
-    starts = [load_file(tmp_path / "m" / f"{spec.key}-start.safetensors")["linear1.weight"] for spec in specs]
+    starts = [prepare(spec, bench()).start["linear1.weight"] for spec in specs]
     assert torch.equal(starts[0], starts[2])
     assert torch.equal(starts[1], starts[3])
     assert not torch.equal(starts[0], starts[1])
@@ -570,7 +645,7 @@ def test_a_fresh_network_above_chance_level_has_not_diverged(bench):
     assert result.status == "undertrained"
 
 
-def _starts_above_chance(spec: PairSpec) -> bool:
+def _starts_above_chance(spec: GroupSpec) -> bool:
     data = load_dataset(spec.dataset, Path())
     model = build_model(spec.model, (1, 8, 8), 10, spec.seed_for("init"))
     return evaluate(model, data.train).loss > math.log(10) + 0.01
@@ -616,7 +691,7 @@ def test_the_pipeline_runs_where_ray_mlflow_optuna_and_altair_are_missing(tmp_pa
         from tests.cases import pair_spec
         folder = Path({str(tmp_path)!r})
         bench = Workbench(store=Store(folder), data_root=folder)
-        print([result.status for result in run_cohort(Cohort(pairs=(pair_spec(),)), bench)])
+        print([result.status for result in run_cohort(Cohort(groups=(pair_spec(),)), bench)])
     """
     run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert (run.stdout, run.returncode) == ("['ok']\n", 0), run.stderr
@@ -624,11 +699,11 @@ def test_the_pipeline_runs_where_ray_mlflow_optuna_and_altair_are_missing(tmp_pa
 
 def test_failed_rows_are_kept_until_their_pair_is_run_again(bench, monkeypatch):
     tidy, two = bench(), SIX[:2]
-    monkeypatch.setattr(pipeline, "train_pairs", lambda _: 1 / 0)
+    monkeypatch.setattr(pipeline, "train_groups", lambda *_: 1 / 0)
     run_cohort(cohort(*two), tidy)
     monkeypatch.undo()
 
-    def interrupted(specs, _):
+    def interrupted(specs, *_):
         if specs == [two[1]]:
             raise KeyboardInterrupt
         yield run_pair(specs[0], tidy)
@@ -641,12 +716,9 @@ def test_failed_rows_are_kept_until_their_pair_is_run_again(bench, monkeypatch):
 
 
 def test_held_out_examples_are_measured_along_the_path_when_asked_for(bench):
-    measure = {"splits": ["validation", "test", "train"]}
-    with pytest.raises(ValueError, match=r"dataset\.validation holds no example out"):
-        pair_spec(measure=measure)
-    spec = pair_spec(dataset={"validation": 30}, measure=measure)
-    (result,) = run_cohort(cohort(spec), bench())
+    measure = MeasureSpec(lambdas=5, refinements=1, splits=("validation", "test", "train"))
+    (result,) = run_cohort(cohort(pair_spec(dataset={"validation": 30})), bench(measure=measure))
     counts = {point["split"]: point["n"] for point in result.paths}
     assert counts["validation"] == 30
     assert set(counts) == {"train", "test", "validation"}
-    assert spec.measure.splits == ("train", "test", "validation")
+    assert measure.splits == ("train", "test", "validation")

@@ -25,7 +25,7 @@ def test_a_second_domain_changes_what_b_sees_and_severity_0_is_covariate_shift(b
     shifted = run("shifted", kind="domain", domain=domain)
     alike = run("alike", kind="domain", domain=domain, severity=0.0)
     covariate = run("covariate", kind="covariate")
-    specs = {"key", "cell", "spec", "shift", "severity", "domain", "seconds_train", "seconds_measure"}
+    specs = {"key", "cell", "spec", "member_b", "shift", "severity", "domain", "seconds_train", "seconds_measure"}
     assert {name: alike[name] for name in alike.keys() - specs} == {
         name: covariate[name] for name in alike.keys() - specs
     }

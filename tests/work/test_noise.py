@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmc_tune.experiment import PairSpec
+from lmc_tune.experiment import GroupSpec
 from lmc_tune.training.stacked import StackedRun
 from lmc_tune.training.task import Task
 from lmc_tune.work.bench import Workbench
@@ -33,7 +33,7 @@ def step_of(task: Task, feed: Mapping[str, Tensor], inputs: Tensor, labels: Tens
     return {name: digest(tensor) for name, tensor in (seen | {name: feed[name] for name in DRAWN}).items()}
 
 
-def steps_of(spec: PairSpec, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Step], list[Step]]:
+def steps_of(spec: GroupSpec, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Step], list[Step]]:
     """Every step that the members A and B are trained on, as the engine takes it."""
     looped: dict[int, list[Step]] = {}
     stacked: tuple[list[Step], list[Step]] = ([], [])
@@ -74,10 +74,15 @@ def test_under_fixed_noise_members_see_other_images_of_the_same_labels_augmented
 
 
 @pytest.mark.parametrize("engine", ["loop", "stacked"])
-def test_without_a_shift_they_see_the_same_images_too(bench, monkeypatch, engine):
+def test_without_a_shift_they_are_one_member_trained_once(bench, monkeypatch, engine):
     spec = pair_spec(shift={"kind": "none"}, train={"engine": engine, **ASKED}, model={"dropout": 0.5})
-    a, b = steps_of(spec, bench(), monkeypatch)
-    assert a == b
+    taken = []
+    real = {owner: getattr(owner, name) for owner, name in ((Task, "examples"), (StackedRun, "_examples"))}
+    for owner, name in ((Task, "examples"), (StackedRun, "_examples")):
+        monkeypatch.setattr(owner, name, lambda *given, real=real[owner]: taken.append(1) or real(*given))
+    result = run_pair(spec, bench())
+    assert spec.members["a"] == spec.members["b"]
+    assert len(taken) == result.row["steps"]
 
 
 @pytest.mark.parametrize("kind", ["covariate", "none"])

@@ -51,8 +51,9 @@ def phase_table(diagram: PhaseDiagram) -> pd.DataFrame:
     for name, axis in (("x", diagram.x), ("y", diagram.y)):
         if axis is not None:
             at = np.searchsorted(axis.ticks, cells[axis.column].to_numpy(dtype=np.float64))
-            table[axis.column] = table[name] = np.asarray(axis.ticks)[at]
-            table[f"{name}_low"], table[f"{name}_high"] = axis.edges[at], axis.edges[at + 1]
+            table[axis.column] = np.asarray(axis.ticks)[at]
+            table[name], edges = axis.drawn(table[axis.column]), axis.drawn(axis.edges)
+            table[f"{name}_low"], table[f"{name}_high"] = edges[at], edges[at + 1]
     shown = cells[["mean_barrier", "low", "high"]].where(cells["judged"]).replace([np.inf, -np.inf], np.nan)
     table[["shown_barrier", "shown_low", "shown_high"]] = shown
     table["letter"] = cells["verdict"].map(LETTERS).fillna(UNKNOWN)
@@ -177,6 +178,8 @@ def _boundary(diagram: PhaseDiagram, panel: str) -> list[alt.Chart]:
     line = diagram.boundary[diagram.boundary["panel"] == panel]
     if line.empty:
         return []
+    x, y = _axes(diagram)
+    line = line.assign(x=x.drawn(line["x"]), y=y.drawn(line["y"]))
     base = alt.Chart(line).encode(order="order:Q", detail="line:N", **_centre(diagram))
     return [
         base.mark_line(color=PAPER, strokeWidth=4, opacity=0.85, strokeCap="butt"),

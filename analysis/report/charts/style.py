@@ -44,11 +44,13 @@ def barrier_format(verdict: VerdictSpec) -> str:
 
 def tick_axis(axis: Axis) -> alt.Axis:
     """Ticks at the values themselves; the title says the scale."""
-    whole = all(value.is_integer() for value in axis.ticks)
+    number_format = "d" if all(value.is_integer() for value in axis.ticks) else ".3~g"
+    steps = axis.scale == "steps"
     return alt.Axis(
-        title=f"{axis_title(axis.column)} ({axis.scale} scale)",
-        values=list(axis.ticks),
-        format="d" if whole else ".3~g",
+        title=f"{axis_title(axis.column)} ({'equal steps' if steps else f'{axis.scale} scale'})",
+        values=axis.drawn(axis.ticks).tolist(),
+        format=number_format,
+        labelExpr=f"format({list(axis.ticks)}[datum.value], '{number_format}')" if steps else alt.Undefined,
         labelOverlap="greedy",
         labelSeparation=5,
         grid=False,
@@ -57,7 +59,8 @@ def tick_axis(axis: Axis) -> alt.Axis:
 
 def tile_scale(axis: Axis) -> alt.Scale:
     """From the first tile's border to the last one's."""
-    return alt.Scale(type=axis.scale, domain=[axis.edges[0], axis.edges[-1]], nice=False)
+    kind = "linear" if axis.scale == "steps" else axis.scale
+    return alt.Scale(type=kind, domain=axis.drawn(axis.edges)[[0, -1]].tolist(), nice=False)
 
 
 def barrier_axis(channel: type[Channel], table: pd.DataFrame, verdict: VerdictSpec, *, titled: bool = True) -> Channel:

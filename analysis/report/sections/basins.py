@@ -1,7 +1,6 @@
 """Basins: how far the test loss inside a path lies below both of its ends (Hepburn et al. 2025, Fig. 3)."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import altair as alt
@@ -14,10 +13,12 @@ from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.curves import judged_rows
 from lmc_tune.analysis.report.charts.points import judged_cells, panels_of_points, point_colour, shown
 from lmc_tune.analysis.report.charts.style import Points, fitted
-from lmc_tune.analysis.report.section import Section
+from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.report.sections.noise_scale import noise_axis
 from lmc_tune.analysis.wording import confidence, counted
 from lmc_tune.experiment import Condition
+
+ORDER = 40
 
 
 def basin_depths(parts: Iterable[pa.Table], condition: Condition) -> pd.Series:
@@ -45,20 +46,18 @@ def basin_depths(parts: Iterable[pa.Table], condition: Condition) -> pd.Series:
     return pd.concat(found) if found else pd.Series(dtype=np.float64)
 
 
-def with_depths(diagram: PhaseDiagram, parts: Iterable[pa.Table]) -> PhaseDiagram:
-    """The diagram with a ``basin_depth`` of its pairs, on the paths that are judged; ``parts`` as above."""
-    depths = basin_depths(parts, diagram.verdict.condition)
-    return replace(diagram, pairs=diagram.pairs.assign(basin_depth=diagram.pairs["key"].map(depths)))
+def numbers(context: Context) -> dict[str, pd.Series]:
+    """The ``basin_depth`` of every pair, on the paths that are judged."""
+    depths = basin_depths(context.parts("paths"), context.diagram.verdict.condition)
+    return {"basin_depth": context.diagram.pairs["key"].map(depths)}
 
 
-def basin_section(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame], picked: str) -> Section | None:
-    """Nothing without a judged cell whose depth is known.
-
-    Args:
-        diagram: its pairs have a ``basin_depth`` (:func:`with_depths`).
-        intervals: of ``basin_depth``, as :func:`lmc_tune.tables.cells.mean_intervals` gives them.
-    """
-    table = basin_table(diagram, intervals)
+def make(context: Context) -> Section | None:
+    """None if no depth of a judged cell is known, or there are too many cells."""
+    if not context.detailed:
+        return None
+    diagram = context.diagram
+    table = basin_table(diagram, context.added["basin_depth"], context.intervals)
     if table.empty:
         return None
     n, n_pairs, deep = int(table["n_basins"].sum()), int(table["n_ok"].sum()), int((table["depth_low"] > 0).sum())
@@ -71,18 +70,23 @@ def basin_section(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame], 
         f"networks are better than both. Bars: {confidence(diagram.verdict)} intervals. Cells with a noise scale g of "
         "0 are not drawn.",
         label="Depth of the basin of every judged cell against its noise scale",
-        chart=basin_chart(diagram, table[table["g"] > 0], picked) if (table["g"] > 0).any() else None,
+        chart=basin_chart(diagram, table[table["g"] > 0], context.picked) if (table["g"] > 0).any() else None,
     )
 
 
-def basin_table(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def basin_table(diagram: PhaseDiagram, depths: pd.Series, intervals: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The judged cells whose depth is known, as ``judged_cells``, and more.
 
     ``depth`` in nats, the mean over the ok pairs, with ``depth_low`` and ``depth_high``; ``n_basins`` of the ``n_ok``
     pairs have one above 0; ``g``, the noise scale.
+
+    Args:
+        diagram: whose cells.
+        depths: of its pairs.
+        intervals: of ``basin_depth``, as :func:`lmc_tune.tables.cells.mean_intervals` gives them.
     """
     cells, pairs = diagram.cells, diagram.pairs
-    basins = pairs.loc[(pairs["status"] == "ok") & (pairs["basin_depth"] > 0), "cell"].value_counts()
+    basins = pairs.loc[(pairs["status"] == "ok") & (depths > 0), "cell"].value_counts()
     n_basins = cells["cell"].map(basins).fillna(0).astype(int)
     known = pd.DataFrame({"g": cells["noise_scale"], "n_ok": cells["n_ok"], "n_basins": n_basins})
     table = judged_cells(diagram).join(known).join(shown(intervals["basin_depth"], "depth"))

@@ -10,12 +10,13 @@ import pandas as pd
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.points import judged_cells, point_colour
 from lmc_tune.analysis.report.charts.style import FAINT, INK, PANEL_WIDTH, barrier_axis, finish, outline, tooltips
-from lmc_tune.analysis.report.section import Section
+from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.wording import confidence, height, quantity
 from lmc_tune.core.statistics import VERDICTS, verdict_of_interval
 from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, VerdictSpec
 from lmc_tune.tables.cells import CONDITION_BARRIERS, CONDITIONS
 
+ORDER = 20
 MEANINGS: dict[Condition, str] = {
     "naive": "interpolated with the weights",
     "endpoint": "those of A",
@@ -24,11 +25,18 @@ MEANINGS: dict[Condition, str] = {
 }
 
 
-def condition_section(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame], picked: str) -> Section | None:
-    """Nothing where no judged cell was measured under more than one condition."""
-    if len(measured_conditions(diagram)) < 2:
+def numbers(context: Context) -> dict[str, pd.Series]:
+    """The barriers under every condition that was measured, if there are several."""
+    measured = measured_conditions(context.diagram)
+    return {name: context.diagram.pairs[name] for name in measured} if len(measured) > 1 else {}
+
+
+def make(context: Context) -> Section | None:
+    """None if no judged cell was measured under more than one condition, or there are too many cells."""
+    diagram = context.diagram
+    if not context.detailed or len(measured_conditions(diagram)) < 2:
         return None
-    table = condition_table(diagram, intervals)
+    table = condition_table(diagram, context.intervals)
     if table.empty:
         return None
     marked = judged_condition(diagram.verdict, table)
@@ -41,7 +49,7 @@ def condition_section(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFram
         f"{confidence(diagram.verdict)} intervals; dashed: threshold. This page judges {marked}. Judged cells "
         "that were measured under one condition alone are not shown.",
         label=f"Mean barrier of {quantity(diagram.verdict)} of every judged cell under each condition",
-        chart=condition_chart(diagram, table, picked),
+        chart=condition_chart(diagram, table, context.picked),
         table=counts,
         marked=counts["condition"].tolist().index(marked) if marked in set(counts["condition"]) else None,
     )

@@ -8,10 +8,11 @@ import pandas as pd
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.points import judged_cells
 from lmc_tune.analysis.report.charts.style import FAINT, INK, PANEL_WIDTH, barrier_axis, finish, outline, tooltips
-from lmc_tune.analysis.report.content import ALL_CELLS, ends_early
-from lmc_tune.analysis.report.section import Section
+from lmc_tune.analysis.report.content import ALL_CELLS, cell_places, ends_early
+from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.wording import number, percent, percentage_points
 
+ORDER = 60
 COMBINED = {"average": "#2f7d9f", "ensemble": "#b5651d"}
 SHAPES = {"average": "circle", "ensemble": "square"}
 COLUMNS = [
@@ -19,15 +20,12 @@ COLUMNS = [
 ]
 
 
-def ensemble_section(diagram: PhaseDiagram, places: pd.DataFrame, picked: str) -> Section | None:
-    """Nothing where neither is known of a judged cell.
-
-    Args:
-        places: the cells in the order of the page, indexed by their ids, and where each stands, in words.
-    """
-    table = ensemble_table(diagram)
-    if table.empty:
+def make(context: Context) -> Section | None:
+    """None if neither is known of a judged cell, or there are too many cells."""
+    diagram = context.diagram
+    if not context.detailed or (table := ensemble_table(diagram)).empty:
         return None
+    places = cell_places(diagram)
     return Section(
         id="ensembles",
         title="Average or ensemble?",
@@ -35,7 +33,7 @@ def ensemble_section(diagram: PhaseDiagram, places: pd.DataFrame, picked: str) -
         "of the members' predicted probabilities; it costs two. Gain: how much better than the mean of the members, in "
         "percentage points of test accuracy; NLL: mean test loss in nats. Means over the counted pairs.",
         label="Gain in accuracy of weight average and ensemble over the mean member, against the mean barrier",
-        chart=ensemble_chart(diagram, gain_table(table), picked),
+        chart=ensemble_chart(diagram, gain_table(table), context.picked),
         table=ensemble_words(table, places),
         of_cells=True,
         note=ends_early(len(places), len(diagram.cells), "cells", ALL_CELLS),
@@ -62,7 +60,7 @@ def gain_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def ensemble_words(table: pd.DataFrame, places: pd.DataFrame) -> pd.DataFrame:
-    """The cells in words, in the order of the places, indexed by their ids."""
+    """The cells in words, in the order of the places (:func:`cell_places`), indexed by their ids."""
     rows = table.set_index("cell").to_dict("index")
     words = {
         cell: {

@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.style import finish, verdict_colour, verdict_shape
-from lmc_tune.analysis.report.section import Section
+from lmc_tune.analysis.report.section import Context, Section
 
+ORDER = 70
 # A page with more of these small charts becomes a wall.
 MOST_PANELS = 12
 WIDTH = 214
@@ -49,8 +50,10 @@ def collect_layers(diagram: PhaseDiagram, parts: Iterable[pa.Table]) -> pd.DataF
     return table[["panel", "verdict", "layer", "position", "n", *MEASURES]]
 
 
-def layer_section(diagram: PhaseDiagram, table: pd.DataFrame) -> Section | None:
-    """Nothing without a layer of a judged cell."""
+def make(context: Context) -> Section | None:
+    """None if no layer of a judged cell was measured."""
+    diagram = context.diagram
+    table = collect_layers(diagram, context.parts("layers"))
     if table.empty:
         return None
     panels = [panel for panel in diagram.panels if (table["panel"] == panel).any()]

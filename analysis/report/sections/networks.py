@@ -9,22 +9,28 @@ import pandas as pd
 from lmc_tune.analysis.phase import PhaseDiagram, facet_title
 from lmc_tune.analysis.report.charts.points import judged_cells, point_colour, shown
 from lmc_tune.analysis.report.charts.style import PANEL_WIDTH, Points, barrier_axis, finish, fitted, interval_layers
-from lmc_tune.analysis.report.section import Section
+from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.wording import SMALL_DIFFERENCE, confidence, number
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.columns import MODEL_FIELDS
 from lmc_tune.tables.rows import model_label
 
+ORDER = 10
 NETWORK_FIELDS = ("model", *MODEL_FIELDS)
 
 
-def network_section(
-    diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame], space: SearchSpace | None, picked: str
-) -> Section | None:
-    """Nothing where all cells have one network, or none is judged."""
-    if not networks_vary(diagram):
+def numbers(context: Context) -> dict[str, pd.Series]:
+    """The accuracy difference Δ, if networks vary."""
+    pairs = context.diagram.pairs
+    return {"accuracy_difference": pairs["accuracy_difference"]} if networks_vary(context.diagram) else {}
+
+
+def make(context: Context) -> Section | None:
+    """None if all cells have one network, none is judged, or there are too many cells."""
+    diagram = context.diagram
+    if not context.detailed or not networks_vary(diagram):
         return None
-    table = network_table(diagram, intervals, space)
+    table = network_table(diagram, context.intervals, context.space)
     if table.empty:
         return None
     return Section(
@@ -35,7 +41,7 @@ def network_section(
         f"accuracies, in percentage points; the dashed line stands at {number(SMALL_DIFFERENCE)}. Bars: "
         f"{confidence(diagram.verdict)} intervals over replicates.",
         label="Mean barrier and accuracy difference of every judged cell, by network",
-        chart=network_chart(diagram, table, picked),
+        chart=network_chart(diagram, table, context.picked),
     )
 
 

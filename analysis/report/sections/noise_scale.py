@@ -8,12 +8,15 @@ import pandas as pd
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.points import judged_cells, panels_of_points, point_colour
 from lmc_tune.analysis.report.charts.style import Points, barrier_axis
-from lmc_tune.analysis.report.section import Section
+from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.wording import confidence
 
+ORDER = 30
 
-def noise_section(diagram: PhaseDiagram, picked: str) -> Section | None:
-    """Nothing without a judged cell that has a noise scale above 0."""
+
+def make(context: Context) -> Section | None:
+    """None if no judged cell has a noise scale above 0."""
+    diagram = context.diagram
     table = noise_table(diagram)
     if table.empty:
         return None
@@ -24,7 +27,7 @@ def noise_section(diagram: PhaseDiagram, picked: str) -> Section | None:
         "2018; momentum is not in it). If g decided alone, all points would fall on one curve. Bars: "
         f"{confidence(diagram.verdict)} intervals; dashed: threshold. Undertrained and diverged cells are not shown.",
         label="Mean barrier of every judged cell against its noise scale",
-        chart=noise_chart(diagram, table, picked),
+        chart=noise_chart(diagram, table, context.picked),
     )
 
 

@@ -8,9 +8,10 @@ import pandas as pd
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.points import judged_cells
 from lmc_tune.analysis.report.charts.style import Points, barrier_axis, finish, fitted, interval_layers, verdict_colour
-from lmc_tune.analysis.report.section import Section
+from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.wording import confidence
 
+ORDER = 50
 # By column: its title and format.
 MEASURES = {
     "disagreement": ("disagreement (fraction of test examples)", ".2~%"),
@@ -21,10 +22,10 @@ MEASURES = {
 WIDTH = 216
 
 
-def similarity_section(diagram: PhaseDiagram, picked: str) -> Section | None:
-    """Nothing where none of the measures is known of a judged cell."""
-    table = similarity_table(diagram)
-    if not known_measures(table):
+def make(context: Context) -> Section | None:
+    """None if none of the measures is known of a judged cell, or there are too many cells."""
+    diagram = context.diagram
+    if not context.detailed or not known_measures(table := similarity_table(diagram)):
         return None
     return Section(
         id="similarity",
@@ -34,7 +35,7 @@ def similarity_section(diagram: PhaseDiagram, picked: str) -> Section | None:
         "give. CKA: how alike the outputs of their layers are, debiased; 1 is the same up to rotation and scale. Bars: "
         f"{confidence(diagram.verdict)} intervals of the mean barrier; dashed: threshold.",
         label="Mean barrier of every judged cell against measures of similarity",
-        chart=similarity_chart(diagram, table, picked),
+        chart=similarity_chart(diagram, table, context.picked),
     )
 
 

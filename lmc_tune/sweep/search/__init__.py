@@ -1,1 +1,6 @@
-"""Which cells are worth running: pure functions of a space and of what is known of its cells."""
+"""Which pairs are worth running: pure functions of a space and of what is known of its cells."""
+
+from typing import Literal
+
+# What ``--search`` takes; ``registry`` says which search has which name.
+SearchName = Literal["grid", "adaptive"]

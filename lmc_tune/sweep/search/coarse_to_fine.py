@@ -1,14 +1,21 @@
-"""Which cells are worth running, decided from verdicts alone, so that a search resumes like everything else. No Ray."""
+"""Coarse to fine: the pairs go to the boundary between verdicts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import Literal
 
 from lmc_tune.experiment.space import Cell, SearchSpace
-
-SearchName = Literal["grid", "adaptive"]
+from lmc_tune.sweep.search.propose import Proposal, SoFar, unfinished
 
 Point = tuple[int, ...]  # positions on the numeric axes
+
+
+def coarse_to_fine(space: SearchSpace, so_far: SoFar, n: int, /) -> list[Proposal]:
+    """Every replicate of the :func:`boundary_cells`. A cell has a verdict once all of its replicates are finished."""
+    cells = so_far.judge()
+    verdicts = dict(zip(cells["cell"], cells["verdict"], strict=True))
+    for cell, _ in unfinished([cell for cell in space.cells() if cell.key in verdicts], space, so_far):
+        verdicts.pop(cell.key, None)
+    return unfinished(boundary_cells(space, verdicts), space, so_far)[:n]
 
 
 def boundary_cells(space: SearchSpace, verdicts: Mapping[str, str]) -> list[Cell]:

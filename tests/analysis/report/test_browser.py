@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from lmc_tune.analysis.report.charts import curves, points
 from lmc_tune.analysis.report.charts import style as charts
 from lmc_tune.analysis.report.render import render
 from lmc_tune.experiment import ShiftSpec
-from tests.analysis.cases import failed_pair, grid, realistic_pair, space_of, write_run
+from tests.analysis.cases import COVARIATE, failed_pair, grid, realistic_pair, space_of, write_run
 from tests.analysis.measured import Measured
 from tests.analysis.report.test_render import HOSTILE, embedded
 
@@ -180,6 +181,28 @@ def test_a_tile_that_has_not_been_run_says_so_and_picks_nothing(browser: Browser
     visit.page.wait_for_selector("#vg-tooltip-element.visible")
     assert "not run" in visit.page.locator("#vg-tooltip-element").inner_text()
     assert visit.page.locator("#cell").get_attribute("data-cell") == picked
+    assert visit.complaints == []
+
+
+def test_tiles_of_values_spaced_unevenly_can_be_read(browser: Browser, tmp_path: Path) -> None:
+    train = {**space_of().fixed["train"]}
+    del train["weight_decay"]
+    space = space_of((0.01, 0.1), (64,), (COVARIATE,), 2)
+    space = space.model_copy(
+        update={"fixed": {**space.fixed, "train": train}, "axes": {"weight_decay": (0, 0.0001, 0.01), **space.axes}}
+    )
+    visit = Visit(browser, render(write_run(tmp_path, space.pairs(), space=space))[0])
+    letters, labels = visit.page.evaluate(
+        """() => {
+            const boxes = (kind) => [...document.querySelectorAll(`#phase svg .${kind} text`)].map(
+                (text) => [text.textContent, text.getBoundingClientRect().y]);
+            return [boxes("mark-text.role-mark"), boxes("role-axis-label")];
+        }"""
+    )
+    rows = sorted({round(y) for text, y in letters if text in "CD?"})
+    assert len(rows) == 3
+    assert min(below - above for above, below in pairwise(rows)) > 30
+    assert [text for text, _ in labels if text in ("0", "0.0001", "0.01")].count("0.0001") == 2
     assert visit.complaints == []
 
 

@@ -14,11 +14,14 @@ from lmc_tune.analysis import phase
 from lmc_tune.analysis.phase import map_regions
 from lmc_tune.analysis.report import content as page_module
 from lmc_tune.analysis.report import render as report_module
+from lmc_tune.analysis.report import section as section_module
+from lmc_tune.analysis.report import sections as own_sections
 from lmc_tune.analysis.report.charts import curves
 from lmc_tune.analysis.report.charts.learning import collect_learning
 from lmc_tune.analysis.report.render import choose_files, read_sweep, render
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import PairSpec, ShiftSpec, VerdictSpec
+from lmc_tune.experiment import GroupSpec, ShiftSpec, VerdictSpec
+from lmc_tune.tables.cells import mean_intervals
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import load_results
 from tests.analysis.cases import (
@@ -36,6 +39,7 @@ from tests.analysis.cases import (
     write_run,
 )
 from tests.analysis.measured import Measured
+from tests.analysis.report import toy
 
 HOSTILE = "</script><script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'>"
 
@@ -192,7 +196,7 @@ def test_every_cell_has_its_numbers_and_its_curves(html: str) -> None:
 
 
 def test_hostile_names_and_reasons_are_only_text(tmp_path: Path) -> None:
-    def make(spec: PairSpec) -> PairResult:
+    def make(spec: GroupSpec) -> PairResult:
         return failed_pair(spec, HOSTILE) if spec.train.lr > 0.05 else realistic_pair(spec)
 
     folder = write_run(tmp_path, grid(lrs=(0.01, 0.03, 0.1), replicates=2), make=make, name=HOSTILE)
@@ -239,7 +243,7 @@ def test_an_unfinished_sweep_says_so(tmp_path: Path) -> None:
 
 
 def test_pairs_of_another_space_are_counted_and_left_out(tmp_path: Path) -> None:
-    def make(spec: PairSpec) -> PairResult:
+    def make(spec: GroupSpec) -> PairResult:
         return realistic_pair(spec) if spec.train.lr == 0.01 else failed_pair(spec, "of another space")
 
     space = space_of(lrs=(0.01,), replicates=2)
@@ -274,7 +278,7 @@ def test_a_space_that_is_cut_short_is_refused(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_one_axis_or_none_still_make_a_page(tmp_path: Path, specs: list[PairSpec], charts: set[str]) -> None:
+def test_one_axis_or_none_still_make_a_page(tmp_path: Path, specs: list[GroupSpec], charts: set[str]) -> None:
     page, picture = render(write_run(tmp_path, specs), formats=["html", "svg"])
     assert set(embedded(page.read_text(encoding="utf-8"))["charts"]) == charts
     assert "mean barrier of test error" in picture.read_text(encoding="utf-8")
@@ -373,6 +377,35 @@ def test_of_too_many_cells_details_are_left_out_and_the_page_says_so(
     assert "learning" not in embedded(html)["charts"]
 
 
+def test_a_file_in_another_folder_is_a_section_at_its_place(folder: Path, html: str, tmp_path: Path) -> None:
+    (path,) = render(folder, tmp_path / "toy.html", sections=(own_sections, toy))
+    found = path.read_text(encoding="utf-8")
+    assert sections(found) == ["noise", "steps", "basins", "similarity"]
+    before, section, after = re.split(r'(<section id="steps-section">.*?</section>\n)', found, flags=re.DOTALL)
+    assert before + after == html
+    results = load_results(folder)
+    ok = results[results["status"] == "ok"]
+    for cell, steps in ok.groupby("cell")["steps"]:
+        assert f'<tr data-cell="{cell}"><td>{steps.mean() / 1000:.3f}</td></tr>' in section
+
+
+def test_the_sections_share_one_bootstrap_and_none_is_made_that_nobody_asks_for(
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def counted(pairs: pd.DataFrame, columns: list[str], *others: object) -> dict[str, pd.DataFrame]:
+        asked.append(sorted(columns))
+        return mean_intervals(pairs, columns, *others)
+
+    monkeypatch.setattr(section_module, "mean_intervals", counted)
+    render(measured.store.folder)
+    assert asked == [["accuracy_difference", "basin_depth", "naive_barrier", "recalibrated_barrier"]]
+    monkeypatch.setattr(page_module, "MOST_DETAILED", 15)
+    render(measured.store.folder)
+    assert len(asked) == 1
+
+
 def test_the_learning_curves_of_the_cells_are_in_the_page(measured: Measured) -> None:
     html = render(measured.store.folder)[0].read_text(encoding="utf-8")
     found = re.search(r'id="page-data">(.*?)</script>', html, flags=re.DOTALL)
@@ -392,7 +425,7 @@ def test_the_table_of_cells_has_the_new_means(measured: Measured, tmp_path: Path
 
 
 def test_hostile_networks_and_layers_are_only_text(tmp_path: Path) -> None:
-    def hostile(spec: PairSpec) -> PairResult:
+    def hostile(spec: GroupSpec) -> PairResult:
         pair = measured_pair(spec)
         return replace(pair, layers=[{**layer, "layer": f"{HOSTILE}{layer['layer']}"} for layer in pair.layers])
 

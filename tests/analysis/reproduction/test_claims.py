@@ -14,7 +14,7 @@ from scipy import stats
 
 from lmc_tune.analysis.reproduction.claims import CLAIMS, Claim, Expectation
 from lmc_tune.analysis.reproduction.sweep_tables import Study
-from lmc_tune.experiment import DatasetSpec, MlpSpec, ModelSpec, PairSpec, VerdictSpec, VggSpec
+from lmc_tune.experiment import DatasetSpec, GroupSpec, MlpSpec, ModelSpec, VerdictSpec, VggSpec
 from lmc_tune.experiment.reading import presets
 from lmc_tune.tables.columns import CURVES_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA
 from lmc_tune.tables.rows import PairResult
@@ -24,16 +24,15 @@ L1, L3 = MlpSpec(hidden=(32,)), MlpSpec(hidden=(32, 32, 32))
 BY_ID = {claim.id: claim for claim in CLAIMS}
 
 
-def spec_of(replicate: int, model: ModelSpec = L1, normalise: bool = True, **train: Any) -> PairSpec:  # noqa: FBT001, FBT002
+def spec_of(replicate: int, model: ModelSpec = L1, normalise: bool = True, **train: Any) -> GroupSpec:  # noqa: FBT001, FBT002
     base = pair_spec(replicate=replicate)
     settings = {"lr": 1e-3, "batch_size": 32, "optimizer": "adam", "epochs": 20} | train
-    return PairSpec.model_validate(
-        base.model_dump(exclude={"measure"})
+    return GroupSpec.model_validate(
+        base.model_dump()
         | {
             "model": model.model_dump(),
             "dataset": DatasetSpec(normalise=normalise).model_dump(),
             "train": settings,
-            "measure": {},
         }
     )
 
@@ -47,7 +46,7 @@ def study_of(results: Sequence[PairResult], curves: pd.DataFrame | None = None) 
     return Study.of(table, paths, curves, VerdictSpec())
 
 
-def pairs(make: Callable[[PairSpec], PairResult], *specs: Callable[[int], PairSpec]) -> list[PairResult]:
+def pairs(make: Callable[[GroupSpec], PairResult], *specs: Callable[[int], GroupSpec]) -> list[PairResult]:
     return [make(spec(k)) for spec in specs for k in range(4)]
 
 
@@ -136,7 +135,7 @@ def test_every_claim_has_its_preset_and_its_small_twin():
 
 @pytest.mark.parametrize(("hump", "expected"), [(0.001, "supported"), (0.3, "contradicted")])
 def test_shallow_networks_are_judged_at_the_papers_rate(hump, expected):
-    def make(spec: PairSpec) -> PairResult:
+    def make(spec: GroupSpec) -> PairResult:
         mine = spec.model == L1 and spec.train.lr == 1e-3
         result = ok_pair(spec, hump if mine else 0.1, tilt=0.001 * spec.replicate)
         result.row["accuracy_difference"] = -100 * (hump if mine else 0.1)
@@ -151,7 +150,7 @@ def test_shallow_networks_are_judged_at_the_papers_rate(hump, expected):
 
 
 def test_deep_networks_are_expected_to_lose():
-    def make(spec: PairSpec) -> PairResult:
+    def make(spec: GroupSpec) -> PairResult:
         result = ok_pair(spec, 0.3)
         result.row["accuracy_difference"] = -30.0
         return result
@@ -180,7 +179,7 @@ def learning_curves(results: Sequence[PairResult], rise: float) -> pd.DataFrame:
 
 
 def test_overfitting_is_read_where_the_longest_training_is_connected():
-    def make(spec: PairSpec) -> PairResult:
+    def make(spec: GroupSpec) -> PairResult:
         # Of ok_pair the train error is half of the test error; the latter is a multiple of 1/360 in the path.
         return ok_pair(spec, 0.0 if spec.train.lr == 1e-3 else 0.3, endpoint=0.1 if spec.train.epochs == 5 else 0.3)
 
@@ -210,7 +209,7 @@ def test_basins_are_measured_below_the_better_endpoint(hump, depth):
 
 
 def test_noise_is_a_rank_correlation_within_what_is_held():
-    def make(spec: PairSpec) -> PairResult:
+    def make(spec: GroupSpec) -> PairResult:
         return ok_pair(spec, hump=10 * spec.train.lr / spec.train.batch_size)
 
     grid = [
@@ -232,7 +231,7 @@ def test_noise_is_a_rank_correlation_within_what_is_held():
 
 
 def test_basins_are_compared_replicate_by_replicate():
-    def make(spec: PairSpec) -> PairResult:
+    def make(spec: GroupSpec) -> PairResult:
         together = spec.train.spawn_epoch > 0
         result = ok_pair(spec, 0.0 if together else 0.3)
         offset = 0.1 * spec.replicate  # common to both cells: only the difference is to count
@@ -269,7 +268,7 @@ def test_basins_are_compared_replicate_by_replicate():
 def test_batch_norm_is_judged_where_normalised_inputs_break_and_raw_ones_do_not(restored, raw, expected):
     heights = {("none", True): 0.2, ("none", False): raw, ("batch", True): restored, ("batch", False): 0.02}
 
-    def make(spec: PairSpec) -> PairResult:
+    def make(spec: GroupSpec) -> PairResult:
         broken = spec.train.lr == 1e-3
         result = ok_pair(spec, heights[spec.model.norm, spec.dataset.normalise] if broken else 0.0)
         result.row.update(

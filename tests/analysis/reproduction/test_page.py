@@ -26,7 +26,7 @@ def test_claims_without_tables_are_not_run(tmp_path):
 def test_every_committed_table_is_a_finished_sweep_of_its_preset():
     for folder in TABLES.iterdir():
         run = Run.read(folder)
-        assert run.space == read_space(folder.name)
+        assert run.space.model_copy(update={"members": "auto"}) == read_space(folder.name)
         assert len(run.study.pairs) == len(run.space.pairs()) == run.record.planned_pairs
 
 

@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.experiment.space import Cell, SearchSpace
 from lmc_tune.sweep.run import Options, _Trainer
-from lmc_tune.sweep.search.coarse_to_fine import boundary_cells
+from lmc_tune.sweep.search.coarse_to_fine import boundary_cells, coarse_to_fine
 from lmc_tune.tables.rows import failed_result
 from lmc_tune.tables.store import Store
+from tests.sweep.search.contract import SearchContract
 from tests.tracking.cases import pair_result
+
+
+class TestCoarseToFine(SearchContract):
+    search = coarse_to_fine
 
 
 def space_of(n_lr: int, batch_sizes: list[int]) -> SearchSpace:
@@ -111,6 +116,7 @@ def test_a_cell_with_a_pair_to_be_tried_again_is_not_judged_yet(tmp_path: Path) 
         options=Options(data_root=tmp_path, search="adaptive"),
         listener=None,  # nothing is run here
         mirror=None,
+        kept=None,
     )
     coarse = trainer._next_batch()
     crashed = coarse[-1]

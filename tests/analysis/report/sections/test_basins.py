@@ -1,5 +1,6 @@
 """Basin depths against loops, and by hand."""
 
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from lmc_tune.analysis.report.sections.basins import basin_chart, basin_depths, basin_section, basin_table
+from lmc_tune.analysis.report.sections.basins import basin_chart, basin_depths, basin_table, make
 from lmc_tune.core.statistics import mean_interval
 from lmc_tune.tables.columns import PATHS_SCHEMA
 from tests.analysis.measured import Measured
@@ -61,7 +62,7 @@ def test_nothing_measured_no_depth() -> None:
 
 def test_the_table_is_the_mean_over_ok_pairs_with_its_interval(measured: Measured) -> None:
     paths = measured.store.paths()
-    table = basin_table(measured.diagram, measured.intervals)
+    table = basin_table(measured.diagram, measured.context.added["basin_depth"], measured.intervals)
     assert len(table) == int(measured.diagram.cells["judged"].sum()) == 16
     for row in table.to_dict("records"):
         expected = []
@@ -94,8 +95,8 @@ def test_how_the_paths_are_cut_and_ordered_changes_nothing(measured: Measured) -
 
 
 def test_the_section_counts_basins_and_draws_every_cell(measured: Measured) -> None:
-    table = basin_table(measured.diagram, measured.intervals)
-    section = basin_section(measured.diagram, measured.intervals, table["cell"][0])
+    table = basin_table(measured.diagram, measured.context.added["basin_depth"], measured.intervals)
+    section = make(measured.context)
     assert section is not None
     n, of = table["n_basins"].sum(), table["n_ok"].sum()
     assert section.lead.startswith(f"In {n} of {of} counted pairs some network")
@@ -104,5 +105,4 @@ def test_the_section_counts_basins_and_draws_every_cell(measured: Measured) -> N
 
 
 def test_pairs_without_paths_have_no_section(measured: Measured) -> None:
-    unknown = {"basin_depth": measured.intervals["basin_depth"].assign(mean=np.nan, low=-np.inf, high=np.inf)}
-    assert basin_section(measured.diagram, unknown, "") is None
+    assert make(replace(measured.context, parts=lambda _: [])) is None

@@ -8,15 +8,15 @@ from lmc_tune.analysis.phase import map_regions
 from lmc_tune.analysis.report.sections.conditions import (
     condition_chart,
     condition_counts,
-    condition_section,
     condition_table,
     judged_condition,
+    make,
 )
 from lmc_tune.core.statistics import mean_interval, verdict_of_interval
-from lmc_tune.experiment import MeasureSpec, PairSpec, VerdictSpec
+from lmc_tune.experiment import VerdictSpec
 from lmc_tune.tables.cells import CONDITION_BARRIERS, mean_intervals
 from tests.analysis.cases import NETWORKS, measured_pair, ok_pair, pair_spec, results_of
-from tests.analysis.measured import Measured
+from tests.analysis.measured import Measured, context_of
 
 COLUMNS = {"naive": "test_error_barrier_chord", "recalibrated": "recalibrated_test_error_barrier_chord"}
 
@@ -61,7 +61,7 @@ def test_the_counts_are_those_of_the_cells_by_condition(measured: Measured) -> N
 
 
 def test_the_judged_condition_is_marked_and_falls_back_where_there_is_no_batch_norm(measured: Measured) -> None:
-    section = condition_section(measured.diagram, measured.intervals, "")
+    section = make(measured.context)
     assert section is not None
     assert section.table["condition"][section.marked] == "recalibrated"
     assert "This page judges recalibrated" in section.lead
@@ -72,8 +72,7 @@ def test_the_judged_condition_is_marked_and_falls_back_where_there_is_no_batch_n
 
 def test_one_condition_alone_is_no_comparison() -> None:
     diagram = map_regions(results_of([ok_pair(pair_spec(replicate=k), 0.1) for k in range(3)]))
-    intervals = mean_intervals(diagram.pairs, CONDITION_BARRIERS, diagram.cells["cell"], 0.95)
-    assert condition_section(diagram, intervals, "") is None
+    assert make(context_of(diagram)) is None
 
 
 def test_repaired_stands_beside_naive_without_batch_norm() -> None:
@@ -100,8 +99,7 @@ def test_a_pair_without_a_finite_barrier_hides_its_cells_mean() -> None:
 
 
 def test_of_all_four_each_is_its_own_column() -> None:
-    measure = MeasureSpec(conditions=("naive", "endpoint", "recalibrated", "repaired"))
-    spec = PairSpec.model_validate({**pair_spec(model=NETWORKS[1]).model_dump(), "measure": measure})
+    spec = pair_spec(model=NETWORKS[1])
     pairs = [measured_pair(spec.model_copy(update={"replicate": k}), hump=0.1) for k in range(2)]
     for pair in pairs:
         pair.row["endpoint_test_error_barrier_chord"], pair.row["repaired_test_error_barrier_chord"] = 0.7, 0.3

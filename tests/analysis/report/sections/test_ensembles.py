@@ -7,13 +7,13 @@ from lmc_tune.analysis.report.content import cell_places
 from lmc_tune.analysis.report.sections.ensembles import (
     COLUMNS,
     ensemble_chart,
-    ensemble_section,
     ensemble_table,
     ensemble_words,
     gain_table,
+    make,
 )
 from tests.analysis.cases import grid, realistic_pair, results_of
-from tests.analysis.measured import Measured
+from tests.analysis.measured import Measured, context_of
 
 
 def test_average_and_ensemble_in_one_row(measured: Measured) -> None:
@@ -45,7 +45,7 @@ def test_the_words_follow_the_pages_order_and_say_the_numbers(measured: Measured
 
 def test_without_both_there_is_no_section() -> None:
     diagram = map_regions(results_of([realistic_pair(spec) for spec in grid(replicates=2)]))
-    assert ensemble_section(diagram, cell_places(diagram), "") is None
+    assert make(context_of(diagram)) is None
 
 
 def test_the_chart_shows_every_judged_cell(measured: Measured) -> None:

@@ -1,5 +1,6 @@
 """Members layer by layer: against loops over pairs."""
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from lmc_tune.analysis.report.sections import layers
-from lmc_tune.analysis.report.sections.layers import MOST_PANELS, collect_layers, layer_section
+from lmc_tune.analysis.report.sections.layers import MOST_PANELS, collect_layers, make
 from tests.analysis.measured import Measured
 
 
@@ -40,20 +41,18 @@ def test_how_the_layers_are_cut_and_ordered_changes_nothing(measured: Measured) 
 
 
 def test_a_run_folder_without_layers_has_no_section(measured: Measured) -> None:
-    table = collect_layers(measured.diagram, [])
-    assert layer_section(measured.diagram, table) is None
+    assert make(replace(measured.context, parts=lambda _: [])) is None
 
 
 def test_the_first_panels_of_layers_are_drawn_and_the_rest_is_told(
     measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = collect_layers(measured.diagram, measured.store.parts("layers"))
-    section = layer_section(measured.diagram, table)
+    section = make(measured.context)
     assert section is not None
     assert section.note == ""
     assert len(section.chart.to_dict()["concat"]) == len(measured.diagram.panels) == 8 <= MOST_PANELS
     monkeypatch.setattr(layers, "MOST_PANELS", 2)
-    section = layer_section(measured.diagram, table)
+    section = make(measured.context)
     assert section is not None
     assert section.note == "Drawn: the first 2 of 8 panels; the others are in layers.parquet."
     assert len(section.chart.to_dict()["concat"]) == 2

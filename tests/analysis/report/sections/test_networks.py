@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from lmc_tune.analysis.phase import map_regions
-from lmc_tune.analysis.report.sections.networks import network_chart, network_names, network_section, network_table
+from lmc_tune.analysis.report.sections.networks import make, network_chart, network_names, network_table
 from lmc_tune.core.statistics import mean_interval
 from lmc_tune.experiment import FactorySpec, MlpSpec, NetworkSpec, ResnetSpec, VerdictSpec, VggSpec, VitSpec
 from lmc_tune.tables.cells import summarise
 from lmc_tune.tables.rows import model_of, spec_columns
 from tests.analysis.cases import NETWORKS, grid, measured_pair, ok_pair, pair_spec, results_of
-from tests.analysis.measured import Measured
+from tests.analysis.measured import Measured, context_of
 from tests.cases import NETWORKS as TINY
 
 ALL_KINDS = [
@@ -52,7 +52,7 @@ def test_networks_stand_in_the_spaces_order_and_are_named(measured: Measured) ->
 def test_one_network_has_no_such_section() -> None:
     results = results_of([ok_pair(spec, 0.1) for spec in grid(replicates=2)])
     diagram = map_regions(results)
-    assert network_section(diagram, {}, None, diagram.cells["cell"][0]) is None
+    assert make(context_of(diagram)) is None
 
 
 def test_networks_that_share_their_label_are_told_apart() -> None:

@@ -10,13 +10,13 @@ from lmc_tune.analysis.phase import map_regions
 from lmc_tune.analysis.report.sections.similarity import (
     MEASURES,
     known_measures,
+    make,
     similarity_chart,
-    similarity_section,
     similarity_table,
 )
 from lmc_tune.tables.cells import OK_MEANS
 from tests.analysis.cases import grid, ok_pair, results_of
-from tests.analysis.measured import Measured
+from tests.analysis.measured import Measured, context_of
 
 
 def test_similarities_are_means_over_the_ok_pairs_of_judged_cells(measured: Measured) -> None:
@@ -39,11 +39,11 @@ def test_only_known_measures_are_drawn() -> None:
     diagram = map_regions(results_of([ok_pair(spec, 0.1) for spec in grid(replicates=2)]))
     table = similarity_table(diagram)
     assert known_measures(table) == ["disagreement"]
-    section = similarity_section(diagram, table["cell"][0])
+    section = make(context_of(diagram))
     assert section is not None
     assert len(similarity_chart(diagram, table).to_dict()["concat"]) == 1
     diagram.cells["disagreement"] = np.nan
-    assert similarity_section(diagram, "") is None
+    assert make(context_of(diagram)) is None
 
 
 def test_the_order_of_rows_changes_nothing(measured: Measured) -> None:

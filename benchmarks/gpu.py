@@ -1,0 +1,36 @@
+"""All that is measured on a GPU, within one budget of seconds: ``python -m benchmarks.gpu [--seconds 480]``.
+
+A part that is over before its share of the time leaves the rest to those behind it.
+"""
+
+import argparse
+import time
+from importlib import import_module
+
+from benchmarks.publish import RESULTS
+from benchmarks.rows import add_options, run
+
+# The most important first; shares of what is left of the time as each begins.
+_PARTS = {"throughput": 0.5, "paths": 0.6, "fractions": 1.0}
+_SECONDS = 480
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
+    parser.add_argument("--parts", choices=_PARTS, nargs="+", default=list(_PARTS), help="fractions needs Ray")
+    add_options(parser, _SECONDS)
+    chosen = parser.parse_args()
+    deadline = time.monotonic() + chosen.seconds
+    from benchmarks import page  # noqa: PLC0415 - torch takes seconds, which count
+
+    for name in chosen.parts:
+        share = 1.0 if name == chosen.parts[-1] else _PARTS[name]
+        benchmark = import_module(f"benchmarks.{name}").benchmark(chosen.device)
+        run(benchmark, share * (deadline - time.monotonic()), chosen.out or RESULTS)
+        if not chosen.out:
+            page.main()
+
+
+if __name__ == "__main__":
+    main()

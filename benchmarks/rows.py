@@ -1,0 +1,147 @@
+"""Rows of a benchmark, each written as soon as it is measured, until a budget of seconds is spent.
+
+They are measured job after job in a process of its own: a job that raises is a row that says so, and one that hangs, or
+takes its process or its GPU along, costs no other.
+"""
+
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from benchmarks.publish import RESULTS, Row, as_text, write_results
+
+Job = Mapping[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """What is measured in rows.
+
+    result: name of its JSON file. jobs: the most important first, each as the first columns of its rows.
+    session: is open around all jobs, in their process, and gives what is to be known of the machine.
+    measure: is called there with a job's columns; gives the rows of the job so far, anew with every further one.
+    """
+
+    result: str
+    jobs: Sequence[Job]
+    session: Callable[[], AbstractContextManager[Mapping[str, object]]]
+    measure: Callable[..., Iterator[list[Row]]]
+
+
+def add_options(parser: ArgumentParser, seconds: float = math.inf) -> None:
+    """Those of every command that runs a benchmark in rows."""
+    parser.add_argument("--seconds", type=float, default=seconds, help="stop after so many; what is measured is kept")
+    parser.add_argument("--out", type=Path, help="write JSON to this folder")
+
+
+def run(benchmark: Benchmark, seconds: float, folder: Path | None = RESULTS) -> None:
+    """Measure job after job for so many seconds.
+
+    Every row is printed as soon as it is measured, and kept in the folder, if there is one, beside the names of the
+    jobs that are left.
+    """
+    deadline = time.monotonic() + seconds
+    kept, facts = list[Row](), dict[str, object]()
+    left, worker = list(benchmark.jobs), None
+    try:
+        while left and time.monotonic() < deadline:
+            worker, job, rows, said = worker or _Worker(benchmark), left[0], list[Row](), "rows"
+            worker.begin(job)
+            while said == "rows":
+                said, found = worker.hear(deadline)
+                told = len(rows)
+                if said == "rows":
+                    rows, facts = found
+                elif said == "failed":
+                    rows = [*rows, {**job, "failed": found}]
+                for row in rows[told:]:
+                    sys.stdout.write(f"{benchmark.result}: {as_text(row)}\n")
+                sys.stdout.flush()
+                left = left if said in {"rows", "late"} else left[1:]
+                if folder and (kept or rows):
+                    names = [" ".join(map(str, job.values())) for job in left]
+                    write_results(folder, benchmark.result, kept + rows, facts, names)
+            kept += rows
+            if said == "failed":  # what is left of it may be of no use
+                worker.kill()
+                worker = None
+        if worker:
+            worker.end(deadline)
+    finally:
+        if worker:
+            worker.kill()
+    sys.stdout.write(f"{benchmark.result}: {len(kept)} rows; {len(left)} of {len(benchmark.jobs)} jobs are left\n")
+
+
+class _Worker:
+    """A process that measures one job after the other."""
+
+    def __init__(self, benchmark: Benchmark) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._here, there = context.Pipe()
+        self._process = context.Process(target=_work, args=(there, benchmark))
+        self._process.start()
+        there.close()  # so that its end is seen
+
+    def begin(self, job: Job) -> None:
+        with suppress(OSError):  # heard of when its answer is awaited
+            self._here.send(dict(job))
+
+    def hear(self, deadline: float) -> tuple[str, Any]:
+        """``rows`` with the job's rows so far and the facts, ``done``, ``failed`` with the reason, or ``late``."""
+        patience = max(0.0, deadline - time.monotonic())
+        if not self._here.poll(None if math.isinf(patience) else patience):
+            return "late", None
+        try:
+            said: tuple[str, Any] = self._here.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            return "failed", f"its process ended with exit code {self._process.exitcode}"
+        return said
+
+    def end(self, deadline: float) -> None:
+        """Let it end in order, if there is time."""
+        self._here.close()
+        patience = max(0.0, deadline - time.monotonic())
+        self._process.join(None if math.isinf(patience) else patience)
+
+    def kill(self) -> None:
+        """With all that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid or 0, signal.SIGKILL)
+        self._process.kill()  # it may not have come to lead a group yet
+        self._process.join()
+
+
+def _work(there: Connection, benchmark: Benchmark) -> None:
+    os.setsid()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        with benchmark.session() as facts:
+            while True:
+                for rows in benchmark.measure(**there.recv()):
+                    there.send(("rows", (rows, dict(facts))))
+                there.send(("done", None))
+    except (EOFError, BrokenPipeError):
+        pass  # nothing more is wanted
+    except Exception as error:  # noqa: BLE001 - whatever a library or a driver may say
+        there.send(("failed", f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"))
+
+
+def _end_with_parent() -> None:
+    """A GPU is not to stay busy with what nobody waits for."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+    os.killpg(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,81 @@
+"""A group: members that are compared. A pair is the recipe with two."""
+
+from functools import cached_property
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from lmc_tune.core.seeding import child_seed
+from lmc_tune.experiment.data import DatasetSpec, ShiftSpec
+from lmc_tune.experiment.member import MemberSpec, content_key
+from lmc_tune.experiment.networks import ModelSpec
+from lmc_tune.experiment.recipes import Pair
+from lmc_tune.experiment.spec import Number, Seed, Spec, canonical
+from lmc_tune.experiment.training import TrainSpec
+
+
+class GroupSpec(Spec):
+    """A recipe, at one setting (data set, model, training, shift), for one replicate.
+
+    What is asked of its members is no part of it: one more question about a finished group trains nothing.
+    """
+
+    dataset: DatasetSpec
+    model: ModelSpec
+    train: TrainSpec
+    shift: ShiftSpec
+    recipe: Pair = Pair()
+    replicate: Number
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        trains = [self.train, self.recipe.b.applied_to(self.train)]
+        if getattr(self.model, "norm", None) == "batch" and any(train.batch_size == 1 for train in trains):
+            raise ValueError("norm: batch has no statistics in a batch of 1; use a batch_size of at least 2")
+        if self.train.spawn_epoch and self.recipe.b.optimizer not in {None, self.train.optimizer}:
+            raise ValueError("after joint training (spawn_epoch) B's optimizer goes on: leave b.optimizer out")
+        if self.recipe.perturb is None:
+            return self
+        if self.shift.kind != "none":
+            raise ValueError("perturb disturbs a copy of A on A's data; say shift: none")
+        if self.train.spawn_epoch or self.recipe.b.given():
+            raise ValueError("perturb disturbs a copy of A; leave spawn_epoch and b out")
+        return self
+
+    @cached_property
+    def members(self) -> dict[str, MemberSpec]:
+        """The members by name."""
+        return self.recipe.members(self)
+
+    @cached_property
+    def key(self) -> str:
+        """Content hash of the recipe, the shift and the members, 24 hexadecimal digits."""
+        members = (f"{name}={member.key}" for name, member in self.members.items())
+        return content_key(" ".join([self.recipe.text, self.shift.text, *members]))
+
+    @cached_property
+    def cell(self) -> str:
+        """Key of the group's cell: that of its replicate 0."""
+        return self.key if self.replicate == 0 else self.model_copy(update={"replicate": 0}).key
+
+    @property
+    def datasets(self) -> tuple[DatasetSpec, ...]:
+        """What has to be there: the group's data set, and another if its shift names one."""
+        other = self.shift.other_dataset(self.dataset)
+        return (self.dataset,) if other is None else (self.dataset, other)
+
+    @cached_property
+    def text(self) -> str:
+        """The group as the table keeps it, canonical JSON; the engine, which changes rounding alone, is not in it."""
+        return canonical(self.model_dump(mode="json", exclude={"train": {"engine"}}))
+
+    def seed_for(self, *labels: str | int) -> int:
+        """The replicate's seed for one purpose: ``init``, ``split``, ``recalibration``..."""
+        return child_seed(self.seed, "replicate", self.replicate, *labels)
+
+
+class Cohort(Spec):
+    """Groups of one program, run by one worker; at least one."""
+
+    groups: Annotated[tuple[GroupSpec, ...], Field(min_length=1)]

@@ -1,0 +1,110 @@
+"""One member: everything that decides one set of weights, and nothing else.
+
+Its :attr:`~MemberSpec.key` is a hash of that, plus :data:`SCHEMA_VERSION`. What several groups have in common is one
+member, trained once: part A under every severity of a covariate shift, the trunk of all branches.
+"""
+
+import hashlib
+from functools import cached_property
+from typing import Literal
+
+from lmc_tune.core.seeding import child_seed
+from lmc_tune.experiment.data import Corruption, DatasetSpec, ShiftSpec
+from lmc_tune.experiment.networks import ModelSpec
+from lmc_tune.experiment.spec import Count, NonNegative, Number, Seed, Spec
+from lmc_tune.experiment.training import TrainSpec
+
+# Raise it whenever the same spec would give another result by more than rounding.
+SCHEMA_VERSION = 5
+
+Side = Literal["a", "b", "both"]
+# Whose noise a member has: which positions it sees in which step, how they are augmented, and what is dropped.
+Noise = Literal["a", "b", "joint"]
+_NOISE_LABELS: dict[Noise, tuple[str, ...]] = {"a": ("order",), "b": ("order", "b"), "joint": ("order", "joint")}
+
+
+class PartSpec(Spec):
+    """What a member sees of the training set: one side of a shift, or both (:func:`part_of`)."""
+
+    shift: ShiftSpec
+    side: Side
+
+
+def part_of(shift: ShiftSpec, side: Side) -> PartSpec:
+    """The part of one side of a shift; parts that are the same have one spec.
+
+    A sees the first half under ``none``, under a covariate shift of any severity, and where B's images are corrupted;
+    under ``none``, B sees it too.
+    """
+    alike = shift.kind in {"none", "covariate"} or isinstance(shift.domain, Corruption)
+    if side != "both" and (shift.kind == "none" or (side == "a" and alike)):
+        return PartSpec(shift=ShiftSpec(kind="none"), side="a")
+    return PartSpec(shift=shift, side=side)
+
+
+class Branch(Spec):
+    """A beginning where another member's training stood at the end of an epoch, its optimizer's moments included."""
+
+    trunk: "MemberSpec"
+    epoch: Count
+
+
+class Perturbation(Spec):
+    """Weights that are disturbed once, in training (the butterfly experiment, Kwok et al. 2025).
+
+    step: how many steps are taken before it.
+    scale: norm of the disturbance over that of what is disturbed, at the initial weights; 0 changes nothing.
+    weights: one weight, all of one layer, or all; drawn at random, the noise Gaussian.
+    """
+
+    step: Number
+    scale: NonNegative
+    weights: Literal["one", "layer", "all"] = "all"
+
+
+class MemberSpec(Spec):
+    """One member.
+
+    Seeds derive from ``seed`` and ``replicate`` alone: replicate k starts from the same initial weights (of its model),
+    the same split (of its shift) and the same orders in every cell, so that cells are compared with common random
+    numbers.
+
+    train: without what only groups know: ``noise`` is said by the field of that name, ``spawn_epoch`` by ``branch``.
+    """
+
+    dataset: DatasetSpec
+    model: ModelSpec
+    train: TrainSpec
+    part: PartSpec
+    noise: Noise = "a"
+    branch: Branch | None = None
+    perturbation: Perturbation | None = None
+    replicate: Number
+    seed: Seed = 0
+
+    @cached_property
+    def text(self) -> str:
+        """Canonical text of what decides the weights."""
+        parts = (self.dataset.text, self.model.text, self.train.text, self.part.text, self.noise)
+        begin = f"{self.branch.trunk.key}@{self.branch.epoch}" if self.branch else ""
+        perturbation = self.perturbation.text if self.perturbation else ""
+        return " ".join([*parts, begin, perturbation, str(self.replicate), str(self.seed)])
+
+    @cached_property
+    def key(self) -> str:
+        """Content hash, 24 hexadecimal digits."""
+        return content_key(self.text)
+
+    def seed_for(self, *labels: str | int) -> int:
+        """The replicate's seed for one purpose: ``init``, ``split``, ``perturbation``..."""
+        return child_seed(self.seed, "replicate", self.replicate, *labels)
+
+    @property
+    def noise_seed(self) -> int:
+        """What the orders, augmentations and dropouts of its training derive from."""
+        return self.seed_for(*_NOISE_LABELS[self.noise])
+
+
+def content_key(text: str) -> str:
+    """A hash of a content's text and of the schema's version, 24 hexadecimal digits."""
+    return hashlib.blake2b(f"{SCHEMA_VERSION} {text}".encode(), digest_size=12).hexdigest()

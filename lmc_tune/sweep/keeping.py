@@ -1,0 +1,64 @@
+"""Whether a sweep keeps its members' weights, so that another question needs no training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+
+from lmc_tune.experiment import GroupSpec, MemberSpec, MlpSpec
+from lmc_tune.experiment.datasets import facts_of
+from lmc_tune.experiment.space import SearchSpace
+
+# Up to so many bytes in all, ``members: auto`` keeps them.
+MOST_BYTES = 2_000_000_000
+_NUMBER = 4  # bytes of a float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """What is decided of the members of a sweep.
+
+    members: how many are trained. bytes: about what they take, float32 weights.
+    """
+
+    keep: bool
+    members: int
+    bytes: int
+
+    def __str__(self) -> str:
+        kept = "kept" if self.keep else "dropped when they are measured"
+        return f"members: {kept} ({self.members} networks, about {_in_words(self.bytes)})"
+
+
+def keeping(space: SearchSpace, pairs: Sequence[GroupSpec], folders: Sequence[str]) -> Keeping:
+    """Decide about the members of some pairs as the space says.
+
+    Args:
+        space: says ``keep``, ``drop``, or ``auto``: keep up to :data:`MOST_BYTES` in all.
+        pairs: all that are planned.
+        folders: where factories are looked for; they are run, to see the size of their networks.
+    """
+    sizes: dict[tuple[str, str], int] = {}
+    members = {member.key: member for pair in pairs for member in pair.members.values()}
+    total = 0
+    for member in members.values():
+        network = member.model.text, facts_of(member.dataset).name
+        if network not in sizes:
+            sizes[network] = _bytes_of(member, folders)
+        total += sizes[network]
+    keep = space.members == "keep" or (space.members == "auto" and total <= MOST_BYTES)
+    return Keeping(keep=keep, members=len(members), bytes=total)
+
+
+def _bytes_of(member: MemberSpec, folders: Sequence[str]) -> int:
+    facts, model = facts_of(member.dataset), member.model
+    if isinstance(model, MlpSpec):  # without torch, whose import takes seconds
+        widths = (prod(facts.shape), *model.hidden, facts.n_classes)
+        return _NUMBER * sum((ins + 1) * outs for ins, outs in pairwise(widths))
+    from lmc_tune.models.registry import count_parameters  # noqa: PLC0415
+
+    return _NUMBER * count_parameters(model, facts.shape, facts.n_classes, folders)
+
+
+def _in_words(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"

@@ -1,0 +1,55 @@
+"""Folders of schema version 4, whose pairs had the question in their keys: read as if they had been written today.
+
+Their rows say in the column ``spec`` what the pair is and what it was asked, which gives today's keys.
+"""
+
+import json
+from collections.abc import Collection
+
+import pyarrow as pa
+
+from lmc_tune.experiment import GroupSpec, MeasureSpec
+
+# What only later rows say.
+LATER = ("question", "member_a", "member_b")
+
+
+def wrote(columns: Collection[str]) -> bool:
+    """Whether rows with these columns may be of version 4."""
+    return "question" not in columns
+
+
+def translated(results: pa.Table) -> pa.Table:
+    """Rows with today's keys; those that have them already stay as they are.
+
+    Args:
+        results: rows with a column ``spec``, and any others.
+    """
+    rows = [_translation(spec) for spec in results["spec"].to_pylist()]
+    for name in results.column_names:
+        if name in ("key", "cell", "spec", *LATER):
+            known = results[name].to_pylist()
+            values = [(row or {}).get(name, value) for row, value in zip(rows, known, strict=True)]
+            at = results.schema.get_field_index(name)
+            results = results.set_column(at, results.schema.field(at), pa.array(values, pa.string()))
+    return results
+
+
+def renamed(keys: pa.ChunkedArray, specs: pa.ChunkedArray) -> dict[str, str]:
+    """Today's key by the one that a row had."""
+    found = {}
+    for key, spec in zip(keys.to_pylist(), specs.to_pylist(), strict=True):
+        if (translation := _translation(spec)) is not None:
+            found[key] = translation["key"]
+    return found
+
+
+def _translation(spec: str) -> dict[str, str] | None:
+    content = json.loads(spec)
+    measure = content.pop("measure", None)
+    if measure is None:
+        return None
+    group = GroupSpec.model_validate(content)
+    members = {f"member_{name}": member.key for name, member in group.members.items()}
+    question = MeasureSpec.model_validate(measure).key
+    return {"key": group.key, "cell": group.cell, "spec": group.text, "question": question, **members}

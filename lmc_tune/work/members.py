@@ -1,0 +1,161 @@
+"""The members of a cohort: each trained once, whoever shares it, and on the disk until it is measured."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from lmc_tune.experiment import GroupSpec, MemberSpec
+from lmc_tune.training.checkpoint import Checkpoint
+from lmc_tune.training.engines import Choice, Engines, program_of, train
+from lmc_tune.training.progress import Progress
+from lmc_tune.training.task import Task
+from lmc_tune.work.bench import Workbench
+from lmc_tune.work.prepare import Setup, task_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """The members of a group, by name, and what they share: the trunk that they branch from, if there is one."""
+
+    members: dict[str, Progress]
+    trunk: Progress | None = None
+
+
+class MemberShelf:
+    """Members by key, as long as a group of the cohort still needs them.
+
+    A trunk is kept where a branch begins: at one epoch or several, each with a name of its own.
+
+    Args:
+        bench: where members are kept.
+        groups: what is going to be measured.
+        engines: which stacks were checked.
+    """
+
+    def __init__(self, bench: Workbench, groups: Iterable[GroupSpec], engines: Engines) -> None:
+        self._bench = bench
+        self._engines = engines
+        self._choices: dict[str, Choice] = {}
+        groups = list(groups)
+        self._needed = Counter(name for group in groups for name in _names(group))
+        self._epochs: dict[str, set[int]] = defaultdict(set)
+        for branch in (member.branch for group in groups for member in group.members.values() if member.branch):
+            self._epochs[branch.trunk.key].add(branch.epoch)
+        self._trained: dict[str, Progress] = {}
+        self._counted: dict[str, float] = {}
+        self._fresh: set[str] = set()
+
+    def train(self, setups: Sequence[Setup]) -> list[Trained]:
+        """Train what is missing of some groups."""
+        self._train_trunks(setups)
+        wanted = {member.key: (setup, member) for setup in setups for member in setup.spec.members.values()}
+        self._train(
+            {
+                key: (member, task_of(setup, member, self._checkpoint(key), self._beginning(member)))
+                for key, (setup, member) in wanted.items()
+                if key not in self._trained
+            },
+            setups[0].device,
+        )
+        return [self._of(setup.spec) for setup in setups]
+
+    def seconds(self, group: GroupSpec) -> float:
+        """What training the group's members took here, without what was counted for another group."""
+        total = 0.0
+        for name in dict.fromkeys(_names(group)):
+            owner, known = name.partition("@")[0], self._trained[name].seconds if name in self._fresh else 0.0
+            total += max(0.0, known - self._counted.get(owner, 0.0))
+            self._counted[owner] = max(known, self._counted.get(owner, 0.0))
+        return total
+
+    def choices(self, group: GroupSpec) -> list[Choice]:
+        """By which engines the members of a group were trained, each once."""
+        return list(dict.fromkeys(self._choices[member.key] for member in group.members.values()))
+
+    def release(self, group: GroupSpec) -> None:
+        """Forget the members of a group that is done with, unless another needs them."""
+        self._needed -= Counter(names := _names(group))
+        for name in names:
+            if not self._needed[name]:
+                self._trained.pop(name, None)
+                self._checkpoint(name).remove()
+
+    def _train_trunks(self, setups: Sequence[Setup]) -> None:
+        """To every epoch at which a member of the cohort leaves them, each going on from the one before."""
+        trunks = {
+            member.branch.trunk.key: (setup, member.branch.trunk)
+            for setup in setups
+            for member in setup.spec.members.values()
+            if member.branch and _stage(member) not in self._trained
+        }
+        for epoch in sorted({epoch for key in trunks for epoch in self._epochs[key]}):
+            stages = {
+                f"{key}@{epoch}": (setup, trunk)
+                for key, (setup, trunk) in trunks.items()
+                if epoch in self._epochs[key] and self._needed[f"{key}@{epoch}"]
+            }
+            self._train(
+                {
+                    name: (trunk, task_of(setup, trunk, self._checkpoint(name), self._before(trunk, epoch), epoch))
+                    for name, (setup, trunk) in stages.items()
+                    if name not in self._trained
+                },
+                setups[0].device,
+            )
+
+    def _train(self, wanted: dict[str, tuple[MemberSpec, Task]], device: torch.device) -> None:
+        programs: dict[tuple[str, ...], dict[str, Task]] = defaultdict(dict)
+        for name, (member, task) in wanted.items():
+            programs[program_of(member)][name] = task
+        for tasks in programs.values():
+            member = wanted[next(iter(tasks))][0]
+            choice = self._engines.choose(member, device, partial(list, tasks.values()))
+            kept = {name for name, task in tasks.items() if task.has_ended and self._is_kept(name)}
+            self._fresh |= tasks.keys() - kept
+            self._choices |= dict.fromkeys(tasks, choice)
+            self._trained |= dict(zip(tasks, train(list(tasks.values()), choice.engine), strict=True))
+
+    def _beginning(self, member: MemberSpec) -> Progress | None:
+        if member.branch is None:
+            return None
+        return replace(self._trained[_stage(member)], curve=[], seconds=0.0)
+
+    def _before(self, trunk: MemberSpec, epoch: int) -> Progress | None:
+        """The latest stage of the trunk up to an epoch."""
+        stages = {
+            int(name.rpartition("@")[2]): progress
+            for name, progress in self._trained.items()
+            if name.startswith(f"{trunk.key}@")
+        }
+        earlier = [at for at in stages if at < epoch]
+        return stages[max(earlier)] if earlier else None
+
+    def _of(self, group: GroupSpec) -> Trained:
+        members = {name: self._trained[member.key] for name, member in group.members.items()}
+        stages = [_stage(member) for member in group.members.values() if member.branch]
+        return Trained(members=members, trunk=self._trained[stages[0]] if stages else None)
+
+    def _checkpoint(self, name: str) -> Checkpoint:
+        file, bench = f"{name}.safetensors", self._bench
+        return Checkpoint(
+            path=bench.store.checkpoints / file,
+            seconds=bench.checkpoint_seconds,
+            kept=bench.members / file if bench.members else None,
+        )
+
+    def _is_kept(self, name: str) -> bool:
+        return bool(self._bench.members and (self._bench.members / f"{name}.safetensors").exists())
+
+
+def _names(group: GroupSpec) -> list[str]:
+    """Of all that is trained for a group, each once: the stages of its trunks, then its members."""
+    members = group.members.values()
+    return list(dict.fromkeys([*(_stage(m) for m in members if m.branch), *(member.key for member in members)]))
+
+
+def _stage(member: MemberSpec) -> str:
+    assert member.branch is not None  # noqa: S101 - asked for by its callers
+    return f"{member.branch.trunk.key}@{member.branch.epoch}"

@@ -1,0 +1,270 @@
+"""Members that several groups share: trained once, kept, found again; and members that differ."""
+
+from contextlib import suppress
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lmc_tune.experiment import GroupSpec, MeasureSpec
+from lmc_tune.tables.columns import SPEC_FIELDS, TIME_FIELDS
+from lmc_tune.tables.rows import PairResult
+from lmc_tune.training.task import Task
+from lmc_tune.work import members
+from lmc_tune.work.cohort import run_cohort, run_pair
+from lmc_tune.work.prepare import prepare
+from tests.cases import cohort, pair_spec, timeless
+
+SEVERITIES = [{"kind": "covariate", "severity": severity} for severity in (0.2, 0.5, 1.0)]
+SPAWNS = [0, 1, 2, 3]
+HIDDEN = pytest.mark.parametrize("hidden", [(8,), (16,)], ids=["loop", "stacked"])
+# Of another pair, though the numbers are the same.
+APART = {"key", "cell", "spec", "question", "member_a", "member_b", *SPEC_FIELDS, *TIME_FIELDS}
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list[tuple[int, int | None]]:
+    """The noise of every network that is trained, and the epoch that it is trained to, None for all."""
+    found: list[tuple[int, int | None]] = []
+    real = members.train
+
+    def train(tasks, engine):
+        found.extend((task.noise_seed, task.epochs) for task in tasks if not (task.resume and task.has_ended))
+        return real(tasks, engine)
+
+    monkeypatch.setattr(members, "train", train)
+    return found
+
+
+@pytest.fixture
+def epochs(monkeypatch) -> list[int]:
+    """Every epoch that any member is trained."""
+    found: list[int] = []
+    real = Task.feed
+
+    def feed(task, epoch, n_steps):
+        found.append(epoch)
+        return real(task, epoch, n_steps)
+
+    monkeypatch.setattr(Task, "feed", feed)
+    return found
+
+
+def numbers(result: PairResult) -> dict[str, object]:
+    return {name: value for name, value in result.row.items() if name not in APART}
+
+
+@HIDDEN
+def test_a_shared_part_is_trained_once_and_pairs_are_those_that_are_run_alone(bench, trained, hidden):
+    pairs = [pair_spec(shift=shift, model={"hidden": hidden}, replicate=k) for k in (0, 1) for shift in SEVERITIES]
+    together = run_cohort(cohort(*pairs), bench("together"))
+    assert len(trained) == 2 * (1 + 3)
+    alone = [run_pair(pair, bench("alone")) for pair in pairs]
+    assert timeless(together) == timeless(alone)
+
+
+@HIDDEN
+def test_a_trunk_is_trained_once_for_all_epochs_at_which_members_leave_it(bench, epochs, hidden):
+    pairs = [pair_spec(train={"epochs": 5, "spawn_epoch": e}, model={"hidden": hidden}) for e in SPAWNS]
+    together = run_cohort(cohort(*pairs), bench("together"))
+    assert len(epochs) == 3 + 2 * (5 + 4 + 3 + 2)
+    epochs.clear()
+    alone = [run_pair(pair, bench(f"alone {at}")) for at, pair in enumerate(pairs)]
+    assert len(epochs) == (1 + 2 + 3) + 2 * (5 + 4 + 3 + 2)
+    assert timeless(together) == timeless(alone)
+
+
+def test_nothing_of_dropped_members_is_left(bench):
+    tidy = bench()
+    run_cohort(cohort(*(pair_spec(train={"epochs": 4, "spawn_epoch": e}) for e in SPAWNS)), tidy)
+    assert not list(tidy.store.checkpoints.iterdir())
+    assert not tidy.store.members()
+
+
+def test_kept_members_lie_under_their_key_as_a_plain_state_dict(bench):
+    tidy = bench()
+    keeping = bench(members=tidy.store.folder / "members")
+    spec = pair_spec(model={"norm": "batch"})
+    run_cohort(cohort(spec), keeping)
+    assert keeping.store.members() == {member.key for member in spec.members.values()}
+    for member in spec.members.values():
+        state = load_file(tidy.store.folder / "members" / f"{member.key}.safetensors")
+        assert {"linear1.weight", "norm1.running_mean", "head.bias"} <= set(state)
+    assert not keeping.store.checkpoints.exists() or not list(keeping.store.checkpoints.iterdir())
+
+
+@HIDDEN
+@pytest.mark.parametrize("spawn_epoch", [0, 2])
+def test_another_question_trains_nothing_and_is_answered_as_in_a_fresh_run(bench, epochs, hidden, spawn_epoch):
+    pairs = [
+        pair_spec(train={"epochs": 4, "spawn_epoch": spawn_epoch}, model={"hidden": hidden, "norm": "batch"}, shift=s)
+        for s in SEVERITIES
+    ]
+    question = MeasureSpec(lambdas=9, refinements=2, conditions=("naive", "recalibrated", "repaired"))
+    folder = bench().store.folder / "members"
+    before = run_cohort(cohort(*pairs), bench(members=folder))
+    epochs.clear()
+    after = run_cohort(cohort(*pairs), bench(members=folder, measure=question))
+    assert epochs == []
+    fresh = run_cohort(cohort(*pairs), bench("fresh", measure=question))
+    assert timeless(after) == timeless(fresh)
+    assert {r.row["question"] for r in after} != {r.row["question"] for r in before}
+    assert [r.row["seconds_train"] for r in after] == [r.row["seconds_train"] for r in before]
+
+
+def test_old_answers_stay_until_the_new_ones_are_there(bench, monkeypatch):
+    pairs = [pair_spec(replicate=k) for k in range(3)]
+    old = run_cohort(cohort(*pairs), bench())
+    asked = bench(measure=MeasureSpec(lambdas=9, refinements=1))
+    real, seen = members.train, []
+
+    def train(tasks, engine):
+        seen.append(asked.store.answers())
+        if len(seen) == 3:  # pairs are trained one by one
+            raise KeyboardInterrupt
+        return real(tasks, engine)
+
+    monkeypatch.setattr(members, "train", train)
+    with suppress(KeyboardInterrupt):
+        run_cohort(cohort(*pairs), asked)
+    questions = {key: question for key, (_, question) in asked.store.answers().items()}
+    first, *others = (pair.key for pair in pairs)
+    assert questions[first] != old[0].row["question"]
+    assert questions[others[1]] == old[2].row["question"]
+    assert len(questions) == 3
+
+
+def test_a_kept_member_is_not_trained_for_another_cohort(bench, trained):
+    folder = bench().store.folder / "members"
+    first, second = (pair_spec(shift=shift) for shift in SEVERITIES[:2])
+    run_cohort(cohort(first), bench(members=folder))
+    assert len(trained) == 2
+    kept = run_cohort(cohort(second), bench(members=folder))
+    assert len(trained) == 3
+    assert timeless(kept) == timeless([run_pair(second, bench("alone"))])
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_killed_cohort_trains_no_finished_member_again(bench, epochs, monkeypatch, keep):
+    """The loop: A of the first pair is finished, B in its second epoch."""
+    tidy = bench()
+    settings = {"members": tidy.store.folder / "members"} if keep else {}
+    pairs = [pair_spec(train={"epochs": 4}, shift=shift) for shift in SEVERITIES]
+    expected = timeless([run_pair(pair, bench("whole")) for pair in pairs])
+    epochs.clear()
+    real = Task.feed
+
+    def feed(task, epoch, n_steps):
+        if len(epochs) == 6:
+            raise KeyboardInterrupt
+        return real(task, epoch, n_steps)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(Task, "feed", feed)
+        with pytest.raises(KeyboardInterrupt):
+            run_cohort(cohort(*pairs), bench(**settings))
+    results = run_cohort(cohort(*pairs), bench(**settings))
+    assert timeless(results) == expected
+    assert len(epochs) == 6 + 4 * 3  # B of the first is begun again
+
+
+def test_a_damaged_member_is_trained_again(bench, trained):
+    folder = bench().store.folder / "members"
+    spec, question = pair_spec(), MeasureSpec(lambdas=9, refinements=1)
+    run_cohort(cohort(spec), bench(members=folder))
+    (folder / f"{spec.members['a'].key}.safetensors").write_bytes(b"\0" * 30)
+    trained.clear()
+    after = run_cohort(cohort(spec), bench(members=folder, measure=question))
+    assert len(trained) == 1
+    assert timeless(after) == timeless([run_pair(spec, bench("fresh", measure=question))])
+
+
+# Members that differ
+
+
+def rates(one: float, other: float | None, **model: object) -> GroupSpec:
+    return pair_spec(train={"lr": one, "epochs": 3}, model=model, recipe={} if other is None else {"b": {"lr": other}})
+
+
+@HIDDEN
+def test_on_the_diagonal_a_pair_of_two_rates_is_the_ordinary_pair_bit_for_bit(bench, hidden):
+    ordinary = run_pair(rates(0.3, None, hidden=hidden), bench("ordinary"))
+    diagonal = run_pair(rates(0.3, 0.3, hidden=hidden), bench("diagonal"))
+    assert numbers(diagonal) == numbers(ordinary)
+    assert diagonal.paths == ordinary.paths
+
+
+@HIDDEN
+def test_off_the_diagonal_each_member_is_that_of_its_own_rate(bench, hidden):
+    slow, fast = (run_pair(rates(lr, None, hidden=hidden), bench(f"{lr}")).row for lr in (0.03, 0.3))
+    mixed = run_pair(rates(0.03, 0.3, hidden=hidden), bench("mixed")).row
+    for name in ("train_loss", "test_accuracy", "distance"):
+        assert mixed[f"{name}_a"] == slow[f"{name}_a"]
+        assert mixed[f"{name}_b"] == fast[f"{name}_b"]
+    assert (mixed["lr"], mixed["b_lr"]) == (0.03, 0.3)
+    assert mixed["distance"] not in {slow["distance"], fast["distance"]}
+
+
+def test_members_may_differ_in_budget_batch_size_and_optimizer(bench):
+    changes = {"epochs": 5, "batch_size": 40, "optimizer": "adam", "lr": 0.003, "momentum": 0.0}
+    row = run_pair(pair_spec(recipe={"b": changes}), bench()).row
+    n = row["n_train"]
+    assert row["steps"] == max(2 * (n // 20), 5 * (n // 40))
+    plain = run_pair(pair_spec(), bench("plain")).row
+    assert row["train_loss_a"] == plain["train_loss_a"]
+    assert row["train_loss_b"] != plain["train_loss_b"]
+    alone = run_pair(pair_spec(train=changes), bench("alone")).row
+    assert row["train_loss_b"] == alone["train_loss_b"]
+
+
+# Weights that are disturbed
+
+
+def disturbed(scale: float, step: int = 5, weights: str = "all", hidden: tuple[int, ...] = (8,)) -> GroupSpec:
+    recipe = {"perturb": {"step": step, "scale": scale, "weights": weights}}
+    return pair_spec(shift={"kind": "none"}, train={"epochs": 3}, model={"hidden": hidden}, recipe=recipe)
+
+
+@HIDDEN
+@pytest.mark.parametrize("weights", ["one", "layer", "all"])
+def test_a_disturbance_of_scale_0_leaves_the_members_together_and_a_larger_one_parts_them(bench, hidden, weights):
+    rows = [
+        run_pair(disturbed(scale, weights=weights, hidden=hidden), bench(f"{scale}")).row for scale in (0.0, 0.1, 1.0)
+    ]
+    assert rows[0]["distance"] == 0.0
+    assert 0 < rows[1]["distance"] < rows[2]["distance"]
+    assert len({row["test_loss_a"] for row in rows}) == 1
+    assert [row["perturb_scale"] for row in rows] == [0.0, 0.1, 1.0]
+
+
+@HIDDEN
+def test_a_disturbance_after_the_last_step_but_one_is_followed_by_one_step(bench, hidden):
+    """Its size is the scale times the norm of the initial weights, but for the two gradients of one step."""
+    never = run_pair(disturbed(0.5, step=1000, hidden=hidden), bench("never")).row
+    spec = disturbed(0.5, step=never["steps"] - 1, hidden=hidden)
+    row = run_pair(spec, bench("last")).row
+    assert never["distance"] == 0.0
+    assert row["distance"] == pytest.approx(0.5 * initial_norm(spec, bench), rel=0.2)
+
+
+def initial_norm(spec: GroupSpec, bench) -> float:
+    start = prepare(spec, bench()).start
+    return float(sum(tensor.double().square().sum() for tensor in start.values()) ** 0.5)
+
+
+def test_engines_disturb_alike(bench):
+    specs = {
+        engine: pair_spec(
+            shift={"kind": "none"},
+            train={"epochs": 2, "engine": engine},
+            recipe={"perturb": {"step": 4, "scale": 0.2, "weights": "layer"}},
+        )
+        for engine in ("loop", "stacked")
+    }
+    states = {}
+    for engine, spec in specs.items():
+        folder = bench(engine).store.folder / "members"
+        run_pair(spec, bench(engine, members=folder))
+        states[engine] = load_file(folder / f"{spec.members['b'].key}.safetensors")
+    for name, tensor in states["loop"].items():
+        assert torch.allclose(tensor, states["stacked"][name], atol=1e-5), name
