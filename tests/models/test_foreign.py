@@ -103,6 +103,11 @@ def test_torchs_own_settings_are_put_back(module, tmp_path: Path, change: str, w
         assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_what_is_printed_is_not_among_our_answers(module, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    built(tmp_path, module("print('imported')\n" + LINEAR.replace("    return", "    print('built')\n    return")))
+    assert capsys.readouterr() == ("", "imported\nbuilt\n")
+
+
 def test_what_a_module_draws_as_it_is_imported_changes_no_network(module, tmp_path: Path) -> None:
     """It is imported once: the first network of a process would differ from the second."""
     name = module("import torch\ntorch.rand(3)\n" + LINEAR)
