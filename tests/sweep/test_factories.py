@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,16 @@ BROKEN = {
 HEAD = "import functools\nimport numpy as np\nimport torch\nfrom torch import nn\n"
 
 
+@pytest.fixture(autouse=True)
+def _forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Modules of one test are not there in the next, whatever they are called."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(tmp_path):
+            del sys.modules[name]
+
+
 def with_factory(factory: str, **arguments: object) -> str:
     return SPACE.replace(MLP, f"{{factory: '{factory}', arguments: {arguments}}}")
 
@@ -144,7 +155,7 @@ def test_every_broken_factory_of_a_space_is_told_at_once_and_each_once():
     models = "[{factory: 'nowhere:build'}, {factory: 'builtins:dict'}, {factory: 'torch.nn:Flatten'}]"
     space = parse_space(SPACE.replace(f"model: {MLP}\n", "").replace("  shift:", f"  model: {models}\n  shift:"))
     with pytest.raises(SpaceError) as refused:
-        check_factories(space.pairs(), MeasureSpec())
+        check_factories(space.pairs(), space.measure)
     named = ["nowhere:build", "builtins:dict", "torch.nn:Flatten"]
     assert all(name in problem for name, problem in zip(named, refused.value.problems, strict=True))
 
@@ -182,7 +193,7 @@ def test_a_network_has_to_fit_every_data_set_of_the_space(tmp_path: Path, monkey
         space = parse_space(text.replace("axes:\n", f"axes:\n  dataset: {order}\n"))
         assert len({pair.dataset.name for pair in space.pairs()}) == 2
         with pytest.raises(SpaceError, match="cannot take images of 3x32x32"):
-            check_factories(space.pairs(), MeasureSpec())
+            check_factories(space.pairs(), space.measure)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +279,7 @@ def test_what_would_fail_every_pair_or_falsify_it_is_told_before_anything_is_tra
     space = parse_space(with_factory(f"{name}:build"), sets=["measure.conditions=[naive, recalibrated, repaired]"])
     before = settings(), torch.get_rng_state()
     with pytest.raises(SpaceError, match=f"^model.factory: the network of {name}:build {said}") as raised:
-        check_factories(space.pairs(), MeasureSpec(), folders=[str(tmp_path)])
+        check_factories(space.pairs(), space.measure, folders=[str(tmp_path)])
     assert len(raised.value.problems) == 1
     assert settings() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
