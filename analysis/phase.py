@@ -94,6 +94,7 @@ class PhaseDiagram:
     cells: as :func:`lmc_tune.tables.cells.judge_cells` gives them, and ``panel``, the panel's title.
     not_run: the planned cells of which no pair has finished: ``cell``, the spec's columns and ``panel``.
     other_pairs: how many finished pairs are not planned, and were left out.
+    old_answers: how many planned pairs answer an earlier question than the space asks, and were left out.
     x, y: the axes. One numeric axis varies: ``y`` is None. None varies: both are None, and every panel is one cell.
     facets: the columns that tell the panels apart.
     panels: the panels' titles in drawing order.
@@ -104,6 +105,7 @@ class PhaseDiagram:
     cells: pd.DataFrame
     not_run: pd.DataFrame
     other_pairs: int
+    old_answers: int
     x: Axis | None
     y: Axis | None
     facets: tuple[str, ...]
@@ -161,11 +163,12 @@ def map_regions(
         raise UserError("no pair has finished yet: there is nothing to map")
     verdict = verdict or (space.verdict if space else VerdictSpec())
     if space is None:
-        pairs = regate(results, verdict)
+        ours, pairs = results, regate(results, verdict)
         cells = planned = judge_cells(pairs, verdict)
     else:
         planned = planned_cells(space)
-        pairs = regate(_planned_pairs(results, planned, space), verdict)
+        ours = _planned_pairs(results, planned, space)
+        pairs = regate(_answering(ours, planned), verdict)
         cells = judge_cells(pairs, verdict)
     axes = [_axis(planned, column) for column in _choose_axes(planned, x, y)]
     facets = _varying(planned, without=[axis.column for axis in axes])
@@ -177,7 +180,8 @@ def map_regions(
         pairs=pairs,
         cells=cells,
         not_run=not_run.assign(panel=not_run["cell"].map(panel_of)).reset_index(drop=True),
-        other_pairs=len(results) - len(pairs),
+        other_pairs=len(results) - len(ours),
+        old_answers=len(ours) - len(pairs),
         x=x_axis,
         y=y_axis,
         facets=tuple(facets),
@@ -196,6 +200,15 @@ def _planned_pairs(results: pd.DataFrame, planned: pd.DataFrame, space: SearchSp
             f"space.yaml out of the run folder)"
         )
     return pairs
+
+
+def _answering(pairs: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
+    """Those that answer what the space asks of their network, and those that failed; all if none does."""
+    if "question" not in pairs:
+        return pairs
+    asked = pairs["cell"].map(dict(zip(planned["cell"], planned["question"], strict=True)))
+    found = pairs[(pairs["question"] == asked) | (pairs["status"] == "failed")]
+    return found if len(found) else pairs
 
 
 def _check_axes(x: str, y: str) -> None:

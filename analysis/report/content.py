@@ -160,6 +160,11 @@ def cautions(diagram: PhaseDiagram, sweep: Sweep) -> list[str]:
             f"Not finished: {counted(n, 'cell')} with fewer than {counted(space.replicates, 'pair')}. Verdicts may "
             "change."
         )
+    if n := diagram.old_answers:
+        found.append(
+            f"Left out: {counted(n, 'finished pair')} measured with an earlier `measure`; run the sweep to measure "
+            "them again."
+        )
     if n := diagram.other_pairs:
         found.append(f"Left out: {counted(n, 'finished pair')} in this folder that space.yaml does not plan.")
     return found

@@ -63,15 +63,33 @@ def judged_columns(verdict: VerdictSpec) -> list[str]:
     means = [name for name in OK_MEANS if name not in PATH_FIELDS]
     return list(
         dict.fromkeys(
-            ["key", "cell", "status", "reason", *SPEC_FIELDS, "target_reached", *of_path, *under, *PAIR_MEANS, *means]
+            [
+                "key",
+                "cell",
+                "status",
+                "reason",
+                "question",
+                *SPEC_FIELDS,
+                "target_reached",
+                *of_path,
+                *under,
+                *PAIR_MEANS,
+                *means,
+            ]
         )
     )
 
 
 def planned_cells(space: SearchSpace) -> pd.DataFrame:
-    """One row per cell of a space, run or not, in the order of the cells' ids: ``cell`` and the spec's columns."""
-    schema = pa.schema({"cell": pa.string(), **{name: SPEC_FIELDS[name] for name in CELL_FIELDS}})
-    rows = [{"cell": cell.key, **spec_fields(cell.first)} for cell in space.cells()]
+    """One row per cell of a space, run or not, in the order of the cells' ids.
+
+    Columns: ``cell``, the spec's columns, and ``question``, what is asked of the cell's pairs.
+    """
+    fields = {name: SPEC_FIELDS[name] for name in CELL_FIELDS}
+    schema = pa.schema({"cell": pa.string(), "question": pa.string(), **fields})
+    cells = space.cells()
+    asked = {model.text: space.measure.of(model).key for model in (cell.first.model for cell in cells)}
+    rows = [{"cell": cell.key, "question": asked[cell.first.model.text], **spec_fields(cell.first)} for cell in cells]
     planned: pd.DataFrame = pa.Table.from_pylist(rows, schema=schema).sort_by("cell").to_pandas()
     return planned
 

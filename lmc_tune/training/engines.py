@@ -35,7 +35,7 @@ _STEPS, _LOOPED, _HIGHEST_RATE = 3, 4, 0.01
 # many times what initial weights that are off by rounding do to it (docs/decisions/0017-the-stack-is-checked.md).
 _SHARE = {"float32": 0.05, "bfloat16": 0.5}
 _ROUNDING = {"float32": 2**-20, "bfloat16": 2**-9}
-_TIMES = 10
+_TIMES = {"float32": 10, "bfloat16": 3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +209,7 @@ def _differing(task: Task, *progress: Progress) -> str:
     start = _entries(task, {name: tensor.cpu() for name, tensor in task.start.items()})
     for name, tensor in expected.items():
         went = (tensor - start.get(name, 0.0)).norm()
-        allowed = max(_SHARE[precision] * went, _TIMES * (nudged[name] - tensor).norm())
+        allowed = max(_SHARE[precision] * went, _TIMES[precision] * (nudged[name] - tensor).norm())
         if not (found[name] - tensor).norm() <= allowed:  # NaN is not
             return name
     return ""

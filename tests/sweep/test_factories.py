@@ -144,7 +144,7 @@ def test_every_broken_factory_of_a_space_is_told_at_once_and_each_once():
     models = "[{factory: 'nowhere:build'}, {factory: 'builtins:dict'}, {factory: 'torch.nn:Flatten'}]"
     space = parse_space(SPACE.replace(f"model: {MLP}\n", "").replace("  shift:", f"  model: {models}\n  shift:"))
     with pytest.raises(SpaceError) as refused:
-        check_factories(space.pairs(), MeasureSpec())
+        check_factories(space.pairs(), space.measure)
     named = ["nowhere:build", "builtins:dict", "torch.nn:Flatten"]
     assert all(name in problem for name, problem in zip(named, refused.value.problems, strict=True))
 
@@ -182,7 +182,7 @@ def test_a_network_has_to_fit_every_data_set_of_the_space(tmp_path: Path, monkey
         space = parse_space(text.replace("axes:\n", f"axes:\n  dataset: {order}\n"))
         assert len({pair.dataset.name for pair in space.pairs()}) == 2
         with pytest.raises(SpaceError, match="cannot take images of 3x32x32"):
-            check_factories(space.pairs(), MeasureSpec())
+            check_factories(space.pairs(), space.measure)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_what_would_fail_every_pair_or_falsify_it_is_told_before_anything_is_tra
     space = parse_space(with_factory(f"{name}:build"), sets=["measure.conditions=[naive, recalibrated, repaired]"])
     before = settings(), torch.get_rng_state()
     with pytest.raises(SpaceError, match=f"^model.factory: the network of {name}:build {said}") as raised:
-        check_factories(space.pairs(), MeasureSpec(), folders=[str(tmp_path)])
+        check_factories(space.pairs(), space.measure, folders=[str(tmp_path)])
     assert len(raised.value.problems) == 1
     assert settings() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])

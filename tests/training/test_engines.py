@@ -165,7 +165,7 @@ def test_a_stack_that_raises_or_does_otherwise_leaves_the_program_to_the_loop_an
 
 
 def test_half_precision_is_checked_as_such(monkeypatch):
-    tasks = [single(member("resnet batch", number, precision="bfloat16", batch_size=20)) for number in range(2)]
+    tasks = [single(member("resnet", number, precision="bfloat16", batch_size=20)) for number in range(2)]
     assert chosen(tasks) == STACKED
     monkeypatch.setattr(stacked, "StackedRun", WrongInHalf)
     assert chosen(tasks).why == "in 3 steps a stack came to another weights than the loop"

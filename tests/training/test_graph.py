@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lmc_tune.data.examples import Examples
 from lmc_tune.training import engines, graph, stacked
 from lmc_tune.training.loop import train_member
 from lmc_tune.training.stacked import StackedRun, train_stacked
@@ -14,6 +13,7 @@ from lmc_tune.training.task import Task
 from tests.cases import NETWORKS
 from tests.training.cases import AUGMENTED, RULES, largest_difference, member, single, with_many_labels
 
+GPU = torch.device("cuda")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -58,7 +58,7 @@ def test_a_replayed_step_reads_its_feed_alone_and_warming_up_leaves_no_trace(net
 @needs_gpu
 @pytest.mark.parametrize("network", ["resnet batch", "vit"])
 def test_on_a_gpu_both_ways_can_be_tried(network):
-    tasks = [moved(member(network, number, **AUGMENTED)) for number in range(3)]
+    tasks = [moved(member(network, number, **AUGMENTED), GPU) for number in range(3)]
     assert stacked._faster_way(tasks) in {"vmap", "lanes"}
 
 
@@ -70,7 +70,7 @@ def test_on_a_gpu_recorded_stacks_train_as_the_loop_does_on_the_cpu(network, way
     tasks = [member(network, number, momentum=0.9, **AUGMENTED) for number in range(3)]
     if labels == "many labels":
         tasks = [with_many_labels(task) for task in tasks]
-    for found, task in zip(StackedRun([moved(task) for task in tasks], way).train(), tasks, strict=True):
+    for found, task in zip(StackedRun([moved(task, GPU) for task in tasks], way).train(), tasks, strict=True):
         expected = train_member(task)
         for name, tensor in expected.state.items():
             assert largest_difference(name, found.state[name].cpu(), tensor, adam=False) < 1e-8, name
@@ -82,20 +82,34 @@ def test_on_a_gpu_recorded_stacks_train_as_the_loop_does_on_the_cpu(network, way
 @pytest.mark.parametrize("network", NETWORKS)
 def test_on_a_gpu_stacks_pass_their_check(network, precision):
     """Where one does not, it is trained by the loop; here it is to be known."""
-    tasks = [moved(single(member(network, number, momentum=0.9, precision=precision))) for number in range(3)]
+    tasks = [moved(single(member(network, number, momentum=0.9, precision=precision)), GPU) for number in range(3)]
     assert engines._fault(tasks) == ""
 
 
-def moved(task: Task) -> Task:
-    """The same task on the GPU."""
-    whole, test = (Examples(inputs=e.inputs.cuda(), labels=e.labels.cuda()) for e in (task.whole, task.test))
-    augment = task.augment and replace(task.augment, mean=task.augment.mean.cuda(), std=task.augment.std.cuda())
+@pytest.mark.parametrize("way", ["vmap", "lanes"])
+@pytest.mark.parametrize("rule", ["nesterov", "adamw"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_step_and_a_scoring_need_no_value_on_the_host_and_nothing_from_another_device(network, rule, way):
+    """On a device without values; a step that asked for one could not be recorded."""
+    tasks = [moved(member(network, number, **RULES[rule], **AUGMENTED), torch.device("meta")) for number in range(2)]
+    run = StackedRun(tasks, way)
+    feed = run._first_feed()
+    run._step(feed)
+    assert {tensor.device.type for tensor in (*feed.values(), *run._changed_by_a_step())} == {"meta"}
+    run.stack.model.eval()
+    with torch.no_grad():
+        assert run.stack.logits(tasks[0].test.inputs, shared=True).device.type == "meta"
+
+
+def moved(task: Task, device: torch.device) -> Task:
+    """The same task there."""
+    augment = task.augment and replace(task.augment, mean=task.augment.mean.to(device), std=task.augment.std.to(device))
     return replace(
         task,
-        model=copy.deepcopy(task.model).cuda(),
-        start={name: tensor.cuda() for name, tensor in task.start.items()},
-        whole=whole,
-        test=test,
-        positions=task.positions.cuda(),
+        model=copy.deepcopy(task.model).to(device),
+        start={name: tensor.to(device) for name, tensor in task.start.items()},
+        whole=task.whole.to(device),
+        test=task.test.to(device),
+        positions=task.positions.to(device),
         augment=augment,
     )

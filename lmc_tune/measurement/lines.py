@@ -1,0 +1,73 @@
+"""Lines through weight space: where the networks are that are scored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lmc_tune.models.state import State, check_same_entries, lerp_state
+
+
+class Line(Protocol):
+    """Weights by position."""
+
+    def at(self, position: float) -> dict[str, Tensor]:
+        """The state at a position."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The straight path from A (position 0) to B (1); or, of A, with only the entries ``moved`` on their way to B.
+
+    Example:
+        >>> a, b = {"w": torch.tensor([0.0]), "v": torch.tensor([0.0])}, {"w": torch.tensor([4.0]), "v": torch.tensor([2.0])}
+        >>> Segment(a, b).at(0.5)
+        {'w': tensor([2.]), 'v': tensor([1.])}
+        >>> Segment(a, b, moved=frozenset({"w"})).at(0.5)
+        {'w': tensor([2.]), 'v': tensor([0.])}
+    """
+
+    a: State
+    b: State
+    moved: frozenset[str] | None = None
+
+    def at(self, position: float) -> dict[str, Tensor]:
+        """θ(λ) = (1−λ) θ_A + λ θ_B, see :func:`~lmc_tune.models.state.lerp_state`."""
+        b = (
+            self.b
+            if self.moved is None
+            else {name: self.b[name] if name in self.moved else a for name, a in self.a.items()}
+        )
+        return lerp_state(self.a, b, position)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Weighted averages of several states of one architecture.
+
+    Example:
+        >>> Mixture(({"w": torch.tensor([0.0])}, {"w": torch.tensor([3.0])})).weighted((0.75, 0.25))
+        {'w': tensor([0.7500])}
+    """
+
+    states: Sequence[State]
+
+    def weighted(self, weights: Sequence[float]) -> dict[str, Tensor]:
+        """Σ wᵢ θᵢ; integer entries are counts, not weights: they are the first's.
+
+        Raises:
+            ValueError: if there are not as many weights as states, or the states differ in architecture.
+        """
+        first, *others = self.states
+        for other in others:
+            check_same_entries(first, other)
+        if len(weights) != len(self.states):
+            raise ValueError(f"{len(weights)} weights for {len(self.states)} states; give one for each")
+        return {
+            name: sum((w * state[name] for w, state in zip(weights, self.states, strict=True)), torch.zeros_like(entry))
+            if entry.is_floating_point()
+            else entry
+            for name, entry in first.items()
+        }
