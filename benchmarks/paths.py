@@ -32,6 +32,8 @@ from benchmarks.rows import Benchmark, add_options, run
 from benchmarks.timing import RUNS, Clock, wall_clock
 from lmc_tune.core.barrier import path_grid
 from lmc_tune.data.examples import Examples
+from lmc_tune.measurement import network as measured
+from lmc_tune.measurement.lines import Segment
 from lmc_tune.measurement.scan import scan
 from lmc_tune.sweep.backend import MEMORY
 from lmc_tune.work.bench import Device
@@ -154,7 +156,8 @@ def ways(
         return _loop(model, a.state_dict(), b.state_dict(), lambdas, examples, device)
 
     def scanned() -> list[float]:
-        return [score.loss for score in scan(model, a.state_dict(), b.state_dict(), lambdas, on_device)]
+        path = Segment(a.state_dict(), b.state_dict())
+        return [score.loss for score in scan(measured.Network(model), path, lambdas, on_device)]
 
     return loop, scanned
 

@@ -4,7 +4,6 @@ The running statistics of two members, interpolated, are not those of the interp
 activations has collapsed, and much of a barrier may be that alone (Jordan et al. 2023, REPAIR).
 """
 
-import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,30 +17,27 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lmc_tune.data.examples import ExampleSet
 from lmc_tune.experiment import Condition
 from lmc_tune.measurement import evaluate as scoring
+from lmc_tune.measurement.lines import Line
+from lmc_tune.measurement.network import Network
 from lmc_tune.measurement.scan import filled_groups
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
-from lmc_tune.models.state import State, lerp_state
+from lmc_tune.models.state import State
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PathNetworks:
-    """Networks on a path: an architecture, and a state for every position."""
+class Prepared:
+    """Networks on a line: an architecture, and a state for every position."""
 
-    network: nn.Module
+    network: Network
     states: list[dict[str, Tensor]]
 
 
-def prepare_networks(  # noqa: PLR0913, PLR0917 - what a path is
-    condition: Condition,
-    model: nn.Module,
-    state_a: State,
-    state_b: State,
-    examples: ExampleSet,
-    lambdas: Sequence[float],
-) -> PathNetworks:
-    """The networks at some positions of a path.
+def prepare(
+    condition: Condition, network: Network, line: Line, examples: ExampleSet, positions: Sequence[float]
+) -> Prepared:
+    """The networks at some positions of a line.
 
     ``naive``: θ(λ), BatchNorm's running statistics interpolated with the weights. ``endpoint``: A's statistics
     everywhere. ``recalibrated``: statistics estimated anew at every position. ``repaired``: besides, every channel of a
@@ -49,78 +45,64 @@ def prepare_networks(  # noqa: PLR0913, PLR0917 - what a path is
 
     Args:
         condition: which of them.
-        model: a network of the architecture; its own weights, statistics and mode may be changed.
-        state_a: A's state dict.
-        state_b: B's, with the same entries.
-        examples: what statistics are estimated on, on the model's device, in an order that says nothing.
-        lambdas: positions on the path.
+        network: of the architecture.
+        line: from A at 0 to B at 1.
+        examples: what statistics are estimated on, on the network's device, in shuffled order.
+        positions: on the line.
     """
-    states = [lerp_state(state_a, state_b, lambda_) for lambda_ in lambdas]
+    states = [line.at(position) for position in positions]
     if condition == "endpoint":
-        kept = {f"{name}.{what}" for name in _norms(model) for what in _STATISTICS}
-        states = [{name: state_a[name] if name in kept else entry for name, entry in state.items()} for state in states]
+        kept, of_a = {f"{name}.{what}" for name in network.norms for what in _STATISTICS}, line.at(0)
+        states = [{name: of_a[name] if name in kept else entry for name, entry in state.items()} for state in states]
     if condition in {"naive", "endpoint"}:
-        return PathNetworks(network=model, states=states)
+        return Prepared(network=network, states=states)
     if condition == "recalibrated":
-        return PathNetworks(network=model, states=recalibrated(model, states, examples))
-    return _repaired(model, state_a, state_b, lambdas, examples)
-
-
-def has_batch_norm(model: nn.Module) -> bool:
-    return bool(_norms(model))
+        return Prepared(network=network, states=recalibrated(network, states, examples))
+    return _repaired(network, line, states, positions, examples)
 
 
 @torch.no_grad()
-def recalibrated(model: nn.Module, states: Sequence[State], examples: ExampleSet) -> list[dict[str, Tensor]]:
+def recalibrated(network: Network, states: Sequence[State], examples: ExampleSet) -> list[dict[str, Tensor]]:
     """States with the running statistics of their own activations.
 
     They are averages over the batches of every batch's mean and (unbiased) variance, each batch weighted by its size;
     where all batches are equally large, those of :func:`torch.optim.swa_utils.update_bn`. All else is in evaluation
     mode. A network without BatchNorm stays as it is.
     """
-    norms = _norms(model)
-    if not norms:
+    if not network.norms:
         return [dict(state) for state in states]
-    stacked = evaluates_faster_stacked(model, examples.labels.device)
-    return (_recalibrated_stack if stacked else _recalibrated_alone)(model, norms, states, examples)
+    stacked = evaluates_faster_stacked(network.module, examples.labels.device)
+    return (_recalibrated_stack if stacked else _recalibrated_alone)(network, states, examples)
 
 
-def _recalibrated_alone(
-    model: nn.Module, norms: dict[str, _BatchNorm], states: Sequence[State], examples: ExampleSet
-) -> list[dict[str, Tensor]]:
+def _recalibrated_alone(network: Network, states: Sequence[State], examples: ExampleSet) -> list[dict[str, Tensor]]:
     found = []
     for state in states:
-        model.load_state_dict(state)
-        for norm in norms.values():
+        model = network.loaded(state)
+        for norm in network.norms.values():
             norm.reset_running_stats()
-        _estimate(model, norms, examples, model)
+        _estimate(network, examples, model)
         found.append({name: tensor.detach().clone() for name, tensor in model.state_dict().items()})
     return found
 
 
-def _recalibrated_stack(
-    model: nn.Module, norms: dict[str, _BatchNorm], states: Sequence[State], examples: ExampleSet
-) -> list[dict[str, Tensor]]:
+def _recalibrated_stack(network: Network, states: Sequence[State], examples: ExampleSet) -> list[dict[str, Tensor]]:
     """One pass over the examples for a stack of states."""
     found: list[dict[str, Tensor]] = []
     for group in filled_groups(states):
-        stack = Stack(model, group)
-        for name in norms:
+        stack = Stack(network.module, group)
+        for name in network.norms:
             stack.buffers[f"{name}.running_mean"].zero_()
             stack.buffers[f"{name}.running_var"].fill_(1)
             stack.buffers[f"{name}.num_batches_tracked"].zero_()
-        _estimate(model, norms, examples, partial(stack.logits, shared=True))
+        _estimate(network, examples, partial(stack.logits, shared=True))
         found += [stack.state(number) for number in range(stack.size)]
     return found[: len(states)]
 
 
-def _estimate(
-    model: nn.Module,
-    norms: dict[str, _BatchNorm],
-    examples: ExampleSet,
-    forward: Callable[[Tensor], object],
-) -> None:
+def _estimate(network: Network, examples: ExampleSet, forward: Callable[[Tensor], object]) -> None:
     """Pass the examples forward with the norms, and only them, in training mode."""
+    model, norms = network.module, network.norms
     momenta = {name: norm.momentum for name, norm in norms.items()}
     model.eval()
     for norm in norms.values():
@@ -148,14 +130,6 @@ def _batches(examples: ExampleSet) -> Iterator[Tensor]:
         yield some.inputs
 
 
-def _norms(model: nn.Module) -> dict[str, _BatchNorm]:
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and module.track_running_stats
-    }
-
-
 class _FeatureNorm(nn.BatchNorm1d):
     """BatchNorm of features that stand last, whatever stands before them."""
 
@@ -165,26 +139,28 @@ class _FeatureNorm(nn.BatchNorm1d):
 
 @torch.no_grad()
 def _repaired(
-    model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: ExampleSet
-) -> PathNetworks:
+    network: Network, line: Line, states: Sequence[State], positions: Sequence[float], examples: ExampleSet
+) -> Prepared:
     """A BatchNorm behind each such layer, whose scale and offset say which moments its outputs get."""
-    names = _without_norm(model, next(_batches(examples)))
-    of_a, of_b = (_moments(model, state, names, examples) for state in (state_a, state_b))
-    network, repairs = copy.deepcopy(model), dict[str, nn.Module]()
+    names = _without_norm(network, next(_batches(examples)))
+    of_a, of_b = (_moments(network, line.at(end), names, examples) for end in (0, 1))
+    repaired, repairs = network.copy(), dict[str, nn.Module]()
     for name in names:
-        layer, (parent, _, own) = network.get_submodule(name), name.rpartition(".")
+        layer, (parent, _, own) = repaired.module.get_submodule(name), name.rpartition(".")
         kind = nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else _FeatureNorm
         repairs[name] = kind(len(of_a[name].mean)).to(of_a[name].mean)
-        setattr(network.get_submodule(parent), own, nn.Sequential(OrderedDict(layer=layer, repair=repairs[name])))
-    states = []
-    for lambda_ in lambdas:
-        state = {_renamed(name, names): entry for name, entry in lerp_state(state_a, state_b, lambda_).items()}
+        setattr(
+            repaired.module.get_submodule(parent), own, nn.Sequential(OrderedDict(layer=layer, repair=repairs[name]))
+        )
+    found = []
+    for position, entries in zip(positions, states, strict=True):
+        state = {_renamed(name, names): entry for name, entry in entries.items()}
         for name, norm in repairs.items():
             state |= {f"{name}.repair.{entry}": tensor.clone() for entry, tensor in norm.state_dict().items()}
-            state[f"{name}.repair.weight"] = torch.lerp(of_a[name].deviation, of_b[name].deviation, lambda_)
-            state[f"{name}.repair.bias"] = torch.lerp(of_a[name].mean, of_b[name].mean, lambda_)
-        states.append(state)
-    return PathNetworks(network=network, states=recalibrated(network, states, examples))
+            state[f"{name}.repair.weight"] = torch.lerp(of_a[name].deviation, of_b[name].deviation, position)
+            state[f"{name}.repair.bias"] = torch.lerp(of_a[name].mean, of_b[name].mean, position)
+        found.append(state)
+    return Prepared(network=repaired, states=recalibrated(repaired, found, examples))
 
 
 def _renamed(entry: str, layers: Sequence[str]) -> str:
@@ -192,11 +168,12 @@ def _renamed(entry: str, layers: Sequence[str]) -> str:
     return f"{layer}.layer.{own}" if layer in layers else entry
 
 
-def _without_norm(model: nn.Module, inputs: Tensor) -> list[str]:
+def _without_norm(network: Network, inputs: Tensor) -> list[str]:
     """Names of the linear and convolutional layers that no BatchNorm follows, but for the last, which gives the logits.
 
     Attention's own projections are left out: they are no layers that can be called.
     """
+    model = network.module
     made: dict[int, str] = {}
     kept = []  # so that no identity is used twice
 
@@ -211,7 +188,7 @@ def _without_norm(model: nn.Module, inputs: Tensor) -> list[str]:
         return hook
 
     layers = {name: m for name, m in model.named_modules() if type(m) in {nn.Linear, nn.Conv2d}}
-    with _hooked(layers | _norms(model), note):
+    with _hooked(layers | network.norms, note):
         model.eval()(inputs)
     return list(made.values())[:-1]
 
@@ -224,7 +201,7 @@ class _Moments:
     deviation: Tensor
 
 
-def _moments(model: nn.Module, state: State, names: Sequence[str], examples: ExampleSet) -> dict[str, _Moments]:
+def _moments(network: Network, state: State, names: Sequence[str], examples: ExampleSet) -> dict[str, _Moments]:
     """Estimated as BatchNorm estimates them."""
     seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in names}
     sizes: list[int] = []
@@ -236,8 +213,7 @@ def _moments(model: nn.Module, state: State, names: Sequence[str], examples: Exa
 
         return hook
 
-    model.load_state_dict(state)
-    model.eval()
+    model = network.loaded(state).eval()
     with _hooked({name: model.get_submodule(name) for name in names}, note):
         for inputs in _batches(examples):
             model(inputs)

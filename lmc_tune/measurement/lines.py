@@ -22,7 +22,7 @@ class Segment:
     """The straight path from A (position 0) to B (1); or, of A, with only the entries ``moved`` on their way to B.
 
     Example:
-        >>> a, b = {"w": torch.tensor([0.0]), "v": torch.tensor([0.0])}, {"w": torch.tensor([4.0]), "v": torch.tensor([2.0])}
+        >>> a, b = ({"w": torch.tensor([x]), "v": torch.tensor([x / 2])} for x in (0.0, 4.0))
         >>> Segment(a, b).at(0.5)
         {'w': tensor([2.]), 'v': tensor([1.])}
         >>> Segment(a, b, moved=frozenset({"w"})).at(0.5)
@@ -35,12 +35,10 @@ class Segment:
 
     def at(self, position: float) -> dict[str, Tensor]:
         """θ(λ) = (1−λ) θ_A + λ θ_B, see :func:`~lmc_tune.models.state.lerp_state`."""
-        b = (
-            self.b
-            if self.moved is None
-            else {name: self.b[name] if name in self.moved else a for name, a in self.a.items()}
-        )
-        return lerp_state(self.a, b, position)
+        if self.moved is None:
+            return lerp_state(self.a, self.b, position)
+        end = {name: self.b[name] if name in self.moved else entry for name, entry in self.a.items()}
+        return lerp_state(self.a, end, position)
 
 
 @dataclass(frozen=True)

@@ -3,29 +3,29 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
 from torch import nn
 
-from lmc_tune.core.barrier import Array, Barrier, Definition, locate_barrier, path_grid
+from lmc_tune.core.barrier import DEFINITIONS, Array, Barrier, Definition, locate_barrier, path_grid
 from lmc_tune.data.examples import ExampleSet
-from lmc_tune.experiment import Condition, MeasureSpec
-from lmc_tune.measurement.conditions import PathNetworks, prepare_networks
+from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, MeasureSpec, condition_column
 from lmc_tune.measurement.evaluate import Score
-from lmc_tune.measurement.scan import POSITIONS_AT_ONCE, scan, score_states
+from lmc_tune.measurement.lines import Segment
+from lmc_tune.measurement.measurement import Found, Sizes, Work
+from lmc_tune.measurement.members import Members
+from lmc_tune.measurement.network import Network
+from lmc_tune.measurement.scan import POSITIONS_AT_ONCE
+from lmc_tune.measurement.score import MeasurementError, Scores, score
 from lmc_tune.models.state import State, check_same_entries
+from lmc_tune.tables.rows import Row
 
 # The definitions whose top is bracketed. max_endpoint has endpoint_mean's top, midpoint is on every grid; local_minima
 # depends on two minima as well, which bracketing tops does not settle: it is as fine as the grid (docs/definitions.md).
 _REFINED: tuple[Definition, ...] = ("chord", "endpoint_mean")
-
-Scores = dict[str, Score]
-
-
-class MeasurementError(Exception):
-    """A path that cannot be measured; the message says why and what to do."""
+# That refinement adds to a path's grid: about 6 on the quickstart, and the first is measured twice.
+_ADDED_POSITIONS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +73,8 @@ def measure_path(  # noqa: PLR0913, PLR0917
         state_b: B's.
         data: examples by the name of their split, on the model's device.
         measure: grid, tolerances and the most rounds of refinement.
-        condition: how networks on the path are prepared (:func:`~lmc_tune.measurement.conditions.prepare_networks`).
-        statistics: what conditions other than ``naive`` estimate statistics on, in an order that says nothing.
+        condition: how networks on the path are prepared (:func:`~lmc_tune.measurement.conditions.prepare`).
+        statistics: what conditions other than ``naive`` estimate statistics on, in shuffled order.
 
     Raises:
         MeasurementError: if the same weights give two different results, the members differ in architecture, or
@@ -86,14 +86,11 @@ def measure_path(  # noqa: PLR0913, PLR0917
     except ValueError as error:
         raise MeasurementError(f"{error}; a path needs two members of one architecture") from error
 
-    scores_at: Callable[[Sequence[float]], dict[float, Scores]]
-    if condition == "naive":
-        scores_at = partial(_scanned, model, state_a, state_b, data)
-    elif statistics is None:
-        raise MeasurementError(f"{condition} needs examples of the training set; give them as statistics")
-    else:
-        networks_at = partial(prepare_networks, condition, model, state_a, state_b, statistics)
-        scores_at = partial(_scored, networks_at, data)
+    network, segment = Network(model), Segment(state_a, state_b)
+
+    def scores_at(lambdas: Sequence[float]) -> dict[float, Scores]:
+        return dict(zip(lambdas, score(network, segment, lambdas, data, condition, statistics), strict=True))
+
     scores = scores_at(path_grid(measure.lambdas).tolist())
     _check_deterministic(scores[0.0], scores_at([0.0])[0.0])
     settled = _refine(scores, scores_at, measure)
@@ -103,41 +100,13 @@ def measure_path(  # noqa: PLR0913, PLR0917
     )
 
 
-def _scanned(
-    model: nn.Module,
-    state_a: State,
-    state_b: State,
-    data: Mapping[str, ExampleSet],
-    lambdas: Sequence[float],
-) -> dict[float, Scores]:
-    by_split = {split: scan(model, state_a, state_b, lambdas, examples) for split, examples in data.items()}
-    return _by_position(lambdas, by_split)
-
-
-def _scored(
-    networks_at: Callable[[Sequence[float]], PathNetworks], data: Mapping[str, ExampleSet], lambdas: Sequence[float]
-) -> dict[float, Scores]:
-    found: dict[float, Scores] = {}
-    for first in range(0, len(lambdas), POSITIONS_AT_ONCE):  # few, since the state of every one is kept
-        some = lambdas[first : first + POSITIONS_AT_ONCE]
-        at = networks_at(some)
-        by_split = {split: score_states(at.network, at.states, examples) for split, examples in data.items()}
-        found |= _by_position(some, by_split)
-    return found
-
-
-def _by_position(lambdas: Sequence[float], by_split: Mapping[str, Sequence[Score]]) -> dict[float, Scores]:
-    """Every split's score at each λ, from every split's scores in the order of the λs."""
-    return {lambda_: {split: scores[at] for split, scores in by_split.items()} for at, lambda_ in enumerate(lambdas)}
-
-
 def _check_deterministic(first: Scores, second: Scores) -> None:
-    for split, score in first.items():
+    for split, one in first.items():
         again = second[split]
-        same_loss = score.loss_sum == again.loss_sum or (math.isnan(score.loss_sum) and math.isnan(again.loss_sum))
-        if not same_loss or score.correct != again.correct:
+        same_loss = one.loss_sum == again.loss_sum or (math.isnan(one.loss_sum) and math.isnan(again.loss_sum))
+        if not same_loss or one.correct != again.correct:
             raise MeasurementError(
-                f"the same weights scored {score.loss_sum!r} and {again.loss_sum!r} on {split}: the model is random in "
+                f"the same weights scored {one.loss_sum!r} and {again.loss_sum!r} on {split}: the model is random in "
                 f"evaluation mode, or the device's kernels are; switch dropout off in eval() and use "
                 f"deterministic kernels"
             )
@@ -229,3 +198,72 @@ def _beside(tops: Mapping[tuple[str, str, Definition], _Top], lambdas: list[floa
         at = lambdas.index(top.lambda_)
         new |= {(left + right) / 2 for left, right in pairwise(lambdas) if lambdas[at] in (left, right)}
     return sorted(new)
+
+
+class Paths:
+    """The path of a pair under every condition that is asked for, and its barriers."""
+
+    name = "path"
+
+    def measure(self, members: Members, asked: MeasureSpec) -> Found:
+        """Columns of barriers under every condition, and a row of the table of paths for every point."""
+        found: dict[Condition, Path] = {}
+        module, states, data = members.network.module, members.pair, members.data
+        for condition in asked.conditions or ():
+            if condition in BATCH_NORM_CONDITIONS and not members.network.norms:  # a network of the user's own
+                found[condition] = found["naive"]
+            else:
+                found[condition] = measure_path(module, *states, data, asked, condition, members.statistics)
+        columns: Row = {}
+        for condition, path in found.items():
+            columns |= path_columns(path, condition)
+        return Found(
+            columns=columns, rows={"paths": [row for name, path in found.items() for row in path_rows(path, name)]}
+        )
+
+    def work(self, sizes: Sizes, asked: MeasureSpec) -> Work:
+        """Every position of every path; to repair, two more passes for all that are prepared at once."""
+        positions = asked.lambdas + _ADDED_POSITIONS
+        conditions, path = asked.conditions or (), positions * sum(sizes.splits[split] for split in asked.splits)
+        passes = {"recalibrated": positions, "repaired": positions + 2 * math.ceil(positions / POSITIONS_AT_ONCE)}
+        return Work(
+            scored_on_path=path,
+            scored_apart=(len(conditions) - 1) * path,
+            estimated=sizes.both * sum(passes.get(condition, 0) for condition in conditions),
+        )
+
+
+def path_columns(path: Path, condition: Condition) -> Row:
+    """Every barrier of the path with its λ*; ``accuracy_difference`` at the λ* of the test error's chord barrier.
+
+    Without a barrier the chord ties at both ends, where the difference would be half that of the members: it is then
+    read at the midpoint.
+    """
+    row: Row = {"under_resolved": path.under_resolved}
+    for split_name in ("train", "test"):
+        for quantity in ("error", "loss"):
+            for definition in DEFINITIONS:
+                found = path.barrier(split_name, quantity, definition)
+                column = f"{split_name}_{quantity}_barrier_{definition}"
+                row[column], row[f"{column}_lambda"] = found.height, found.lambda_
+    row["barrier_lambda"] = row["test_error_barrier_chord_lambda"]
+    accuracy = path.curve("test", "accuracy")
+    at = int(np.searchsorted(path.lambdas, row["barrier_lambda"] if row["test_error_barrier_chord"] > 0 else 0.5))
+    row["accuracy_difference"] = 100 * float(accuracy[at] - 0.5 * (accuracy[0] + accuracy[-1]))
+    return {condition_column(condition, column): value for column, value in row.items()}
+
+
+def path_rows(path: Path, condition: Condition) -> list[Row]:
+    """Every measured point, as the table of paths keeps it."""
+    return [
+        {
+            "condition": condition,
+            "split": split_name,
+            "lambda": float(lambda_),
+            "loss_sum": score.loss_sum,
+            "correct": score.correct,
+            "n": score.n,
+        }
+        for lambda_, scores in zip(path.lambdas, path.scores, strict=True)
+        for split_name, score in scores.items()
+    ]

@@ -4,7 +4,6 @@ A layer is one module's own parameters, weight and offset together, and bears th
 a layer of its own, and one that holds parameters beside its children, as a transformer its class token, is one too.
 """
 
-import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from lmc_tune.core.similarity import gram_cka
 from lmc_tune.data.examples import ExampleSet, Joined
+from lmc_tune.measurement.network import Network
 from lmc_tune.models.state import State, distance
 
 # Examples that layers are compared on. Debiased CKA is right on average whatever it is; memory grows with it.
@@ -34,20 +34,6 @@ class WeightSimilarity:
     distance_a: float
     distance_b: float
     cosine: float
-
-
-def layer_parameters(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """The names of every layer's parameters, by layer, in the order in which they are registered."""
-    layers: dict[str, tuple[str, ...]] = {}
-    for name, _ in model.named_parameters():
-        layer = name.rpartition(".")[0]
-        layers[layer] = (*layers.get(layer, ()), name)
-    return layers
-
-
-def layer_names(model: nn.Module) -> tuple[str, ...]:
-    """The layers of a network in the order in which they are registered; ``""`` if it holds parameters itself."""
-    return tuple(layer_parameters(model))
 
 
 def weight_similarity(state_a: State, state_b: State, start: State, names: Iterable[str]) -> WeightSimilarity:
@@ -73,7 +59,7 @@ def weight_similarity(state_a: State, state_b: State, start: State, names: Itera
 Grams = dict[str, NDArray[np.float64] | None]
 
 
-def layer_grams(model: nn.Module, state: State, examples: ExampleSet, limit: int = LIMIT) -> Grams:
+def layer_grams(network: Network, state: State, examples: ExampleSet, limit: int = LIMIT) -> Grams:
     """(n, n) Gram matrix of every layer's outputs, in evaluation mode; None where a layer has no output of its own.
 
     All features are kept: of a convolution, channels at every place; of a transformer, every token. Of a module with
@@ -81,14 +67,13 @@ def layer_grams(model: nn.Module, state: State, examples: ExampleSet, limit: int
     one layer's outputs are held at a time.
 
     Args:
-        model: a network of the architecture; left as it is.
+        network: of the architecture; left as it is.
         state: its state dict.
-        examples: on the model's device, at least 4.
+        examples: on the network's device, at least 4.
         limit: the first so many are run, all at once, of several sets as many of each; there may be fewer.
     """
-    network = copy.deepcopy(model)
-    network.load_state_dict(state)
-    found = _outputs(network, _first_inputs(examples, limit), layer_names(model), _gram)
+    loaded = network.copy().loaded(state)
+    found = _outputs(loaded, _first_inputs(examples, limit), network.layers, _gram)
     return {name: _total(grams) if grams else None for name, grams in found.items()}
 
 

@@ -12,10 +12,12 @@ from lmc_tune.data.decisions import decisions
 from lmc_tune.data.examples import ExampleSet
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import Score, evaluate
+from lmc_tune.measurement.lines import Segment
+from lmc_tune.measurement.network import Network
 from lmc_tune.models.inference import multiplied_by_onednn
 from lmc_tune.models.plain import is_plain
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
-from lmc_tune.models.state import State, lerp_into, lerp_state
+from lmc_tune.models.state import State, lerp_state
 
 _Item = TypeVar("_Item")
 
@@ -27,9 +29,7 @@ _KEPT_BYTES = 2**24
 POSITIONS_AT_ONCE = 5
 
 
-def scan(
-    model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: ExampleSet
-) -> list[Score]:
+def scan(network: Network, path: Segment, lambdas: Sequence[float], examples: ExampleSet) -> list[Score]:
     """Loss and error of θ(λ), in evaluation mode, on all ``examples``: one score per position.
 
     Where the network begins with a linear layer, that layer is applied to every example twice instead of once per
@@ -40,30 +40,25 @@ def scan(
     A position's score does not depend on which others are asked for; in a stack its rounding may, by its place.
 
     Args:
-        model: its own weights are overwritten.
-        state_a: A's state dict.
-        state_b: B's, with the same entries.
+        network: of the architecture.
+        path: from A to B, all entries moved.
         lambdas: positions on the path.
-        examples: on the model's device.
+        examples: on the network's device.
     """
-    if evaluates_faster_stacked(model, examples.labels.device):
-        return scan_stacked(model, state_a, state_b, lambdas, examples)
-    parts = _behind_first_linear(model)
+    if evaluates_faster_stacked(network.module, examples.labels.device):
+        return scan_stacked(network, path, lambdas, examples)
+    parts = _behind_first_linear(network.module)
     if parts is None:
-        return score_states(model, (lerp_state(state_a, state_b, lambda_) for lambda_ in lambdas), examples)
-    return _scan_behind(*parts, state_a, state_b, lambdas, examples)
+        return score_states(network, map(path.at, lambdas), examples)
+    return _scan_behind(*parts, path, lambdas, examples)
 
 
 @torch.no_grad()
-def score_states(model: nn.Module, states: Iterable[State], examples: ExampleSet) -> list[Score]:
+def score_states(network: Network, states: Iterable[State], examples: ExampleSet) -> list[Score]:
     """Loss and error of networks of one architecture, in evaluation mode, on all ``examples``; on a GPU as stacks."""
-    if evaluates_faster_stacked(model, examples.labels.device):
-        return score_states_stacked(model, list(states), examples)
-    scores = []
-    for state in states:
-        model.load_state_dict(state)
-        scores.append(evaluate(model, examples))
-    return scores
+    if evaluates_faster_stacked(network.module, examples.labels.device):
+        return score_states_stacked(network.module, list(states), examples)
+    return [evaluate(network.loaded(state), examples) for state in states]
 
 
 @torch.no_grad()
@@ -78,20 +73,18 @@ def score_states_stacked(model: nn.Module, states: Sequence[State], examples: Ex
 
 
 @torch.no_grad()
-def scan_stacked(
-    model: nn.Module, state_a: State, state_b: State, lambdas: Sequence[float], examples: ExampleSet
-) -> list[Score]:
+def scan_stacked(network: Network, path: Segment, lambdas: Sequence[float], examples: ExampleSet) -> list[Score]:
     """What :func:`scan` does on a GPU: all positions are held as stacks, and every chunk of examples is read once."""
-    begin, rest = _behind_first_linear(model) or (None, model)
+    begin, rest = _behind_first_linear(network.module) or (None, network.module)
     if begin is None or not rest.state_dict():  # a single layer: nothing would be left to stack
-        return score_states_stacked(model, [lerp_state(state_a, state_b, lambda_) for lambda_ in lambdas], examples)
+        return score_states_stacked(network.module, list(map(path.at, lambdas)), examples)
     rest.eval()
-    rest_a, rest_b = _entries(rest, state_a), _entries(rest, state_b)
+    rest_a, rest_b = _entries(rest, path.a), _entries(rest, path.b)
     groups = filled_groups(lambdas)
     stacks = [Stack(rest, [lerp_state(rest_a, rest_b, lambda_) for lambda_ in group]) for group in groups]
 
     def logits(inputs: Tensor) -> Iterator[Tensor]:
-        from_a, from_b = (functional_call(begin, _entries(begin, state), inputs) for state in (state_a, state_b))
+        from_a, from_b = (functional_call(begin, _entries(begin, state), inputs) for state in (path.a, path.b))
         shape = (POSITIONS_AT_ONCE, *[1] * from_a.ndim)
         for stack, group in zip(stacks, groups, strict=True):
             yield stack.logits(torch.lerp(from_a, from_b, inputs.new_tensor(group).view(shape)))
@@ -133,18 +126,14 @@ def _behind_first_linear(model: nn.Module) -> tuple[nn.Module, nn.Module] | None
 
 
 @torch.no_grad()
-def _scan_behind(  # noqa: PLR0913, PLR0917
-    begin: nn.Module,
-    rest: nn.Module,
-    state_a: State,
-    state_b: State,
-    lambdas: Sequence[float],
-    examples: ExampleSet,
+def _scan_behind(
+    begin: nn.Module, rest: nn.Module, path: Segment, lambdas: Sequence[float], examples: ExampleSet
 ) -> list[Score]:
-    begins, rest = [_loaded(begin, state) for state in (state_a, state_b)], multiplied_by_onednn(rest).eval()
+    begins = [Network(multiplied_by_onednn(begin)).holding(_entries(begin, state)) for state in (path.a, path.b)]
+    rest = multiplied_by_onednn(rest).eval()
     if type(first := next(rest.children(), None)) is nn.ReLU:
         first.inplace = True  # nothing else reads what it gets
-    weights, rest_a, rest_b = rest.state_dict(), _entries(rest, state_a), _entries(rest, state_b)
+    moving, rest_a, rest_b = Network(rest), _entries(rest, path.a), _entries(rest, path.b)
     # One tensor for all: many small ones that stay would leave holes in the heap between the large ones that go.
     losses = next(begin.parameters()).new_empty(len(lambdas), *examples.labels.shape)
     correct = [0] * len(lambdas)
@@ -152,7 +141,7 @@ def _scan_behind(  # noqa: PLR0913, PLR0917
     while kept := [(*(end(some.inputs) for end in begins), some.labels) for some in islice(chunks, at_once)]:
         sizes = [len(truth) for _, _, truth in kept]
         for at, lambda_ in enumerate(lambdas):
-            lerp_into(weights, rest_a, rest_b, lambda_)
+            moving.moved_to(rest_a, rest_b, lambda_)
             found = losses[at, done : done + sum(sizes)].split(sizes)
             for (a, b, truth), loss in zip(kept, found, strict=True):
                 logits, classes = decisions(rest(torch.lerp(a, b, lambda_)), truth)
@@ -163,13 +152,6 @@ def _scan_behind(  # noqa: PLR0913, PLR0917
         Score(loss_sum=float(row.sum(dtype=torch.float64)), correct=hits, n=row.numel())
         for row, hits in zip(losses, correct, strict=True)
     ]
-
-
-def _loaded(begin: nn.Module, state: State) -> nn.Module:
-    """A copy that holds the state's own tensors."""
-    copied = multiplied_by_onednn(begin)
-    copied.load_state_dict(_entries(begin, state), assign=True)
-    return copied
 
 
 def _chunks_at_once(begin: nn.Module, examples: ExampleSet) -> int:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import TYPE_CHECKING
 
 from lmc_tune.experiment import Condition, Corruption, FactorySpec, GroupSpec, MeasureSpec, MemberSpec, MlpSpec
 from lmc_tune.experiment.datasets import facts_of, part_size
@@ -13,13 +14,14 @@ from lmc_tune.experiment.space import SearchSpace, by_replicate
 from lmc_tune.sweep.factories import check_factories
 from lmc_tune.sweep.plan import Slots, pack, program, workers_here
 
+if TYPE_CHECKING:  # brings torch
+    from lmc_tune.measurement.measurement import Work
+
 _TIMED_STEPS = 30
 _TIMED_SCORINGS = 10
 _TIMED_SECONDS = 1.0
 _SCORED = 100  # examples in a scoring
 _ESTIMATED = 500  # at most, in an estimate of statistics: not more than one of its batches
-# Positions that refinement adds to a path's grid: about 6 on the quickstart, and the first is measured twice.
-_ADDED_POSITIONS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +55,6 @@ class Training:
 
     steps: int
     scored: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measuring:
-    """What measuring a pair does, up to its similarity.
-
-    scored_on_path: examples scored on the naive path, again at every position; scored_apart: those on paths under other
-    conditions, and of the members and the weight average; estimated: those that statistics are estimated on.
-    """
-
-    scored_on_path: int
-    scored_apart: int
-    estimated: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,23 +156,20 @@ def _seen_in_training(pair: GroupSpec) -> int:
     return part + round(part * pair.shift.severity) if pair.shift.kind in {"none", "covariate"} else 2 * part
 
 
-def measuring_of(pair: GroupSpec, measure: MeasureSpec) -> Measuring:
-    """What is going to be measured of a pair; how far its paths are refined is a guess."""
-    from lmc_tune.measurement.scan import POSITIONS_AT_ONCE  # noqa: PLC0415 - brings torch
+def measuring_of(pair: GroupSpec, asked: MeasureSpec) -> "Work":
+    """What is going to be measured of a pair, up to the similarity of layers."""
+    from lmc_tune.measurement.ends import Ends  # noqa: PLC0415 - brings torch
+    from lmc_tune.measurement.measurement import Sizes  # noqa: PLC0415
+    from lmc_tune.measurement.registry import MEASUREMENTS  # noqa: PLC0415
 
-    part, both, test = part_size(pair.dataset, pair.shift), _seen_in_training(pair), _tested(pair)
-    sizes = {"train": both, "test": test, "validation": _seen(pair, pair.dataset.validation)}
-    positions = measure.lambdas + _ADDED_POSITIONS
-    path = positions * sum(sizes[split] for split in measure.splits)
-    # Passes over the members' data: one for every position; to repair, two more for all positions that are prepared at
-    # once. One for each member, and one for the weight average.
-    passes = {"recalibrated": positions + 3, "repaired": positions + 2 * ceil(positions / POSITIONS_AT_ONCE)}
-    conditions = measure.conditions or ()
-    return Measuring(
-        scored_on_path=path,
-        scored_apart=2 * (part + test) + 3 * test + (len(conditions) - 1) * path,
-        estimated=both * sum(passes.get(condition, 0) for condition in conditions),
+    both, test = _seen_in_training(pair), _tested(pair)
+    sizes = Sizes(
+        part=part_size(pair.dataset, pair.shift),
+        both=both,
+        test=test,
+        splits={"train": both, "test": test, "validation": _seen(pair, pair.dataset.validation)},
     )
+    return sum((one.work(sizes, asked) for one in MEASUREMENTS), Ends().work(sizes, asked))
 
 
 def _tested(pair: GroupSpec) -> int:
@@ -208,8 +194,10 @@ def _seconds(pair: GroupSpec, measure: MeasureSpec, together: int) -> _Seconds:
     import torch  # noqa: PLC0415 - seconds that a plain validation error need not wait for
 
     from lmc_tune.data.examples import Examples  # noqa: PLC0415
-    from lmc_tune.measurement.conditions import prepare_networks  # noqa: PLC0415
+    from lmc_tune.measurement.conditions import prepare  # noqa: PLC0415
     from lmc_tune.measurement.evaluate import evaluate  # noqa: PLC0415
+    from lmc_tune.measurement.lines import Segment  # noqa: PLC0415
+    from lmc_tune.measurement.network import Network  # noqa: PLC0415
     from lmc_tune.measurement.representation import LIMIT, compare_grams, layer_grams  # noqa: PLC0415
     from lmc_tune.measurement.scan import scan  # noqa: PLC0415
     from lmc_tune.models.registry import build_model  # noqa: PLC0415
@@ -249,6 +237,7 @@ def _seconds(pair: GroupSpec, measure: MeasureSpec, together: int) -> _Seconds:
         train(members * [task], engine)
 
     state, positions = model.state_dict(), [0.2, 0.4, 0.6, 0.8]
+    network, path = Network(model), Segment(state, state)
 
     # To repair, which layers, A's moments, B's, and the statistics.
     slowest: tuple[Condition, int] = (
@@ -257,16 +246,16 @@ def _seconds(pair: GroupSpec, measure: MeasureSpec, together: int) -> _Seconds:
     condition, passes = slowest
 
     def estimate(n: int) -> object:
-        return prepare_networks(condition, model, state, state, examples(n), [0.5])
+        return prepare(condition, network, path, examples(n), [0.5])
 
     def compare(_: int) -> object:
-        grams = layer_grams(model, state, examples(LIMIT))
+        grams = layer_grams(network, state, examples(LIMIT))
         return compare_grams(grams, grams)
 
     return _Seconds(
         step=_each(train_for, _TIMED_STEPS) / members,
         scored=_each(lambda n: evaluate(model, examples(_SCORED * n)), _TIMED_SCORINGS) / _SCORED,
-        scored_on_path=_each(lambda n: scan(model, state, state, positions, examples(_SCORED * n)), _TIMED_SCORINGS)
+        scored_on_path=_each(lambda n: scan(network, path, positions, examples(_SCORED * n)), _TIMED_SCORINGS)
         / (_SCORED * len(positions)),
         estimated=_each(lambda n: estimate(_SCORED * n), _ESTIMATED // _SCORED) / (_SCORED * passes),
         similarity=3 * _each(compare, 1),  # of A and B, and of each and the average

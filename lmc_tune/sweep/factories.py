@@ -48,7 +48,7 @@ def check_factories(pairs: Iterable[GroupSpec], measure: MeasureSpec, folders: S
     }
     if not wanted:
         return
-    from lmc_tune.measurement.conditions import has_batch_norm  # noqa: PLC0415
+    from lmc_tune.measurement.network import Network  # noqa: PLC0415
     from lmc_tune.models.foreign import kept_settings  # noqa: PLC0415
 
     problems: dict[str, None] = {}  # in order, and each once: a factory may be asked for several data sets
@@ -60,7 +60,7 @@ def check_factories(pairs: Iterable[GroupSpec], measure: MeasureSpec, folders: S
         except UserError as error:
             problems[str(error)] = None
         else:
-            normed |= has_batch_norm(model)
+            normed |= bool(Network(model).norms)
     if (
         not problems
         and not normed
@@ -158,19 +158,21 @@ def _train_a_step(model: "nn.Module", pair: GroupSpec) -> None:
 
 
 def _measure(model: "nn.Module", pair: GroupSpec, conditions: Collection[Condition]) -> None:
-    from lmc_tune.measurement.conditions import has_batch_norm, prepare_networks  # noqa: PLC0415
+    from lmc_tune.measurement.conditions import prepare  # noqa: PLC0415
+    from lmc_tune.measurement.lines import Segment  # noqa: PLC0415
+    from lmc_tune.measurement.network import Network  # noqa: PLC0415
     from lmc_tune.measurement.representation import layer_grams  # noqa: PLC0415
     from lmc_tune.measurement.scan import score_states  # noqa: PLC0415
     from lmc_tune.models.foreign import said  # noqa: PLC0415
     from lmc_tune.models.state import state_of  # noqa: PLC0415
 
-    examples, state = _examples(pair), state_of(model)
+    examples, state, network = _examples(pair), state_of(model), Network(model)
     try:
         for condition in conditions:
-            if condition not in BATCH_NORM_CONDITIONS or has_batch_norm(model):
-                networks = prepare_networks(condition, model, state, state, examples, [0.5])
+            if condition not in BATCH_NORM_CONDITIONS or network.norms:
+                networks = prepare(condition, network, Segment(state, state), examples, [0.5])
                 score_states(networks.network, networks.states, examples)
-        layer_grams(model, state, examples)
+        layer_grams(network, state, examples)
     except Exception as error:
         raise UserError(f"cannot be measured: {said(error)}") from error
 

@@ -11,29 +11,22 @@ import secrets
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Cohort, Condition, GroupSpec, MeasureSpec
-from lmc_tune.measurement.conditions import has_batch_norm, prepare_networks
-from lmc_tune.measurement.path import Path as MeasuredPath
-from lmc_tune.measurement.path import measure_path
+from lmc_tune.experiment import Cohort, GroupSpec, MeasureSpec
+from lmc_tune.measurement.ends import Ends
+from lmc_tune.measurement.members import Members
+from lmc_tune.measurement.network import Network
+from lmc_tune.measurement.registry import MEASUREMENTS
+from lmc_tune.models.state import State
 from lmc_tune.storage import StorageError
-from lmc_tune.tables.rows import PairResult, failed_result, gate, spec_columns
+from lmc_tune.tables.rows import PairResult, Row, failed_result, gate, spec_columns
 from lmc_tune.training.engines import engine_for
 from lmc_tune.work.bench import Workbench
-from lmc_tune.work.columns import (
-    Pair,
-    layer_rows,
-    path_columns,
-    path_rows,
-    similarity_columns,
-    training_columns,
-    whole_columns,
-)
 from lmc_tune.work.device import exact_device
+from lmc_tune.work.facts import Pair, divergence, learning_rows, training_facts
 from lmc_tune.work.members import MemberShelf
 from lmc_tune.work.prepare import Setup, prepare, supplies
 
@@ -107,50 +100,48 @@ def _at_once(groups: Sequence[GroupSpec], device: torch.device) -> Iterator[list
 def _finish(pair: Pair, bench: Workbench, shelf: MemberShelf, before: PairResult | None = None) -> PairResult:
     """Measure a trained group; ``before`` is what was known of it, if anything was."""
     setup, started = pair.setup, time.perf_counter()
-    spec, data, measure = setup.spec, setup.data, bench.measure.of(setup.spec.model)
+    spec, asked = setup.spec, bench.measure.of(setup.spec.model)
     seconds, choices = shelf.seconds(spec), shelf.choices(spec)
+    members = _members(pair, asked)
+    ends = Ends().measure(members, asked).columns
     row = {
         **spec_columns(spec),
-        "question": measure.key,
-        **training_columns(pair),
+        "question": asked.key,
+        **training_facts(pair),
+        **ends,
+        **divergence(pair, ends),
         "seconds_train": seconds or (before.row.get("seconds_train") if before else None) or 0.0,
         "seconds_measure": 0.0,
         "device": _device_name(setup.device),
         "engine": " and ".join(dict.fromkeys(choice.engine for choice in choices)),
         "engine_reason": "; ".join(dict.fromkeys(choice.why for choice in choices if choice.why)),
     }
-    curves = [
-        {"member": name, **asdict(point), "step": point.step + pair.further_steps}
-        for name, member, _ in pair.members
-        for point in member.curve
-    ]
-    curves += [{"member": "joint", **asdict(point)} for point in (pair.joint.curve if pair.joint else ())]
+    rows: dict[str, list[Row]] = {"curves": learning_rows(pair)}
     if pair.a.diverged or pair.b.diverged:  # non-finite weights have no path
-        return PairResult(row=row, curves=curves)
-    by_split = {"train": data.train, "test": data.test, "validation": data.validation}
-    measured = {str(name): by_split[name] for name in measure.splits}
-    a, b = ({name: tensor.to(setup.device) for name, tensor in m.state.items()} for m in (pair.a, pair.b))
-    statistics = data.shuffled(spec.seed_for("recalibration"))
-    paths: dict[Condition, MeasuredPath] = {}
-    conditions = measure.conditions or ()
-    for condition in conditions:
-        if condition in BATCH_NORM_CONDITIONS and not has_batch_norm(setup.model):  # a network of the user's own
-            paths[condition] = paths["naive"]
-        else:
-            paths[condition] = measure_path(setup.model, a, b, measured, measure, condition, statistics)
-        row |= path_columns(paths[condition], condition)
-    networks = prepare_networks(_best(conditions, setup.model), setup.model, a, b, statistics, [0.0, 0.5, 1.0])
-    row |= similarity_columns(networks, data.test)
-    layers = layer_rows(pair, networks)
-    row |= whole_columns(pair, layers)
+        return PairResult(row=row, **rows)
+    for measurement in MEASUREMENTS:
+        found = measurement.measure(members, asked)
+        row |= found.columns
+        rows |= found.rows
     row["seconds_measure"] = time.perf_counter() - started
-    rows = [point for condition, path in paths.items() for point in path_rows(path, condition)]
-    return PairResult(row=gate(row, bench.min_train_accuracy), paths=rows, curves=curves, layers=layers)
+    return PairResult(row=gate(row, bench.min_train_accuracy), **rows)
 
 
-def _best(conditions: Sequence[Condition], model: nn.Module) -> Condition:
-    """The condition of members and weight average: naive, unless statistics would be stale and may be recalibrated."""
-    return "recalibrated" if "recalibrated" in conditions and has_batch_norm(model) else "naive"
+def _members(pair: Pair, asked: MeasureSpec) -> Members:
+    setup, data = pair.setup, pair.setup.data
+    by_split = {"train": data.train, "test": data.test, "validation": data.validation}
+    return Members(
+        network=Network(setup.model),
+        states={name: _on(setup.device, member.state) for name, member, _ in pair.members},
+        data={str(split): by_split[split] for split in asked.splits},
+        own={name: examples for name, _, examples in pair.members},
+        statistics=data.shuffled(setup.spec.seed_for("recalibration")),
+        start=_on(setup.device, setup.start),
+    )
+
+
+def _on(device: torch.device, state: State) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in state.items()}
 
 
 def _run_or_fail(

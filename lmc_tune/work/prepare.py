@@ -18,7 +18,7 @@ from lmc_tune.data.prepared import open_dataset
 from lmc_tune.data.shifts import Parts
 from lmc_tune.experiment import DatasetSpec, FactorySpec, GroupSpec, MemberSpec, ModelSpec, ShiftSpec
 from lmc_tune.experiment.datasets import facts_of
-from lmc_tune.measurement.representation import layer_parameters
+from lmc_tune.measurement.network import Network
 from lmc_tune.models.registry import build_model
 from lmc_tune.models.state import state_of
 from lmc_tune.tables.rows import Row
@@ -102,7 +102,7 @@ def task_of(
         spec=member.train,
         noise_seed=member.noise_seed,
         augment=Augmentation.of(member.train, setup.mean, setup.std),
-        disturbance=disturbance(disturbed, setup.start, layer_parameters(setup.model), member.seed_for("perturbation"))
+        disturbance=disturbance(disturbed, setup.start, Network(setup.model).layers, member.seed_for("perturbation"))
         if disturbed
         else None,
         resume=checkpoint.read() or begin,

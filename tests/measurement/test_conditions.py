@@ -9,7 +9,9 @@ from torch.optim.swa_utils import update_bn
 from lmc_tune.data.examples import Examples
 from lmc_tune.experiment import MlpSpec
 from lmc_tune.measurement import conditions
-from lmc_tune.measurement.conditions import has_batch_norm, prepare_networks, recalibrated
+from lmc_tune.measurement.conditions import prepare, recalibrated
+from lmc_tune.measurement.lines import Segment
+from lmc_tune.measurement.network import Network
 from lmc_tune.models.registry import build_model
 from lmc_tune.models.state import lerp_state
 from tests import oracles
@@ -34,7 +36,7 @@ def ends(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 def prepared(condition, kind: str, lambdas=LAMBDAS, examples=IMAGES) -> list[dict[str, Tensor]]:
-    return prepare_networks(condition, image_network(kind, 3), *ends(kind), examples, lambdas).states
+    return prepare(condition, Network(image_network(kind, 3)), Segment(*ends(kind)), examples, lambdas).states
 
 
 @pytest.mark.parametrize("kind", ["mlp batch", "vgg batch", "resnet batch", "resnet-18 batch"])
@@ -87,7 +89,7 @@ def test_a_position_alone_is_prepared_as_the_first_of_many_bit_for_bit(kind, con
     model, members = image_network(kind, 3).float(), [{n: t.float() for n, t in end.items()} for end in ends(kind)]
     images = Examples(inputs=IMAGES.inputs.float(), labels=IMAGES.labels)
     many, alone = (
-        prepare_networks(condition, model, *members, images, lambdas).states[0] for lambdas in (LAMBDAS, [0.0])
+        prepare(condition, Network(model), Segment(*members), images, lambdas).states[0] for lambdas in (LAMBDAS, [0.0])
     )
     assert all(torch.equal(many[name], tensor) for name, tensor in alone.items())
 
@@ -124,12 +126,12 @@ def test_they_are_the_averages_of_every_batch_s_mean_and_unbiased_variance(way):
 def test_nothing_of_the_members_statistics_is_left(kind, way):
     a, b = ends(kind)
     states = [lerp_state(a, b, lambda_) for lambda_ in LAMBDAS]
-    expected = recalibrated(image_network(kind, 3), states, IMAGES)
+    expected = recalibrated(Network(image_network(kind, 3)), states, IMAGES)
     for entries in states:
         for name, tensor in entries.items():
             if "running" in name:
                 tensor.fill_(float("nan"))
-    for one, other in zip(recalibrated(image_network(kind, 3), states, IMAGES), expected, strict=True):
+    for one, other in zip(recalibrated(Network(image_network(kind, 3)), states, IMAGES), expected, strict=True):
         assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
@@ -138,7 +140,7 @@ def test_the_network_keeps_its_momentum_and_nothing_is_dropped(way):
     dropping, plain = (
         build_model(MlpSpec(hidden=(6, 7), norm="batch", dropout=p), (3, 32, 32), 4, seed=0).double() for p in (0.5, 0)
     )
-    (found,), (expected,) = (recalibrated(model, [state(plain)], IMAGES) for model in (dropping, plain))
+    (found,), (expected,) = (recalibrated(Network(model), [state(plain)], IMAGES) for model in (dropping, plain))
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert {norm.momentum for norm in dropping.modules() if isinstance(norm, nn.BatchNorm1d)} == {0.1}
 
@@ -151,7 +153,7 @@ def test_examples_that_fill_no_batch_are_one():
 
 @pytest.mark.parametrize("condition", ["endpoint", "recalibrated"])
 def test_a_network_without_batch_norm_is_interpolated(condition):
-    assert not has_batch_norm(image_network("vgg group", 3))
+    assert not Network(image_network("vgg group", 3)).norms
     for lambda_, found in zip(LAMBDAS, prepared(condition, "vgg group"), strict=True):
         assert all(torch.equal(found[name], tensor) for name, tensor in lerp_state(*ends("vgg group"), lambda_).items())
 
@@ -180,7 +182,7 @@ def test_at_the_endpoint_condition_statistics_are_as_and_all_else_is_interpolate
     ],
 )
 def test_layers_are_repaired_that_no_batch_norm_follows_but_for_the_last(kind, names):
-    network = prepare_networks("repaired", image_network(kind, 3), *ends(kind), IMAGES, [0.5]).network
+    network = prepare("repaired", Network(image_network(kind, 3)), Segment(*ends(kind)), IMAGES, [0.5]).network.module
     found = [name.removesuffix(".repair") for name, _ in network.named_modules() if name.endswith(".repair")]
     assert (found if isinstance(names, list) else len(found)) == names
 
@@ -190,7 +192,7 @@ def test_a_repaired_perceptron_is_the_one_worked_out_by_hand():
     model = build_model(MlpSpec(hidden=(6,)), (3, 32, 32), 4, seed=0).double()
     a, b = (state(build_model(MlpSpec(hidden=(6,)), (3, 32, 32), 4, seed=seed).double()) for seed in (1, 2))
     inputs, eps = IMAGES.inputs.flatten(1), 1e-5
-    found = prepare_networks("repaired", model, a, b, IMAGES, LAMBDAS)
+    found = prepare("repaired", Network(model), Segment(a, b), IMAGES, LAMBDAS)
     hidden = {
         name: inputs @ entries["linear1.weight"].T + entries["linear1.bias"] for name, entries in (("a", a), ("b", b))
     }
@@ -203,15 +205,15 @@ def test_a_repaired_perceptron_is_the_one_worked_out_by_hand():
         )
         repaired = (outputs - outputs.mean(0)) / (outputs.var(0) + eps).sqrt() * deviation + mean
         expected = repaired.relu() @ middle["head.weight"].T + middle["head.bias"]
-        found.network.load_state_dict(entries)
-        assert torch.allclose(found.network.eval()(IMAGES.inputs), expected, atol=1e-10)
+        found.network.loaded(entries)
+        assert torch.allclose(found.network.module.eval()(IMAGES.inputs), expected, atol=1e-10)
 
 
 def test_moments_to_repair_by_weight_an_incomplete_batch_by_its_size(monkeypatch):
     monkeypatch.setattr(conditions.scoring, "CHUNK", 12)
     model = build_model(MlpSpec(hidden=(6,)), (3, 32, 32), 4, seed=0).double()
     a = state(build_model(MlpSpec(hidden=(6,)), (3, 32, 32), 4, seed=1).double())
-    found = prepare_networks("repaired", model, a, a, IMAGES, [0.5]).states[0]
+    found = prepare("repaired", Network(model), Segment(a, a), IMAGES, [0.5]).states[0]
     outputs = IMAGES.inputs.flatten(1) @ a["linear1.weight"].T + a["linear1.bias"]
     batches = [batch.numpy() for batch in outputs.split(12)]
     variance = np.average([batch.var(axis=0, ddof=1) for batch in batches], axis=0, weights=SHARES)
@@ -223,12 +225,12 @@ def test_moments_to_repair_by_weight_an_incomplete_batch_by_its_size(monkeypatch
 def test_repaired_members_are_themselves(kind):
     """But for the variance of one batch, which training mode divides by n and the running statistics by n − 1."""
     members = ends(kind)
-    found = prepare_networks("repaired", image_network(kind, 3), *members, IMAGES, [0.0, 1.0])
+    found = prepare("repaired", Network(image_network(kind, 3)), Segment(*members), IMAGES, [0.0, 1.0])
     for member, entries in zip(members, found.states, strict=True):
         model = image_network(kind, 3)
         model.load_state_dict(member)
-        found.network.load_state_dict(entries)
-        expected, given = model.eval()(IMAGES.inputs), found.network.eval()(IMAGES.inputs)
+        found.network.loaded(entries)
+        expected, given = model.eval()(IMAGES.inputs), found.network.module.eval()(IMAGES.inputs)
         assert (given - expected).abs().max() < 0.1 * expected.std()
 
 
@@ -238,9 +240,9 @@ def test_repairing_brings_back_the_variance_that_interpolating_lost():
     a, b = ends("vgg")
     spread = {}
     for condition in ("naive", "repaired"):
-        found = prepare_networks(condition, model, a, b, IMAGES, [0.5])
-        found.network.load_state_dict(found.states[0])
-        spread[condition] = float(found.network.eval()(IMAGES.inputs).var(0).mean())
+        found = prepare(condition, Network(model), Segment(a, b), IMAGES, [0.5])
+        found.network.loaded(found.states[0])
+        spread[condition] = float(found.network.module.eval()(IMAGES.inputs).var(0).mean())
     ends_ = []
     for member in (a, b):
         model.load_state_dict(member)

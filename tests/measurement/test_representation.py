@@ -9,13 +9,12 @@ from torch.nn.utils import parametrizations
 
 from lmc_tune.core.similarity import cka
 from lmc_tune.data.examples import Examples, Joined, Part
+from lmc_tune.measurement.network import Network
 from lmc_tune.measurement.representation import (
     _first_inputs,
     _outputs,
     compare_grams,
     layer_grams,
-    layer_names,
-    layer_parameters,
     weight_similarity,
 )
 from lmc_tune.models.state import distance
@@ -25,7 +24,7 @@ from tests.measurement.cases import IMAGES, image_network
 
 
 def layer_similarity(model, state_a, state_b, examples, limit=256):
-    return compare_grams(*(layer_grams(model, member, examples, limit) for member in (state_a, state_b)))
+    return compare_grams(*(layer_grams(Network(model), member, examples, limit) for member in (state_a, state_b)))
 
 
 def layer_outputs(model, examples, names, limit):
@@ -39,22 +38,22 @@ FIRST = Examples(inputs=IMAGES.inputs[:20], labels=IMAGES.labels[:20])
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_every_parameter_belongs_to_the_layer_that_holds_it(kind):
     model = image_network(kind, 1)
-    layers = layer_parameters(model)
+    layers = Network(model).layers
     assert [name for names in layers.values() for name in names] == [name for name, _ in model.named_parameters()]
     for layer, names in layers.items():
         own = [name for name, _ in model.get_submodule(layer).named_parameters(recurse=False)]
         assert [name.rpartition(".")[2] for name in names] == own
-    assert layer_names(model) == tuple(layers)
+    assert tuple(Network(model).layers) == tuple(layers)
 
 
 def test_layers_by_hand():
-    assert layer_parameters(network(0, norm=True)) == {
+    assert Network(network(0, norm=True)).layers == {
         "1": ("1.weight", "1.bias"),
         "2": ("2.weight", "2.bias"),
         "4": ("4.weight", "4.bias"),
     }
     # A transformer's class token and positions are held beside its blocks; attention is two layers.
-    assert layer_names(image_network("vit", 0))[:6] == (
+    assert tuple(Network(image_network("vit", 0)).layers)[:6] == (
         "",
         "conv_proj",
         "encoder",
@@ -96,7 +95,7 @@ def test_the_model_is_left_as_it_is(kind):
     model, other = image_network(kind, 1), image_network(kind, 2)
     before, outputs = state(model), model.eval()(FIRST.inputs)
     model.train()
-    layer_outputs(model, IMAGES, layer_names(model)[:1], 20)
+    layer_outputs(model, IMAGES, tuple(Network(model).layers)[:1], 20)
     layer_similarity(model, state(other), before, IMAGES, 20)
     assert model.training
     assert not any(module._forward_hooks for module in model.modules())
@@ -108,7 +107,7 @@ def test_the_model_is_left_as_it_is(kind):
 def test_similarity_is_the_cka_of_the_layers_outputs(kind):
     model, a, b = image_network(kind, 3), image_network(kind, 1), image_network(kind, 2)
     found = layer_similarity(model, state(a), state(b), IMAGES, 20)
-    assert tuple(found) == layer_names(model)
+    assert tuple(found) == tuple(Network(model).layers)
     without = {name for name, value in found.items() if math.isnan(value)}
     assert all(name.endswith("self_attention.out_proj") for name in without)
     assert bool(without) == kind.startswith("vit")
@@ -200,9 +199,9 @@ def test_a_dead_layer_has_no_similarity():
 def test_a_layer_that_is_read_past_has_no_similarity():
     """Attention reads its output projection without running it; a parametrised weight is no tensor of examples."""
     vit, projection = image_network("vit", 0), "encoder.layers.encoder_layer_0.self_attention.out_proj"
-    assert layer_grams(vit, state(vit), FIRST)[projection] is None
+    assert layer_grams(Network(vit), state(vit), FIRST)[projection] is None
     normed = nn.Sequential(nn.Flatten(), parametrizations.weight_norm(nn.Linear(4, 3)))
-    assert layer_grams(normed, state(normed), blobs())["1.parametrizations.weight"] is None
+    assert layer_grams(Network(normed), state(normed), blobs())["1.parametrizations.weight"] is None
     assert math.isnan(compare_grams({"1": None}, {"1": np.eye(4)})["1"])
 
 
@@ -210,7 +209,7 @@ def test_too_few_examples_are_refused():
     model = network(0)
     for examples, limit, n in ((blobs(), 0, 60), (blobs(0), 5, 0)):
         with pytest.raises(ValueError, match=f"at least one example, got limit {limit} and {n} examples"):
-            layer_grams(model, state(model), examples, limit)
+            layer_grams(Network(model), state(model), examples, limit)
     with pytest.raises(ValueError, match="debiased CKA needs at least 4 examples, got 3"):
         layer_similarity(model, state(network(1)), state(network(2)), blobs(), 3)
 
@@ -230,7 +229,7 @@ def test_weights_by_hand():
 def test_total_and_layers_follow_the_law_of_cosines():
     model = network(0)
     a, b, start = state(network(1)), state(network(2)), state(model)
-    layers = layer_parameters(model)
+    layers = Network(model).layers
     names = tuple(name for layer in layers.values() for name in layer)
     total = weight_similarity(a, b, start, names)
     by_layer = [weight_similarity(a, b, start, layer) for layer in layers.values()]

@@ -16,6 +16,8 @@ from lmc_tune.experiment import MlpSpec
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement import scan as scanning
 from lmc_tune.measurement.evaluate import evaluate
+from lmc_tune.measurement.lines import Segment
+from lmc_tune.measurement.network import Network
 from lmc_tune.measurement.scan import scan, scan_stacked
 from lmc_tune.models.registry import build_model
 from lmc_tune.models.state import lerp_state
@@ -61,7 +63,7 @@ NETWORKS: dict[str, Callable[[int], nn.Sequential]] = {
 def test_a_scan_agrees_with_the_network_at_every_position(kind, chunk, way, monkeypatch):
     monkeypatch.setattr(scoring, "CHUNK", chunk)
     a, b, model = (NETWORKS[kind](seed) for seed in (1, 2, 3))
-    for lambda_, score in zip(LAMBDAS, way(model, state(a), state(b), LAMBDAS, DATA), strict=True):
+    for lambda_, score in zip(LAMBDAS, way(Network(model), Segment(state(a), state(b)), LAMBDAS, DATA), strict=True):
         model.load_state_dict(lerp_state(state(a), state(b), lambda_))
         expected = evaluate(model, DATA)
         assert score.loss_sum == pytest.approx(expected.loss_sum, rel=1e-12)
@@ -82,7 +84,7 @@ def test_of_several_labels_every_decision_counts_with_its_binary_cross_entropy(k
             Part(whole=Examples(inputs=DATA.inputs, labels=labels), indices=np.arange(50, 61)),
         )
     )
-    for lambda_, score in zip(LAMBDAS, way(model, state(a), state(b), LAMBDAS, data), strict=True):
+    for lambda_, score in zip(LAMBDAS, way(Network(model), Segment(state(a), state(b)), LAMBDAS, data), strict=True):
         model.load_state_dict(lerp_state(state(a), state(b), lambda_))
         with torch.no_grad():
             logits = model.eval()(DATA.inputs)
@@ -97,7 +99,7 @@ def test_of_several_labels_every_decision_counts_with_its_binary_cross_entropy(k
 def test_the_ends_are_the_members_bit_for_bit(kind):
     data = Examples(inputs=DATA.inputs.float(), labels=DATA.labels)
     a, b, model = (NETWORKS[kind](seed).float() for seed in (1, 2, 3))
-    assert scan(model, state(a), state(b), [0.0, 1.0], data) == [evaluate(a, data), evaluate(b, data)]
+    assert scan(Network(model), Segment(state(a), state(b)), [0.0, 1.0], data) == [evaluate(a, data), evaluate(b, data)]
 
 
 @pytest.mark.parametrize("chunk", [7, 512])
@@ -107,7 +109,9 @@ def test_a_part_scores_as_a_copy_of_it_bit_for_bit(kind, chunk, monkeypatch):
     at = np.array([60, 3, *range(7, 58)])
     part, copy = Part(whole=DATA, indices=at), DATA.take(at)
     a, b, model = (NETWORKS[kind](seed) for seed in (1, 2, 3))
-    assert scan(model, state(a), state(b), LAMBDAS, part) == scan(model, state(a), state(b), LAMBDAS, copy)
+    assert scan(Network(model), Segment(state(a), state(b)), LAMBDAS, part) == scan(
+        Network(model), Segment(state(a), state(b)), LAMBDAS, copy
+    )
     assert evaluate(a, part) == evaluate(a, copy)
 
 
@@ -115,15 +119,15 @@ def test_a_part_scores_as_a_copy_of_it_bit_for_bit(kind, chunk, monkeypatch):
 def test_how_much_is_kept_of_the_first_layer_changes_nothing(kept, monkeypatch):
     monkeypatch.setattr(scoring, "CHUNK", 7)
     a, b, model = (network(seed) for seed in (1, 2, 3))
-    expected = scan(model, state(a), state(b), LAMBDAS, blobs(61))
+    expected = scan(Network(model), Segment(state(a), state(b)), LAMBDAS, blobs(61))
     monkeypatch.setattr("lmc_tune.measurement.scan._KEPT_BYTES", kept)
-    assert scan(model, state(a), state(b), LAMBDAS, blobs(61)) == expected
+    assert scan(Network(model), Segment(state(a), state(b)), LAMBDAS, blobs(61)) == expected
 
 
 def test_weights_that_onednn_lays_out_are_those_of_every_position():
     a, b, model = (build_model(MlpSpec(hidden=(300, 300)), (1, 8, 8), 10, seed) for seed in (1, 2, 3))
     images = cases.images(1200, shape=(1, 8, 8), classes=10, dtype=torch.float32)
-    found = scan(model, state(a), state(b), LAMBDAS, images)
+    found = scan(Network(model), Segment(state(a), state(b)), LAMBDAS, images)
     for lambda_, score in zip(LAMBDAS, found, strict=True):
         model.load_state_dict(lerp_state(state(a), state(b), lambda_))
         with torch.no_grad():
@@ -137,7 +141,7 @@ def test_weights_that_onednn_lays_out_are_those_of_every_position():
 def test_a_first_linear_layer_is_applied_twice_however_many_positions_there_are():
     a, b, model = (network(seed).double() for seed in (1, 2, 3))
     with called() as calls:
-        scan(model, state(a), state(b), LAMBDAS, DATA)
+        scan(Network(model), Segment(state(a), state(b)), LAMBDAS, DATA)
     widths = [module.out_features for module in calls if isinstance(module, nn.Linear)]
     assert (widths.count(model[1].out_features), widths.count(model[3].out_features)) == (2, len(LAMBDAS))
 
@@ -172,7 +176,7 @@ def test_scans_agree_with_the_plain_network_for_every_kind(kind, way, monkeypatc
     monkeypatch.setattr(scoring, "CHUNK", 19)
     a, b, model = (image_network(kind, seed) for seed in (1, 2, 3))
     lambdas = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]
-    scores = way(model, state(a), state(b), lambdas, IMAGES)
+    scores = way(Network(model), Segment(state(a), state(b)), lambdas, IMAGES)
     for score, (loss_sum, correct) in zip(scores, reference(kind, lambdas), strict=True):
         assert abs(score.loss_sum - loss_sum) < 1e-10
         assert (score.correct, score.n) == (correct, len(IMAGES))
@@ -182,38 +186,41 @@ def test_scans_agree_with_the_plain_network_for_every_kind(kind, way, monkeypatc
 def test_a_position_s_score_is_the_same_whoever_stands_beside_it(kind):
     a, b, model = (image_network(kind, seed).float() for seed in (1, 2, 3))
     data = Examples(inputs=IMAGES.inputs.float(), labels=IMAGES.labels)
-    together = scan(model, state(a), state(b), LAMBDAS, data)
-    assert [scan(model, state(a), state(b), [lambda_], data)[0] for lambda_ in LAMBDAS] == together
+    together = scan(Network(model), Segment(state(a), state(b)), LAMBDAS, data)
+    assert [scan(Network(model), Segment(state(a), state(b)), [lambda_], data)[0] for lambda_ in LAMBDAS] == together
 
 
 @pytest.mark.parametrize("kind", ["mlp batch", "vgg batch", "resnet batch", "vit"])
 def test_in_a_stack_it_is_so_too_bit_for_bit_in_the_same_place(kind):
     a, b, model = (image_network(kind, seed).float() for seed in (1, 2, 3))
     data = Examples(inputs=IMAGES.inputs.float(), labels=IMAGES.labels)
-    together = scan_stacked(model, state(a), state(b), LAMBDAS, data)
-    assert scan_stacked(model, state(a), state(b), LAMBDAS[:1], data) == together[:1]
-    assert scan_stacked(model, state(a), state(b), [*LAMBDAS, 0.2, 0.9], data)[: len(LAMBDAS)] == together
+    together = scan_stacked(Network(model), Segment(state(a), state(b)), LAMBDAS, data)
+    assert scan_stacked(Network(model), Segment(state(a), state(b)), LAMBDAS[:1], data) == together[:1]
+    assert (
+        scan_stacked(Network(model), Segment(state(a), state(b)), [*LAMBDAS, 0.2, 0.9], data)[: len(LAMBDAS)]
+        == together
+    )
     for lambda_, score in zip(LAMBDAS, together, strict=True):
-        alone = scan_stacked(model, state(a), state(b), [lambda_], data)[0]
+        alone = scan_stacked(Network(model), Segment(state(a), state(b)), [lambda_], data)[0]
         assert alone.loss_sum == pytest.approx(score.loss_sum, rel=1e-6)
 
 
 def test_no_position_has_no_score():
     model = image_network("mlp", 1)
-    assert scan_stacked(model, state(model), state(model), [], IMAGES) == []
+    assert scan_stacked(Network(model), Segment(state(model), state(model)), [], IMAGES) == []
 
 
 def test_a_stacked_scan_applies_a_first_linear_layer_twice_to_every_chunk():
     a, b, model = (network(seed).double() for seed in (1, 2, 3))
     with called() as calls:
-        scan_stacked(model, state(a), state(b), LAMBDAS, DATA)
+        scan_stacked(Network(model), Segment(state(a), state(b)), LAMBDAS, DATA)
     assert calls.count(model[1]) == 2
 
 
 def test_where_stacks_are_faster_a_scan_is_a_stacked_one(monkeypatch):
     asked = []
     a, b, model = (image_network("vgg", seed) for seed in (1, 2, 3))
-    expected = scan_stacked(model, state(a), state(b), LAMBDAS, IMAGES)
+    expected = scan_stacked(Network(model), Segment(state(a), state(b)), LAMBDAS, IMAGES)
     monkeypatch.setattr(scanning, "evaluates_faster_stacked", lambda *given: asked.append(given) or True)
-    assert scan(model, state(a), state(b), LAMBDAS, IMAGES) == expected
+    assert scan(Network(model), Segment(state(a), state(b)), LAMBDAS, IMAGES) == expected
     assert asked == [(model, torch.device("cpu"))]

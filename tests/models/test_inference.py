@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from lmc_tune.measurement.lines import Segment
+from lmc_tune.measurement.network import Network
 from lmc_tune.measurement.scan import scan
 from lmc_tune.models.inference import OneDnnConv2d, OneDnnLinear, for_inference
 from lmc_tune.models.plain import is_plain
@@ -205,7 +207,7 @@ def test_unusual_networks_are_not_plain_and_score_as_they_are(kind):
         members.append(state(model))
     assert not is_plain(model)
     lambdas = [0.0, 0.4, 1.0]
-    found = scan(model, *members, lambdas, IMAGES)
+    found = scan(Network(model), Segment(*members), lambdas, IMAGES)
     for lambda_, score in zip(lambdas, found, strict=True):
         model.load_state_dict(lerp_state(*members, lambda_))
         with torch.no_grad():

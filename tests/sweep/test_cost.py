@@ -6,13 +6,12 @@ import pandas as pd
 import pytest
 
 from lmc_tune.experiment.reading import SpaceError, parse_space
-from lmc_tune.measurement import conditions
+from lmc_tune.measurement import conditions, similarity
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.sweep.cost import _seconds, estimate_cost, measuring_of, trainings
 from lmc_tune.tables.store import Store
 from lmc_tune.training.task import Task
 from lmc_tune.work import cohort as pipeline
-from lmc_tune.work import columns
 from lmc_tune.work.bench import Workbench
 
 SPACE = """
@@ -65,8 +64,8 @@ def test_a_pair_takes_the_steps_and_passes_the_examples_that_were_planned(
 
     spy(Task, "examples", steps, 1)
     spy(scoring, "losses_of", scored, 0)
-    spy(columns, "logits_of", scored, 1)
-    spy(conditions, "_estimate", estimated, 2)
+    spy(similarity, "logits_of", scored, 1)
+    spy(conditions, "_estimate", estimated, 1)
     result = pipeline.run_pair(pair, Workbench(store=Store(tmp_path), data_root=tmp_path, measure=measure))
     planned, work, points = trainings([pair]).values(), measuring_of(pair, measure), pd.DataFrame(result.paths)
     n = points.groupby("split")["n"].first()

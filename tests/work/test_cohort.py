@@ -20,6 +20,7 @@ from lmc_tune.data.shifts import split
 from lmc_tune.experiment import GroupSpec, MeasureSpec, MlpSpec, ResnetSpec, VerdictSpec, VitSpec
 from lmc_tune.measurement.evaluate import Score, evaluate
 from lmc_tune.measurement.path import Path as MeasuredPath
+from lmc_tune.measurement.path import path_columns
 from lmc_tune.models.registry import build_model
 from lmc_tune.models.stack import Stack
 from lmc_tune.tables.columns import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS
@@ -29,7 +30,6 @@ from lmc_tune.training import engines
 from lmc_tune.work import cohort as pipeline
 from lmc_tune.work.bench import Workbench
 from lmc_tune.work.cohort import cohort_name, run_cohort, run_pair
-from lmc_tune.work.columns import path_columns
 from lmc_tune.work.prepare import prepare, supplies
 from tests import oracles
 from tests.cases import cohort, pair_spec, six, timeless
