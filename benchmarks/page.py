@@ -74,10 +74,10 @@ SECTIONS = (
             "one member after the other on the same device. Set-up and scoring are left out on both sides. Pairs per "
             "hour are for 20 epochs of 25 000 examples. MLPs have one layer of 32 units (small), one (L1) or three "
             "(L3) of 512, on images like MNIST's; the other networks see images like CIFAR-10's. The share of the "
-            "floor is the least time in which the device could do a step's multiplications, or read and write its weights, "
-            "gradients, momentum and inputs once, divided by the time that the step took. A network that stays in a "
-            "cache can beat the limit of memory. `auto takes` names the engine that lmc-tune chooses here by default. "
-            f"{beside}",
+            "floor is the least time in which the device could do a step's multiplications, or read and write its "
+            "weights, gradients, momentum and inputs once, divided by the time that the step took. A network that "
+            "stays in a cache can beat the limit of memory. `auto takes` names the engine that lmc-tune chooses here by "
+            f"default. {beside}",
             targets=targets,
             gpu=device == "cuda",
         )
@@ -119,8 +119,8 @@ SECTIONS = (
             "examples through a `DataLoader`. The loop runs in an ordinary Python process, the scan in one that "
             "keeps freed memory, like a sweep's workers; `kept loop` is the loop in such a process. An evaluation is "
             "one example at one position. The share of the peak is the scan's multiplications per second over those "
-            f"that {device_words} reaches in products of large float32 matrices, in the same process and with the fastest "
-            "library there. Where it is near 1, the scan has nothing left to gain.",
+            f"that {device_words} reaches in products of large float32 matrices, in the same process and with the "
+            "fastest library there. Where it is near 1, the scan has nothing left to gain.",
             targets=tuple(zip(repeat("least_ratio"), paths.LEAST_RATIO, ("MLPs", "others"), strict=False)),
             gpu=device == "cuda",
         )

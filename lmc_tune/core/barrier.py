@@ -21,7 +21,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Barrier:
-    """A barrier and where on the path it stands.
+    """A barrier and its position on the path.
 
     ``height`` is in the unit of the curve (nats or fraction); ``lambda_`` in [0, 1] is the position at which it was
     read (0 where the curve has no barrier by this definition).
