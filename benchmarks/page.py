@@ -76,8 +76,8 @@ SECTIONS = (
             "(L3) of 512, on images like MNIST's; the other networks see images like CIFAR-10's. The share of the "
             "floor is the least time in which the device could do a step's multiplications, or read and write its "
             "weights, gradients, momentum and inputs once, divided by the time that the step took. A network that "
-            "stays in a cache can beat the limit of memory. `auto takes` names the engine that lmc-tune chooses here by "
-            f"default. {beside}",
+            "stays in a cache can beat the limit of memory. `auto takes` names lmc-tune's default engine here. "
+            f"{beside}",
             targets=targets,
             gpu=device == "cuda",
         )
