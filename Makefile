@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= runs/quickstart
 BIN := $(VENV)/bin
-# Two files at a time; of one file, tests run in order and share what they set up.
+# Two files at a time; the tests of one file run in order and share fixtures.
 TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 .PHONY: help quickstart format lint check test test-faults test-wheel test-cluster soak audit bench bench-gpu reproduction clean
@@ -11,15 +11,15 @@ TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 help:
 	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
 	@echo "make check                             format, lint, types, imports, fast tests"
-	@echo "make test                              format, lint, types, imports, all tests but those of the next three lines; CI runs all"
-	@echo "make test-faults                       processes killed, servers gone, disks and clocks amiss: ten minutes"
+	@echo "make test                              format, lint, types, imports, all tests except those of the next three lines; CI runs all"
+	@echo "make test-faults                       killed processes, lost servers, broken disks and clocks: ten minutes"
 	@echo "make test-wheel                        the quickstart from an installed wheel, in an empty environment: five minutes"
 	@echo "make test-cluster                      ray up on three machines made of namespaces: Linux, root, SSH's server, rsync"
 	@echo "make soak                              2 000 pairs while something is killed every few seconds: half an hour"
-	@echo "make audit                             known vulnerabilities of all that is installed; needs pypi.org"
+	@echo "make audit                             known vulnerabilities of everything that is installed; needs pypi.org"
 	@echo "make bench                             every benchmark that needs no GPU, and docs/performance.md: an hour and a half"
-	@echo "make bench-gpu                         training (beside Ray Tune's fractions of a GPU too) and paths on an idle GPU, and docs/performance.md: eight minutes"
-	@echo "make reproduction                      small twins of the presets (CIFAR-10 has to be here), and docs/reproduction.md"
+	@echo "make bench-gpu                         training (also with Ray Tune's fractions of a GPU) and paths on an idle GPU, and docs/performance.md: eight minutes"
+	@echo "make reproduction                      small twins of the presets (needs CIFAR-10), and docs/reproduction.md"
 	@echo "make format                            rewrite the code in the house format"
 	@echo "make clean                             remove the virtual environment and caches; runs/ stays"
 
@@ -64,7 +64,7 @@ test-cluster: $(VENV)/dev.stamp
 soak: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.faults.soak
 
-# Strict: a package that the service does not know, or a service that does not answer, must not pass for a clean one.
+# Strict: a package that the service does not know, or a service that does not answer, must not count as clean.
 audit: $(VENV)/dev.stamp
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.10,<3'

@@ -143,6 +143,25 @@ def map_regions(
     Raises:
         UserError: if there are no pairs, or none of the space.
         ValueError: if a column is unknown, or x and y are the same.
+
+    Example:
+        Pairs whose barrier grows with the learning rate, as a sweep would have written them:
+
+        >>> from tempfile import TemporaryDirectory
+        >>> from lmc_tune.experiment.reading import read_space
+        >>> from lmc_tune.tables.rows import PairResult, spec_columns
+        >>> from lmc_tune.tables.store import Store, load_results
+        >>> space = read_space("quickstart", ["axes.batch_size=[32]", "axes.lr=[0.01, 0.1, 1.0]"])
+        >>> learned = {"status": "ok", "train_accuracy_a": 1.0, "train_accuracy_b": 1.0}
+        >>> rows = [
+        ...     {**spec_columns(pair), **learned, "test_error_barrier_chord": pair.train.lr / 10}
+        ...     for pair in space.pairs()
+        ... ]
+        >>> with TemporaryDirectory() as folder:
+        ...     Store(folder).write_shard("example", [PairResult(row=row) for row in rows])
+        ...     diagram = map_regions(load_results(folder), space=space)
+        >>> diagram.cells.groupby("lr")["verdict"].unique().explode().to_dict()
+        {0.01: 'connected', 0.1: 'connected', 1.0: 'disconnected'}
     """
     _check_axes(x, y)
     if results.empty:

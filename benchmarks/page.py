@@ -17,9 +17,9 @@ _MOST, _LEAST = "target_", "least_"
 _HEAD = """# Performance
 
 Written by `python -m benchmarks.page` from `benchmarks/results/*.json`; no number here is typed by hand. Every table
-names its command; `make bench` runs all that need no GPU, `make bench-gpu` the others, and both write this page anew.
-Ratios are between things measured alternately on one machine; where there are several runs, figures are medians. What
-takes minutes is run less than five times, and its table says how often. A dash stands for what was not measured.
+names its command. `make bench` runs all benchmarks that need no GPU, `make bench-gpu` the others; both write this page.
+Ratios compare things that were measured alternately on one machine. Where there are several runs, figures are medians.
+Benchmarks that take minutes are run less than five times; their tables say how often. A dash means "not measured".
 """
 
 Row = Mapping[str, Any]
@@ -49,13 +49,13 @@ SECTIONS = (
         text="From `lmc-tune sweep quickstart` on the command line to the first step of training.",
     ),
     Section(
-        title="A sweep beside a bare loop",
+        title="A sweep against a bare loop",
         result="sweep",
         command="python -m benchmarks.sweep",
-        text="A whole `lmc-tune sweep` of the quickstart's cells, report and MLflow included, beside a hand-written "
+        text="A whole `lmc-tune sweep` of the quickstart's cells, report and MLflow included, against a hand-written "
         "loop that trains and measures the same pairs, on one thread and then on two. All start from the same "
-        "weights, data and order; where training is chaotic, rounding alone parts the accuracies from those of one "
-        "thread (docs/decisions/0008-engines.md). Run once.",
+        "weights, data and order; where training is chaotic, rounding alone makes the accuracies differ from those of "
+        "one thread (docs/decisions/0008-engines.md). Run once.",
         targets=tuple((*target, "whole sweep") for target in sweep.TARGETS.items()),
     ),
     Section(
@@ -63,7 +63,7 @@ SECTIONS = (
         result="orchestration",
         command="python -m benchmarks.sweep",
         text="What scheduling, tables and MLflow add to a pair: the slope between a shorter and a longer sweep of tiny "
-        "pairs with one worker, less what the worker says that it trained and measured.",
+        "pairs with one worker, minus the times for training and measuring that the worker reports.",
     ),
     *(
         Section(
@@ -71,12 +71,12 @@ SECTIONS = (
             result=f"throughput-{device}",
             command=f"python -m benchmarks.throughput --device {device}",
             text="Steps per second, all members together, of a stack of so many pairs and of a bare PyTorch loop over "
-            "one member after the other on the same device; set-up and scoring are left out on both sides. Pairs per "
+            "one member after the other on the same device. Set-up and scoring are left out on both sides. Pairs per "
             "hour are for 20 epochs of 25 000 examples. MLPs have one layer of 32 units (small), one (L1) or three "
-            "(L3) of 512, on images like MNIST's; the others see images like CIFAR-10's. The share of the floor is the "
-            "least time in which the device could do a step's multiplications, or read and write its weights, "
-            "gradients, momentum and inputs once, over the time that the step took; a network that stays in a cache "
-            "can beat what memory allows. `auto takes` names the engine that lmc-tune chooses here by default. "
+            "(L3) of 512, on images like MNIST's; the other networks see images like CIFAR-10's. The share of the "
+            "floor is the least time in which the device could do a step's multiplications, or read and write its "
+            "weights, gradients, momentum and inputs once, divided by the time that the step took. A network that "
+            "stays in a cache can beat the limit of memory. `auto takes` names lmc-tune's default engine here. "
             f"{beside}",
             targets=targets,
             gpu=device == "cuda",
@@ -95,8 +95,8 @@ SECTIONS = (
                 "GPU",
                 "cuda",
                 (
-                    "Convolutional networks can be stacked in two ways, and training takes the faster: `way` names it, "
-                    "and the other's steps per second stand beside it. Targets are for the largest stack."
+                    "Convolutional networks can be stacked in two ways, and training uses the faster one (`way`); "
+                    "another column has the other's steps per second. Targets are for the largest stack."
                 ),
                 throughput.targets(),
             ),
@@ -107,7 +107,7 @@ SECTIONS = (
         result="fractions",
         command="python -m benchmarks.fractions",
         text="The bare loop in several processes at once, each a Ray trial with its fraction of the GPU: steps per "
-        "second of all of them together, over so many seconds, once.",
+        "second of all processes together, over so many seconds, run once.",
         gpu=True,
     ),
     *(
@@ -115,12 +115,12 @@ SECTIONS = (
             title=f"Paths on a {kind}",
             result=f"paths-{device}",
             command=f"python -m benchmarks.paths --device {device}",
-            text="Loss and error along a path, beside a loop that copies the model for every position and reads the "
-            "examples through a `DataLoader`. The loop runs in a process as Python starts it, the scan in one that "
-            "keeps freed memory, like a sweep's workers; `kept loop` is the loop in such a one. An evaluation is one "
-            "example at one position. The share of the peak is the scan's multiplications per second over those that "
-            f"{device_words} reaches in products of large float32 matrices, in the same process and by the fastest "
-            "library there: where it is near 1, the scan has nothing left to gain.",
+            text="Loss and error along a path, against a loop that copies the model for every position and reads the "
+            "examples through a `DataLoader`. The loop runs in an ordinary Python process, the scan in one that "
+            "keeps freed memory, like a sweep's workers; `kept loop` is the loop in such a process. An evaluation is "
+            "one example at one position. The share of the peak is the scan's multiplications per second over those "
+            f"that {device_words} reaches in products of large float32 matrices, in the same process and with the "
+            "fastest library there. Where it is near 1, the scan has nothing left to gain.",
             targets=tuple(zip(repeat("least_ratio"), paths.LEAST_RATIO, ("MLPs", "others"), strict=False)),
             gpu=device == "cuda",
         )
@@ -136,28 +136,29 @@ SECTIONS = (
         title="Pairs",
         result="scaling",
         command="python -m benchmarks.scaling",
-        text="Whole sweeps of tiny pairs, start-up, report and MLflow included. The slope is what each pair beyond "
-        "the next smaller sweep added. Large sweeps take minutes, and are run once.",
+        text="Whole sweeps of tiny pairs, start-up, report and MLflow included. The slope is the time that each pair "
+        "beyond the next smaller sweep added. Large sweeps take minutes and are run once.",
     ),
     Section(
         title="Logging to MLflow",
         result="tracking",
         command="python -m benchmarks.tracking",
-        text="Sending a pair of the quickstart to a fresh SQLite store, sending it again, and what it takes there. In "
-        "a sweep this happens beside the training.",
+        text="Sending a pair of the quickstart to a fresh SQLite store, sending it again, and its size in the store. "
+        "In a sweep this happens in parallel with training.",
     ),
     Section(
         title="Reports",
         result="reports",
         command="python -m benchmarks.reports",
-        text="`lmc-tune report` on made-up tables of so many pairs: the whole command, and the most memory it held. "
-        "Those of the largest tables take minutes, and are run once.",
+        text="`lmc-tune report` on made-up tables of so many pairs: time of the whole command, and its peak memory. "
+        "Reports on the largest tables take minutes and are run once.",
     ),
     Section(
         title="Memory of workers",
         result="memory",
         command="python -m benchmarks.memory",
-        text="Two workers on the whole of CIFAR-10, once; the first run prepares the data, the second finds them.",
+        text="Two workers on the whole of CIFAR-10, once; the first run prepares the data, the second run finds "
+        "them prepared.",
     ),
 )
 
@@ -189,7 +190,7 @@ def _section(section: Section, content: Any) -> str:
     text = fill(section.text, 120, break_long_words=False, break_on_hyphens=False)
     head = f"\n## {section.title}\n\n{text}\n\n    {section.command}\n\n"
     if content is None:
-        return head + ("Not measured: no GPU was at hand.\n" if section.gpu else "Not measured.\n")
+        return head + ("Not measured: no GPU was available.\n" if section.gpu else "Not measured.\n")
     rows = content["rows"]
     columns = [column for column in _columns(rows) if any(row.get(column) is not None for row in rows)]
     cells = [[_text(row.get(column)) for column in columns] for row in rows]

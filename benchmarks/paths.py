@@ -1,4 +1,4 @@
-"""Measuring a path beside the loop one would write: ``python -m benchmarks.paths [--device cuda]``.
+"""Measuring a path, compared with the loop one would write: ``python -m benchmarks.paths [--device cuda]``.
 
 The loop copies the model for every position, reads the examples through a ``DataLoader`` in batches of 128 and adds
 losses and hits up batch by batch. It runs in a process as Python starts it, and the scan in one whose memory is managed

@@ -1,7 +1,7 @@
 """What a report costs as sweeps grow: ``python -m benchmarks.reports [--pairs N ...] [--keep FOLDER]``.
 
 Each run folder is made up (tables in the store's own schemas, barriers from a formula), and ``lmc-tune report`` renders
-it in a fresh process. The seconds are those of the whole command, and beside them, for a busy machine, its
+it in a fresh process. The seconds are those of the whole command and, for a busy machine, its
 processor's; the memory is the most that the process ever held.
 """
 

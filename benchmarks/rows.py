@@ -30,7 +30,7 @@ class Benchmark:
 
     result: name of its JSON file. jobs: the most important first, each as the first columns of its rows.
     session: is open around all jobs, in their process, and gives what is to be known of the machine.
-    measure: is called there with a job's columns; gives the rows of the job so far, anew with every further one.
+    measure: is called there with a job's columns; yields all rows of the job so far, again with every new one.
     """
 
     result: str
@@ -48,7 +48,7 @@ def add_options(parser: ArgumentParser, seconds: float = math.inf) -> None:
 def run(benchmark: Benchmark, seconds: float, folder: Path | None = RESULTS) -> None:
     """Measure job after job for so many seconds.
 
-    Every row is printed as soon as it is measured, and kept in the folder, if there is one, beside the names of the
+    Every row is printed as soon as it is measured, and kept in the folder, if there is one, with the names of the
     jobs that are left.
     """
     deadline = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""A sweep beside a bare loop over the same pairs: ``python -m benchmarks.sweep``.
+"""A sweep, compared with a bare loop over the same pairs: ``python -m benchmarks.sweep``.
 
 Two figures: what orchestration (Ray, tables, MLflow) adds to a pair, as the slope between a shorter and a longer sweep
 of tiny pairs with one worker, less what the worker says that it trained and measured; and the time of a whole sweep

@@ -1,7 +1,7 @@
-"""What a user can mend."""
+"""Errors that a user can fix."""
 
 
 class UserError(Exception):
-    """Told as one plain message, without a traceback; the message says what to do."""
+    """An error shown as one plain message, without a traceback; the message says what to do."""
 
     exit_code = 2

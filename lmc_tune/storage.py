@@ -29,11 +29,11 @@ from lmc_tune.errors import UserError
 T = TypeVar("T")
 
 SCHEMES = ("s3", "gs")
-# What no waiting mends, as Arrow tells it of S3 and of Google's storage.
+# Errors that waiting does not fix, in Arrow's words for S3 and for Google's storage.
 _REFUSED = re.compile(
     "ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|PERMISSION_DENIED", re.IGNORECASE
 )
-# A service that is away for minutes costs those minutes and no result.
+# If a service is down for minutes, these minutes are lost but no result is.
 PATIENCE_SECONDS = 600.0
 _LONGEST_PAUSE = 20.0
 
@@ -45,7 +45,7 @@ class FolderError(UserError):
 
 
 class StorageError(UserError):
-    """Storage refuses, or has not answered for too long; the message says what to do."""
+    """Storage that denies access, or has not answered for too long; the message says what to do."""
 
     exit_code = 1
 
@@ -113,7 +113,7 @@ class BucketPath:
         return self.read_bytes().decode(encoding, errors)
 
     def mkdir(self, *, parents: bool = False, exist_ok: bool = False) -> None:
-        """Nothing: buckets have names, no folders."""
+        """Does nothing: buckets have names, but no folders."""
 
     def unlink(self, *, missing_ok: bool = False) -> None:
         try:
@@ -133,7 +133,7 @@ class BucketPath:
         }
 
     def upload(self, file: IO[bytes], check: Callable[[], None]) -> None:
-        """Write all of a file. Readers see it when the last byte has come, and what was there before until then.
+        """Write a whole file. Readers see the old content until the last byte has arrived, and then the new.
 
         Args:
             file: on this machine.
@@ -155,7 +155,7 @@ class BucketPath:
         patiently(self, send)
 
     def check(self) -> None:
-        """Refuse a bucket that is not there or does not answer, without patience.
+        """Reject a bucket that does not exist or does not answer, without repeating requests.
 
         Raises:
             FolderError: naming the bucket and what its service says.
@@ -176,12 +176,12 @@ class BucketPath:
         return _service(self.root, self.options)[0]
 
     def key(self) -> str:
-        """What the client calls it."""
+        """The name by which the client knows it."""
         return str(PurePosixPath(_service(self.root, self.options)[1]) / self.path)
 
 
 class _PatientFile(io.RawIOBase):
-    """An object opened for reading; each read is as patient as all that is done with a bucket."""
+    """An object opened for reading; each read is repeated as patiently as any other request."""
 
     def __init__(self, place: BucketPath) -> None:
         self._place = place
@@ -253,7 +253,7 @@ def place_at(where: str | os.PathLike[str] | BucketPath) -> Place:
 
 
 def what_fails(path: Place, error: OSError) -> str:
-    """Why a path cannot be used, in words: errno's own name another cause where a link leads nowhere."""
+    """Why a path cannot be used, in words: errno's own text names another cause where a link is broken."""
     with suppress(OSError):
         for part in (path, *path.parents) if isinstance(path, Path) else ():
             if part.is_symlink() and not part.exists():
@@ -264,12 +264,12 @@ def what_fails(path: Place, error: OSError) -> str:
 
 
 def hurried(place: Place) -> Place:
-    """The same place, for one who cannot wait long: a request that fails is repeated for half a minute."""
+    """The same place for a caller that cannot wait long: failed requests are repeated for only half a minute."""
     return replace(place, patience=30.0) if isinstance(place, BucketPath) else place
 
 
 def files(folder: Place, *, start: str = "", end: str) -> Mapping[Place, tuple[int, int]]:
-    """The files of a folder whose names begin and end so; of each the time of writing in ns and the size in bytes."""
+    """The files of a folder whose names begin and end so, each with its time of writing in ns and its size in bytes."""
     if isinstance(folder, BucketPath):
         return folder.files(start, end)
     found: dict[Place, tuple[int, int]] = {}
@@ -321,11 +321,11 @@ def write_text(place: Place, text: str) -> None:
 
 
 def patiently(place: Place, do: Callable[[], T]) -> T:
-    """Do it; in a bucket again and again for ``place.patience`` seconds, as long as its service fails.
+    """The result of an operation, repeated in a bucket for ``place.patience`` seconds while its service fails.
 
     Raises:
         FileNotFoundError: at once.
-        StorageError: if the time is up, or at once if a right is missing.
+        StorageError: if the time is up, or at once if permission is denied.
     """
     if isinstance(place, Path):
         return do()
@@ -353,7 +353,7 @@ def patiently(place: Place, do: Callable[[], T]) -> T:
 
 
 def steadily(file: Place, read: Callable[[], T]) -> T:
-    """What ``read`` gives; in a bucket it is asked again if the file was replaced meanwhile.
+    """The result of ``read``, repeated in a bucket if the file was replaced meanwhile.
 
     An open file on a disk stays what it was. In a bucket every read is a request of its own: what is asked for by the
     size of the old object comes from the new one.

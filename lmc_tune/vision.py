@@ -1,4 +1,4 @@
-"""Importing torchvision, also beside a CPU build of torch that its published wheel was not made for."""
+"""Importing torchvision, also with a CPU build of torch that its published wheel was not made for."""
 
 import sys
 from functools import cache
@@ -11,9 +11,9 @@ import torch
 def import_torchvision() -> Any:
     """The torchvision module.
 
-    The wheel on PyPI is linked against CUDA; beside a CPU torch its C extension does not load, and registering the
-    fake ``nms`` kernels then fails ("operator torchvision::nms does not exist", pytorch/vision #9077). Declaring the
-    two operators first lets the pure-Python parts (data sets, transforms, models) work.
+    The wheel on PyPI is linked against CUDA; with a CPU build of torch its C extension does not load, and
+    registering the fake ``nms`` kernels then fails ("operator torchvision::nms does not exist", pytorch/vision #9077).
+    Declaring the two operators first lets the pure-Python parts (data sets, transforms, models) work.
     """
     try:
         import torchvision  # noqa: PLC0415

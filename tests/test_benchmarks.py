@@ -352,7 +352,7 @@ def test_the_page_judges_targets_and_names_what_was_not_measured(tmp_path):
     assert "| Three | A, B | ratio | ≥ 1.5 | 1.7 | holds |\n" in page.render(tmp_path, sections)
     assert "| 10 | 3.25 | 3 | 0.123 |\n| 1 | 99 | – | – |\n\nMeasured with cores 2.\n" in text
     assert "    run three\n\nNot measured.\n" in text
-    assert "    run four\n\nNot measured: no GPU was at hand.\n" in text
+    assert "    run four\n\nNot measured: no GPU was available.\n" in text
 
 
 def test_the_page_says_what_failed_and_what_a_partial_run_left(tmp_path):

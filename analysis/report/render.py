@@ -71,6 +71,27 @@ def render(
         FileNotFoundError: if the folder holds no results.
         UserError: if no planned pair has finished, the format is unknown or contradicts the file's name, what the
             folder says of its sweep is damaged, or a file cannot be written.
+
+    Example:
+        A folder with pairs whose barrier grows with the learning rate, as a sweep would have written them:
+
+        >>> from tempfile import TemporaryDirectory
+        >>> from lmc_tune.experiment.reading import read_space
+        >>> from lmc_tune.tables.columns import BARRIER_COLUMNS
+        >>> from lmc_tune.tables.rows import PairResult, spec_columns
+        >>> from lmc_tune.tables.store import Store
+        >>> space = read_space("quickstart", ["axes.batch_size=[32]", "axes.lr=[0.01, 0.1, 1.0]"])
+        >>> learned = {"status": "ok", "train_accuracy_a": 1.0, "train_accuracy_b": 1.0}
+        >>> rows = [
+        ...     {**spec_columns(pair), **learned, **dict.fromkeys(BARRIER_COLUMNS, pair.train.lr / 10)}
+        ...     for pair in space.pairs()
+        ... ]
+        >>> with TemporaryDirectory() as folder:
+        ...     Store(folder).write_shard("example", [PairResult(row=row) for row in rows])
+        ...     for file in render(folder, formats=["html", "csv"]):
+        ...         print(file.name, file.exists())
+        report.html True
+        report.csv True
     """
     folder = place_at(folder)
     files = choose_files(folder, out, formats)

@@ -17,7 +17,7 @@ from lmc_tune.core.duration import in_words
 from lmc_tune.core.printable import printable
 from lmc_tune.sweep.search import SearchName
 
-# Everything heavy is imported inside the commands, so that --help answers at once.
+# Heavy modules are imported inside the commands, so that --help answers at once.
 
 app = typer.Typer(
     name="lmc-tune",
@@ -112,7 +112,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not render the report at the end.")] = False,
     json_: Json = False,
 ) -> None:
-    """Run a search space, or go on with it: finished pairs are never trained again."""
+    """Run or resume a search space: finished pairs are never trained again."""
     from lmc_tune.cli.terminal import listener_for
     from lmc_tune.data.files import resolve_data_root
     from lmc_tune.experiment.reading import read_space
@@ -290,7 +290,7 @@ def presets() -> None:
 
 @datasets_app.callback(invoke_without_command=True)
 def datasets(context: typer.Context, *, data_root: DataRoot = None) -> None:
-    """List the data sets: size, where they come from, whether they are here."""
+    """List the data sets: their size, their source, and whether they are here."""
     if context.invoked_subcommand:
         return
     from lmc_tune.data.files import DamagedDataError, DataError, UnreadableDataError, check_files, resolve_data_root
@@ -332,7 +332,7 @@ def datasets_get(name: str, *, data_root: DataRoot = None) -> None:
 
 @app.command()
 def track(folder: RunFolder, *, tracking_uri: TrackingUri = None, json_: Json = False) -> None:
-    """Send a run folder to an MLflow store again; what is there already is left alone."""
+    """Send a run folder to an MLflow store again; runs that are already there stay as they are."""
     with _told_plainly():
         from lmc_tune.storage import place_at
         from lmc_tune.sweep.ownership import owned
@@ -340,7 +340,7 @@ def track(folder: RunFolder, *, tracking_uri: TrackingUri = None, json_: Json = 
         from lmc_tune.tracking.track import track as send
 
         place = place_at(folder)
-        SweepRecord.read(place)  # a folder that holds no sweep is told so, and not made
+        SweepRecord.read(place)  # a folder without a sweep is an error, and is not created
         with owned(place):  # two senders would give a pair two runs
             sent = send(place.absolute(), tracking_uri)
         _note_server(place.absolute(), tracking_uri)
@@ -366,7 +366,7 @@ def ui(
 
 @contextmanager
 def _told_plainly(interrupted: str = "Interrupted.") -> Iterator[None]:
-    """Turn what a user can mend into one message and an exit code."""
+    """Turn errors that a user can fix into one message and an exit code."""
     from lmc_tune.errors import UserError
 
     try:
@@ -383,7 +383,7 @@ def _told_plainly(interrupted: str = "Interrupted.") -> Iterator[None]:
 
 
 def _what_the_system_says(error: OSError) -> str:
-    """A sentence for an error of the system; an error of our own is one."""
+    """A sentence for an error of the system; our own errors already are sentences."""
     from lmc_tune.storage import what_fails
 
     if error.errno is None:
@@ -397,7 +397,7 @@ def _what_the_system_says(error: OSError) -> str:
 
 
 def _this_command() -> str:
-    """What was typed, without credentials."""
+    """The command line that was typed, without credentials."""
     from lmc_tune.tracking.connection import without_credentials
 
     called = sys.argv[0]

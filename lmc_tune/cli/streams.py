@@ -1,4 +1,4 @@
-"""The standard streams: a command does its work whether or not somebody listens."""
+"""The standard streams: a command does its work whether or not somebody reads them."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 
 class Heedless:
-    """A stream that goes nowhere from the first write on that fails: its reader is gone, or its disk is full."""
+    """A stream that discards everything after the first failed write: its reader is gone, or its disk is full."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -29,13 +29,13 @@ class Heedless:
         return getattr(self._stream, name)
 
     def _give_up(self) -> None:
-        # What is left in its buffers would otherwise fail once more when Python ends, and change the exit code.
+        # Data left in its buffers would otherwise fail again when Python ends, and change the exit code.
         with suppress(OSError):
             os.dup2(_nowhere(), self._stream.fileno())
 
 
 def prepare_streams() -> None:
-    """Open those of the three that are closed, and let writing to stderr never fail.
+    """Open those of the three streams that are closed, and make sure that writing to stderr never fails.
 
     The next file to be opened would otherwise get the number of a closed one, and in it, say a table, whatever
     libraries print.

@@ -1,4 +1,4 @@
-"""Telling how a sweep goes: a bar on a terminal, plain lines otherwise."""
+"""Showing the progress of a sweep: a bar on a terminal, plain lines otherwise."""
 
 import time
 from collections import Counter

@@ -1,4 +1,4 @@
-"""How well scores rank the examples that have a label before those that have not."""
+"""How well scores rank the examples with a label before those without it."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -8,11 +8,11 @@ def mean_average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
     """Average precision Σ_k (R_k − R_{k−1}) P_k over the thresholds of a label, mean over the labels (macro).
 
     P_k and R_k are precision and recall at the k-th highest threshold; equal scores share one. Labels that no example
-    has are left out. In [0, 1]; random scores read about a label's frequency. NaN if there is no label left, or a
+    has are left out. In [0, 1]; random scores have about a label's frequency. NaN if there is no label left, or a
     score is not finite.
 
     Args:
-        scores: (n, L), higher for examples that rather have the label.
+        scores: (n, L), higher for examples that are more likely to have the label.
         labels: (n, L) of 0 and 1.
 
     Raises:

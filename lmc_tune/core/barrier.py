@@ -21,7 +21,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Barrier:
-    """A barrier and where on the path it stands.
+    """A barrier and its position on the path.
 
     ``height`` is in the unit of the curve (nats or fraction); ``lambda_`` in [0, 1] is the position at which it was
     read (0 where the curve has no barrier by this definition).
@@ -43,7 +43,17 @@ def path_grid(n: int) -> Array:
 
 
 def barrier(lambdas: ArrayLike, values: ArrayLike, definition: Definition = "chord") -> float:
-    """Height of the barrier of one curve; see :func:`locate_barrier`."""
+    """Height of the barrier of one curve; see :func:`locate_barrier`.
+
+    Example:
+        A bump of 0.5 over the line between the ends; against the mean of the ends it is higher, as B is worse than A.
+
+        >>> lambdas, losses = [0, 0.25, 0.5, 0.75, 1], [0, 0.25, 0.5, 1.25, 1]
+        >>> barrier(lambdas, losses)
+        0.5
+        >>> barrier(lambdas, losses, "endpoint_mean")
+        0.75
+    """
     return locate_barrier(lambdas, values, definition).height
 
 

@@ -18,13 +18,13 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 Array = NDArray[np.float64]
 
 BINS = 15  # Guo et al. 2017, Table 1
-# By how much a row may miss the sum of 1: what a softmax in float32 over many classes rounds, and more.
+# How far the sum of a row may be from 1: more than the rounding of a softmax in float32 over many classes.
 _ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What predicted probabilities are worth on labelled examples.
+    """How good predicted probabilities are on labelled examples.
 
     accuracy: fraction of examples whose most probable class is the label.
     nll: mean −ln p(label), nats, in [0, ∞].
@@ -68,8 +68,8 @@ def combine(logits_a: ArrayLike, logits_b: ArrayLike, rule: Rule = "probability"
     """The predictions of an ensemble of two.
 
     ``probability`` averages the members' probabilities. ``logit`` and ``log_probability`` average their logits and
-    log-probabilities and normalise. These two are one: logits and log-probabilities differ by a constant per example,
-    which normalising removes.
+    log-probabilities and normalise. These two rules are the same: logits and log-probabilities differ by a
+    constant per example, which normalising removes.
 
     Args:
         logits_a: (n, classes) logits or log-probabilities of A.
@@ -99,7 +99,7 @@ def log_probabilities(logits: ArrayLike) -> Array:
     if z.ndim != 2 or z.size == 0:
         raise ValueError(f"expected logits (examples, classes), got shape {z.shape}")
     with np.errstate(invalid="ignore", over="ignore"):
-        # Beside +∞, softmax has no value; as NaN, it leaves none for the other classes either.
+        # In a row with +∞ softmax has no value; NaN makes it undefined for the other classes too.
         return np.asarray(log_softmax(np.where(z == np.inf, np.nan, z), axis=1))
 
 

@@ -20,7 +20,7 @@ def energy_coefficient(a: ArrayLike, b: ArrayLike) -> float:
     """Energy coefficient of inhomogeneity H = D² / (2 E‖X−Y‖), Székely & Rizzo 2013, Sec. 4.
 
     D² = 2 E‖X−Y‖ − E‖X−X′‖ − E‖Y−Y′‖ is the energy distance. H is in [0, 1], free of the inputs' scale, and 0
-    exactly when both samples are the same multiset. Two samples of n from one distribution read about 1/n, the
+    exactly when both samples are the same multiset. Two samples of n from one distribution have about 1/n, the
     V-statistic's bias, so compare shifts at equal n.
 
     Args:
@@ -38,7 +38,7 @@ def energy_coefficient(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def _mean_distance(x: NDArray[Any], y: NDArray[Any]) -> float:
-    """In float64: what single precision rounds depends on the number of threads, and counts in a small coefficient."""
+    """In float64: single precision rounds by the number of threads, which matters in a small coefficient."""
     squares = np.zeros((len(x), len(y)))
     for start in range(0, x.shape[1], _FEATURES):
         columns = slice(start, start + _FEATURES)
@@ -46,6 +46,6 @@ def _mean_distance(x: NDArray[Any], y: NDArray[Any]) -> float:
         centre = x[:, columns].mean(axis=0, dtype=np.float64)
         u, v = x[:, columns] - centre, y[:, columns] - centre
         squares += np.einsum("id,id->i", u, u)[:, None] + np.einsum("jd,jd->j", v, v) - 2 * (u @ v.T)
-    # Of equal examples rounding leaves something, whose root would be large.
+    # Rounding leaves a small distance between equal examples, whose root would be large.
     largest = squares.max(initial=0.0)
     return float(np.sqrt(np.where(squares > 1e-12 * largest, squares, 0)).mean())

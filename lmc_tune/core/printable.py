@@ -7,7 +7,7 @@ _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def printable(text: str) -> str:
-    """The text with escapes for what would act on a terminal instead of being shown; tabs and line breaks stay."""
+    """The text with escapes for characters that would control a terminal; tabs and line breaks stay."""
     if text.isprintable():
         return text
     return "".join(

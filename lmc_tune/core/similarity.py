@@ -1,4 +1,4 @@
-"""How alike two members are: in what they predict, where they err, and what their layers represent."""
+"""How similar two members are: their predictions, their errors, and the representations of their layers."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from lmc_tune.core.calibration import at_labels, distributions
 
 Array = NDArray[np.float64]
 
-# Share of a representation's total variance that may be nothing but rounding.
+# Share of a representation's total variance that may be pure rounding.
 _ROUNDING = 1e-12
 
 
@@ -56,9 +56,9 @@ def error_overlap(predictions_a: ArrayLike, predictions_b: ArrayLike, labels: Ar
 def cohens_kappa(predictions_a: ArrayLike, predictions_b: ArrayLike) -> float:
     """Agreement of predicted labels beyond chance, (p_o − p_e) / (1 − p_e) (Cohen 1960).
 
-    p_o is the fraction of examples on which they agree, p_e = Σ_c P(A says c) P(B says c) what independent predictions
-    with the same frequencies would reach. In [−1, 1]: 1 for equal predictions, 0 for independent ones; NaN if both
-    members predict one and the same label throughout.
+    p_o is the fraction of examples on which they agree; independent predictions with the same frequencies would agree
+    on p_e = Σ_c P(A predicts c) P(B predicts c). In [−1, 1]: 1 for equal predictions, 0 for independent ones; NaN if
+    both members always predict the same single label.
     """
     a, b = np.asarray(predictions_a), np.asarray(predictions_b)
     _check_same_examples(a, b)
@@ -71,8 +71,8 @@ def cohens_kappa(predictions_a: ArrayLike, predictions_b: ArrayLike) -> float:
 def jensen_shannon(probabilities_a: ArrayLike, probabilities_b: ArrayLike) -> float:
     """Mean over the examples of ½ KL(p_A ‖ m) + ½ KL(p_B ‖ m) with m = ½ (p_A + p_B), nats, in [0, ln 2] (Lin 1991).
 
-    Between members of an ensemble, *one-vs-all* divergence compares each with the mean of all others; of two members,
-    that is this number.
+    Between members of an ensemble, *one-vs-all* divergence compares each with the mean of all others; for two members
+    it is this number.
 
     Args:
         probabilities_a: (n, classes) predicted by A, rows that sum to 1.
@@ -99,8 +99,8 @@ def cka(x: ArrayLike, y: ArrayLike, *, debiased: bool = True) -> float:
     """Linear centred kernel alignment of two representations (Kornblith et al. 2019).
 
     HSIC(K, L) / √(HSIC(K, K) HSIC(L, L)) with K = X Xᵀ, L = Y Yᵀ, HSIC the Hilbert-Schmidt independence criterion.
-    ``debiased`` takes the unbiased estimator of HSIC (Song et al. 2012, Eq. 5), without which unrelated representations
-    look alike as soon as there are not many more examples than features. It is then in [−1, 1] and near 0 for
+    ``debiased`` uses the unbiased estimator of HSIC (Song et al. 2012, Eq. 5); without it, unrelated representations
+    look similar unless there are many more examples than features. It is then in [−1, 1] and near 0 for
     independent representations, biased in [0, 1]; 1 for a representation with itself, rotated or scaled. NaN if a
     representation does not vary.
 
@@ -157,7 +157,7 @@ def _centred_features(representation: ArrayLike) -> Array:
 
 
 def _norm(squared: float, rounding: float) -> float:
-    """NaN for a square that is nothing but rounding: the representation does not vary."""
+    """NaN for a square that is pure rounding: the representation does not vary."""
     return math.sqrt(squared) if squared > rounding else math.nan
 
 

@@ -1,4 +1,4 @@
-"""Intervals and verdicts: what turns the pairs of a cell into one statement."""
+"""Intervals and verdicts: they turn the pairs of a cell into one statement."""
 
 import math
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> NDArray[np.flo
     tail = stats.norm.cdf(-math.sqrt(n / (n - 1)) * t)
     means = np.concatenate([data @ weights.T for weights in _resampling_weights(n)], axis=-1)
     bounds = np.quantile(means, [tail, 1 - tail], axis=-1)
-    # A weighted mean of equal numbers can leave them by one rounding; the data's own range is the honest limit.
+    # A weighted mean of equal numbers can differ from them by one rounding; the range of the data is the honest limit.
     interval: NDArray[np.float64] = np.clip(np.moveaxis(bounds, 0, -1), data[..., :1], data[..., -1:])
     return interval
 

@@ -33,13 +33,13 @@ class Augmentation:
 
     @classmethod
     def of(cls, train: TrainSpec, mean: Tensor, std: Tensor) -> "Augmentation | None":
-        """What a spec asks for; None if it asks for nothing."""
+        """The augmentation that a spec asks for; None if it asks for none."""
         if not (train.crop or train.flip or train.jitter):
             return None
         return cls(crop=train.crop, flip=train.flip, jitter=train.jitter, mean=mean, std=std)
 
     def draws(self, seed: int, epoch: int, steps: int, batch_size: int) -> dict[str, Tensor]:
-        """What happens to every image of an epoch: entries of shape (steps, batch_size), drawn on the CPU."""
+        """The changes to every image of an epoch: entries of shape (steps, batch_size), drawn on the CPU."""
         generator = torch.Generator().manual_seed(child_seed(seed, "augment", epoch))
         shape = (steps, batch_size)
         draws = {name: torch.randint(2 * self.crop + 1, shape, generator=generator) for name in ("down", "right")}
@@ -49,7 +49,7 @@ class Augmentation:
         return {name: draw.to(self.mean.device) for name, draw in draws.items()}
 
     def apply(self, inputs: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
-        """Inputs (..., channels, height, width) changed as the draws (...) say."""
+        """Inputs (..., channels, height, width) changed according to the draws (...)."""
         flat = inputs.flatten(end_dim=-4)
         drawn = {name: draw.flatten() for name, draw in draws.items()}
         images = flat * self.std + self.mean

@@ -1,4 +1,4 @@
-"""Images of which some bands are seen and the others are not: members that look through different sensors."""
+"""Images of which a member sees only some bands: members that look through different sensors."""
 
 from collections.abc import Collection
 
@@ -9,7 +9,7 @@ from lmc_tune.errors import UserError
 
 
 def mask_bands(images: Tensor, kept: Collection[int], severity: float, mean: Tensor) -> Tensor:
-    """Images whose bands outside ``kept`` lie nearer to their means.
+    """Images whose bands outside ``kept`` are moved towards their means.
 
     A pixel x of such a band becomes (1 − severity) x + severity · mean; at severity 1 every pixel is the mean, so
     nothing of the band is left. The bands kept stay as they are.

@@ -1,4 +1,4 @@
-"""BigEarthNet through torchgeo: the patches that are asked for, and no others."""
+"""BigEarthNet through torchgeo: only the requested patches."""
 
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +21,7 @@ def open_patches(root: Path, split: Literal["train", "test"]) -> Any:
 
 
 def read_patches(patches: Any, indices: NDArray[np.int64]) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
-    """Some patches of those that were opened, in the order of ``indices``.
+    """The opened patches at ``indices``, in that order.
 
     Bands of 20 and 60 metres are enlarged bilinearly to the 10 metres of the others.
 
@@ -52,7 +52,7 @@ def download_patches(root: Path) -> None:
     """Download, verify and unpack the Sentinel-2 patches and the lists of their splits, unless they are there.
 
     Raises:
-        DamagedDataError: if an archive that is there is not the one published; torchgeo would unpack it unseen.
+        DamagedDataError: if an existing archive is not the published one; torchgeo would unpack it unchecked.
     """
     data_set = _data_set()
     published = data_set.metadata["s2"]
@@ -71,5 +71,5 @@ def _damaged(folder: str, reason: str) -> str:
 
 
 def _data_set() -> Any:
-    import_torchvision()  # first, which mends the import that torchgeo's own is
+    import_torchvision()  # first, because it fixes torchgeo's own import
     return import_module("torchgeo.datasets").BigEarthNet

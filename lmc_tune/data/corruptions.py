@@ -1,4 +1,4 @@
-"""Corrupted images, in the manner of CIFAR-10-C: one domain's pictures seen through a worse camera."""
+"""Corrupted images in the manner of CIFAR-10-C: the pictures of one domain, seen through a worse camera."""
 
 import io
 import math
@@ -25,7 +25,7 @@ _BLUR_RADIUS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Draws:
-    """What chance decides: it follows from a seed and from each image's own number."""
+    """Random draws that follow from a seed and from each image's own number."""
 
     seed: int
     numbers: Indices
@@ -48,7 +48,7 @@ class Corruption:
     """One way to corrupt images.
 
     apply: from images (n, channels, height, width) in [0, 1], an amount and the draws to images of the same shape.
-    amounts: at severities 0, 0.2, 0.4, 0.6, 0.8 and 1, with straight lines between them.
+    amounts: at severities 0, 0.2, 0.4, 0.6, 0.8 and 1; interpolated linearly between them.
     colour: whether images need three channels: red, green, blue.
     """
 
@@ -61,20 +61,20 @@ class Corruption:
 
 
 def corrupt(images: Tensor, name: str, severity: float, seed: int, numbers: Indices) -> Tensor:
-    """Images as the corruption ``name`` of :data:`CORRUPTIONS` leaves them, in [0, 1].
+    """Images after the corruption ``name`` of :data:`CORRUPTIONS`, in [0, 1].
 
-    What happens to an image follows from the image, ``seed`` and its number alone, never from the other images.
+    The result for an image depends only on the image, ``seed`` and its number, never on other images.
 
     Args:
         images: (n, channels, height, width) floats in [0, 1], before any normalisation, on any device.
         name: which corruption.
         severity: in [0, 1]; 0 returns ``images`` themselves. A fifth is one of CIFAR-10-C's five levels where the
             corruption comes from there; then 1 is its fifth.
-        seed: of the noise; the other corruptions draw nothing.
-        numbers: (n,) the images' own numbers, as their indices in the data set.
+        seed: of the noise; the other corruptions are not random.
+        numbers: (n,) the images' own numbers: their indices in the data set.
 
     Raises:
-        UserError: if there is no such corruption, it cannot act on so many channels, or the severity is out of range.
+        UserError: if there is no such corruption, it cannot handle so many channels, or the severity is out of range.
         ValueError: if pixels are not in [0, 1], or there is not one number per image.
     """
     if name not in CORRUPTIONS:
@@ -135,7 +135,7 @@ def _recoloured(images: Tensor, turn: float, _: Draws) -> Tensor:
 
 
 def _transforms() -> Any:
-    import_torchvision()  # first, which mends the import
+    import_torchvision()  # first, because it fixes the import
     return import_module("torchvision.transforms.v2")
 
 
@@ -157,7 +157,7 @@ def _through_jpeg(picture: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]
 
 # Noise, blur, contrast and JPEG: the five levels of CIFAR-10-C (Hendrycks & Dietterich 2019; make_cifar_c.py in
 # github.com/hendrycks/robustness), after the amount that changes nothing. Rotation and hue: our own scales. CIFAR-10-C
-# has neither; its `saturate` takes colour away at two levels and adds it at three, which is no axis of severity.
+# has neither; its `saturate` removes colour at two levels and adds it at three, so it is not an axis of severity.
 # Amounts are the noise's standard deviation; the Gaussian's, in pixels; the factor of distances from a channel's mean;
 # degrees anticlockwise; turns of the hue's circle (at a third, red has become green); the quality, which is rounded.
 CORRUPTIONS = {

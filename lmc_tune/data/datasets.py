@@ -30,9 +30,9 @@ Images = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 # Training images and labels, test images and labels.
 Raw = tuple[Images, Indices, Images, Indices]
 
-# Images that are changed at once, and their bytes as float32; bounds memory.
+# How many images are changed at once, and their bytes as float32; bounds memory.
 _BLOCK, _BLOCK_BYTES = 2048, 2**26
-# What CIFAR-10's files name.
+# The names in CIFAR-10's files.
 _ARRAYS = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
 # A line is a label and 16x16 grey levels from -1 to 1.
 _USPS_URL = "https://hastie.su.domains/ElemStatLearn/datasets/zip.{part}.gz"
@@ -89,7 +89,7 @@ class Selection:
 
 
 def load_dataset(spec: DatasetSpec, root: Path) -> Dataset:
-    """Load, cut down and scale a data set.
+    """A data set, loaded, cut to size and scaled.
 
     The subsets are label-stratified, or random where an example may have several labels, and depend on the data set's
     name and the sizes alone, never on a pair's seed. Normalisation uses the mean and standard deviation, per channel,
@@ -116,7 +116,7 @@ def load_dataset(spec: DatasetSpec, root: Path) -> Dataset:
 
 
 def select(spec: DatasetSpec, root: Path) -> dict[str, Selection]:
-    """What :func:`load_dataset` loads, ``train``, ``validation`` and ``test``, still to be copied and scaled."""
+    """The ``train``, ``validation`` and ``test`` of :func:`load_dataset`, not yet copied and scaled."""
     check_memory(spec)
     train_x, train_y, test_x, test_y = _read(spec, root)
     validation_at, train_at = _training_indices(spec, train_y)
@@ -182,12 +182,12 @@ def stratified(labels: Indices, n: int, seed: int) -> Indices:
 
 
 def strata(labels: Indices) -> Indices:
-    """(n,) the groups that subsets and halves have even shares of: classes, or one for all beside several labels."""
+    """(n,) the groups that subsets and halves share evenly: classes, or a single one with several labels."""
     return labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
 
 
 def blocks_of(shape: tuple[int, ...]) -> list[slice]:
-    """Where the images of a set (n, channels, height, width) are that are changed at once."""
+    """Slices of a set (n, channels, height, width): the images that are changed at once."""
     n, *each = shape
     size = max(1, min(_BLOCK, _BLOCK_BYTES // (4 * math.prod(each))))
     return [slice(first, first + size) for first in range(0, n, size)]
@@ -232,7 +232,7 @@ def _pixels(images: Images) -> Pixels:
 
 
 def _read(spec: DatasetSpec, root: Path) -> Raw:
-    """All that is published, but of BigEarthNet what is asked for."""
+    """The whole published data set; of BigEarthNet only the requested patches."""
     facts = facts_of(spec)
     if not facts.files:
         return _read_digits()
@@ -247,7 +247,7 @@ def _read(spec: DatasetSpec, root: Path) -> Raw:
 
 
 def _read_idx(paths: list[Path]) -> Raw:
-    """MNIST's format, as verified. torchvision's class prefers what an old torchvision may have left beside it."""
+    """MNIST's format, from the verified files; torchvision's class prefers files that an old torchvision left there."""
     train_x, train_y, test_x, test_y = map(_unpacked_idx, paths)
     return train_x, train_y.astype(np.int64), test_x, test_y.astype(np.int64)
 
@@ -260,7 +260,7 @@ def _unpacked_idx(path: Path) -> NDArray[np.uint8]:
 
 
 class _Arrays(pickle.Unpickler):
-    """Makes arrays and nothing else: a pickle says itself what code is to run."""
+    """An unpickler that makes only arrays, because a pickle itself decides what code is run."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ARRAYS:
@@ -285,7 +285,7 @@ def _read_cifar10(root: Path) -> Raw:
 
 
 def _read_bigearthnet(spec: DatasetSpec, root: Path) -> Raw:
-    """A random choice of as many patches as are asked for: there is more than fits in memory."""
+    """A random choice of the requested number of patches: the whole set does not fit in memory."""
     n_train = None if spec.train is None else spec.validation + spec.train
     return (*_some_patches(root, "train", n_train), *_some_patches(root, "test", spec.test))
 
@@ -315,7 +315,7 @@ def _read_usps(path: Path) -> Raw:
 
 
 def _as_mnist(images: NDArray[np.uint8]) -> Pixels:
-    """Digits that fill 16x16 images, bilinearly enlarged to 20x20 in the middle of 28x28, as MNIST's digits stand."""
+    """Digits that fill 16x16 images, bilinearly enlarged to 20x20 in the middle of 28x28, like MNIST's digits."""
     pixels = torch.from_numpy(images).unsqueeze(1).float() / 255
     enlarged = functional.interpolate(pixels, size=(20, 20), mode="bilinear").clamp(0, 1)
     return functional.pad(enlarged, (4, 4, 4, 4)).squeeze(1).numpy()
@@ -334,6 +334,6 @@ def _download_usps_part(part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
     with tempfile.TemporaryDirectory() as folder:
         import_torchvision().datasets.utils.download_url(_USPS_URL.format(part=part), folder, "part.gz")
         lines = np.loadtxt(Path(folder) / "part.gz", np.float32, ndmin=2)
-    # Half of the way in single precision: where a level lies between two bytes, so was the checksum's file rounded.
+    # Half-way in single precision: the file of the checksum was rounded so where a level lies between two bytes.
     levels = ((lines[:, 1:] + 1) / 2).astype(np.float64)
     return np.rint(255 * levels).astype(np.uint8).reshape(-1, 16, 16), lines[:, 0].astype(np.uint8)

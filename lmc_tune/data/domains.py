@@ -1,4 +1,4 @@
-"""What the members of a pair are shown: their parts of a training set, each as its own domain has it."""
+"""The data that the members of a pair see: their parts of a training set, each in its own domain."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class PairData:
     validation: ExampleSet
 
     def shuffled(self, seed: int) -> ExampleSet:
-        """The training examples of both, in an order that says nothing of label or domain."""
+        """The training examples of both, shuffled regardless of label and domain."""
         rng = np.random.default_rng(seed)
         if isinstance(self.train, Part):
             return replace(self.train, indices=rng.permutation(self.train.indices))
@@ -42,15 +42,15 @@ class PairData:
 
 
 def views(dataset: Dataset, shift: ShiftSpec, other: Dataset | None = None) -> tuple[Dataset, Dataset]:
-    """A data set as A's domain has it, and as B's: the same object without a domain shift.
+    """A data set in A's domain and in B's; the same object twice without a domain shift.
 
-    Each keeps the order of the examples, so that an index means the same picture in both; but of another data set B
+    Each keeps the order of the examples, so that an index means the same picture in both; with another data set, B
     sees the first's examples, then the other's.
 
     Args:
         dataset: what is shared.
         shift: which domains.
-        other: the data set that the shift names, if it names one, not normalised: one grey is one number to both.
+        other: the data set that the shift names, if any, not normalised: a grey level is the same number in both.
     """
     match shift.domain:
         case Bands(a=a, b=b):
@@ -60,7 +60,7 @@ def views(dataset: Dataset, shift: ShiftSpec, other: Dataset | None = None) -> t
     if other is not None:
         scaled = _scaled_as(dataset, other)
         of_a, of_b = (_tested_between(dataset, scaled, severity) for severity in (0, shift.severity))
-        # All training examples of both are there for B to choose from.
+        # B can draw from all training examples of both.
         return of_a, replace(of_b, train=_concatenated(dataset.train, scaled.train))
     return dataset, dataset
 
@@ -71,7 +71,7 @@ def split_views(of_a: Dataset, of_b: Dataset, shift: ShiftSpec, seed: int) -> Pa
     Where an example may have several labels, parts are random, and positions are paired at random.
 
     Raises:
-        UserError: if such labels are to be skewed.
+        UserError: if the shift would skew such labels.
     """
     if shift.kind == "label" and of_a.train.labels.ndim == 2:
         raise UserError("examples with several labels have no class to skew; take kind: covariate or kind: domain")
@@ -81,7 +81,7 @@ def split_views(of_a: Dataset, of_b: Dataset, shift: ShiftSpec, seed: int) -> Pa
 
 
 def pair_data(of_a: Dataset, of_b: Dataset, parts: Parts) -> PairData:
-    """What the members are shown: each part comes from its own member's of the :func:`views`."""
+    """The data of both members: each part comes from its own member's view (:func:`views`)."""
     a, b = Part(whole=of_a.train, indices=parts.a), Part(whole=of_b.train, indices=parts.b)
     if of_a is of_b:
         both, test = Part(whole=of_a.train, indices=np.union1d(parts.a, parts.b)), of_a.test
@@ -123,7 +123,7 @@ def _masked(dataset: Dataset, kept: tuple[int, ...], severity: float) -> Dataset
 
 
 def _corrupted(dataset: Dataset, name: str, severity: float) -> Dataset:
-    """One fixed data set, as CIFAR-10-C is: what chance does to an image is the same in every pair."""
+    """One fixed data set, like CIFAR-10-C: an image has the same random corruption in every pair."""
 
     def change(images: Tensor, at: slice, which: str) -> Tensor:
         pixels = (images * dataset.std + dataset.mean).clamp(0, 1)

@@ -65,7 +65,7 @@ class Part:
     def chunks(self, size: int) -> Iterator[Examples]:
         """All examples in their order, ``size`` at a time; each chunk's inputs are overwritten by the next."""
         whole = self.whole
-        # One for all: tensors that come and go between others that stay would leave holes, together as large as a copy.
+        # One buffer for all chunks: short-lived tensors between long-lived ones would leave holes as large as a copy.
         buffer = whole.inputs.new_empty(min(size, len(self)), *whole.inputs.shape[1:])
         for at in self._positions.split(size):
             inputs = torch.index_select(whole.inputs, 0, at, out=buffer[: len(at)])

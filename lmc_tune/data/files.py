@@ -1,4 +1,4 @@
-"""The files of data sets: where they lie, whether they are there and whole. No torch."""
+"""The files of data sets: where they are, and whether they are complete. No torch."""
 
 import hashlib
 import math
@@ -16,7 +16,7 @@ from lmc_tune.experiment.data import DatasetSpec
 from lmc_tune.experiment.datasets import DatasetFacts, facts_of
 from lmc_tune.storage import what_fails
 
-# Goes up with every change of how files become tensors, or of how those are kept.
+# Raise it with every change of how files become tensors, or of how these are stored.
 _PREPARED_VERSION = 1
 
 
@@ -29,7 +29,7 @@ class DataError(UserError):
 
 
 class DamagedDataError(DataError):
-    """Data that differs from what was published; the message says how to mend it."""
+    """Data that differs from what was published; the message says how to fix it."""
 
 
 class UnreadableDataError(DataError):
@@ -37,7 +37,7 @@ class UnreadableDataError(DataError):
 
 
 def resolve_data_root(given: str | os.PathLike[str] | None = None) -> Path:
-    """Where data sets lie: the path given, else ``LMC_TUNE_DATA``, else the user's cache folder."""
+    """The folder of data sets: the path given, else ``LMC_TUNE_DATA``, else the user's cache folder."""
     if given is not None:
         return expanded(given).resolve()
     if from_environment := os.environ.get("LMC_TUNE_DATA"):
@@ -92,7 +92,7 @@ def check_files(facts: DatasetFacts, root: Path) -> None:
     The md5 of an .npz archive is that of its members, each its name and its unpacked content, in the order of names.
 
     Raises:
-        DataError, DamagedDataError: naming the first file that is missing or differs, and the command that mends it; or
+        DataError, DamagedDataError: naming the first file that is missing or differs, and the command that fixes it; or
             the package that reads the data set, if it is not installed.
         UnreadableDataError: naming the first file that cannot be read.
     """
@@ -137,7 +137,7 @@ def file_md5(path: Path) -> str:
         try:
             return _unpacked_md5(path)
         except _UNREADABLE_ARCHIVE:
-            pass  # the md5 of its bytes will do: it is not the one published
+            pass  # the md5 of its bytes is enough: it is not the published one
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 

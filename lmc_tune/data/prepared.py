@@ -1,7 +1,7 @@
 """One copy of a data set for all workers of a machine: a file of ready tensors, which every process maps.
 
 The file is a .safetensors file in :func:`~lmc_tune.data.files.prepared_path`, written by the first process that
-needs it. Mapped pages are the kernel's: they are shared by all processes, and given up when memory is short.
+needs it. Mapped pages belong to the kernel: all processes share them, and they are dropped when memory is short.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ from lmc_tune.experiment import DatasetSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.storage import replacing
 
-# Bytes. Kernels are at their best, and round as they do in memory of their own, where tensors begin at a multiple.
+# Bytes. Where tensors begin at a multiple, kernels are fastest, and round as in memory that torch allocates.
 _ALIGNMENT = 64
 
 
@@ -35,7 +35,7 @@ def open_dataset(spec: DatasetSpec, root: Path, device: torch.device) -> Dataset
 
     Raises:
         DataError: if a file has to be made, and the data are missing or damaged, or fewer than asked for.
-        OSError: if a file cannot be written, for one because the disk is full; it names the file.
+        OSError: if a file cannot be written, for example because the disk is full; it names the file.
     """
     facts = facts_of(spec)
     tensors = _tensors(spec, root) if facts.files else None
@@ -51,13 +51,13 @@ def open_dataset(spec: DatasetSpec, root: Path, device: torch.device) -> Dataset
 
 
 def _tensors(spec: DatasetSpec, root: Path) -> dict[str, Tensor] | None:
-    """Mapped from the prepared file; None if there is none, and it cannot be made here."""
+    """The data mapped from the prepared file; None if there is none and it cannot be written here."""
     path = prepared_path(spec)
     if (found := _mapped(path)) or not can_prepare():
         return found
     try:
         with _alone(path):
-            if not (found := _mapped(path)):  # nobody has made it while this process waited
+            if not (found := _mapped(path)):  # no other process wrote it while this one waited
                 _write(path, select(spec, root))
                 found = load_file(path)
     except OSError as error:
@@ -76,7 +76,7 @@ def _mapped(path: Path) -> dict[str, Tensor] | None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Hold the right to make a file, waiting for it; the kernel's lock vanishes with the process."""
+    """Hold the lock for writing a file, waiting for it; the kernel's lock vanishes with the process."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -99,7 +99,7 @@ def _write(path: Path, parts: Mapping[str, Selection]) -> None:
 
 
 def _header(parts: Mapping[str, Selection]) -> bytes:
-    """What precedes the tensors in a .safetensors file: its own length, and where each tensor lies, as JSON."""
+    """The header of a .safetensors file: its own length, and the place of each tensor, as JSON."""
     tensors: list[tuple[str, tuple[int, ...], str, int]] = [
         *((f"{name}.inputs", selection.shape, "F32", 4) for name, selection in parts.items()),
         *((f"{name}.labels", selection.labels.shape, "I64", 8) for name, selection in parts.items()),

@@ -120,6 +120,6 @@ def _skewed(by_class: list[Indices], fractions: NDArray[np.float64], rng: np.ran
 
 
 def _shuffled(a: list[Indices], b: list[Indices], rng: np.random.Generator) -> Parts:
-    """All of A's pieces beside all of B's, in one random order: what was paired stays paired."""
+    """All pieces of A and of B, in one random order: pairs of positions stay together."""
     order = rng.permutation(sum(map(len, a)))
     return Parts(a=np.concatenate(a)[order], b=np.concatenate(b)[order])

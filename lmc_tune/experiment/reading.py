@@ -67,10 +67,21 @@ def presets() -> dict[str, Path]:
 
 
 def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
-    """Read a YAML file or a preset, with ``key=value`` overrides, and the code of its factories as it is now.
+    """The space of a YAML file or a preset, with ``key=value`` overrides, and the code of its factories as it is now.
+
+    Args:
+        space: a file, or a preset's name.
+        sets: overrides such as ``train.epochs=3`` or ``axes.lr=[0.1]``; the value is YAML.
 
     Raises:
         SpaceError: listing every problem found.
+
+    Example:
+        >>> space = read_space("quickstart", ["replicates=2", "axes.lr=[0.01, 0.1]"])
+        >>> space.axes["lr"]
+        (0.01, 0.1)
+        >>> len(space.pairs()) == 2 * len(space.cells())
+        True
     """
     known = presets()
     path = known.get(space, expanded(space))

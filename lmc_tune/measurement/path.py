@@ -79,6 +79,19 @@ def measure_path(  # noqa: PLR0913, PLR0917
     Raises:
         MeasurementError: if the same weights give two different results, the members differ in architecture, or
             statistics are missing.
+
+    Example:
+        Two members that compute the same function by weights of opposite signs: half-way all weights are 0.
+
+        >>> import torch
+        >>> from lmc_tune.data.examples import Examples
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(1, 1, bias=False), nn.Linear(1, 2, bias=False))
+        >>> a = {"1.weight": torch.tensor([[1.0]]), "2.weight": torch.tensor([[1.0], [-1.0]])}
+        >>> b = {name: -tensor for name, tensor in a.items()}
+        >>> images = torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1)
+        >>> path = measure_path(model, a, b, {"test": Examples(inputs=images, labels=torch.tensor([0, 1]))})
+        >>> path.barrier("test", "error")
+        Barrier(height=0.5, lambda_=0.5)
     """
     measure = measure or MeasureSpec()
     try:

@@ -1,4 +1,4 @@
-"""What networks are adapted with: their normalisation and their initial weights, by name."""
+"""Adapting networks: their normalisation and their initial weights, by name."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +15,7 @@ _INITIALISERS: dict[str, Callable[[Tensor], object]] = {
 
 
 def renormalise(model: nn.Module, norm: str) -> nn.Module:
-    """Put another normalisation in the place of every BatchNorm2d, in place.
+    """Replace every BatchNorm2d by another normalisation, in place.
 
     ``none``: nothing; ``batch``: leave it; ``layer``: GroupNorm with one group, over channels and positions of one
     example with a scale and an offset per channel; ``group``: GroupNorm with 32 groups, or fewer where the
@@ -30,7 +30,7 @@ def renormalise(model: nn.Module, norm: str) -> nn.Module:
 
 
 def initialise(model: nn.Module, init: str) -> nn.Module:
-    """Draw the weights of every linear and convolutional layer anew, in place; their offsets become 0.
+    """Draw the weights of every linear and convolutional layer again, in place; their biases become 0.
 
     ``torch``: leave every layer as torch made it; ``kaiming``: normal, fan in, for ReLU (He et al. 2015); ``xavier``:
     uniform (Glorot and Bengio 2010); ``orthogonal`` (Saxe et al. 2014).

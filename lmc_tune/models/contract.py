@@ -1,4 +1,4 @@
-"""What a network of the user's own has to keep to, tried out before anything is trained with it."""
+"""The requirements for a user's network, checked before anything is trained with it."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -18,8 +18,8 @@ def check_fits(model: nn.Module, input_shape: tuple[int, ...], n_classes: int, b
     """Pass some images forward, in both modes.
 
     Raises:
-        UserError: if the network cannot take them, gives something else than one output per class, or not the same
-            twice in evaluation mode, or changes its inputs or torch's own settings.
+        UserError: if the network cannot take them, does not return one output per class, returns different outputs
+            in evaluation mode, or changes its inputs or torch's own settings.
     """
     shape = "x".join(map(str, input_shape))
     for mode, training in _MODES.items():
@@ -50,11 +50,11 @@ def check_fits(model: nn.Module, input_shape: tuple[int, ...], n_classes: int, b
 
 
 def check_state(model: nn.Module, input_shape: tuple[int, ...]) -> None:
-    """Look at what is kept of a network.
+    """Check the parts of a network that are kept.
 
     Raises:
-        UserError: if it has weights that wait for a first image; if its state cannot be had, has entries that are no
-            tensors, or complex ones, or lacks parameters; or if the network cannot be copied.
+        UserError: if it has lazy weights; if its state cannot be read, has entries that are not tensors, or complex
+            ones, or lacks parameters; or if the network cannot be copied.
     """
     if any(is_lazy(tensor) for _, tensor in _tensors(model)):
         shape = "x".join(map(str, input_shape))
@@ -80,7 +80,7 @@ def check_state(model: nn.Module, input_shape: tuple[int, ...]) -> None:
 
 
 def check_apart(one: nn.Module, other: nn.Module) -> None:
-    """Two networks that were made apart.
+    """Check two networks from separate calls.
 
     Raises:
         UserError: if they share parameters or buffers.
@@ -92,10 +92,10 @@ def check_apart(one: nn.Module, other: nn.Module) -> None:
 
 
 def check_same_start(one: nn.Module, other: nn.Module) -> None:
-    """Two networks of one factory, made from one seed.
+    """Check two networks of one factory, made with one seed.
 
     Raises:
-        UserError: if they do not begin with the same state.
+        UserError: if they do not start with the same state.
     """
     states = one.state_dict(), other.state_dict()
     different = sorted(states[0].keys() ^ states[1].keys()) or [
@@ -109,10 +109,10 @@ def check_same_start(one: nn.Module, other: nn.Module) -> None:
 
 
 def check_restored(trained: nn.Module, fresh: nn.Module, images: Tensor) -> None:
-    """Load the state of a network that took a step into one that was just made.
+    """Load the state of a network that took a step into a new one.
 
     Raises:
-        UserError: if it cannot be loaded, or the two then give different outputs in some mode.
+        UserError: if it cannot be loaded, or if the two networks then return different outputs in some mode.
     """
     try:
         state = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
@@ -136,7 +136,7 @@ def check_restored(trained: nn.Module, fresh: nn.Module, images: Tensor) -> None
 
 
 def some_images(n: int, input_shape: tuple[int, ...]) -> Tensor:
-    """As different as pixels are, of both signs."""
+    """Images as varied as real ones, with pixels of both signs."""
     return torch.randn(n, *input_shape, generator=torch.Generator().manual_seed(0))
 
 
@@ -155,7 +155,7 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
-    """But for rounding, which may differ by where in memory numbers lie."""
+    """Whether they are equal up to rounding, which may depend on the position in memory."""
     return torch.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 

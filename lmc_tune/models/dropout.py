@@ -15,7 +15,7 @@ _BITS = 24
 class SeededDropout(nn.Module):
     """In training, zeroes each entry with chance ``p`` and divides the others by 1 − p, as :class:`torch.nn.Dropout`.
 
-    Which entries are zeroed follows from :attr:`dropout_seed`, a number that whoever trains sets before every step,
+    Which entries are zeroed follows from :attr:`dropout_seed`, a number that the training code sets before every step,
     from the layer's ``number`` within its network, and from the entry's place in its batch. The seed is no part of the
     state.
     """
@@ -43,7 +43,7 @@ class SeededDropout(nn.Module):
 
 
 def seed_dropouts(model: nn.Module) -> nn.Module:
-    """Put a :class:`SeededDropout` in the place of every ``nn.Dropout``, in place."""
+    """Replace every ``nn.Dropout`` by a :class:`SeededDropout`, in place."""
     number = 0
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
@@ -54,7 +54,7 @@ def seed_dropouts(model: nn.Module) -> nn.Module:
 
 
 def dropout_seeds(buffers: Iterable[tuple[str, Tensor]]) -> list[Tensor]:
-    """The seeds of all dropout layers, out of a network's or a stack's named buffers."""
+    """The seeds of all dropout layers, from a network's or a stack's named buffers."""
     return [tensor for name, tensor in buffers if name.rpartition(".")[2] == "dropout_seed"]
 
 
@@ -65,5 +65,5 @@ def _mixed(z: Tensor) -> Tensor:
 
 
 def _shifted(z: Tensor, by: int) -> Tensor:
-    """As unsigned numbers are: torch copies the sign into the places that become free."""
+    """Shift as for unsigned numbers: torch copies the sign into the places that become free."""
     return (z >> by) & ((1 << (64 - by)) - 1)

@@ -1,4 +1,4 @@
-"""Networks that a user's own code makes: importing it, calling it, and saying where in it something is wrong."""
+"""Networks that a user's code makes: importing and calling it, and saying where it fails."""
 
 import importlib
 import inspect
@@ -24,11 +24,11 @@ def import_factory(spec: FactorySpec, folders: Sequence[str] = ()) -> Factory:
     """The function that a spec names.
 
     Args:
-        spec: the network; if its code is known, it has to be what is here.
-        folders: looked into before ``sys.path``.
+        spec: the network; if its code is known, the code here has to be the same.
+        folders: searched before ``sys.path``.
 
     Raises:
-        UserError: if it cannot be imported, is no function, or has changed.
+        UserError: if it cannot be imported, is not a function, or has changed.
     """
     module, _, name = spec.factory.partition(":")
     if module not in sys.modules:
@@ -54,10 +54,10 @@ def import_factory(spec: FactorySpec, folders: Sequence[str] = ()) -> Factory:
 
 
 def call_factory(factory: Factory, spec: FactorySpec, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """What a factory makes of its arguments, and of the input shape and number of classes if it asks for them by name.
+    """A factory's network from its arguments, and from the input shape and number of classes if it names them.
 
     Raises:
-        UserError: if it fails, or gives no network.
+        UserError: if it fails or does not return a network.
     """
     offered = {"input_shape": input_shape, "n_classes": n_classes}
     wanted = {name: value for name, value in offered.items() if name in _parameters(factory)}
@@ -87,13 +87,13 @@ def said(error: BaseException) -> str:
 
 
 def settings() -> dict[str, object]:
-    """torch's own settings that change results, or how long they take, by name."""
+    """torch's own settings that change results or running times, by name."""
     return {name: read() for name, (read, _) in _SETTINGS.items()}
 
 
 @contextmanager
 def kept_settings() -> Iterator[None]:
-    """Put torch's own settings back, whatever foreign code sets; those that it leaves alone are not touched."""
+    """Restore torch's own settings after foreign code has run; those that it did not change are not touched."""
     before = settings()
     try:
         yield
@@ -120,7 +120,7 @@ _ROUNDING = (_BACKENDS, _BACKENDS.cuda.matmul, _BACKENDS.cudnn.conv, _BACKENDS.m
 
 
 def _rounding() -> tuple[tuple[str, bool] | None, list[str]]:
-    """How float32 is rounded, by torch's older settings, which it does not tell where they are mixed, and its newer."""
+    """How float32 is rounded: torch's older settings, which cannot be read where they are mixed, and its newer ones."""
     try:
         older = (torch.get_float32_matmul_precision(), _BACKENDS.cudnn.allow_tf32)
     except RuntimeError:
@@ -164,11 +164,11 @@ _SETTINGS: dict[str, tuple[Callable[[], object], Callable[[Any], object]]] = {
 
 @lru_cache
 def _check_code(spec: str, folders: tuple[str, ...]) -> None:
-    """Before the import alone: what a process has imported stays as it is, whatever becomes of the file."""
+    """Called only before the import: an imported module stays as it is, even if its file changes."""
     network = FactorySpec.model_validate_json(spec)
     found = code_of(network.factory, folders)
     if has_packages(found):
-        import_torchvision()  # beside a CPU build of torch another package could not import it
+        import_torchvision()  # with a CPU build of torch, another package could not import it
     if network.code and (others := changed(network.code, found)):
         raise _refused(
             network,
@@ -181,8 +181,8 @@ def _check_code(spec: str, folders: tuple[str, ...]) -> None:
 def _first_on_path(folders: Sequence[str]) -> Iterator[None]:
     """Look for modules in these folders first.
 
-    Afterwards last, for what is imported late: a file of the user's own must not take the place of a module that
-    lmc-tune is yet to import.
+    Afterwards the folders come last, for modules that are imported late: a user's file must not hide a module that
+    lmc-tune has yet to import.
     """
     sys.path[:0] = folders
     try:
@@ -197,7 +197,7 @@ def _parameters(factory: Factory) -> set[str]:
     """The names of the arguments that a function can be given by name."""
     try:
         known = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # not every function of C tells
+    except (TypeError, ValueError):  # not every function written in C says
         return set()
     return {one.name for one in known if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
 

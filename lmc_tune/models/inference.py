@@ -11,7 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from lmc_tune.models.plain import is_plain
 from lmc_tune.vision import import_torchvision
 
-# float32 numbers in the widest vector of a CPU.
+# How many float32 numbers the widest vector of a CPU holds.
 VECTOR = 16
 # Weights of a linear layer from which oneDNN saves more than calling it costs.
 _LARGE = 2**12
@@ -24,9 +24,9 @@ def is_convolutional(model: nn.Module) -> bool:
 
 
 def for_inference(model: nn.Module) -> nn.Module:
-    """A copy of a network in evaluation mode, with weights that stay, that a CPU evaluates faster.
+    """A copy of a network in evaluation mode, with fixed weights, that a CPU evaluates faster.
 
-    Outputs are the same but for rounding. Convolutions keep their channels last: one with 3 or 16 channels fills a
+    Outputs are the same up to rounding. Convolutions keep their channels last: one with 3 or 16 channels fills a
     vector by them, and poolings and norms read their inputs in order. In plain networks a BatchNorm behind a
     convolution, whose outputs nothing else reads, becomes part of its weights, which saves a pass over them; and oneDNN
     does what it does faster (:class:`OneDnnLinear`, :class:`OneDnnConv2d`).
@@ -49,8 +49,8 @@ def for_inference(model: nn.Module) -> nn.Module:
 class OneDnnLinear(nn.Linear):
     """A linear layer for evaluation on a CPU.
 
-    MKL, which torch multiplies by, leaves half of what processors other than Intel's can do; oneDNN, which is part of
-    torch too, does not. Large weights are laid out as oneDNN reads them, once for as long as they stay.
+    torch multiplies with MKL, which reaches only half the speed of processors not made by Intel; oneDNN, which is also
+    part of torch, reaches all of it. Large weights are laid out as oneDNN reads them, once for as long as they stay.
     """
 
     _packed: Tensor
@@ -158,6 +158,6 @@ def _normed_convolutions(network: nn.Module) -> Iterator[tuple[nn.Module, str, s
             continue
         for conv, norm in names:
             layer = getattr(parent, norm)
-            # Exactly these types: a parametrised weight cannot be assigned.
+            # Only exactly these types: a parametrised weight cannot be assigned.
             if type(getattr(parent, conv)) is nn.Conv2d and type(layer) is nn.BatchNorm2d and layer.track_running_stats:
                 yield parent, conv, norm

@@ -13,19 +13,19 @@ _MOST = 16
 class Lanes:
     """Streams of a GPU, whose kernels run at the same time; on a CPU, work is done one after the other.
 
-    Autograd goes back on the streams it came by. A step with lanes can be recorded as a CUDA graph, where they become
-    branches.
+    Autograd runs backward on the streams of the forward pass. A step with lanes can be recorded as a CUDA graph,
+    where they become branches.
 
     Args:
         device: where the work is done.
-        jobs: how many there are at the least, each time.
+        jobs: their least number in each call.
     """
 
     def __init__(self, device: torch.device, jobs: int) -> None:
         self._streams = [torch.cuda.Stream(device) for _ in range(min(jobs, _MOST))] if device.type == "cuda" else []
 
     def each(self, work: Callable[[int], Tensor], jobs: int) -> list[Tensor]:
-        """What ``work`` gives for every number below ``jobs``."""
+        """The results of ``work`` for every number below ``jobs``."""
         if not self._streams:
             return [work(number) for number in range(jobs)]
         here = torch.cuda.current_stream()

@@ -14,7 +14,7 @@ def mlp(spec: MlpSpec, input_shape: tuple[int, ...], n_classes: int) -> nn.Seque
     """Flatten, then linear (+ norm) + activation per hidden layer, then a linear head.
 
     Layers are named ``linear1``, ``norm1``, ..., ``head``, so that a layer-wise table reads by itself. A
-    linear layer before BatchNorm has no offset: the norm would cancel it, and rounding would drive it about at random.
+    linear layer before BatchNorm has no bias: the norm would cancel it, and rounding would make it a random walk.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     width_in = prod(input_shape)

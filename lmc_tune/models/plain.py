@@ -4,7 +4,7 @@ from torch import nn
 
 from lmc_tune.models.dropout import SeededDropout
 
-# Layers that networks here are made of. Exactly these: a subclass may do anything.
+# The layers of lmc-tune's networks. Exactly these types: a subclass may do anything.
 _KNOWN = (
     nn.Sequential,
     nn.Flatten,
@@ -28,7 +28,7 @@ _KNOWN_MODULES = ("torchvision.models.resnet", "torchvision.models.vision_transf
 
 
 def is_plain(model: nn.Module) -> bool:
-    """Whether a network consists of known layers, each used once, all of them trained, with nothing hooked to them.
+    """Whether a network consists of known layers, each used once, all of them trained, without hooks.
 
     Only then can layers be taken apart, fused or stacked without knowing what else the network does.
     """

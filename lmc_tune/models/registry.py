@@ -40,16 +40,16 @@ def build_model(  # noqa: PLR0913
         input_shape: of one example, (channels, height, width).
         n_classes: width of the output.
         seed: the same seed gives the same weights.
-        device: where the model ends up.
+        device: the device of the model.
         folders: where a factory is looked for before ``sys.path``.
 
     Raises:
-        UserError: if the network cannot take such inputs, or a factory cannot be imported, or gives no network.
+        UserError: if the network cannot take such inputs, or a factory cannot be imported or returns no network.
     """
     height, width = input_shape[1:]
     if needs := spec.needs(height, width):
         raise UserError(f"{spec.name} {needs}, not {height}x{width}")
-    # Attention's fused kernel for evaluation rounds otherwise than training does, and cannot be stacked.
+    # Attention's fused kernel for evaluation rounds differently from training, and cannot be stacked.
     torch.backends.mha.set_fastpath_enabled(False)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too

@@ -15,12 +15,12 @@ from lmc_tune.models.lanes import Lanes
 from lmc_tune.models.plain import is_plain
 from lmc_tune.models.state import State
 
-# How networks are applied that are more than matrix products: as one, or each by itself.
+# How networks other than plain matrix products are applied: as one, or each by itself.
 Way = Literal["vmap", "lanes"]
 
 
 def evaluates_faster_stacked(model: nn.Module, device: torch.device) -> bool:
-    """On a GPU, which one network leaves idle. A user's own layers are left alone: not everything can be stacked."""
+    """Whether to stack: on a GPU, which one network leaves idle. Not all layers of a user's network can be stacked."""
     return device.type == "cuda" and is_plain(model)
 
 
@@ -34,7 +34,7 @@ class Stack:
         model: a network of the architecture; its train() or eval() and its device are the stack's, its weights are not
             looked at.
         states: every network's state dict, on any device.
-        way: how networks are applied that are no such sequences.
+        way: how networks that are not such sequences are applied.
 
     Attributes:
         weights: (networks, parameters), every network's parameters in one row; :attr:`parameters` are views of it.
@@ -49,7 +49,7 @@ class Stack:
         rows = [torch.cat([state[name].flatten() for name in shapes]) for state in states]
         self.weights = torch.stack(rows).to(device)
         self.buffers = {
-            # A dropout's seed is no part of a state.
+            # A dropout's seed is not part of a state.
             name: torch.stack([state.get(name, buffer).to(device) for state in states])
             for name, buffer in model.named_buffers()
         }

@@ -14,7 +14,7 @@ _LAYERS = {11: "A", 13: "B", 16: "D"}  # torchvision's names of the lists of lay
 def vgg(spec: VggSpec, input_shape: tuple[int, ...], n_classes: int) -> nn.Sequential:
     """Convolutions with five poolings in between, global average pooling, and a linear head.
 
-    A convolution before BatchNorm has no offset: the norm would cancel it, and rounding would drive it about at random.
+    A convolution before BatchNorm has no bias: the norm would cancel it, and rounding would make it a random walk.
     """
     channels = input_shape[0]
     torchvision: Any = import_torchvision().models.vgg

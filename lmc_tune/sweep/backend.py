@@ -29,7 +29,7 @@ class ClusterError(UserError):
     """A cluster that cannot be used; the message says what to do."""
 
 
-# Read by the C library of the workers as they start; cluster.yaml and its like name them for their machines. Tune
+# The workers' C library reads these at its start; cluster.yaml and the like set them for their machines. Tune
 # runs every trial in a thread of its own; glibc gives threads heaps of their own, which kept 0.9 GB of what earlier
 # pairs had freed. And it gave the pages of layers' outputs back to the system a thousand times a second and asked for
 # them again, which made MLP-L3's paths a fifth slower.
@@ -48,10 +48,10 @@ _ENVIRONMENT = {
 
 
 def prepare_environment(address: str | None) -> None:
-    """Set what Ray reads as it is imported; a local Ray is bound to loopback and asks for a token of its own.
+    """Set the variables that Ray reads when imported; a local Ray is bound to loopback and requires its own token.
 
     Raises:
-        RuntimeError: if ray was imported before it could be told to stay on loopback.
+        RuntimeError: if ray was imported before it could be bound to loopback.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -71,7 +71,7 @@ def prepare_environment(address: str | None) -> None:
 
 @contextmanager
 def ray_session(workers: int, address: str | None = None) -> Iterator[Path | None]:
-    """A Ray instance of our own on loopback, or a connection to the cluster at ``address``.
+    """Our own Ray instance on loopback, or a connection to the cluster at ``address``.
 
     The local instance sends no telemetry, binds every port to loopback, keeps its token in memory, and leaves no
     file behind when it ends in order.
@@ -80,7 +80,7 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[Path | Non
         The folder of the local instance's logs, None for a cluster.
 
     Raises:
-        RuntimeError: if ray was imported before it could be told to stay on loopback.
+        RuntimeError: if ray was imported before it could be bound to loopback.
         FolderError: if there is no folder for its temporary files.
         ClusterError: if it does not start, or the cluster cannot be reached.
     """
@@ -101,7 +101,7 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[Path | Non
 
 
 _ERROR = re.compile(r"^.*(?:Error\b|ERROR|Exception\b).*$", re.MULTILINE)
-# The longest path of a socket that Ray makes below its folder, and what systems allow.
+# The longest path of a socket that Ray creates below its folder, and the limit of systems.
 _SOCKET = "/lmc-12345678/ray/session_2026-12-31_23-59-59_123456_1234567/sockets/plasma_store"
 _LONGEST_TMP = (103 if sys.platform == "darwin" else 107) - len(_SOCKET)
 
@@ -128,7 +128,7 @@ def _scratch() -> str:
 
 
 def check_scratch() -> None:
-    """Refuse a machine on which a local Ray cannot keep its temporary files; errors as :func:`ray_session`."""
+    """Reject a machine on which a local Ray cannot keep its temporary files; errors as in :func:`ray_session`."""
     Path(_scratch()).rmdir()
 
 
@@ -142,7 +142,7 @@ def _start(workers: int, scratch: str) -> None:
             include_dashboard=False,
             log_to_driver=False,
             configure_logging=False,
-            # In it, not it itself: Ray opens its folder to everyone, and Tune has it log AWS keys.
+            # A folder inside it, because Ray opens its own folder to everyone, and Tune makes it log AWS keys.
             _temp_dir=f"{scratch}/ray",
             object_store_memory=80 * 2**20,  # about Ray's least; results travel through files
         )
@@ -156,7 +156,7 @@ def _start(workers: int, scratch: str) -> None:
 
 
 def why_no_worker(logs: Path | None) -> str:
-    """What Ray says of workers that do not begin, in words.
+    """Ray's explanation for workers that do not start, in words.
 
     logs: the folder of a local Ray's logs, None for a cluster.
     """
@@ -184,7 +184,7 @@ def _connect(address: str) -> None:
 
 @contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """Put the handler of SIGTERM back: Ray sets its own as it starts, and the system's default as it ends.
+    """Restore the handler of SIGTERM: Ray sets its own at its start, and the system's default at its end.
 
     A signal that Ray's own handler took, which raises SystemExit, is raised again for the handler that was there.
     """
@@ -203,7 +203,7 @@ def _sigterm_kept() -> Iterator[None]:
 
 
 def _shut_down() -> None:
-    """End Ray without it ending the process.
+    """Shut down Ray without ending the process.
 
     Ray calls exit() if any thread frees one of its objects while it shuts down, as the garbage collector does in
     whichever thread happens to allocate. What can be freed is freed here, and collection waits until Ray is gone.
@@ -219,12 +219,12 @@ def _shut_down() -> None:
 
 
 def has_token() -> bool:
-    """Whether this process shows Ray a token; a cluster that was reached without one wants none."""
+    """Whether this process shows Ray a token; a cluster that was reached without one requires none."""
     return os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # which Ray also sets itself, where it finds a token
 
 
 def slots_of(device: Device, workers: int | None) -> Slots:
-    """What a sweep's cohorts run on: GPUs if Ray has any or they are asked for, else cores.
+    """The slots of a sweep's cohorts: GPUs if Ray has any or they are requested, else cores.
 
     Args:
         device: ``cuda`` takes GPUs even if none is there yet: a cluster fetches them when they are waited for.
@@ -239,7 +239,7 @@ def slots_of(device: Device, workers: int | None) -> Slots:
 
 
 def machines() -> str:
-    """What Ray runs on, in words."""
+    """The machines of Ray, in words."""
     import ray  # noqa: PLC0415
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -264,7 +264,7 @@ def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, slots: Slots) -> lis
     from ray import tune  # noqa: PLC0415
 
     class End(tune.Stopper):
-        """Ends the experiment after a trial that met what all others would meet."""
+        """Ends the experiment after a trial with an error that all other trials would have too."""
 
         def __init__(self) -> None:
             self.told: list[str] = []
@@ -309,7 +309,7 @@ def _trial(config: dict[str, Any], cohorts: list[Cohort], bench: Workbench) -> N
 
 
 def _check_shared(folder: Place) -> None:
-    """Refuse a run folder that this machine does not share with the driver's, before anything is trained."""
+    """Reject a run folder that this machine does not share with the driver's, before anything is trained."""
     if not (folder / SPACE_FILE).exists():
         raise StorageError(
             f"{folder} is not the same folder on all machines of the cluster: on {socket.gethostname()} it holds no "
@@ -319,7 +319,7 @@ def _check_shared(folder: Place) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Tune's own progress talk and tracebacks off the terminal: failures are told at the end, in one place."""
+    """Keep Tune's progress messages and tracebacks off the terminal: failures are reported once, at the end."""
     loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train", "ray.air")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

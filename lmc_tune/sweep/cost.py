@@ -1,4 +1,4 @@
-"""What a search space will cost, measured on this machine before it is run."""
+"""The cost of a search space, measured on this machine before it is run."""
 
 import time
 from collections import defaultdict
@@ -26,7 +26,7 @@ _ESTIMATED = 500  # at most, in an estimate of statistics: not more than one of 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Counts of a space, and what all pairs take on this machine's cores with all workers busy.
+    """Counts of a space, and the time of all pairs on this machine's cores with all workers busy.
 
     members: that are trained, each once, whoever shares it. steps: of all of them, and of the trunks they branch from;
     with a target loss, at most. seconds_train: with the learning curves. seconds_measure: paths under all conditions,
@@ -79,7 +79,7 @@ def estimate_cost(
 
     Args:
         space: what is to be run.
-        say: is told what takes the time.
+        say: called with a message about what takes time.
         run_factories: networks of factories are built, by the code that the space names, and timed; else a space that
             has some is counted and not timed.
         folders: where factories are looked for before ``sys.path``.

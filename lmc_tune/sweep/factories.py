@@ -1,6 +1,6 @@
-"""Networks of the user's own are tried out before a sweep starts, so that what is wrong with one is told first.
+"""A user's networks are checked before a sweep starts, so that problems are reported first.
 
-A space is also read by commands that only look, such as ``status`` and ``report``; they run no code that it names.
+Commands that only look, such as ``status`` and ``report``, also read a space; they run none of the code it names.
 """
 
 import json
@@ -15,14 +15,14 @@ from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.reading import SpaceError
 from lmc_tune.experiment.sources import Code, changed
 
-if TYPE_CHECKING:  # where there is no factory, torch is not imported: that takes seconds
+if TYPE_CHECKING:  # without a factory torch is not imported, which would take seconds
     from torch import nn
 
     from lmc_tune.data.examples import Examples
 
 
 def check_factories(pairs: Iterable[GroupSpec], measure: MeasureSpec, folders: Sequence[str] = ()) -> None:
-    """Call every factory that the pairs name, with its arguments, and try out what it makes.
+    """Call every factory that the pairs name, with its arguments, and check the network.
 
     Args:
         pairs: all of a space.
@@ -101,7 +101,7 @@ def _without_code(content: str) -> tuple[str, Code]:
 
 @contextmanager
 def _named(pair: GroupSpec) -> Iterator[None]:
-    """Say which network it is that something is wrong with."""
+    """Name the network of a problem."""
     try:
         yield
     except UserError as error:

@@ -11,7 +11,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def one_interruption() -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt, and ignore all further ones: who tidies up can finish.
+    """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt, and ignore all further ones, so cleaning up can finish.
 
     The handlers are put back at the end, except after an interruption: the process is then about to end, and the
     signals stay ignored.

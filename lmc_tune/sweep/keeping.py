@@ -9,16 +9,16 @@ from lmc_tune.experiment import GroupSpec, MemberSpec, MlpSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.space import SearchSpace
 
-# Up to so many bytes in all, ``members: auto`` keeps them.
+# ``members: auto`` keeps members up to so many bytes in all.
 MOST_BYTES = 2_000_000_000
 _NUMBER = 4  # bytes of a float32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Keeping:
-    """What is decided of the members of a sweep.
+    """Whether the members of a sweep are kept, and their size.
 
-    members: how many are trained. bytes: about what they take, float32 weights.
+    members: how many are trained. bytes: their approximate size, as float32 weights.
     """
 
     keep: bool
@@ -31,7 +31,7 @@ class Keeping:
 
 
 def keeping(space: SearchSpace, pairs: Sequence[GroupSpec], folders: Sequence[str]) -> Keeping:
-    """Decide about the members of some pairs as the space says.
+    """Whether the members of some pairs are kept, as the space says.
 
     Args:
         space: says ``keep``, ``drop``, or ``auto``: keep up to :data:`MOST_BYTES` in all.

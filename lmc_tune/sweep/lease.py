@@ -1,4 +1,4 @@
-"""Who holds a run folder in a bucket, which has no locks: its holder leaves a mark there and changes it as it lives."""
+"""Who holds a run folder in a bucket, which has no locks: its holder leaves a mark there and keeps changing it."""
 
 import json
 import logging
@@ -17,10 +17,10 @@ _log = logging.getLogger(__name__)
 
 _MARK = "owner.json"
 _BEAT_SECONDS = 5.0
-# A mark that does not change for so long was left by a holder that is gone. By watching it, not by its time: clocks
-# of two machines may differ.
+# A mark that does not change for so long was left by a holder that is gone. It is watched, and its time is not read,
+# because the clocks of two machines may differ.
 _GONE_SECONDS = 20.0
-# Who marks a folder at the same moment is seen after so long.
+# A driver that marks a folder at the same moment is noticed after so long.
 _SETTLING_SECONDS = 2.0
 
 
@@ -36,12 +36,12 @@ class _Mark:
 def leased(folder: BucketPath) -> Iterator[Callable[[], None]]:
     """Hold a run folder in a bucket.
 
-    Of two that begin within the same moment, and of two that cannot see each other's marks for long, both may come
-    here; who lost the folder is told by the yielded function, and has to ask it before it replaces a table. Their
-    workers disturb each other in no case: each shard has a writer of its own.
+    Two drivers that begin at the same moment, or that cannot see each other's marks for long, may both get here. The
+    yielded function says which of them lost the folder, so call it before replacing a table. Their workers never
+    disturb each other, because each shard has its own writer.
 
     Yields:
-        What raises FolderError if another process has taken the folder over.
+        A function that raises FolderError if another process has taken over the folder.
 
     Raises:
         FolderError: if another process holds it.
@@ -60,13 +60,13 @@ def leased(folder: BucketPath) -> Iterator[Callable[[], None]]:
     finally:
         ended.set()
         beating.join()
-        with suppress(StorageError):  # the next driver waits for it in vain, and goes on
+        with suppress(StorageError):  # the next driver then waits for the full time and goes on
             if _is_ours(quick, mark):
                 (quick / _MARK).unlink(missing_ok=True)
 
 
 def is_leased(folder: BucketPath) -> bool:
-    """Whether a run folder is held, as far as one look tells: its mark is a minute old at most by this clock."""
+    """Whether a run folder is held, judged by one look: its mark is at most a minute old by this clock."""
     return abs(time.time() - written(folder / _MARK) / 1e9) < 60
 
 
@@ -117,7 +117,7 @@ def _read(folder: BucketPath) -> _Mark | None:
         return None
     except ValueError:
         content = {}
-    # Another version may say more or less.
+    # Another version may write more or fewer fields.
     return _Mark(**{field.name: content.get(field.name, field.default) for field in fields(_Mark)})
 
 

@@ -1,4 +1,4 @@
-"""The run folder: made once, owned by one driver at a time."""
+"""The run folder: created once, owned by one driver at a time."""
 
 import fcntl
 import os
@@ -28,13 +28,13 @@ class StoreFullError(UserError):
 
 @contextmanager
 def owned(folder: Place) -> Iterator[Callable[[], None]]:
-    """Hold the run folder: it is created if need be, and no second process can hold it meanwhile.
+    """Hold the run folder: it is created if necessary, and no second process can hold it meanwhile.
 
     On a disk the lock is the kernel's, so it vanishes with the process, however that ends. A bucket has none: see
     :func:`lmc_tune.sweep.lease.leased`.
 
     Yields:
-        What raises FolderError if the folder is no longer held.
+        A function that raises FolderError if the folder is no longer held.
 
     Raises:
         FolderError: if the folder cannot be written, or another process holds it.
@@ -64,7 +64,7 @@ def owned(folder: Place) -> Iterator[Callable[[], None]]:
 
 
 def _locked(lock: TextIO) -> bool:
-    """Lock the file; for half a second others are waited for, who may only be looking (:func:`is_owned`)."""
+    """Lock the file, waiting half a second for others that may only be looking (:func:`is_owned`)."""
     for attempt in range(6):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,9 +90,9 @@ def is_owned(folder: Place) -> bool:
 
 
 def write_description(folder: Place, space: SearchSpace, workers: int, planned_pairs: int) -> None:
-    """Write what the sweep is: the space with its defaults, and its record, whose id is made once.
+    """Write the description of the sweep: the space with its defaults, and its record, whose id is created once.
 
-    A space that is there already is left alone, with its time.
+    A space that is already there stays as it is, with its time.
     """
     known = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
     path, text = folder / SPACE_FILE, dump(space.plain())

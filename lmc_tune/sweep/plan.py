@@ -10,15 +10,15 @@ from lmc_tune.experiment import PER_MEMBER, Cohort, Corruption, GroupSpec
 from lmc_tune.experiment.datasets import part_size
 from lmc_tune.tables.rows import Status
 
-# Passes over the pairs that are left. A pair that failed, or whose worker died, is tried again in another pass, in
-# smaller cohorts and at last in one of its own, so that one that kills its worker takes no other with it.
+# Passes over the remaining pairs. A pair that failed, or whose worker died, is tried again in another pass, in
+# smaller cohorts and finally alone, so that a pair that kills its worker takes no other pair with it.
 PASSES = 3
 _SMALLER = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """What cohorts run on: so many at once, each with a GPU or a CPU core of its own."""
+    """What cohorts run on: so many at once, each with its own GPU or CPU core."""
 
     number: int
     gpu: bool = False
@@ -27,8 +27,8 @@ class Slots:
         """Pairs in each cohort of a program that has ``pairs`` of them.
 
         A core gets several cohorts of a program: enough that the last ones keep all cores busy, few enough that
-        starting a trial costs little beside running it. A GPU trains a large stack in little more time than a small
-        one, so it gets one, up to what can still be measured in reasonable time before any of it is kept.
+        starting a trial costs little compared with running it. A GPU trains a large stack in little more time than a
+        small one, so it gets one cohort, as large as can be measured in reasonable time before any of it is kept.
         """
         each = 1 if self.gpu else 4
         return max(1, min(self.largest, ceil(pairs / (each * self.number))))
@@ -83,7 +83,7 @@ def _families(pairs: Sequence[GroupSpec]) -> list[list[GroupSpec]]:
 
 
 def _filled(families: Sequence[list[GroupSpec]], size: int, most: int) -> Iterator[list[GroupSpec]]:
-    """Families one after the other until there are ``size`` pairs; none is parted that has up to ``most``."""
+    """Families one after the other until there are ``size`` pairs; a family of up to ``most`` pairs is not split."""
     filled: list[GroupSpec] = []
     for family in families:
         for part in (family[at : at + most] for at in range(0, len(family), most)):
@@ -109,12 +109,12 @@ def planned_steps(pair: GroupSpec) -> int:
 
 
 def program(pair: GroupSpec) -> tuple[object, ...]:
-    """What pairs of one cohort share, so that they take equally long and can be trained as one stack of networks."""
+    """The settings that pairs of a cohort share, so that they take equally long and can be trained as one stack."""
     trains = [member.train.model_dump_json(exclude=PER_MEMBER | {"engine"}) for member in pair.members.values()]
     return pair.dataset, _domain(pair), pair.model.text, pair.train.engine, *trains
 
 
 def _domain(pair: GroupSpec) -> object:
-    """What costs a copy of the data; where B's images are corrupted, A is the member of all other pairs, too."""
+    """The part of a shift that needs a copy of the data; with corrupted images of B, other pairs share A too."""
     shift = pair.shift
     return shift if shift.kind == "domain" and not isinstance(shift.domain, Corruption) else None

@@ -1,8 +1,8 @@
 """Which machine Ray's autoscaler starts next: a spot machine, or an on-demand one while the cloud has no spot left.
 
-Ray's own autoscalers do not fall back. The older one notes which type of machine was refused, and its scorer does not
-look; the newer one heeds machines that came and did not start, and not those that were refused. A scorer of one's own
-is an option of the older one alone: ``RAY_enable_autoscaler_v2=0``, ``RAY_AUTOSCALER_UTILIZATION_SCORER``.
+Ray's own autoscalers do not fall back. The older one records which type of machine was refused, but its scorer ignores
+it; the newer one considers machines that came but did not start, and not those that were refused. Only the older one
+accepts a custom scorer: ``RAY_enable_autoscaler_v2=0``, ``RAY_AUTOSCALER_UTILIZATION_SCORER``.
 """
 
 from typing import Any
@@ -17,14 +17,14 @@ def score_machine(
     *,
     node_availability_summary: Any,
 ) -> tuple[Any, ...] | None:
-    """Ray's score of a type of machine for what is asked for, and after it whether the cloud has such machines.
+    """Ray's score of a type of machine for a request, followed by whether the cloud has such machines.
 
     Two types that differ only in how they are paid for have one score; then the one that was not refused lately wins.
     A refusal counts for half an hour (``AUTOSCALER_NODE_AVAILABILITY_MAX_STALENESS_S``). If both are to be had, Ray
     takes the later name in the alphabet: ``gpu_spot`` before ``gpu_on_demand``.
 
     Returns:
-        A tuple that is the larger, the better the type; None if nothing that is asked for fits it.
+        A tuple that is larger for a better type; None if no request fits the type.
     """
     score = _default_utilization_scorer(
         node_resources, resources, node_type, node_availability_summary=node_availability_summary

@@ -1,4 +1,4 @@
-"""What a run folder holds: counts, failures, time left."""
+"""The state of a run folder: counts, failures, time left."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # imported by the first look at a table
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A pair that crashed: its key, where it is in the space, and the last line of its traceback."""
+    """A pair that crashed: its key, its place in the space, and the last line of its traceback."""
 
     key: str
     what: str
@@ -74,7 +74,7 @@ def read_status(folder: Place) -> SweepStatus:
     results = store.results(
         ["cell", "replicate", "status", "reason", "question", "steps", "seconds_train", "seconds_measure"]
     )
-    # By cell and replicate: a key for every pair that is planned would take longer than all the rest.
+    # By cell and replicate: computing a key for every planned pair would take longer than everything else.
     mine = results[results["cell"].isin(list(cells)) & (results["replicate"] < space.replicates)]
     asked = {space.measure.of(cell.first.model).key for cell in cells.values()}
     mine = mine[mine["question"].isin(asked) | (mine["status"] == "failed")]

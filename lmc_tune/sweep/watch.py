@@ -15,7 +15,7 @@ _SECONDS_OF_SILENCE = 60.0
 
 
 class Watch:
-    """Calls ``on_results`` from a thread of its own with every pair that finishes from now on, each once.
+    """Calls ``on_results`` from its own thread with every pair that finishes from now on, each once.
 
     ``on_silence`` is called whenever none has finished for a minute. Use as a context manager; what is there at its
     start is not told, and on exit the shards are looked at a last time.
@@ -42,7 +42,7 @@ class Watch:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        if kind is None:  # otherwise there is no time, and the tables tell it all
+        if kind is None:  # otherwise there is no time, and the tables have everything
             self._look()
 
     def _work(self) -> None:
@@ -55,11 +55,11 @@ class Watch:
                 heard = time.monotonic()
 
     def _look(self) -> bool:
-        """Tell what is fresh, if anything is."""
+        """Report new results, if there are any."""
         try:
             fresh = self._fresh()
         except StorageError:
-            return False  # told by whoever compacts
+            return False  # compaction reports it
         if fresh:
             self._on_results(fresh)
         return bool(fresh)
@@ -72,7 +72,7 @@ class Watch:
             try:
                 results = self._store.read_shard(path.stem)
             except DamagedTableError:
-                continue  # told by whoever compacts
+                continue  # compaction reports it
             self._stamps[path] = stamp
             fresh += [result for result in results if result.key not in self._seen]
             self._seen |= {result.key for result in results if result.status != "failed"}

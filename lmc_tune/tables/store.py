@@ -294,6 +294,19 @@ def load_results(folder: str | os.PathLike[str] | BucketPath, columns: Sequence[
     Raises:
         FileNotFoundError: if the folder holds no results.
         DamagedTableError: if a table cannot be read.
+
+    Example:
+        A folder with one pair, as a sweep writes it:
+
+        >>> from tempfile import TemporaryDirectory
+        >>> from lmc_tune.experiment.reading import read_space
+        >>> from lmc_tune.tables.rows import failed_result
+        >>> pair = read_space("quickstart", ["axes.lr=[0.1]"]).pairs()[0]
+        >>> with TemporaryDirectory() as folder:
+        ...     Store(folder).write_shard("example", [failed_result(pair, "out of memory")])
+        ...     results = load_results(folder, ["lr", "status", "reason"])
+        >>> results[["lr", "status", "reason"]].to_dict("records")
+        [{'lr': 0.1, 'status': 'failed', 'reason': 'out of memory'}]
     """
     store = Store(folder)
     if not (store.folder / RESULTS_FILE).exists() and not store.shards.exists():

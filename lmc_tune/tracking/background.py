@@ -1,4 +1,4 @@
-"""The mirror beside a running sweep: it never blocks, never raises, and says once if MLflow cannot be reached."""
+"""The mirror of a running sweep: it never blocks, never raises, and says once if MLflow cannot be reached."""
 
 import queue
 import threading
@@ -56,8 +56,8 @@ class BackgroundMirror:
 
         Args:
             status: KILLED if the sweep was interrupted.
-            patience_seconds: a server that answers nothing for so long is given up.
-            limit_seconds: at most so long in all.
+            patience_seconds: give up on a server that does not answer for so long.
+            limit_seconds: the most to wait in all.
 
         Returns:
             True if MLflow now shows everything that the tables hold.
@@ -82,7 +82,7 @@ class BackgroundMirror:
             if isinstance(item, str):
                 self._complete = self._attempt(partial(self._finish, item), last=True)
                 return
-            if not self._closing:  # what is not sent by then is sent from the tables
+            if not self._closing:  # results that are not sent by then are sent from the tables
                 self._attempt(partial(self._send, item))
 
     def _send(self, result: PairResult) -> None:
@@ -103,7 +103,7 @@ class BackgroundMirror:
             self._say("MLflow can be reached again and shows every pair; nothing needs to be re-sent.")
 
     def _attempt(self, work: Callable[[], object], *, last: bool = False) -> bool:
-        """Do it, unless MLflow failed a short while ago. Whatever fails here is re-sent from the tables later."""
+        """Run ``work`` unless MLflow failed a short while ago. Whatever fails here is re-sent from the tables later."""
         if not last and time.monotonic() < self._closed_until:
             return False
         try:
@@ -121,7 +121,7 @@ class BackgroundMirror:
         self._last_progress = time.monotonic()
 
     def _warn(self, reason: str) -> None:
-        """Say once what is wrong and how to mend it; both threads may come here."""
+        """Say once what is wrong and how to fix it; both threads may call this."""
         with self._speaking:
             if self._said:
                 return

@@ -16,7 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 42
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One split's curve in one panel: values by λ, and where they lie in the panel, in pixels."""
+    """One split's curve in one panel: values by λ, and their positions in the panel, in pixels."""
 
     split: str
     points: list[tuple[float, float]]
@@ -103,7 +103,7 @@ def _panel(title: str, unit: str, curves: dict[str, list[tuple[float, float]]]) 
 
 
 def _scale(highest: float) -> tuple[float, float]:
-    """Top of an axis from 0 that holds ``highest``, and the distance of its ticks: 1, 2 or 5 times a power of ten."""
+    """Top of an axis from 0 that includes ``highest``, and the distance of its ticks, 1, 2 or 5 times a power of 10."""
     rough = max(highest, 1e-6) / 4
     power = 10 ** floor(log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
@@ -115,7 +115,7 @@ def _x(lambda_: float) -> float:
 
 
 def _facts(row: Row) -> list[tuple[str, str]]:
-    """The numbers one looks for first; those that were not measured are left out."""
+    """The most important numbers; those that were not measured are left out."""
     shown = [
         ("test error barrier (chord)", "test_error_barrier_chord", 100, " %"),
         ("at λ", "barrier_lambda", 1, ""),

@@ -1,6 +1,6 @@
 """Which MLflow store a run folder is mirrored to, and how to reach it quietly.
 
-A store in a SQLite file is *embedded*: artifacts lie beside the file, in the layout that ``mlflow server
+A store in a SQLite file is *embedded*: artifacts lie next to the file, in the layout that ``mlflow server
 --artifacts-destination`` serves, and nothing in the file holds an absolute path, so both can be copied together.
 """
 
@@ -27,7 +27,7 @@ ARTIFACTS = "artifacts"
 ARTIFACT_ROOT = "mlflow-artifacts:/"
 ARTIFACT_LOCATION = f"{ARTIFACT_ROOT}lmc-tune"  # of an experiment, relative to the folder of the artifacts
 
-# A server that does not answer must not hold a sweep up; a user's own values win. Read by MLflow at every request.
+# A server that does not answer must not delay a sweep; a user's own values win. MLflow reads these at every request.
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -60,7 +60,7 @@ def tracking_uri(folder: Place, uri: str | None = None) -> str:
 
 
 def own_store(folder: Place) -> Path:
-    """The SQLite file of a run folder; of one in a bucket, where SQLite cannot work, below ``runs`` on this machine."""
+    """The SQLite file of a run folder; for a bucket, where SQLite cannot work, it is below ``runs`` on this machine."""
     here = (
         Path("runs", *re.split("[:/]+", folder.root), *folder.path.parts) if isinstance(folder, BucketPath) else folder
     )
@@ -68,7 +68,7 @@ def own_store(folder: Place) -> Path:
 
 
 def sqlite_address(file: Path) -> str:
-    """The address of an SQLite file, by which SQLAlchemy and MLflow find just this file."""
+    """The address of an SQLite file, with which SQLAlchemy and MLflow find exactly this file."""
     if not set("?%#") & set(str(file)):
         return f"sqlite:///{file}"
     from sqlalchemy import URL  # noqa: PLC0415 - takes time, and is seldom needed
@@ -92,7 +92,7 @@ def embedded_file(uri: str) -> Path | None:
 
 
 def server_command(file: Path) -> str:
-    """The command of MLflow's own that shows an embedded store, with its artifacts."""
+    """MLflow's command that shows an embedded store with its artifacts."""
     artifacts = (file.parent / ARTIFACTS).as_uri()
     return shlex.join(
         ["mlflow", "server", "--backend-store-uri", sqlite_address(file), "--artifacts-destination", artifacts]
@@ -107,7 +107,7 @@ def track_command(folder: Place, uri: str) -> str:
 def without_credentials(text: str) -> str:
     """``https://user:password@host`` → ``https://host``, wherever it occurs in the text; ``?password=`` is cut as well.
 
-    Rather too much than too little: a password may hold quotes and, of a database, slashes.
+    It cuts too much rather than too little: a password may contain quotes and, for a database, slashes.
     """
     return re.sub(r"(?i)([?&](?:password|passwd|pwd|odbc_connect)=)[^\s&]*", r"\1…", _USER.sub("", text))
 
@@ -118,12 +118,12 @@ def place(uri: str) -> str:
 
 
 def check(uri: str) -> None:
-    """Refuse at once what can never work; MLflow would try a file that cannot be written for minutes.
+    """Reject at once an address that can never work; MLflow would retry an unwritable file for minutes.
 
-    Whether a server answers is not asked, and MLflow is not imported.
+    This does not ask whether a server answers, and does not import MLflow.
 
     Raises:
-        AddressError: if ``uri`` is no address of a store, or its SQLite file cannot be written.
+        AddressError: if ``uri`` is not the address of a store, or its SQLite file cannot be written.
     """
     if bare := re.fullmatch(r"(?:[^\s/]*@)?([\w.-]+:\d+(?:/\S*)?)", uri):
         raise AddressError(f"the tracking URI {bare[1]} has no scheme; write http://{bare[1]}")
@@ -155,7 +155,7 @@ def connect(uri: str) -> Any:
     prepare_environment()
     from mlflow import MlflowClient  # noqa: PLC0415 - takes over a second, and the environment comes first
 
-    # Server-side table upgrades and HTTP retries are MLflow's own business: our callers report what matters, once.
+    # MLflow logs table upgrades and HTTP retries; our callers report once what matters.
     for name in ("mlflow", "alembic", "urllib3.connectionpool"):
         logging.getLogger(name).setLevel(logging.ERROR)
     file = embedded_file(uri)
@@ -177,9 +177,9 @@ def prepare_environment() -> None:
 
 @contextmanager
 def errors_of(uri: str, folder: Place | None = None) -> Iterator[None]:
-    """Turn the many kinds of errors of MLflow and what it stands on into :class:`TrackingError`; others pass.
+    """Turn the many kinds of errors of MLflow and its dependencies into :class:`TrackingError`; others pass.
 
-    folder: the run folder that is sent, whose own store can be made again.
+    folder: the run folder that is sent, whose own store can be rebuilt.
     """
     try:
         yield
@@ -194,7 +194,7 @@ def errors_of(uri: str, folder: Place | None = None) -> Iterator[None]:
 
 
 def check_schema(folder: Place) -> None:
-    """Refuse a run folder's own store if another version of MLflow wrote it; MLflow is not imported.
+    """Reject a run folder's own store if another version of MLflow wrote it; MLflow is not imported.
 
     Raises:
         TrackingError: naming the command that makes the store usable.
@@ -230,7 +230,7 @@ def _schemas() -> tuple[set[str], set[str]]:
 
 
 def _what_failed(error: Exception) -> str:
-    """Of a request without an answer only the innermost reason: the messages around it repeat it in many words."""
+    """For an unanswered request, only the innermost reason: the messages around it repeat it in many words."""
     root: BaseException = error
     while inner := root.__cause__ or root.__context__:
         root = inner
@@ -253,7 +253,7 @@ def _refuse_folder(uri: str) -> None:
 def _check_file(file: Path, where: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=file.parent):  # SQLite keeps a journal beside its file
+        with TemporaryFile(dir=file.parent):  # SQLite keeps a journal next to its file
             pass
         start = b""
         if file.exists():

@@ -1,4 +1,4 @@
-"""What the MLflow run of a pair says: its name, parameters, tags and metrics. Pure; nothing here knows MLflow."""
+"""The content of a pair's MLflow run: its name, parameters, tags and metrics. Pure; nothing here uses MLflow."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ import numpy as np
 from lmc_tune.tables.columns import LAMBDA, MEASURED, SPEC_FIELDS, TIME_FIELDS, TIMES
 from lmc_tune.tables.rows import PairResult, Row, pair_name, shift_label
 
-# Raise it when the same result would be shown by other metrics: pairs that are already there are then sent anew.
+# Raise it when the same result would be shown by other metrics: pairs that are already there are then sent again.
 CONTENT_VERSION = 1
 
 SWEEP_TAG = "lmc_tune.sweep"
@@ -45,7 +45,7 @@ class RunContent:
 
 
 def run_content(result: PairResult) -> RunContent:
-    """Everything of a pair's run but its chart.
+    """Everything in a pair's run except its chart.
 
     Parameters repeat the spec, so that they can never change under one key. Metrics are the numeric columns of the
     results table by their own names (without the positions of the other barriers: those are in the table), then the
@@ -66,7 +66,7 @@ def run_content(result: PairResult) -> RunContent:
 
 
 def path_measurements(points: Iterable[Row]) -> Iterator[Measurement]:
-    """Error and loss along the path, by λ, as ``path/…`` or, but for the naive path, ``path CONDITION/…``."""
+    """Error and loss along the path, by λ, as ``path/…`` for the naive path, otherwise as ``path CONDITION/…``."""
     for point in sorted(points, key=lambda point: (point["condition"], point["split"], point["lambda"])):
         group = "path" if point["condition"] == "naive" else f"path {point['condition']}"
         step = round(LAMBDA_STEPS * point["lambda"])
@@ -140,7 +140,7 @@ def _says_something(value: object) -> bool:
 
 
 def _digest(metrics: list[Measurement]) -> str:
-    """16 hexadecimal digits; empty where there is nothing measured."""
+    """16 hexadecimal digits; empty if nothing was measured."""
     if not metrics:
         return ""
     text = json.dumps([CONTENT_VERSION, metrics], separators=(",", ":"))

@@ -1,6 +1,6 @@
 """A sweep's runs in MLflow: one parent, one nested run per pair, found again by their tags.
 
-Whatever is sent twice changes nothing: runs are told apart by the tags ``lmc_tune.sweep`` and ``lmc_tune.key``, and
+Sending twice changes nothing: runs are identified by the tags ``lmc_tune.sweep`` and ``lmc_tune.key``, and
 every metric carries its run's own start time, so that MLflow drops the second copy.
 """
 
@@ -29,7 +29,7 @@ EndStatus = Literal["FINISHED", "KILLED", "FAILED"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """How many runs a sending created, updated and left as they were."""
+    """How many runs were created, updated and left as they were."""
 
     created: int = 0
     updated: int = 0
@@ -69,7 +69,7 @@ class _Run:
 
 
 class Mirror:
-    """The runs of one sweep in one MLflow store. Not for two threads at once; one writer per sweep.
+    """The runs of one sweep in one MLflow store. Not thread-safe; one writer per sweep.
 
     Made by :func:`open_mirror`. Methods raise whatever MLflow raises when the store cannot be reached.
     """
@@ -180,7 +180,7 @@ class Mirror:
             self._client.log_text(run.id, text, name)
 
     def _has_chart(self, run: _Run) -> bool:
-        """Whether it is there; of a server, which would have to be asked run by run, True."""
+        """Whether it exists; True for a server, which would have to be asked for each run."""
         folder = self._artifacts_of(run)
         return folder is None or (folder / CHART_FILE).exists()
 
@@ -283,7 +283,7 @@ def _experiment(client: Any, sweep_name: str, uri: str) -> str:
 
 
 def _parts(metrics: Sequence[Measurement], size: int) -> Iterator[Sequence[Measurement]]:
-    """At least one part, so that parameters and tags travel even where nothing was measured."""
+    """At least one part, so that parameters and tags are sent even if nothing was measured."""
     for start in range(0, max(len(metrics), 1), size):
         yield metrics[start : start + size]
 

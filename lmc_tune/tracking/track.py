@@ -1,4 +1,4 @@
-"""Re-sending a whole run folder: the mirror made equal to the tables."""
+"""Re-sending a whole run folder: the mirror then equals the tables."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +15,7 @@ _PAIRS_PER_READ = 500  # bounds the memory that curves take
 
 
 def track(folder: Place, uri: str | None = None) -> Sent:
-    """Send every finished pair of a run folder to an MLflow store, and the report; what is there already stays.
+    """Send every finished pair of a run folder to an MLflow store, and the report; runs that are already there stay.
 
     Args:
         folder: a run folder.
@@ -42,7 +42,7 @@ def send_all(
     If that fails half-way, the parent run is shown as failed rather than left running, where MLflow still answers.
 
     Args:
-        mirror: where to.
+        mirror: the destination.
         folder: the run folder.
         status: of the parent run; KILLED if the sweep was interrupted.
         progress: called after each pair.

@@ -41,7 +41,7 @@ def serve_ui(folder: Place, port: int, say: Callable[[str], None]) -> None:
     Args:
         folder: a run folder.
         port: on loopback.
-        say: told the address, once it answers.
+        say: called with the address as soon as it answers.
 
     Raises:
         FileNotFoundError: if the folder is not a run folder.
@@ -50,7 +50,7 @@ def serve_ui(folder: Place, port: int, say: Callable[[str], None]) -> None:
     command, environment = ui_command(folder, port)
     address = ui_address(folder, port)
     _check_port(port)
-    asked: list[int] = []  # to end; an exception might come between the server's start and our knowing it
+    asked: list[int] = []  # signals that asked to end; one might come between the server's start and our knowing of it
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup's choice stays
             signal.signal(ending, lambda number, _frame: asked.append(number))
@@ -88,7 +88,7 @@ def ui_command(folder: Place, port: int = 5000) -> tuple[list[str], dict[str, st
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
         "MLFLOW_SERVER_ALLOWED_HOSTS": "localhost,localhost:*,127.0.0.1,127.0.0.1:*",
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "",
-        "PYTHONWARNINGS": "ignore",  # of MLflow about the packages it stands on
+        "PYTHONWARNINGS": "ignore",  # MLflow's warnings about its dependencies
     }
 
 
@@ -109,7 +109,7 @@ def _store_file(folder: Place) -> Path:
     file = own_store(folder)
     if file.exists():
         return file
-    SweepRecord.read(folder)  # where there is no sweep, says so and how to start one
+    SweepRecord.read(folder)  # without a sweep, this says so and how to start one
     raise TrackingError(
         f"{folder} holds no MLflow store ({STORE_FILE}): its runs went to another server, or to none; "
         f"{_how_to_make(folder, file)}"
@@ -121,7 +121,7 @@ def _how_to_make(folder: Place, file: Path) -> str:
 
 
 def _check_port(port: int) -> None:
-    """Refuse a port that cannot be listened on: the server itself would end with a log and exit code 0."""
+    """Reject a port that cannot be used: the server itself would end with a log and exit code 0."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
         try:
@@ -133,7 +133,7 @@ def _check_port(port: int) -> None:
 
 @contextmanager
 def _running(command: list[str], environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """The server in a process group of its own, so that Ctrl-C reaches it through us alone; it is always ended."""
+    """The server in its own process group, so that Ctrl-C reaches it only through us; it is always ended."""
     server = subprocess.Popen(  # noqa: S603 - our own command
         command,
         env={name: value for name, value in os.environ.items() if not name.startswith(_OF_SERVERS)} | environment,

@@ -1,4 +1,4 @@
-"""Where a member's training stands, on the disk: what is lost with a worker costs minutes, what is finished nothing."""
+"""The progress of a member on the disk: a lost worker costs minutes of training, and no finished member."""
 
 import json
 import time
@@ -12,17 +12,17 @@ from torch import Tensor
 from lmc_tune.storage import Place, replacing
 from lmc_tune.training.progress import CurvePoint, Progress
 
-# What tells moments from the weights, whose names have no spaces.
+# Marks moments; the names of weights have no spaces.
 _MOMENT = "moment "
-# Of the bytes that say how long the header of a safetensors file is.
+# Number of bytes that hold the length of a safetensors file's header.
 _LENGTH = 8
 
 
 @dataclass(kw_only=True)
 class Checkpoint:
-    """One member's file, written atomically: weights by name, and in the header's metadata all else.
+    """One member's file, written atomically: weights by name, and everything else in the header's metadata.
 
-    path: while it is needed. kept: where the finished member stays; None if it need not.
+    path: the file while it is needed. kept: the file of the finished member; None to drop it.
     seconds: least time between two writings in training.
     """
 
@@ -32,7 +32,7 @@ class Checkpoint:
     _last: float = field(default_factory=time.monotonic)
 
     def offer(self, make: Callable[[], Progress]) -> None:
-        """Keep what ``make`` gives, if it is time."""
+        """Write the result of ``make`` if the last writing was long enough ago."""
         if time.monotonic() - self._last < self.seconds:
             return
         _write(self.path, make())
@@ -45,11 +45,11 @@ class Checkpoint:
             self.remove()
 
     def read(self) -> Progress | None:
-        """What was kept, on the CPU; None if nothing was, or nothing that can be read."""
+        """The stored progress, on the CPU; None if there is none, or none that can be read."""
         return (_read(self.kept) if self.kept else None) or _read(self.path)
 
     def remove(self) -> None:
-        """Forget what is not to stay."""
+        """Delete the file that is not kept."""
         self.path.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Weights disturbed once in training: does a small push lead to another basin (Kwok et al. 2025)?"""
+"""Weights perturbed once in training: does a small push lead to another basin (Kwok et al. 2025)?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ class Disturbance:
 
 
 def disturbance(spec: Perturbation, start: State, layers: Mapping[str, tuple[str, ...]], seed: int) -> Disturbance:
-    """Gaussian noise on one weight, one layer or all, its norm ``spec.scale`` times that of what it is added to.
+    """Gaussian noise on one weight, one layer or all weights; its norm is ``spec.scale`` times theirs.
 
     Args:
         spec: which weights, how strongly, when.
-        start: the member's initial state, by which norms are measured.
+        start: the member's initial state, whose norms are used.
         layers: names of the parameters of every layer. A layer, or a weight, that is 0 at the start is never drawn: it
             has no norm.
         seed: decides which weights, and in which direction.

@@ -24,8 +24,8 @@ from lmc_tune.training.task import Task
 
 Engine = Literal["loop", "stacked"]
 
-# The weights of a larger perceptron, or the activations of a larger batch, times the members of a stack, leave a core's
-# cache: the loop is as fast, then faster.
+# The weights of a larger perceptron, or the activations of a larger batch, times the members of a stack, do not fit
+# into a core's cache: the loop is then as fast or faster.
 _MOST_PARAMETERS_ON_CPU = 50_000
 _LARGEST_BATCH_ON_CPU = 256
 # A stack is checked by so many steps of all its members, of whom so many are trained by the loop as well, at rates at
@@ -40,7 +40,7 @@ _TIMES = {"float32": 10, "bfloat16": 3}
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The engine of a program. why: the reason, if `auto` would take another; else empty."""
+    """The engine of a program. why: the reason if `auto` would otherwise take another engine; else empty."""
 
     engine: Engine
     why: str = ""
@@ -50,8 +50,8 @@ class Engines:
     """The engines of the programs that a worker runs.
 
     Where `auto` takes the stack on a device that this code may never have run on, the first members of each program are
-    trained for a few steps by both engines beforehand, as copies: what a stack cannot do there, or does otherwise, may
-    cost speed, never results.
+    trained for a few steps by both engines beforehand, as copies: if a stack fails there or gives other members, this
+    may cost speed, but never results.
     """
 
     def __init__(self) -> None:
@@ -79,18 +79,18 @@ class Engines:
 
 
 def program_of(member: MemberSpec) -> tuple[str, ...]:
-    """What members have in common that one stack can train; splits may differ by a few examples, and so in steps."""
+    """The settings shared by members that one stack can train; splits, and so steps, may differ by a few examples."""
     settings = member.train.model_dump_json(exclude=PER_MEMBER | {"engine"})
     return member.dataset.text, member.model.text, settings
 
 
 def is_unproven(device: torch.device) -> bool:
-    """Whether what stacks do on it depends on hardware and libraries that no test has seen."""
+    """Whether stacks on this device depend on hardware and libraries that no test has seen."""
     return device.type == "cuda"
 
 
 def engine_for(member: MemberSpec, device: torch.device) -> Engine:
-    """What the space asks for; if it leaves it open, stacks where they are faster than the loop.
+    """The engine that the space asks for; by default, stacks where they are faster than the loop.
 
     That is on a GPU, where one network alone leaves it idle, and on a CPU for small perceptrons. There the stack has
     to give a member bit for bit the same result in every cohort, as the loop does (docs/decisions/0008-engines.md). A
@@ -136,14 +136,14 @@ def train(tasks: Sequence[Task], engine: Engine) -> list[Progress]:
 
 
 def _shared(task: Task) -> tuple[object, ...]:
-    """What members of one stack have in common; splits may differ by a few examples, and so in their steps."""
+    """The settings shared by the members of one stack; splits, and so steps, may differ by a few examples."""
     settings = task.spec.model_dump_json(exclude=PER_MEMBER | {"engine"})
     return settings, task.steps_per_epoch, task.n_steps, task.epochs_done, task.last_epoch, id(task.test)
 
 
 def _fault(tasks: Sequence[Task]) -> str:
-    """Why these members are not to be trained as a stack; empty if a stack does a few steps as the loop does."""
-    # In half precision nothing but gross faults can be told from rounding.
+    """Why these members cannot be trained as a stack; empty if a stack takes a few steps as the loop does."""
+    # In half precision only gross faults can be distinguished from rounding.
     checked = (_shortened(tasks, precision) for precision in sorted({"float32", tasks[0].spec.precision}, reverse=True))
     return next(filter(None, (_fault_of(copies, way) for copies in checked for way in ways_of(copies[0]))), "")
 
@@ -164,7 +164,7 @@ def _fault_of(copies: Sequence[Task], way: Way) -> str:
 
 
 def _shortened(tasks: Sequence[Task], precision: str) -> list[Task]:
-    """The same members at their beginning, with few steps to go, and copies of what training changes."""
+    """The same members at their start, with few steps to go, and copies of everything that training changes."""
     models = {id(task.model): copy.deepcopy(task.model) for task in tasks}
     tests = {id(task.test): next(task.test.chunks(CHUNK)) for task in tasks}
 
@@ -198,11 +198,11 @@ def _nudged(task: Task) -> Task:
 
 
 def _differing(task: Task, *progress: Progress) -> str:
-    """The first entry that was found away from what is expected; empty if there is none.
+    """The first entry that differs from the expected value; empty if there is none.
 
     Args:
         task: the member.
-        progress: what a stack made of it, what the loop did, and what the loop did from weights off by rounding.
+        progress: the results of a stack, of the loop, and of the loop from weights off by rounding.
     """
     precision = task.spec.precision
     found, expected, nudged = (_entries(task, one.state, one.curve) for one in progress)
@@ -216,7 +216,7 @@ def _differing(task: Task, *progress: Progress) -> str:
 
 
 def _entries(task: Task, state: Mapping[str, Tensor], curve: Sequence[CurvePoint] = ()) -> dict[str, Tensor]:
-    """What a member came to, by name, float64: its state, of half precision all weights as one, and its losses."""
+    """A member's result by name, float64: its state (in half precision, all weights as one) and its losses."""
     entries = {name: tensor.double() for name, tensor in state.items()}
     if task.spec.precision == "bfloat16":
         entries = {"weights": torch.cat([entries[name].flatten() for name, _ in task.model.named_parameters()])}

@@ -1,4 +1,4 @@
-"""A training step recorded once as a CUDA graph and replayed: launching kernels is what bounds small networks."""
+"""A training step recorded once as a CUDA graph and replayed: launching kernels limits small networks."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,7 +14,7 @@ def can_record(device: torch.device) -> bool:
 
 
 def record(work: Callable[[], None]) -> Callable[[], None]:
-    """Do CUDA work a few times, then record it; what is returned does it again, reading and writing the same memory."""
+    """A recording of CUDA work, made after a few runs; calling it repeats the work on the same memory."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -33,7 +33,7 @@ class Replay:
     Args:
         step: reads its feed and updates ``state`` in place, without looking at any value on the host.
         feed: tensors of the shapes that every later feed has.
-        state: all that a step changes; it is the same after the recording as before.
+        state: everything that a step changes; it is the same after the recording as before.
     """
 
     def __init__(

@@ -47,7 +47,7 @@ def train_member(task: Task) -> Progress:
 
 @contextmanager
 def _global_noise(task: Task, epoch: int) -> Iterator[None]:
-    """Let torch's global random state, which layers of a user's own may draw from, follow from the task's noise."""
+    """Seed torch's global random state, from which a user's layers may draw, by the task's noise."""
     device = task.positions.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(child_seed(task.noise_seed, "global", epoch))
@@ -109,7 +109,7 @@ def _progress(
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     (group,) = optimizer.param_groups
     found = [optimizer.state.get(parameter, {}) for parameter in group["params"]]
-    # A parameter without a gradient has none of them.
+    # A parameter without a gradient has no moments.
     example: dict[str, Tensor | None] = next(filter(None, found), {})
     moments = {
         name: torch.cat(

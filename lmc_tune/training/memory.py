@@ -5,7 +5,7 @@ from math import ceil
 
 import torch
 
-# Of the memory that is free: what is left is for a graph's own and for what measuring takes.
+# Share of the free memory; the rest is for CUDA graphs and for measuring.
 _SHARE = 0.4
 _PROBES = (2, 6)
 
@@ -15,7 +15,7 @@ def members_that_fit(members: int, taken: Callable[[int], int], free: int) -> in
 
     Args:
         members: how many there are.
-        taken: bytes that a stack of so many takes, measured; a stack's need grows evenly with its members.
+        taken: measured bytes of a stack of so many members; the need grows linearly with them.
         free: bytes that are free.
     """
     small, large = _PROBES
@@ -38,7 +38,7 @@ def even_share(members: int, most: int) -> int:
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """The most that some work takes of the current CUDA device's memory besides what is taken already."""
+    """The peak memory of some work on the current CUDA device, beyond the memory already in use."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()

@@ -1,4 +1,4 @@
-"""Where a member's training stands, and where it ended."""
+"""The progress of a member's training, and its end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class CurvePoint:
 class Progress:
     """A member after some epochs: its state dict, on the CPU, and its learning curve.
 
-    moments: what the optimizer remembers, on the CPU, under torch's names: flat in the order of the parameters, and
+    moments: the optimizer's state, on the CPU, under torch's names: flat in the order of the parameters, and
     ``step`` () where it counts steps.
     diverged: why training stopped early, empty if it did not.
     seconds: that training took, in all calls that kept something of it; of members trained together, each its share.

@@ -43,7 +43,7 @@ def train_stacked(tasks: Sequence[Task]) -> list[Progress]:
     On a GPU as many at once as its memory holds.
 
     Raises:
-        UserError: if nothing is known of how to stack the network.
+        UserError: if lmc-tune does not know how to stack the network.
     """
     check_stackable(tasks[0].model)
     at_once, way = _fitted(tasks)
@@ -55,7 +55,7 @@ def train_stacked(tasks: Sequence[Task]) -> list[Progress]:
 
 
 def check_stackable(model: nn.Module) -> None:
-    """Raise UserError if nothing is known of how to stack a network."""
+    """Raise UserError if lmc-tune does not know how to stack a network."""
     if not is_plain(model):
         raise UserError(
             "cannot be trained by engine: stacked, which takes layers that it knows, each used once and trained; leave "
@@ -75,13 +75,13 @@ def _fitted(tasks: Sequence[Task]) -> tuple[int, Way]:
 
 
 def _at_once(tasks: Sequence[Task], free: int, bytes_of: Callable[[Callable[[], object]], int]) -> int:
-    """Members in a stack; all stacks are about equally large, and the two of a pair are not parted."""
+    """Members in a stack; all stacks are about equally large, and the two members of a pair stay together."""
     most = members_that_fit(len(tasks), lambda n: bytes_of(lambda: StackedRun(tasks[:n]).probe()), free)
     return even_share(len(tasks), most)
 
 
 def _faster_way(tasks: Sequence[Task]) -> Way:
-    """How these members train faster; both ways are tried.
+    """The faster way to train these members; both are tried.
 
     One convolution with the weights of many networks may be slower than as many convolutions, depending on sizes, GPU
     and libraries. Perceptrons are always batched.
@@ -115,7 +115,7 @@ class StackedRun:
         self._rest_until = 0.0
 
     def probe(self) -> None:
-        """A step and a scoring: what takes memory."""
+        """A step and a scoring, which take memory."""
         self._step(self._first_feed())
         _score_stack(self.stack, self.tasks[0].test)
 
@@ -131,7 +131,7 @@ class StackedRun:
         return time.perf_counter() - started
 
     def _first_feed(self) -> Feed:
-        """What the first step needs, at rates of 0."""
+        """The inputs of the first step, at rates of 0."""
         self.stack.model.train()
         return {name: entries[0] for name, entries in self._feeds(0, [[0.0] * self.stack.size]).items()}
 
@@ -159,7 +159,7 @@ class StackedRun:
         return [ended.get(member) or self._progress(member, last, curve) for member, curve in enumerate(curves)]
 
     def _offer(self, epochs: int, curves: Sequence[list[CurvePoint]], ended: Mapping[int, Progress]) -> None:
-        """Let every member's progress be kept, unless keeping them took a good part of the time since."""
+        """Write every member's progress, unless writing took a good part of the time since the last one."""
         started = time.monotonic()
         if started < self._rest_until:
             return
@@ -195,7 +195,7 @@ class StackedRun:
                 task.disturbance.apply({name: rows[member] for name, rows in self.stack.parameters.items()})
 
     def _feeds(self, epoch: int, rates: Sequence[Sequence[float]]) -> Feed:
-        """What an epoch's steps need; entries have the steps first, then the members."""
+        """The inputs of an epoch's steps; entries have the steps first, then the members."""
         own = [task.feed(epoch, len(rates)) for task in self.tasks]
         feeds = {name: torch.stack([feed[name] for feed in own], dim=1) for name in own[0]}
         feeds["rate"] = torch.tensor(rates, dtype=self.stack.weights.dtype, device=self.stack.weights.device)
@@ -248,7 +248,7 @@ def _score_stack(stack: Stack, examples: ExampleSet) -> list[Score]:
     correct = torch.zeros(stack.size, dtype=torch.int64, device=examples.labels.device)
     for some in examples.chunks(CHUNK):
         inputs, labels, n = some.inputs, some.labels, len(some)
-        if missing := -n % ALIGNED:  # filled up: matrices that begin aligned round alike wherever a network stands
+        if missing := -n % ALIGNED:  # filled up: aligned matrices round alike wherever a network is in the stack
             inputs = torch.cat([inputs, inputs[:1].expand(missing, *inputs.shape[1:])])
         found, hits = sums_of(stack.logits(inputs, shared=True)[:, :n], labels)
         loss += found

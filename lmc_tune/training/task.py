@@ -1,4 +1,4 @@
-"""What an engine trains."""
+"""The training of a member, as engines take it."""
 
 import math
 import time
@@ -20,8 +20,8 @@ from lmc_tune.training.disturbance import Disturbance
 from lmc_tune.training.order import epoch_batches
 from lmc_tune.training.progress import CurvePoint, Progress
 
-# What each step needs, by name; entries of an epoch have the steps first. batch: (batch_size,) int64, where in the
-# training set its examples are; drop: () int64, the seed of what is dropped; besides, the augmentation's draws.
+# The inputs of each step, by name; entries of an epoch have the steps first. batch: (batch_size,) int64, the places of
+# its examples in the training set; drop: () int64, the seed of dropout; also the augmentation's draws.
 Feed = Mapping[str, Tensor]
 
 
@@ -31,16 +31,16 @@ class Task:
 
     model: a network of the member's architecture, on the device of the examples; engines overwrite its weights.
     start: its initial state, on any device.
-    whole, positions: the training set, and where in it the member's part is, (n,) int64 on the same device.
-    test: measured after every epoch for the learning curve; never acted upon.
+    whole, positions: the training set, and the places of the member's part in it, (n,) int64 on the same device.
+    test: measured after every epoch for the learning curve; it never influences training.
     noise_seed: decides the order of the examples (:func:`~lmc_tune.training.order.epoch_batches`), how they are
         augmented, and what is dropped.
     augment: changes the inputs of every step; None if they stay as they are.
-    disturbance: changes the weights once; None if nothing does.
-    resume: where an interrupted training stood, or where joint training ended; None to begin at the start.
-    epochs: train no further than to the end of this epoch; None for the whole budget.
+    disturbance: perturbs the weights once; None without a perturbation.
+    resume: the progress of an interrupted or a joint training; None to begin at the start.
+    epochs: train only to the end of this epoch; None for the whole budget.
     way: how a stack of such members is applied; None for the one that trains faster.
-    checkpoint: is offered the progress after every epoch; None to keep none.
+    checkpoint: gets the progress after every epoch; None to keep none.
     began, sharing: when its training began, by time.perf_counter, and how many members are trained in that time.
 
     Raises:
@@ -94,7 +94,7 @@ class Task:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing is left to train of what is resumed."""
+        """Whether the resumed progress leaves nothing to train."""
         before = self.resume
         if before is None:
             return False
@@ -107,24 +107,24 @@ class Task:
 
     @property
     def seconds(self) -> float:
-        """That training has taken so far, what is resumed included."""
+        """Seconds of training so far, including the resumed part."""
         before = self.resume.seconds if self.resume else 0.0
         return before + (time.perf_counter() - self.began) / self.sharing
 
     def offer(self, make: Callable[[], Progress]) -> None:
-        """Let an epoch's progress be kept."""
+        """Offer an epoch's progress to the checkpoint."""
         if self.checkpoint:
             self.checkpoint.offer(lambda: replace(make(), seconds=self.seconds))
 
     def finish(self, progress: Progress) -> Progress:
-        """What is left of a finished member, kept if it is to be; moments only where training goes on from there."""
+        """The finished member, written to its checkpoint; with moments only if training continues from it."""
         finished = replace(progress, seconds=self.seconds, moments=progress.moments if self.epochs is not None else {})
         if self.checkpoint:
             self.checkpoint.finish(finished)
         return finished
 
     def feed(self, epoch: int, n_steps: int) -> Feed:
-        """What an epoch's first steps need."""
+        """The inputs of an epoch's first steps."""
         n, size, whole_epoch = len(self.positions), self.spec.batch_size, self.steps_per_epoch
         order = epoch_batches(n, size, self.noise_seed, epoch)[:n_steps]
         generator = torch.Generator().manual_seed(child_seed(self.noise_seed, "dropout", epoch))

@@ -1,4 +1,4 @@
-"""Update rules for a stack of networks, every member with coefficients of its own."""
+"""Update rules for a stack of networks, every member has its own coefficients."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,11 +22,11 @@ class Sgd:
         self.state = [self._velocity]
 
     def moments(self, member: int) -> dict[str, Tensor]:
-        """A copy of what is remembered of a member, under torch's names."""
+        """A copy of a member's moments, under torch's names."""
         return {"momentum_buffer": self._velocity[member].to("cpu", copy=True)}
 
     def set_moments(self, moments: Sequence[Mapping[str, Tensor]]) -> None:
-        """Remember this of each member; nothing of one that has just begun."""
+        """Set the moments of each member; those of one that has just begun are empty."""
         for row, entries in zip(self._velocity, moments, strict=True):
             if "momentum_buffer" in entries:
                 row.copy_(entries["momentum_buffer"])
@@ -53,12 +53,12 @@ class Adam:
         self.state = [self._mean, self._square, self._steps]
 
     def moments(self, member: int) -> dict[str, Tensor]:
-        """A copy of what is remembered of a member, under torch's names."""
+        """A copy of a member's moments, under torch's names."""
         moments = {"exp_avg": self._mean[member], "exp_avg_sq": self._square[member], "step": self._steps[member, 0]}
         return {name: moment.to("cpu", copy=True) for name, moment in moments.items()}
 
     def set_moments(self, moments: Sequence[Mapping[str, Tensor]]) -> None:
-        """Remember this of each member; nothing of one that has just begun."""
+        """Set the moments of each member; those of one that has just begun are empty."""
         for mean, square, steps, entries in zip(self._mean, self._square, self._steps, moments, strict=True):
             if entries:
                 mean.copy_(entries["exp_avg"])

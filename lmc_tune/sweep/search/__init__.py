@@ -1,4 +1,4 @@
-"""Which pairs are worth running: pure functions of a space and of what is known of its cells."""
+"""Which pairs are worth running: pure functions of a space and of the results for its cells."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Coarse to fine: the pairs go to the boundary between verdicts."""
+"""Coarse to fine: most pairs are spent near the boundary between verdicts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -23,9 +23,9 @@ def boundary_cells(space: SearchSpace, verdicts: Mapping[str, str]) -> list[Cell
 
     The first level is a coarse sub-grid of the numeric axes (with both their ends) at every value of the others. Each
     further level halves the spacing: a new cell is wanted if the cells at the corners around it, one level up,
-    differ in verdict; if they agree it is taken to agree with them and not run. At last, whatever stands beside
-    another verdict is run too, so that both sides of a boundary are known at the full resolution of the space. A region
-    smaller than the first level's spacing can be missed.
+    differ in verdict; if they agree it is taken to agree with them and not run. Finally, cells next to
+    another verdict are run too, so that both sides of a boundary are known at the full resolution of the space. A
+    region smaller than the first level's spacing can be missed.
 
     Args:
         space: the whole grid.

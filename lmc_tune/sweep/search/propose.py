@@ -1,4 +1,4 @@
-"""What a search is: a pure function of a space and of what its table holds so far."""
+"""The definition of a search: a pure function of a space and of its results so far."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Proposal = tuple[Cell, int]  # a cell and a replicate of it
 
 @dataclass(frozen=True, kw_only=True)
 class SoFar:
-    """What is known of a space.
+    """The results of a space so far.
 
     finished: keys of the pairs that need not be run any more.
     judge: returns the cells that have a finished pair, one row each and in any order, as
@@ -29,7 +29,7 @@ class SoFar:
 class Search(Protocol):
     """A search decides which pairs are run next.
 
-    It keeps no state, so that a sweep that was interrupted goes on from its table alone. Chance comes from
+    It keeps no state, so an interrupted sweep resumes from its table alone. Randomness comes from
     ``space.seed``. ``SearchContract`` in tests/sweep/search/contract.py holds the laws.
     """
 
