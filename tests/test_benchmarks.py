@@ -25,6 +25,8 @@ from benchmarks.throughput import Plain, make_tasks, throughput_rows
 from benchmarks.timing import medians
 from lmc_tune.experiment import MlpSpec, ResnetSpec
 from lmc_tune.experiment.reading import read_space
+from lmc_tune.measurement import network as measured
+from lmc_tune.measurement.lines import Segment
 from lmc_tune.measurement.scan import scan_stacked
 from lmc_tune.sweep.plan import program
 from lmc_tune.training.stacked import StackedRun
@@ -146,8 +148,8 @@ def test_a_scans_multiplications_are_counted_as_by_hand():
     assert flops_of(scanned) == 2 * n * (2 * first + positions * rest)
     a, b, model = (TINY.build(seed) for seed in range(3))
     examples = TINY.examples(n, torch.Generator())
-    lambdas = torch.linspace(0, 1, positions).tolist()
-    stacked = flops_of(lambda: scan_stacked(model, a.state_dict(), b.state_dict(), lambdas, examples))
+    lambdas, path = torch.linspace(0, 1, positions).tolist(), Segment(a.state_dict(), b.state_dict())
+    stacked = flops_of(lambda: scan_stacked(measured.Network(model), path, lambdas, examples))
     assert stacked == 2 * n * (2 * first + positions * rest)
     _, scanned = ways(TINY_RESNET, positions, n, CPU)
     model, one = TINY_RESNET.build(0).eval(), TINY_RESNET.examples(1, torch.Generator())

@@ -158,6 +158,8 @@ def connect(uri: str) -> Any:
     # MLflow logs table upgrades and HTTP retries; our callers report once what matters.
     for name in ("mlflow", "alembic", "urllib3.connectionpool"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # And whole tracebacks where a store fails, as on a full disk.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     file = embedded_file(uri)
     if file is not None:
         os.environ["MLFLOW_ENABLE_WORKSPACES"] = "false"  # whatever is set for servers

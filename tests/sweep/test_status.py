@@ -1,6 +1,7 @@
 """What a run folder holds, counted as one would by hand: pair by pair, by its key."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,15 @@ def folder(tmp_path: Path) -> Path:
     """Six of the planned pairs are finished, half of them compacted; so are two others: a replicate and a cell more."""
     write_description(tmp_path, SPACE_HERE, workers=2, planned_pairs=PAIRS)
     store = Store(tmp_path)
-    done = [pair_result(pair, status=state) for pair, state in zip(PLANNED[3:9], STATES, strict=True)]
+
+    def result(pair, status="ok"):
+        """It answers what the space asks."""
+        found = pair_result(pair, status=status)
+        return replace(found, row={**found.row, "question": SPACE_HERE.measure.of(pair.model).key})
+
+    done = [result(pair, status=state) for pair, state in zip(PLANNED[3:9], STATES, strict=True)]
     others = [PLANNED[3].model_copy(update={"replicate": 2}), PLANNED[3].model_copy(update={"seed": 1})]
-    store.write_shard("first", [*done[:3], *map(pair_result, others)])
+    store.write_shard("first", [*done[:3], *map(result, others)])
     store.compact(VerdictSpec(min_train_accuracy=0))
     store.write_shard("second", done[3:])
     return tmp_path

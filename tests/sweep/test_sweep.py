@@ -185,12 +185,13 @@ def test_status_of_a_running_sweep(reference: Path, tmp_path: Path) -> None:
     assert lmc_tune_json("status", tmp_path / "run")["counts"]["pending"] == 0
 
 
-def test_members_are_kept_when_the_space_says_so(tmp_path: Path) -> None:
-    space = write_space(tmp_path, SPACE + "members: keep\n")
-    lmc_tune_json("sweep", space, "--out", tmp_path / "run", "--max-pairs", "1", "--no-report")
-    key = Store(tmp_path / "run").results()["key"].item()
-    names = {path.name for path in (tmp_path / "run" / "members").iterdir()}
-    assert names == {f"{key}-{member}.safetensors" for member in ("a", "b", "start")}
+@pytest.mark.parametrize(("asked", "kept"), [("auto", True), ("keep", True), ("drop", False)])
+def test_members_are_kept_as_the_space_says_and_that_is_told(tmp_path: Path, asked: str, kept: bool) -> None:  # noqa: FBT001
+    space = write_space(tmp_path, SPACE + f"members: {asked}\n")
+    done = lmc_tune("sweep", space, "--out", tmp_path / "run", "--max-pairs", "1", "--no-report")
+    assert f"members: {'kept' if kept else 'dropped when they are measured'} (32 networks, about " in done.stderr
+    row = Store(tmp_path / "run").results().iloc[0]
+    assert Store(tmp_path / "run").members() == ({row["member_a"], row["member_b"]} if kept else set())
 
 
 def test_max_pairs_runs_so_many_and_the_next_call_the_rest(reference: Path, tmp_path: Path) -> None:
