@@ -16,22 +16,8 @@ from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.cells import CELL_FIELDS, judge_cells, planned_cells, regate
-from lmc_tune.tables.columns import MODEL_FIELDS
+from lmc_tune.tables.columns import AXES, MODEL_FIELDS, Scale
 
-# Numeric fields that can be an axis, the likeliest first, and how their values are usually spaced.
-AXES: dict[str, Literal["log", "linear"]] = {
-    "lr": "log",
-    "batch_size": "log",
-    "severity": "linear",
-    "epochs": "log",
-    "step_budget": "log",
-    "train_examples": "log",
-    "weight_decay": "log",
-    "momentum": "linear",
-    "warmup": "linear",
-    "spawn_epoch": "linear",
-    "validation_examples": "linear",
-}
 # Of the mean of an axis: where a tile would be narrower, as between 0, 0.0001 and 0.01, all are drawn alike.
 LEAST_TILE = 0.3
 SHIFT_FIELDS = ["shift", "severity", "skew", "domain"]
@@ -51,7 +37,7 @@ class Axis:
 
     column: str
     ticks: tuple[float, ...]
-    scale: Literal["log", "linear", "steps"]
+    scale: Scale | Literal["steps"]
 
     def position(self, values: ArrayLike) -> Array:
         """Where values are along the axis, in its own scale; with equal steps, the values it has are at 0, 1, 2, …"""

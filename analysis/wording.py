@@ -6,6 +6,7 @@ from typing import Any
 
 from lmc_tune.core.statistics import Verdict
 from lmc_tune.experiment import VerdictSpec
+from lmc_tune.tables.columns import RESULTS
 from lmc_tune.tables.rows import shift_label
 
 # What stands in a cell beside its colour, so that the verdict reads in grey and to the colour-blind.
@@ -15,19 +16,6 @@ LETTERS: dict[Verdict, str] = {
     "undecided": "?",
     "undertrained": "U",
     "diverged": "×",
-}
-
-AXIS_TITLES = {
-    "lr": "learning rate",
-    "batch_size": "batch size",
-    "severity": "shift severity",
-    "epochs": "epochs",
-    "step_budget": "steps",
-    "weight_decay": "weight decay",
-    "train_examples": "training examples",
-    "validation_examples": "held-out examples",
-    "spawn_epoch": "spawn epoch",
-    "warmup": "warm-up (fraction of steps)",
 }
 
 UNKNOWN = "–"
@@ -90,7 +78,8 @@ def quantity(verdict: VerdictSpec) -> str:
 
 
 def axis_title(column: str) -> str:
-    return AXIS_TITLES.get(column, column.replace("_", " "))
+    """What a column of the results holds, e.g. ``learning rate``."""
+    return RESULTS[column].title
 
 
 def setting(column: str, value: Any) -> str:
@@ -100,7 +89,7 @@ def setting(column: str, value: Any) -> str:
     if column == "norm" and isinstance(value, str):
         return "no norm" if value == "none" else f"{value} norm"
     if isinstance(value, bool):
-        return column if value else f"no {column}"
+        return axis_title(column) if value else f"no {axis_title(column)}"
     missing = value is None or (isinstance(value, float) and math.isnan(value))
     text = "all" if missing and column == "train_examples" else UNKNOWN if missing else str(value)
     if isinstance(value, float) and not missing:

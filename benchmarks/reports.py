@@ -32,7 +32,7 @@ from lmc_tune.experiment import SCHEMA_VERSION
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.sweep.ownership import write_description
-from lmc_tune.tables.columns import COMBINED_FIELDS, CURVES_SCHEMA, LAYERS_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA
+from lmc_tune.tables.columns import COMBINED, CURVES_SCHEMA, LAYERS_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA, names
 from lmc_tune.tables.rows import spec_columns
 from lmc_tune.tables.sweep_record import REPORT_FILE
 
@@ -212,7 +212,7 @@ def _results(cells: pd.DataFrame, pairs: pd.DataFrame, rng: np.random.Generator)
     rows["label_shift"], rows["covariate_shift"] = rows["severity"] + rng.normal(0, 0.01, n), 0.004
     rows["steps"], rows["n_train"] = _TRAIN // rows["batch_size"] + 1, _TRAIN
     rows["seconds_train"], rows["seconds_measure"], rows["device"] = 1.0, 0.2, "cpu"
-    similar = ("error_overlap_ratio", "same_error", "kappa", "jensen_shannon", "cka", *COMBINED_FIELDS)
+    similar = ("error_overlap_ratio", "same_error", "kappa", "jensen_shannon", "cka", *names(COMBINED))
     return rows.join(pd.DataFrame({column: rng.uniform(0.1, 0.9, n) for column in similar}))
 
 

@@ -28,7 +28,7 @@ def differences(old: Path, new: Path) -> list[str]:
     one, other = results
     if list(one.index) != list(other.index):
         return [f"{len(one)} and {len(other)} pairs, of which {len(set(one.index) & set(other.index))} are the same"]
-    columns = [name for name in one if name in other and name not in _APART]
+    columns = [name for name in one if name in other and name not in _APART and one[name].notna().any()]
     found = [f"column {name}" for name in columns if not one[name].equals(other[name].astype(one[name].dtype))]
     missing = [f"column {name} is gone" for name in one if name not in other and one[name].notna().any()]
     if len(paths[0]) != len(paths[1]) or not paths[0].equals(paths[1][paths[0].columns]):

@@ -33,7 +33,6 @@ from lmc_tune.core.barrier import Definition
 from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.cells import CELL_FIELDS, compare_definitions, exclusions
-from lmc_tune.tables.columns import MODEL_FIELDS
 
 # A longer table of cells is folded away until it is asked for.
 LONG_TABLE = 60
@@ -54,6 +53,9 @@ BASELINES: dict[Definition, str] = {
     "local_minima": "the mean of the lowest points on the two sides of its bump",
     "max_endpoint": "the worse of its values at A and B",
 }
+
+# Null says that none are left out.
+ALL_EXAMPLES = ("train_examples", "test_examples")
 
 Row = Mapping[Any, Any]
 
@@ -204,7 +206,7 @@ def findings(diagram: PhaseDiagram) -> list[tuple[str, str]]:
         if len(g := cells.loc[cells["verdict"] == name, "noise_scale"].dropna())
     ]
     if ranges:
-        found.append(("noise scale g", listed(ranges)))
+        found.append((axis_title("noise_scale"), listed(ranges)))
     return found
 
 
@@ -279,11 +281,11 @@ def _cell_row(diagram: PhaseDiagram, row: Row) -> Row:
         "n": str(row["n_ok"]),
         "left out": left_out(row),
         "under-resolved": str(row["n_under_resolved"]),
-        "noise scale g": number(row["noise_scale"]),
+        axis_title("noise_scale"): number(row["noise_scale"]),
         "test accuracy A, B": _both(row, "test_accuracy"),
         "train accuracy A, B": _both(row, "train_accuracy"),
-        "disagreement": percent(row["disagreement"]),
-        "distance": number(row["distance"]),
+        axis_title("disagreement"): percent(row["disagreement"]),
+        axis_title("distance"): number(row["distance"]),
     }
 
 
@@ -329,13 +331,13 @@ def definition_table(diagram: PhaseDiagram) -> list[Row]:
 
 
 def settings(diagram: PhaseDiagram) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """The fields of the space that were varied, over which values, and those that were not."""
+    """The fields of the space that were varied, over which values, and those that were not; unset ones are left out."""
     planned = pd.concat([diagram.cells[CELL_FIELDS], diagram.not_run[CELL_FIELDS]])
     varied: list[tuple[str, str]] = []
     fixed: list[tuple[str, str]] = []
     for column in CELL_FIELDS:
-        if column in MODEL_FIELDS and planned[column].isna().all():
-            continue  # no network of the space has it
+        if planned[column].isna().all() and column not in ALL_EXAMPLES:
+            continue
         values = [_value(column, value) for value in planned[column].drop_duplicates().sort_values()]
         (varied if len(values) > 1 else fixed).append((axis_title(column), ", ".join(values)))
     return varied, fixed
@@ -343,7 +345,7 @@ def settings(diagram: PhaseDiagram) -> tuple[list[tuple[str, str]], list[tuple[s
 
 def _value(column: str, value: Any) -> str:
     if pd.isna(value) or value == "":
-        return "all" if column in ("train_examples", "test_examples") else UNKNOWN
+        return "all" if column in ALL_EXAMPLES else UNKNOWN
     return number(value) if isinstance(value, float) else str(value)
 
 
@@ -407,7 +409,7 @@ def _detail(diagram: PhaseDiagram, row: Row) -> Row:
         f"{confidence(verdict)} interval": interval(row["low"], row["high"], verdict),
         "counted": f"{row['n_ok']} of {counted(row['n_pairs'], 'pair')}",
         "left out": left_out(row),
-        "noise scale g": number(row["noise_scale"]),
+        axis_title("noise_scale"): number(row["noise_scale"]),
         "test accuracy A, B": _both(row, "test_accuracy"),
     }
 

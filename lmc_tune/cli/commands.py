@@ -227,6 +227,7 @@ def space(
     space: Space,
     *,
     sets: Sets = None,
+    out: Annotated[str | None, typer.Option(help="A run folder: how much of the space it holds already.")] = None,
     run_factories: Annotated[
         bool,
         typer.Option("--run-factories", help="Run the code that the space's factories name, to time their networks."),
@@ -236,13 +237,16 @@ def space(
     """Validate a search space without running it; print cells, pairs, cohorts, steps and an estimated cost."""
     from lmc_tune.experiment.reading import read_space
     from lmc_tune.experiment.sources import folders_beside
+    from lmc_tune.storage import place_at
+    from lmc_tune.sweep.answers import held
     from lmc_tune.sweep.cost import estimate_cost
 
     with _told_plainly():
         study = read_space(space, sets or [])
         cost = estimate_cost(study, _note, run_factories=run_factories, folders=folders_beside(Path(space)))
+        there = None if out is None else held(study, place_at(out))
     if json_:
-        _print_json(cost.plain())
+        _print_json(cost.plain() | (there.plain() if there else {}))
         return
     for axis, values in study.axes.items():
         typer.echo(printable(f"{axis:>12}  {', '.join(_short(axis, value) for value in values)}"))
@@ -254,6 +258,7 @@ def space(
             f"measure.tolerance_error {study.measure.tolerance_error:g} is less"
         )
     if cost.seconds_train is None or cost.seconds_measure is None:
+        _print_held(there)
         typer.echo(
             f"{'time':>12}  not known: to time the networks of its factories, look at them and say --run-factories"
         )
@@ -261,6 +266,14 @@ def space(
     train, measure = in_words(cost.seconds_train), in_words(cost.seconds_measure)
     typer.echo(f"{'time':>12}  about {train} of training and {measure} of measuring,")
     typer.echo(f"{'':>12}  on the CPU with {cost.workers} workers, timed just now on random inputs")
+    _print_held(there)
+
+
+def _print_held(there: Any) -> None:
+    if there is not None:
+        typer.echo(f"{'finished':>12}  {there.finished} of these pairs are in the folder")
+        if there.again:
+            typer.echo(f"{'':>12}  {there.again}")
 
 
 @app.command()
@@ -397,7 +410,7 @@ def _this_command() -> str:
 
 def _print_outcome(outcome: Any) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items())
-    _note(f"{_pairs(outcome.trained)} trained in this call; now {counts}")
+    _note(f"{_pairs(outcome.trained)} finished in this call; now {counts}")
     _note(f"tables  {outcome.folder}")
     if outcome.report:
         typer.echo(f"report  {outcome.report}")

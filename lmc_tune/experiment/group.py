@@ -30,17 +30,10 @@ class GroupSpec(Spec):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        trains = [self.train, self.recipe.b.applied_to(self.train)]
-        if getattr(self.model, "norm", None) == "batch" and any(train.batch_size == 1 for train in trains):
+        self.recipe.check(self)
+        batch_sizes = {member.train.batch_size for member in self.members.values()}
+        if getattr(self.model, "norm", None) == "batch" and 1 in batch_sizes:
             raise ValueError("norm: batch has no statistics in a batch of 1; use a batch_size of at least 2")
-        if self.train.spawn_epoch and self.recipe.b.optimizer not in {None, self.train.optimizer}:
-            raise ValueError("after joint training (spawn_epoch) B's optimizer goes on: leave b.optimizer out")
-        if self.recipe.perturb is None:
-            return self
-        if self.shift.kind != "none":
-            raise ValueError("perturb disturbs a copy of A on A's data; say shift: none")
-        if self.train.spawn_epoch or self.recipe.b.given():
-            raise ValueError("perturb disturbs a copy of A; leave spawn_epoch and b out")
         return self
 
     @cached_property

@@ -1,4 +1,8 @@
-"""Recipes: which members a group has, made of one setting."""
+"""Recipes: which members a group has, made of one setting.
+
+A recipe is a spec with a name in its field ``recipe``, ``check`` and ``members``; training, keeping and measuring
+members needs no more.
+"""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +24,17 @@ class Pair(Spec):
     recipe: Literal["pair"] = "pair"
     b: TrainChanges = TrainChanges()
     perturb: Perturbation | None = None
+
+    def check(self, group: "GroupSpec") -> None:
+        """Raise ValueError if the recipe cannot be made of the group's setting."""
+        if group.train.spawn_epoch and self.b.optimizer not in {None, group.train.optimizer}:
+            raise ValueError("after joint training (spawn_epoch) B's optimizer goes on: leave b.optimizer out")
+        if self.perturb is None:
+            return
+        if group.shift.kind != "none":
+            raise ValueError("perturb disturbs a copy of A on A's data; say shift: none")
+        if group.train.spawn_epoch or self.b.given():
+            raise ValueError("perturb disturbs a copy of A; leave spawn_epoch and b out")
 
     def members(self, group: "GroupSpec") -> dict[str, MemberSpec]:
         """The members by name."""

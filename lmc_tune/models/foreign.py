@@ -5,7 +5,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import lru_cache
 from typing import Any
 
@@ -34,7 +34,8 @@ def import_factory(spec: FactorySpec, folders: Sequence[str] = ()) -> Factory:
     if module not in sys.modules:
         _check_code(spec.model_dump_json(), tuple(folders))
     try:
-        with kept_settings(), torch.random.fork_rng(devices=[]), _first_on_path(folders):
+        # What it draws must not change the weights of the first network alone: it is imported once.
+        with _kept_apart(), torch.random.fork_rng(devices=[]), _first_on_path(folders):
             imported = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # a script without a guard reads our command line, and exits
         raise _refused(
@@ -61,7 +62,7 @@ def call_factory(factory: Factory, spec: FactorySpec, input_shape: tuple[int, ..
     offered = {"input_shape": input_shape, "n_classes": n_classes}
     wanted = {name: value for name, value in offered.items() if name in _parameters(factory)}
     try:
-        with kept_settings():
+        with _kept_apart():
             model = factory(**(wanted | spec.arguments))
     except (Exception, SystemExit) as error:
         given = f", or model.arguments: {spec.arguments}" if spec.arguments else ""
@@ -100,6 +101,13 @@ def kept_settings() -> Iterator[None]:
         for name, (read, write) in _SETTINGS.items():
             if read() != before[name]:
                 write(before[name])
+
+
+@contextmanager
+def _kept_apart() -> Iterator[None]:
+    """While code of the user's own runs: what it prints is not among our answers, which go to stdout."""
+    with kept_settings(), redirect_stdout(sys.stderr):
+        yield
 
 
 def _set_deterministic(mode: Any) -> None:

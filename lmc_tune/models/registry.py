@@ -1,14 +1,13 @@
 """From a model's spec to a network with its initial weights."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import FactorySpec, MlpSpec, ModelSpec, ResnetSpec, VggSpec, VitSpec
+from lmc_tune.experiment import FactorySpec, ModelSpec
 from lmc_tune.models.adapt import initialise
 from lmc_tune.models.dropout import seed_dropouts
 from lmc_tune.models.foreign import call_factory, import_factory
@@ -52,18 +51,13 @@ def build_model(  # noqa: PLR0913
         raise UserError(f"{spec.name} {needs}, not {height}x{width}")
     # Attention's fused kernel for evaluation rounds differently from training, and cannot be stacked.
     torch.backends.mha.set_fastpath_enabled(False)
-    if isinstance(spec, FactorySpec):
-        # Before the seed: a module may draw random numbers when it is imported, which happens once.
-        make = partial(call_factory, import_factory(spec, folders), spec, input_shape, n_classes)
-    else:
-        make = partial(_built, spec, input_shape, n_classes)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too
-        return seed_dropouts(make()).to(device)
-
-
-def _built(spec: MlpSpec | VggSpec | ResnetSpec | VitSpec, input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    return initialise(BUILDERS[spec.name](spec, input_shape, n_classes), spec.init)
+        if isinstance(spec, FactorySpec):
+            model = call_factory(import_factory(spec, folders), spec, input_shape, n_classes)
+        else:
+            model = initialise(BUILDERS[spec.name](spec, input_shape, n_classes), spec.init)
+    return seed_dropouts(model).to(device)
 
 
 def count_parameters(spec: ModelSpec, input_shape: tuple[int, ...], n_classes: int, folders: Sequence[str] = ()) -> int:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Protocol
 from lmc_tune.core.duration import in_words
 from lmc_tune.data.files import can_prepare, check_files, check_memory, prepared_path
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import FactorySpec, GroupSpec, MeasureSpec
+from lmc_tune.experiment import FactorySpec, GroupSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.storage import FolderError, Place, StorageError, hurried, written
+from lmc_tune.sweep.answers import answered, asked_again
 from lmc_tune.sweep.backend import (
     check_scratch,
     has_token,
@@ -149,12 +150,13 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
         store.check()
         done = store.answers()
         _check_same_study(pairs, done, folder, listener)
-        answered = _answered(pairs, done, space.measure)
-        _tell_of_old_answers(pairs, done, answered, store, listener)
+        known = answered(pairs, done, space.measure)
+        if again := asked_again(pairs, store, space.measure, options.workers or workers_here()):
+            listener.say(str(again))
         store.clear_running()
         write_description(folder, space, options.workers or workers_here(), planned_pairs=len(pairs))
         kept = keeping(space, pairs, options.folders)
-        listener.start(len(pairs), Counter(status for status in answered.values() if status != "failed"))
+        listener.start(len(pairs), Counter(status for status in known.values() if status != "failed"))
         mirror = BackgroundMirror(folder, SweepRecord.read(folder), options.tracking_uri, listener.say)
         trainer = _Trainer(
             space=space,
@@ -174,7 +176,7 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
             check_owned()
             store.clear_running()
             changed = store.compact(space.verdict, check_owned)
-            statuses = _answered(pairs, store.answers(), space.measure)
+            statuses = answered(pairs, store.answers(), space.measure)
             if len(statuses) == len(pairs) and "failed" not in statuses.values():
                 store.clear_checkpoints()
             report = _report(folder, changed=changed) if options.report and store.statuses() else None
@@ -252,42 +254,6 @@ def _check_surroundings(space: SearchSpace, pairs: Sequence[GroupSpec], options:
     if any(isinstance(pair.model, FactorySpec) for pair in pairs):
         prepare_environment(options.address)  # a factory's module may import ray
         check_factories(pairs, space.measure, options.folders)
-
-
-def _answered(
-    pairs: Sequence[GroupSpec], done: Mapping[str, tuple[Status, str]], measure: MeasureSpec
-) -> dict[str, Status]:
-    """Status by key of the planned pairs that answer what is asked, and of those that failed."""
-    asked: dict[str, str] = {}
-    found: dict[str, Status] = {}
-    for pair in pairs:
-        if pair.key not in done:
-            continue
-        status, answer = done[pair.key]
-        network = pair.model.text
-        if network not in asked:
-            asked[network] = measure.of(pair.model).key
-        if status == "failed" or answer == asked[network]:
-            found[pair.key] = status
-    return found
-
-
-def _tell_of_old_answers(
-    pairs: Sequence[GroupSpec],
-    done: Mapping[str, tuple[Status, str]],
-    answered: Mapping[str, Status],
-    store: Store,
-    listener: SweepListener,
-) -> None:
-    """Say which finished pairs are asked something new, and how many of their members have to be trained again."""
-    again = [pair for pair in pairs if pair.key in done and pair.key not in answered]
-    if not again:
-        return
-    members = {member.key for pair in again for member in pair.members.values()}
-    lost = len(members - store.members())
-    kept = f"{lost} of their {len(members)} members were not kept and are trained again"
-    trains = kept if lost else "no member is trained again"
-    listener.say(f"{len(again)} finished pairs are measured again, since `measure` asks something else: {trains}")
 
 
 def _check_same_study(
@@ -430,7 +396,7 @@ class _Trainer:
         self.listener.waiting(state.counts["running"], state.seconds_left if whole else None)
 
     def _statuses(self) -> dict[str, Status]:
-        return _answered(self.pairs, self.store.answers(), self.space.measure)
+        return answered(self.pairs, self.store.answers(), self.space.measure)
 
     def _run_batch(self, batch: Sequence[GroupSpec], slots: Slots) -> None:
         """Run some pairs; one that still has no result after the last pass becomes a failed row."""

@@ -16,35 +16,14 @@ from lmc_tune.core.barrier import DEFINITIONS, Array
 from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict, mean_interval, verdict_of_interval
 from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, VerdictSpec, condition_column
 from lmc_tune.experiment.space import SearchSpace
-from lmc_tune.tables.columns import (
-    ALIKE_FIELDS,
-    BARRIER_COLUMNS,
-    COMBINED_FIELDS,
-    MEASURED_FIELDS,
-    PATH_FIELDS,
-    SPEC_FIELDS,
-)
+from lmc_tune.tables.columns import BARRIER_COLUMNS, PATH_FIELDS, RESULTS, SPEC_FIELDS
 from lmc_tune.tables.rows import GATED, STATUSES, gate, spec_fields
 
 CELL_FIELDS = [name for name in SPEC_FIELDS if name != "replicate"]
 
 # Known of every finished pair; everything in OK_MEANS means something only for pairs whose members were trained.
-PAIR_MEANS = ["noise_scale", "steps", "n_train", "label_shift", "covariate_shift"]
-OK_MEANS = [
-    "train_accuracy_a",
-    "train_accuracy_b",
-    "test_accuracy_a",
-    "test_accuracy_b",
-    "accuracy_difference",
-    "distance",
-    "distance_a",
-    "distance_b",
-    *ALIKE_FIELDS,
-    "weight_cosine",
-    "cka",
-    *COMBINED_FIELDS,
-    *(name for name in MEASURED_FIELDS if "average_precision" in name),
-]
+PAIR_MEANS = [column.name for column in RESULTS.columns if column.mean == "pairs"]
+OK_MEANS = [column.name for column in RESULTS.columns if column.mean == "ok"]
 
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 # The judged barrier of a pair under every condition that was measured.
@@ -85,8 +64,7 @@ def planned_cells(space: SearchSpace) -> pd.DataFrame:
 
     Columns: ``cell``, the spec's columns, and ``question``, what is asked of the cell's pairs.
     """
-    fields = {name: SPEC_FIELDS[name] for name in CELL_FIELDS}
-    schema = pa.schema({"cell": pa.string(), "question": pa.string(), **fields})
+    schema = pa.schema([RESULTS.schema.field(name) for name in ["cell", "question", *CELL_FIELDS]])
     cells = space.cells()
     asked = {model.text: space.measure.of(model).key for model in (cell.first.model for cell in cells)}
     rows = [{"cell": cell.key, "question": asked[cell.first.model.text], **spec_fields(cell.first)} for cell in cells]

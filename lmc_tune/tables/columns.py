@@ -1,238 +1,353 @@
-"""The columns of the tables. No torch, no files.
+"""The columns of the tables, each declared once. No torch, no files.
 
 A run folder holds four tables: ``results.parquet`` has one row per pair, ``paths.parquet`` the measured curves,
-``curves.parquet`` the learning curves, ``layers.parquet`` the similarity of the members layer by layer.
+``curves.parquet`` the learning curves, ``layers.parquet`` the similarity of the members layer by layer. Schemas, the
+means of a cell, the axes of a phase diagram, titles, MLflow's metrics and docs/columns.md follow from these lists.
 """
 
-from typing import get_args
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, get_args
 
 import pyarrow as pa
 
 from lmc_tune.core.barrier import DEFINITIONS
-from lmc_tune.experiment import Condition, condition_column
+from lmc_tune.experiment import Condition, TrainChanges, condition_column
 
-# Of any model; null where a model has no such field.
-MODEL_FIELDS: dict[str, pa.DataType] = {
-    "hidden": pa.string(),
-    "activation": pa.string(),
-    "depth": pa.int64(),
-    "width": pa.float64(),
-    "shortcut": pa.string(),
-    "patch": pa.int64(),
-    "heads": pa.int64(),
-    "dim": pa.int64(),
-    "mlp_dim": pa.int64(),
-    "norm": pa.string(),
-    "init": pa.string(),
-    "dropout": pa.float64(),
-    "factory": pa.string(),
-    "arguments": pa.string(),
-}
+TableName = Literal["results", "paths", "curves", "layers"]
+Scale = Literal["log", "linear"]
+
+TEXT, INT, FLOAT, BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
 
-# What a row repeats of its GroupSpec, flat. Two pairs of one cell agree in all of them but ``replicate``.
-SPEC_FIELDS: dict[str, pa.DataType] = {
-    "dataset": pa.string(),
-    "train_examples": pa.int64(),
-    "test_examples": pa.int64(),
-    "validation_examples": pa.int64(),
-    "normalise": pa.bool_(),
-    "model": pa.string(),
-    **MODEL_FIELDS,
-    "optimizer": pa.string(),
-    "lr": pa.float64(),
-    "batch_size": pa.int64(),
-    "momentum": pa.float64(),
-    "nesterov": pa.bool_(),
-    "weight_decay": pa.float64(),
-    "epochs": pa.int64(),
-    "step_budget": pa.int64(),
-    "schedule": pa.string(),
-    "warmup": pa.float64(),
-    "crop": pa.int64(),
-    "flip": pa.bool_(),
-    "jitter": pa.float64(),
-    "precision": pa.string(),
-    "noise": pa.string(),
-    "shift": pa.string(),
-    "severity": pa.float64(),
-    "skew": pa.string(),
-    "domain": pa.string(),
-    "spawn_epoch": pa.int64(),
-    "target_loss": pa.float64(),
-    # What B's training has otherwise; null where it has what A's has.
-    "b_optimizer": pa.string(),
-    "b_lr": pa.float64(),
-    "b_batch_size": pa.int64(),
-    "b_momentum": pa.float64(),
-    "b_nesterov": pa.bool_(),
-    "b_weight_decay": pa.float64(),
-    "b_epochs": pa.int64(),
-    "b_steps": pa.int64(),
-    "b_target_loss": pa.float64(),
-    "b_schedule": pa.string(),
-    "b_warmup": pa.float64(),
-    "b_crop": pa.int64(),
-    "b_flip": pa.bool_(),
-    "b_jitter": pa.float64(),
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of a table.
+
+    unit: of its values; empty for none. title: for people; by default the name in words.
+    scale: how its values are usually spaced along an axis of a phase diagram; None if it cannot be one.
+    mean: over which pairs of a cell it is averaged: all finished ones, or the ok ones; None if it is not averaged.
+    better: which values are; None if neither are.
+    """
+
+    name: str
+    type: pa.DataType = FLOAT
+    unit: str = ""
+    title: str = ""
+    scale: Scale | None = None
+    mean: Literal["pairs", "ok"] | None = None
+    better: Literal["higher", "lower"] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or self.name.replace("_", " "))
+
+    @property
+    def heading(self) -> str:
+        """The title with the unit, as over an axis of a chart."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One table of a run folder: its columns in order, and the columns that its rows are sorted by."""
+
+    name: TableName
+    sorted_by: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+    def __getitem__(self, name: str) -> Column:
+        return self._by_name[name]
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        return pa.schema([(column.name, column.type) for column in self.columns])
+
+    @cached_property
+    def _by_name(self) -> dict[str, Column]:
+        return {column.name: column for column in self.columns}
+
+
+def names(columns: Iterable[Column]) -> tuple[str, ...]:
+    """The names of some columns, in order."""
+    return tuple(column.name for column in columns)
+
+
+# Of any network; null where a network has no such field.
+MODEL = (
+    Column(name="hidden", type=TEXT),
+    Column(name="activation", type=TEXT),
+    Column(name="depth", type=INT),
+    Column(name="width"),
+    Column(name="shortcut", type=TEXT),
+    Column(name="patch", type=INT),
+    Column(name="heads", type=INT),
+    Column(name="dim", type=INT),
+    Column(name="mlp_dim", type=INT),
+    Column(name="norm", type=TEXT),
+    Column(name="init", type=TEXT),
+    Column(name="dropout"),
+    Column(name="factory", type=TEXT),
+    Column(name="arguments", type=TEXT),
+)
+
+_SETTING = (
+    Column(name="dataset", type=TEXT),
+    Column(name="train_examples", type=INT, title="training examples", scale="log"),
+    Column(name="test_examples", type=INT),
+    Column(name="validation_examples", type=INT, title="held-out examples", scale="linear"),
+    Column(name="normalise", type=BOOL),
+    Column(name="model", type=TEXT),
+    *MODEL,
+    Column(name="optimizer", type=TEXT),
+    Column(name="lr", title="learning rate", scale="log"),
+    Column(name="batch_size", type=INT, scale="log"),
+    Column(name="momentum", scale="linear"),
+    Column(name="nesterov", type=BOOL),
+    Column(name="weight_decay", scale="log"),
+    Column(name="epochs", type=INT, scale="log"),
+    Column(name="step_budget", type=INT, title="steps", scale="log"),
+    Column(name="schedule", type=TEXT),
+    Column(name="warmup", title="warm-up (fraction of steps)", scale="linear"),
+    Column(name="crop", type=INT, unit="pixels"),
+    Column(name="flip", type=BOOL),
+    Column(name="jitter"),
+    Column(name="precision", type=TEXT),
+    Column(name="noise", type=TEXT),
+    Column(name="shift", type=TEXT),
+    Column(name="severity", title="shift severity", scale="linear"),
+    Column(name="skew", type=TEXT),
+    Column(name="domain", type=TEXT),
+    Column(name="spawn_epoch", type=INT, scale="linear"),
+    Column(name="target_loss", unit="nats"),
+)
+
+# What B's training has otherwise; null where it has what A's has.
+_OF_B = tuple(
+    replace(column, name=f"b_{field}", title=f"{column.title} of B")
+    for field in TrainChanges.model_fields
+    for column in _SETTING
+    if column.name == ("step_budget" if field == "steps" else field)
+)
+
+# What a row repeats of its GroupSpec, flat. Two pairs of one cell agree in all of it but ``replicate``.
+SPEC = (
+    *_SETTING,
+    *_OF_B,
     # Null where no weights are disturbed.
-    "perturb_step": pa.int64(),
-    "perturb_scale": pa.float64(),
-    "perturb_weights": pa.string(),
-    "replicate": pa.int64(),
-    "seed": pa.int64(),
-}
+    Column(name="perturb_step", type=INT, title="step of the disturbance", scale="linear"),
+    Column(name="perturb_scale", title="scale of the disturbance", scale="linear"),
+    Column(name="perturb_weights", type=TEXT, title="disturbed weights"),
+    Column(name="replicate", type=INT),
+    Column(name="seed", type=INT),
+)
 
+_LIKELIEST = (
+    "lr",
+    "batch_size",
+    "severity",
+    "epochs",
+    "step_budget",
+    "train_examples",
+    "weight_decay",
+    "momentum",
+    "warmup",
+    "spawn_epoch",
+)
+_SCALES: dict[str, Scale] = {column.name: column.scale for column in SPEC if column.scale}
+# What can be an axis of a phase diagram, the likeliest first, and its scale.
+AXES = {name: _SCALES[name] for name in dict.fromkeys([*_LIKELIEST, *_SCALES])}
 
-BARRIER_COLUMNS = [
-    f"{split}_{quantity}_barrier_{definition}{suffix}"
+# A position on the path.
+LAMBDA = "λ"
+
+BARRIERS = tuple(
+    column
     for split in ("train", "test")
-    for quantity in ("error", "loss")
+    for quantity, unit in (("error", "fraction"), ("loss", "nats"))
     for definition in DEFINITIONS
-    for suffix in ("", "_lambda")
-]
-
+    for height in [f"{split}_{quantity}_barrier_{definition}"]
+    for column in (Column(name=height, unit=unit, better="lower"), Column(name=f"{height}_lambda", unit=LAMBDA))
+)
 
 # Of a path under one condition, besides its barriers.
-PATH_FIELDS: dict[str, pa.DataType] = {
-    "accuracy_difference": pa.float64(),
-    "barrier_lambda": pa.float64(),
-    "under_resolved": pa.bool_(),
-}
-
-
-# How alike two networks predict. With ``average_``: the weight average and a member, mean over the members.
-ALIKE_FIELDS = (
-    "disagreement",
-    "error_overlap",
-    "error_overlap_ratio",
-    "same_error",
-    "kappa",
-    "jensen_shannon",
-    "true_class_variance",
+OF_PATH = (
+    Column(name="accuracy_difference", unit="percentage points", mean="ok", better="higher"),
+    Column(name="barrier_lambda", unit=LAMBDA, title="position of the chord barrier of the test error"),
+    Column(name="under_resolved", type=BOOL),
 )
+
+
+def _under(condition: Condition, column: Column) -> Column:
+    """The column of one condition. The naive one alone is averaged: a cell has the judged condition in its place."""
+    if condition == "naive":
+        return column
+    name = condition_column(condition, column.name)
+    return replace(column, name=name, title=f"{column.title}, {condition}", mean=None)
+
+
+_LOSS = Column(name="loss", unit="nats", better="lower")
+_ACCURACY = Column(name="accuracy", unit="fraction", mean="ok", better="higher")
+_NLL = Column(name="nll", title="NLL", unit="nats", better="lower")
+_BRIER = Column(name="brier", title="Brier score", better="lower")
+_ECE = Column(name="ece", title="ECE", unit="fraction", better="lower")
+# Null for data with one label per example.
+_PRECISION = Column(name="average_precision", unit="fraction", mean="ok", better="higher")
+
+
+def _of_members(split: str, *columns: Column) -> tuple[Column, ...]:
+    return tuple(
+        replace(column, name=f"{split}_{column.name}_{member}", title=f"{split} {column.title} of {member.upper()}")
+        for column in columns
+        for member in ("a", "b")
+    )
+
+
+# How alike two networks are: the members, or the weight average and a member, mean over the members.
+_ALIKE = (
+    Column(name="disagreement", unit="fraction of test examples", mean="ok"),
+    Column(name="error_overlap", unit="fraction of test examples", mean="ok"),
+    Column(name="error_overlap_ratio", title="error overlap (1 = independent errors)", mean="ok"),
+    Column(name="same_error", unit="fraction of examples that either gets wrong", mean="ok"),
+    Column(name="kappa", title="Cohen's κ", mean="ok"),
+    Column(name="jensen_shannon", title="Jensen–Shannon divergence", unit="nats", mean="ok"),
+    Column(name="true_class_variance", mean="ok"),
+)
+_CKA = Column(name="cka", title="CKA (mean over layers)", mean="ok")
+
+
+def _of_average(*columns: Column) -> tuple[Column, ...]:
+    return tuple(
+        replace(column, name=f"average_{column.name}", title=f"{column.title}, average and member", mean=None)
+        for column in columns
+    )
 
 
 # What the members' ensemble and their weight average are worth; gains are over the mean member.
-COMBINED_FIELDS = tuple(
-    f"{combined}_{gain}{quality}"
+COMBINED = tuple(
+    replace(
+        quality,
+        name=f"{combined}_{gain}{quality.name}",
+        title=f"{combined}'s {'gain in ' if gain else ''}{quality.title}",
+        mean="ok",
+        better="higher" if gain else quality.better,
+    )
     for combined in ("ensemble", "average")
     for gain in ("", "gain_")
-    for quality in ("accuracy", "nll", "brier", "ece")
+    for quality in (_ACCURACY, _NLL, _BRIER, _ECE)
 )
 
-
-# Losses in nats; accuracies, errors and overlaps as fractions; accuracy_difference in percentage points.
-MEASURED_FIELDS: dict[str, pa.DataType] = {
-    "noise_scale": pa.float64(),
-    "steps": pa.int64(),
-    "n_train": pa.int64(),
-    **{
-        f"{split}_{quantity}_{member}": pa.float64()
-        for split in ("train", "test")
-        for quantity in ("loss", "accuracy")
-        for member in ("a", "b")
-    },
-    **{
-        condition_column(condition, column): kind
-        for condition in get_args(Condition)
-        for column, kind in (dict.fromkeys(BARRIER_COLUMNS, pa.float64()) | PATH_FIELDS).items()
-    },
-    "distance": pa.float64(),
-    "distance_a": pa.float64(),
-    "distance_b": pa.float64(),
-    **{f"test_{quality}_{member}": pa.float64() for quality in ("brier", "ece") for member in ("a", "b")},
-    **dict.fromkeys(ALIKE_FIELDS, pa.float64()),
-    "weight_cosine": pa.float64(),
-    "cka": pa.float64(),
-    **dict.fromkeys(COMBINED_FIELDS, pa.float64()),
-    **{f"average_{name}": pa.float64() for name in ALIKE_FIELDS},
-    "average_cka": pa.float64(),
-    # Null for data with one label per example.
-    **{
-        f"{of}_average_precision{member}": pa.float64()
-        for of, member in (("test", "_a"), ("test", "_b"), ("ensemble", ""), ("average", ""))
-    },
-    "target_reached": pa.bool_(),
-    "label_shift": pa.float64(),
-    "covariate_shift": pa.float64(),
-}
-
-
-TIME_FIELDS: dict[str, pa.DataType] = {"seconds_train": pa.float64(), "seconds_measure": pa.float64()}
-
-
-RESULTS_SCHEMA = pa.schema(
-    {
-        "key": pa.string(),
-        "cell": pa.string(),
-        "question": pa.string(),
-        "member_a": pa.string(),
-        "member_b": pa.string(),
-        "status": pa.string(),
-        "reason": pa.string(),
-        **SPEC_FIELDS,
-        **MEASURED_FIELDS,
-        **TIME_FIELDS,
-        "device": pa.string(),
-        "engine": pa.string(),
-        # Why, where `auto` would take another on this device; else empty.
-        "engine_reason": pa.string(),
-        "spec": pa.string(),
-    }
+MEASURED = (
+    Column(name="noise_scale", title="noise scale g", mean="pairs"),
+    Column(name="steps", type=INT, title="steps taken", mean="pairs"),
+    Column(name="n_train", type=INT, title="training examples of a member", mean="pairs"),
+    *(column for split in ("train", "test") for column in _of_members(split, _LOSS, _ACCURACY)),
+    *(_under(condition, column) for condition in get_args(Condition) for column in (*BARRIERS, *OF_PATH)),
+    Column(name="distance", mean="ok"),
+    Column(name="distance_a", title="distance of A from the start", mean="ok"),
+    Column(name="distance_b", title="distance of B from the start", mean="ok"),
+    *_of_members("test", _BRIER, _ECE),
+    *_ALIKE,
+    Column(name="weight_cosine", title="cosine of the members' ways from the start", mean="ok"),
+    _CKA,
+    *COMBINED,
+    *_of_average(*_ALIKE, _CKA),
+    *_of_members("test", _PRECISION),
+    *(
+        replace(_PRECISION, name=f"{combined}_{_PRECISION.name}", title=f"{combined}'s {_PRECISION.title}")
+        for combined in ("ensemble", "average")
+    ),
+    Column(name="target_reached", type=BOOL),
+    Column(name="label_shift", mean="pairs"),
+    Column(name="covariate_shift", mean="pairs"),
 )
 
+TIMES = (
+    Column(name="seconds_train", title="time of training", unit="seconds"),
+    Column(name="seconds_measure", title="time of measuring", unit="seconds"),
+)
 
-_PATH_FIELDS = {
-    "condition": pa.string(),
-    "split": pa.string(),
-    "lambda": pa.float64(),
-    "loss_sum": pa.float64(),
-    "correct": pa.int64(),
-    "n": pa.int64(),
-}
+_KEY = Column(name="key", type=TEXT, title="hash of what decides the pair")
 
+RESULTS = Table(
+    name="results",
+    sorted_by=("key",),
+    columns=(
+        _KEY,
+        Column(name="cell", type=TEXT, title="key of the cell's replicate 0"),
+        Column(name="question", type=TEXT, title="hash of what was measured"),
+        Column(name="member_a", type=TEXT, title="key of A"),
+        Column(name="member_b", type=TEXT, title="key of B"),
+        Column(name="status", type=TEXT),
+        Column(name="reason", type=TEXT, title="reason of the status"),
+        *SPEC,
+        *MEASURED,
+        *TIMES,
+        Column(name="device", type=TEXT),
+        Column(name="engine", type=TEXT),
+        # Empty where `auto` would take the same on this device.
+        Column(name="engine_reason", type=TEXT, title="why this engine"),
+        Column(name="spec", type=TEXT, title="all that decides the pair, JSON"),
+    ),
+)
 
-_CURVE_FIELDS = {
-    "member": pa.string(),
-    "step": pa.int64(),
-    "epoch": pa.float64(),
-    "lr": pa.float64(),
-    "train_loss": pa.float64(),
-    "train_accuracy": pa.float64(),
-    "test_loss": pa.float64(),
-    "test_accuracy": pa.float64(),
-}
+PATHS = Table(
+    name="paths",
+    sorted_by=("key", "condition", "split", "lambda"),
+    columns=(
+        _KEY,
+        Column(name="condition", type=TEXT),
+        Column(name="split", type=TEXT),
+        Column(name="lambda", title="position on the path"),
+        Column(name="loss_sum", title="loss, summed over the examples", unit="nats"),
+        Column(name="correct", type=INT, title="correct predictions"),
+        Column(name="n", type=INT, title="predictions"),
+    ),
+)
 
+CURVES = Table(
+    name="curves",
+    sorted_by=("key", "member", "step"),
+    columns=(
+        _KEY,
+        Column(name="member", type=TEXT),
+        Column(name="step", type=INT),
+        Column(name="epoch"),
+        Column(name="lr", title="learning rate"),
+        *(
+            replace(column, name=f"{split}_{column.name}", title=f"{split} {column.title}", mean=None)
+            for split in ("train", "test")
+            for column in (_LOSS, _ACCURACY)
+        ),
+    ),
+)
 
-# Of one layer: distances of its weights, cosine of the members' ways from the start, and how alike its outputs are:
-# of the two members, and of the weight average and a member (the mean of both).
-_LAYER_FIELDS = {
-    "layer": pa.string(),
-    "position": pa.int64(),
-    "distance": pa.float64(),
-    "distance_a": pa.float64(),
-    "distance_b": pa.float64(),
-    "cosine": pa.float64(),
-    "cka": pa.float64(),
-    "average_cka": pa.float64(),
-}
+LAYERS = Table(
+    name="layers",
+    sorted_by=("key", "position"),
+    columns=(
+        _KEY,
+        Column(name="layer", type=TEXT),
+        Column(name="position", type=INT, title="place, from 0 at the input"),
+        Column(name="distance", title="distance ‖A − B‖"),
+        Column(name="distance_a", title="distance of A from the start"),
+        Column(name="distance_b", title="distance of B from the start"),
+        Column(name="cosine", title="cosine of the members' ways from the start"),
+        Column(name="cka", title="CKA"),
+        Column(name="average_cka", title="CKA, average and member"),
+    ),
+)
 
+TABLES: dict[TableName, Table] = {table.name: table for table in (RESULTS, PATHS, CURVES, LAYERS)}
 
-LAYERS_SCHEMA = pa.schema({"key": pa.string(), **_LAYER_FIELDS})
+MODEL_FIELDS, SPEC_FIELDS, TIME_FIELDS = names(MODEL), names(SPEC), names(TIMES)
+BARRIER_COLUMNS, PATH_FIELDS = names(BARRIERS), names(OF_PATH)
 
-
-PATHS_SCHEMA = pa.schema({"key": pa.string(), **_PATH_FIELDS})
-
-
-CURVES_SCHEMA = pa.schema({"key": pa.string(), **_CURVE_FIELDS})
-
-
+RESULTS_SCHEMA, PATHS_SCHEMA, CURVES_SCHEMA, LAYERS_SCHEMA = (table.schema for table in TABLES.values())
+# A row of the results, with its rows of the other tables nested in it.
 SHARD_SCHEMA = pa.schema(
     [
         *RESULTS_SCHEMA,
-        pa.field("paths", pa.list_(pa.struct(_PATH_FIELDS))),
-        pa.field("curves", pa.list_(pa.struct(_CURVE_FIELDS))),
-        pa.field("layers", pa.list_(pa.struct(_LAYER_FIELDS))),
+        *(pa.field(table.name, pa.list_(pa.struct(list(table.schema)[1:]))) for table in (PATHS, CURVES, LAYERS)),
     ]
 )

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-import pyarrow as pa
-
-from lmc_tune.experiment import MODELS, GroupSpec, ModelSpec, Perturbation, ShiftSpec
-from lmc_tune.tables.columns import MODEL_FIELDS
+from lmc_tune.experiment import MODELS, GroupSpec, ShiftSpec
+from lmc_tune.tables.columns import INT, MODEL, SPEC_FIELDS
 
 Status = Literal["ok", "undertrained", "diverged", "failed"]
 
@@ -52,51 +50,29 @@ def spec_columns(spec: GroupSpec) -> Row:
 
 
 def spec_fields(spec: GroupSpec) -> Row:
-    """Those of :data:`SPEC_FIELDS`."""
-    model, train, shift, perturb = spec.model, spec.train, spec.shift, spec.recipe.perturb
-    return {
-        "dataset": spec.dataset.name,
-        "train_examples": spec.dataset.train,
-        "test_examples": spec.dataset.test,
-        "validation_examples": spec.dataset.validation,
-        "normalise": spec.dataset.normalise,
+    """Those of :data:`SPEC_FIELDS`: each repeats the field of its name, but for those that are told apart here."""
+    dataset, model, train, shift = spec.dataset, spec.model, spec.train, spec.shift
+    fields: Row = {
+        **{name: value for section in (dataset, model, train, shift) for name, value in section},
+        **{f"b_{name}": value for name, value in spec.recipe.b},
+        **{f"perturb_{name}": value for name, value in spec.recipe.perturb or ()},
+        "dataset": dataset.name,
+        "train_examples": dataset.train,
+        "test_examples": dataset.test,
+        "validation_examples": dataset.validation,
         "model": model.name,
-        **_model_columns(model),
-        "optimizer": train.optimizer,
-        "lr": train.lr,
-        "batch_size": train.batch_size,
-        "momentum": train.momentum,
-        "nesterov": train.nesterov,
-        "weight_decay": train.weight_decay,
-        "epochs": train.epochs,
         "step_budget": train.steps,
-        "schedule": train.schedule,
-        "warmup": train.warmup,
-        "crop": train.crop,
-        "flip": train.flip,
-        "jitter": train.jitter,
-        "precision": train.precision,
-        "noise": train.noise,
         "shift": shift.kind,
-        "severity": shift.severity,
         "skew": shift.skew or "",
         "domain": str(shift.domain or ""),
-        "spawn_epoch": train.spawn_epoch,
-        "target_loss": train.target_loss,
-        **{f"b_{name}": value for name, value in spec.recipe.b},
-        **{f"perturb_{name}": getattr(perturb, name, None) for name in Perturbation.model_fields},
         "replicate": spec.replicate,
         "seed": spec.seed,
     }
-
-
-def _model_columns(model: ModelSpec) -> Row:
-    fields = model.model_dump()
     if "hidden" in fields:
         fields["hidden"] = "-".join(map(str, fields["hidden"]))
     if "arguments" in fields:
         fields["arguments"] = json.dumps(fields["arguments"], sort_keys=True)
-    return {name: fields.get(name) for name in MODEL_FIELDS}
+    return {name: fields.get(name) for name in SPEC_FIELDS}
 
 
 def model_label(row: Mapping[Any, Any]) -> str:
@@ -108,9 +84,9 @@ def model_label(row: Mapping[Any, Any]) -> str:
 def model_of(row: Mapping[Any, Any]) -> Any:
     """The spec of the network that the columns of a row describe; a field that its table lacks has its default."""
     given: dict[str, Any] = {
-        name: int(row[name]) if kind == pa.int64() else row[name]  # beside missing ones, pandas has floats
-        for name, kind in MODEL_FIELDS.items()
-        if not _missing(row.get(name))
+        column.name: int(row[column.name]) if column.type == INT else row[column.name]  # pandas has floats beside NaN
+        for column in MODEL
+        if not _missing(row.get(column.name))
     }
     if "hidden" in given:
         given["hidden"] = [int(width) for width in given["hidden"].split("-")]

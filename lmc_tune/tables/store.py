@@ -20,15 +20,7 @@ from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.storage import BucketPath, Place, StorageError, files, place_at, replacing, steadily, write_text, written
 from lmc_tune.tables import version_4
-from lmc_tune.tables.columns import (
-    CURVES_SCHEMA,
-    LAYERS_SCHEMA,
-    MEASURED_FIELDS,
-    PATHS_SCHEMA,
-    RESULTS_SCHEMA,
-    SHARD_SCHEMA,
-    SPEC_FIELDS,
-)
+from lmc_tune.tables.columns import RESULTS_SCHEMA, SHARD_SCHEMA, TABLES, TIME_FIELDS, TableName
 from lmc_tune.tables.rows import GATED, PairResult, Row, Status, gate
 
 if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only write, do without it
@@ -38,25 +30,18 @@ RESULTS_FILE = "results.parquet"
 # Of members that are kept, by their keys.
 MEMBERS = "members"
 
-TableName = Literal["results", "paths", "curves", "layers"]
-_SCHEMAS: dict[TableName, pa.Schema] = {
-    "results": RESULTS_SCHEMA,
-    "paths": PATHS_SCHEMA,
-    "curves": CURVES_SCHEMA,
-    "layers": LAYERS_SCHEMA,
+_SCHEMAS = {name: table.schema for name, table in TABLES.items()}
+# Columns without which a table is damaged. It may lack all others, written before they came.
+_NEEDED = {
+    *("key", "cell", "status", "reason", *TIME_FIELDS, "device", "spec", "paths", "curves"),
+    *("condition", "split", "lambda", "loss_sum", "correct", "n"),
+    *("member", "step", "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"),
+    *("layer", "position", "cosine"),
 }
-# Columns that a table may lack, written before they came.
-_NULLABLE = {*SPEC_FIELDS, *MEASURED_FIELDS, "question", "member_a", "member_b", "engine", "engine_reason", "layers"}
 # Shards are Arrow files: to write and read some rows of so many columns as Parquet takes ten times as long.
 _SHARD = ".arrow"
 # Came later: a folder may be without it.
 _LATER: TableName = "layers"
-_SORTED_BY: dict[TableName, tuple[str, ...]] = {
-    "results": ("key",),
-    "paths": ("key", "condition", "split", "lambda"),
-    "curves": ("key", "member", "step"),
-    "layers": ("key", "position"),
-}
 
 
 class DamagedTableError(UserError):
@@ -341,7 +326,7 @@ def _publish(table: pa.Table, path: Place, check: Callable[[], None] = lambda: N
 
 def _empty(table: pa.Table) -> list[str]:
     """The columns that need not be written: they would be read as null."""
-    return [name for name in table.column_names if name in _NULLABLE and table[name].null_count == len(table)]
+    return [name for name in table.column_names if name not in _NEEDED and table[name].null_count == len(table)]
 
 
 def _read_table(
@@ -361,7 +346,7 @@ def _read_table(
                 )
             earlier = "spec" in schema.names and version_4.wrote(there)
             read_columns = list(dict.fromkeys([*wanted, "spec"])) if earlier else wanted
-            known = [name for name in read_columns if name in there or name not in _NULLABLE]
+            known = [name for name in read_columns if name in there or name in _NEEDED]
             filters = None if rows is None or earlier else [("key", "in", rows)]
             table = pq.read_table(file, columns=known, filters=filters) if shard is None else shard.select(known)
             missing = {name: pa.nulls(len(table), schema.field(name).type) for name in set(read_columns) - set(known)}
@@ -439,7 +424,7 @@ def _unnested(name: TableName, shards: pa.Table, columns: list[str] | None = Non
 
 
 def _sorted(name: TableName, table: pa.Table) -> pa.Table:
-    return table.sort_by([(column, "ascending") for column in _SORTED_BY[name]])
+    return table.sort_by([(column, "ascending") for column in TABLES[name].sorted_by])
 
 
 def _whole_pairs(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 import numpy as np
 
-from lmc_tune.tables.columns import MEASURED_FIELDS, SPEC_FIELDS, TIME_FIELDS
+from lmc_tune.tables.columns import LAMBDA, MEASURED, SPEC_FIELDS, TIME_FIELDS, TIMES
 from lmc_tune.tables.rows import PairResult, Row, pair_name, shift_label
 
 # Raise it when the same result would be shown by other metrics: pairs that are already there are then sent again.
@@ -24,7 +24,8 @@ LAMBDA_STEPS = 10_000
 MAX_CURVE_POINTS = 50
 _MAX_NOTE = 4900  # older servers refuse tags of more than 5000 characters
 
-_SHOWN = [name for name in (*MEASURED_FIELDS, *TIME_FIELDS) if name == "barrier_lambda" or not name.endswith("_lambda")]
+# Positions of all barriers but one are left to the table.
+_SHOWN = [column.name for column in (*MEASURED, *TIMES) if column.unit != LAMBDA or column.name == "barrier_lambda"]
 
 # The name, the value and the step.
 Measurement = tuple[str, float, int]

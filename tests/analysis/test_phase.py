@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmc_tune.analysis.phase import map_regions
+from lmc_tune.analysis.phase import PhaseDiagram, map_regions
 from lmc_tune.analysis.report.charts.phase_chart import phase_chart, phase_table
+from lmc_tune.analysis.report.charts.style import tick_axis
 from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import GroupSpec, MlpSpec, ResnetSpec, ShiftSpec, VerdictSpec
+from lmc_tune.experiment.reading import parse_space
 from lmc_tune.tables.rows import PairResult
 from tests.analysis.cases import COVARIATE, LABEL, grid, ok_pair, pair_spec, realistic_pair, results_of, space_of
 
@@ -163,6 +165,41 @@ def test_severities_that_go_with_their_kind_are_no_axis() -> None:
     diagram = map_regions(results_of([flat(spec) for spec in grid(lrs=(0.1,), batch_sizes=(64,), shifts=shifts)]))
     assert (diagram.x, diagram.y) == (None, None)
     assert diagram.panels == ("no shift", "covariate", "label 80/20")
+
+
+def mapped(text: str) -> PhaseDiagram:
+    """The diagram of a finished sweep of a space: its barriers rise with the place of the cell."""
+    space = parse_space(f"name: two members\ndataset: digits\nshift: {{kind: none}}\nreplicates: 2\n{text}")
+    pairs = [ok_pair(pair, 0.01 * at) for at, cell in enumerate(space.cells()) for pair in map(cell.pair, range(2))]
+    return map_regions(results_of(pairs), space=space)
+
+
+def test_what_b_has_otherwise_is_an_axis() -> None:
+    diagram = mapped("train: {batch_size: 64, epochs: 20}\naxes: {lr: [0.01, 0.1], b.lr: [0.02, 0.2, 1.0]}")
+    assert [(axis.column, axis.scale) for axis in diagram.axes] == [("lr", "log"), ("b_lr", "log")]
+    assert [tick_axis(axis).title for axis in diagram.axes] == [
+        "learning rate (log scale)",
+        "learning rate of B (log scale)",
+    ]
+    assert diagram.panels == ("all cells",)
+    assert set(zip(diagram.cells["lr"], diagram.cells["b_lr"], strict=True)) == {
+        (a, b) for a in (0.01, 0.1) for b in (0.02, 0.2, 1.0)
+    }
+    assert not diagram.boundary.empty
+
+
+def test_what_b_has_otherwise_in_some_cells_alone_is_no_axis() -> None:
+    diagram = mapped("train: {lr: 0.1, batch_size: 64, epochs: 20}\naxes: {b: [{}, {lr: 0.2}, {lr: 1.0}]}")
+    assert diagram.axes == []
+    assert diagram.panels == ("learning rate of B 0.2", "learning rate of B 1", "learning rate of B –")
+
+
+def test_how_far_weights_are_disturbed_is_an_axis() -> None:
+    diagram = mapped(
+        "train: {batch_size: 64, epochs: 20}\nperturb: {step: 10}\naxes: {lr: [0.01, 0.1], perturb.scale: [0.0, 0.1]}"
+    )
+    assert [(axis.column, axis.scale) for axis in diagram.axes] == [("lr", "log"), ("perturb_scale", "linear")]
+    assert diagram.panels == ("all cells",)
 
 
 def test_other_settings_that_vary_get_panels_of_their_own() -> None:

@@ -201,6 +201,12 @@ def test_space_counts_cells_pairs_and_steps(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("run*"))
 
 
+def test_space_says_what_a_run_folder_holds_of_it(tmp_path: Path) -> None:
+    done = lmc_tune("space", write_space(tmp_path), "--out", tmp_path / "none")
+    assert "\n    finished  0 of these pairs are in the folder\n" in done.stdout
+    assert lmc_tune_json("space", write_space(tmp_path), "--out", tmp_path / "none")["finished"] == 0
+
+
 def test_space_says_that_it_times_and_how_many_programs(tmp_path: Path) -> None:
     done = lmc_tune("space", write_space(tmp_path), "--json")
     assert done.stderr == "timing 2 programs\n"  # two batch sizes

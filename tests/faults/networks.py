@@ -27,7 +27,7 @@ class Gated(nn.Module):
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if self.training:
+        if self.training and _is_within("run_cohort"):  # the driver tries a network out before it starts workers
             time.sleep(SECONDS_PER_STEP)
             wait_at("training")
             if list((_gates().parent / "run" / "checkpoints").glob("*.safetensors")):
@@ -36,7 +36,7 @@ class Gated(nn.Module):
                 _fill_memory()
             if wait_at("confined"):
                 _allocate_more_than_allowed()
-        elif _is_measuring():
+        elif _is_within("measure_path"):
             wait_at("measuring")
         return self.layers(inputs)
 
@@ -72,10 +72,10 @@ def _slow_fsync(file: int) -> None:
     _real_fsync(file)
 
 
-def _is_measuring() -> bool:
+def _is_within(function: str) -> bool:
     frame = sys._getframe()
     while frame := frame.f_back:
-        if frame.f_code.co_name == "measure_path":
+        if frame.f_code.co_name == function:
             return True
     return False
 

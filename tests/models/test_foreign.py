@@ -103,6 +103,11 @@ def test_torchs_own_settings_are_put_back(module, tmp_path: Path, change: str, w
         assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_what_is_printed_is_not_among_our_answers(module, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    built(tmp_path, module("print('imported')\n" + LINEAR.replace("    return", "    print('built')\n    return")))
+    assert capsys.readouterr() == ("", "imported\nbuilt\n")
+
+
 def test_what_a_module_draws_as_it_is_imported_changes_no_network(module, tmp_path: Path) -> None:
     """It is imported once: the first network of a process would differ from the second."""
     name = module("import torch\ntorch.rand(3)\n" + LINEAR)
@@ -139,7 +144,8 @@ def test_the_first_folder_that_has_it_counts_and_stays_reachable_but_last(module
     for folder, width in (("one", 3), ("two", 4)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{name}.py").write_text(LINEAR.replace("10", str(width)))
-    folders = [str(tmp_path / "two"), str(tmp_path / "one"), str(tmp_path)]
+    folders = [str(tmp_path / "two"), str(tmp_path / "one")]
+    sys.path.append(str(tmp_path))
     before = list(sys.path)
     assert len(weight(build_model(FactorySpec(factory=f"{name}:build"), DIGITS, 4, seed=0, folders=folders))) == 4
     assert sys.path == [*before, *folders]

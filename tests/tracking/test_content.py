@@ -75,3 +75,9 @@ def test_the_reason_is_a_short_tag_and_a_whole_description():
     assert tags["reason"] == "ValueError: no <b>luck</b>"
     assert "Traceback" in tags["mlflow.note.content"]
     assert one_line("x" * 900) == "x" * 249 + "…"
+
+
+def test_of_the_positions_of_barriers_one_is_shown():
+    names = {name for name, _, _ in run_content(pair_result()).metrics}
+    assert {name for name in names if name.endswith("_lambda")} == {"barrier_lambda"}
+    assert {"test_error_barrier_chord", "train_loss_barrier_midpoint", "seconds_train", "steps"} <= names

@@ -10,12 +10,13 @@ import pyarrow as pa
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.style import finish, verdict_colour, verdict_shape
 from lmc_tune.analysis.report.section import Context, Section
+from lmc_tune.tables.columns import LAYERS
 
 ORDER = 70
 # A page with more of these small charts becomes a wall.
 MOST_PANELS = 12
 WIDTH = 214
-MEASURES = {"cka": "CKA", "distance": "distance ‖A − B‖"}
+MEASURES = ["cka", "distance"]
 
 
 def collect_layers(diagram: PhaseDiagram, parts: Iterable[pa.Table]) -> pd.DataFrame:
@@ -37,7 +38,7 @@ def collect_layers(diagram: PhaseDiagram, parts: Iterable[pa.Table]) -> pd.DataF
     for part in parts:
         rows = part.select(["key", "layer", "position", "cka", "distance"]).to_pandas()
         rows["group"] = of_pair.reindex(rows["key"]).to_numpy()
-        by_layer = rows.dropna(subset="group").groupby(["group", "position", "layer"])[list(MEASURES)]
+        by_layer = rows.dropna(subset="group").groupby(["group", "position", "layer"])[MEASURES]
         found.append(by_layer.sum().join(by_layer.count().add_suffix("_n")).reset_index())
     if not found or not sum(map(len, found)):
         return pd.DataFrame(columns=["panel", "verdict", "layer", "position", "n", *MEASURES])
@@ -90,10 +91,10 @@ def _panel(rows: pd.DataFrame, title: str) -> Any:
     )
     heights = {"cka": alt.Scale(domain=[min(0.0, rows["cka"].min()), 1]), "distance": alt.Scale(zero=True)}
     charts = []
-    for name, label in MEASURES.items():
+    for name in MEASURES:
         known = rows[rows[name].notna()]
         if len(known):
-            y = alt.Y(f"{name}:Q", title=label, scale=heights[name], axis=alt.Axis(tickCount=4))
+            y = alt.Y(f"{name}:Q", title=LAYERS[name].heading, scale=heights[name], axis=alt.Axis(tickCount=4))
             tooltip = [
                 "layer:N",
                 "verdict:N",

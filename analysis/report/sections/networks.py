@@ -12,7 +12,7 @@ from lmc_tune.analysis.report.charts.style import PANEL_WIDTH, Points, barrier_a
 from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.wording import SMALL_DIFFERENCE, confidence, number
 from lmc_tune.experiment.space import SearchSpace
-from lmc_tune.tables.columns import MODEL_FIELDS
+from lmc_tune.tables.columns import MODEL_FIELDS, RESULTS
 from lmc_tune.tables.rows import model_label
 
 ORDER = 10
@@ -110,7 +110,7 @@ def _block(diagram: PhaseDiagram, table: pd.DataFrame, setting: str, picked: str
     sides: tuple[tuple[alt.X, alt.Axis, dict[str, Any]], ...] = (
         (barrier_axis(alt.X, table, diagram.verdict), alt.Axis(labelLimit=240), {"guide": diagram.verdict.threshold}),
         (
-            fitted(alt.X, differences, (0.0, SMALL_DIFFERENCE), title="Δ, accuracy difference (percentage points)"),
+            fitted(alt.X, differences, (0.0, SMALL_DIFFERENCE), title=f"Δ, {RESULTS['accuracy_difference'].heading}"),
             alt.Axis(labels=False, ticks=False),
             {"guide": SMALL_DIFFERENCE, "low": "difference_low", "high": "difference_high"},
         ),

@@ -9,7 +9,7 @@ from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.points import judged_cells, panels_of_points, point_colour
 from lmc_tune.analysis.report.charts.style import Points, barrier_axis
 from lmc_tune.analysis.report.section import Context, Section
-from lmc_tune.analysis.wording import confidence
+from lmc_tune.analysis.wording import axis_title, confidence
 
 ORDER = 30
 
@@ -55,7 +55,7 @@ def noise_axis(table: pd.DataFrame) -> alt.X:
     """g along a logarithmic axis that fits the table."""
     return alt.X(
         "g:Q",
-        title="noise scale g (log scale)",
+        title=f"{axis_title('noise_scale')} (log scale)",
         scale=alt.Scale(type="log", domain=[table["g"].min(), table["g"].max()], nice=False, padding=12),
         axis=alt.Axis(format="~g", tickCount=5, labelOverlap="greedy", grid=False),
     )

@@ -10,15 +10,11 @@ from lmc_tune.analysis.report.charts.points import judged_cells
 from lmc_tune.analysis.report.charts.style import Points, barrier_axis, finish, fitted, interval_layers, verdict_colour
 from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.wording import confidence
+from lmc_tune.tables.columns import RESULTS
 
 ORDER = 50
-# By column: its title and format.
-MEASURES = {
-    "disagreement": ("disagreement (fraction of test examples)", ".2~%"),
-    "error_overlap_ratio": ("error overlap (1 = independent errors)", ".2~f"),
-    "jensen_shannon": ("Jensen–Shannon divergence (nats)", ".2~g"),
-    "cka": ("CKA (mean over layers)", ".2~f"),
-}
+# Columns and their formats.
+MEASURES = {"disagreement": ".2~%", "error_overlap_ratio": ".2~f", "jensen_shannon": ".2~g", "cka": ".2~f"}
 WIDTH = 216
 
 
@@ -53,9 +49,8 @@ def similarity_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | N
     """One panel per known measure, all cells in each, coloured by their verdicts."""
     panels = []
     for at, name in enumerate(known_measures(table)):
-        title, number_format = MEASURES[name]
         y = barrier_axis(alt.Y, table, diagram.verdict, titled=at == 0)
-        x = fitted(alt.X, table[[name]], (), title=title, number_format=number_format)
+        x = fitted(alt.X, table[[name]], (), title=RESULTS[name].heading, number_format=MEASURES[name])
         points = Points(x=x, y=y, colour=verdict_colour(), guide=diagram.verdict.threshold)
         layers = interval_layers(table[table[name].notna()], points, diagram, picked)
         panels.append(alt.layer(*layers).properties(width=WIDTH, height=210))

@@ -169,12 +169,13 @@ def test_the_page_says_what_came_out(html: str) -> None:
         assert text in html
 
 
-def test_the_settings_name_what_the_spaces_networks_have_and_no_more(folder: Path) -> None:
+def test_the_settings_name_what_the_space_has_and_no_more(folder: Path) -> None:
     sweep = read_sweep(folder)
     varied, fixed = page_module.settings(map_regions(load_results(folder), x="lr", y="batch_size", space=sweep.space))
     names = {name for name, _ in (*varied, *fixed)}
-    assert {"learning rate", "hidden", "activation", "dropout", "crop", "schedule"} <= names
+    assert {"learning rate", "hidden", "activation", "dropout", "crop", "schedule", "training examples"} <= names
     assert not {"depth", "shortcut", "patch", "factory"} & names
+    assert not {"steps", "target loss", "learning rate of B", "scale of the disturbance"} & names
 
 
 def test_the_page_stays_small_and_calls_nobody(html: str) -> None:

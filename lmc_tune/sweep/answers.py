@@ -1,0 +1,95 @@
+"""Which pairs of a run folder answer what is asked, and what asking something else costs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lmc_tune.core.duration import in_words
+from lmc_tune.experiment import GroupSpec, MeasureSpec
+from lmc_tune.experiment.space import SearchSpace
+from lmc_tune.storage import Place
+from lmc_tune.sweep.plan import workers_here
+from lmc_tune.tables.rows import Status
+from lmc_tune.tables.store import Store
+from lmc_tune.tables.sweep_record import SWEEP_FILE, SweepRecord
+
+
+def answered(
+    pairs: Sequence[GroupSpec], done: Mapping[str, tuple[Status, str]], measure: MeasureSpec
+) -> dict[str, Status]:
+    """Status by key of the pairs that answer what is asked, and of those that failed.
+
+    Args:
+        pairs: what is planned.
+        done: status and question by key of all finished pairs (:meth:`Store.answers`).
+        measure: what is asked.
+    """
+    asked: dict[str, str] = {}
+    found: dict[str, Status] = {}
+    for pair in pairs:
+        if pair.key not in done:
+            continue
+        status, answer = done[pair.key]
+        network = pair.model.text
+        if network not in asked:
+            asked[network] = measure.of(pair.model).key
+        if status == "failed" or answer == asked[network]:
+            found[pair.key] = status
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedAgain:
+    """Finished pairs that are asked something new.
+
+    pairs: how many. members: of theirs; lost: those among them that were not kept and have to be trained again.
+    seconds: about what that takes, by what it took, on so many workers.
+    """
+
+    pairs: int
+    members: int
+    lost: int
+    seconds: float
+
+    def __str__(self) -> str:
+        trained = f"{self.lost} of their {self.members} members were not kept and are trained again"
+        cost = f"{trained}, which takes about {in_words(self.seconds)}" if self.lost else "no member is trained again"
+        return f"{self.pairs} finished pairs are measured again, since `measure` asks something else: {cost}"
+
+
+def asked_again(pairs: Sequence[GroupSpec], store: Store, measure: MeasureSpec, workers: int) -> AskedAgain | None:
+    """What it means for a run folder to be asked this; None if all its pairs answer it."""
+    done = store.answers()
+    known = answered(pairs, done, measure)
+    again = [pair for pair in pairs if pair.key in done and pair.key not in known]
+    if not again:
+        return None
+    members = {member.key for pair in again for member in pair.members.values()}
+    lost = len(members - store.members())
+    results = store.results(["seconds_train"])
+    took = float(results.loc[results["key"].isin([pair.key for pair in again]), "seconds_train"].sum())
+    return AskedAgain(
+        pairs=len(again), members=len(members), lost=lost, seconds=took * lost / len(members) / max(1, workers)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What a run folder holds of a space: pairs that answer what is asked, and those that are asked again."""
+
+    finished: int
+    again: AskedAgain | None
+
+    def plain(self) -> dict[str, object]:
+        """As ``lmc-tune space --out DIR --json`` prints it."""
+        return {"finished": self.finished, "asked_again": None if self.again is None else vars(self.again)}
+
+
+def held(space: SearchSpace, folder: Place) -> Held:
+    """Look into a run folder, which need not be there."""
+    pairs, store = space.pairs(), Store(folder)
+    known = answered(pairs, store.answers(), space.measure)
+    workers = SweepRecord.read(folder).workers if (folder / SWEEP_FILE).exists() else workers_here()
+    return Held(
+        finished=sum(status != "failed" for status in known.values()),
+        again=asked_again(pairs, store, space.measure, workers),
+    )

@@ -1,0 +1,71 @@
+"""Members from files: what a sweep kept, and what any other program wrote."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import MeasureSpec
+from lmc_tune.measurement.members import read_members
+from lmc_tune.measurement.path import measure_path
+from lmc_tune.measurement.registry import MEASUREMENTS
+from lmc_tune.models.registry import build_model
+from lmc_tune.work.cohort import run_cohort
+from lmc_tune.work.prepare import prepare
+from tests.cases import MEASURE, blobs, cohort, network, pair_spec, state
+
+DATA = {"train": blobs(60), "test": blobs(30, seed=1)}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    found = {name: tmp_path / f"{name}.safetensors" for name in ("a", "b")}
+    for seed, file in enumerate(found.values(), start=1):
+        save_file(state(network(seed)), file)
+    return found
+
+
+def test_members_are_what_the_files_hold(files):
+    members = read_members(network(9), files, DATA)
+    for seed, name in enumerate(("a", "b"), start=1):
+        assert all(torch.equal(tensor, members.states[name][entry]) for entry, tensor in state(network(seed)).items())
+    assert members.start is None
+
+
+def test_every_measurement_takes_members_without_a_sweep(files):
+    members, asked = read_members(network(9), files, DATA, DATA["train"]), MeasureSpec(lambdas=5, refinements=1)
+    found = [one.measure(members, asked.model_copy(update={"conditions": ("naive",)})) for one in MEASUREMENTS]
+    path = measure_path(network(0), state(network(1)), state(network(2)), DATA, asked)
+    assert found[0].columns["test_loss_barrier_chord"] == path.barrier("test", "loss").height
+    assert "weight_cosine" not in found[1].columns  # they have no start in common that is known
+    assert found[1].columns["disagreement"] >= 0
+
+
+def test_kept_members_of_a_sweep_measure_as_they_did_in_it(bench):
+    tidy = bench()
+    folder, spec = tidy.store.folder / "members", pair_spec(train={"lr": 0.3, "epochs": 3})
+    (result,) = run_cohort(cohort(spec), bench(members=folder))
+    data = prepare(spec, tidy).data
+    files = {name: folder / f"{member.key}.safetensors" for name, member in spec.members.items()}
+    model = build_model(spec.model, (1, 8, 8), 10, seed=0)
+    members = read_members(model, files, {"train": data.train, "test": data.test}, data.train)
+    columns = MEASUREMENTS[0].measure(members, MEASURE.of(spec.model)).columns
+    assert columns == {name: result.row[name] for name in columns}
+
+
+def test_a_file_that_is_no_member_of_the_network_is_named_with_what_differs(files, tmp_path):
+    (tmp_path / "notes.txt").write_text("not weights")
+    wide = tmp_path / "wide.safetensors"
+    save_file(state(network(1, hidden=7)), wide)
+    for file, said in (
+        (tmp_path / "gone.safetensors", "gone.safetensors cannot be member 'b' of this network: .*No such file"),
+        (tmp_path / "notes.txt", "notes.txt cannot be member 'b' of this network"),
+        (
+            wide,
+            r"wide.safetensors cannot be member 'b' of this network: .*differ in architecture: '1.weight' is \(6, 4\)",
+        ),
+    ):
+        with pytest.raises(UserError, match=said):
+            read_members(network(9), {"a": files["a"], "b": file}, DATA)

@@ -1,0 +1,83 @@
+"""What a folder answers, and what asking it something else costs."""
+
+from pathlib import Path
+
+import pytest
+
+from lmc_tune.experiment import GroupSpec, MeasureSpec
+from lmc_tune.experiment.reading import parse_space
+from lmc_tune.sweep.answers import answered, asked_again, held
+from lmc_tune.tables.rows import PairResult, failed_result, spec_columns
+from lmc_tune.tables.store import MEMBERS, Store
+
+SPACE = """
+name: s
+dataset: digits
+train: {lr: 0.1, epochs: 2, batch_size: 32}
+axes:
+  model: [{hidden: [8]}, {hidden: [8], norm: batch}]
+  shift: [{severity: 0.5}, {}]
+replicates: 2
+"""
+STUDY = parse_space(SPACE)
+PAIRS = STUDY.pairs()
+
+
+def finished(pair: GroupSpec, seconds: float = 3.0) -> PairResult:
+    question = STUDY.measure.of(pair.model).key
+    return PairResult(
+        row={**spec_columns(pair), "question": question, "status": "ok", "reason": "", "seconds_train": seconds}
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    found = Store(tmp_path / "run")
+    found.write_shard("c", [*map(finished, PAIRS[:6]), failed_result(PAIRS[6], "out of luck")])
+    return found
+
+
+def test_pairs_answer_what_they_were_asked_and_failed_ones_are_known(store: Store) -> None:
+    known = answered(PAIRS, store.answers(), STUDY.measure)
+    assert known == {**{pair.key: "ok" for pair in PAIRS[:6]}, PAIRS[6].key: "failed"}
+
+
+@pytest.mark.parametrize("change", [{"lambdas": 7}, {"refinements": 0}, {"splits": ("train", "test")}])
+def test_a_question_is_all_that_is_measured(store: Store, change: dict[str, object]) -> None:
+    other = STUDY.measure.model_copy(update=change)
+    known = answered(PAIRS, store.answers(), other)
+    assert len(known) == (7 if "splits" in change else 1)  # the same splits are the same question
+
+
+def test_conditions_are_asked_of_the_networks_that_have_them(store: Store) -> None:
+    """A network without BatchNorm is asked the same with and without recalibration."""
+    naive = MeasureSpec(conditions=("naive",))
+    known = answered(PAIRS, store.answers(), naive)
+    assert {pair.model.norm for pair in PAIRS if known.get(pair.key) == "ok"} == {"none"}
+
+
+def test_what_is_asked_again_is_counted_with_the_members_that_were_not_kept(store: Store) -> None:
+    other = MeasureSpec(lambdas=7)
+    assert asked_again(PAIRS, store, STUDY.measure, 2) is None
+    again = asked_again(PAIRS, store, other, 2)
+    members = {member.key for pair in PAIRS[:6] for member in pair.members.values()}
+    assert again is not None
+    assert (again.pairs, again.members, again.lost, again.seconds) == (6, len(members), len(members), 6 * 3.0 / 2)
+    assert str(again).endswith(
+        f"{len(members)} of their {len(members)} members were not kept and are trained again, which takes about 9 s"
+    )
+    folder = store.folder / MEMBERS
+    folder.mkdir()
+    for key in sorted(members)[1:]:
+        (folder / f"{key}.safetensors").touch()
+    again = asked_again(PAIRS, store, other, 2)
+    assert again is not None
+    assert (again.lost, again.seconds) == (1, pytest.approx(9 / len(members)))
+    (folder / f"{min(members)}.safetensors").touch()
+    assert str(asked_again(PAIRS, store, other, 2)).endswith("no member is trained again")
+
+
+def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path, store: Store) -> None:
+    assert (held(STUDY, tmp_path / "none").finished, held(STUDY, tmp_path / "none").again) == (0, None)
+    assert held(STUDY, tmp_path / "run").plain() == {"finished": 6, "asked_again": None}
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,45 @@
+"""What a row repeats of its spec."""
+
+from typing import Any
+
+from lmc_tune.experiment import DatasetSpec, FactorySpec, GroupSpec, TrainChanges
+from lmc_tune.tables.columns import SPEC_FIELDS
+from lmc_tune.tables.rows import spec_fields
+from tests.cases import NETWORKS, pair_spec
+
+CHANGES: dict[str, Any] = {
+    "optimizer": "sgd",
+    "lr": 0.3,
+    "batch_size": 10,
+    "momentum": 0.5,
+    "nesterov": True,
+    "weight_decay": 1e-3,
+    "target_loss": 0.1,
+    "schedule": "cosine",
+    "warmup": 0.1,
+    "crop": 1,
+    "flip": True,
+    "jitter": 0.2,
+}
+
+
+def test_every_column_of_the_spec_is_filled_from_one() -> None:
+    spec, none = pair_spec(), {"kind": "none"}
+    networks = [*NETWORKS.values(), FactorySpec(factory="module:function", arguments={"width": 3})]
+    specs: list[GroupSpec] = [
+        *(spec.model_copy(update={"model": network}) for network in networks),
+        spec.model_copy(update={"dataset": DatasetSpec(train=300, test=90, validation=9)}),
+        pair_spec(train={"epochs": None, "steps": 8, "target_loss": 0.1}),
+        pair_spec(recipe={"b": {**CHANGES, "epochs": 3}}),
+        pair_spec(recipe={"b": {"steps": 30}}),
+        pair_spec(shift=none, recipe={"perturb": {"step": 2, "scale": 0.1}}),
+    ]
+    rows = [spec_fields(each) for each in specs]
+    assert all(list(row) == list(SPEC_FIELDS) for row in rows)
+    assert {name for row in rows for name, value in row.items() if value is not None} == set(SPEC_FIELDS)
+    assert {*CHANGES, "epochs", "steps"} == set(TrainChanges.model_fields)
+    assert {name: value for name, value in rows[-3].items() if name.startswith("b_")} == {
+        **{f"b_{name}": value for name, value in CHANGES.items()},
+        "b_epochs": 3,
+        "b_steps": None,
+    }
