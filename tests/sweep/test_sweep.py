@@ -188,9 +188,9 @@ def test_status_of_a_running_sweep(reference: Path, tmp_path: Path) -> None:
 def test_members_are_kept_when_the_space_says_so(tmp_path: Path) -> None:
     space = write_space(tmp_path, SPACE + "members: keep\n")
     lmc_tune_json("sweep", space, "--out", tmp_path / "run", "--max-pairs", "1", "--no-report")
-    key = Store(tmp_path / "run").results()["key"].item()
+    row = Store(tmp_path / "run").results().iloc[0]
     names = {path.name for path in (tmp_path / "run" / "members").iterdir()}
-    assert names == {f"{key}-{member}.safetensors" for member in ("a", "b", "start")}
+    assert names == {f"{key}.safetensors" for key in (row["member_a"], row["member_b"])}
 
 
 def test_max_pairs_runs_so_many_and_the_next_call_the_rest(reference: Path, tmp_path: Path) -> None:
