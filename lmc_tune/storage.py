@@ -338,7 +338,7 @@ def patiently(place: Place, do: Callable[[], T]) -> T:
         except OSError as error:
             if _REFUSED.search(str(error)):
                 raise StorageError(
-                    f"{place} is refused to this machine: {_first_line(error)}. Runs need the rights to list the "
+                    f"this machine may not use {place}: {_first_line(error)}. Runs need permission to list the "
                     f"bucket and to get, put and delete its objects"
                 ) from error
             if time.monotonic() + pause > until:

@@ -304,7 +304,7 @@ def test_a_right_that_is_missing_is_told_at_once(bucket: BucketPath, monkeypatch
 
     monkeypatch.setattr(BucketPath, "service", lambda _self: Refusing())
     started = time.monotonic()
-    with pytest.raises(StorageError, match=r"is refused to this machine: When reading.*rights to list the bucket"):
+    with pytest.raises(StorageError, match=r"this machine may not use .*: When reading.*permission to list the bucket"):
         (bucket / "a.txt").open()
     assert time.monotonic() - started < 1
 

@@ -163,7 +163,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     if search != "grid" and outcome.counts.get("pending") and not outcome.interrupted and max_pairs is None:
         _note(f"the search is complete: {_pairs(outcome.counts['pending'])} not needed to draw the boundary")
     if outcome.interrupted:
-        rest = _on_checkpoints(outcome.checkpoints) if outcome.checkpoints else "unfinished ones begin anew"
+        rest = _on_checkpoints(outcome.checkpoints) if outcome.checkpoints else "unfinished pairs start again"
         _note(f"Interrupted; every finished pair is kept, {rest}. {go_on}")
         raise typer.Exit(INTERRUPTED)
     if outcome.counts.get("failed"):

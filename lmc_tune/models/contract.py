@@ -88,7 +88,7 @@ def check_apart(one: nn.Module, other: nn.Module) -> None:
     shared = {tensor.untyped_storage().data_ptr() for _, tensor in _tensors(one) if tensor.numel()}
     for name, tensor in _tensors(other):
         if tensor.numel() and tensor.untyped_storage().data_ptr() in shared:
-            raise UserError(f"shares {name!r} with another that was made apart; make every network anew in each call")
+            raise UserError(f"shares {name!r} with a network from another call; create a new network in each call")
 
 
 def check_same_start(one: nn.Module, other: nn.Module) -> None:
@@ -131,7 +131,7 @@ def check_restored(trained: nn.Module, fresh: nn.Module, images: Tensor) -> None
         if not _alike(*outputs):
             raise UserError(
                 f"gives other outputs in {mode} mode once its state dict is loaded into a new one: it keeps something "
-                f"beside its state; register that as a buffer"
+                f"outside its state; register that as a buffer"
             )
 
 

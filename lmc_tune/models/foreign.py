@@ -41,7 +41,7 @@ def import_factory(spec: FactorySpec, folders: Sequence[str] = ()) -> Factory:
         raise _refused(
             spec,
             f"cannot be imported: {said(error)}",
-            f"install {module}, put it beside the space's file, start lmc-tune in the folder that holds it, or mend "
+            f"install {module}, put it next to the space's file, start lmc-tune in the folder that holds it, or fix "
             f"what python -c 'import {module}' shows",
         ) from error
     factory = getattr(imported, name, None)
@@ -66,7 +66,7 @@ def call_factory(factory: Factory, spec: FactorySpec, input_shape: tuple[int, ..
             model = factory(**(wanted | spec.arguments))
     except (Exception, SystemExit) as error:
         given = f", or model.arguments: {spec.arguments}" if spec.arguments else ""
-        raise _refused(spec, f"failed with {said(error)}", f"mend it{given}") from error
+        raise _refused(spec, f"failed with {said(error)}", f"fix it{given}") from error
     if not isinstance(model, nn.Module):
         raise _refused(spec, f"gave {type(model).__name__}, not a torch.nn.Module", "let it return the network")
     tensors = (*model.parameters(), *model.buffers())
@@ -202,5 +202,5 @@ def _parameters(factory: Factory) -> set[str]:
     return {one.name for one in known if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
 
 
-def _refused(spec: FactorySpec, why: str, mend: str) -> UserError:
-    return UserError(f"model.factory: {spec.factory} {why}; {mend}")
+def _refused(spec: FactorySpec, why: str, remedy: str) -> UserError:
+    return UserError(f"model.factory: {spec.factory} {why}; {remedy}")

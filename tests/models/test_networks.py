@@ -169,9 +169,9 @@ RAISED = broken.__code__.co_firstlineno + 1
         (
             f"{__name__}:make",
             {"widht": 5},
-            "failed with TypeError: make() got an unexpected keyword argument 'widht'; mend it, or model.arguments",
+            "failed with TypeError: make() got an unexpected keyword argument 'widht'; fix it, or model.arguments",
         ),
-        (f"{__name__}:broken", {}, f"failed with ValueError: no network of width 3 ({__file__}:{RAISED}); mend it"),
+        (f"{__name__}:broken", {}, f"failed with ValueError: no network of width 3 ({__file__}:{RAISED}); fix it"),
         ("builtins:dict", {}, "gave dict, not a torch.nn.Module; let it return the network"),
     ],
 )

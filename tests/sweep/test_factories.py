@@ -48,7 +48,7 @@ BROKEN = {
         def build():
             return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
         """,
-        "shares '1.weight' with another that was made apart; make every network anew in each call",
+        "shares '1.weight' with a network from another call; create a new network in each call",
     ),
     "auxiliary": (
         """

@@ -134,7 +134,7 @@ def test_tidying_up_is_not_cut_short_by_more_signals(reference: Path, tmp_path: 
         time.sleep(0.2)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "every finished pair is kept, unfinished ones begin anew. Continue with the same command" in told
+    assert "every finished pair is kept, unfinished pairs start again. Continue with the same command" in told
     assert "Traceback" not in told
     statuses = mlflow_statuses(tmp_path / "run")
     assert statuses.pop("KILLED") == 1
