@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -302,7 +303,8 @@ def replacing(place: Place, check: Callable[[], None] = lambda: None) -> Iterato
             yield file
             place.upload(file, check)
         return
-    part = place.with_name(f".{place.name}.{os.getpid()}.part")
+    # Not by the process's number, which containers that share a folder may have in common.
+    part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
     try:
         with part.open("wb") as file:
             yield file

@@ -71,7 +71,11 @@ class MeasureSpec(Spec):
     @cached_property
     def key(self) -> str:
         """Which question this is, 12 hexadecimal digits; rows say which they answer."""
-        return hashlib.blake2b(f"{MEASURE_VERSION} {self.text}".encode(), digest_size=6).hexdigest()
+        return self.key_of(MEASURE_VERSION)
+
+    def key_of(self, version: int) -> str:
+        """The key of the question as a :data:`MEASURE_VERSION` answers it."""
+        return hashlib.blake2b(f"{version} {self.text}".encode(), digest_size=6).hexdigest()
 
     @model_validator(mode="after")
     def _has_midpoint(self) -> Self:

@@ -33,7 +33,8 @@ from lmc_tune.experiment.space import (
     section_spec,
 )
 from lmc_tune.experiment.spec import Spec
-from lmc_tune.experiment.yaml_lines import Place, YamlError, dotted, load_value, load_with_lines
+from lmc_tune.experiment.training import TrainSpec
+from lmc_tune.experiment.yaml_lines import Location, YamlError, dotted, load_value, load_with_lines
 
 _TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
 # About the accuracy of a network that says no to every label: BigEarthNet has 2 to 3 of its 19 labels per patch.
@@ -130,13 +131,13 @@ def parse_space(text: str, source: str = "space.yaml", sets: Sequence[str] = ())
 class _Reader:
     """Collects problems while a plain mapping becomes a SearchSpace."""
 
-    def __init__(self, source: str, lines: dict[Place, int]) -> None:
+    def __init__(self, source: str, lines: dict[Location, int]) -> None:
         self.source = source
         self.lines = lines
-        self.overridden: set[Place] = set()
+        self.overridden: set[Location] = set()
         self.problems: dict[str, int] = {}  # with its line
 
-    def problem(self, place: Place, message: str) -> None:
+    def problem(self, place: Location, message: str) -> None:
         line = next((self.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.lines), 1)
         if len(message) > _LONGEST:  # a value may be as long as the file
             message = f"{message[: _LONGEST // 2]} … {message[-_LONGEST // 2 :]}"
@@ -221,7 +222,7 @@ class _Reader:
             )
         return axes
 
-    def _values(self, place: Place, given: Any) -> list[Any]:
+    def _values(self, place: Location, given: Any) -> list[Any]:
         """The values of one axis: a list, or a linear or logarithmic range."""
         if isinstance(given, list):
             if not given:
@@ -392,27 +393,42 @@ class _Reader:
             self.problem(_origin("shift", ("domain",), indices), wrong)
             return
         height, width = facts.shape[1:]
-        if pair.train.crop >= min(height, width):
-            self.problem(
-                _origin("train", ("crop",), indices),
-                f"{pair.train.crop} would move images of {dataset.name}, {height}x{width}, out of sight; use less than "
-                f"half their side",
-            )
-        if isinstance(pair.shift.domain, Bands) and (
-            undone := [name for name in ("crop", "jitter") if getattr(pair.train, name)]
-        ):
-            self.problem(
-                _origin("train", (undone[0],), indices),
-                f"{' and '.join(undone)} would bring back what bands hide from a member; leave it out (flip may stay)",
-            )
         if needs := pair.model.needs(height, width):
             self.problem(
                 _origin("model", (), indices), f"{pair.model.name} {needs}; {dataset.name} has {height}x{width}"
             )
-        if pair.train.batch_size > (part := part_size(dataset, pair.shift)):
+        self._check_training("train", pair.train, set(TrainSpec.model_fields), pair, indices)
+        if said := set(pair.recipe.b.given()):
+            self._check_training("b", pair.recipe.b.applied_to(pair.train), said, pair, indices)
+        disturbed, steps = pair.recipe.perturb, pair.train.steps_for(part_size(dataset, pair.shift))
+        if disturbed and disturbed.step >= steps:
             self.problem(
-                _origin("train", ("batch_size",), indices),
-                f"{pair.train.batch_size} is above the {part} examples that a member sees "
+                _origin("perturb", ("step",), indices),
+                f"{disturbed.step} is never reached in training of {steps} steps; use {steps - 1} at most",
+            )
+
+    def _check_training(
+        self, section: str, train: TrainSpec, said: set[str], pair: GroupSpec, indices: dict[str, int]
+    ) -> None:
+        """Check one member's training, of which a section says the fields ``said``, against what the member sees."""
+        (height, width), name = facts_of(pair.dataset).shape[1:], pair.dataset.name
+        if "crop" in said and train.crop >= min(height, width):
+            self.problem(
+                _origin(section, ("crop",), indices),
+                f"{train.crop} would move images of {name}, {height}x{width}, out of sight; use "
+                f"{min(height, width) - 1} at most",
+            )
+        if isinstance(pair.shift.domain, Bands) and (
+            undone := [field for field in ("crop", "jitter") if field in said and getattr(train, field)]
+        ):
+            self.problem(
+                _origin(section, (undone[0],), indices),
+                f"{' and '.join(undone)} would bring back what bands hide from a member; leave it out (flip may stay)",
+            )
+        if "batch_size" in said and train.batch_size > (part := part_size(pair.dataset, pair.shift)):
+            self.problem(
+                _origin(section, ("batch_size",), indices),
+                f"{train.batch_size} is above the {part} examples that a member sees "
                 f"(half of the training set); lower it or raise dataset.train",
             )
 
@@ -485,7 +501,7 @@ def _spelled_out(section: str, value: Any) -> Any:
     return value
 
 
-def _origin(section: str, location: tuple[str | int, ...], indices: dict[str, int]) -> Place:
+def _origin(section: str, location: tuple[str | int, ...], indices: dict[str, int]) -> Location:
     """Where a section's value was written: on an axis, or in the section itself."""
     for axis, index in indices.items():
         if AXES[axis] == (section, *location[:1]) or AXES[axis] == (section,):

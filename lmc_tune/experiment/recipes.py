@@ -1,7 +1,7 @@
 """Recipes: which members a group has, made of one setting.
 
-A recipe is a spec with a name in its field ``recipe``, ``check`` and ``members``; training, keeping and measuring
-members needs no more.
+A recipe is a spec with a name in its field ``recipe``, ``check`` and ``members``. Training and keeping members needs no
+more; the rows of a group, and what is measured along a path, are of two members.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -35,6 +35,8 @@ class Pair(Spec):
             raise ValueError("perturb disturbs a copy of A on A's data; say shift: none")
         if group.train.spawn_epoch or self.b.given():
             raise ValueError("perturb disturbs a copy of A; leave spawn_epoch and b out")
+        if group.train.target_loss is not None and self.perturb.step:
+            raise ValueError("a member at its target_loss stops, perhaps before perturb.step; leave target_loss out")
 
     def members(self, group: "GroupSpec") -> dict[str, MemberSpec]:
         """The members by name."""

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from yaml.constructor import ConstructorError
 
-Place = tuple[str | int, ...]  # the path of a value, e.g. ("axes", "lr", 2)
+Location = tuple[str | int, ...]  # the path of a value, e.g. ("axes", "lr", 2)
 
 # Written out, aliases and merged keys too: a few lines of aliases of aliases can stand for more than any memory.
 MOST_VALUES = 300_000
@@ -70,14 +70,14 @@ def load_value(text: str) -> Any:
     return load_with_lines(text)[0]
 
 
-def load_with_lines(text: str) -> tuple[Any, dict[Place, int]]:
+def load_with_lines(text: str) -> tuple[Any, dict[Location, int]]:
     """A document as plain data, and the line of every value by its path.
 
     Raises:
         YamlError: if it is not YAML, has more than :data:`MOST_VALUES` values, is nested too deep, gives a key twice,
             or an alias stands inside what it names.
     """
-    lines: dict[Place, int] = {}
+    lines: dict[Location, int] = {}
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
@@ -97,7 +97,7 @@ def dump(content: Any) -> str:
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def dotted(place: Place) -> str:
+def dotted(place: Location) -> str:
     """``axes.lr[2]``."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
     return text.removeprefix(".")
@@ -125,7 +125,7 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
     return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
-def _walk(node: yaml.Node, place: Place, lines: dict[Place, int]) -> None:
+def _walk(node: yaml.Node, place: Location, lines: dict[Location, int]) -> None:
     lines.setdefault(place, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:

@@ -58,7 +58,9 @@ def prepare(
         return Prepared(network=network, states=states)
     if condition == "recalibrated":
         return Prepared(network=network, states=recalibrated(network, states, examples))
-    return _repaired(network, line, states, positions, examples)
+    if condition == "repaired":
+        return _repaired(network, line, states, positions, examples)
+    raise ValueError(f"no way to prepare a network is known under {condition}")
 
 
 @torch.no_grad()

@@ -222,7 +222,11 @@ class Paths:
         """Columns of barriers under every condition, and a row of the table of paths for every point."""
         found: dict[Condition, Path] = {}
         module, states, data = members.network.module, members.pair, members.data
-        for condition in asked.conditions or ():
+        if asked.conditions is None:
+            raise ValueError("conditions are open; ask asked.of(model), which fills them in")
+        if missing := [split for split in asked.splits if split not in members.data]:
+            raise ValueError(f"no examples of {' and '.join(missing)} were given; splits ask for them")
+        for condition in asked.conditions:
             if condition in BATCH_NORM_CONDITIONS and not members.network.norms:  # a network of the user's own
                 found[condition] = found["naive"]
             else:

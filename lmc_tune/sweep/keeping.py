@@ -12,13 +12,16 @@ from lmc_tune.experiment.space import SearchSpace
 # ``members: auto`` keeps members up to so many bytes in all.
 MOST_BYTES = 2_000_000_000
 _NUMBER = 4  # bytes of a float32
+# What an optimizer remembers of every weight, which goes on in branches.
+_MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Keeping:
     """Whether the members of a sweep are kept, and their size.
 
-    members: how many are trained. bytes: their approximate size, as float32 weights.
+    members: how many are trained. bytes: the approximate size of their weights as float32, and of the stages of trunks
+    that they branch from, with the optimizer's moments.
     """
 
     keep: bool
@@ -40,12 +43,20 @@ def keeping(space: SearchSpace, pairs: Sequence[GroupSpec], folders: Sequence[st
     """
     sizes: dict[tuple[str, str], int] = {}
     members = {member.key: member for pair in pairs for member in pair.members.values()}
+    stages = {
+        (member.branch.trunk.key, member.branch.epoch): member.branch.trunk
+        for member in members.values()
+        if member.branch
+    }
     total = 0
-    for member in members.values():
+    for member, copies in (
+        *((member, 1) for member in members.values()),
+        *((trunk, 1 + _MOMENTS[trunk.train.optimizer]) for trunk in stages.values()),
+    ):
         network = member.model.text, facts_of(member.dataset).name
         if network not in sizes:
             sizes[network] = _bytes_of(member, folders)
-        total += sizes[network]
+        total += copies * sizes[network]
     keep = space.members == "keep" or (space.members == "auto" and total <= MOST_BYTES)
     return Keeping(keep=keep, members=len(members), bytes=total)
 

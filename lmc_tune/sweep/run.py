@@ -177,6 +177,12 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
             store.clear_running()
             changed = store.compact(space.verdict, check_owned)
             statuses = answered(pairs, store.answers(), space.measure)
+            if not interrupted and (unanswered := [key for key in trainer.tried if key not in statuses]):
+                listener.say(
+                    f"{len(unanswered)} pairs could not be measured again and keep their answers to the earlier "
+                    f"question; run the same command to try once more. The first of them:\n"
+                    f"{trainer.reasons.get(unanswered[0], '')}"
+                )
             if len(statuses) == len(pairs) and "failed" not in statuses.values():
                 store.clear_checkpoints()
             report = _report(folder, changed=changed) if options.report and store.statuses() else None
@@ -280,7 +286,9 @@ def _check_same_study(
 
 @dataclass(kw_only=True)
 class _Trainer:
-    """Trains what the search wants and tells everyone; ``tried`` are the keys of the pairs it ran."""
+    """Trains what the search wants and tells everyone; ``tried`` are the keys of the pairs it ran, ``reasons``
+    why pairs failed, by their keys.
+    """
 
     space: SearchSpace
     pairs: Sequence[GroupSpec]
@@ -294,6 +302,7 @@ class _Trainer:
     ray_logs: Path | None = None
     begun: bool = False
     told_engine: bool = field(default=False, init=False)
+    reasons: dict[str, str] = field(default_factory=dict, init=False)
 
     def train(self) -> bool:
         """Run batch by batch until the search wants no more or the call's share is done; True if interrupted."""
@@ -366,10 +375,11 @@ class _Trainer:
         from lmc_tune.tables.cells import summarise  # noqa: PLC0415 - brings scipy
 
         results = self.store.results()
-        return summarise(results[results["replicate"] < self.space.replicates], self.space.verdict)
+        return summarise(results[results["key"].isin(list(self._statuses()))], self.space.verdict)
 
     def _on_results(self, results: list[PairResult]) -> None:
         self.begun = True
+        self.reasons |= {result.key: result.row["reason"] for result in results if result.status == "failed"}
         self._tell_engine(results)
         self.mirror.send(results)
         self.listener.finished(results)
@@ -411,9 +421,10 @@ class _Trainer:
             left = pending(left, self._statuses())
             if not left:
                 return
-        statuses = self._statuses()
+        known = self.store.answers()
         reason = errors[-1] if errors else "its worker ended without a result"
-        if dead := [pair for pair in left if pair.key not in statuses]:
+        self.reasons = dict.fromkeys((pair.key for pair in left), reason) | self.reasons
+        if dead := [pair for pair in left if pair.key not in known]:
             self.store.write_shard(f"failed-{dead[0].key}", [failed_result(pair, reason) for pair in dead])
 
     def _bench(self) -> Workbench:
@@ -424,7 +435,8 @@ class _Trainer:
             device=self.options.device,
             measure=self.space.measure,
             min_train_accuracy=self.space.verdict.min_train_accuracy,
-            members=self.store.folder / MEMBERS if self.kept.keep else None,
+            members=self.store.folder / MEMBERS,
+            keep_members=self.kept.keep,
         )
 
 

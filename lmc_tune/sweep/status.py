@@ -76,8 +76,8 @@ def read_status(folder: Place) -> SweepStatus:
     )
     # By cell and replicate: computing a key for every planned pair would take longer than everything else.
     mine = results[results["cell"].isin(list(cells)) & (results["replicate"] < space.replicates)]
-    asked = {space.measure.of(cell.first.model).key for cell in cells.values()}
-    mine = mine[mine["question"].isin(asked) | (mine["status"] == "failed")]
+    asked = {key: space.measure.of(cell.first.model).key for key, cell in cells.items()}
+    mine = mine[(mine["question"] == mine["cell"].map(asked)) | (mine["status"] == "failed")]
     running = store.running() - set(mine["key"]) if is_owned(folder) else set()
     counts: dict[str, int] = {status: int((mine["status"] == status).sum()) for status in STATUSES}
     pending = len(cells) * space.replicates - len(mine) - len(running)

@@ -27,7 +27,7 @@ class Watch:
         self._store = store
         self._on_results = on_results
         self._on_silence = on_silence
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, str | None]] = set()
         self._stamps: dict[Place, tuple[int, int]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="watch shards", daemon=True)
@@ -74,6 +74,11 @@ class Watch:
             except DamagedTableError:
                 continue  # compaction reports it
             self._stamps[path] = stamp
-            fresh += [result for result in results if result.key not in self._seen]
-            self._seen |= {result.key for result in results if result.status != "failed"}
+            fresh += [result for result in results if _answer(result) not in self._seen]
+            self._seen |= {_answer(result) for result in results if result.status != "failed"}
         return fresh
+
+
+def _answer(result: PairResult) -> tuple[str, str | None]:
+    """What makes a result new: a pair may be asked something else."""
+    return result.key, result.row.get("question")

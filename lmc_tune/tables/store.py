@@ -125,7 +125,8 @@ class Store:
 
     def members(self) -> set[str]:
         """Keys of the members whose weights are kept."""
-        return {path.stem for path in files(self.folder / MEMBERS, end=".safetensors")}
+        kept = {path.stem for path in files(self.folder / MEMBERS, end=".safetensors")}
+        return {name for name in kept if "@" not in name}  # which stages of trunks have
 
     def results(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """One row per finished pair, compacted or not, in the order of their keys.

@@ -9,7 +9,14 @@ from collections.abc import Collection
 import pyarrow as pa
 
 from lmc_tune.experiment import GroupSpec, MeasureSpec
+from lmc_tune.experiment.datasets import part_size
+from lmc_tune.experiment.measuring import Condition
 
+# Statistics were estimated in whole batches of so many examples, and the rest left out: where there was one, the answer
+# is that of a version of its own.
+_ESTIMATED: set[Condition] = {"recalibrated", "repaired"}
+_BATCH = 512
+_INCOMPLETE = 0
 # What only later rows say.
 LATER = ("question", "member_a", "member_b")
 
@@ -20,7 +27,8 @@ def wrote(columns: Collection[str]) -> bool:
 
 
 def translated(results: pa.Table) -> pa.Table:
-    """Rows with today's keys; those that have them already stay as they are.
+    """Rows with today's keys; those that have them already stay as they are. Of a pair that was asked several
+    questions, which had a row for each, the last is left.
 
     Args:
         results: rows with a column ``spec``, and any others.
@@ -32,16 +40,17 @@ def translated(results: pa.Table) -> pa.Table:
             values = [(row or {}).get(name, value) for row, value in zip(rows, known, strict=True)]
             at = results.schema.get_field_index(name)
             results = results.set_column(at, results.schema.field(at), pa.array(values, pa.string()))
-    return results
+    last = {(row or {}).get("key", at): at for at, row in enumerate(rows)}
+    return results.take(pa.array(sorted(last.values()), pa.int64()))
 
 
 def renamed(keys: pa.ChunkedArray, specs: pa.ChunkedArray) -> dict[str, str]:
-    """Today's key by the one that a row had."""
-    found = {}
+    """Today's key by the one that a row had; of rows that are left out, theirs, which is no longer anyone's."""
+    today = {}
     for key, spec in zip(keys.to_pylist(), specs.to_pylist(), strict=True):
         if (translation := _translation(spec)) is not None:
-            found[key] = translation["key"]
-    return found
+            today[translation["key"]] = key
+    return {key: new for new, key in today.items()}
 
 
 def _translation(spec: str) -> dict[str, str] | None:
@@ -51,5 +60,7 @@ def _translation(spec: str) -> dict[str, str] | None:
         return None
     group = GroupSpec.model_validate(content)
     members = {f"member_{name}": member.key for name, member in group.members.items()}
-    question = MeasureSpec.model_validate(measure).key
+    asked, examples = MeasureSpec.model_validate(measure), 2 * part_size(group.dataset, group.shift)
+    left_out = examples % _BATCH if examples > _BATCH else 0
+    question = asked.key_of(_INCOMPLETE) if left_out and _ESTIMATED & set(asked.conditions or ()) else asked.key
     return {"key": group.key, "cell": group.cell, "spec": group.text, "question": question, **members}

@@ -22,13 +22,14 @@ _LENGTH = 8
 class Checkpoint:
     """One member's file, written atomically: weights by name, and everything else in the header's metadata.
 
-    path: the file while it is needed. kept: the file of the finished member; None to drop it.
+    path: the file while it is needed. kept: where the finished member may be kept; None if nowhere. keep: it is to be.
     seconds: least time between two writings in training.
     """
 
     path: Place
     seconds: float
     kept: Place | None = None
+    keep: bool = True
     _last: float = field(default_factory=time.monotonic)
 
     def offer(self, make: Callable[[], Progress]) -> None:
@@ -40,8 +41,8 @@ class Checkpoint:
 
     def finish(self, progress: Progress) -> None:
         """Keep a finished member."""
-        _write(self.kept or self.path, progress)
-        if self.kept:
+        _write(self.kept if self.kept and self.keep else self.path, progress)
+        if self.kept and self.keep:
             self.remove()
 
     def read(self) -> Progress | None:

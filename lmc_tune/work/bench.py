@@ -16,8 +16,8 @@ class Workbench:
     """What does not change a member, or belongs to the verdict.
 
     folders: where factories are looked for before ``sys.path``; no part of a spec, since a path must not be part of a
-    key. device: ``auto`` takes the GPU if there is one. measure: what is asked of every group. members: folder for the
-    members' weights, None to drop them when they are measured.
+    key. device: ``auto`` takes the GPU if there is one. measure: what is asked of every group. members: folder of the
+    members' weights, None if there is none. keep_members: those that are finished are written there too.
     checkpoint_seconds: least time between two checkpoints of a member in training.
     """
 
@@ -28,4 +28,5 @@ class Workbench:
     measure: MeasureSpec = field(default_factory=MeasureSpec)
     min_train_accuracy: float = 0.5
     members: Place | None = None
+    keep_members: bool = True
     checkpoint_seconds: float = 60

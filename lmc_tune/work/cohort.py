@@ -51,21 +51,20 @@ def run_cohort(cohort: Cohort, bench: Workbench) -> list[PairResult]:
     """
     name, store = cohort_name(cohort), bench.store
     known = store.recall(name, [group.key for group in cohort.groups])
-    results = dict(known)
-    # Of this writer alone: a worker that was taken for dead may still be at the same cohort.
-    shard = f"{name}-{secrets.token_hex(4)}"
-    left = [group for group in cohort.groups if not _answers(results.get(group.key), bench.measure.of(group.model))]
+    # Of this writer alone, as are its rows: a worker that was taken for dead may still be at the same cohort.
+    shard, found = f"{name}-{secrets.token_hex(4)}", dict[str, PairResult]()
+    left = [group for group in cohort.groups if not _answers(known.get(group.key), bench.measure.of(group.model))]
     shelf = MemberShelf(bench, left, supplies().engines)
     try:
         for groups in _at_once(left, exact_device(bench.device)):
             store.mark_running(shard, [group.key for group in groups])
             for result in _run_or_fail(groups, bench, shelf, known):
-                results[result.key] = result
-                store.write_shard(shard, list(results.values()))
+                found[result.key] = result
+                store.write_shard(shard, list(found.values()))
                 shelf.release(next(group for group in groups if group.key == result.key))
     finally:
         store.unmark_running(shard)
-    return [results[group.key] for group in cohort.groups]
+    return [{**known, **found}[group.key] for group in cohort.groups]
 
 
 def run_pair(spec: GroupSpec, bench: Workbench) -> PairResult:

@@ -144,6 +144,7 @@ class MemberShelf:
             path=bench.store.checkpoints / file,
             seconds=bench.checkpoint_seconds,
             kept=bench.members / file if bench.members else None,
+            keep=bench.keep_members,
         )
 
     def _is_kept(self, name: str) -> bool:

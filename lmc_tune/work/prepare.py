@@ -90,7 +90,14 @@ def task_of(
         checkpoint: its file.
         begin: where it begins if there is no checkpoint; None for the initial weights.
         epochs: to the end of this epoch; None for the whole budget.
+
+    Raises:
+        ValueError: if the member's data set, model, seed or replicate are not the group's, of which they are made.
     """
+    group = setup.spec
+    for name in ("dataset", "model", "seed", "replicate"):
+        if getattr(member, name) != getattr(group, name):
+            raise ValueError(f"a member has the {name} of its group")
     whole, positions, test = _shown(setup.data, member)
     disturbed = member.perturbation
     return Task(

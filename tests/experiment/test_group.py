@@ -129,6 +129,10 @@ def test_a_disturbed_copy_is_a_but_for_the_disturbance():
             {"shift": {"kind": "none"}, "train": {"spawn_epoch": 1}, "recipe": {"perturb": {"step": 0, "scale": 0.1}}},
             "leave spawn_epoch and b out",
         ),
+        (
+            {"shift": {"kind": "none"}, "train": {"target_loss": 1}, "recipe": {"perturb": {"step": 1, "scale": 0.1}}},
+            "leave target_loss out",
+        ),
         ({"recipe": {"b": {"optimizer": "adam"}}}, "b: momentum belongs to sgd; adam has its own moments"),
         ({"recipe": {"b": {"epochs": 3, "steps": 9}}}, "b: set exactly one of epochs and steps"),
         (

@@ -272,7 +272,7 @@ def test_a_bad_override_says_so(override, message):
         (("momentum: 0.9", "dropout: 0.1"), ["s.yaml:6: train.dropout: unknown key 'dropout'; it belongs to model"]),
         (("momentum: 0.9", "spawn_epoch: 2"), ["s.yaml:4: train: spawn_epoch 2 leaves none of 2 epochs to train apart; lower it or raise epochs"]),
         (("momentum: 0.9", "amp: true"), ["s.yaml:6: train.amp: unknown key 'amp'; did you mean precision?"]),
-        (("momentum: 0.9", "crop: 8"), ["s.yaml:6: train.crop: 8 would move images of digits, 8x8, out of sight; use less than half their side"]),
+        (("momentum: 0.9", "crop: 8"), ["s.yaml:6: train.crop: 8 would move images of digits, 8x8, out of sight; use 7 at most"]),
         (("seed: 4", "engine: loop"), ["s.yaml:12: engine: unknown key 'engine'; did you mean train.engine?"]),
         (("lr: [0.1, 0.2]", "lr: [0.1, 0.2]\n  engine: [loop]"), ["s.yaml:9: axes.engine: cannot be varied; set train.engine"]),
         (("{name: mlp, hidden: [8]}", "{factory: nowhere}"), ["s.yaml:3: model.factory: write it as package.module:function, got 'nowhere'"]),
@@ -543,6 +543,33 @@ def test_augmentation_that_would_bring_hidden_bands_back_is_refused():
         (", crop: 4, jitter: 0.4", "train.crop: crop and jitter would bring back"),
     ):
         (problem,) = problems(text % train)
+        assert said in problem
+    for b, said in (("crop: 4", "b.crop: crop would"), ("jitter: 0.4, lr: 0.3", "b.jitter: jitter would")):
+        (problem,) = problems(text % f"}}\nb: {{{b}")
+        assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        ("b: {crop: 8}", "b.crop: 8 would move images of digits, 8x8, out of sight; use 7 at most"),
+        ("train: {epochs: 3, crop: 8}", "train.crop: 8 would move images of digits, 8x8, out of sight; use 7 at most"),
+        ("b: {batch_size: 101}", "b.batch_size: 101 is above the 100 examples"),
+        ("perturb: {step: 30, scale: 1}", "perturb.step: 30 is never reached in training of 30 steps; use 29 at most"),
+        ("perturb: {step: 29, scale: 1}", None),
+        ("b: {crop: 7, batch_size: 100}", None),
+    ],
+)
+def test_both_members_are_checked_against_what_they_see(rest: str, said: str | None):
+    text = (
+        "name: s\ndataset: {name: digits, train: 200}\nshift: none\n"
+        + ("" if "train:" in rest else "train: {epochs: 3}\n")
+        + f"{rest}\naxes: {{lr: [0.1], batch_size: [10]}}\n"
+    )
+    if said is None:
+        assert parse_space(text)
+    else:
+        (problem,) = problems(text)
         assert said in problem
 
 

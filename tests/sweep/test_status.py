@@ -51,6 +51,23 @@ def test_planned_pairs_are_counted_by_status_and_others_apart(folder: Path):
     assert (state.total, state.other_pairs) == (PAIRS, len(statuses) - 6) == (PAIRS, 2)
 
 
+def test_a_pair_answers_the_question_of_its_own_network(tmp_path: Path):
+    """Without BatchNorm there is nothing to recalibrate, so that networks are asked different questions."""
+    text = SPACE + "verdict: {condition: naive}\n"
+    text = text.replace("model: {name: mlp, hidden: [8]}\n", "").replace(
+        "axes:\n", "axes:\n  model: [{name: mlp, hidden: [8], norm: batch}, {name: mlp, hidden: [8]}]\n"
+    )
+    before = parse_space(text.replace("measure: {", "measure: {conditions: [naive], "))
+    after = parse_space(text.replace("measure: {", "measure: {conditions: [naive, recalibrated], "))
+    found = [pair_result(pair) for pair in before.pairs()]
+    rows = zip(found, before.pairs(), strict=True)
+    Store(tmp_path).write_shard(
+        "c", [replace(one, row={**one.row, "question": before.measure.of(pair.model).key}) for one, pair in rows]
+    )
+    write_description(tmp_path, after, workers=1, planned_pairs=2 * PAIRS)
+    assert read_status(tmp_path).counts["pending"] == PAIRS
+
+
 def test_a_failed_pair_is_named_with_its_key_and_the_last_line_of_its_traceback(folder: Path):
     (failure,) = read_status(folder).failures
     spec = PLANNED[3 + STATES.index("failed")]

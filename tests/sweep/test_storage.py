@@ -120,9 +120,9 @@ def test_a_killed_driver_is_followed_and_a_living_one_is_not(
 
 
 def test_members_are_kept_in_the_bucket(in_bucket: tuple[Place, Path]) -> None:
-    kept = {file.name for file in files(in_bucket[0] / "members", end=".safetensors")}
-    keys = Store(in_bucket[0]).statuses()
-    assert kept == {f"{key}-{member}.safetensors" for key in keys for member in ("a", "b", "start")}
+    kept = {file.stem for file in files(in_bucket[0] / "members", end=".safetensors")}
+    rows = Store(in_bucket[0]).results(["member_a", "member_b"])
+    assert kept == {*rows["member_a"], *rows["member_b"]}
 
 
 def test_out_and_storage_are_not_given_together(reference: Path, tmp_path: Path) -> None:

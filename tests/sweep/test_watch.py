@@ -3,6 +3,7 @@
 import io
 import queue
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from lmc_tune.cli import terminal as progress
 from lmc_tune.cli.terminal import listener_for
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.sweep import watch
+from lmc_tune.sweep.keeping import Keeping
 from lmc_tune.sweep.ownership import owned, write_description
 from lmc_tune.sweep.run import Options, _Trainer
 from lmc_tune.sweep.watch import Watch
@@ -18,6 +20,8 @@ from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import Store
 from tests.sweep.cases import PAIRS, SPACE
 from tests.tracking.cases import pair_result, pair_spec
+
+KEPT = Keeping(keep=False, members=2 * PAIRS, bytes=0)
 
 
 def test_pairs_are_told_as_they_finish_and_silence_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -34,6 +38,12 @@ def test_pairs_are_told_as_they_finish_and_silence_again_and_again(tmp_path: Pat
     with Watch(store, on_results, lambda: told.put("silence")):
         assert [told.get(timeout=30) for _ in range(2)] == ["silence", "silence"]
         store.write_shard("during", [during])
+        while (heard := told.get(timeout=30)) == "silence":
+            pass
+        assert heard == during.key
+        assert told.get(timeout=30) == "silence"
+        again = replace(during, row={**during.row, "question": "another"})
+        store.write_shard("again", [before, again])
         while (heard := told.get(timeout=30)) == "silence":
             pass
         assert heard == during.key
@@ -55,7 +65,9 @@ def test_silence_says_what_is_running_and_how_long_all_will_take_if_all_are_run(
     space, store, stream = parse_space(SPACE), Store(tmp_path), io.StringIO()
     first, *rest = space.pairs()
     write_description(tmp_path, space, workers=1, planned_pairs=PAIRS)
-    store.write_shard("c", [pair_result(first)])  # 380 steps in 1.75 s; 2 x 4 x (200 + 40) - 200 are left
+    answer = pair_result(first)
+    answer = replace(answer, row={**answer.row, "question": space.measure.of(first.model).key})
+    store.write_shard("c", [answer])  # 380 steps in 1.75 s; 2 x 4 x (200 + 40) - 200 are left
     store.mark_running("d", [pair.key for pair in rest[:2]])
     with owned(tmp_path), listener_for(stream) as listener:
         listener.start(PAIRS, Counter())
@@ -68,6 +80,7 @@ def test_silence_says_what_is_running_and_how_long_all_will_take_if_all_are_run(
             options=options,
             listener=listener,
             mirror=None,
+            kept=KEPT,
         )._on_silence()
     assert stream.getvalue().splitlines() == ["16 pairs", told]
 
@@ -92,6 +105,7 @@ def test_the_terminal_says_once_that_another_engine_trains_and_why(tmp_path: Pat
             options=Options(data_root=tmp_path),
             listener=listener,
             mirror=Mirror(),
+            kept=KEPT,
         )
         listener.start(PAIRS, Counter())
         for result in (usual, *others):

@@ -1,13 +1,16 @@
 """A folder of schema version 4, written before members had keys of their own: eight pairs of perceptrons on digits."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from lmc_tune import load_results
+from lmc_tune.experiment import MeasureSpec, VerdictSpec
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.experiment.space import SPACE_FILE
 from lmc_tune.tables.rows import PairResult
@@ -59,6 +62,53 @@ def test_pairs_keep_their_points(folder: Path) -> None:
         own = paths[paths["key"] == match["key"].iloc[0]]
         assert sorted(point["loss_sum"] for point in result.paths) == sorted(own["loss_sum"])
         assert row["member_a"] != row["member_b"]
+
+
+def asked(spec: str, **question: object) -> str:
+    content = json.loads(spec)
+    return json.dumps({**content, "measure": {**content["measure"], **question}})
+
+
+@pytest.mark.parametrize(("examples", "same"), [(200, True), (512, True), (1000, False), (1024, True)])
+def test_what_was_estimated_on_fewer_examples_answers_another_question(
+    folder: Path, examples: int, *, same: bool
+) -> None:
+    """What was left of whole batches of 512 was not looked at, when statistics were estimated."""
+    table = pq.read_table(folder / "results.parquet").to_pandas()
+    measure = MeasureSpec(lambdas=5, conditions=("naive", "recalibrated"))
+    for norm in ("none", "batch"):
+        rows = table["norm"] == norm
+        contents = [json.loads(spec) for spec in table["spec"][rows]]
+        for content in contents:
+            content["dataset"]["train"] = examples
+            content["measure"] = measure.model_dump(mode="json") | ({"conditions": ["naive"]} if norm == "none" else {})
+        table.loc[rows, "spec"] = [json.dumps(content) for content in contents]
+    table.to_parquet(folder / "results.parquet")
+    rows = Store(folder).results(["norm", "question"]).set_index("norm")["question"]
+    assert set(rows["none"]) == {measure.model_copy(update={"conditions": ("naive",)}).key}
+    assert (set(rows["batch"]) == {measure.key}) == same
+
+
+def test_of_a_pair_that_was_asked_twice_the_last_row_is_left(folder: Path) -> None:
+    results, paths = (pq.read_table(folder / f"{name}.parquet") for name in ("results", "paths"))
+    row, key = results.slice(0, 1).to_pylist()[0], "f" * 24
+    points = [{**point, "key": key} for point in paths.to_pylist() if point["key"] == row["key"]]
+    for name, table, more in (
+        ("results", results, [{**row, "key": key, "spec": asked(row["spec"], lambdas=7)}]),
+        ("paths", paths, points),
+    ):
+        pq.write_table(
+            pa.concat_tables([table, pa.Table.from_pylist(more, schema=table.schema)]), folder / f"{name}.parquet"
+        )
+    before = stored("paths")
+    for _ in range(2):
+        store = Store(folder)
+        assert len(store.results()) == PAIRS
+        assert len(store.paths()) == len(before)
+        assert sum(len(part) for part in store.parts("paths")) >= len(before)
+        assert sum(len(pair.paths) for pair in store.pairs(planned())) == len(before)
+        assert sorted(question for _, question in store.answers().values()) != sorted(planned().values())
+        store.compact(VerdictSpec())
 
 
 def test_it_is_reported_as_it_is(folder: Path) -> None:

@@ -6,13 +6,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lmc_tune.experiment import GroupSpec, MeasureSpec
+from lmc_tune.experiment import GroupSpec, MeasureSpec, MlpSpec
 from lmc_tune.tables.columns import SPEC_FIELDS, TIME_FIELDS
 from lmc_tune.tables.rows import PairResult
+from lmc_tune.tables.store import Store
+from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.task import Task
 from lmc_tune.work import members
 from lmc_tune.work.cohort import run_cohort, run_pair
-from lmc_tune.work.prepare import prepare
+from lmc_tune.work.prepare import prepare, task_of
 from tests.cases import cohort, pair_spec, timeless
 
 SEVERITIES = [{"kind": "covariate", "severity": severity} for severity in (0.2, 0.5, 1.0)]
@@ -268,3 +270,44 @@ def test_engines_disturb_alike(bench):
         states[engine] = load_file(folder / f"{spec.members['b'].key}.safetensors")
     for name, tensor in states["loop"].items():
         assert torch.allclose(tensor, states["stacked"][name], atol=1e-5), name
+
+
+def test_members_that_are_there_are_used_though_no_more_are_kept(bench, trained):
+    folder, spec = bench().store.folder / "members", pair_spec()
+    run_cohort(cohort(spec), bench(members=folder))
+    trained.clear()
+    question = MeasureSpec(lambdas=9, refinements=1)
+    run_cohort(cohort(spec), bench(members=folder, keep_members=False, measure=question))
+    assert not trained
+    other = pair_spec(replicate=1)
+    run_cohort(cohort(other), bench(members=folder, keep_members=False))
+    assert len(trained) == 2
+    assert {path.stem for path in folder.iterdir()} == {member.key for member in spec.members.values()}
+
+
+def test_a_member_is_refused_that_a_group_cannot_have(bench):
+    """Data, start and network are made of the group's."""
+    setup = prepare(pair_spec(), bench())
+    (known, *_) = setup.spec.members.values()
+    for change in ({"replicate": 1}, {"seed": 1}, {"model": MlpSpec(hidden=(7,))}):
+        member = known.model_copy(update=change)
+        with pytest.raises(ValueError, match=f"a member has the {next(iter(change))} of its group"):
+            task_of(setup, member, Checkpoint(path=bench().store.folder / "m", seconds=60))
+
+
+def test_a_writer_publishes_what_it_found_and_nothing_older(bench, monkeypatch):
+    pairs = [pair_spec(replicate=k) for k in range(3)]
+    run_cohort(cohort(*pairs), bench())
+    published: list[list[PairResult]] = []
+    real = Store.write_shard
+
+    def write_shard(store, name, results):
+        published.append(list(results))
+        real(store, name, results)
+
+    monkeypatch.setattr(Store, "write_shard", write_shard)
+    asked = MeasureSpec(lambdas=9, refinements=1)
+    results = run_cohort(cohort(*pairs), bench(measure=asked))
+    assert [len(each) for each in published] == [1, 2, 3]
+    assert {row.row["question"] for each in published for row in each} == {asked.of(pairs[0].model).key}
+    assert timeless(results) == timeless(bench().store.pairs(pair.key for pair in pairs))

@@ -106,7 +106,11 @@ def condition_counts(table: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
         own = table[table["condition"] == condition]
         if len(own):
             counts = {str(name): str((own["by_condition"] == name).sum()) for name in VERDICTS[:3]}
-            row = {"condition": condition, "BatchNorm's statistics": MEANINGS[condition], "cells": str(len(own))}
+            row = {
+                "condition": condition,
+                "BatchNorm's statistics": MEANINGS.get(condition, condition),
+                "cells": str(len(own)),
+            }
             rows.append({**row, "mean barrier": height(own["shown_barrier"].mean(), verdict), **counts})
     return pd.DataFrame(rows)
 
