@@ -160,7 +160,8 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         )
     else:
         _print_outcome(outcome)
-    if search != "grid" and outcome.counts.get("pending") and not outcome.interrupted and max_pairs is None:
+    complete = max_pairs is None and not (outcome.interrupted or outcome.unanswered)
+    if search != "grid" and outcome.counts.get("pending") and complete:
         _note(f"the search is complete: {_pairs(outcome.counts['pending'])} not needed to draw the boundary")
     if outcome.interrupted:
         rest = _on_checkpoints(outcome.checkpoints) if outcome.checkpoints else "unfinished pairs start again"
@@ -168,6 +169,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         raise typer.Exit(INTERRUPTED)
     if outcome.counts.get("failed"):
         _print_failures(outcome.folder)
+    if outcome.counts.get("failed") or outcome.unanswered:
         raise typer.Exit(1)
 
 

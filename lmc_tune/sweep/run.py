@@ -82,7 +82,7 @@ class Outcome:
     """What a call did.
 
     trained: pairs newly finished. counts: all planned pairs by status, ``pending`` included. checkpoints: networks
-    of unfinished pairs that have a checkpoint.
+    of unfinished pairs that have a checkpoint. unanswered: finished pairs that could not be asked something else.
     """
 
     folder: Place
@@ -92,6 +92,7 @@ class Outcome:
     report: Place | None
     mirrored: bool
     interrupted: bool
+    unanswered: int
 
 
 class DeviceError(UserError):
@@ -177,7 +178,8 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
             store.clear_running()
             changed = store.compact(space.verdict, check_owned)
             statuses = answered(pairs, store.answers(), space.measure)
-            if not interrupted and (unanswered := [key for key in trainer.tried if key not in statuses]):
+            unanswered = [] if interrupted else [key for key in trainer.tried if key not in statuses]
+            if unanswered:
                 listener.say(
                     f"{len(unanswered)} pairs could not be measured again and keep their answers to the earlier "
                     f"question; run the same command to try once more. The first of them:\n"
@@ -198,6 +200,7 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
             report=report,
             mirrored=mirrored,
             interrupted=interrupted,
+            unanswered=len(unanswered),
         )
 
 

@@ -185,6 +185,27 @@ def test_status_of_a_running_sweep(reference: Path, tmp_path: Path) -> None:
     assert lmc_tune_json("status", tmp_path / "run")["counts"]["pending"] == 0
 
 
+def test_pairs_that_cannot_be_measured_again_keep_their_answers_and_that_is_told(tmp_path: Path) -> None:
+    text = SPACE.replace("replicates: 2", "replicates: 1").replace("[0.01, 0.1]", "[0.1]").replace("[10, 50]", "[10]")
+    arguments = ("sweep", write_space(tmp_path, text), "--out", tmp_path / "run", "--no-report")
+    lmc_tune_json(*arguments)
+    before = rows(tmp_path / "run")
+    write_space(tmp_path, text.replace("lambdas: 5", "lambdas: 7"))
+    (tmp_path / "sitecustomize.py").write_text(
+        "from lmc_tune.measurement.path import Paths\n"
+        "def measure(self, members, asked):\n"
+        "    raise RuntimeError('the ruler is broken')\n"
+        "Paths.measure = measure\n"
+    )
+    done = lmc_tune(*arguments, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "2 pairs could not be measured again and keep their answers to the earlier question" in done.stderr
+    assert "RuntimeError: the ruler is broken" in done.stderr
+    assert rows(tmp_path / "run").equals(before)
+    assert lmc_tune_json("status", tmp_path / "run")["counts"]["pending"] == 2
+    assert lmc_tune_json(*arguments)["trained"] == 2
+
+
 @pytest.mark.parametrize(("asked", "kept"), [("auto", True), ("keep", True), ("drop", False)])
 def test_members_are_kept_as_the_space_says_and_that_is_told(tmp_path: Path, asked: str, kept: bool) -> None:  # noqa: FBT001
     space = write_space(tmp_path, SPACE + f"members: {asked}\n")
