@@ -18,7 +18,7 @@ Split = Literal["train", "test", "validation"]
 Condition = Literal["naive", "endpoint", "recalibrated", "repaired"]
 
 
-# What these do to a network without BatchNorm is nothing.
+# These change nothing without BatchNorm.
 BATCH_NORM_CONDITIONS: tuple[Condition, ...] = ("endpoint", "recalibrated")
 
 
@@ -27,8 +27,8 @@ class MeasureSpec(Spec):
 
     lambdas: points of the first, equally spaced grid; odd, so that λ = ½ is on it.
     refinements: at most this many times, every barrier's top is bracketed by two more points; 0 keeps the grid...
-    tolerance_error, tolerance_loss: ...until no barrier of error (fraction) or loss (nats) moved by more than this. An
-        error cannot be told more finely than one example of its split, which is the least tolerance there is.
+    tolerance_error, tolerance_loss: ...until no barrier of error (fraction) or loss (nats) moved by more than this. The
+        tolerance of an error is at least one example of its split.
         A pair whose barriers still move after the last refinement is flagged ``under_resolved``; on a grid that is not
         refined, one whose loss is seen to rise higher between its points.
     splits: ``train`` and ``test``, and ``validation`` where the data set holds examples out.
@@ -58,7 +58,7 @@ class MeasureSpec(Spec):
         if conditions is None:
             return None
         if "naive" not in conditions:
-            raise ValueError("conditions must name naive, beside which the others are read")
+            raise ValueError("conditions must include naive: the others are compared with it")
         return tuple(condition for condition in get_args(Condition) if condition in conditions)
 
     def of(self, model: NetworkSpec) -> "MeasureSpec":

@@ -69,7 +69,7 @@ class MemberSpec(Spec):
     the same split (of its shift) and the same orders in every cell, so that cells are compared with common random
     numbers.
 
-    train: without what only groups know: ``noise`` is said by the field of that name, ``spawn_epoch`` by ``branch``.
+    train: with the defaults of ``noise`` and ``spawn_epoch``, which the fields ``noise`` and ``branch`` replace.
     """
 
     dataset: DatasetSpec

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Pair(Spec):
     """Two members, ``a`` and ``b``, from one beginning, each on its own side of the shift.
 
-    b: what B's training has otherwise than A's.
+    b: settings of B's training that differ from A's.
     perturb: B is a copy of A, on its data and with its noise, whose weights are disturbed once.
     """
 

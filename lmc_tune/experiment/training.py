@@ -78,7 +78,7 @@ class TrainSpec(Spec):
 
 
 class TrainChanges(Spec):
-    """What one member's training has otherwise than the setting's; the fields are those of :class:`TrainSpec`."""
+    """Settings of one member's training that differ from its group's; the fields are those of :class:`TrainSpec`."""
 
     optimizer: Literal["sgd", "adam", "adamw"] | None = None
     lr: Positive | None = None

@@ -133,7 +133,7 @@ def _batches(examples: ExampleSet) -> Iterator[Tensor]:
 
 
 class _FeatureNorm(nn.BatchNorm1d):
-    """BatchNorm of features that stand last, whatever stands before them."""
+    """BatchNorm over the last dimension."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         return super().forward(inputs.flatten(0, -2)).view_as(inputs)

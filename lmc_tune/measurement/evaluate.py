@@ -81,7 +81,7 @@ def sums_of(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def losses_of(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of every decision, nats, in the labels' shape, for logits (…, n, classes) and labels (…, n).
 
-    A decision's loss is the same, bit for bit, whichever stand beside it.
+    A decision's loss does not depend, bit for bit, on the other decisions of the batch.
     """
     classes, n = logits.shape[-1], labels.shape[-1]
     if classes >= VECTOR or logits.device.type != "cpu":

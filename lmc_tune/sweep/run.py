@@ -245,7 +245,7 @@ def _count(states: Iterable[str]) -> dict[str, int]:
 
 
 def _check_surroundings(space: SearchSpace, pairs: Sequence[GroupSpec], options: Options) -> None:
-    """Refuse data, a device, a tracking address, a factory or a folder for temporary files that cannot be used."""
+    """Raise if the data, device, tracking address, a factory or the temporary folder cannot be used."""
     if options.address is None:
         check_scratch()
     datasets = {dataset for pair in pairs for dataset in pair.datasets}
@@ -268,7 +268,7 @@ def _check_surroundings(space: SearchSpace, pairs: Sequence[GroupSpec], options:
 def _check_same_study(
     pairs: Sequence[GroupSpec], done: Mapping[str, object], folder: Place, listener: SweepListener
 ) -> None:
-    """Refuse a folder that holds none of these pairs but others; say so if it holds others as well."""
+    """Raise if the folder holds only pairs of another study; say so if it holds some."""
     others = done.keys() - {pair.key for pair in pairs}
     if not others:
         return
@@ -336,7 +336,7 @@ class _Trainer:
         return False
 
     def _tell(self, slots: Slots) -> None:
-        """Say what a cluster gives, and keep the number of workers for who estimates the time left."""
+        """Say what a cluster gives, and store the number of workers, for estimates of the time left."""
         if self.options.address is not None:
             kind = "GPU" if slots.gpu else "CPU core"
             self.listener.say(
@@ -356,7 +356,7 @@ class _Trainer:
             replace(record, workers=slots.number).write(self.store.folder)
 
     def _check_sharing(self) -> None:
-        """Say so if the workers cannot share the data: what they say themselves is not heard."""
+        """Say so if the workers cannot share the data; their own messages are not shown."""
         datasets = {dataset for pair in self.pairs for dataset in pair.datasets if facts_of(dataset).files}
         for dataset in datasets:
             path = prepared_path(dataset)
@@ -401,9 +401,9 @@ class _Trainer:
         try:
             state = read_status(self.store.folder)
         except (UserError, OSError):
-            return  # told by whoever compacts
+            return  # compaction reports it
         if not state.counts["running"] and not self.begun:
-            self.begun = True  # as far as is to be said
+            self.begun = True  # so that it is said once
             self.listener.say(f"no worker has begun: {why_no_worker(self.ray_logs)}; Ctrl-C ends the sweep")
         whole = self.options.search == "grid" and self.options.max_pairs is None
         self.listener.waiting(state.counts["running"], state.seconds_left if whole else None)

@@ -50,7 +50,7 @@ def spec_columns(spec: GroupSpec) -> Row:
 
 
 def spec_fields(spec: GroupSpec) -> Row:
-    """Those of :data:`SPEC_FIELDS`: each repeats the field of its name, but for those that are told apart here."""
+    """Those of :data:`SPEC_FIELDS`: columns are named after fields, except those set below."""
     dataset, model, train, shift = spec.dataset, spec.model, spec.train, spec.shift
     fields: Row = {
         **{name: value for section in (dataset, model, train, shift) for name, value in section},

@@ -45,7 +45,7 @@ _LATER: TableName = "layers"
 
 
 class DamagedTableError(UserError):
-    """A table of a run folder cannot be read; the message names the file and the mend."""
+    """A table of a run folder cannot be read; the message names the file and how to fix it."""
 
 
 class Store:
@@ -65,7 +65,7 @@ class Store:
         """Refuse tables that are damaged or missing, before anything is done with them.
 
         Raises:
-            DamagedTableError: naming the file and the mend.
+            DamagedTableError: naming the file and how to fix it.
         """
         paths = {name: self.folder / f"{name}.parquet" for name in _SCHEMAS}
         for name, path in paths.items():
@@ -393,7 +393,7 @@ def _mend(path: Place) -> str:
         move = "move it away"
     else:
         move = f"move it and {RESULTS_FILE} away" if path.exists() else f"move {RESULTS_FILE} away too"
-    return f"Restore it from a copy, or {move} and run the same sweep again: only its pairs are trained anew."
+    return f"Restore it from a copy, or {move} and run the same sweep again: only the pairs in it are run again."
 
 
 def _gated(results: pa.Table, min_train_accuracy: float) -> pa.Table:

@@ -14,7 +14,7 @@ REPORT_FILE = "report.html"
 
 
 class DamagedRecordError(UserError):
-    """``sweep.json`` cannot be read; the message names the file and the mend."""
+    """``sweep.json`` cannot be read; the message names the file and how to fix it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True, kw_only=True)
 class Workbench:
-    """What does not change a member, or belongs to the verdict.
+    """Settings that change no member: place, device, question, gate.
 
     folders: where factories are looked for before ``sys.path``; no part of a spec, since a path must not be part of a
     key. device: ``auto`` takes the GPU if there is one. measure: what is asked of every group. members: folder of the

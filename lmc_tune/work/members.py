@@ -1,4 +1,4 @@
-"""The members of a cohort: each trained once, whoever shares it, and on the disk until it is measured."""
+"""The members of a cohort: each is trained once and stored until its groups are measured."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence

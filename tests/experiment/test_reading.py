@@ -491,7 +491,7 @@ def test_statistics_are_recalibrated_and_judged_so_where_there_is_batch_norm(mod
 @pytest.mark.parametrize(
     ("model", "tail", "said"),
     [
-        ("mlp", "measure: {conditions: [recalibrated]}", "measure.conditions: conditions must name naive, beside which the others are read"),
+        ("mlp", "measure: {conditions: [recalibrated]}", "measure.conditions: conditions must include naive: the others are compared with it"),
         ("mlp", "measure: {conditions: [naive, recalibrated]}", "measure.conditions: recalibrated would change nothing: no network of the space has BatchNorm; say norm: batch, or leave it out"),
         ("mlp", "measure: {conditions: [naive, endpoint, recalibrated]}", "measure.conditions: endpoint and recalibrated would change nothing: no network of the space has BatchNorm; say norm: batch, or leave them out"),
         ("mlp", "verdict: {condition: repaired}", "verdict.condition: repaired is not measured; add it to measure.conditions, or judge naive"),

@@ -395,7 +395,7 @@ def test_a_damaged_table_is_named_with_the_mend(tmp_path: Path, name, damage):
     path.write_bytes(path.read_bytes()[:-20] if damage is None else damage)
     message = (
         rf"{path} cannot be read \(.*\)\. Restore it from a copy, or move .*away and run the same sweep again: "
-        r"only its pairs are trained anew\."
+        r"only the pairs in it are run again\."
     )
     with pytest.raises(DamagedTableError, match=message):
         store.compact(GATE)
