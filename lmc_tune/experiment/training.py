@@ -55,6 +55,11 @@ class TrainSpec(Spec):
         """Canonical JSON, but for the engine, which changes rounding alone."""
         return canonical(self.model_dump(mode="json", exclude={"engine"}))
 
+    @property
+    def program(self) -> str:
+        """The settings that members of one stack share."""
+        return self.model_dump_json(exclude=PER_MEMBER | {"engine"})
+
     def steps_for(self, n_train: int) -> int:
         """Steps of one member whose part has ``n_train`` examples; incomplete batches are dropped."""
         return self.steps if self.steps is not None else (n_train // self.batch_size) * (self.epochs or 0)

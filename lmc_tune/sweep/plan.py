@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from lmc_tune.experiment import PER_MEMBER, Cohort, Corruption, GroupSpec
+from lmc_tune.experiment import Cohort, Corruption, GroupSpec
 from lmc_tune.experiment.datasets import part_size
 from lmc_tune.tables.rows import Status
 
@@ -110,7 +110,7 @@ def planned_steps(pair: GroupSpec) -> int:
 
 def program(pair: GroupSpec) -> tuple[object, ...]:
     """The settings that pairs of a cohort share, so that they take equally long and can be trained as one stack."""
-    trains = [member.train.model_dump_json(exclude=PER_MEMBER | {"engine"}) for member in pair.members.values()]
+    trains = [member.train.program for member in pair.members.values()]
     return pair.dataset, _domain(pair), pair.model.text, pair.train.engine, *trains
 
 

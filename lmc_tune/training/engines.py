@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lmc_tune.experiment import PER_MEMBER, FactorySpec, MemberSpec, MlpSpec, TrainSpec
+from lmc_tune.experiment import FactorySpec, MemberSpec, MlpSpec, TrainSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.measurement.evaluate import CHUNK
 from lmc_tune.models.inference import VECTOR
@@ -80,8 +80,7 @@ class Engines:
 
 def program_of(member: MemberSpec) -> tuple[str, ...]:
     """The settings shared by members that one stack can train; splits, and so steps, may differ by a few examples."""
-    settings = member.train.model_dump_json(exclude=PER_MEMBER | {"engine"})
-    return member.dataset.text, member.model.text, settings
+    return member.dataset.text, member.model.text, member.train.program
 
 
 def is_unproven(device: torch.device) -> bool:
@@ -137,8 +136,7 @@ def train(tasks: Sequence[Task], engine: Engine) -> list[Progress]:
 
 def _shared(task: Task) -> tuple[object, ...]:
     """The settings shared by the members of one stack; splits, and so steps, may differ by a few examples."""
-    settings = task.spec.model_dump_json(exclude=PER_MEMBER | {"engine"})
-    return settings, task.steps_per_epoch, task.n_steps, task.epochs_done, task.last_epoch, id(task.test)
+    return task.spec.program, task.steps_per_epoch, task.n_steps, task.epochs_done, task.last_epoch, id(task.test)
 
 
 def _fault(tasks: Sequence[Task]) -> str:
