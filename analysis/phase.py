@@ -153,12 +153,11 @@ def map_regions(
         >>> from lmc_tune.tables.store import Store, load_results
         >>> space = read_space("quickstart", ["axes.batch_size=[32]", "axes.lr=[0.01, 0.1, 1.0]"])
         >>> learned = {"status": "ok", "train_accuracy_a": 1.0, "train_accuracy_b": 1.0}
-        >>> rows = [
-        ...     {**spec_columns(pair), **learned, "test_error_barrier_chord": pair.train.lr / 10}
-        ...     for pair in space.pairs()
-        ... ]
+        >>> def result(pair):
+        ...     barriers = {"condition": "naive", "test_error_barrier_chord": pair.train.lr / 10}
+        ...     return PairResult(columns={**spec_columns(pair), **learned}, tables={"barriers": [barriers]})
         >>> with TemporaryDirectory() as folder:
-        ...     Store(folder).write_shard("example", [PairResult(row=row) for row in rows])
+        ...     Store(folder).write_shard("example", [result(pair) for pair in space.pairs()])
         ...     diagram = map_regions(load_results(folder), space=space)
         >>> diagram.cells.groupby("lr")["verdict"].unique().explode().to_dict()
         {0.01: 'connected', 0.1: 'connected', 1.0: 'disconnected'}

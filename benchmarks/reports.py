@@ -32,7 +32,7 @@ from lmc_tune.experiment import SCHEMA_VERSION
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.sweep.ownership import write_description
-from lmc_tune.tables.columns import COMBINED, CURVES_SCHEMA, LAYERS_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA, names
+from lmc_tune.tables.columns import COMBINED, TABLES, names
 from lmc_tune.tables.rows import spec_columns
 from lmc_tune.tables.sweep_record import REPORT_FILE
 
@@ -138,7 +138,10 @@ members: drop
 
 
 def make_run(folder: Path, size: Size) -> None:
-    """A finished sweep's folder: space.yaml, sweep.json and the four tables, sorted as the store writes them."""
+    """A finished sweep's folder: space.yaml, sweep.json and the tables, sorted as the store writes them.
+
+    Barriers are left to the columns of the results: no report reads their table.
+    """
     folder.mkdir(parents=True)
     space = space_of(size)
     write_description(folder, space, workers=2, planned_pairs=size.pairs)
@@ -154,7 +157,7 @@ def make_run(folder: Path, size: Size) -> None:
     )
     if len(cells) != size.cells or pairs[0][0] != cells[pairs[0][1]].model_copy(update={"replicate": pairs[0][2]}).key:
         raise RuntimeError("the made-up pairs are not those of the space")
-    files = {"results": RESULTS_SCHEMA, "paths": PATHS_SCHEMA, "curves": CURVES_SCHEMA, "layers": LAYERS_SCHEMA}
+    files: dict[str, pa.Schema] = {name: table.schema for name, table in TABLES.items() if name != "barriers"}
     writers = {
         name: pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="zstd") for name, schema in files.items()
     }

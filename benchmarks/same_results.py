@@ -21,8 +21,8 @@ def differences(old: Path, new: Path) -> list[str]:
     for folder in (old, new):
         rows = load_results(folder)
         named = [name for name in SPEC_FIELDS if name in rows and rows[name].notna().any()]
-        rows["setting"] = rows[named].astype(str).agg(" ".join, axis="columns")
-        points = Store(folder).paths().merge(rows[["key", "setting"]], on="key").drop(columns="key")
+        rows["setting"] = rows[named].map(str).agg(" ".join, axis="columns")
+        points = Store(folder).table("paths").merge(rows[["key", "setting"]], on="key").drop(columns="key")
         results.append(rows.set_index("setting").sort_index())
         paths.append(points.sort_values(["setting", "condition", "split", "lambda"]).reset_index(drop=True))
     one, other = results
@@ -43,7 +43,7 @@ def main() -> None:
     differ = False
     for old, new in zip(folders[::2], folders[1::2], strict=True):
         found = differences(old, new)
-        rows, points = len(load_results(new)), len(Store(new).paths())
+        rows, points = len(load_results(new)), len(Store(new).table("paths"))
         print(f"{new.name}: {', '.join(found) or f'equal ({rows} pairs, {points} points of paths)'}")  # noqa: T201
         differ |= bool(found)
     sys.exit(int(differ))

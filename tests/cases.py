@@ -22,7 +22,7 @@ from lmc_tune.experiment import (
     VggSpec,
     VitSpec,
 )
-from lmc_tune.tables.columns import TIME_FIELDS
+from lmc_tune.tables.columns import NESTED, TIME_FIELDS, VIEW, Row
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.training.task import Task
 
@@ -119,13 +119,24 @@ def cohort(*specs: GroupSpec) -> Cohort:
     return Cohort(groups=specs)
 
 
+def pair_of(row: Row, **tables: list[Row]) -> PairResult:
+    """A result with this row of the results; what that repeats goes to the table of barriers."""
+    barriers: dict[str, Row] = {}
+    for column, (condition, name) in VIEW.items():
+        if column in row:
+            barriers.setdefault(condition, {"condition": condition})[name] = row[column]
+    columns = {name: value for name, value in row.items() if name not in VIEW}
+    of_conditions = [barriers[condition] for condition in sorted(barriers)]
+    return PairResult(columns=columns, tables={**{name: [] for name in NESTED}, "barriers": of_conditions, **tables})
+
+
 def timeless(results: list[PairResult]) -> dict[str, tuple]:
     """Everything but the seconds, in one order of the points."""
     return {
         r.key: (
             {k: v for k, v in r.row.items() if k not in TIME_FIELDS and v is not None},
-            sorted(r.paths, key=lambda p: (p["split"], p["lambda"])),
-            sorted(r.curves, key=lambda p: (p["member"], p["step"])),
+            sorted(r.tables["paths"], key=lambda p: (p["split"], p["lambda"])),
+            sorted(r.tables["curves"], key=lambda p: (p["member"], p["step"])),
         )
         for r in results
     }

@@ -272,7 +272,7 @@ def test_no_secret_is_in_a_file_a_command_line_or_what_is_told(seen: Seen) -> No
 @pytest.mark.slow
 def test_names_of_files_are_our_own_and_stay_in_the_run_folder(seen: Seen) -> None:
     key = r"[0-9a-f]{16,}"
-    tables = r"(results|paths|curves|layers)\.parquet|report\.html|space\.yaml|sweep\.json|\.lock"
+    tables = r"(results|barriers|paths|curves|layers)\.parquet|report\.html|space\.yaml|sweep\.json|\.lock"
     ours = rf"{tables}|members/{key}\.safetensors|shards/\.?{key}-[0-9a-f]{{8}}\.(arrow|running)(\.[0-9a-f]{8}\.part)?"
     assert [name for name in seen.names if not re.fullmatch(ours, name)] == []
     assert any(name.startswith("shards/") for name in seen.names)

@@ -27,6 +27,7 @@ from lmc_tune.storage import (
 )
 from lmc_tune.sweep import lease
 from lmc_tune.sweep.ownership import is_owned, owned
+from lmc_tune.tables.columns import TABLES
 from lmc_tune.tables.rows import failed_result
 from lmc_tune.tables.store import DamagedTableError, Store, load_results
 from lmc_tune.tracking.connection import own_store
@@ -126,7 +127,7 @@ def test_tables_are_the_same_wherever_they_are(folder: Place, tmp_path: Path):
     written_ = [
         ("c-1", [result(0, height=0.125), result(1)]),
         ("d-1", [result(2), failed_result(pair_spec(replicate=3), "boom")]),
-        ("c-2", [result(0, height=0.125), result(1), replace(result(4), layers=[])]),
+        ("c-2", [result(0, height=0.125), result(1), result(4)]),
         ("e-1", [result(3)]),
     ]
     for at, (name, results) in enumerate(written_):
@@ -136,14 +137,14 @@ def test_tables_are_the_same_wherever_they_are(folder: Place, tmp_path: Path):
             assert store.compact(GATE)
         store.check()
         assert store.statuses() == plain.statuses()
-        for table in ("results", "paths", "curves", "layers"):
-            pd.testing.assert_frame_equal(getattr(store, table)(), getattr(plain, table)())
+        for table in TABLES:
+            pd.testing.assert_frame_equal(store.table(table), plain.table(table))
         recalled, expected = (one.recall("c", keys(0, 1)) for one in (store, plain))
         assert recalled == expected
         parts = pd.concat([part.to_pandas() for part in store.parts("paths")]).sort_values(
             ["key", "condition", "split", "lambda"]
         )
-        pd.testing.assert_frame_equal(parts.reset_index(drop=True), store.paths())
+        pd.testing.assert_frame_equal(parts.reset_index(drop=True), store.table("paths"))
     assert store.compact(GATE)
     assert not store.compact(GATE)
     assert not store.shard_stamps()
@@ -173,7 +174,7 @@ def test_a_damaged_table_is_named_wherever_it_is_and_not_waited_for(folder: Plac
     with replacing(store.folder / "paths.parquet") as file:
         file.write(damage(whole))
     with pytest.raises(DamagedTableError, match=r"paths\.parquet\S* cannot be read"):
-        store.paths()
+        store.table("paths")
 
 
 def test_ctrl_c_while_a_table_is_sent_leaves_a_whole_one(bucket: BucketPath, monkeypatch):

@@ -82,12 +82,11 @@ def render(
         >>> from lmc_tune.tables.store import Store
         >>> space = read_space("quickstart", ["axes.batch_size=[32]", "axes.lr=[0.01, 0.1, 1.0]"])
         >>> learned = {"status": "ok", "train_accuracy_a": 1.0, "train_accuracy_b": 1.0}
-        >>> rows = [
-        ...     {**spec_columns(pair), **learned, **dict.fromkeys(BARRIER_COLUMNS, pair.train.lr / 10)}
-        ...     for pair in space.pairs()
-        ... ]
+        >>> def result(pair):
+        ...     barriers = {"condition": "naive", **dict.fromkeys(BARRIER_COLUMNS, pair.train.lr / 10)}
+        ...     return PairResult(columns={**spec_columns(pair), **learned}, tables={"barriers": [barriers]})
         >>> with TemporaryDirectory() as folder:
-        ...     Store(folder).write_shard("example", [PairResult(row=row) for row in rows])
+        ...     Store(folder).write_shard("example", [result(pair) for pair in space.pairs()])
         ...     for file in render(folder, formats=["html", "csv"]):
         ...         print(file.name, file.exists())
         report.html True

@@ -74,7 +74,7 @@ class Run:
     def read(cls, folder: Path) -> "Run":
         store, text = Store(folder), (folder / SPACE_FILE).read_text(encoding="utf-8")
         space = parse_space(text, str(folder / SPACE_FILE))
-        study = Study.of(store.results(), pa.concat_tables(store.parts("paths")), store.curves(), space.verdict)
+        study = Study.of(store.results(), pa.concat_tables(store.parts("paths")), store.table("curves"), space.verdict)
         return cls(space=space, record=SweepRecord.read(folder), study=study)
 
 

@@ -2,7 +2,14 @@
 
 from lmc_tune.experiment.data import CORRUPTIONS, Bands, Corruption, DatasetSpec, Domain, OtherDataset, ShiftSpec
 from lmc_tune.experiment.group import Cohort, GroupSpec
-from lmc_tune.experiment.measuring import BATCH_NORM_CONDITIONS, Condition, MeasureSpec, Split, condition_column
+from lmc_tune.experiment.measuring import (
+    BATCH_NORM_CONDITIONS,
+    CONDITIONS,
+    Condition,
+    MeasureSpec,
+    Split,
+    condition_column,
+)
 from lmc_tune.experiment.member import SCHEMA_VERSION, Branch, MemberSpec, PartSpec, Perturbation, part_of
 from lmc_tune.experiment.networks import (
     MODELS,
@@ -22,6 +29,7 @@ from lmc_tune.experiment.verdict import VerdictSpec
 
 __all__ = [
     "BATCH_NORM_CONDITIONS",
+    "CONDITIONS",
     "CORRUPTIONS",
     "MODELS",
     "PER_MEMBER",

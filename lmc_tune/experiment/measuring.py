@@ -17,6 +17,13 @@ Split = Literal["train", "test", "validation"]
 
 Condition = Literal["naive", "endpoint", "recalibrated", "repaired"]
 
+# What becomes of BatchNorm's statistics on a path under each of them, in a few words; in the order of tables and pages.
+CONDITIONS: dict[Condition, str] = {
+    "naive": "interpolated with the weights",
+    "endpoint": "those of A",
+    "recalibrated": "estimated at every λ",
+    "repaired": "estimated at every λ, and every other channel rescaled (REPAIR)",
+}
 
 # These change nothing without BatchNorm.
 BATCH_NORM_CONDITIONS: tuple[Condition, ...] = ("endpoint", "recalibrated")
@@ -59,7 +66,7 @@ class MeasureSpec(Spec):
             return None
         if "naive" not in conditions:
             raise ValueError("conditions must include naive: the others are compared with it")
-        return tuple(condition for condition in get_args(Condition) if condition in conditions)
+        return tuple(condition for condition in CONDITIONS if condition in conditions)
 
     def of(self, model: NetworkSpec) -> "MeasureSpec":
         """What is asked of a network: open conditions are filled in, those that only repeat another left out."""

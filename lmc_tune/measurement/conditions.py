@@ -4,6 +4,7 @@ The running statistics of two members, interpolated, are not those of the interp
 activations has collapsed, and much of a barrier may be that alone (Jordan et al. 2023, REPAIR).
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from lmc_tune.experiment import Condition
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.lines import Line
 from lmc_tune.measurement.network import Network
-from lmc_tune.measurement.scan import filled_groups
+from lmc_tune.measurement.scan import POSITIONS_AT_ONCE, filled_groups
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
 from lmc_tune.models.state import State
 
@@ -61,6 +62,18 @@ def prepare(
     if condition == "repaired":
         return _repaired(network, line, states, positions, examples)
     raise ValueError(f"no way to prepare a network is known under {condition}")
+
+
+def estimating_passes(condition: Condition, positions: int) -> int:
+    """How often :func:`prepare` reads all examples for so many positions, some at once as ``score`` asks for them.
+
+    To repair, the members' moments are estimated once for all that are prepared at once.
+    """
+    if condition == "recalibrated":
+        return positions
+    if condition == "repaired":
+        return positions + 2 * math.ceil(positions / POSITIONS_AT_ONCE)
+    return 0
 
 
 @torch.no_grad()

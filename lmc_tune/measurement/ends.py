@@ -5,7 +5,7 @@ from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.measurement.measurement import Found, Sizes, Work
 from lmc_tune.measurement.members import Members
 from lmc_tune.models.state import distance
-from lmc_tune.tables.rows import Row
+from lmc_tune.tables.columns import Row
 
 
 class Ends:

@@ -6,15 +6,15 @@ from typing import Protocol
 
 from lmc_tune.experiment import MeasureSpec
 from lmc_tune.measurement.members import Members
-from lmc_tune.tables.rows import Row
+from lmc_tune.tables.columns import Row, TableName
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """columns: of the group's row. rows: of other tables, by the table's name, without the group's key."""
+    """columns: of the group's row. tables: rows of other tables, by the table's name, without the group's key."""
 
-    columns: Row
-    rows: Mapping[str, list[Row]] = field(default_factory=dict)
+    columns: Row = field(default_factory=dict)
+    tables: Mapping[TableName, list[Row]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,16 +10,16 @@ from torch import nn
 
 from lmc_tune.core.barrier import DEFINITIONS, Array, Barrier, Definition, locate_barrier, path_grid
 from lmc_tune.data.examples import ExampleSet
-from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, MeasureSpec, condition_column
+from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, MeasureSpec
+from lmc_tune.measurement.conditions import estimating_passes
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.measurement.lines import Segment
 from lmc_tune.measurement.measurement import Found, Sizes, Work
 from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.network import Network
-from lmc_tune.measurement.scan import POSITIONS_AT_ONCE
 from lmc_tune.measurement.score import MeasurementError, Scores, score
 from lmc_tune.models.state import State, check_same_entries
-from lmc_tune.tables.rows import Row
+from lmc_tune.tables.columns import Row
 
 # The definitions whose top is bracketed. max_endpoint has endpoint_mean's top, midpoint is on every grid; local_minima
 # depends on two minima as well, which bracketing tops does not settle: it is as fine as the grid (docs/definitions.md).
@@ -219,7 +219,7 @@ class Paths:
     name = "path"
 
     def measure(self, members: Members, asked: MeasureSpec) -> Found:
-        """Columns of barriers under every condition, and a row of the table of paths for every point."""
+        """A row of the table of barriers for every condition, and a row of the table of paths for every point."""
         found: dict[Condition, Path] = {}
         module, states, data = members.network.module, members.pair, members.data
         if asked.conditions is None:
@@ -231,26 +231,25 @@ class Paths:
                 found[condition] = found["naive"]
             else:
                 found[condition] = measure_path(module, *states, data, asked, condition, members.statistics)
-        columns: Row = {}
-        for condition, path in found.items():
-            columns |= path_columns(path, condition)
         return Found(
-            columns=columns, rows={"paths": [row for name, path in found.items() for row in path_rows(path, name)]}
+            tables={
+                "barriers": [{"condition": condition, **path_barriers(path)} for condition, path in found.items()],
+                "paths": [row for condition, path in found.items() for row in path_rows(path, condition)],
+            }
         )
 
     def work(self, sizes: Sizes, asked: MeasureSpec) -> Work:
-        """Every position of every path; to repair, two more passes for all that are prepared at once."""
+        """Every position of every path, and what its conditions estimate."""
         positions = asked.lambdas + _ADDED_POSITIONS
         conditions, path = asked.conditions or (), positions * sum(sizes.splits[split] for split in asked.splits)
-        passes = {"recalibrated": positions, "repaired": positions + 2 * math.ceil(positions / POSITIONS_AT_ONCE)}
         return Work(
             scored_on_path=path,
             scored_apart=(len(conditions) - 1) * path,
-            estimated=sizes.both * sum(passes.get(condition, 0) for condition in conditions),
+            estimated=sizes.both * sum(estimating_passes(condition, positions) for condition in conditions),
         )
 
 
-def path_columns(path: Path, condition: Condition) -> Row:
+def path_barriers(path: Path) -> Row:
     """Every barrier of the path with its λ*; ``accuracy_difference`` at the λ* of the test error's chord barrier.
 
     Without a barrier the chord ties at both ends, where the difference would be half that of the members: it is then
@@ -267,7 +266,7 @@ def path_columns(path: Path, condition: Condition) -> Row:
     accuracy = path.curve("test", "accuracy")
     at = int(np.searchsorted(path.lambdas, row["barrier_lambda"] if row["test_error_barrier_chord"] > 0 else 0.5))
     row["accuracy_difference"] = 100 * float(accuracy[at] - 0.5 * (accuracy[0] + accuracy[-1]))
-    return {condition_column(condition, column): value for column, value in row.items()}
+    return row
 
 
 def path_rows(path: Path, condition: Condition) -> list[Row]:

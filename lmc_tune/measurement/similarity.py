@@ -21,7 +21,7 @@ from lmc_tune.measurement.measurement import Found, Sizes, Work
 from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.network import Network
 from lmc_tune.measurement.representation import compare_grams, layer_grams, weight_similarity
-from lmc_tune.tables.rows import Row
+from lmc_tune.tables.columns import Row
 
 
 class Similarity:
@@ -39,7 +39,7 @@ class Similarity:
         networks = prepare(condition, members.network, line, statistics, [0.0, 0.5, 1.0])
         columns = similarity_columns(networks, members.data["test"])
         layers = layer_rows(members, networks)
-        return Found(columns=columns | whole_columns(members, layers), rows={"layers": layers})
+        return Found(columns=columns | whole_columns(members, layers), tables={"layers": layers})
 
     def work(self, sizes: Sizes, asked: MeasureSpec) -> Work:
         """The test set for both members and their average, whose statistics are estimated first."""

@@ -5,7 +5,6 @@ once, and nothing depends on the order of the rows.
 """
 
 from collections.abc import Sequence
-from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from lmc_tune.core.barrier import DEFINITIONS, Array
 from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict, mean_interval, verdict_of_interval
-from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, VerdictSpec, condition_column
+from lmc_tune.experiment import BATCH_NORM_CONDITIONS, CONDITIONS, Condition, VerdictSpec, condition_column
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.columns import BARRIER_COLUMNS, PATH_FIELDS, RESULTS, SPEC_FIELDS
 from lmc_tune.tables.rows import GATED, STATUSES, gate, spec_fields
@@ -25,9 +24,8 @@ CELL_FIELDS = [name for name in SPEC_FIELDS if name != "replicate"]
 PAIR_MEANS = [column.name for column in RESULTS.columns if column.mean == "pairs"]
 OK_MEANS = [column.name for column in RESULTS.columns if column.mean == "ok"]
 
-CONDITIONS: tuple[Condition, ...] = get_args(Condition)
-# The judged barrier of a pair under every condition that was measured.
-CONDITION_BARRIERS = [f"{condition}_barrier" for condition in CONDITIONS]
+# The judged barrier of a pair, by condition.
+CONDITION_BARRIERS: dict[str, Condition] = {f"{condition}_barrier": condition for condition in CONDITIONS}
 
 # mean_interval holds 9999 resampled means per cell: this many cells at once take about 20 MB.
 CELLS_AT_ONCE = 256
@@ -143,7 +141,7 @@ def regate(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     """
     beside = {
         name: results.get(condition_column(condition, verdict.column), np.nan)
-        for name, condition in zip(CONDITION_BARRIERS, CONDITIONS, strict=True)
+        for name, condition in CONDITION_BARRIERS.items()
     }
     rows = _under_condition(results, verdict.condition).assign(**beside)
     rows = rows.sort_values(["cell", "replicate", "key"], kind="stable").reset_index(drop=True)

@@ -1,21 +1,23 @@
 """The columns of the tables, each declared once. No torch, no files.
 
-A run folder holds four tables: ``results.parquet`` has one row per pair, ``paths.parquet`` the measured curves,
-``curves.parquet`` the learning curves, ``layers.parquet`` the similarity of the members layer by layer. Schemas, the
-means of a cell, the axes of a phase diagram, titles, MLflow's metrics and docs/columns.md follow from these lists.
+A run folder holds five tables: ``results.parquet`` has one row per pair, ``barriers.parquet`` the barriers of its path
+under every condition, ``paths.parquet`` the measured paths, ``curves.parquet`` the learning curves, ``layers.parquet``
+the similarity of the members layer by layer. Schemas, the means of a cell, the axes of a phase diagram, titles,
+MLflow's metrics and docs/columns.md follow from these lists.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from lmc_tune.core.barrier import DEFINITIONS
-from lmc_tune.experiment import Condition, TrainChanges, condition_column
+from lmc_tune.experiment import CONDITIONS, Condition, TrainChanges, condition_column
 
-TableName = Literal["results", "paths", "curves", "layers"]
+TableName = Literal["results", "barriers", "paths", "curves", "layers"]
+Row = dict[str, Any]
 Scale = Literal["log", "linear"]
 
 TEXT, INT, FLOAT, BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
@@ -161,7 +163,7 @@ AXES = {name: _SCALES[name] for name in dict.fromkeys([*_LIKELIEST, *_SCALES])}
 # A position on the path.
 LAMBDA = "λ"
 
-BARRIERS = tuple(
+_HEIGHTS = tuple(
     column
     for split in ("train", "test")
     for quantity, unit in (("error", "fraction"), ("loss", "nats"))
@@ -171,11 +173,18 @@ BARRIERS = tuple(
 )
 
 # Of a path under one condition, besides its barriers.
-OF_PATH = (
+_OF_PATH = (
     Column(name="accuracy_difference", unit="percentage points", mean="ok", better="higher"),
     Column(name="barrier_lambda", unit=LAMBDA, title="position of the chord barrier of the test error"),
     Column(name="under_resolved", type=BOOL),
 )
+
+# The columns of the results that repeat rows of barriers: of which condition, and what.
+VIEW: dict[str, tuple[Condition, str]] = {
+    condition_column(condition, column.name): (condition, column.name)
+    for condition in CONDITIONS
+    for column in (*_HEIGHTS, *_OF_PATH)
+}
 
 
 def _under(condition: Condition, column: Column) -> Column:
@@ -242,7 +251,7 @@ MEASURED = (
     Column(name="steps", type=INT, title="steps taken", mean="pairs"),
     Column(name="n_train", type=INT, title="training examples of a member", mean="pairs"),
     *(column for split in ("train", "test") for column in _of_members(split, _LOSS, _ACCURACY)),
-    *(_under(condition, column) for condition in get_args(Condition) for column in (*BARRIERS, *OF_PATH)),
+    *(_under(condition, column) for condition in CONDITIONS for column in (*_HEIGHTS, *_OF_PATH)),
     Column(name="distance", mean="ok"),
     Column(name="distance_a", title="distance of A from the start", mean="ok"),
     Column(name="distance_b", title="distance of B from the start", mean="ok"),
@@ -289,6 +298,12 @@ RESULTS = Table(
         Column(name="engine_reason", type=TEXT, title="why this engine"),
         Column(name="spec", type=TEXT, title="all that decides the pair, JSON"),
     ),
+)
+
+BARRIERS = Table(
+    name="barriers",
+    sorted_by=("key", "condition"),
+    columns=(_KEY, Column(name="condition", type=TEXT), *(replace(c, mean=None) for c in (*_HEIGHTS, *_OF_PATH))),
 )
 
 PATHS = Table(
@@ -338,16 +353,17 @@ LAYERS = Table(
     ),
 )
 
-TABLES: dict[TableName, Table] = {table.name: table for table in (RESULTS, PATHS, CURVES, LAYERS)}
+TABLES: dict[TableName, Table] = {table.name: table for table in (RESULTS, BARRIERS, PATHS, CURVES, LAYERS)}
 
 MODEL_FIELDS, SPEC_FIELDS, TIME_FIELDS = names(MODEL), names(SPEC), names(TIMES)
-BARRIER_COLUMNS, PATH_FIELDS = names(BARRIERS), names(OF_PATH)
+BARRIER_COLUMNS, PATH_FIELDS = names(_HEIGHTS), names(_OF_PATH)
 
-RESULTS_SCHEMA, PATHS_SCHEMA, CURVES_SCHEMA, LAYERS_SCHEMA = (table.schema for table in TABLES.values())
-# A row of the results, with its rows of the other tables nested in it.
+RESULTS_SCHEMA = RESULTS.schema
+NESTED: tuple[TableName, ...] = tuple(name for name in TABLES if name != "results")
+# A pair in one row: what the results say of it and no other table does, and its rows of the others nested in it.
 SHARD_SCHEMA = pa.schema(
     [
-        *RESULTS_SCHEMA,
-        *(pa.field(table.name, pa.list_(pa.struct(list(table.schema)[1:]))) for table in (PATHS, CURVES, LAYERS)),
+        *(field for field in RESULTS_SCHEMA if field.name not in VIEW),
+        *(pa.field(name, pa.list_(pa.struct(list(TABLES[name].schema)[1:]))) for name in NESTED),
     ]
 )

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import get_args
 
-from lmc_tune.experiment import Condition, condition_column
 from lmc_tune.storage import write_text
-from lmc_tune.tables.columns import AXES, BARRIERS, OF_PATH, TABLES, Column
+from lmc_tune.tables.columns import AXES, TABLES, VIEW, Column
 
 PAGE = Path(__file__).parents[2] / "docs" / "columns.md"
-_OTHER_CONDITIONS = [condition for condition in get_args(Condition) if condition != "naive"]
+_NAIVE = [column for column, (condition, _) in VIEW.items() if condition == "naive"]
 _HEAD = f"""# Columns
 
 Written by `python -m lmc_tune.tables.columns_page` from `lmc_tune/tables/columns.py`. Formulas and sources:
@@ -20,16 +18,16 @@ Written by `python -m lmc_tune.tables.columns_page` from `lmc_tune/tables/column
 - *Mean*: a cell has the mean of the column over all its finished pairs (`pairs`) or over the ok ones (`ok`).
 - *Better*: which values are better.
 
-The {len(BARRIERS) + len(OF_PATH)} columns of `results.parquet` from `{BARRIERS[0].name}` to
-`{OF_PATH[-1].name}` are of the naive path. For each other condition the same columns follow, with its name in front:
-{", ".join(f"`{condition_column(condition, OF_PATH[-1].name)}`" for condition in _OTHER_CONDITIONS)}.
+The {len(_NAIVE)} columns of `results.parquet` from `{_NAIVE[0]}` to `{_NAIVE[-1]}` repeat the row of
+`barriers.parquet` for the naive path. For each other condition the same columns follow, with its name in front:
+{", ".join(f"`{column}`" for column, (_, name) in VIEW.items() if name == _NAIVE[-1] and column != name)}.
 """
 _HEADS = ["column", "type", "unit", "title", "axis", "mean", "better"]
 
 
 def columns_page() -> str:
     """The page, in Markdown."""
-    repeated = {condition_column(condition, c.name) for condition in _OTHER_CONDITIONS for c in (*BARRIERS, *OF_PATH)}
+    repeated = VIEW.keys() - _NAIVE
     parts = [_HEAD]
     for table in TABLES.values():
         rows = [_row(column) for column in table.columns if column.name not in repeated]

@@ -4,10 +4,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from lmc_tune.experiment import MODELS, GroupSpec, ShiftSpec
-from lmc_tune.tables.columns import INT, MODEL, SPEC_FIELDS
+from lmc_tune.tables.barriers import view
+from lmc_tune.tables.columns import INT, MODEL, SPEC_FIELDS, Row, TableName
 
 Status = Literal["ok", "undertrained", "diverged", "failed"]
 
@@ -15,31 +17,29 @@ Status = Literal["ok", "undertrained", "diverged", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
-Row = dict[str, Any]
-
-
 @dataclass(frozen=True, kw_only=True)
 class PairResult:
     """Everything kept of one finished pair.
 
-    row: the columns of :data:`RESULTS_SCHEMA`; a column that does not apply (barriers of a diverged pair) is absent.
-    paths: one entry per condition × split × λ, columns of :data:`PATHS_SCHEMA` without the key.
-    curves: one entry per member × epoch, columns of :data:`CURVES_SCHEMA` without the key.
-    layers: one entry per layer, in the network's order, columns of :data:`LAYERS_SCHEMA` without the key.
+    columns: those of the results that repeat no other table; one that does not apply (of a diverged pair) is absent.
+    tables: by the name of another table, the pair's rows of it, in their order and without the key.
     """
 
-    row: Row
-    paths: list[Row] = field(default_factory=list)
-    curves: list[Row] = field(default_factory=list)
-    layers: list[Row] = field(default_factory=list)
+    columns: Row
+    tables: Mapping[TableName, list[Row]] = field(default_factory=dict)
+
+    @cached_property
+    def row(self) -> Row:
+        """The pair's row of the results."""
+        return {**self.columns, **view(self.tables.get("barriers", ()))}
 
     @property
     def key(self) -> str:
-        return str(self.row["key"])
+        return str(self.columns["key"])
 
     @property
     def status(self) -> Status:
-        status: Status = self.row["status"]
+        status: Status = self.columns["status"]
         return status
 
 
@@ -115,7 +115,7 @@ def pair_name(row: Row) -> str:
 
 def failed_result(spec: GroupSpec, reason: str) -> PairResult:
     """The result of a pair that crashed; ``reason`` is its traceback."""
-    return PairResult(row={**spec_columns(spec), "status": "failed", "reason": reason})
+    return PairResult(columns={**spec_columns(spec), "status": "failed", "reason": reason})
 
 
 # What the gate looks at and changes.

@@ -8,7 +8,6 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,8 +19,9 @@ from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.storage import BucketPath, Place, StorageError, files, place_at, replacing, steadily, write_text, written
 from lmc_tune.tables import version_4
-from lmc_tune.tables.columns import RESULTS_SCHEMA, SHARD_SCHEMA, TABLES, TIME_FIELDS, TableName
-from lmc_tune.tables.rows import GATED, PairResult, Row, Status, gate
+from lmc_tune.tables.barriers import nested, view_of
+from lmc_tune.tables.columns import NESTED, RESULTS_SCHEMA, SHARD_SCHEMA, TABLES, TIME_FIELDS, VIEW, Row, TableName
+from lmc_tune.tables.rows import GATED, PairResult, Status, gate
 
 if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only write, do without it
     import pandas as pd
@@ -31,6 +31,8 @@ RESULTS_FILE = "results.parquet"
 MEMBERS = "members"
 
 _SCHEMAS = {name: table.schema for name, table in TABLES.items()}
+# Of the results, those that no other table says.
+_OWN = [name for name in RESULTS_SCHEMA.names if name not in VIEW]
 # Columns without which a table is damaged. It may lack all others, written before they came.
 _NEEDED = {
     *("key", "cell", "status", "reason", *TIME_FIELDS, "device", "spec", "paths", "curves"),
@@ -40,8 +42,8 @@ _NEEDED = {
 }
 # Shards are Arrow files: to write and read some rows of so many columns as Parquet takes ten times as long.
 _SHARD = ".arrow"
-# Came later: a folder may be without it.
-_LATER: TableName = "layers"
+# Came later: a folder may be without them.
+_LATER: set[TableName] = {"barriers", "layers"}
 
 
 class DamagedTableError(UserError):
@@ -71,7 +73,7 @@ class Store:
         for name, path in paths.items():
             if path.exists():
                 _read_table(path, _SCHEMAS[name], [])
-            elif paths["results"].exists() and name != _LATER:
+            elif paths["results"].exists() and name not in _LATER:
                 raise DamagedTableError(f"{path} is missing. {_mend(path)}")
         for path in self.shard_stamps():
             _read_table(path, SHARD_SCHEMA, [])
@@ -84,7 +86,9 @@ class Store:
             results: at least one.
         """
         self.shards.mkdir(parents=True, exist_ok=True)
-        rows = [{**r.row, "paths": r.paths, "curves": r.curves, "layers": r.layers} for r in results]
+        if repeated := [name for result in results for name in result.columns if name in VIEW]:
+            raise ValueError(f"{repeated[0]} repeats a row of the table of barriers; give that row")
+        rows = [{**result.columns, **{name: result.tables.get(name, []) for name in NESTED}} for result in results]
         table = pa.Table.from_pylist(rows, schema=SHARD_SCHEMA)
         _publish(table.drop_columns(_empty(table)), self._shard(name))
 
@@ -137,9 +141,9 @@ class Store:
         wanted = RESULTS_SCHEMA.names if columns is None else list(dict.fromkeys(["key", *columns]))
         return _frame(self._merged("results", self._fresh(wanted), wanted))
 
-    def paths(self) -> "pd.DataFrame":
-        """One row per pair × condition × split × λ."""
-        return _frame(self._merged("paths", self._fresh()))
+    def table(self, name: TableName) -> "pd.DataFrame":
+        """All rows of a table, compacted or not, sorted as :data:`~lmc_tune.tables.columns.TABLES` says."""
+        return _frame(self._merged(name, self._fresh()))
 
     def parts(self, name: Literal["paths", "curves", "layers"]) -> Iterator[pa.Table]:
         """The rows of a table part by part, about a million at once: a large table never stands in memory whole.
@@ -157,25 +161,18 @@ class Store:
         if len(fresh):
             yield _sorted(name, _unnested(name, fresh))
 
-    def curves(self) -> "pd.DataFrame":
-        """One row per pair × member × epoch."""
-        return _frame(self._merged("curves", self._fresh()))
-
-    def layers(self) -> "pd.DataFrame":
-        """One row per pair × layer."""
-        return _frame(self._merged("layers", self._fresh()))
-
     def recall(self, name: str, keys: Iterable[str]) -> dict[str, PairResult]:
         """Results of the pairs ``keys`` of the cohort ``name`` by key, without reading other cohorts' shards."""
         wanted = list(keys)
-        tables = (self._read(table, rows=wanted) for table in _SCHEMAS)
+        tables = {table: self._read(table, rows=wanted) for table in _SCHEMAS}
         fresh = self._fresh(cohort=name)
-        results = (*_assemble(*tables), *_assemble(*map(_unnested, _SCHEMAS, repeat(fresh))))
+        results = (*_assemble(tables), *_assemble({table: _unnested(table, fresh) for table in _SCHEMAS}))
         return {result.key: result for result in results}
 
     def read_shard(self, name: str) -> list[PairResult]:
         """Results of one writer that are not compacted yet."""
-        return _assemble(*map(_unnested, _SCHEMAS, repeat(_read_table(self._shard(name), SHARD_SCHEMA))))
+        shard = _read_table(self._shard(name), SHARD_SCHEMA)
+        return _assemble({table: _unnested(table, shard) for table in _SCHEMAS})
 
     def shard_stamps(self, cohort: str = "") -> Mapping[Place, tuple[int, int]]:
         """When each shard was last published, in nanoseconds, and its size in bytes, by its path; oldest first.
@@ -190,7 +187,7 @@ class Store:
         """The named finished pairs with all their curves; keys that are not there are passed over."""
         wanted = pa.array(list(keys), pa.string())
         fresh = self._fresh()
-        return _assemble(*(_only(self._merged(name, fresh), wanted) for name in _SCHEMAS))
+        return _assemble({name: _only(self._merged(name, fresh), wanted) for name in _SCHEMAS})
 
     def statuses(self) -> dict[str, Status]:
         """Status by key of every finished pair, whatever it was asked."""
@@ -220,7 +217,7 @@ class Store:
         old = self._renamed()
         if not shards and not old and (self.folder / RESULTS_FILE).exists() and _same_gate(gated, results):
             return False  # nothing new, and the tables keep their time
-        for name in ("layers", "curves", "paths"):
+        for name in NESTED:
             _publish(self._merged(name, fresh), self.folder / f"{name}.parquet", check)
         _publish(gated, self.folder / RESULTS_FILE, check)
         check()
@@ -230,8 +227,8 @@ class Store:
         return True
 
     def _fresh(self, columns: list[str] | None = None, cohort: str = "") -> pa.Table:
-        """The rows of all shards, or some columns of them, curves nested; one of each pair, the one that counts."""
-        wanted = columns or SHARD_SCHEMA.names
+        """The rows of all shards, or what some columns need, other tables nested; of each pair the one that counts."""
+        wanted = SHARD_SCHEMA.names if columns is None else _stored(columns)
         read = list(dict.fromkeys([*wanted, "status"]))
         none = SHARD_SCHEMA.empty_table().select(read)
         while True:
@@ -262,6 +259,10 @@ class Store:
 
     def _read(self, name: TableName, columns: list[str] | None = None, rows: list[str] | None = None) -> pa.Table:
         path = self.folder / f"{name}.parquet"
+        if name == "barriers" and not path.exists():
+            results = self._read("results", ["key", *VIEW], rows)
+            table = pa.table({"key": results["key"], name: nested(results)})
+            return _sorted(name, _unnested(name, table, columns))
         if path.exists():
             if name == "results" or not (today := self._renamed()):
                 return _read_table(path, _SCHEMAS[name], columns, rows)
@@ -339,14 +340,14 @@ def _read_table(
     def read() -> tuple[pa.Table, bool]:
         # Opened once: a shard may be replaced by a newer one at any moment.
         with path.open("rb") as file:
-            shard = pa.ipc.open_file(file.read()).read_all() if path.suffix == _SHARD else None
+            shard = _with_barriers(pa.ipc.open_file(file.read()).read_all()) if path.suffix == _SHARD else None
             there = pq.read_schema(file).names if shard is None else shard.column_names
             if not columns and (unknown := [name for name in there if name not in schema.names]):
                 raise DamagedTableError(
                     f"{path} was written by a newer lmc-tune, as its column {unknown[0]!r} tells; update"
                 )
             earlier = "spec" in schema.names and version_4.wrote(there)
-            read_columns = list(dict.fromkeys([*wanted, "spec"])) if earlier else wanted
+            read_columns = list(dict.fromkeys([*wanted, "key", "spec"])) if earlier else wanted
             known = [name for name in read_columns if name in there or name in _NEEDED]
             filters = None if rows is None or earlier else [("key", "in", rows)]
             table = pq.read_table(file, columns=known, filters=filters) if shard is None else shard.select(known)
@@ -357,7 +358,7 @@ def _read_table(
     with _readable(path):
         table, earlier = steadily(path, read)
     if earlier:
-        table = version_4.translated(table)
+        table = version_4.translated(table).sort_by("key")
         table = (table if rows is None else _only(table, pa.array(rows, pa.string()))).select(wanted)
     return table
 
@@ -416,12 +417,29 @@ def _newest(shards: pa.Table) -> pa.Table:
 
 
 def _unnested(name: TableName, shards: pa.Table, columns: list[str] | None = None) -> pa.Table:
-    """The rows of shards as one table holds them."""
+    """The rows of shards as one table holds them, or some columns of the results."""
     if name == "results":
-        return shards.select(columns or RESULTS_SCHEMA.names)
-    nested = shards[name].combine_chunks()
-    keys = shards["key"].combine_chunks().take(nested.value_parent_indices())
-    return pa.Table.from_arrays([keys, *nested.flatten().flatten()], schema=_SCHEMAS[name])
+        wanted = RESULTS_SCHEMA.names if columns is None else columns
+        repeated = [column for column in wanted if column in VIEW]
+        view = view_of(shards["barriers"], repeated) if repeated else {}
+        return pa.table({column: view[column] if column in view else shards[column] for column in wanted})
+    lists = shards[name].combine_chunks()
+    keys = shards["key"].combine_chunks().take(lists.value_parent_indices())
+    return pa.Table.from_arrays([keys, *lists.flatten().flatten()], schema=_SCHEMAS[name])
+
+
+def _stored(columns: Iterable[str]) -> list[str]:
+    """The columns of shards that columns of the results, or of a shard, are read off."""
+    return list(dict.fromkeys("barriers" if column in VIEW else column for column in columns))
+
+
+def _with_barriers(shard: pa.Table) -> pa.Table:
+    """The same shard; one of an earlier version, whose barriers were columns, as it would be written today."""
+    repeated = [name for name in shard.column_names if name in VIEW]
+    if not repeated:
+        return shard
+    rows = nested(shard)
+    return shard.drop_columns(repeated).append_column("barriers", rows)
 
 
 def _sorted(name: TableName, table: pa.Table) -> pa.Table:
@@ -440,15 +458,15 @@ def _whole_pairs(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield held
 
 
-def _assemble(results: pa.Table, *others: pa.Table) -> list[PairResult]:
-    """The pairs of the results with their rows of the other tables, in the order of :data:`_SCHEMAS`."""
-    names = list(_SCHEMAS)[1:]
-    points: dict[str, dict[str, list[Row]]] = {key: {name: [] for name in names} for key in results["key"].to_pylist()}
-    for name, table in zip(names, others, strict=True):
-        for point in table.to_pylist():
-            if (key := point.pop("key")) in points:  # a table that was moved away leaves the others' rows behind
-                points[key][name].append(point)
-    return [PairResult(row=row, **points[row["key"]]) for row in results.to_pylist()]
+def _assemble(tables: Mapping[TableName, pa.Table]) -> list[PairResult]:
+    """The pairs of the results with their rows of the other tables."""
+    results = tables["results"].select(_OWN).to_pylist()
+    rows: dict[str, dict[TableName, list[Row]]] = {row["key"]: {name: [] for name in NESTED} for row in results}
+    for name in NESTED:
+        for row in tables[name].to_pylist():
+            if (key := row.pop("key")) in rows:  # a table that was moved away leaves the others' rows behind
+                rows[key][name].append(row)
+    return [PairResult(columns=columns, tables=rows[columns["key"]]) for columns in results]
 
 
 def _with_keys(table: pa.Table, today: Mapping[str, str]) -> pa.Table:

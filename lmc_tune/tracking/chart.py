@@ -7,7 +7,8 @@ from importlib.resources import files
 from math import ceil, floor, log10
 from typing import Any
 
-from lmc_tune.tables.rows import PairResult, Row
+from lmc_tune.tables.columns import Row
+from lmc_tune.tables.rows import PairResult
 from lmc_tune.tracking.content import is_finite
 
 WIDTH, HEIGHT = 520, 240
@@ -39,7 +40,7 @@ def interpolation_page(result: PairResult, title: str) -> str:
 
     A pair without a path (diverged, failed) gets the page with its status and reason instead.
     """
-    panels = path_panels(result.paths)
+    panels = path_panels(result.tables.get("paths", []))
     page: str = _template().render(
         title=title,
         row=result.row,

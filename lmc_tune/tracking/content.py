@@ -9,8 +9,8 @@ from typing import TypeGuard
 
 import numpy as np
 
-from lmc_tune.tables.columns import LAMBDA, MEASURED, SPEC_FIELDS, TIME_FIELDS, TIMES
-from lmc_tune.tables.rows import PairResult, Row, pair_name, shift_label
+from lmc_tune.tables.columns import LAMBDA, MEASURED, SPEC_FIELDS, TIME_FIELDS, TIMES, Row
+from lmc_tune.tables.rows import PairResult, pair_name, shift_label
 
 # Raise it when the same result would be shown by other metrics: pairs that are already there are then sent again.
 CONTENT_VERSION = 1
@@ -53,7 +53,11 @@ def run_content(result: PairResult) -> RunContent:
     step = training step, thinned to at most 50 points a member. Values that are missing, NaN or infinite are not sent:
     MLflow stores infinity as 1.8e308, which ruins every chart.
     """
-    metrics = [*_scalars(result.row), *path_measurements(result.paths), *_curves(result.curves)]
+    metrics = [
+        *_scalars(result.row),
+        *path_measurements(result.tables.get("paths", ())),
+        *_curves(result.tables.get("curves", [])),
+    ]
     return RunContent(
         key=result.key,
         name=pair_name(result.row),

@@ -22,7 +22,8 @@ from lmc_tune.measurement.network import Network
 from lmc_tune.measurement.registry import MEASUREMENTS
 from lmc_tune.models.state import State
 from lmc_tune.storage import StorageError
-from lmc_tune.tables.rows import PairResult, Row, failed_result, gate, spec_columns
+from lmc_tune.tables.columns import Row, TableName
+from lmc_tune.tables.rows import PairResult, failed_result, gate, spec_columns
 from lmc_tune.training.engines import engine_for
 from lmc_tune.work.bench import Workbench
 from lmc_tune.work.device import exact_device
@@ -82,7 +83,7 @@ def train_groups(setups: Sequence[Setup], shelf: MemberShelf) -> list[Pair]:
 
 
 def _answers(result: PairResult | None, question: MeasureSpec) -> bool:
-    return result is not None and result.status != "failed" and result.row.get("question") == question.key
+    return result is not None and result.status != "failed" and result.columns.get("question") == question.key
 
 
 def _at_once(groups: Sequence[GroupSpec], device: torch.device) -> Iterator[list[GroupSpec]]:
@@ -103,27 +104,27 @@ def _finish(pair: Pair, bench: Workbench, shelf: MemberShelf, before: PairResult
     seconds, choices = shelf.seconds(spec), shelf.choices(spec)
     members = _members(pair, asked)
     ends = Ends().measure(members, asked).columns
-    row = {
+    columns = {
         **spec_columns(spec),
         "question": asked.key,
         **training_facts(pair),
         **ends,
         **divergence(pair, ends),
-        "seconds_train": seconds or (before.row.get("seconds_train") if before else None) or 0.0,
+        "seconds_train": seconds or (before.columns.get("seconds_train") if before else None) or 0.0,
         "seconds_measure": 0.0,
         "device": _device_name(setup.device),
         "engine": " and ".join(dict.fromkeys(choice.engine for choice in choices)),
         "engine_reason": "; ".join(dict.fromkeys(choice.why for choice in choices if choice.why)),
     }
-    rows: dict[str, list[Row]] = {"curves": learning_rows(pair)}
+    tables: dict[TableName, list[Row]] = {"curves": learning_rows(pair)}
     if pair.a.diverged or pair.b.diverged:  # non-finite weights have no path
-        return PairResult(row=row, **rows)
+        return PairResult(columns=columns, tables=tables)
     for measurement in MEASUREMENTS:
         found = measurement.measure(members, asked)
-        row |= found.columns
-        rows |= found.rows
-    row["seconds_measure"] = time.perf_counter() - started
-    return PairResult(row=gate(row, bench.min_train_accuracy), **rows)
+        columns |= found.columns
+        tables |= found.tables
+    columns["seconds_measure"] = time.perf_counter() - started
+    return PairResult(columns=gate(columns, bench.min_train_accuracy), tables=tables)
 
 
 def _members(pair: Pair, asked: MeasureSpec) -> Members:

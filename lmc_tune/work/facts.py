@@ -8,7 +8,7 @@ from lmc_tune.core.noise import noise_scale
 from lmc_tune.data.examples import Part
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.measurement.network import Network
-from lmc_tune.tables.rows import Row
+from lmc_tune.tables.columns import Row
 from lmc_tune.training.progress import Progress
 from lmc_tune.work.members import Trained
 from lmc_tune.work.prepare import Setup

@@ -21,7 +21,7 @@ from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.measurement.network import Network
 from lmc_tune.models.registry import build_model
 from lmc_tune.models.state import state_of
-from lmc_tune.tables.rows import Row
+from lmc_tune.tables.columns import Row
 from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.disturbance import disturbance
 from lmc_tune.training.engines import Engines

@@ -26,6 +26,7 @@ from lmc_tune.tables.cells import OK_MEANS
 from lmc_tune.tables.columns import BARRIER_COLUMNS, PATH_FIELDS, RESULTS_SCHEMA
 from lmc_tune.tables.rows import PairResult, Row, spec_columns
 from lmc_tune.tables.store import Store
+from tests.cases import pair_of
 
 N_TRAIN = 700
 N_TEST = 360
@@ -93,7 +94,7 @@ def ok_pair(spec: GroupSpec, hump: float, endpoint: float = 0.04, tilt: float = 
         ]
     row = {**_row(spec, "ok", ""), **measured, "under_resolved": False, "barrier_lambda": 0.5}
     row |= {"distance": 3 + 20 * hump, "distance_a": 5.0, "distance_b": 5.2, "disagreement": endpoint + hump / 4}
-    return PairResult(row=row, paths=paths)
+    return pair_of(row, paths=paths)
 
 
 def measured_pair(spec: GroupSpec, hump: float | None = None) -> PairResult:
@@ -105,14 +106,14 @@ def measured_pair(spec: GroupSpec, hump: float | None = None) -> PairResult:
     hump = float(rng.uniform(-0.03, 0.2)) if hump is None else hump
     ends = {"endpoint": float(rng.uniform(0.04, 0.06)), "tilt": float(rng.normal(0, 0.01))}
     pair = ok_pair(spec, hump, **ends)
-    row, paths = {**pair.row, "accuracy_difference": float(rng.normal(-4, 1))}, [*pair.paths]
+    row, paths = {**pair.row, "accuracy_difference": float(rng.normal(-4, 1))}, [*pair.tables["paths"]]
     if "recalibrated" in (MeasureSpec().of(spec.model).conditions or ()):
         stale = ok_pair(spec, hump + 0.4, **ends)
         columns = [*BARRIER_COLUMNS, *PATH_FIELDS]
         row = {**stale.row, "accuracy_difference": -30.0}
         row |= {condition_column("recalibrated", name): pair.row[name] for name in columns if name in pair.row}
         row["recalibrated_accuracy_difference"] = float(rng.normal(-4, 1))
-        paths = [*stale.paths, *({**point, "condition": "recalibrated"} for point in pair.paths)]
+        paths = [*stale.tables["paths"], *({**point, "condition": "recalibrated"} for point in pair.tables["paths"])]
     row |= {name: float(rng.uniform(0.1, 0.9)) for name in OK_MEANS if name not in row}
     curves = [
         {
@@ -135,7 +136,7 @@ def measured_pair(spec: GroupSpec, hump: float | None = None) -> PairResult:
         }
         for at, name in enumerate(("input", "scale", "output"))
     ]
-    return PairResult(row=row, paths=paths, curves=curves, layers=layers)
+    return pair_of(row, paths=paths, curves=curves, layers=layers)
 
 
 def undertrained_pair(spec: GroupSpec, accuracy: float = 0.21) -> PairResult:
@@ -145,15 +146,15 @@ def undertrained_pair(spec: GroupSpec, accuracy: float = 0.21) -> PairResult:
     reason = (
         f"train accuracy below the gate of 50.0%: member A reached {accuracy:.1%} and member B reached {accuracy:.1%}"
     )
-    return PairResult(row={**flat.row, **changed, "status": "undertrained", "reason": reason}, paths=flat.paths)
+    return pair_of({**flat.row, **changed, "status": "undertrained", "reason": reason}, paths=flat.tables["paths"])
 
 
 def diverged_pair(spec: GroupSpec, reason: str = "member A: the loss became non-finite at step 14") -> PairResult:
-    return PairResult(row=_row(spec, "diverged", reason))
+    return pair_of(_row(spec, "diverged", reason))
 
 
 def failed_pair(spec: GroupSpec, reason: str = "RuntimeError: the machine went away") -> PairResult:
-    return PairResult(row=_row(spec, "failed", reason))
+    return pair_of(_row(spec, "failed", reason))
 
 
 def _row(spec: GroupSpec, status: str, reason: str) -> Row:

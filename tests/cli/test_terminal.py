@@ -8,10 +8,11 @@ import pytest
 from lmc_tune.cli import terminal as progress
 from lmc_tune.cli.terminal import listener_for
 from lmc_tune.tables.rows import PairResult
+from tests.cases import pair_of
 
 
 def finished(key: str, status: str) -> PairResult:
-    return PairResult(row={"key": key, "status": status})
+    return pair_of({"key": key, "status": status})
 
 
 def test_a_pair_that_is_tried_again_counts_once():

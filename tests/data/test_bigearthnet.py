@@ -372,10 +372,10 @@ def test_a_pair_that_looks_through_disjoint_bands(written: Path, tmp_path: Path)
     apart = (frequencies[0] / frequencies[0].sum() - frequencies[1] / frequencies[1].sum()).abs().sum() / 2
     assert row["label_shift"] == pytest.approx(apart.item())
     assert row["covariate_shift"] > 0.1
-    decisions = {point["split"]: point["n"] for point in result.paths}
+    decisions = {point["split"]: point["n"] for point in result.tables["paths"]}
     assert decisions == {"train": 10 * 19, "test": 12 * 19}
-    assert {point["condition"] for point in result.paths} == {"naive"}
-    ends = {p["lambda"]: p for p in result.paths if p["split"] == "test" and p["condition"] == "naive"}
+    assert {point["condition"] for point in result.tables["paths"]} == {"naive"}
+    ends = {p["lambda"]: p for p in result.tables["paths"] if p["split"] == "test" and p["condition"] == "naive"}
     assert ends[0.0]["loss_sum"] / ends[0.0]["n"] == pytest.approx(row["test_loss_a"], rel=1e-5)
     assert math.isfinite(row["test_loss_barrier_chord"])
 

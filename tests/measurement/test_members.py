@@ -38,7 +38,8 @@ def test_every_measurement_takes_members_without_a_sweep(files):
     members, asked = read_members(network(9), files, DATA, DATA["train"]), MeasureSpec(lambdas=5, refinements=1)
     found = [one.measure(members, asked.model_copy(update={"conditions": ("naive",)})) for one in MEASUREMENTS]
     path = measure_path(network(0), state(network(1)), state(network(2)), DATA, asked)
-    assert found[0].columns["test_loss_barrier_chord"] == path.barrier("test", "loss").height
+    (barriers,) = found[0].tables["barriers"]
+    assert barriers["test_loss_barrier_chord"] == path.barrier("test", "loss").height
     assert "weight_cosine" not in found[1].columns  # they have no start in common that is known
     assert found[1].columns["disagreement"] >= 0
 

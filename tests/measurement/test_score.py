@@ -13,7 +13,7 @@ from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.network import Network
 from lmc_tune.measurement.registry import MEASUREMENTS
 from lmc_tune.measurement.score import MeasurementError, score
-from lmc_tune.tables.columns import LAYERS_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA
+from lmc_tune.tables.columns import RESULTS_SCHEMA, TABLES
 from tests.cases import blobs, network, state
 from tests.measurement.cases import IMAGES, image_network
 
@@ -75,13 +75,13 @@ def trio(*names: str) -> Members:
 
 def test_what_measurements_find_are_columns_and_tables_that_there_are():
     asked = MeasureSpec(lambdas=5, refinements=1, conditions=("naive",))
-    tables = {"paths": PATHS_SCHEMA, "layers": LAYERS_SCHEMA}
+    tables = {name: table.schema.names for name, table in TABLES.items()}
     for measurement in (Ends(), *MEASUREMENTS):
         found = measurement.measure(trio("a", "b"), asked)
         assert set(found.columns) <= set(RESULTS_SCHEMA.names), measurement.name
-        for name, rows in found.rows.items():
+        for name, rows in found.tables.items():
             assert rows
-            assert all(set(row) <= set(tables[name].names) for row in rows)
+            assert all(set(row) <= set(tables[name]) for row in rows)
     assert len({measurement.name for measurement in MEASUREMENTS}) == len(MEASUREMENTS)
 
 
@@ -107,7 +107,7 @@ class LayersMoved:
         for layer, names in network_.layers.items():
             (middle,) = score(network_, Segment(a, b, moved=frozenset(names)), [0.5], test)
             rows.append({"layer": layer, "barrier": middle["test"].loss - sum(ends) / 2})
-        return Found(columns={}, rows={"layers moved": rows})
+        return Found(tables={"layers": rows})
 
     def work(self, sizes: Sizes, asked: MeasureSpec) -> Work:
         return Work(scored_apart=(2 + len(asked.splits)) * sizes.test)
@@ -115,7 +115,7 @@ class LayersMoved:
 
 def test_a_measurement_per_layer_needs_the_public_names_alone():
     members = trio("a", "b")
-    rows = LayersMoved().measure(members, MeasureSpec()).rows["layers moved"]
+    rows = LayersMoved().measure(members, MeasureSpec()).tables["layers"]
     assert [row["layer"] for row in rows] == ["1", "3"]
     a, b = members.pair
     for row, names in zip(rows, (["1.weight", "1.bias"], ["3.weight", "3.bias"]), strict=True):

@@ -68,9 +68,9 @@ def rows(folder: Path) -> pd.DataFrame:
 
 def assert_same_tables(one: Path, other: Path) -> None:
     pd.testing.assert_frame_equal(rows(one), rows(other))
-    pd.testing.assert_frame_equal(Store(one).paths(), Store(other).paths())
-    pd.testing.assert_frame_equal(Store(one).curves(), Store(other).curves())
-    pd.testing.assert_frame_equal(Store(one).layers(), Store(other).layers())
+    pd.testing.assert_frame_equal(Store(one).table("paths"), Store(other).table("paths"))
+    pd.testing.assert_frame_equal(Store(one).table("curves"), Store(other).table("curves"))
+    pd.testing.assert_frame_equal(Store(one).table("layers"), Store(other).table("layers"))
 
 
 def mlflow_statuses(folder: Path) -> dict[str, int]:

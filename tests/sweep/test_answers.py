@@ -9,6 +9,7 @@ from lmc_tune.experiment.reading import parse_space
 from lmc_tune.sweep.answers import answered, asked_again, held
 from lmc_tune.tables.rows import PairResult, failed_result, spec_columns
 from lmc_tune.tables.store import MEMBERS, Store
+from tests.cases import pair_of
 
 SPACE = """
 name: s
@@ -25,9 +26,7 @@ PAIRS = STUDY.pairs()
 
 def finished(pair: GroupSpec, seconds: float = 3.0) -> PairResult:
     question = STUDY.measure.of(pair.model).key
-    return PairResult(
-        row={**spec_columns(pair), "question": question, "status": "ok", "reason": "", "seconds_train": seconds}
-    )
+    return pair_of({**spec_columns(pair), "question": question, "status": "ok", "reason": "", "seconds_train": seconds})
 
 
 @pytest.fixture

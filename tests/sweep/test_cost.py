@@ -67,7 +67,11 @@ def test_a_pair_takes_the_steps_and_passes_the_examples_that_were_planned(
     spy(similarity, "logits_of", scored, 1)
     spy(conditions, "_estimate", estimated, 1)
     result = pipeline.run_pair(pair, Workbench(store=Store(tmp_path), data_root=tmp_path, measure=measure))
-    planned, work, points = trainings([pair]).values(), measuring_of(pair, measure), pd.DataFrame(result.paths)
+    planned, work, points = (
+        trainings([pair]).values(),
+        measuring_of(pair, measure),
+        pd.DataFrame(result.tables["paths"]),
+    )
     n = points.groupby("split")["n"].first()
     positions = points.drop_duplicates(["condition", "lambda"]).groupby("condition").size() + 1  # one is measured twice
     beyond = measure.lambdas + 7 - positions  # of the guess

@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
     def result(pair, status="ok"):
         """It answers what the space asks."""
         found = pair_result(pair, status=status)
-        return replace(found, row={**found.row, "question": SPACE_HERE.measure.of(pair.model).key})
+        return replace(found, columns={**found.columns, "question": SPACE_HERE.measure.of(pair.model).key})
 
     done = [result(pair, status=state) for pair, state in zip(PLANNED[3:9], STATES, strict=True)]
     others = [PLANNED[3].model_copy(update={"replicate": 2}), PLANNED[3].model_copy(update={"seed": 1})]
@@ -62,7 +62,8 @@ def test_a_pair_answers_the_question_of_its_own_network(tmp_path: Path):
     found = [pair_result(pair) for pair in before.pairs()]
     rows = zip(found, before.pairs(), strict=True)
     Store(tmp_path).write_shard(
-        "c", [replace(one, row={**one.row, "question": before.measure.of(pair.model).key}) for one, pair in rows]
+        "c",
+        [replace(one, columns={**one.columns, "question": before.measure.of(pair.model).key}) for one, pair in rows],
     )
     write_description(tmp_path, after, workers=1, planned_pairs=2 * PAIRS)
     assert read_status(tmp_path).counts["pending"] == PAIRS

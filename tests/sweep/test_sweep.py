@@ -72,7 +72,7 @@ def test_every_pair_gets_a_row_a_curve_and_a_finished_run(reference: Path) -> No
     folder = reference / "run"
     results = rows(folder)
     assert len(results) == results["key"].nunique() == PAIRS
-    assert set(Store(folder).paths()["key"]) == set(results["key"])
+    assert set(Store(folder).table("paths")["key"]) == set(results["key"])
     assert mlflow_statuses(folder) == {"FINISHED": PAIRS + 1}
     assert (folder / "report.html").stat().st_size > 100_000
     assert not list((folder / "shards").iterdir())

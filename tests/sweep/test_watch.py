@@ -42,7 +42,7 @@ def test_pairs_are_told_as_they_finish_and_silence_again_and_again(tmp_path: Pat
             pass
         assert heard == during.key
         assert told.get(timeout=30) == "silence"
-        again = replace(during, row={**during.row, "question": "another"})
+        again = replace(during, columns={**during.columns, "question": "another"})
         store.write_shard("again", [before, again])
         while (heard := told.get(timeout=30)) == "silence":
             pass
@@ -66,7 +66,7 @@ def test_silence_says_what_is_running_and_how_long_all_will_take_if_all_are_run(
     first, *rest = space.pairs()
     write_description(tmp_path, space, workers=1, planned_pairs=PAIRS)
     answer = pair_result(first)
-    answer = replace(answer, row={**answer.row, "question": space.measure.of(first.model).key})
+    answer = replace(answer, columns={**answer.columns, "question": space.measure.of(first.model).key})
     store.write_shard("c", [answer])  # 380 steps in 1.75 s; 2 x 4 x (200 + 40) - 200 are left
     store.mark_running("d", [pair.key for pair in rest[:2]])
     with owned(tmp_path), listener_for(stream) as listener:

@@ -15,10 +15,10 @@ from lmc_tune.core.barrier import DEFINITIONS
 from lmc_tune.experiment import GroupSpec, VerdictSpec
 from lmc_tune.storage import write_text
 from lmc_tune.tables import store as module
-from lmc_tune.tables.columns import BARRIER_COLUMNS, CURVES_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA
+from lmc_tune.tables.columns import BARRIER_COLUMNS, CURVES, PATHS, RESULTS_SCHEMA, TABLES, VIEW
 from lmc_tune.tables.rows import PairResult, Row, failed_result, gate, spec_columns
 from lmc_tune.tables.store import DamagedTableError, Store, load_results
-from tests.cases import pair_spec
+from tests.cases import pair_of, pair_spec
 
 PROMISED = """
 key, status, reason, dataset, model, norm, optimizer, lr, batch_size, epochs, shift, severity, noise, spawn_epoch,
@@ -60,7 +60,11 @@ def result(replicate: int = 0, *, accuracy: float = 0.9, height: float = 0.25, s
     ]
     numbers = {"lr": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 1.25, "test_accuracy": math.pi}
     curves = [{"member": m, "step": 5 * e, "epoch": float(e), **numbers} for m in ("a", "b") for e in (1, 2)]
-    return PairResult(row=row, paths=paths, curves=curves)
+    return pair_of(row, paths=paths, curves=curves)
+
+
+def with_layers(one: PairResult, layers: list[Row]) -> PairResult:
+    return replace(one, tables={**one.tables, "layers": layers})
 
 
 def keys(*replicates: int) -> list[str]:
@@ -80,9 +84,10 @@ def files(folder: Path) -> set[str]:
 def test_the_table_has_every_promised_column_and_every_definition_of_every_curve():
     assert len(PROMISED) == 44
     assert set(PROMISED) <= set(RESULTS_SCHEMA.names)
-    assert PATHS_SCHEMA.names == ["key", "condition", "split", "lambda", "loss_sum", "correct", "n"]
+    assert PATHS.schema.names == ["key", "condition", "split", "lambda", "loss_sum", "correct", "n"]
     assert len(BARRIER_COLUMNS) == 2 * 2 * len(DEFINITIONS) * 2
     assert set(BARRIER_COLUMNS) <= set(RESULTS_SCHEMA.names)
+    assert set(VIEW) <= set(RESULTS_SCHEMA.names)
 
 
 def test_a_rows_columns_repeat_its_spec():
@@ -103,8 +108,8 @@ def test_results_come_back_from_a_shard_as_they_were(tmp_path: Path):
     store.write_shard("c", written)
     read = store.read_shard("c")
     for one, other in zip(written, read, strict=True):
-        assert other.paths == one.paths
-        assert other.curves == one.curves
+        assert other.tables["paths"] == one.tables["paths"]
+        assert other.tables["curves"] == one.tables["curves"]
         assert _comparable(other.row) == _comparable(one.row)
 
 
@@ -117,21 +122,21 @@ def test_results_come_back_from_the_tables_as_they_were(tmp_path: Path):
     written = [result(k) for k in (3, 0, 2)]
     store.write_shard("c", written)
     store.compact(GATE)
-    assert files(tmp_path) == {"results.parquet", "paths.parquet", "curves.parquet", "layers.parquet"}
+    assert files(tmp_path) == {f"{name}.parquet" for name in TABLES}
     for read in (store.pairs(keys(0, 2, 3)), list(store.recall("c", keys(0, 2, 3)).values())):
         assert by_key(read) == by_key(written)
     assert store.results()["key"].tolist() == sorted(keys(0, 2, 3))
-    assert len(store.paths()) == 3 * 6
-    assert len(store.curves()) == 3 * 4
+    assert len(store.table("paths")) == 3 * 6
+    assert len(store.table("curves")) == 3 * 4
 
 
 def test_readers_see_the_same_before_and_after_compaction(tmp_path: Path):
     store = Store(tmp_path)
     store.write_shard("c", [result(k) for k in (3, 0)])
     store.write_shard("d", [result(2)])
-    before = store.results(), store.paths(), store.curves(), store.statuses()
+    before = store.results(), store.table("paths"), store.table("curves"), store.statuses()
     store.compact(GATE)
-    after = store.results(), store.paths(), store.curves(), store.statuses()
+    after = store.results(), store.table("paths"), store.table("curves"), store.statuses()
     for one, other in zip(before[:3], after[:3], strict=True):
         pd.testing.assert_frame_equal(one, other)
     assert before[3] == after[3] == dict.fromkeys(keys(0, 2, 3), "ok")
@@ -164,7 +169,7 @@ def test_the_parts_of_the_paths_are_whole_pairs_and_together_all_of_them(tmp_pat
         assert keys_of[-1] == set(keys(3, 9)) if n_fresh else keys_of[-1] <= set(keys(*range(10)))
         assert all(part["key"].is_monotonic_increasing for part in parts)
         together = pd.concat(parts).sort_values(["key", "condition", "split", "lambda"], ignore_index=True)
-        pd.testing.assert_frame_equal(together, store.paths())
+        pd.testing.assert_frame_equal(together, store.table("paths"))
         store.compact(GATE)
 
 
@@ -173,17 +178,17 @@ def test_the_parts_of_the_paths_are_whole_pairs_and_together_all_of_them(tmp_pat
 def test_other_tables_come_in_parts_too(tmp_path: Path, name, rows_at_once):
     store = Store(tmp_path)
     layers = [{"layer": layer, "position": at, "distance": 1.0, "cka": 0.5} for at, layer in enumerate("xyz")]
-    store.write_shard("c", [replace(result(k), layers=layers) for k in range(4)])
+    store.write_shard("c", [with_layers(result(k), layers) for k in range(4)])
     assert sum(map(len, store.parts(name))) > 0
     store.compact(GATE)
     pq.write_table(
         pq.read_table(tmp_path / f"{name}.parquet"), tmp_path / f"{name}.parquet", row_group_size=rows_at_once
     )
-    store.write_shard("d", [replace(result(9), layers=layers)])
+    store.write_shard("d", [with_layers(result(9), layers)])
     parts = [part.to_pandas() for part in store.parts(name)]
     assert sum(part["key"].nunique() for part in parts) == 5
     together = pd.concat(parts).sort_values("key", kind="stable", ignore_index=True)
-    pd.testing.assert_frame_equal(together, getattr(store, name)())
+    pd.testing.assert_frame_equal(together, store.table(name))
     (tmp_path / f"{name}.parquet").unlink()
     assert {key for part in store.parts(name) for key in part["key"].to_pylist()} == set(keys(9))
 
@@ -206,8 +211,8 @@ def test_pairs_without_curves_survive_beside_pairs_with_curves(tmp_path: Path):
     store.write_shard("c", [failed, result(0), failed_result(pair_spec(replicate=2), "x")])
     for _ in range(2):
         back = by_key(store.pairs(keys(0, 1, 2)))
-        assert (len(back[keys(0)[0]].paths), len(back[keys(0)[0]].curves)) == (6, 4)
-        assert (back[failed.key].paths, back[failed.key].curves) == ([], [])
+        assert (len(back[keys(0)[0]].tables["paths"]), len(back[keys(0)[0]].tables["curves"])) == (6, 4)
+        assert (back[failed.key].tables["paths"], back[failed.key].tables["curves"]) == ([], [])
         assert back[failed.key].row["reason"] == "Traceback: boom"
         assert back[failed.key].row["test_loss_a"] is None
         store.compact(GATE)
@@ -245,8 +250,8 @@ def test_of_a_pair_in_several_shards_the_newest_wins_whatever_their_names(tmp_pa
         rows = store.results().set_index("key")
         assert len(rows) == 2
         assert rows.loc[keys(0)[0], "test_error_barrier_chord"] == 0.75
-        assert len(store.paths()) == 12
-        assert len(store.curves()) == 8
+        assert len(store.table("paths")) == 12
+        assert len(store.table("curves")) == 8
         store.compact(GATE)
 
 
@@ -265,7 +270,7 @@ def test_no_failure_replaces_a_result_whatever_the_clock_says(tmp_path: Path, co
     for _ in range(2):
         assert store.statuses() == dict(zip(keys(0, 1, 2), ("ok", "ok", "failed"), strict=True))
         assert sorted(store.results()["status"]) == ["failed", "ok", "ok"]
-        assert (len(store.paths()), len(store.curves())) == (12, 8)
+        assert (len(store.table("paths")), len(store.table("curves"))) == (12, 8)
         store.compact(GATE)
         compacted = True
 
@@ -291,7 +296,7 @@ def test_a_shard_replaces_what_the_tables_hold_of_its_pairs(tmp_path: Path):
     store.write_shard("c", [result(0)])
     for _ in range(2):
         assert store.statuses() == dict.fromkeys(keys(0, 1), "ok")
-        assert len(store.paths()) == 12
+        assert len(store.table("paths")) == 12
         store.compact(GATE)
 
 
@@ -305,7 +310,7 @@ def test_a_crash_during_compaction_loses_and_doubles_nothing(tmp_path: Path, mon
     store.write_shard("c", [result(3)])
     for at, name in enumerate("bc"):
         os.utime(store.shards / f"{name}.arrow", ns=(at, at))
-    expected = store.results(), store.paths(), store.curves()
+    expected = store.results(), store.table("paths"), store.table("curves")
     assert len(expected[0]) == 4
 
     done = 0
@@ -326,10 +331,10 @@ def test_a_crash_during_compaction_loses_and_doubles_nothing(tmp_path: Path, mon
         with pytest.raises(KeyboardInterrupt):
             store.compact(GATE)
     for _ in range(2):
-        for one, other in zip(expected, (store.results(), store.paths(), store.curves()), strict=True):
+        for one, other in zip(expected, (store.results(), store.table("paths"), store.table("curves")), strict=True):
             pd.testing.assert_frame_equal(one, other)
         store.compact(GATE)
-    assert files(tmp_path) == {"results.parquet", "paths.parquet", "curves.parquet", "layers.parquet"}
+    assert files(tmp_path) == {f"{name}.parquet" for name in TABLES}
 
 
 def _only_shards(dying, real):
@@ -451,7 +456,7 @@ def test_after_moving_a_damaged_table_away_the_rest_is_still_there(tmp_path: Pat
     (tmp_path / "results.parquet").unlink()
     assert list(store.statuses()) == keys(1)
     store.compact(GATE)
-    assert len(store.paths()) == 6  # curves of a pair that has no row are dropped
+    assert len(store.table("paths")) == 6  # curves of a pair that has no row are dropped
 
 
 def test_a_folder_without_results_is_named_with_the_command_that_makes_them(tmp_path: Path):
@@ -551,7 +556,7 @@ def test_the_package_itself_needs_no_tables():
     assert run.stdout == "[]\n"
     with pytest.raises(AttributeError, match="module 'lmc_tune' has no attribute 'load_result'"):
         lmc_tune.load_result  # noqa: B018
-    assert set(CURVES_SCHEMA.names) >= {"key", "member", "step", "epoch", "lr"}
+    assert set(CURVES.schema.names) >= {"key", "member", "step", "epoch", "lr"}
 
 
 @pytest.mark.parametrize("name", ["results", "paths", "curves"])
@@ -589,4 +594,4 @@ def test_the_advice_about_a_damaged_table_works(tmp_path: Path):
     store.write_shard("c", [one])
     store.compact(GATE)
     assert [found.key for found in store.pairs([one.key, two.key])] == [one.key]
-    assert set(store.curves()["key"]) == set(store.paths()["key"]) == {one.key}
+    assert set(store.table("curves")["key"]) == set(store.table("paths")["key"]) == {one.key}

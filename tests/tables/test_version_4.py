@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmc_tune import load_results
-from lmc_tune.experiment import MeasureSpec, VerdictSpec
+from lmc_tune.experiment import MeasureSpec, VerdictSpec, condition_column
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.experiment.space import SPACE_FILE
-from lmc_tune.tables.rows import PairResult
+from lmc_tune.tables.columns import BARRIERS, TABLES
 from lmc_tune.tables.store import Store
 from tests.sweep.cases import lmc_tune, lmc_tune_json
 
@@ -45,7 +45,7 @@ def test_its_pairs_have_today_s_keys_and_answer_what_they_were_asked(folder: Pat
 
 @pytest.mark.parametrize("name", ["results", "paths", "curves", "layers"])
 def test_nothing_but_keys_is_read_otherwise_than_it_was_written(folder: Path, name: str) -> None:
-    old, new = stored(name), getattr(Store(folder), name)()
+    old, new = stored(name), Store(folder).table(name)
     assert len(old) == len(new) > 0
     columns = [column for column in old if column not in ("key", "cell", "spec")]
     order = ["model", "norm", "shift", "replicate"] if name == "results" else columns
@@ -60,7 +60,7 @@ def test_pairs_keep_their_points(folder: Path) -> None:
         match = results[(results["test_loss_a"] == row["test_loss_a"]) & (results["shift"] == row["shift"])]
         assert len(match) == 1
         own = paths[paths["key"] == match["key"].iloc[0]]
-        assert sorted(point["loss_sum"] for point in result.paths) == sorted(own["loss_sum"])
+        assert sorted(point["loss_sum"] for point in result.tables["paths"]) == sorted(own["loss_sum"])
         assert row["member_a"] != row["member_b"]
 
 
@@ -104,9 +104,9 @@ def test_of_a_pair_that_was_asked_twice_the_last_row_is_left(folder: Path) -> No
     for _ in range(2):
         store = Store(folder)
         assert len(store.results()) == PAIRS
-        assert len(store.paths()) == len(before)
+        assert len(store.table("paths")) == len(before)
         assert sum(len(part) for part in store.parts("paths")) >= len(before)
-        assert sum(len(pair.paths) for pair in store.pairs(planned())) == len(before)
+        assert sum(len(pair.tables["paths"]) for pair in store.pairs(planned())) == len(before)
         assert sorted(question for _, question in store.answers().values()) != sorted(planned().values())
         store.compact(VerdictSpec())
 
@@ -141,18 +141,41 @@ def test_its_pairs_are_trained_again_for_another_question_and_that_is_said(folde
     assert "members were not kept and are trained again" in done.stderr
     results, old = load_results(folder), stored("results")
     assert sorted(results["train_loss_b"]) == sorted(old["train_loss_b"])
-    assert set(Store(folder).paths()["lambda"]) >= {1 / 6, 5 / 6}
+    assert set(Store(folder).table("paths")["lambda"]) >= {1 / 6, 5 / 6}
 
 
 def test_uncompacted_pairs_of_a_killed_sweep_are_read_too(folder: Path, tmp_path: Path) -> None:
-    store, new = Store(folder), Store(tmp_path / "new")
-    results = store.pairs(planned())
-    specs = stored("results").set_index("test_loss_a")
-    for number, result in enumerate(results):
-        old = specs.loc[result.row["test_loss_a"]]
-        row = {**result.row, **old[["key", "cell", "spec"]].to_dict(), "test_loss_a": result.row["test_loss_a"]}
-        for name in ("question", "member_a", "member_b"):
-            row[name] = None
-        new.write_shard(f"c{number}", [PairResult(row=row, paths=result.paths, curves=result.curves)])
+    """Their shards had the barriers in columns, as the results had them."""
+    others = {name: stored(name).groupby("key") for name in ("paths", "curves", "layers")}
+    results = pq.read_table(OLD / "results.parquet")
+    (tmp_path / "new" / "shards").mkdir(parents=True)
+    for number, row in enumerate(results.to_pylist()):
+        of_pair = {
+            name: [table.get_group(row["key"]).drop(columns="key").to_dict("records")] for name, table in others.items()
+        }
+        shard = results.slice(number, 1)
+        for name, rows in of_pair.items():
+            shard = shard.append_column(name, pa.array(rows))
+        with pa.ipc.new_file(tmp_path / "new" / "shards" / f"c{number}.arrow", shard.schema) as file:
+            file.write_table(shard)
+    old, new = Store(folder), Store(tmp_path / "new")
+    new.check()
     assert {key: question for key, (_, question) in new.answers().items()} == planned()
-    assert {result.key for result in new.pairs(planned())} == set(planned())
+    for compacted in (False, True):
+        for name in TABLES:
+            pd.testing.assert_frame_equal(new.table(name), old.table(name))
+        if not compacted:
+            new.compact(VerdictSpec())
+
+
+def test_their_barriers_are_read_off_the_results(folder: Path) -> None:
+    results, barriers = Store(folder).table("results").set_index("key"), Store(folder).table("barriers")
+    assert set(barriers["condition"]) == {"naive", "recalibrated"}
+    for row in barriers.to_dict("records"):
+        for column in BARRIERS.schema.names[2:]:
+            value = results.loc[row["key"], condition_column(row["condition"], column)]
+            assert value == row[column] or (pd.isna(value) and pd.isna(row[column]))
+    of_pairs = {result.key: result.tables["barriers"] for result in Store(folder).pairs(planned())}
+    assert sum(map(len, of_pairs.values())) == len(barriers) > PAIRS
+    Store(folder).compact(VerdictSpec())
+    pd.testing.assert_frame_equal(Store(folder).table("barriers"), barriers)

@@ -8,6 +8,7 @@ from lmc_tune.experiment import DatasetSpec, GroupSpec, MeasureSpec, MlpSpec, Sh
 from lmc_tune.tables.rows import PairResult, Row, Status, spec_columns
 from lmc_tune.tables.store import Store
 from lmc_tune.tables.sweep_record import SweepRecord
+from tests.cases import pair_of
 
 N = {"train": 600, "test": 500}
 
@@ -37,12 +38,12 @@ def pair_result(
             if status == "diverged"
             else "ValueError: no <b>luck</b>\nTraceback"
         )
-        return PairResult(row={**row, "reason": reason})
+        return pair_of({**row, "reason": reason})
     paths = path(height)
     row |= {"train_accuracy_a": 1.0, "train_accuracy_b": 0.99, "test_accuracy_a": 0.9, "test_accuracy_b": 0.88}
     row |= {"n_train": 600, "steps": 380, "noise_scale": math.nan, "under_resolved": False, "disagreement": 0.125}
     row |= {"seconds_train": 1.5, "seconds_measure": 0.25, **barriers(paths)}
-    return PairResult(row=row, paths=paths, curves=curves(epochs))
+    return pair_of(row, paths=paths, curves=curves(epochs))
 
 
 def path(height: float, n: int = 29) -> list[Row]:

@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from lmc_tune.tables.rows import PairResult
 from lmc_tune.tracking.chart import BOTTOM, HEIGHT, TOP, interpolation_page, path_panels
+from tests.cases import pair_of
 from tests.tracking.cases import pair_result
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&\"'"
@@ -25,7 +25,7 @@ def test_every_measured_point_is_on_the_page():
 
 
 def test_higher_values_stand_higher_and_all_stay_in_the_frame():
-    for panel in path_panels(pair_result(height=0.7).paths):
+    for panel in path_panels(pair_result(height=0.7).tables["paths"]):
         for line in panel.lines:
             by_value = sorted(zip(line.points, line.pixels, strict=True), key=lambda both: both[0][1])
             heights = [pixel[1] for _, pixel in by_value]
@@ -35,7 +35,7 @@ def test_higher_values_stand_higher_and_all_stay_in_the_frame():
 
 
 def test_a_flat_path_at_zero_has_an_axis():
-    points = [{**point, "correct": point["n"], "loss_sum": 0.0} for point in pair_result().paths]
+    points = [{**point, "correct": point["n"], "loss_sum": 0.0} for point in pair_result().tables["paths"]]
     for panel in path_panels(points):
         assert len(panel.ticks) >= 3
         assert len({label for label, _ in panel.ticks}) == len(panel.ticks)
@@ -50,8 +50,8 @@ def test_a_pair_without_a_path_shows_why():
 def test_hostile_text_stays_text():
     result = pair_result()
     row = {**result.row, "status": "failed", "reason": HOSTILE}
-    paths = [{**point, "split": HOSTILE} for point in result.paths]
-    page = interpolation_page(PairResult(row=row, paths=paths), HOSTILE)
+    paths = [{**point, "split": HOSTILE} for point in result.tables["paths"]]
+    page = interpolation_page(pair_of(row, paths=paths), HOSTILE)
     assert "<script>alert" not in page
     assert "<img" not in page
     assert page.count("</script>") == 2

@@ -3,9 +3,10 @@ import math
 import pytest
 
 from lmc_tune.experiment import ShiftSpec
-from lmc_tune.tables.rows import PairResult, pair_name
+from lmc_tune.tables.rows import pair_name
 from lmc_tune.tables.store import Store
 from lmc_tune.tracking.content import MAX_CURVE_POINTS, one_line, run_content
+from tests.cases import pair_of
 from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
 
 
@@ -24,14 +25,14 @@ def test_parameters_come_from_the_spec_alone():
 def test_every_step_of_the_path_is_ten_thousand_lambda():
     result = pair_result()
     sent = {(name, step): value for name, value, step in run_content(result).metrics if name == "path/test_error"}
-    points = [point for point in result.paths if point["split"] == "test"]
+    points = [point for point in result.tables["paths"] if point["split"] == "test"]
     assert sent == {("path/test_error", round(1e4 * p["lambda"])): 1 - p["correct"] / p["n"] for p in points}
 
 
 def test_other_conditions_have_a_section_of_their_own():
     result = pair_result()
-    recalibrated = [{**point, "condition": "recalibrated"} for point in result.paths]
-    names = {name for name, _, _ in run_content(PairResult(row=result.row, paths=recalibrated)).metrics}
+    recalibrated = [{**point, "condition": "recalibrated"} for point in result.tables["paths"]]
+    names = {name for name, _, _ in run_content(pair_of(result.row, paths=recalibrated)).metrics}
     assert "path recalibrated/test_loss" in names
     assert "path/test_loss" not in names
 
@@ -39,10 +40,10 @@ def test_other_conditions_have_a_section_of_their_own():
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
 def test_what_is_not_a_finite_number_is_not_sent(value):
     result = pair_result()
-    broken = PairResult(
-        row={**result.row, "disagreement": value},
-        paths=[{**point, "loss_sum": value} for point in result.paths],
-        curves=[{**point, "train_loss": value} for point in result.curves],
+    broken = pair_of(
+        {**result.row, "disagreement": value},
+        paths=[{**point, "loss_sum": value} for point in result.tables["paths"]],
+        curves=[{**point, "train_loss": value} for point in result.tables["curves"]],
     )
     metrics = run_content(broken).metrics
     assert all(math.isfinite(sent) for _, sent, _ in metrics)
@@ -67,7 +68,7 @@ def test_tags_say_where_and_how_a_pair_was_trained_if_the_table_does():
     result = pair_result()
     tags = run_content(result).tags
     assert (tags["device"], tags["engine"]) == ("cpu", "loop")
-    assert not run_content(PairResult(row={**result.row, "engine": None})).tags["engine"]
+    assert not run_content(pair_of({**result.row, "engine": None})).tags["engine"]
 
 
 def test_the_reason_is_a_short_tag_and_a_whole_description():

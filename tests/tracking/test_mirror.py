@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from lmc_tune.cli.commands import app
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.sweep.ownership import owned
-from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import DamagedTableError, Store
 from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking import connection
@@ -23,6 +22,7 @@ from lmc_tune.tracking.connection import TrackingError
 from lmc_tune.tracking.content import run_content
 from lmc_tune.tracking.mirror import Sent, open_mirror
 from lmc_tune.tracking.track import send_all, track
+from tests.cases import pair_of
 from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
 from tests.tracking.shown import all_runs, chart_text, content, history, pair_runs, parents, run_line, statuses
 
@@ -164,8 +164,8 @@ def test_other_measurements_replace_the_old_ones_instead_of_mixing(folder):
 
 def test_more_metrics_than_one_request_takes_all_arrive(folder):
     result = pair_result()
-    paths = [{**point, "condition": name} for name in "abcdefghij" for point in result.paths]
-    track(write_folder(folder, [PairResult(row=result.row, paths=paths)]))
+    paths = [{**point, "condition": name} for name in "abcdefghij" for point in result.tables["paths"]]
+    track(write_folder(folder, [pair_of(result.row, paths=paths)]))
     [run] = pair_runs(uri_of(folder)).values()
     shown = history(uri_of(folder), run)
     assert sum(len(points) for name, points in shown.items() if name.startswith("path ")) == 10 * 4 * 29
@@ -291,6 +291,7 @@ from pathlib import Path
 from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking.mirror import open_mirror
 from lmc_tune.tracking.track import send_all
+from tests.cases import pair_of
 folder = Path(sys.argv[1])
 send_all(open_mirror(folder, SweepRecord.read(folder)), folder, progress=lambda: print("sent", flush=True))
 """

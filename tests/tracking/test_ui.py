@@ -258,7 +258,9 @@ def test_the_interpolation_chart_is_live_inside_the_ui(page, served):
 @pytest.mark.slow
 def test_a_hostile_name_is_text_in_the_ui(page, folder):
     hostile = '<img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}} "onload=alert(3)'
-    pairs = [replace(pair_result(), row={**pair_result().row, "status": "failed", "reason": f"{hostile}\n{hostile}"})]
+    pairs = [
+        replace(pair_result(), columns={**pair_result().columns, "status": "failed", "reason": f"{hostile}\n{hostile}"})
+    ]
     write_folder(folder, pairs)
     replace(SweepRecord.read(folder), name=hostile).write(folder)
     track(folder)

@@ -21,10 +21,10 @@ def test_members_that_part_late_stay_closer(bench):
     distances = [result.row["distance"] for result in rows.values()]
     assert distances[0] > distances[1] > distances[2] > 0
     for epoch, result in rows.items():
-        epochs = {m: [p["epoch"] for p in result.curves if p["member"] == m] for m in ("joint", "a", "b")}
+        epochs = {m: [p["epoch"] for p in result.tables["curves"] if p["member"] == m] for m in ("joint", "a", "b")}
         assert len(epochs["joint"]) == epoch
         assert len(epochs["a"]) == len(epochs["b"]) == 8 - epoch
-        steps = {m: [p["step"] for p in result.curves if p["member"] == m] for m in ("joint", "a", "b")}
+        steps = {m: [p["step"] for p in result.tables["curves"] if p["member"] == m] for m in ("joint", "a", "b")}
         n = result.row["n_train"]
         assert steps["joint"] == [2 * n // 20 * done for done in range(1, epoch + 1)]
         assert steps["a"] == steps["b"] == [2 * n // 20 * epoch + n // 20 * done for done in range(1, 9 - epoch)]
@@ -77,12 +77,12 @@ def test_augmentation_and_momentum_go_on_after_the_members_part(bench, monkeypat
 def test_training_stops_at_the_target_loss_and_what_does_not_get_there_is_undertrained(bench, hidden):
     given = {"epochs": 30, "lr": 0.1}
     free = run_pair(pair_spec(train=given, model={"hidden": hidden}), bench("free"))
-    losses = {m: [p["train_loss"] for p in free.curves if p["member"] == m] for m in ("a", "b")}
+    losses = {m: [p["train_loss"] for p in free.tables["curves"] if p["member"] == m] for m in ("a", "b")}
     target = 1.05 * max(losses["a"][9], losses["b"][9])
     result = run_pair(pair_spec(train={**given, "target_loss": target}, model={"hidden": hidden}), bench("target"))
     for member, seen in losses.items():
         first = next(at for at, loss in enumerate(seen) if loss <= target)
-        assert [p["train_loss"] for p in result.curves if p["member"] == member] == seen[: first + 1]
+        assert [p["train_loss"] for p in result.tables["curves"] if p["member"] == member] == seen[: first + 1]
     assert result.row["target_reached"] is True
     assert result.row["steps"] < free.row["steps"]
     short = run_pair(

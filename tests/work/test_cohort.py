@@ -20,10 +20,10 @@ from lmc_tune.data.shifts import split
 from lmc_tune.experiment import GroupSpec, MeasureSpec, MlpSpec, ResnetSpec, VerdictSpec, VitSpec
 from lmc_tune.measurement.evaluate import Score, evaluate
 from lmc_tune.measurement.path import Path as MeasuredPath
-from lmc_tune.measurement.path import path_columns
+from lmc_tune.measurement.path import path_barriers
 from lmc_tune.models.registry import build_model
 from lmc_tune.models.stack import Stack
-from lmc_tune.tables.columns import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS
+from lmc_tune.tables.columns import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS, VIEW
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import Store
 from lmc_tune.training import engines
@@ -109,7 +109,8 @@ def test_running_a_cohort_again_trains_nothing_and_returns_the_same(bench, monke
     first = run_cohort(cohort(*SIX[:2]), tidy)
     trained = dies_on(monkeypatch, *SIX[:2])
     assert run_cohort(cohort(*SIX[:2]), tidy) == [
-        replace(r, row={name: r.row.get(name) for name in RESULTS_SCHEMA.names}) for r in first
+        replace(r, columns={name: r.columns.get(name) for name in RESULTS_SCHEMA.names if name not in VIEW})
+        for r in first
     ]
     tidy.store.compact(VerdictSpec())
     assert timeless(run_cohort(cohort(*SIX[:2]), tidy)) == timeless(first)
@@ -215,7 +216,9 @@ def assert_close(one: list[PairResult], other: list[PairResult]) -> None:
         assert {k: v for k, v in a.row.items() if k not in apart} == {k: v for k, v in b.row.items() if k not in apart}
         for name in numbers:
             assert a.row[name] == pytest.approx(b.row[name], rel=1e-3, abs=1e-3, nan_ok=True), name
-        assert [c["train_loss"] for c in a.curves] == pytest.approx([c["train_loss"] for c in b.curves], rel=1e-3)
+        assert [c["train_loss"] for c in a.tables["curves"]] == pytest.approx(
+            [c["train_loss"] for c in b.tables["curves"]], rel=1e-3
+        )
 
 
 def test_a_stacked_cohort_equals_the_loop_but_for_rounding(bench):
@@ -365,7 +368,7 @@ def normed(tmp_path_factory) -> PairResult:
 
 def test_conditions_differ_where_there_is_batch_norm(normed):
     """The naive ends are the members as trained; with A's statistics B is another; two conditions estimate theirs."""
-    points = pd.DataFrame(normed.paths)
+    points = pd.DataFrame(normed.tables["paths"])
     assert list(dict.fromkeys(points["condition"])) == ["naive", "endpoint", "recalibrated", "repaired"]
     test = points[points["split"] == "test"].set_index(["condition", "lambda"])["loss_sum"]
     n = points.loc[points["split"] == "test", "n"].iloc[0]
@@ -385,7 +388,7 @@ def test_conditions_differ_where_there_is_batch_norm(normed):
 
 def test_members_and_average_are_compared_under_one_condition(normed):
     """What the members' mean is for the gains are the ends of the recalibrated path, not the members as trained."""
-    points = pd.DataFrame(normed.paths)
+    points = pd.DataFrame(normed.tables["paths"])
     test = points[points["split"] == "test"].set_index(["condition", "lambda"]).eval("correct / n")
     ends = (test["recalibrated", 0.0] + test["recalibrated", 1.0]) / 2
     for combined in ("average", "ensemble"):
@@ -399,11 +402,13 @@ def test_a_network_without_batch_norm_can_be_repaired(bench):
     result = run_pair(pair_spec(train={"lr": 0.3, "epochs": 3}), bench(measure=measure))
     row = result.row
     assert row["repaired_test_loss_barrier_midpoint"] != row["test_loss_barrier_midpoint"]
-    assert len(pd.DataFrame(result.paths).drop_duplicates(["condition", "split", "lambda"])) == len(result.paths)
+    assert len(pd.DataFrame(result.tables["paths"]).drop_duplicates(["condition", "split", "lambda"])) == len(
+        result.tables["paths"]
+    )
 
 
 def test_every_barrier_of_a_row_follows_from_its_stored_path(ok):
-    points = pd.DataFrame(ok.paths).sort_values("lambda")
+    points = pd.DataFrame(ok.tables["paths"]).sort_values("lambda")
     assert set(points["condition"]) == {"naive"}
     for split_name in ("train", "test"):
         own = points[points["split"] == split_name]
@@ -417,7 +422,7 @@ def test_every_barrier_of_a_row_follows_from_its_stored_path(ok):
 
 
 def test_the_accuracy_difference_is_read_where_the_error_barrier_stands(ok):
-    points = pd.DataFrame(ok.paths)
+    points = pd.DataFrame(ok.tables["paths"])
     accuracy = points[points["split"] == "test"].set_index("lambda").sort_index().eval("correct / n")
     assert ok.row["barrier_lambda"] == ok.row["test_error_barrier_chord_lambda"]
     expected = 100 * (accuracy[ok.row["barrier_lambda"]] - (accuracy[0.0] + accuracy[1.0]) / 2)
@@ -435,15 +440,15 @@ def test_without_a_barrier_the_accuracy_difference_is_that_of_the_midpoint(middl
             scores=tuple({"train": score, "test": score} for score in scores),
             under_resolved=False,
         )
-        assert path_columns(path, "naive")["accuracy_difference"] == pytest.approx(difference)
+        assert path_barriers(path)["accuracy_difference"] == pytest.approx(difference)
 
 
 def test_the_ends_of_the_test_path_are_the_members_scores(ok):
     for lambda_, member in ((0.0, "a"), (1.0, "b")):
-        (end,) = [p for p in ok.paths if p["split"] == "test" and p["lambda"] == lambda_]
+        (end,) = [p for p in ok.tables["paths"] if p["split"] == "test" and p["lambda"] == lambda_]
         assert end["loss_sum"] / end["n"] == ok.row[f"test_loss_{member}"]
         assert end["correct"] / end["n"] == ok.row[f"test_accuracy_{member}"]
-        last = [p for p in ok.curves if p["member"] == member][-1]
+        last = [p for p in ok.tables["curves"] if p["member"] == member][-1]
         assert (last["test_loss"], last["test_accuracy"]) == (
             ok.row[f"test_loss_{member}"],
             ok.row[f"test_accuracy_{member}"],
@@ -452,8 +457,8 @@ def test_the_ends_of_the_test_path_are_the_members_scores(ok):
 
 def test_the_train_path_runs_over_the_examples_of_both_members(ok):
     parts = ok.row["n_train"]
-    assert {p["n"] for p in ok.paths if p["split"] == "train"} == {2 * parts}  # disjoint under a label shift
-    assert {p["n"] for p in ok.paths if p["split"] == "test"} == {100}
+    assert {p["n"] for p in ok.tables["paths"] if p["split"] == "train"} == {2 * parts}  # disjoint under a label shift
+    assert {p["n"] for p in ok.tables["paths"] if p["split"] == "test"} == {100}
     assert ok.row["label_shift"] == pytest.approx(0.6, abs=0.03)  # classes of 39 to 41
 
 
@@ -461,15 +466,15 @@ def test_steps_and_the_noise_scale_count_what_one_member_sees(ok):
     n = ok.row["n_train"]
     assert ok.row["steps"] == 6 * (n // 20)
     assert ok.row["noise_scale"] == pytest.approx(0.3 * (n / 20 - 1))
-    assert max(p["step"] for p in ok.curves) == ok.row["steps"]
-    assert len(ok.curves) == 2 * 6
+    assert max(p["step"] for p in ok.tables["curves"]) == ok.row["steps"]
+    assert len(ok.tables["curves"]) == 2 * 6
 
 
 def test_a_budget_of_steps_is_the_number_of_steps(bench):
     spec = pair_spec(train={"epochs": None, "steps": 13})
     result = run_pair(spec, bench())
     assert (result.row["steps"], result.row["step_budget"], result.row["epochs"]) == (13, 13, None)
-    assert result.curves[-1]["step"] == 13
+    assert result.tables["curves"][-1]["step"] == 13
 
 
 def members_of(spec: GroupSpec, folder: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -627,7 +632,7 @@ def test_a_pair_that_learned_too_little_is_undertrained_but_measured(bench):
     assert result.row["reason"].startswith("train accuracy below the gate of 50.0%: member A reached")
     assert "member B reached" in result.row["reason"]
     assert result.row["test_error_barrier_chord"] is not None
-    assert result.paths
+    assert result.tables["paths"]
 
 
 def test_the_gate_of_the_workbench_decides(bench):
@@ -666,9 +671,9 @@ def test_members_whose_loss_became_non_finite_have_diverged_and_have_no_path(ben
     assert result.status == "diverged"
     assert "member A: the training loss became" in result.row["reason"]
     assert "member B: the training loss became" in result.row["reason"]
-    assert result.paths == []
+    assert result.tables["paths"] == []
     assert not [name for name in result.row if "_barrier_" in name]
-    assert len(result.curves) < 2 * 5
+    assert len(result.tables["curves"]) < 2 * 5
     tidy.store.compact(VerdictSpec())
     row = tidy.store.results().iloc[0]
     assert row["status"] == "diverged"
@@ -718,7 +723,7 @@ def test_failed_rows_are_kept_until_their_pair_is_run_again(bench, monkeypatch):
 def test_held_out_examples_are_measured_along_the_path_when_asked_for(bench):
     measure = MeasureSpec(lambdas=5, refinements=1, splits=("validation", "test", "train"))
     (result,) = run_cohort(cohort(pair_spec(dataset={"validation": 30})), bench(measure=measure))
-    counts = {point["split"]: point["n"] for point in result.paths}
+    counts = {point["split"]: point["n"] for point in result.tables["paths"]}
     assert counts["validation"] == 30
     assert set(counts) == {"train", "test", "validation"}
     assert measure.splits == ("train", "test", "validation")

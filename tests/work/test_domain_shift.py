@@ -46,7 +46,7 @@ def test_both_domains_are_tested_and_measured(bench):
     assert torch.equal(seen[: len(plain.test)], plain.test.inputs)
     assert seen[len(plain.test) :].std() < 0.5 * plain.test.inputs.std()
     result = run_pair(spec, bench())
-    counts = {point["split"]: point["n"] for point in result.paths}
+    counts = {point["split"]: point["n"] for point in result.tables["paths"]}
     assert counts == {"train": len(data.a) + len(data.b), "test": 2 * len(plain.test)}
     mixed = torch.cat([some.inputs for some in data.shuffled(0).chunks(64)])
     assert len(mixed) == counts["train"]

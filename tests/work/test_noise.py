@@ -114,7 +114,7 @@ def test_without_a_shift_fixed_noise_gives_one_member_twice(bench, norm, optimiz
     assert result.row["test_loss_a"] == result.row["test_loss_b"]
     barriers = {v for k, v in result.row.items() if "_barrier_" in k and not k.endswith("_lambda")}
     assert barriers == {0.0}
-    assert {p["n"] for p in result.paths if p["split"] == "train"} == {result.row["n_train"]}
+    assert {p["n"] for p in result.tables["paths"] if p["split"] == "train"} == {result.row["n_train"]}
 
 
 def test_without_a_shift_varied_noise_gives_two_members(bench):

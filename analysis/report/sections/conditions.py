@@ -13,16 +13,10 @@ from lmc_tune.analysis.report.charts.style import FAINT, INK, PANEL_WIDTH, barri
 from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.wording import confidence, height, quantity
 from lmc_tune.core.statistics import VERDICTS, verdict_of_interval
-from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, VerdictSpec
-from lmc_tune.tables.cells import CONDITION_BARRIERS, CONDITIONS
+from lmc_tune.experiment import BATCH_NORM_CONDITIONS, CONDITIONS, Condition, VerdictSpec
+from lmc_tune.tables.cells import CONDITION_BARRIERS
 
 ORDER = 20
-MEANINGS: dict[Condition, str] = {
-    "naive": "interpolated with the weights",
-    "endpoint": "those of A",
-    "recalibrated": "estimated anew at every λ",
-    "repaired": "estimated anew, and every other channel rescaled (REPAIR)",
-}
 
 
 def numbers(context: Context) -> dict[str, pd.Series]:
@@ -79,7 +73,7 @@ def condition_table(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame]
                 **{f"shown_{bound}": found[bound].replace([np.inf, -np.inf], np.nan) for bound in ("low", "high")},
                 shown_barrier=found["mean"],
                 mean=[height(mean, verdict) for mean in found["mean"]],
-                condition=CONDITIONS[CONDITION_BARRIERS.index(name)],
+                condition=CONDITION_BARRIERS[name],
                 by_condition=[verdict_of_interval(low, high, verdict.threshold) for low, high in bounds],
             )
         )
@@ -102,13 +96,13 @@ def condition_counts(table: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     if their interval under it alone decided.
     """
     rows = []
-    for condition in CONDITIONS:
+    for condition, meaning in CONDITIONS.items():
         own = table[table["condition"] == condition]
         if len(own):
             counts = {str(name): str((own["by_condition"] == name).sum()) for name in VERDICTS[:3]}
             row = {
                 "condition": condition,
-                "BatchNorm's statistics": MEANINGS.get(condition, condition),
+                "BatchNorm's statistics": meaning,
                 "cells": str(len(own)),
             }
             rows.append({**row, "mean barrier": height(own["shown_barrier"].mean(), verdict), **counts})

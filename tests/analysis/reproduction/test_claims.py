@@ -16,7 +16,7 @@ from lmc_tune.analysis.reproduction.claims import CLAIMS, Claim, Expectation
 from lmc_tune.analysis.reproduction.sweep_tables import Study
 from lmc_tune.experiment import DatasetSpec, GroupSpec, MlpSpec, ModelSpec, VerdictSpec, VggSpec
 from lmc_tune.experiment.reading import presets
-from lmc_tune.tables.columns import CURVES_SCHEMA, PATHS_SCHEMA, RESULTS_SCHEMA
+from lmc_tune.tables.columns import CURVES, PATHS, RESULTS_SCHEMA
 from lmc_tune.tables.rows import PairResult
 from tests.analysis.cases import ok_pair, pair_spec, undertrained_pair
 
@@ -39,10 +39,12 @@ def spec_of(replicate: int, model: ModelSpec = L1, normalise: bool = True, **tra
 
 def study_of(results: Sequence[PairResult], curves: pd.DataFrame | None = None) -> Study:
     table = pd.DataFrame([result.row for result in results]).reindex(columns=RESULTS_SCHEMA.names)
-    rows = [{"key": result.key, **row} for result in sorted(results, key=lambda r: r.key) for row in result.paths]
-    paths = pa.Table.from_pylist(rows, schema=PATHS_SCHEMA)
+    rows = [
+        {"key": result.key, **row} for result in sorted(results, key=lambda r: r.key) for row in result.tables["paths"]
+    ]
+    paths = pa.Table.from_pylist(rows, schema=PATHS.schema)
     if curves is None:
-        curves = pd.DataFrame(columns=CURVES_SCHEMA.names)
+        curves = pd.DataFrame(columns=CURVES.schema.names)
     return Study.of(table, paths, curves, VerdictSpec())
 
 
@@ -175,7 +177,7 @@ def learning_curves(results: Sequence[PairResult], rise: float) -> pd.DataFrame:
         for member, factor in (("a", 1), ("b", 2), ("joint", 100))
         for step, loss in ((30, 0.5 + factor * rise), (10, 1.0), (20, 0.5))
     ]
-    return pd.DataFrame(rows).reindex(columns=CURVES_SCHEMA.names)
+    return pd.DataFrame(rows).reindex(columns=CURVES.schema.names)
 
 
 def test_overfitting_is_read_where_the_longest_training_is_connected():

@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def test_bands_are_mean_and_range_of_the_ok_pairs(tmp_path: Path) -> None:
     store = Store(write_run(tmp_path, grid(lrs=(0.03, 0.3, 1.0), replicates=4)))
-    results, paths = store.results(), store.paths()
+    results, paths = store.results(), store.table("paths")
     curves = collect_curves(regate(results, VERDICT), store.parts("paths"), VERDICT)
     checked = 0
     for cell, pairs in results[results["status"] == "ok"].groupby("cell"):
@@ -66,7 +66,7 @@ def test_how_the_paths_are_cut_into_parts_and_ordered_changes_nothing(
 
 def test_pairs_that_are_not_ok_have_no_curve(tmp_path: Path) -> None:
     store = Store(write_run(tmp_path, grid(lrs=(0.03,), replicates=2), make=undertrained_pair))
-    assert len(store.paths())
+    assert len(store.table("paths"))
     curves = collect_curves(regate(store.results(), VERDICT), store.parts("paths"), VERDICT)
     assert curves.of(store.results()["cell"][0]) == {}
 

@@ -10,7 +10,7 @@ from lmc_tune.analysis.report.charts import learning
 from lmc_tune.analysis.report.charts.learning import collect_learning, learning_chart
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.tables.cells import regate
-from lmc_tune.tables.columns import CURVES_SCHEMA
+from lmc_tune.tables.columns import CURVES
 from tests.analysis.cases import ok_pair, pair_spec, results_of
 from tests.analysis.measured import Measured
 
@@ -31,11 +31,11 @@ def point(key: str, member: str, epoch: float, train_loss: float, test_loss: flo
 
 
 def table(*points: dict) -> pa.Table:
-    return pa.Table.from_pylist(list(points), CURVES_SCHEMA)
+    return pa.Table.from_pylist(list(points), CURVES.schema)
 
 
 def test_means_are_over_both_members_of_the_ok_pairs(measured: Measured) -> None:
-    curves = measured.store.curves()
+    curves = measured.store.table("curves")
     found = collect_learning(measured.diagram.pairs, measured.store.parts("curves"))
     assert set(found) == set(measured.results.loc[measured.results["status"] == "ok", "cell"])
     for cell, lines in found.items():

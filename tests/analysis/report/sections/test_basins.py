@@ -12,7 +12,7 @@ import pytest
 
 from lmc_tune.analysis.report.sections.basins import basin_chart, basin_depths, basin_table, make
 from lmc_tune.core.statistics import mean_interval
-from lmc_tune.tables.columns import PATHS_SCHEMA
+from lmc_tune.tables.columns import PATHS
 from tests.analysis.measured import Measured
 
 
@@ -26,7 +26,7 @@ def path(key: str, losses: list[float], condition: str = "naive", split: str = "
 
 def depths(*paths: list[dict], condition: str = "naive") -> dict[str, float]:
     rows = [row for path in paths for row in path]
-    return basin_depths([pa.Table.from_pylist(rows, PATHS_SCHEMA)], condition).to_dict()
+    return basin_depths([pa.Table.from_pylist(rows, PATHS.schema)], condition).to_dict()
 
 
 def test_depths_by_hand() -> None:
@@ -57,11 +57,11 @@ def test_the_verdicts_condition_counts_and_the_test_split_alone() -> None:
 
 def test_nothing_measured_no_depth() -> None:
     assert basin_depths([], "naive").empty
-    assert basin_depths([PATHS_SCHEMA.empty_table()], "naive").empty
+    assert basin_depths([PATHS.schema.empty_table()], "naive").empty
 
 
 def test_the_table_is_the_mean_over_ok_pairs_with_its_interval(measured: Measured) -> None:
-    paths = measured.store.paths()
+    paths = measured.store.table("paths")
     table = basin_table(measured.diagram, measured.context.added["basin_depth"], measured.intervals)
     assert len(table) == int(measured.diagram.cells["judged"].sum()) == 16
     for row in table.to_dict("records"):

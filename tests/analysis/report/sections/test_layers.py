@@ -15,7 +15,7 @@ from tests.analysis.measured import Measured
 
 def test_layers_are_means_over_the_ok_pairs_by_panel_and_verdict(measured: Measured) -> None:
     table = collect_layers(measured.diagram, measured.store.parts("layers"))
-    of_pairs, cells = measured.store.layers(), measured.diagram.cells
+    of_pairs, cells = measured.store.table("layers"), measured.diagram.cells
     checked = 0
     for (panel, verdict), own in cells[cells["judged"]].groupby(["panel", "verdict"]):
         keys = [key for cell in own["cell"] for key in measured.ok(cell)["key"]]
