@@ -8,7 +8,7 @@ import pytest
 
 import lmc_tune
 from lmc_tune.analysis.phase import map_regions
-from lmc_tune.analysis.report.render import render
+from lmc_tune.analysis.report import render
 from lmc_tune.core.barrier import barrier
 from lmc_tune.experiment import reading
 from lmc_tune.measurement import measure_path

@@ -17,7 +17,7 @@ CUT = ("replicates=1", "axes.batch_size=[32]", "axes.lr=[0.01, 0.1]", "train.epo
 PAIRS = 4
 PROBE = """
 import sys
-from lmc_tune.analysis.report.render import render
+from lmc_tune.analysis.report import render
 from lmc_tune.sweep.run import run_sweep
 render("runs/quickstart")
 print(*(module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)), sep="\\n")

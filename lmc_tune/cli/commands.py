@@ -190,7 +190,7 @@ def report(
 ) -> None:
     """Render the phase-diagram report of a run folder from its tables alone."""
     with _told_plainly():
-        from lmc_tune.analysis.report.render import render
+        from lmc_tune.analysis.report import render
 
         wanted = None if formats is None else [part.strip() for part in formats.split(",")]
         for path in render(folder, output, wanted):

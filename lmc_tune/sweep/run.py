@@ -36,9 +36,8 @@ from lmc_tune.sweep.factories import check_factories, said_of_changed_code
 from lmc_tune.sweep.keeping import Keeping, keeping
 from lmc_tune.sweep.ownership import StoreFullError, owned, write_description
 from lmc_tune.sweep.plan import PASSES, Slots, pack, pending, workers_here
-from lmc_tune.sweep.search import SearchName
+from lmc_tune.sweep.search import SearchName, search_named
 from lmc_tune.sweep.search.propose import SoFar
-from lmc_tune.sweep.search.registry import SEARCHES
 from lmc_tune.sweep.status import read_status
 from lmc_tune.sweep.watch import Watch
 from lmc_tune.tables.rows import STATUSES, PairResult, Status, failed_result, model_label
@@ -372,7 +371,7 @@ class _Trainer:
         most = len(self.pairs) if self.options.max_pairs is None else self.options.max_pairs - len(self.tried)
         done = {key for key, status in self._statuses().items() if status != "failed"}
         so_far = SoFar(finished=done | self.tried, judge=self._judge)
-        return [cell.pair(k) for cell, k in SEARCHES[self.options.search](self.space, so_far, most)]
+        return [cell.pair(k) for cell, k in search_named(self.options.search)(self.space, so_far, most)]
 
     def _judge(self) -> "pd.DataFrame":
         from lmc_tune.tables.cells import summarise  # noqa: PLC0415 - brings scipy
@@ -448,7 +447,7 @@ def _report(folder: Place, *, changed: bool) -> Place:
     path = folder / REPORT_FILE
     # Times alone would take a report for new that was written before the clock was moved back.
     if changed or written(path) <= max(written(folder / source) for source in (RESULTS_FILE, SPACE_FILE)):
-        from lmc_tune.analysis.report.render import render  # noqa: PLC0415 - altair takes seconds to import
+        from lmc_tune.analysis.report import render  # noqa: PLC0415 - altair takes seconds to import
 
         render(folder)
     return path

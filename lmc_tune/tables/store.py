@@ -42,8 +42,8 @@ _NEEDED = {
 }
 # Shards are Arrow files: to write and read some rows of so many columns as Parquet takes ten times as long.
 _SHARD = ".arrow"
-# Came later: a folder may be without them.
-_LATER: set[TableName] = {"barriers", "layers"}
+# Folders have had them from the first; every other table came later, and a folder may be without it.
+_FIRST: set[TableName] = {"results", "paths", "curves"}
 
 
 class DamagedTableError(UserError):
@@ -73,7 +73,7 @@ class Store:
         for name, path in paths.items():
             if path.exists():
                 _read_table(path, _SCHEMAS[name], [])
-            elif paths["results"].exists() and name not in _LATER:
+            elif paths["results"].exists() and name in _FIRST:
                 raise DamagedTableError(f"{path} is missing. {_mend(path)}")
         for path in self.shard_stamps():
             _read_table(path, SHARD_SCHEMA, [])

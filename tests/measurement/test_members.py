@@ -52,8 +52,8 @@ def test_kept_members_of_a_sweep_measure_as_they_did_in_it(bench):
     files = {name: folder / f"{member.key}.safetensors" for name, member in spec.members.items()}
     model = build_model(spec.model, (1, 8, 8), 10, seed=0)
     members = read_members(model, files, {"train": data.train, "test": data.test}, data.train)
-    columns = MEASUREMENTS[0].measure(members, MEASURE.of(spec.model)).columns
-    assert columns == {name: result.row[name] for name in columns}
+    found = MEASUREMENTS[0].measure(members, MEASURE.of(spec.model)).tables
+    assert found == {name: result.tables[name] for name in ("barriers", "paths")}
 
 
 def test_a_file_that_is_no_member_of_the_network_is_named_with_what_differs(files, tmp_path):

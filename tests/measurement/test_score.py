@@ -8,7 +8,7 @@ from lmc_tune.measurement.conditions import prepare
 from lmc_tune.measurement.ends import Ends
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.measurement.lines import Segment
-from lmc_tune.measurement.measurement import Found, Sizes, Work
+from lmc_tune.measurement.measurement import Sizes, Work
 from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.network import Network
 from lmc_tune.measurement.registry import MEASUREMENTS
@@ -92,39 +92,6 @@ def test_members_of_any_number_have_ends_but_only_two_are_a_pair():
     assert "distance" not in columns
     with pytest.raises(ValueError, match="a pair has two members, got 3: a, b, c"):
         _ = three.pair
-
-
-class LayersMoved:
-    """A measurement per layer, as anybody may add one: the barrier at the midpoint of each layer alone."""
-
-    name = "layers moved"
-
-    def measure(self, members: Members, asked: MeasureSpec) -> Found:  # noqa: ARG002
-        a, b = members.pair
-        network_, test = members.network, {"test": members.data["test"]}
-        ends = [found["test"].loss for found in score(network_, Segment(a, b), [0.0, 1.0], test)]
-        rows = []
-        for layer, names in network_.layers.items():
-            (middle,) = score(network_, Segment(a, b, moved=frozenset(names)), [0.5], test)
-            rows.append({"layer": layer, "barrier": middle["test"].loss - sum(ends) / 2})
-        return Found(tables={"layers": rows})
-
-    def work(self, sizes: Sizes, asked: MeasureSpec) -> Work:
-        return Work(scored_apart=(2 + len(asked.splits)) * sizes.test)
-
-
-def test_a_measurement_per_layer_needs_the_public_names_alone():
-    members = trio("a", "b")
-    rows = LayersMoved().measure(members, MeasureSpec()).tables["layers"]
-    assert [row["layer"] for row in rows] == ["1", "3"]
-    a, b = members.pair
-    for row, names in zip(rows, (["1.weight", "1.bias"], ["3.weight", "3.bias"]), strict=True):
-        losses = []
-        for entries in (a, b, {name: (a[name] + b[name]) / 2 if name in names else a[name] for name in a}):
-            reference = network(0)
-            reference.load_state_dict(entries)
-            losses.append(evaluate(reference, DATA["test"]).loss)
-        assert row["barrier"] == pytest.approx(losses[2] - (losses[0] + losses[1]) / 2, abs=1e-5)
 
 
 def test_work_adds_up():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -13,7 +14,6 @@ import pytest
 from lmc_tune.analysis import phase
 from lmc_tune.analysis.phase import map_regions
 from lmc_tune.analysis.report import content as page_module
-from lmc_tune.analysis.report import render as report_module
 from lmc_tune.analysis.report import section as section_module
 from lmc_tune.analysis.report import sections as own_sections
 from lmc_tune.analysis.report.charts import curves
@@ -39,7 +39,7 @@ from tests.analysis.cases import (
     write_run,
 )
 from tests.analysis.measured import Measured
-from tests.analysis.report import toy
+from tests.extending import sections as toy
 
 HOSTILE = "</script><script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'>"
 
@@ -371,7 +371,7 @@ def test_of_too_many_cells_details_are_left_out_and_the_page_says_so(
     measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page_module, "MOST_DETAILED", 15)
-    monkeypatch.setattr(report_module, "MANY_CELLS", 15)
+    monkeypatch.setattr(sys.modules[render.__module__], "MANY_CELLS", 15)
     html = render(measured.store.folder)[0].read_text(encoding="utf-8")
     assert sections(html) == ["noise", "layers"]
     assert "Too many cells for the sections on networks, conditions, basins" in html

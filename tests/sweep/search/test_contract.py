@@ -1,25 +1,14 @@
 """A search of one's own passes the contract, and each of its laws catches one that breaks it."""
 
-from random import Random
+from typing import get_args
 
 import pytest
 
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.experiment.space import SearchSpace
+from lmc_tune.sweep.search import SearchName, search_named
 from lmc_tune.sweep.search.propose import Proposal, SoFar, unfinished
 from tests.sweep.search.contract import SPACES, SearchContract
-
-
-def by_chance(space: SearchSpace, so_far: SoFar, n: int, /) -> list[Proposal]:
-    """Two replicates at a time, drawn by the space's seed, until half of all pairs are finished."""
-    left = unfinished(space.cells(), space, so_far)
-    if 2 * len(so_far.finished) >= len(space.pairs()):
-        return []
-    return Random(space.seed).sample(left, min(2, n, len(left)))
-
-
-class TestByChance(SearchContract):
-    search = by_chance
 
 
 def foreign(space: SearchSpace, so_far: SoFar, n: int, /) -> list[Proposal]:
@@ -80,3 +69,7 @@ def test_a_search_that_breaks_a_law_is_caught(broken, law) -> None:
     space = parse_space(f"name: x\ntrain: {{epochs: 1}}\naxes: {SPACES['a map']}\nreplicates: 3\n")
     with pytest.raises(AssertionError):
         law(contract, space)
+
+
+def test_every_name_has_a_search() -> None:
+    assert len({search_named(name) for name in get_args(SearchName)}) == len(get_args(SearchName))
