@@ -1,7 +1,6 @@
 """The cost of a search space, measured on this machine before it is run."""
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -12,7 +11,7 @@ from lmc_tune.experiment.datasets import facts_of, part_size
 from lmc_tune.experiment.reading import SpaceError
 from lmc_tune.experiment.space import SearchSpace, by_replicate
 from lmc_tune.sweep.factories import check_factories
-from lmc_tune.sweep.plan import Slots, pack, program, workers_here
+from lmc_tune.sweep.plan import Slots, by_program, pack, workers_here
 
 if TYPE_CHECKING:  # brings torch
     from lmc_tune.measurement.measurement import Work
@@ -28,10 +27,12 @@ _ESTIMATED = 500  # at most, in an estimate of statistics: not more than one of 
 class Cost:
     """Counts of a space, and the time of all pairs on this machine's cores with all workers busy.
 
-    members: that are trained, each once, whoever shares it. steps: of all of them, and of the trunks they branch from;
-    with a target loss, at most. seconds_train: with the learning curves. seconds_measure: paths under all conditions,
-    similarity, and weight averages. Both are None where factories were not to be run. tolerance_error: to which error
-    barriers settle, a fraction: the space's, but at least one test example of the smallest test set.
+    members: that are trained, each once in every cohort that has it. Several have it where more pairs share it than one
+    cohort may have; these are the most then, since a cohort uses what another has kept before. steps: of all of them,
+    and of the trunks they branch from; with a target loss, at most. seconds_train: with the learning curves.
+    seconds_measure: paths under all conditions, similarity, and weight averages. Both are None where factories were not
+    to be run. tolerance_error: to which error barriers settle, a fraction: the space's, but at least one test example
+    of the smallest test set.
     """
 
     cells: int
@@ -93,36 +94,40 @@ def estimate_cost(
     timed = run_factories or not any(isinstance(cell.first.model, FactorySpec) for cell in cells)
     if timed:
         check_factories((cell.first for cell in cells), space.measure, folders)
-    programs: dict[tuple[object, ...], list[GroupSpec]] = defaultdict(list)
-    for cell in cells:
-        programs[program(cell.first)].append(cell.first)
+    programs = by_program(cell.first for cell in cells)
     if timed:
         say("timing 1 program" if len(programs) == 1 else f"timing {len(programs)} programs")
-    known: set[str] = set()
-    steps, seconds_train, seconds_measure = 0, 0.0, 0.0
-    for pairs in programs.values():
-        together = slots.cohort_size(space.replicates * len(pairs))
-        each = _seconds(pairs[0], space.measure.of(pairs[0].model), together) if timed else None
-        trained = {name: work for name, work in trainings(pairs).items() if name not in known}
-        known |= trained.keys()
-        steps += sum(work.steps for work in trained.values())
-        if each is None:
-            continue
-        seconds_train += sum(work.steps * each.step + work.scored * each.scored for work in trained.values())
-        for work in (measuring_of(pair, space.measure.of(pair.model)) for pair in pairs):
+    seconds = {
+        name: _seconds(pairs[0], space.measure.of(pairs[0].model), slots.cohort_size(space.replicates * len(pairs)))
+        for name, pairs in (programs if timed else {}).items()
+    }
+    seconds_measure = 0.0
+    for name, each in seconds.items():
+        for work in (measuring_of(pair, space.measure.of(pair.model)) for pair in programs[name]):
             seconds_measure += work.scored_on_path * each.scored_on_path + work.scored_apart * each.scored
             seconds_measure += work.estimated * each.estimated + each.similarity
-    cohorts = len(pack(by_replicate(cells, space.replicates), slots))
-    share = space.replicates / min(workers, cohorts)
+    cohorts = pack(by_replicate(cells, space.replicates), slots)
+    members, steps, seconds_train = 0, 0, 0.0
+    for cohort in cohorts:
+        members += len({member.key for pair in cohort.groups for member in pair.members.values()})
+        known: set[str] = set()
+        for name, pairs in by_program(cohort.groups).items():
+            trained = {key: work for key, work in trainings(pairs).items() if key not in known}
+            known |= trained.keys()
+            steps += sum(work.steps for work in trained.values())
+            if name in seconds:
+                each = seconds[name]
+                seconds_train += sum(work.steps * each.step + work.scored * each.scored for work in trained.values())
+    at_once = min(workers, len(cohorts))
     return Cost(
         cells=len(cells),
         pairs=len(cells) * space.replicates,
-        cohorts=cohorts,
-        members=space.replicates * len({member.key for cell in cells for member in cell.first.members.values()}),
-        steps=space.replicates * steps,
+        cohorts=len(cohorts),
+        members=members,
+        steps=steps,
         workers=workers,
-        seconds_train=share * seconds_train if timed else None,
-        seconds_measure=share * seconds_measure if timed else None,
+        seconds_train=seconds_train / at_once if timed else None,
+        seconds_measure=space.replicates * seconds_measure / at_once if timed else None,
         tolerance_error=max(space.measure.tolerance_error, 1 / min(_tested(cell.first) for cell in cells)),
     )
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -45,24 +45,25 @@ def pending(pairs: Sequence[GroupSpec], statuses: Mapping[str, Status]) -> list[
 
 
 def pack(pairs: Sequence[GroupSpec], slots: Slots, attempt: int = 0) -> list[Cohort]:
-    """Pack pairs that run the same program into cohorts: earlier replicates first, and the longest first among those.
+    """Pack pairs into cohorts: earlier replicates first, and the longest first among those.
 
-    Pairs that share members go into one cohort, where these are trained once, unless they are more than the largest
-    cohort may have.
+    Pairs that share members are a family. A family goes into one cohort, where these are trained once, unless it has
+    more pairs than the largest cohort may have. Families of the same programs share cohorts.
 
     Args:
         pairs: what is to run.
         slots: what they run on.
         attempt: the pass, from 0.
     """
-    programs: dict[tuple[object, ...], list[GroupSpec]] = defaultdict(list)
-    for pair in pairs:
-        programs[program(pair)].append(pair)
+    alike: dict[tuple[object, ...], list[list[GroupSpec]]] = defaultdict(list)
+    for family in _families(pairs):
+        programs = by_program(family)
+        alike[tuple(programs)].append([pair for some in programs.values() for pair in some])
     cohorts = []
-    for group in programs.values():
-        size = max(1, slots.cohort_size(len(group)) // _SMALLER**attempt)
+    for families in alike.values():
+        size = max(1, slots.cohort_size(sum(map(len, families))) // _SMALLER**attempt)
         most = max(1, slots.largest // _SMALLER**attempt)
-        cohorts += [Cohort(groups=tuple(some)) for some in _filled(_families(group), size, most)]
+        cohorts += [Cohort(groups=tuple(some)) for some in _filled(families, size, most)]
     return sorted(cohorts, key=lambda cohort: (cohort.groups[0].replicate, -sum(map(planned_steps, cohort.groups))))
 
 
@@ -108,8 +109,16 @@ def planned_steps(pair: GroupSpec) -> int:
     return max(member.train.steps_for(part) for member in pair.members.values())
 
 
+def by_program(pairs: Iterable[GroupSpec]) -> dict[tuple[object, ...], list[GroupSpec]]:
+    """The pairs by their programs, in the order of the first of each."""
+    programs: dict[tuple[object, ...], list[GroupSpec]] = defaultdict(list)
+    for pair in pairs:
+        programs[program(pair)].append(pair)
+    return programs
+
+
 def program(pair: GroupSpec) -> tuple[object, ...]:
-    """The settings that pairs of a cohort share, so that they take equally long and can be trained as one stack."""
+    """The settings that pairs must share to take equally long and to be trained as one stack."""
     trains = [member.train.program for member in pair.members.values()]
     return pair.dataset, _domain(pair), pair.model.text, pair.train.engine, *trains
 

@@ -121,6 +121,9 @@ axes:
         # Two members each, of 12, 11, 9 and 2 epochs; the trunk's ten, of both parts, once.
         ("spawn_epoch: [0, 1, 3, 10]", 8, 2 * (12 + 11 + 9 + 2) * 22 + 10 * 44),
         ("b.lr: [0.03, 0.1, 0.3]", 4, 4 * 12 * 22),
+        ("b.batch_size: [16, 32]", 3, 12 * (22 + 44 + 22)),
+        # Twenty pairs are more than one cohort may have: two train A.
+        (f"severity: {[k / 20 for k in range(1, 21)]}", 22, 22 * 12 * 22),
     ],
 )
 def test_what_pairs_share_is_counted_once(axes: str, members: int, steps: int) -> None:

@@ -99,6 +99,13 @@ def test_a_grid_of_both_rates_is_one_family():
     assert families(pairs) == [[pair.key for pair in pairs]]
 
 
+def test_pairs_of_different_programs_share_a_cohort_if_they_share_members():
+    changes = [{}, *({"batch_size": size} for size in (8, 16))]
+    pairs = [pair_spec(recipe={"b": change}, replicate=k) for change in changes for k in range(2)]
+    assert len({program(pair) for pair in pairs}) == 3
+    assert families(pairs) == [[pair.key for pair in pairs if pair.replicate == k] for k in range(2)]
+
+
 def test_a_family_that_is_larger_than_a_cohort_may_be_is_parted_and_so_is_one_that_is_tried_again():
     pairs = [pair_spec(shift={"severity": s / 40}) for s in range(1, 41)]
     assert [len(family) for family in families(pairs)] == [16, 16, 8]
