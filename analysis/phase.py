@@ -16,7 +16,7 @@ from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.cells import CELL_FIELDS, judge_cells, planned_cells, regate
-from lmc_tune.tables.columns import AXES, MODEL_FIELDS, Scale
+from lmc_tune.tables.columns import AXIS_SCALES, MODEL_FIELDS, Scale
 
 # Of the mean of an axis: where a tile would be narrower, as between 0, 0.0001 and 0.01, all are drawn alike.
 LEAST_TILE = 0.3
@@ -217,18 +217,18 @@ def _answering(pairs: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
 
 def _check_axes(x: str, y: str) -> None:
     for name in (x, y):
-        if name not in AXES:
-            near = difflib.get_close_matches(name, AXES, n=1)
+        if name not in AXIS_SCALES:
+            near = difflib.get_close_matches(name, AXIS_SCALES, n=1)
             raise ValueError(
                 f"{name!r} is not a numeric column of the spec"
-                + (f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(AXES)}")
+                + (f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(AXIS_SCALES)}")
             )
     if x == y:
         raise ValueError(f"x and y are both {x!r}; a phase diagram needs two different axes")
 
 
 def _choose_axes(cells: pd.DataFrame, x: str, y: str) -> list[str]:
-    wanted = dict.fromkeys([x, y, *AXES])
+    wanted = dict.fromkeys([x, y, *AXIS_SCALES])
     return [column for column in wanted if _spreads(cells, column)][:2]
 
 
@@ -241,7 +241,7 @@ def _spreads(cells: pd.DataFrame, column: str) -> bool:
 
 def _axis(cells: pd.DataFrame, column: str) -> Axis:
     values = np.unique(cells[column].to_numpy(dtype=np.float64))
-    axis = Axis(column=column, ticks=tuple(values.tolist()), scale=AXES[column] if values[0] > 0 else "linear")
+    axis = Axis(column=column, ticks=tuple(values.tolist()), scale=AXIS_SCALES[column] if values[0] > 0 else "linear")
     tiles = np.diff(tile_edges(axis.position(axis.ticks)))
     return replace(axis, scale="steps") if tiles.min() < LEAST_TILE * tiles.mean() else axis
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import PlainSerializer, PlainValidator, model_validator
 from pydantic_core import PydanticKnownError
 
-from lmc_tune.experiment.spec import Count, Fraction, Number, Spec
+from lmc_tune.experiment.spec import Count, Fraction, Natural, Spec
 
 CorruptionName = Literal["gaussian_noise", "blur", "contrast", "rotation", "colour", "jpeg"]
 # What images can suffer under domain shift; lmc_tune.data.corruptions says how.
@@ -26,7 +26,7 @@ class DatasetSpec(Spec):
     name: str = "digits"
     train: Count | None = None
     test: Count | None = None
-    validation: Number = 0
+    validation: Natural = 0
     normalise: bool = True
 
 
@@ -51,8 +51,8 @@ class OtherDataset(Spec):
 class Bands(Spec):
     """A sees the bands ``a``, B sees the bands ``b``; all others fade by the severity."""
 
-    a: tuple[Number, ...]
-    b: tuple[Number, ...]
+    a: tuple[Natural, ...]
+    b: tuple[Natural, ...]
 
     def __str__(self) -> str:
         return "bands " + "|".join(",".join(map(str, bands)) for bands in (self.a, self.b))

@@ -10,7 +10,7 @@ from lmc_tune.experiment.data import DatasetSpec, ShiftSpec
 from lmc_tune.experiment.member import MemberSpec, content_key
 from lmc_tune.experiment.networks import ModelSpec
 from lmc_tune.experiment.recipes import Pair
-from lmc_tune.experiment.spec import Number, Seed, Spec, canonical
+from lmc_tune.experiment.spec import Natural, Seed, Spec, canonical
 from lmc_tune.experiment.training import TrainSpec
 
 
@@ -25,7 +25,7 @@ class GroupSpec(Spec):
     train: TrainSpec
     shift: ShiftSpec
     recipe: Pair = Pair()
-    replicate: Number
+    replicate: Natural
     seed: Seed = 0
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from lmc_tune.experiment.networks import NetworkSpec
-from lmc_tune.experiment.spec import Number, Positive, Spec
+from lmc_tune.experiment.spec import Natural, Positive, Spec
 
 # Raise it whenever the same question would get another answer, of the same members, by more than rounding.
 MEASURE_VERSION = 1
@@ -49,7 +49,7 @@ class MeasureSpec(Spec):
     lambdas: Annotated[int, Field(strict=True, ge=3)] = 25
     splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("train", "test")
     conditions: tuple[Condition, ...] | None = None
-    refinements: Number = 6
+    refinements: Natural = 6
     tolerance_error: Positive = 0.002
     tolerance_loss: Positive = 0.01
 

@@ -11,7 +11,7 @@ from typing import Literal
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.experiment.data import Corruption, DatasetSpec, ShiftSpec
 from lmc_tune.experiment.networks import ModelSpec
-from lmc_tune.experiment.spec import Count, NonNegative, Number, Seed, Spec
+from lmc_tune.experiment.spec import Count, Natural, NonNegative, Seed, Spec
 from lmc_tune.experiment.training import TrainSpec
 
 # Raise it whenever the same spec would give another result by more than rounding.
@@ -57,7 +57,7 @@ class Perturbation(Spec):
     weights: one weight, all of one layer, or all; drawn at random, the noise Gaussian.
     """
 
-    step: Number
+    step: Natural
     scale: NonNegative
     weights: Literal["one", "layer", "all"] = "all"
 
@@ -79,7 +79,7 @@ class MemberSpec(Spec):
     noise: Noise = "a"
     branch: Branch | None = None
     perturbation: Perturbation | None = None
-    replicate: Number
+    replicate: Natural
     seed: Seed = 0
 
     @cached_property

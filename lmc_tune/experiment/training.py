@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import ValidationError, model_serializer, model_validator
 
-from lmc_tune.experiment.spec import Chance, Count, Fraction, NonNegative, Number, Positive, Spec, canonical
+from lmc_tune.experiment.spec import Chance, Count, Fraction, Natural, NonNegative, Positive, Spec, canonical
 
 # Settings in which members that are trained as one stack may differ.
 PER_MEMBER = {"lr", "momentum", "weight_decay", "schedule", "warmup", "noise"}
@@ -40,10 +40,10 @@ class TrainSpec(Spec):
     epochs: Count | None = None
     steps: Count | None = None
     target_loss: Positive | None = None
-    spawn_epoch: Number = 0
+    spawn_epoch: Natural = 0
     schedule: Literal["constant", "step", "cosine"] = "constant"
     warmup: Fraction = 0.0
-    crop: Number = 0
+    crop: Natural = 0
     flip: bool = False
     jitter: Fraction = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -96,7 +96,7 @@ class TrainChanges(Spec):
     target_loss: Positive | None = None
     schedule: Literal["constant", "step", "cosine"] | None = None
     warmup: Fraction | None = None
-    crop: Number | None = None
+    crop: Natural | None = None
     flip: bool | None = None
     jitter: Fraction | None = None
 

@@ -158,7 +158,7 @@ _LIKELIEST = (
 )
 _SCALES: dict[str, Scale] = {column.name: column.scale for column in SPEC if column.scale}
 # What can be an axis of a phase diagram, the likeliest first, and its scale.
-AXES = {name: _SCALES[name] for name in dict.fromkeys([*_LIKELIEST, *_SCALES])}
+AXIS_SCALES = {name: _SCALES[name] for name in dict.fromkeys([*_LIKELIEST, *_SCALES])}
 
 # A position on the path.
 LAMBDA = "λ"

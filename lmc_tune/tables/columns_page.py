@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lmc_tune.storage import write_text
-from lmc_tune.tables.columns import AXES, TABLES, VIEW, Column
+from lmc_tune.tables.columns import AXIS_SCALES, TABLES, VIEW, Column
 
 PAGE = Path(__file__).parents[2] / "docs" / "columns.md"
 _NAIVE = [column for column, (condition, _) in VIEW.items() if condition == "naive"]
@@ -37,7 +37,7 @@ def columns_page() -> str:
 
 
 def _row(column: Column) -> list[str]:
-    axis = f"{column.scale}, {1 + list(AXES).index(column.name)}" if column.scale else ""
+    axis = f"{column.scale}, {1 + list(AXIS_SCALES).index(column.name)}" if column.scale else ""
     says = [column.unit, column.title, axis, column.mean, column.better]
     return [f"`{column.name}`", str(column.type), *(text or "" for text in says)]
 

@@ -28,7 +28,7 @@ _MAX_NOTE = 4900  # older servers refuse tags of more than 5000 characters
 _SHOWN = [column.name for column in (*MEASURED, *TIMES) if column.unit != LAMBDA or column.name == "barrier_lambda"]
 
 # The name, the value and the step.
-Measurement = tuple[str, float, int]
+Metric = tuple[str, float, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class RunContent:
     name: str
     params: dict[str, str]
     tags: dict[str, str]
-    metrics: list[Measurement]
+    metrics: list[Metric]
     seconds: float
     finished: bool
 
@@ -55,7 +55,7 @@ def run_content(result: PairResult) -> RunContent:
     """
     metrics = [
         *_scalars(result.row),
-        *path_measurements(result.tables.get("paths", ())),
+        *path_metrics(result.tables.get("paths", ())),
         *_curves(result.tables.get("curves", [])),
     ]
     return RunContent(
@@ -69,7 +69,7 @@ def run_content(result: PairResult) -> RunContent:
     )
 
 
-def path_measurements(points: Iterable[Row]) -> Iterator[Measurement]:
+def path_metrics(points: Iterable[Row]) -> Iterator[Metric]:
     """Error and loss along the path, by λ, as ``path/…`` for the naive path, otherwise as ``path CONDITION/…``."""
     for point in sorted(points, key=lambda point: (point["condition"], point["split"], point["lambda"])):
         group = "path" if point["condition"] == "naive" else f"path {point['condition']}"
@@ -91,13 +91,13 @@ def is_finite(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
-def _scalars(row: Row) -> Iterator[Measurement]:
+def _scalars(row: Row) -> Iterator[Metric]:
     for name in _SHOWN:
         if is_finite(value := row.get(name)):
             yield name, float(value), 0
 
 
-def _curves(points: list[Row]) -> Iterator[Measurement]:
+def _curves(points: list[Row]) -> Iterator[Metric]:
     for member in sorted({point["member"] for point in points}):
         own = sorted((point for point in points if point["member"] == member), key=lambda point: point["step"])
         for point in _thinned(own):
@@ -143,7 +143,7 @@ def _says_something(value: object) -> bool:
     return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
 
 
-def _digest(metrics: list[Measurement]) -> str:
+def _digest(metrics: list[Metric]) -> str:
     """16 hexadecimal digits; empty if nothing was measured."""
     if not metrics:
         return ""

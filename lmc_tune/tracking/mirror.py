@@ -17,7 +17,7 @@ from lmc_tune.tables.rows import STATUSES, PairResult, Status
 from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.chart import interpolation_page
-from lmc_tune.tracking.content import DIGEST_TAG, KEY_TAG, KIND_TAG, SWEEP_TAG, Measurement, RunContent, run_content
+from lmc_tune.tracking.content import DIGEST_TAG, KEY_TAG, KIND_TAG, SWEEP_TAG, Metric, RunContent, run_content
 from lmc_tune.tracking.views import experiment_tags
 
 CHART_FILE = "interpolation.html"
@@ -155,7 +155,7 @@ class Mirror:
     def _log(
         self,
         run: _Run,
-        metrics: Sequence[Measurement],
+        metrics: Sequence[Metric],
         *,
         timestamp: int,
         params: Mapping[str, str] | None = None,
@@ -282,7 +282,7 @@ def _experiment(client: Any, sweep_name: str, uri: str) -> str:
     return known
 
 
-def _parts(metrics: Sequence[Measurement], size: int) -> Iterator[Sequence[Measurement]]:
+def _parts(metrics: Sequence[Metric], size: int) -> Iterator[Sequence[Metric]]:
     """At least one part, so that parameters and tags are sent even if nothing was measured."""
     for start in range(0, max(len(metrics), 1), size):
         yield metrics[start : start + size]

@@ -27,7 +27,7 @@ from lmc_tune.tables.rows import PairResult, failed_result, gate, spec_columns
 from lmc_tune.training.engines import engine_for
 from lmc_tune.work.bench import Workbench
 from lmc_tune.work.device import exact_device
-from lmc_tune.work.facts import Pair, divergence, learning_rows, training_facts
+from lmc_tune.work.facts import TrainedPair, learning_rows, training_facts, training_status
 from lmc_tune.work.members import MemberShelf
 from lmc_tune.work.prepare import Setup, prepare, supplies
 
@@ -77,9 +77,9 @@ def run_pair(spec: GroupSpec, bench: Workbench) -> PairResult:
     return result
 
 
-def train_groups(setups: Sequence[Setup], shelf: MemberShelf) -> list[Pair]:
+def train_groups(setups: Sequence[Setup], shelf: MemberShelf) -> list[TrainedPair]:
     """Train the members of some groups, or find them on the shelf."""
-    return [Pair.of(setup, trained) for setup, trained in zip(setups, shelf.train(setups), strict=True)]
+    return [TrainedPair.of(setup, trained) for setup, trained in zip(setups, shelf.train(setups), strict=True)]
 
 
 def _answers(result: PairResult | None, question: MeasureSpec) -> bool:
@@ -97,7 +97,7 @@ def _at_once(groups: Sequence[GroupSpec], device: torch.device) -> Iterator[list
     yield from stacks.values()
 
 
-def _finish(pair: Pair, bench: Workbench, shelf: MemberShelf, before: PairResult | None = None) -> PairResult:
+def _finish(pair: TrainedPair, bench: Workbench, shelf: MemberShelf, before: PairResult | None = None) -> PairResult:
     """Measure a trained group; ``before`` is what was known of it, if anything was."""
     setup, started = pair.setup, time.perf_counter()
     spec, asked = setup.spec, bench.measure.of(setup.spec.model)
@@ -109,7 +109,7 @@ def _finish(pair: Pair, bench: Workbench, shelf: MemberShelf, before: PairResult
         "question": asked.key,
         **training_facts(pair),
         **ends,
-        **divergence(pair, ends),
+        **training_status(pair, ends),
         "seconds_train": seconds or (before.columns.get("seconds_train") if before else None) or 0.0,
         "seconds_measure": 0.0,
         "device": _device_name(setup.device),
@@ -127,7 +127,7 @@ def _finish(pair: Pair, bench: Workbench, shelf: MemberShelf, before: PairResult
     return PairResult(columns=gate(columns, bench.min_train_accuracy), tables=tables)
 
 
-def _members(pair: Pair, asked: MeasureSpec) -> Members:
+def _members(pair: TrainedPair, asked: MeasureSpec) -> Members:
     setup, data = pair.setup, pair.setup.data
     by_split = {"train": data.train, "test": data.test, "validation": data.validation}
     return Members(

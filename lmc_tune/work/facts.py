@@ -15,7 +15,7 @@ from lmc_tune.work.prepare import Setup
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class TrainedPair:
     """A trained pair in memory; ``joint`` is what its members share, if they were trained together first."""
 
     setup: Setup
@@ -42,7 +42,7 @@ class Pair:
         return (("a", self.a, self.setup.data.a), ("b", self.b, self.setup.data.b))
 
 
-def training_facts(pair: Pair) -> Row:
+def training_facts(pair: TrainedPair) -> Row:
     """What is known of how the members were trained."""
     spec, n_train = pair.setup.spec, len(pair.setup.data.a)
     return {
@@ -54,7 +54,7 @@ def training_facts(pair: Pair) -> Row:
     }
 
 
-def divergence(pair: Pair, ends: Row) -> Row:
+def training_status(pair: TrainedPair, ends: Row) -> Row:
     """``status`` and ``reason``: whether a member diverged, by its training and by what it came to."""
     reasons = []
     for name, member, examples in pair.members:
@@ -63,7 +63,7 @@ def divergence(pair: Pair, ends: Row) -> Row:
     return {"status": "diverged" if reasons else "ok", "reason": "; ".join(reasons)}
 
 
-def learning_rows(pair: Pair) -> list[Row]:
+def learning_rows(pair: TrainedPair) -> list[Row]:
     """The learning curves of the members and of what they share, as the table of curves keeps them."""
     curves = [
         {"member": name, **asdict(point), "step": point.step + pair.further_steps}
@@ -73,7 +73,7 @@ def learning_rows(pair: Pair) -> list[Row]:
     return curves + [{"member": "joint", **asdict(point)} for point in (pair.joint.curve if pair.joint else ())]
 
 
-def _steps(pair: Pair, n_train: int) -> int:
+def _steps(pair: TrainedPair, n_train: int) -> int:
     """Of the member that took more: those of its budget, or up to its target loss; joint ones are among them."""
     budgets = {name: member.train for name, member in pair.setup.spec.members.items()}
     return pair.further_steps + max(
@@ -85,7 +85,7 @@ def _steps(pair: Pair, n_train: int) -> int:
     )
 
 
-def _reached(pair: Pair) -> bool | None:
+def _reached(pair: TrainedPair) -> bool | None:
     """Whether all members that have a target loss got to it; None without one."""
     targets = {name: member.train.target_loss for name, member in pair.setup.spec.members.items()}
     reached = [

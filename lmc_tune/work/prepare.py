@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lmc_tune.core.divergence import energy_coefficient, total_variation
+from lmc_tune.core.measured_shift import energy_coefficient, total_variation
 from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.datasets import Dataset
 from lmc_tune.data.domains import PairData, pair_data, split_views, views

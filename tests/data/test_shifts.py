@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lmc_tune.core.divergence import total_variation
+from lmc_tune.core.measured_shift import total_variation
 from lmc_tune.data.shifts import label_fractions, split
 from lmc_tune.experiment import ShiftSpec
 from tests import oracles

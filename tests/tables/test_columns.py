@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmc_tune.tables.columns import AXES, RESULTS, TABLES, Column, TableName
+from lmc_tune.tables.columns import AXIS_SCALES, RESULTS, TABLES, Column, TableName
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -21,7 +21,7 @@ def test_a_title_is_the_name_in_words_unless_it_is_given() -> None:
 
 
 def test_axes_are_the_columns_with_a_scale_the_likeliest_first() -> None:
-    assert {column.name: column.scale for column in RESULTS.columns if column.scale} == AXES
-    assert list(AXES)[:4] == ["lr", "batch_size", "severity", "epochs"]
+    assert {column.name: column.scale for column in RESULTS.columns if column.scale} == AXIS_SCALES
+    assert list(AXIS_SCALES)[:4] == ["lr", "batch_size", "severity", "epochs"]
     # A column that is new comes after those that were axes before, whose diagrams stay as they are.
-    assert list(AXES)[10:12] == ["validation_examples", "b_lr"]
+    assert list(AXIS_SCALES)[10:12] == ["validation_examples", "b_lr"]

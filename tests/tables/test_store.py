@@ -34,7 +34,7 @@ LIGHT = (
     "lmc_tune",
     "lmc_tune.core.barrier",
     "lmc_tune.core.statistics",
-    "lmc_tune.core.divergence",
+    "lmc_tune.core.measured_shift",
     "lmc_tune.core.similarity",
     "lmc_tune.experiment",
     "lmc_tune.experiment.space",

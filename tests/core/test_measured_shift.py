@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmc_tune.core.divergence import energy_coefficient, total_variation
+from lmc_tune.core.measured_shift import energy_coefficient, total_variation
 from tests import oracles
 
 counts = st.lists(st.integers(0, 50), min_size=3, max_size=3).filter(any)
