@@ -2,7 +2,18 @@
 
 from typing import Any
 
-from lmc_tune.experiment import DatasetSpec, FactorySpec, GroupSpec, TrainChanges
+import pytest
+
+from lmc_tune.experiment import (
+    MODELS,
+    DatasetSpec,
+    FactorySpec,
+    GroupSpec,
+    ShiftSpec,
+    Spec,
+    TrainChanges,
+    TrainSpec,
+)
 from lmc_tune.tables.columns import SPEC_FIELDS
 from lmc_tune.tables.rows import spec_fields
 from tests.cases import NETWORKS, pair_spec
@@ -43,3 +54,15 @@ def test_every_column_of_the_spec_is_filled_from_one() -> None:
         "b_epochs": 3,
         "b_steps": None,
     }
+
+
+@pytest.mark.parametrize("spec", [DatasetSpec, TrainSpec, ShiftSpec, *MODELS.values()], ids=lambda spec: spec.__name__)
+def test_every_setting_has_a_column_by_which_cells_differ(spec: type[Spec]) -> None:
+    """A setting without one could be an axis whose cells look the same."""
+    other_names = {
+        DatasetSpec: {"name", "train", "test", "validation"},  # dataset, train_examples, ...
+        ShiftSpec: {"kind"},  # shift
+        TrainSpec: {"steps", "engine"},  # step_budget; an engine changes rounding alone
+        FactorySpec: {"name", "code"},  # model; within a space, the code follows from the factory
+    }
+    assert set(spec.model_fields) - set(SPEC_FIELDS) == other_names.get(spec, {"name"})
