@@ -28,9 +28,9 @@ class Column:
     """One column of a table.
 
     unit: of its values; empty for none. title: for people; by default the name in words.
-    scale: how its values are usually spaced along an axis of a phase diagram; None if it cannot be one.
+    scale: how its values are usually spaced along an axis of a phase diagram; None if it cannot be an axis.
     mean: over which pairs of a cell it is averaged: all finished ones, or the ok ones; None if it is not averaged.
-    better: which values are; None if neither are.
+    better: which values are better; None if neither.
     """
 
     name: str
@@ -124,7 +124,7 @@ _SETTING = (
     Column(name="target_loss", unit="nats"),
 )
 
-# What B's training has otherwise; null where it has what A's has.
+# Settings of B's training that differ from A's; null where they are the same.
 _OF_B = tuple(
     replace(column, name=f"b_{field}", title=f"{column.title} of B")
     for field in TrainChanges.model_fields
@@ -132,11 +132,11 @@ _OF_B = tuple(
     if column.name == ("step_budget" if field == "steps" else field)
 )
 
-# What a row repeats of its GroupSpec, flat. Two pairs of one cell agree in all of it but ``replicate``.
+# The fields of a row's GroupSpec, flat. Two pairs of one cell differ in ``replicate`` alone.
 SPEC = (
     *_SETTING,
     *_OF_B,
-    # Null where no weights are disturbed.
+    # Null where no weights are perturbed.
     Column(name="perturb_step", type=INT, title="step of the disturbance", scale="linear"),
     Column(name="perturb_scale", title="scale of the disturbance", scale="linear"),
     Column(name="perturb_weights", type=TEXT, title="disturbed weights"),

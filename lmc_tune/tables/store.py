@@ -33,7 +33,7 @@ MEMBERS = "members"
 _SCHEMAS = {name: table.schema for name, table in TABLES.items()}
 # Of the results, those that no other table says.
 _OWN = [name for name in RESULTS_SCHEMA.names if name not in VIEW]
-# Columns without which a table is damaged. It may lack all others, written before they came.
+# Columns that every table has had from the first: one that lacks them is damaged. It may lack those that came later.
 _NEEDED = {
     *("key", "cell", "status", "reason", *TIME_FIELDS, "device", "spec", "paths", "curves"),
     *("condition", "split", "lambda", "loss_sum", "correct", "n"),
@@ -93,7 +93,7 @@ class Store:
         _publish(table.drop_columns(_empty(table)), self._shard(name))
 
     def mark_running(self, name: str, keys: Iterable[str]) -> None:
-        """Say which pairs the writer of the shard ``name`` is at; read by ``lmc-tune status``."""
+        """Record which pairs the writer of the shard ``name`` is working on, for ``lmc-tune status``."""
         self.shards.mkdir(parents=True, exist_ok=True)
         write_text(self.shards / f"{name}.running", "\n".join(keys))
 
@@ -101,7 +101,7 @@ class Store:
         (self.shards / f"{name}.running").unlink(missing_ok=True)
 
     def clear_running(self) -> None:
-        """Forget what killed workers left behind; checkpoints of unfinished pairs stay."""
+        """Remove what killed workers left behind, except checkpoints of unfinished pairs."""
         halves = [half for folder in (self.shards, self.checkpoints) for half in files(folder, start=".", end=".part")]
         for left in (*files(self.shards, end=".running"), *halves):
             left.unlink(missing_ok=True)
@@ -118,11 +118,11 @@ class Store:
         return keys
 
     def checkpointed(self) -> set[str]:
-        """Names of the members, and of trunks, of which a checkpoint is kept."""
+        """Names of the members and trunks that have a checkpoint."""
         return {path.stem for path in files(self.checkpoints, end=".safetensors")}
 
     def clear_checkpoints(self) -> None:
-        """Forget the checkpoints: nothing is left that could go on from them."""
+        """Remove the checkpoints, once no training is left that could resume from them."""
         for left in files(self.checkpoints, end=".safetensors"):
             left.unlink(missing_ok=True)
         self.clear_running()
@@ -184,7 +184,7 @@ class Store:
         return dict(sorted(found.items(), key=lambda item: (item[1][0], item[0].name)))
 
     def pairs(self, keys: Iterable[str]) -> list[PairResult]:
-        """The named finished pairs with all their curves; keys that are not there are passed over."""
+        """The named finished pairs with their rows of all tables; unknown keys are ignored."""
         wanted = pa.array(list(keys), pa.string())
         fresh = self._fresh()
         return _assemble({name: _only(self._merged(name, fresh), wanted) for name in _SCHEMAS})
@@ -216,7 +216,7 @@ class Store:
         gated = _gated(results, verdict.min_train_accuracy)
         old = self._renamed()
         if not shards and not old and (self.folder / RESULTS_FILE).exists() and _same_gate(gated, results):
-            return False  # nothing new, and the tables keep their time
+            return False  # nothing new: the files stay as they are
         for name in NESTED:
             _publish(self._merged(name, fresh), self.folder / f"{name}.parquet", check)
         _publish(gated, self.folder / RESULTS_FILE, check)
