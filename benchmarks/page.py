@@ -70,7 +70,7 @@ SECTIONS = (
             title=f"Training on a {kind}",
             result=f"throughput-{device}",
             command=f"python -m benchmarks.throughput --device {device}",
-            text="A stack of so many pairs is compared with a bare PyTorch loop over one member after the other on "
+            text="A stack of pairs is compared with a bare PyTorch loop over one member after the other on "
             "the same device; steps per second are those of all members together. Set-up and scoring are left out on "
             "both sides. Pairs per hour are for 20 epochs of 25 000 examples. MLPs have one layer of 32 units "
             "(small), one (L1) or three (L3) of 512, on images like MNIST's; the other networks see images like "
@@ -108,7 +108,7 @@ SECTIONS = (
         result="fractions",
         command="python -m benchmarks.fractions",
         text="The bare loop runs in several processes at once, each a Ray trial with its fraction of the GPU. Steps "
-        "per second are those of all processes together, over so many seconds, in one run.",
+        "per second are those of all processes together, in one run of the given seconds.",
         gpu=True,
     ),
     *(

@@ -75,7 +75,9 @@ _SIZES = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, nargs="+", help="only sweeps of about so many pairs, e.g. 1000 100000")
+    parser.add_argument(
+        "--pairs", type=int, nargs="+", help="only sweeps of about these numbers of pairs, e.g. 1000 100000"
+    )
     parser.add_argument("--keep", type=Path, help="make the run folders here, and keep them")
     options = parser.parse_args()
     wanted = [size for size in _SIZES if not options.pairs or any(abs(size.pairs / n - 1) < 0.1 for n in options.pairs)]

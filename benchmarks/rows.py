@@ -46,7 +46,7 @@ def add_options(parser: ArgumentParser, seconds: float = math.inf) -> None:
 
 
 def run(benchmark: Benchmark, seconds: float, folder: Path | None = RESULTS) -> None:
-    """Measure job after job for so many seconds.
+    """Measure job after job for ``seconds`` seconds.
 
     Every row is printed as soon as it is measured, and kept in the folder, if there is one, with the names of the
     jobs that are left.

@@ -123,7 +123,7 @@ def _versions(top: str, path: Sequence[str]) -> Code:
 def _packages(folder: Path) -> dict[str, list[tuple[str, str]]]:
     """Names and versions of all that is installed in a folder, by top-level module.
 
-    The standard library's ``packages_distributions`` overlooks compiled modules that lie in no folder of their own.
+    The standard library's ``packages_distributions`` overlooks compiled modules that are not inside a package's folder.
     """
     packages: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for one in metadata.distributions(path=[str(folder)]):
