@@ -1,1 +1,1 @@
-"""What is measured and how; each module is one command, prints a table and writes JSON."""
+"""What is measured and how. Each module is one command, which prints a table and writes JSON."""

@@ -13,8 +13,8 @@ from benchmarks.networks import Network
 from benchmarks.timing import RUNS, Clock, wall_clock
 from lmc_tune.experiment.datasets import DATASETS
 
-# What each step of SGD moves at the least, in float32: weights read, gradient written, momentum read and written,
-# weights written.
+# What each step of SGD moves at least, in float32: it reads weights and momentum, and writes gradient, momentum and
+# weights.
 _BYTES_PER_PARAMETER = 5 * 4
 _COPIED = {"cpu": 2**26, "cuda": 2**29}  # numbers
 _SIDE = {"cpu": 2048, "cuda": 8192}  # of matrices
@@ -22,7 +22,7 @@ _SIDE = {"cpu": 2048, "cuda": 8192}  # of matrices
 
 @dataclass(frozen=True, kw_only=True)
 class Floor:
-    """What a device can do per second. flops: see :func:`peak_flops`; bytes: in a copy."""
+    """What a device can do per second. flops: see :func:`peak_flops`; bytes: moved by a copy."""
 
     flops: float
     bytes: float
@@ -49,7 +49,7 @@ def peak_flops(device: torch.device, clock: Clock = time.perf_counter) -> float:
     a, b = (torch.randn(side, side, device=device) for _ in range(2))
     products = [partial(torch.mm, a, b)]
     if device.type == "cpu" and torch.backends.mkldnn.is_available():
-        # Convolutions take oneDNN; on some processors it multiplies twice as fast as MKL, which products take.
+        # Convolutions use oneDNN, products use MKL; on some processors oneDNN multiplies twice as fast.
         products.append(partial(functional.linear, a.to_mkldnn(), b.to_mkldnn()))
     return 2 * side**3 / min(_least_seconds(product, clock) for product in products)
 
@@ -82,14 +82,14 @@ def _convolution_flops(_: torch.Size, weight: torch.Size, *__: object, out_shape
 
 
 def step_flops(network: Network, batch_size: int) -> float:
-    """Of one member's step, counted on a batch of two."""
+    """Floating-point operations of one member's step, counted on a batch of two."""
     model = network.build(0).train()
     two = network.examples(2, torch.Generator())
     return flops_of(lambda: functional.cross_entropy(model(two.inputs), two.labels).backward()) * batch_size / 2
 
 
 def step_bytes(network: Network, batch_size: int) -> float:
-    """Bytes that one member's step moves at the least: weights, gradient, momentum and inputs once each."""
+    """Bytes that one member's step moves at least: weights, gradient, momentum and inputs once each."""
     parameters = sum(parameter.numel() for parameter in network.build(0).parameters())
     inputs = torch.Size(DATASETS[network.dataset].shape).numel()
     return _BYTES_PER_PARAMETER * parameters + 4 * batch_size * inputs

@@ -32,7 +32,7 @@ _PATIENCE_SECONDS = 120
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
-    parser.add_argument("--loops", type=int, nargs="+", default=_LOOPS, metavar="K", help="so many at once")
+    parser.add_argument("--loops", type=int, nargs="+", default=_LOOPS, metavar="K", help="how many at once")
     parser.add_argument("--only", choices=TRAINED, action="append", help="these networks")
     add_options(parser)
     chosen = parser.parse_args()
@@ -89,14 +89,14 @@ def _row(kind: Device, name: str, batch_size: int, loops: int) -> Row:
             run_config=tune.RunConfig(storage_path=scratch, verbose=0),
         ).fit()
     found: Row = {"network": name, "batch_size": batch_size, "loops": loops, "seconds": _SECONDS}
-    if results.errors:  # memory may be short for so many
+    if results.errors:  # there may be too little memory for so many
         return {**found, "failed": f"{len(results.errors)} loops: {_last_line(results.errors[0])}"}
     rates = (float((results[at].metrics or {})["steps_per_second"]) for at in range(loops))
     return {**found, "steps_per_second": sum(rates)}
 
 
 def _last_line(error: Exception) -> str:
-    """Of the traceback of a trial, where the error is."""
+    """The last line of a trial's traceback, which names the error."""
     return str(error).strip().splitlines()[-1]
 
 
@@ -104,7 +104,7 @@ def await_all(ready: Path, number: int, loops: int, patience_seconds: float = _P
     """Say in a folder that this loop is ready, and wait until all are.
 
     Raises:
-        RuntimeError: if they are not after some time.
+        RuntimeError: if they are not ready in time.
     """
     (ready / str(number)).touch()
     deadline = time.monotonic() + patience_seconds
@@ -115,5 +115,5 @@ def await_all(ready: Path, number: int, loops: int, patience_seconds: float = _P
 
 
 if __name__ == "__main__":
-    # By its own name: Ray's workers cannot import what the main module defines.
+    # Imported by its own name, because Ray's workers cannot import what the main module defines.
     import_module("benchmarks.fractions").main()

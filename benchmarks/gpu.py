@@ -1,6 +1,6 @@
-"""All that is measured on a GPU, within one budget of seconds: ``python -m benchmarks.gpu [--seconds 480]``.
+"""Runs the benchmarks that need a GPU, within one budget of seconds: ``python -m benchmarks.gpu [--seconds 480]``.
 
-A part that is over before its share of the time leaves the rest to those behind it.
+A part that ends before its share of the time is used leaves the rest to the parts after it.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from importlib import import_module
 from benchmarks.publish import RESULTS
 from benchmarks.rows import add_options, run
 
-# The most important first; shares of what is left of the time as each begins.
+# The most important first, each with its share of the time that is left when it begins.
 _PARTS = {"throughput": 0.5, "paths": 0.6, "fractions": 1.0}
 _SECONDS = 480
 
@@ -22,7 +22,7 @@ def main() -> None:
     add_options(parser, _SECONDS)
     chosen = parser.parse_args()
     deadline = time.monotonic() + chosen.seconds
-    from benchmarks import page  # noqa: PLC0415 - torch takes seconds, which count
+    from benchmarks import page  # noqa: PLC0415 - importing torch takes seconds, which count
 
     for name in chosen.parts:
         share = 1.0 if name == chosen.parts[-1] else _PARTS[name]

@@ -1,6 +1,6 @@
 """Memory of a sweep's workers on the whole of CIFAR-10: ``python -m benchmarks.memory``. Linux only.
 
-The same short sweep with two workers runs twice: its first run prepares the data, the second finds them.
+The same short sweep with two workers runs twice: the first run prepares the data, the second finds them prepared.
 """
 
 import os
@@ -22,7 +22,7 @@ _SETS = (
     "measure={lambdas: 5, refinements: 1}",
     "replicates=1",
 )
-# Field of /proc/PID/smaps by what it is called here.
+# Fields of /proc/PID/smaps, and their names here.
 _FIELDS = {
     b"Rss:": "resident",
     b"Pss:": "proportional",
@@ -52,7 +52,7 @@ def _run(name: str, scratch: Path) -> list[dict[str, object]]:
             time.sleep(0.2)  # reading a process's map stops it for a moment
     if process.returncode:
         raise RuntimeError(f"the sweep ended with exit code {process.returncode}")
-    largest = sorted(peaks.values(), key=lambda peak: -peak["proportional"])[:_WORKERS]  # Ray keeps idle ones as well
+    largest = sorted(peaks.values(), key=lambda peak: -peak["proportional"])[:_WORKERS]  # Ray also keeps idle ones
     return [
         {
             "run": name,
@@ -84,7 +84,11 @@ def _workers_below(ancestor: int) -> list[int]:
 
 
 def _megabytes(process: int, shared: bytes) -> dict[str, float]:
-    """Memory of a process: mapped from files below the folder ``shared``; all else; what of that is its own; PSS."""
+    """Memory of a process.
+
+    data: mapped from files below the folder ``shared``. beside: all other. private: the part of that which no other
+    process shares. proportional: PSS.
+    """
     found: dict[str, float] = defaultdict(float)
     of_data = False
     try:

@@ -27,7 +27,7 @@ class Network:
         return build_model(self.spec, facts.shape, facts.n_classes, seed, device)
 
     def examples(self, n: int, generator: torch.Generator) -> Examples:
-        """Random ones, on the CPU."""
+        """Random examples, on the CPU."""
         facts = DATASETS[self.dataset]
         return Examples(
             inputs=torch.randn(n, *facts.shape, generator=generator),

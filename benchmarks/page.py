@@ -19,7 +19,7 @@ _HEAD = """# Performance
 Written by `python -m benchmarks.page` from `benchmarks/results/*.json`; no number here is typed by hand. Every table
 names its command. `make bench` runs all benchmarks that need no GPU, `make bench-gpu` the others; both write this page.
 Ratios compare things that were measured alternately on one machine. Where there are several runs, figures are medians.
-Benchmarks that take minutes are run less than five times; their tables say how often. A dash means "not measured".
+Benchmarks that take minutes are run fewer than five times; their tables say how often. A dash means "not measured".
 """
 
 Row = Mapping[str, Any]
@@ -29,8 +29,8 @@ Row = Mapping[str, Any]
 class Section:
     """A table of the page.
 
-    result: name of its JSON file. text: what is measured. targets: columns, their values and what they are for, which
-    are to be found in it, and are open until they are. gpu: whether it needs one.
+    result: name of its JSON file. text: what is measured. targets: columns of targets that the file will have, their
+    values and what they are for; "not measured" until it has them. gpu: whether it needs one.
     """
 
     title: str
@@ -46,16 +46,16 @@ SECTIONS = (
         title="Start-up",
         result="startup",
         command="python -m benchmarks.startup",
-        text="From `lmc-tune sweep quickstart` on the command line to the first step of training.",
+        text="The time from starting `lmc-tune sweep quickstart` to the first step of training.",
     ),
     Section(
         title="A sweep against a bare loop",
         result="sweep",
         command="python -m benchmarks.sweep",
-        text="A whole `lmc-tune sweep` of the quickstart's cells, report and MLflow included, against a hand-written "
-        "loop that trains and measures the same pairs, on one thread and then on two. All start from the same "
-        "weights, data and order; where training is chaotic, rounding alone makes the accuracies differ from those of "
-        "one thread (docs/decisions/0008-engines.md). Run once.",
+        text="A whole `lmc-tune sweep` of the quickstart's cells, report and MLflow included, is compared with a "
+        "hand-written loop that trains and measures the same pairs, on one thread and then on two. All start from the "
+        "same weights, data and order; where training is chaotic, rounding alone makes the accuracies differ from "
+        "those of one thread (docs/decisions/0008-engines.md). Each is run once.",
         targets=tuple((*target, "whole sweep") for target in sweep.TARGETS.items()),
     ),
     Section(
@@ -70,13 +70,14 @@ SECTIONS = (
             title=f"Training on a {kind}",
             result=f"throughput-{device}",
             command=f"python -m benchmarks.throughput --device {device}",
-            text="Steps per second, all members together, of a stack of so many pairs and of a bare PyTorch loop over "
-            "one member after the other on the same device. Set-up and scoring are left out on both sides. Pairs per "
-            "hour are for 20 epochs of 25 000 examples. MLPs have one layer of 32 units (small), one (L1) or three "
-            "(L3) of 512, on images like MNIST's; the other networks see images like CIFAR-10's. The share of the "
-            "floor is the least time in which the device could do a step's multiplications, or read and write its "
-            "weights, gradients, momentum and inputs once, divided by the time that the step took. A network that "
-            "stays in a cache can beat the limit of memory. `auto takes` names lmc-tune's default engine here. "
+            text="A stack of pairs is compared with a bare PyTorch loop over one member after the other on "
+            "the same device; steps per second are those of all members together. Set-up and scoring are left out on "
+            "both sides. Pairs per hour are for 20 epochs of 25 000 examples. MLPs have one layer of 32 units "
+            "(small), one (L1) or three (L3) of 512, on images like MNIST's; the other networks see images like "
+            "CIFAR-10's. The share of the floor is the shortest time in which the device could do a step's "
+            "multiplications, or read and write its weights, gradients, momentum and inputs once, divided by the "
+            "time that the step took. A network that stays in a cache can exceed the limit that memory sets. `auto "
+            "takes` names lmc-tune's default engine here. "
             f"{beside}",
             targets=targets,
             gpu=device == "cuda",
@@ -106,8 +107,8 @@ SECTIONS = (
         title="Ray Tune with fractions of a GPU",
         result="fractions",
         command="python -m benchmarks.fractions",
-        text="The bare loop in several processes at once, each a Ray trial with its fraction of the GPU: steps per "
-        "second of all processes together, over so many seconds, run once.",
+        text="The bare loop runs in several processes at once, each a Ray trial with its fraction of the GPU. Steps "
+        "per second are those of all processes together, in one run of the given seconds.",
         gpu=True,
     ),
     *(
@@ -115,12 +116,13 @@ SECTIONS = (
             title=f"Paths on a {kind}",
             result=f"paths-{device}",
             command=f"python -m benchmarks.paths --device {device}",
-            text="Loss and error along a path, against a loop that copies the model for every position and reads the "
-            "examples through a `DataLoader`. The loop runs in an ordinary Python process, the scan in one that "
-            "keeps freed memory, like a sweep's workers; `kept loop` is the loop in such a process. An evaluation is "
-            "one example at one position. The share of the peak is the scan's multiplications per second over those "
-            f"that {device_words} reaches in products of large float32 matrices, in the same process and with the "
-            "fastest library there. Where it is near 1, the scan has nothing left to gain.",
+            text="The scan, which computes loss and error along a path, is compared with a loop that copies the "
+            "model for every position and reads the examples through a `DataLoader`. The loop runs in an ordinary "
+            "Python process, the scan in one that keeps freed memory, like a sweep's workers; `kept loop` is the "
+            "loop in such a process. An evaluation is one example at one position. The share of the peak is the "
+            f"scan's multiplications per second over those that {device_words} reaches in products of large float32 "
+            "matrices, in the same process and with the fastest library there. Where it is near 1, the scan has "
+            "nothing left to gain.",
             targets=tuple(zip(repeat("least_ratio"), paths.LEAST_RATIO, ("MLPs", "others"), strict=False)),
             gpu=device == "cuda",
         )
@@ -136,28 +138,28 @@ SECTIONS = (
         title="Pairs",
         result="scaling",
         command="python -m benchmarks.scaling",
-        text="Whole sweeps of tiny pairs, start-up, report and MLflow included. The slope is the time that each pair "
-        "beyond the next smaller sweep added. Large sweeps take minutes and are run once.",
+        text="Whole sweeps of tiny pairs, start-up, report and MLflow included. The slope is the extra time "
+        "over the next smaller sweep, per extra pair. Large sweeps take minutes and are run once.",
     ),
     Section(
         title="Logging to MLflow",
         result="tracking",
         command="python -m benchmarks.tracking",
-        text="Sending a pair of the quickstart to a fresh SQLite store, sending it again, and its size in the store. "
-        "In a sweep this happens in parallel with training.",
+        text="The time to send a pair of the quickstart to a fresh SQLite store and to send it again, and the pair's "
+        "size in the store. In a sweep this happens in parallel with training.",
     ),
     Section(
         title="Reports",
         result="reports",
         command="python -m benchmarks.reports",
-        text="`lmc-tune report` on made-up tables of so many pairs: time of the whole command, and its peak memory. "
+        text="The time that the whole command `lmc-tune report` takes on made-up tables, and its peak memory. "
         "Reports on the largest tables take minutes and are run once.",
     ),
     Section(
         title="Memory of workers",
         result="memory",
         command="python -m benchmarks.memory",
-        text="Two workers on the whole of CIFAR-10, once; the first run prepares the data, the second run finds "
+        text="Two workers train on the whole of CIFAR-10, once; the first run prepares the data, the second run finds "
         "them prepared.",
     ),
 )
@@ -202,12 +204,12 @@ def _section(section: Section, content: Any) -> str:
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
-    """Of all rows: one that failed has few."""
+    """The columns of all rows together: a row that failed has few."""
     return list(dict.fromkeys(column for row in rows for column in row))
 
 
 def _goals(section: Section, rows: Sequence[Row]) -> list[list[str]]:
-    """For every target: the rows it is for, quantity, target, the worst of their figures, and whether all hold it.
+    """For every target: the rows it is for, quantity, target, the worst of their figures, and whether all meet it.
 
     A column ``target_X`` is the most, and ``least_X`` the least, that the column ``X`` of its row may be.
     """

@@ -1,10 +1,11 @@
 """Measuring a path, compared with the loop one would write: ``python -m benchmarks.paths [--device cuda]``.
 
-The loop copies the model for every position, reads the examples through a ``DataLoader`` in batches of 128 and adds
-losses and hits up batch by batch. It runs in a process as Python starts it, and the scan in one whose memory is managed
-like that of a sweep's workers, where the loop runs once more: glibc's settings alone make it faster for some networks.
-All run in turn, on one thread, on random networks and images, in processes of their own per network; reported are the
-ratios of their medians, by how much losses differ, and how near the scan comes to what the device can multiply.
+The loop copies the model for every position, reads the examples through a ``DataLoader`` in batches of 128 and adds up
+losses and hits batch by batch. It runs in an ordinary Python process. The scan runs in a process whose memory is
+managed like that of a sweep's workers; the loop runs there once more, because glibc's settings alone make it faster for
+some networks. All three run in turn, on one thread, on random networks and images; every network has its own processes.
+The table has the ratios of their medians, by how much losses differ, and how near the scan comes to what the device can
+multiply.
 """
 
 import argparse
@@ -39,7 +40,7 @@ from lmc_tune.sweep.backend import MEMORY
 from lmc_tune.work.bench import Device
 from lmc_tune.work.device import exact_device
 
-# Of perceptrons, of convolutional networks.
+# Targets of the ratio: of perceptrons, of convolutional networks.
 LEAST_RATIO = (4, 1.5)
 # On a GPU most of the loop's time is the DataLoader's, position after position.
 _POSITIONS = {"cpu": (25, 5), "cuda": (25, 5)}
@@ -68,7 +69,7 @@ def benchmark(kind: Device, only: Sequence[str] | None = None) -> Benchmark:
 
 @contextmanager
 def _session() -> Iterator[Mapping[str, object]]:
-    """Nothing is shared: every network has processes of its own, and its row names the device."""
+    """Nothing is shared: every network has its own processes, and its row names the device."""
     yield {}
 
 
@@ -106,7 +107,7 @@ def _row(name: str, kind: Device) -> Row:
 
 @contextmanager
 def _process(environment: Mapping[str, str]) -> Iterator[ProcessPoolExecutor]:
-    """One process, started with some variables more."""
+    """One process, started with additional environment variables."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as process:
         with patch.dict(os.environ, environment):
             process.submit(os.getpid).result()
@@ -121,7 +122,7 @@ def _ways(name: str, kind: Device) -> tuple[Callable[[], list[float]], Callable[
 
 
 def _clock(kind: Device) -> Clock:
-    """Of the process on a CPU, whatever else runs on the machine."""
+    """On a CPU, the time of the process alone, whatever else runs on the machine."""
     return time.process_time if kind == "cpu" else wall_clock(exact_device(kind))
 
 

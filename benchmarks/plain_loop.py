@@ -2,7 +2,7 @@
 
 It is written as one would write it by hand for a single experiment: ``torch.optim.SGD``, fancy indexing, a fresh
 model's state per λ. It takes from lmc-tune only what defines the pairs (data, parts, seeds), so that its numbers can be
-held against the sweep's.
+compared with the sweep's.
 """
 
 import time
@@ -25,7 +25,7 @@ from lmc_tune.training.order import epoch_batches
 def run_plain(
     pairs: Sequence[GroupSpec], data_root: Path, lambdas: int, threads: int = 1
 ) -> tuple[float, dict[str, float]]:
-    """Train and measure pairs one after the other (MLP, SGD, fixed noise, constant rate) on so many threads.
+    """Train and measure pairs one after the other (MLP, SGD, fixed noise, constant rate), on ``threads`` threads.
 
     Returns:
         Seconds for all pairs, loading left out; and each pair's test accuracy of member A by key.

@@ -23,7 +23,7 @@ def publish(name: str, rows: list[Row], *, whole: bool = True) -> None:
     Args:
         name: of the file.
         rows: at least one, all with the same columns.
-        whole: whether these are all rows; a part is printed only, since the page shows what is written as the whole.
+        whole: whether these are all rows; a part is only printed, because the page takes what is written for all rows.
     """
     columns = list(rows[0])
     cells = [[_text(row[column]) for column in columns] for row in rows]
@@ -31,7 +31,7 @@ def publish(name: str, rows: list[Row], *, whole: bool = True) -> None:
     for line in (columns, *cells):
         sys.stdout.write("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + "\n")
     if not whole:
-        sys.stdout.write(f"\na part of the rows: {RESULTS / name}.json is left as it is\n")
+        sys.stdout.write(f"\nonly some of the rows: {RESULTS / name}.json is not changed\n")
         return
     path = write_results(RESULTS, name, rows)
     sys.stdout.write(f"\nwritten to {path}\n")
@@ -47,11 +47,11 @@ def write_results(
     """Write ``NAME.json`` with machine and versions, atomically.
 
     Args:
-        folder: made if need be.
+        folder: created if necessary.
         name: of the file.
         rows: what was measured.
-        facts: what else is to be known of the machine.
-        left: names of what was not measured, or not to its end; the page says so.
+        facts: what else describes the machine.
+        left: names of the jobs that were not measured, or not to the end; the page lists them.
     """
     machine = {
         "python": platform.python_version(),
@@ -68,19 +68,19 @@ def write_results(
 
 
 def as_text(row: Row) -> str:
-    """A row in a line."""
+    """A row in one line."""
     return ", ".join(f"{name} {_text(value)}" for name, value in row.items() if value is not None)
 
 
 def _processor() -> str:
-    """Its name where the system tells it, else its kind."""
+    """The processor's name if the system gives it, else its kind."""
     cpus = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.+)", cpus.read_text(encoding="utf-8")) if cpus.exists() else []
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def _versions(*packages: str) -> dict[str, str]:
-    """Versions of those that are installed: not every benchmark needs all of them."""
+    """Versions of the packages that are installed: not every benchmark needs all of them."""
     versions = {}
     for package in packages:
         with suppress(metadata.PackageNotFoundError):

@@ -1,8 +1,8 @@
 """What a report costs as sweeps grow: ``python -m benchmarks.reports [--pairs N ...] [--keep FOLDER]``.
 
 Each run folder is made up (tables in the store's own schemas, barriers from a formula), and ``lmc-tune report`` renders
-it in a fresh process. The seconds are those of the whole command and, for a busy machine, its
-processor's; the memory is the most that the process ever held.
+it in a fresh process. The table has the seconds of the whole command, its processor time (for busy machines), and the
+most memory that the process ever held.
 """
 
 import argparse
@@ -41,7 +41,7 @@ Array = NDArray[np.float64]
 _LAMBDAS = 25
 _TRAIN, _TEST = 5000, 1000
 _REPEATED = 100_000  # pairs up to which a report is short enough to be repeated
-_AT_ONCE = 20_000  # pairs; their path is a million rows, as many as a row group of the store's
+_AT_ONCE = 20_000  # pairs; their paths have a million rows, as many as a row group of the store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,10 @@ _SIZES = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, nargs="+", help="only sweeps of about so many pairs, e.g. 1000 100000")
-    parser.add_argument("--keep", type=Path, help="make the run folders here, and leave them")
+    parser.add_argument(
+        "--pairs", type=int, nargs="+", help="only sweeps of about these numbers of pairs, e.g. 1000 100000"
+    )
+    parser.add_argument("--keep", type=Path, help="make the run folders here, and keep them")
     options = parser.parse_args()
     wanted = [size for size in _SIZES if not options.pairs or any(abs(size.pairs / n - 1) < 0.1 for n in options.pairs)]
     publish("reports", [_measure(size, options.keep) for size in wanted], whole=len(wanted) == len(_SIZES))
@@ -106,7 +108,7 @@ def _measure(size: Size, keep: Path | None) -> dict[str, object]:
 
 
 def _report(folder: Path) -> tuple[float, float, float]:
-    """Seconds of the command, of its processors, and its peak memory in GiB."""
+    """Seconds of the command, its processor seconds, and its peak memory in GiB."""
     started = time.perf_counter()
     process = subprocess.Popen(command("report", str(folder)), stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -265,7 +267,7 @@ def _layers(results: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _complete(rows: pd.DataFrame, schema: pa.Schema) -> pd.DataFrame:
-    """All columns of the schema in its order; what is not made up is unknown."""
+    """All columns of the schema in its order; those that are not made up are unknown."""
     return rows.reindex(columns=schema.names)
 
 

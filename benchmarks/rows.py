@@ -1,7 +1,7 @@
 """Rows of a benchmark, each written as soon as it is measured, until a budget of seconds is spent.
 
-They are measured job after job in a process of its own: a job that raises is a row that says so, and one that hangs, or
-takes its process or its GPU along, costs no other.
+A separate process measures job after job. A job that raises an exception becomes a row that says so; a job that hangs,
+or breaks its process or its GPU, costs no other job.
 """
 
 import math
@@ -29,8 +29,8 @@ class Benchmark:
     """What is measured in rows.
 
     result: name of its JSON file. jobs: the most important first, each as the first columns of its rows.
-    session: is open around all jobs, in their process, and gives what is to be known of the machine.
-    measure: is called there with a job's columns; yields all rows of the job so far, again with every new one.
+    session: open around all jobs, in their process; yields what else describes the machine.
+    measure: called there with a job's columns; with every new row, yields all rows of the job so far.
     """
 
     result: str
@@ -40,13 +40,13 @@ class Benchmark:
 
 
 def add_options(parser: ArgumentParser, seconds: float = math.inf) -> None:
-    """Those of every command that runs a benchmark in rows."""
-    parser.add_argument("--seconds", type=float, default=seconds, help="stop after so many; what is measured is kept")
+    """Add the options of every command that runs a benchmark in rows."""
+    parser.add_argument("--seconds", type=float, default=seconds, help="stop after this many; what is measured is kept")
     parser.add_argument("--out", type=Path, help="write JSON to this folder")
 
 
 def run(benchmark: Benchmark, seconds: float, folder: Path | None = RESULTS) -> None:
-    """Measure job after job for so many seconds.
+    """Measure job after job for ``seconds`` seconds.
 
     Every row is printed as soon as it is measured, and kept in the folder, if there is one, with the names of the
     jobs that are left.
@@ -73,7 +73,7 @@ def run(benchmark: Benchmark, seconds: float, folder: Path | None = RESULTS) -> 
                     names = [" ".join(map(str, job.values())) for job in left]
                     write_results(folder, benchmark.result, kept + rows, facts, names)
             kept += rows
-            if said == "failed":  # what is left of it may be of no use
+            if said == "failed":  # its process may be broken
                 worker.kill()
                 worker = None
         if worker:
@@ -92,10 +92,10 @@ class _Worker:
         self._here, there = context.Pipe()
         self._process = context.Process(target=_work, args=(there, benchmark))
         self._process.start()
-        there.close()  # so that its end is seen
+        there.close()  # so that the end of the process is noticed
 
     def begin(self, job: Job) -> None:
-        with suppress(OSError):  # heard of when its answer is awaited
+        with suppress(OSError):  # ``hear`` reports it
             self._here.send(dict(job))
 
     def hear(self, deadline: float) -> tuple[str, Any]:
@@ -111,16 +111,16 @@ class _Worker:
         return said
 
     def end(self, deadline: float) -> None:
-        """Let it end in order, if there is time."""
+        """Let the process end in order, if there is time."""
         self._here.close()
         patience = max(0.0, deadline - time.monotonic())
         self._process.join(None if math.isinf(patience) else patience)
 
     def kill(self) -> None:
-        """With all that it started."""
+        """Kill the process and all that it started."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid or 0, signal.SIGKILL)
-        self._process.kill()  # it may not have come to lead a group yet
+        self._process.kill()  # it may not lead a group yet
         self._process.join()
 
 
@@ -134,13 +134,13 @@ def _work(there: Connection, benchmark: Benchmark) -> None:
                     there.send(("rows", (rows, dict(facts))))
                 there.send(("done", None))
     except (EOFError, BrokenPipeError):
-        pass  # nothing more is wanted
-    except Exception as error:  # noqa: BLE001 - whatever a library or a driver may say
+        pass  # there are no more jobs
+    except Exception as error:  # noqa: BLE001 - whatever a library or a driver may raise
         there.send(("failed", f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"))
 
 
 def _end_with_parent() -> None:
-    """A GPU is not to stay busy with what nobody waits for."""
+    """End with the parent, so that a GPU does not stay busy with work that nobody waits for."""
     parent = multiprocessing.parent_process()
     if parent:
         parent.join()

@@ -1,7 +1,7 @@
 """Whether two run folders hold the same numbers: ``python -m benchmarks.same_results OLD NEW [OLD NEW ...]``.
 
-Pairs are matched by their settings, since another version may give them other keys. Columns that both tables have are
-compared to the last bit, but for keys, times and what names the run; so is every point of every path.
+Pairs are matched by their settings, since another version may give them other keys. All points of all paths, and the
+columns that both tables have, except keys, times and what names the run, are compared to the last bit.
 """
 
 import argparse

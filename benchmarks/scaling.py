@@ -1,7 +1,7 @@
 """How cost grows with pairs, positions and layers: ``python -m benchmarks.scaling``.
 
-Whole sweeps of tiny pairs, report and MLflow included; and the path between two random networks on the digits, measured
-in this process on one thread.
+It runs whole sweeps of tiny pairs, report and MLflow included, and measures the path between two random networks on the
+digits, in this process and on one thread.
 """
 
 import statistics

@@ -1,9 +1,9 @@
 """A sweep, compared with a bare loop over the same pairs: ``python -m benchmarks.sweep``.
 
-Two figures: what orchestration (Ray, tables, MLflow) adds to a pair, as the slope between a shorter and a longer sweep
-of tiny pairs with one worker, less what the worker says that it trained and measured; and the time of a whole sweep
-with two workers as a fraction of the loop's, which runs on one thread, and then on two. The machine has to be idle: two
-threads wait for each other, and lose the most to whatever else runs.
+It measures what orchestration (Ray, tables, MLflow) adds to a pair: the slope between a shorter and a longer sweep of
+tiny pairs with one worker, minus the times for training and measuring that the worker reports. It also measures the
+time of a whole sweep with two workers as a fraction of the loop's, which runs on one thread, and then on two. The
+machine has to be idle: two threads wait for each other, and lose the most to whatever else runs.
 """
 
 import statistics
@@ -23,7 +23,7 @@ from lmc_tune.experiment.reading import read_space
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.store import Store
 
-# Of a whole sweep.
+# For a whole sweep.
 TARGETS = {"target_ratio": 0.6, "target_two_thread_ratio": 1}
 _PAIRS = (100, 1000)  # of the sweeps of tiny pairs
 _REPLICATES = 21  # quickstart's 36 cells then take a bare loop more than five minutes
@@ -35,13 +35,13 @@ def main() -> None:
 
 
 def tiny_pairs(pairs: int) -> tuple[str, ...]:
-    """Settings that make of the quickstart so many pairs, a multiple of ten, of one epoch on one program."""
-    lrs = [0.01, 0.02, 0.05, 0.1, 0.2]  # by two shifts
+    """Settings that turn the quickstart into ``pairs`` pairs, a multiple of ten, of one epoch and one program."""
+    lrs = [0.01, 0.02, 0.05, 0.1, 0.2]  # times two shifts
     return ("train.epochs=1", "axes.batch_size=[128]", f"axes.lr={lrs}", f"replicates={pairs // 10}")
 
 
 def _orchestration() -> dict[str, object]:
-    """The slope between sweeps of so many pairs leaves out what every sweep costs once."""
+    """The slope between two sweeps leaves out what every sweep costs once."""
     few, many = _PAIRS
     sweeps, works = [], []
     for _ in range(RUNS):

@@ -1,8 +1,8 @@
 """Steps of training per second, stacked and one by one: ``python -m benchmarks.throughput [--device cuda]``.
 
-Stacks of more and more pairs against the loop one would write, alternately in one process on one device, on random
-examples; set-up and scoring are left out on both sides. Of lmc-tune's packages it needs torch, torchvision, numpy,
-pydantic, pyarrow and safetensors.
+Stacks of more and more pairs run alternately with the loop one would write, in one process, on one device and on random
+examples; set-up and scoring are left out on both sides. Of lmc-tune's dependencies it needs only torch, torchvision,
+numpy, pydantic, pyarrow and safetensors.
 """
 
 import argparse
@@ -39,21 +39,21 @@ LEAST: dict[str, dict[str, float]] = {
     "VGG-11 batch norm": {"least_ratio": 8},
     "ResNet-20": {"least_ratio": 8},
 }
-# Steps in a run of small batches on a CPU; those of large ones take as many times fewer.
+# Steps in a run of small batches on a CPU; a run of large batches takes proportionally fewer.
 _STEPS = {"small MLP": 160, "MLP-L1": 32, "MLP-L3": 16, "VGG-11 batch norm": 1, "ResNet-20": 4, "ResNet-18": 1}
 # The most important first.
 TRAINED = ("MLP-L3", "ResNet-20", "MLP-L1", "VGG-11 batch norm", "small MLP", "ResNet-18")
 _STEPS_ON_GPU = 50
 # A step of a large batch takes too long on a CPU.
 _LARGE_ON_GPU_ONLY = ("VGG-11 batch norm", "ResNet-18")
-# Of a cohort in a sweep.
+# Of the largest cohort in a sweep.
 _MOST_PAIRS = {kind: Slots(number=1, gpu=kind == "cuda").cohort_size(10**6) for kind in ("cpu", "cuda")}
-# By so much a stack is larger than the one before: on a GPU there is less time, and more to cover.
+# How many times larger a stack is than the one before: on a GPU there is less time, and more to cover.
 _FACTOR = {"cpu": 2, "cuda": 4}
 # Seconds of a stack's run beyond which no larger stack is tried.
 _LONG = {"cpu": 0.8, "cuda": 2.0}
 _EXAMPLES = 8192
-# The budget by which pairs per hour are counted: of each member.
+# Each member's budget, for which pairs per hour are counted.
 _BUDGET_EPOCHS, _BUDGET_EXAMPLES = 20, 25_000
 
 
@@ -85,7 +85,7 @@ def make_tasks(  # noqa: PLR0913 - what a step depends on
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> list[Task]:
-    """Members that begin alike and see their own examples, ``steps`` batches in an epoch."""
+    """Members that have the same initial weights and see their own examples, ``steps`` batches in an epoch."""
     generator = torch.Generator().manual_seed(0)
     n = max(_EXAMPLES, steps * batch_size)
     drawn = network.examples(n, generator)
@@ -163,7 +163,7 @@ def steps_of(name: str, batch_size: int, device: torch.device) -> int:
 def throughput_rows(name: str, batch_size: int, device: torch.device, floor: Floor, most: int) -> Iterator[list[Row]]:
     """One row per size of the cohort, while a larger one can be expected to finish; the largest has the targets.
 
-    All rows so far are given with every further one.
+    With every new row, all rows so far are yielded.
     """
     network, steps = NETWORKS[name], steps_of(name, batch_size, device)
     per_pair = 2 * _BUDGET_EPOCHS * (_BUDGET_EXAMPLES // batch_size)
@@ -203,7 +203,7 @@ def throughput_rows(name: str, batch_size: int, device: torch.device, floor: Flo
 
 
 def sizes(most: int, factor: int) -> list[int]:
-    """1, and each time so many times as many, up to ``most``, which is the last."""
+    """1, ``factor``, ``factor``² and so on, up to ``most``, which is the last."""
     found = [1]
     while found[-1] < most:
         found.append(min(factor * found[-1], most))

@@ -21,7 +21,7 @@ def medians(
 
     Args:
         ways: each is called with the number of the run, from 0.
-        runs: that count, of each way.
+        runs: how many runs of each way count.
         clock: is read before and after each call.
     """
     seconds: dict[_Name, list[float]] = {name: [] for name in ways}
@@ -34,7 +34,7 @@ def medians(
 
 
 def wall_clock(device: torch.device) -> Clock:
-    """The time once the device has done what it was given."""
+    """A clock that first waits until the device has done its work."""
     if device.type != "cuda":
         return time.perf_counter
 

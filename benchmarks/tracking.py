@@ -1,7 +1,7 @@
 """What logging a pair to MLflow costs: ``python -m benchmarks.tracking``.
 
 The pairs of a short sweep are sent to fresh SQLite stores, and then once more to the same store, which changes nothing.
-Beside it stands what training and measuring such a pair took; in a sweep, both happen in processes of their own.
+The table also says how long it took to train and measure such a pair; a sweep does this in other processes.
 """
 
 import statistics
@@ -55,7 +55,7 @@ def _send_twice(run: Path, folder: Path) -> Sequence[float]:
     folder.mkdir()
     file, uri = folder / STORE_FILE, f"sqlite:///{folder / STORE_FILE}"
     record = SweepRecord.read(run)
-    mirror = open_mirror(run, record, uri)  # makes the tables
+    mirror = open_mirror(run, record, uri)  # creates the tables
     empty = file.stat().st_size
     started = time.perf_counter()
     send_all(mirror, run)

@@ -357,4 +357,4 @@ def test_a_cluster_that_asks_for_no_token_is_told_once(tmp_path: Path, mode: str
         cluster.communicate("")
         shutil.rmtree(home, ignore_errors=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count(f"the Ray cluster at {address} asks for no token") == said
+    assert done.stderr.count(f"the Ray cluster at {address} requires no token") == said

@@ -1,1 +1,1 @@
-"""The record of published claims: what they come to in committed tables."""
+"""The record of published claims, and whether committed tables support them."""

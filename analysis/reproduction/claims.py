@@ -1,8 +1,8 @@
-"""What published work claims, and what the tables of one study say of it.
+"""What published work claims, and what the tables of one study say about it.
 
-A claim is put as expectations: numbers, one per replicate, and the side of a limit on which their mean should lie. The
-interval of the mean decides each, and they decide the claim. A claim's note tells what in this was changed after a
-result had been seen.
+A claim is stated as expectations: numbers, one per replicate, and the side of a limit on which their mean should lie.
+The interval of the mean decides each expectation, and the expectations decide the claim. A claim's note says how this
+was changed after a result had been seen.
 """
 
 from collections import defaultdict
@@ -32,9 +32,10 @@ _MIDPOINTS = ["test_midpoint", "train_midpoint"]
 class Expectation:
     """What a claim says of one number.
 
-    values: one per replicate; one that is not finite leaves all undecided, since its place in the mean is not known.
-    side: where the mean lies, from ``limit``, if the claim is right; None for a number that is only told.
-    case: expectations of one case hold together; by default each is its own.
+    values: one per replicate; a value that is not finite makes the expectation not decidable, because the mean is not
+        known.
+    side: of ``limit`` on which the mean lies if the claim is right; None for a number that is only shown.
+    case: expectations with the same case have to hold together; by default each is its own case.
     """
 
     what: str
@@ -53,7 +54,7 @@ class Expectation:
         return float(self.known.mean()) if len(self.known) else np.nan
 
     def interval(self, confidence: float) -> tuple[float, float]:
-        """Student's, of the mean; infinite for less than two values."""
+        """Student's interval of the mean; infinite for fewer than two values."""
         n = len(self.known)
         if n < 2:
             return -np.inf, np.inf
@@ -61,7 +62,7 @@ class Expectation:
         return self.mean - reach, self.mean + reach
 
     def outcome(self, confidence: float) -> Outcome:
-        """Where the whole interval lies."""
+        """Decided by the side on which the whole interval lies."""
         if len(self.known) < max(_LEAST, len(self.values)):
             return "not decidable"
         low, high = self.interval(confidence)
@@ -74,11 +75,11 @@ class Expectation:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A claim and what would bear it out.
+    """A claim and what would support it.
 
-    text: the claim, in our words. source: who claims it, and where. preset: the study it is read from.
-    note: what a reader has to know of how it is put; what was changed in that after a result was seen.
-    holds: whether ``every`` expectation has to hold, or those of ``one`` case: that something can happen.
+    text: the claim, in our words. source: who claims it, and where. preset: the study that tests it.
+    note: what a reader has to know about its expectations, and how they were changed after a result was seen.
+    holds: ``every`` if every expectation has to hold; ``one`` if those of one case do: something can happen.
     """
 
     id: str
@@ -90,11 +91,11 @@ class Claim:
     note: str = ""
 
     def confidence(self, found: Sequence[Expectation]) -> float:
-        """Of each interval, so that all of a claim's hold together with 95% (Bonferroni)."""
+        """Of each interval, so that all intervals of the claim hold together with 95% (Bonferroni)."""
         return 1 - 0.05 / max(1, sum(expectation.side is not None for expectation in found))
 
     def outcome(self, found: Sequence[Expectation]) -> Outcome:
-        """What the expectations come to."""
+        """The outcome of the claim, given its expectations."""
         confidence, cases = self.confidence(found), defaultdict[str, list[Outcome]](list)
         for expectation in found:
             if expectation.side is not None:
@@ -130,20 +131,23 @@ def _numbers(column: pd.Series) -> Array:
 
 
 def _paper_rates(rows: pd.DataFrame) -> pd.DataFrame:
-    """The pairs at the rate of the paper: 1e-4 for VGG, 1e-3 for the others."""
+    """The pairs at the paper's learning rate: 1e-4 for VGG, 1e-3 for the others."""
     return rows[rows["lr"] == np.where(rows["model"] == "vgg", 1e-4, 1e-3)]
 
 
 def _hidden_layers(rows: pd.DataFrame) -> pd.Series:
-    """Of perceptrons; 0 of all else."""
+    """Number of hidden layers of perceptrons; 0 for other networks."""
     return rows["hidden"].fillna("").map(lambda widths: len(widths.split("-")) if widths else 0)
 
 
 def _barrier_and_difference(study: Study, rows: pd.DataFrame, barrier: Side, difference: Side) -> list[Expectation]:
-    """Of every network: on which side of the threshold its barrier lies, and of the guide its Δ; of judged pairs."""
+    """For every network: the side of the threshold on which its barrier lies, and the side of the guide for its Δ.
+
+    Values are of judged pairs.
+    """
     judged = study.judged.index
     found = []
-    for network, group in _by(rows, "network"):  # one without a judged pair is told of
+    for network, group in _by(rows, "network"):  # also those without a judged pair
         counted = group[group.index.isin(judged)]
         found += [
             Expectation(
@@ -176,14 +180,14 @@ def deep_has_barriers(study: Study) -> list[Expectation]:
 
 
 def overfitting(study: Study) -> list[Expectation]:
-    """Where the longest training is connected: its interpolants beside those of the shortest that was enough."""
+    """Where the longest training is connected: its interpolants against those of the shortest that was enough."""
     found = []
     for name, group in _by(study.judged, "network", "lr"):
         trained = np.unique(group["epochs"]).tolist()
         short, long = (group[group["epochs"] == epochs].set_index("replicate") for epochs in (trained[0], trained[-1]))
         if trained[0] == trained[-1] or (long["verdict"] != "connected").any():
             continue
-        words = f"{trained[-1]} epochs less {trained[0]}"
+        words = f"{trained[-1]} epochs minus {trained[0]}"
         of_both = long.index.intersection(short.index)
         difference = long.loc[of_both, _MIDPOINTS] - short.loc[of_both, _MIDPOINTS]
         found += [
@@ -195,14 +199,14 @@ def overfitting(study: Study) -> list[Expectation]:
                 case=name,
             ),
             Expectation(
-                what=f"{name}: train less test accuracy at λ = ½, {words}",
+                what=f"{name}: train minus test accuracy at λ = ½, {words}",
                 values=_numbers(difference["train_midpoint"] - difference["test_midpoint"]),
                 unit="fraction",
                 side="above",
                 case=name,
             ),
             Expectation(
-                what=f"{name}, {trained[-1]} epochs: members' test loss at the end above its lowest",
+                what=f"{name}, {trained[-1]} epochs: members' last test loss minus their lowest",
                 values=_numbers(long["overfitting"]),
                 unit="nats",
             ),
@@ -213,7 +217,7 @@ def overfitting(study: Study) -> list[Expectation]:
 def basins(study: Study) -> list[Expectation]:
     return [
         Expectation(
-            what=f"{name}: better endpoint's test loss above the path's lowest",
+            what=f"{name}: better endpoint's test loss minus the path's lowest",
             values=_numbers(group["basin_depth"]),
             unit="nats",
             side="above",
@@ -225,8 +229,7 @@ def basins(study: Study) -> list[Expectation]:
 def noise(study: Study) -> list[Expectation]:
     """Rank correlations of learning rate and batch size with barrier and disagreement, replicate by replicate.
 
-    Barriers are expected to follow where a network has any: of one whose cells are all below the threshold they are
-    told.
+    A barrier has an expectation only where a cell of the network is disconnected; the others are only shown.
     """
     settings: tuple[tuple[str, str, str, Side], ...] = (
         ("learning rate", "lr", "batch_size", "above"),
@@ -246,7 +249,7 @@ def noise(study: Study) -> list[Expectation]:
 
 
 def _correlations(rows: pd.DataFrame, varied: str, held: str, column: str) -> Array:
-    """(replicates,) means over the values of ``held`` that have three points or more; 0 for what does not vary."""
+    """(replicates,) means over values of ``held`` that have at least three points; 0 where the column is constant."""
     found = []
     for _, replicate in rows.groupby("replicate"):
         each = [
@@ -260,8 +263,8 @@ def _correlations(rows: pd.DataFrame, varied: str, held: str, column: str) -> Ar
 
 def same_errors(study: Study) -> list[Expectation]:
     quantities = {
-        "error_overlap_ratio": "both wrong, of what independent errors give",
-        "same_error": "same wrong label, of all errors",
+        "error_overlap_ratio": "both wrong, relative to independent errors",
+        "same_error": "same wrong label, as a share of all errors",
     }
     return [
         *(_same_basin_less_other(study, what, column, "above") for column, what in quantities.items()),
@@ -274,14 +277,14 @@ def same_errors(study: Study) -> list[Expectation]:
 
 
 def ensembles(study: Study) -> list[Expectation]:
-    """Accuracies of ensembles are told alone: members of one basin were trained on more data, and are better."""
+    """Accuracies of ensembles have no expectation: members of one basin were trained on more data, and are better."""
     return [
         _same_basin_less_other(study, "disagreement", "disagreement", "below"),
-        _same_basin_less_other(study, "ensemble's accuracy over the mean member's", "ensemble_gain_accuracy", "below"),
+        _same_basin_less_other(study, "ensemble's accuracy minus the mean member's", "ensemble_gain_accuracy", "below"),
         _same_basin_less_other(study, "ensemble's accuracy", "ensemble_accuracy", None),
         *(
             Expectation(
-                what=f"{name} cells: {what}'s accuracy over the mean member's",
+                what=f"{name} cells: {what}'s accuracy minus the mean member's",
                 values=_numbers(rows.groupby("replicate")[f"{what.split()[-1]}_gain_accuracy"].mean()),
                 unit="fraction",
             )
@@ -293,18 +296,21 @@ def ensembles(study: Study) -> list[Expectation]:
 
 
 def _same_basin_less_other(study: Study, what: str, column: str, side: Side | None) -> Expectation:
-    """Connected less disconnected cells of the same network and rate; means over these, replicate by replicate."""
+    """Connected minus disconnected cells of the same network and rate; means over these, replicate by replicate."""
     means = study.judged.pivot_table(
         index=["replicate", "network", "lr"], columns="verdict", values=column, aggfunc="mean"
     ).reindex(columns=["connected", "disconnected"])
     differences = (means["connected"] - means["disconnected"]).dropna().groupby("replicate").mean()
     return Expectation(
-        what=f"{what}: connected less disconnected cells", values=_numbers(differences), unit="fraction", side=side
+        what=f"{what}: connected minus disconnected cells", values=_numbers(differences), unit="fraction", side=side
     )
 
 
 def normalisation(study: Study) -> list[Expectation]:
-    """Barriers of the four settings; BatchNorm's should be low where, without it, normalised inputs break, not raw."""
+    """Barriers of the four settings.
+
+    BatchNorm's should be low where, without it, normalised inputs are disconnected and raw inputs are connected.
+    """
     found = []
     for name, group in _by(study.pairs, "model", "hidden", "lr"):
         plain = group[group["norm"] == "none"]
@@ -330,7 +336,7 @@ _OTHER_TWIN = (
     "which had no disconnected cell to compare with."
 )
 _MORE_DATA = (
-    "Members that part later were trained jointly, on the data of both, for longer, so that they are also better."
+    "Members that separate later were trained jointly, on the data of both, for longer, so they are also better."
 )
 
 CLAIMS = (
@@ -350,8 +356,8 @@ CLAIMS = (
         preset="shift_depth_fig4",
         holds="every",
         expectations=deep_has_barriers,
-        note="The small twin trains longer on fewer examples, and asks for the train accuracy of the full preset, "
-        "since a run in which a ResNet at 52% train accuracy contradicted the claim.",
+        note="After a run in which a ResNet at 52% train accuracy contradicted the claim, the small twin trains longer "
+        "on fewer examples and requires the train accuracy of the full preset.",
     ),
     Claim(
         id="R3",
@@ -360,11 +366,11 @@ CLAIMS = (
         preset="shift_overfitting_fig5",
         holds="one",
         expectations=overfitting,
-        note="Read where the longest training is connected: beside the shortest that passes the gate on train "
-        "accuracy, its interpolants have less test accuracy, and a wider gap between train and test; one network"
-        " with both is enough. Put so after two runs of the small twin: read from losses, which rise by "
-        "construction, it was not decidable; beside members of 47% train accuracy, with every network asked for,"
-        " it was contradicted.",
+        note="The claim is tested where the longest training is connected: compared with the shortest training that "
+        "passes the gate on train accuracy, its interpolants should have less test accuracy and a wider gap between "
+        "train and test; one network with both is enough. It was stated like this after two runs of the small twin: "
+        "tested on losses, which rise by construction, it was not decidable; compared with members of 47% train "
+        "accuracy, and with both required of every network, it was contradicted.",
     ),
     Claim(
         id="R4",
@@ -381,10 +387,10 @@ CLAIMS = (
         preset="shift_batch_lr",
         holds="every",
         expectations=noise,
-        note="Every member trains until its train loss is low enough: at equal epochs, as in two first runs of the "
-        "small twin, which were not decidable, a larger batch takes fewer steps, and members that are trained "
-        "less are more alike. Of networks that have no disconnected cell, barriers are told alone, since the "
-        "first of these.",
+        note="Every member trains until its train loss is low enough: at equal epochs, as in the first two runs of the "
+        "small twin, which were not decidable, a larger batch takes fewer steps, and members that are trained less "
+        "are more alike. Since the first of these runs, barriers of networks that have no disconnected cell are shown "
+        "without an expectation.",
     ),
     Claim(
         id="R6",
@@ -402,10 +408,10 @@ CLAIMS = (
         preset="shift_normalisation_2x2",
         holds="one",
         expectations=normalisation,
-        note="Read where, without a norm, normalised inputs are disconnected and raw ones connected: with BatchNorm "
-        "the barrier lies below the threshold. Put so after two runs of the small twin that contradicted it: in "
-        "the first, differences were asked of every learning rate; in the second, raw inputs were not asked "
-        "about, and broke too.",
+        note="The claim is tested where, without a norm, normalised inputs are disconnected and raw inputs are "
+        "connected: with BatchNorm, the barrier should lie below the threshold. It was stated like this after two runs "
+        "of the small twin that contradicted it: the first required differences at every learning rate; the second did "
+        "not ask about raw inputs, which broke connectivity too.",
     ),
     Claim(
         id="R8",
@@ -415,7 +421,7 @@ CLAIMS = (
         preset="shift_ensemble_spawn",
         holds="every",
         expectations=ensembles,
-        note=f"{_MORE_DATA} Accuracies of ensembles, asked for in a first run that decided nothing, are therefore told "
-        f"alone. {_OTHER_TWIN}",
+        note=f"{_MORE_DATA} Accuracies of ensembles, which had an expectation in a first run that decided nothing, are "
+        f"therefore shown without one. {_OTHER_TWIN}",
     ),
 )

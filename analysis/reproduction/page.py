@@ -1,4 +1,4 @@
-"""The record of what published claims come to here.
+"""The record of published claims, and whether results obtained here support them.
 
 ``python -m lmc_tune.analysis.reproduction [--take RUN_FOLDER ...]`` writes docs/reproduction.md from the tables in
 docs/reproduction alone; ``--take`` first copies those of finished sweeps of presets there.
@@ -48,23 +48,24 @@ _HEAD = """# Reproduction record
 
 Written by `python -m lmc_tune.analysis.reproduction` from the tables in [docs/reproduction](reproduction); no number
 and no outcome here is typed by hand. Every study is a preset: `lmc-tune sweep NAME` runs it again, and
-`python -m lmc_tune.analysis.reproduction --take runs/NAME` puts its tables here and writes this page anew.
+`python -m lmc_tune.analysis.reproduction --take runs/NAME` copies its tables here and writes this page again.
 """
-_RULES = f"""A claim is put as expectations: means over replicates, and the side of a limit on which each should lie. An
-expectation is supported if the whole interval of its mean lies there, contradicted if it lies on the other side, and
-not decidable otherwise. Intervals are Student's, each so wide that all of a claim's hold together with 95%
-(Bonferroni). A claim is supported if all its expectations are, and contradicted if one is; a claim that something *can*
-happen needs one. Numbers without an expectation are told beside. Pairs that are undertrained or diverged are left out
-of the means, and counted; a cell that lost half of its pairs to them decides nothing, nor do fewer than three values.
-All replicates are tested on the same examples, so that intervals say nothing of other test sets. Verdicts and intervals
-of cells are those of the report, whose bootstrap covers less than it says with few replicates. Presets whose name ends
-in `{SMALL}` fit two CPU cores for some minutes: fewer examples, fewer epochs, smaller networks. What they contradict is
-contradicted at that size."""
+_RULES = f"""A claim is stated as expectations: means over replicates, and the side of a limit on which each should lie.
+An expectation is supported if the whole interval of its mean lies on that side, contradicted if it lies on the other
+side, and not decidable otherwise. Intervals are Student's, each wide enough that all intervals of a claim hold together
+with 95% confidence (Bonferroni). A claim is supported if all its expectations are supported, and contradicted if one is
+contradicted; a claim that something *can* happen needs only one supported expectation. Tables also have numbers without
+an expectation. Pairs that are undertrained or diverged are counted, but left out of the means; a cell that lost half of
+its pairs in this way decides nothing, and neither do fewer than three values. All replicates are tested on the same
+examples, so intervals say nothing about other test sets. Verdicts and intervals of cells are those of the report, whose
+bootstrap covers less than its nominal confidence with few replicates. Presets whose name ends in `{SMALL}` run in
+minutes on two CPU cores, with fewer examples, fewer epochs and smaller networks. What they contradict is contradicted
+at that size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One sweep of a preset, as its tables have it."""
+    """One sweep of a preset, read from its tables."""
 
     space: SearchSpace
     record: SweepRecord
@@ -88,11 +89,11 @@ def take(run: Path, tables: Path = TABLES) -> None:
         raise UserError(f"{run} holds no finished sweep: {missing[0]} is missing")
     swept = SweepRecord.read(run)
     if swept.name not in presets():
-        raise UserError(f"{run} is a sweep of {swept.name}, which is no preset; the record holds presets alone")
+        raise UserError(f"{run} is a sweep of {swept.name}, which is not a preset; the record holds only presets")
     space = parse_space((run / SPACE_FILE).read_text(encoding="utf-8"), str(run / SPACE_FILE))
     # Whether members were kept changes no number.
     if space.model_copy(update={"members": "auto"}) != read_space(swept.name):
-        raise UserError(f"{run} swept another space than {swept.name}; the record holds presets as they are")
+        raise UserError(f"{run} is a sweep of a changed {swept.name}; the record holds only unchanged presets")
     finished = len(Store(run).results(["key"]))
     if finished != swept.planned_pairs:
         raise UserError(

@@ -49,13 +49,13 @@ class Study:
 
     @property
     def judged(self) -> pd.DataFrame:
-        """The ok pairs of the judged cells: one that lost half of its pairs, or has one without a barrier, is none."""
+        """The ok pairs of judged cells; a cell that lost half of its pairs, or has one without a barrier, is not."""
         judged = self.cells.loc[self.cells["judged"], "cell"]
         return self.pairs[(self.pairs["status"] == "ok") & self.pairs["cell"].isin(judged)]
 
 
 def _midpoint_accuracy(paths: pa.Table, split: Literal["train", "test"], condition: Condition) -> pd.Series:
-    """By key."""
+    """By the pair's key."""
     at = pc.and_(pc.equal(paths["split"], split), pc.equal(paths["lambda"], 0.5))
     rows = paths.filter(pc.and_(at, judged_rows(paths, condition))).to_pandas().set_index("key")
     accuracy: pd.Series = rows["correct"] / rows["n"]
@@ -63,7 +63,7 @@ def _midpoint_accuracy(paths: pa.Table, split: Literal["train", "test"], conditi
 
 
 def _overfitting(curves: pd.DataFrame) -> pd.Series:
-    """By key, the mean over the members."""
+    """By the pair's key, the mean over its members."""
     of_members = curves[curves["member"] != "joint"].sort_values("step", kind="stable")
     loss = of_members.groupby(["key", "member"])["test_loss"]
     rise: pd.Series = (loss.last() - loss.min()).groupby("key").mean()

@@ -49,7 +49,7 @@ TrackingUri = Annotated[
         "(default: $MLFLOW_TRACKING_URI, else an embedded one in the run folder)."
     ),
 ]
-# As text: a Path would make s3:/ of s3://.
+# As text: a Path would turn s3:// into s3:/.
 RunFolder = Annotated[str, typer.Argument(help="A run folder, e.g. runs/quickstart or s3://BUCKET/runs/quickstart.")]
 
 
@@ -96,17 +96,17 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
-        typer.Option(help="Where to train; on a cluster, cuda also waits for GPUs that are yet to come."),
+        typer.Option(help="Where to train; on a cluster, cuda also waits for GPUs that have not started yet."),
     ] = "auto",
     search: Annotated[
         SearchName,
         typer.Option(help="Run every cell, or start coarse and refine where neighbouring verdicts differ."),
     ] = "grid",
-    max_pairs: Annotated[int | None, typer.Option(min=1, help="Train at most so many pairs in this call.")] = None,
+    max_pairs: Annotated[int | None, typer.Option(min=1, help="Train at most this many pairs in this call.")] = None,
     max_hours: Annotated[
         float | None,
         typer.Option(
-            min=0.001, max=10_000, help="End after so many hours, as if interrupted: the same command goes on."
+            min=0.001, max=10_000, help="End after this many hours, as if interrupted: the same command resumes."
         ),
     ] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not render the report at the end.")] = False,
@@ -129,7 +129,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         runs = "runs" if storage is None else storage
         folder = (place_at(runs) / study.name if out is None else place_at(out)).absolute()
         if folder == Path.cwd():
-            raise FolderError("--out is the current folder; name one of its own for the run, e.g. --out runs/mine")
+            raise FolderError("--out is the current folder; name a separate folder for the run, e.g. --out runs/mine")
         options = Options(
             data_root=resolve_data_root(data_root),
             folders=folders_beside(Path(space)),
@@ -217,7 +217,7 @@ def status(folder: RunFolder, *, json_: Json = False) -> None:
     if state.checkpoints:
         typer.echo(_on_checkpoints(state.checkpoints))
     if state.other_pairs:
-        typer.echo(f"besides, {_pairs(state.other_pairs)} here that {folder}/space.yaml does not plan")
+        typer.echo(f"the folder also holds {_pairs(state.other_pairs)} that {folder}/space.yaml does not plan")
     for failure in state.failures:
         typer.echo(printable(f"failed {failure.key} ({failure.what}): {failure.reason}"))
     if state.failures:
@@ -229,7 +229,9 @@ def space(
     space: Space,
     *,
     sets: Sets = None,
-    out: Annotated[str | None, typer.Option(help="A run folder: how much of the space it holds already.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Also print how much of the space this run folder already holds.")
+    ] = None,
     run_factories: Annotated[
         bool,
         typer.Option("--run-factories", help="Run the code that the space's factories name, to time their networks."),
@@ -257,12 +259,12 @@ def space(
     if cost.tolerance_error > study.measure.tolerance_error:
         typer.echo(
             f"{'tolerance':>12}  {cost.tolerance_error:.4f} for errors, one test example: "
-            f"measure.tolerance_error {study.measure.tolerance_error:g} is less"
+            f"measure.tolerance_error {study.measure.tolerance_error:g} is smaller"
         )
     if cost.seconds_train is None or cost.seconds_measure is None:
         _print_held(there)
         typer.echo(
-            f"{'time':>12}  not known: to time the networks of its factories, look at them and say --run-factories"
+            f"{'time':>12}  not known: to time the networks of its factories, read their code and add --run-factories"
         )
         return
     train, measure = in_words(cost.seconds_train), in_words(cost.seconds_measure)
@@ -419,7 +421,7 @@ def _print_outcome(outcome: Any) -> None:
 
 
 def _note_server(folder: Any, tracking_uri: str | None) -> None:
-    """Say how to see runs in a file that is not the folder's own: alone, MLflow's server does not find artifacts."""
+    """Say how to show runs in a file that is not the folder's own: without this, MLflow's server finds no artifacts."""
     from lmc_tune.tracking import connection
 
     file = connection.embedded_file(connection.tracking_uri(folder, tracking_uri))
@@ -448,7 +450,7 @@ def _pairs(n: int) -> str:
 
 def _on_checkpoints(n: int) -> str:
     unfinished = "1 network of unfinished pairs has" if n == 1 else f"{n} networks of unfinished pairs have"
-    return f"{unfinished} a checkpoint to go on from"
+    return f"{unfinished} a checkpoint to resume from"
 
 
 def _print_json(content: dict[str, Any]) -> None:

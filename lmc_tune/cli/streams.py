@@ -37,8 +37,8 @@ class Heedless:
 def prepare_streams() -> None:
     """Open those of the three streams that are closed, and make sure that writing to stderr never fails.
 
-    The next file to be opened would otherwise get the number of a closed one, and in it, say a table, whatever
-    libraries print.
+    Otherwise the next file that is opened, say a table, would get the number of a closed stream, and whatever libraries
+    print would go into it.
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:

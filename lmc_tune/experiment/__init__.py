@@ -1,4 +1,4 @@
-"""What is to be run, as frozen data. No torch, no files: the page on which a whole experiment can be read."""
+"""What is to be run, as frozen data, without torch: a whole experiment can be read here."""
 
 from lmc_tune.experiment.data import CORRUPTIONS, Bands, Corruption, DatasetSpec, Domain, OtherDataset, ShiftSpec
 from lmc_tune.experiment.group import Cohort, GroupSpec

@@ -9,7 +9,7 @@ from pydantic_core import PydanticKnownError
 from lmc_tune.experiment.spec import Count, Fraction, Natural, Spec
 
 CorruptionName = Literal["gaussian_noise", "blur", "contrast", "rotation", "colour", "jpeg"]
-# What images can suffer under domain shift; lmc_tune.data.corruptions says how.
+# How images can be corrupted under domain shift; lmc_tune.data.corruptions has the formulas.
 CORRUPTIONS: tuple[CorruptionName, ...] = get_args(CorruptionName)
 
 
@@ -40,7 +40,7 @@ class Corruption(Spec):
 
 
 class OtherDataset(Spec):
-    """B has the fraction severity of its examples from another data set with the same labels."""
+    """B gets the fraction ``severity`` of its examples from another data set with the same labels."""
 
     name: str
 
@@ -86,8 +86,8 @@ class ShiftSpec(Spec):
         of the classes and 1 − r of the others, part B the mirror image; ``skew: dirichlet`` draws the fractions from
         Dirichlet(α, α) with α = (1 − severity)/severity. ``ratio: 0.8`` and ``alpha: 0.5`` may be written instead of
         the severity they stand for.
-    domain: disjoint label-stratified halves from two domains, which ``domain`` says: the name of a corruption or of
-        another data set; or ``bands: [[0], [1, 2]]`` in its place. A spec is written with the domain as text.
+    domain: disjoint label-stratified halves from two domains. ``domain`` is the name of a corruption or of another data
+        set; ``bands: [[0], [1, 2]]`` may be written instead. A spec is written with the domain as text.
     """
 
     kind: Literal["none", "covariate", "label", "domain"] = "covariate"
@@ -106,11 +106,11 @@ class ShiftSpec(Spec):
             if short not in given:
                 continue
             if "severity" in given or given.get("skew", skew) != skew:
-                raise ValueError(f"{short} already says skew and severity; keep one of them")
+                raise ValueError(f"{short} already sets skew and severity; keep one of them")
             given["skew"], given["severity"] = skew, _severity(short, given.pop(short))
         if "bands" in given:
             if "domain" in given:
-                raise ValueError("bands already say the domain; keep one of them")
+                raise ValueError("bands already set the domain; keep one of them")
             given["domain"] = _bands(given.pop("bands"))
         if given.get("kind") == "label":
             given["skew"] = given.get("skew") or "ratio"
@@ -147,7 +147,7 @@ class ShiftSpec(Spec):
         return f"label dirichlet {self.severity:g}"
 
     def other_dataset(self, first: DatasetSpec) -> DatasetSpec | None:
-        """All of the other data set, not normalised yet: by the first's moments, not its own; None if there is none."""
+        """All of the other data set, not yet normalised (by the first one's moments); None if there is no other."""
         if not isinstance(self.domain, OtherDataset):
             return None
         return DatasetSpec(name=self.domain.name, validation=first.validation, normalise=False)

@@ -10,10 +10,10 @@ class DatasetFacts:
     """A data set as published.
 
     shape: (channels, height, width) of an input. labels: what the classes are; equal texts mean equal labels.
-    multi_label: an example may have several of them, or none. torchvision_class: what downloads it, if
-    torchvision does; package: an optional one that downloads and reads it, installed by the extra of the data set's
-    name. files: md5 by path below the data root (:func:`check_files`); empty for data that ships inside a package.
-    folder: below the data root as well, with files too many to verify.
+    multi_label: an example may have several labels, or none. torchvision_class: the class that downloads it, if
+    torchvision does; package: an optional package that downloads and reads it, installed by the extra with the data
+    set's name. files: md5 by path below the data root (:func:`check_files`); empty for data that ships inside a
+    package. folder: also below the data root; it holds too many files to verify.
     """
 
     name: str
@@ -34,7 +34,7 @@ class DatasetFacts:
 
     @property
     def paths(self) -> list[str]:
-        """All that has to be below the data root."""
+        """Paths of all that has to be below the data root."""
         return [path for path, _ in self.files] + ([self.folder] if self.folder else [])
 
 
@@ -165,12 +165,12 @@ DATASETS = {
 
 
 def facts_of(dataset: DatasetSpec) -> DatasetFacts:
-    """What is known of a spec's data set; all of it, whatever part the spec takes."""
+    """What is known of a spec's whole data set, whatever part the spec takes."""
     return DATASETS[dataset.name]
 
 
 def part_size(dataset: DatasetSpec, shift: ShiftSpec) -> int:
-    """Examples that each member sees, up to the few that a stratified split has to leave out."""
+    """Examples that each member sees; slightly fewer if a stratified split has to leave some out."""
     half = (dataset.train or facts_of(dataset).n_train - dataset.validation) // 2
     other = shift.other_dataset(dataset)
     return half if other is None else min(half, facts_of(other).n_train)

@@ -1,4 +1,4 @@
-"""A group: members that are compared. A pair is the recipe with two."""
+"""A group: members that are compared. A pair is the group with two."""
 
 from functools import cached_property
 from typing import Annotated, Self
@@ -17,7 +17,7 @@ from lmc_tune.experiment.training import TrainSpec
 class GroupSpec(Spec):
     """A recipe, at one setting (data set, model, training, shift), for one replicate.
 
-    What is asked of its members is no part of it: one more question about a finished group trains nothing.
+    What is asked of its members is not part of it: another question about a finished group trains nothing.
     """
 
     dataset: DatasetSpec
@@ -54,13 +54,13 @@ class GroupSpec(Spec):
 
     @property
     def datasets(self) -> tuple[DatasetSpec, ...]:
-        """What has to be there: the group's data set, and another if its shift names one."""
+        """The data sets that are needed: the group's, and another if its shift names one."""
         other = self.shift.other_dataset(self.dataset)
         return (self.dataset,) if other is None else (self.dataset, other)
 
     @cached_property
     def text(self) -> str:
-        """The group as the table keeps it, canonical JSON; the engine, which changes rounding alone, is not in it."""
+        """The group as the table stores it, canonical JSON without the engine, which changes only rounding."""
         return canonical(self.model_dump(mode="json", exclude={"train": {"engine"}}))
 
     def seed_for(self, *labels: str | int) -> int:

@@ -43,7 +43,7 @@ def part_of(shift: ShiftSpec, side: Side) -> PartSpec:
 
 
 class Branch(Spec):
-    """A beginning where another member's training stood at the end of an epoch, its optimizer's moments included."""
+    """A start from another member's training at the end of an epoch, its optimizer's moments included."""
 
     trunk: "MemberSpec"
     epoch: Count
@@ -53,8 +53,8 @@ class Perturbation(Spec):
     """Weights that are disturbed once, in training (the butterfly experiment, Kwok et al. 2025).
 
     step: how many steps are taken before it.
-    scale: norm of the disturbance over that of what is disturbed, at the initial weights; 0 changes nothing.
-    weights: one weight, all of one layer, or all; drawn at random, the noise Gaussian.
+    scale: norm of the noise divided by the norm that the disturbed weights had initially; 0 changes nothing.
+    weights: one weight or all of one layer, drawn at random, or all weights; the noise is Gaussian.
     """
 
     step: Natural
@@ -101,7 +101,7 @@ class MemberSpec(Spec):
 
     @property
     def noise_seed(self) -> int:
-        """What the orders, augmentations and dropouts of its training derive from."""
+        """The seed from which the orders, augmentations and dropouts of its training derive."""
         return self.seed_for(*_NOISE_LABELS[self.noise])
 
 

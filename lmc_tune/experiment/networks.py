@@ -15,22 +15,22 @@ Init = Literal["torch", "kaiming", "xavier", "orthogonal"]
 
 
 class NetworkSpec(Spec):
-    """A network. Each kind has a ``label`` that says it in a few words."""
+    """A network. Each kind has a ``label`` that describes it in a few words."""
 
     @property
     def may_have_batch_norm(self) -> bool:
-        """Only a network of the user's own knows what it has."""
+        """Whether it may have BatchNorm; always true for a user's own network, whose layers are not known here."""
         return getattr(self, "norm", "batch") == "batch"
 
-    def needs(self, height: int, width: int) -> str:  # noqa: ARG002 - most take any
-        """What images of this size lack for the network, as ``needs ...``; empty if nothing."""
+    def needs(self, height: int, width: int) -> str:  # noqa: ARG002 - most take any size
+        """What the network needs and images of this size do not have, as ``needs ...``; empty if nothing."""
         return ""
 
 
 class MlpSpec(NetworkSpec):
     """A multilayer perceptron.
 
-    hidden: widths of the hidden layers; ``norm`` stands between each linear layer and its activation.
+    hidden: widths of the hidden layers; ``norm`` comes between each linear layer and its activation.
     dropout: chance that a hidden activation is dropped in a training step.
     init: how weights are drawn (:func:`lmc_tune.models.adapt.initialise`).
     """
@@ -123,12 +123,12 @@ class VitSpec(NetworkSpec):
 
 
 class FactorySpec(NetworkSpec):
-    """A network of the user's own.
+    """A user's own network.
 
-    factory: ``package.module:function``, called with ``arguments`` and giving a ``torch.nn.Module`` with its initial
+    factory: ``package.module:function``, called with ``arguments``; returns a ``torch.nn.Module`` with its initial
         weights, drawn from torch's global random state.
-    code: what it was made of when its space was read (:func:`lmc_tune.experiment.sources.code_of`); empty if that is
-        not known.
+    code: its code when its space was read (:func:`lmc_tune.experiment.sources.code_of`); empty if that is not
+        known.
     """
 
     name: Literal["factory"] = "factory"

@@ -1,4 +1,4 @@
-"""Reading a search space: every problem at once, each with its line, its path, the value and the nearest known name."""
+"""Reading a search space. All problems are reported at once, with line, path, value and the nearest known name."""
 
 import difflib
 import json
@@ -39,10 +39,10 @@ from lmc_tune.experiment.yaml_lines import Location, YamlError, dotted, load_val
 _TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
 # About the accuracy of a network that says no to every label: BigEarthNet has 2 to 3 of its 19 labels per patch.
 _ALWAYS_NO = 0.87
-# More would take gigabytes and minutes before the first is trained; above all, a typing error in a range.
+# More would take gigabytes and minutes before the first is trained, and most often is a typing error in a range.
 _MOST_PAIRS, _MOST_ON_AN_AXIS = 1_000_000, 10_000
 _LONGEST = 1000
-# What other tools call it.
+# Names in other tools, and ours.
 _SYNONYMS = {
     "learning_rate": "lr",
     "bs": "batch_size",
@@ -135,7 +135,7 @@ class _Reader:
         self.source = source
         self.lines = lines
         self.overridden: set[Location] = set()
-        self.problems: dict[str, int] = {}  # with its line
+        self.problems: dict[str, int] = {}  # each with its line
 
     def problem(self, place: Location, message: str) -> None:
         line = next((self.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.lines), 1)
@@ -214,7 +214,7 @@ class _Reader:
             if name not in AXES:
                 self.problem(("axes", name), f"unknown axis{_nearest(name, AXES)}")
                 for meant in _close_to(name, AXES):
-                    axes.setdefault(meant, ())  # nothing that it was to vary is missing
+                    axes.setdefault(meant, ())  # so that the key that it was to vary is not reported as missing
                 continue
             whole_section = len(AXES[name]) == 1
             axes[name] = tuple(
@@ -290,7 +290,7 @@ class _Reader:
     def _check_point(
         self, fixed: Sections, coordinates: dict[str, Any], indices: dict[str, int], unknown: set[tuple[str, ...]]
     ) -> None:
-        """Validate the sections at one point; nothing is said of ``unknown`` places, whose axes have no values."""
+        """Validate the sections at one point; ``unknown`` places, whose axes have no values, are not reported."""
         for axis, index in indices.items():
             if len(AXES[axis]) == 1 and not isinstance(coordinates[axis], dict):
                 self.problem(("axes", axis, index), f"must be a mapping or a name, got {coordinates[axis]!r}")
@@ -360,7 +360,7 @@ class _Reader:
             self.problem(("measure", "splits"), "validation is named, but dataset.validation holds no example out")
 
     def _check_gate(self, space: SearchSpace, pair: GroupSpec) -> None:
-        """A gate that lets a network pass which says no to every label is none."""
+        """Reject a gate that a network passes by saying no to every label."""
         name, least = pair.dataset.name, space.verdict.min_train_accuracy
         if facts_of(pair.dataset).multi_label and least <= _ALWAYS_NO:
             self.problem(
@@ -410,7 +410,7 @@ class _Reader:
     def _check_training(
         self, section: str, train: TrainSpec, said: set[str], pair: GroupSpec, indices: dict[str, int]
     ) -> None:
-        """Check one member's training, of which a section says the fields ``said``, against what the member sees."""
+        """Check one member's training against what the member sees; a section sets its fields ``said``."""
         (height, width), name = facts_of(pair.dataset).shape[1:], pair.dataset.name
         if "crop" in said and train.crop >= min(height, width):
             self.problem(
@@ -452,12 +452,12 @@ def _other_problem(dataset: DatasetSpec, name: str) -> str:
     """Why a data set cannot be another's second domain."""
     first = dataset.name
     if name not in DATASETS:
-        return f"{name!r} is no corruption and no data set{_nearest(name, [*CORRUPTIONS, *DATASETS])}"
+        return f"{name!r} is neither a corruption nor a data set{_nearest(name, [*CORRUPTIONS, *DATASETS])}"
     if name == first:
         return f"{first} is the data set itself; name another"
     facts, other = facts_of(dataset), facts_of(DatasetSpec(name=name))
     if facts.multi_label:
-        return f"{first} may have several labels per example and no partner; name a corruption, or bands"
+        return f"examples of {first} may have several labels, so it has no partner; name a corruption, or bands"
     if other.labels != facts.labels:
         return f"the labels of {name} are {other.labels}, those of {first} {facts.labels}; name one of the same"
     if other.shape != facts.shape:
@@ -538,14 +538,14 @@ def _fields_at(model: Any, location: tuple[str | int, ...]) -> list[str]:
 
 
 def _sections_with(key: Any) -> list[str]:
-    """The sections that have a key; every one has a name of its own."""
+    """The sections that have a key; none for ``name``, because every section has its own."""
     if key == "name":
         return []
     return [section for section, specs in SETTING.items() if any(key in spec.model_fields for spec in specs)]
 
 
 def _elsewhere(name: str, spec: Any) -> str:
-    """Where a key belongs that a section does not know; empty if nowhere."""
+    """The section to which a key belongs that another does not know; empty if there is none."""
     sections = _sections_with(name)
     if "model" in sections and spec in MODELS.values():
         return f"; {model_name({'name': spec.model_fields['name'].default})} has none"
@@ -557,7 +557,7 @@ def _nearest(name: Any, known: Iterable[str]) -> str:
 
 
 def _nearest_top_level(key: Any) -> str:
-    """As :func:`_nearest`; what belongs into a section is named with its section."""
+    """As :func:`_nearest`; a key that belongs in a section is named with its section."""
     if key not in AXES and (sections := _sections_with(key)):
         return f"; did you mean {sections[0]}.{key}?"
     for axis in _close_to(key, [*_TOP_LEVEL, *AXES]):

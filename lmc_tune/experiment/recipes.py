@@ -1,7 +1,7 @@
-"""Recipes: which members a group has, made of one setting.
+"""Recipes: how the members of a group are made from one setting.
 
-A recipe is a spec with a name in its field ``recipe``, ``check`` and ``members``. Training and keeping members needs no
-more; the rows of a group, and what is measured along a path, are of two members.
+A recipe is a spec with a name in its field ``recipe``, ``check`` and ``members``. Training and keeping members need no
+more; the rows of a group and the measurements of a path take two members.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Pair(Spec):
-    """Two members, ``a`` and ``b``, from one beginning, each on its own side of the shift.
+    """Two members, ``a`` and ``b``, from a common start, each on its own side of the shift.
 
     b: settings of B's training that differ from A's.
     perturb: B is a copy of A, on its data and with its noise, whose weights are disturbed once.
@@ -26,7 +26,7 @@ class Pair(Spec):
     perturb: Perturbation | None = None
 
     def check(self, group: "GroupSpec") -> None:
-        """Raise ValueError if the recipe cannot be made of the group's setting."""
+        """Raise ValueError if the recipe does not fit the group's setting."""
         if group.train.spawn_epoch and self.b.optimizer not in {None, group.train.optimizer}:
             raise ValueError("after joint training (spawn_epoch) B's optimizer goes on: leave b.optimizer out")
         if self.perturb is None:
@@ -59,7 +59,7 @@ class Pair(Spec):
 
 
 def _trunk(group: "GroupSpec") -> MemberSpec:
-    """Training on both parts together. It goes to an epoch, not to a loss."""
+    """Training on both parts together. It ends at an epoch, not at a loss."""
     return MemberSpec(
         dataset=group.dataset,
         model=group.model,
@@ -72,5 +72,5 @@ def _trunk(group: "GroupSpec") -> MemberSpec:
 
 
 def _own(train: TrainSpec) -> TrainSpec:
-    """Without what only groups know."""
+    """The training without the settings that only groups have."""
     return train.model_copy(update={"noise": "fixed", "spawn_epoch": 0})

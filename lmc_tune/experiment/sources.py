@@ -1,7 +1,7 @@
 """The code that a factory is made of: found and read, never run.
 
-Reading a space must not run what it names, so modules are looked up part by part: importing machinery would run the
-packages around them.
+Reading a space must not run the code that it names. So modules are looked up part by part, because Python's own lookup
+would run the packages around them.
 """
 
 import ast
@@ -21,23 +21,22 @@ from pathlib import Path
 # Hashes of source files by their path from the folder that is imported from; versions of packages by their name.
 Code = dict[str, str]
 
-# Every network is made of torch, whose version is part of no key; what lmc-tune does differently is told by
-# SCHEMA_VERSION.
+# Every network uses torch, whose version is part of no key; for changes of lmc-tune there is SCHEMA_VERSION.
 _OF_EVERY_PAIR = {"torch", "lmc_tune"}
 _SITES = {"site-packages", "dist-packages"}
 _FILES = (".py", *EXTENSION_SUFFIXES)
 
 
 def folders_beside(space: Path) -> tuple[str, ...]:
-    """Where the factories of a space are looked for before all else: beside its file, then in the current folder."""
+    """The folders in which a space's factories are looked for first: that of its file, then the current folder."""
     return tuple(dict.fromkeys(map(str, (space.absolute().parent, Path.cwd()))))
 
 
 def code_of(factory: str, folders: Sequence[str] = ()) -> Code:
-    """Hashes of a factory's module and of all that it imports and its author wrote, versions of installed packages.
+    """Hashes of a factory's module and of its author's modules that it imports, and versions of installed packages.
 
-    Imports are found wherever they stand in the text; those that are put together at run time are not. What cannot be
-    found or read is left out: who imports it says so. Python's own modules and torch are left out.
+    Imports are found anywhere in the text, except those whose names are computed at run time. Modules that cannot be
+    found or read are left out, because whoever imports them reports that; so are Python's own modules and torch.
 
     Args:
         factory: ``package.module:function``.
@@ -66,7 +65,7 @@ def code_of(factory: str, folders: Sequence[str] = ()) -> Code:
 
 
 def changed(one: Code, other: Code) -> list[str]:
-    """What two codes do not share."""
+    """Names of files and packages in which two codes differ."""
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
@@ -95,7 +94,7 @@ def _find(module: str, path: Sequence[str]) -> ModuleSpec | None:
 
 
 def _find_otherwise(top: str) -> ModuleSpec | None:
-    """What is built in, and what is installed as a link to its source, which may have a finder of its own."""
+    """A built-in module, or one installed as a link to its source, which may have its own finder."""
     try:
         return importlib.util.find_spec(top)
     except (ValueError, ImportError):
@@ -108,7 +107,7 @@ def _location(found: ModuleSpec) -> Path:
 
 
 def _versions(top: str, path: Sequence[str]) -> Code:
-    """Of the packages that a top-level module belongs to; empty if it is not installed by one.
+    """Versions of the packages that a top-level module belongs to; empty if no package installed it.
 
     Without a local part: ``+cpu`` and ``+cu128`` are one version on two machines.
     """
@@ -124,7 +123,7 @@ def _versions(top: str, path: Sequence[str]) -> Code:
 def _packages(folder: Path) -> dict[str, list[tuple[str, str]]]:
     """Names and versions of all that is installed in a folder, by top-level module.
 
-    The standard library's ``packages_distributions`` overlooks compiled modules that lie in no folder of their own.
+    The standard library's ``packages_distributions`` overlooks compiled modules that are not inside a package's folder.
     """
     packages: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for one in metadata.distributions(path=[str(folder)]):
@@ -149,7 +148,7 @@ def _pythons() -> str:
 
 
 def _read(module: str, found: ModuleSpec, code: Code) -> list[str]:
-    """Put a file's hash into ``code``; what it imports."""
+    """Put a file's hash into ``code``, and return what it imports."""
     file = _location(found)
     try:
         source = file.read_bytes().replace(b"\r\n", b"\n")

@@ -19,18 +19,18 @@ from lmc_tune.experiment.verdict import VerdictSpec
 # The space as it was run, in its run folder.
 SPACE_FILE = "space.yaml"
 
-# The specs that each section of a setting may hold; which of them is for :func:`section_spec` to say.
+# The specs that each section of a setting may hold; :func:`section_spec` says which.
 SETTING: dict[str, tuple[type[Spec], ...]] = {
     "dataset": (DatasetSpec,),
     "model": tuple(MODELS.values()),
     "train": (TrainSpec,),
     "shift": (ShiftSpec,),
 }
-# What may be said of the recipe; an empty section says nothing.
+# The sections that may change the recipe; an empty one changes nothing.
 RECIPE: dict[str, tuple[type[Spec], ...]] = {"b": (TrainChanges,), "perturb": (Perturbation,)}
 SECTIONS = SETTING | RECIPE
-# What an axis may vary: a whole section, or one field of a section by its bare name (`lr`, `norm`, `severity`); of the
-# recipe by its full one (`b.lr`).
+# What an axis may vary: a whole section, or one field of a section by its bare name (`lr`, `norm`, `severity`), or by
+# its full name in the recipe's sections (`b.lr`).
 AXES: Mapping[str, tuple[str, ...]] = {
     **{name: (name,) for name in SECTIONS if name != "train"},
     **{
@@ -77,7 +77,7 @@ class SearchSpace(Spec):
     axes: values by axis name, in the order in which cells are enumerated (the last axis varies fastest).
     replicates: pairs per cell. seed: base of every pair's seeds.
     members: keep or drop the trained weights; ``auto`` keeps them while they are small.
-    code: of the networks of the user's own, by factory; filled in when a file is read, and kept in the run folder.
+    code: of users' own networks, by factory; filled in when a file is read, and kept in the run folder.
     """
 
     name: Annotated[str, Field(max_length=120)]
@@ -99,7 +99,7 @@ class SearchSpace(Spec):
 
     @property
     def factories(self) -> list[str]:
-        """Those that its networks name."""
+        """The factories that its networks name."""
         models = [self.fixed.get("model", {}), *self.axes.get("model", ())]
         named = {model["factory"] for model in models if "factory" in model}
         return sorted(named | set(self.axes.get("factory", ())))
@@ -111,7 +111,7 @@ class SearchSpace(Spec):
             pydantic.ValidationError: if a combination of values is impossible.
         """
         own_axes = {name: [i for i, axis in enumerate(self.axes) if AXES[axis][0] == name] for name in SECTIONS}
-        # Sections by where their own axes stand: many cells share one, and building it is most of a cell's cost.
+        # Sections by the positions on their own axes: many cells share one, and building it is most of a cell's cost.
         known: dict[tuple[object, ...], Spec] = {}
         cells = []
         for point in product(*(range(len(values)) for values in self.axes.values())):
@@ -150,7 +150,7 @@ class SearchSpace(Spec):
 
 
 def by_replicate(cells: Sequence[Cell], replicates: int) -> list[GroupSpec]:
-    """The pairs of some cells, replicate by replicate, so that a sweep cut short has been everywhere."""
+    """The pairs of some cells, replicate by replicate, so that a sweep that is cut short has covered every cell."""
     return [cell.pair(k) for k in range(replicates) for cell in cells]
 
 

@@ -28,7 +28,7 @@ class TrainSpec(Spec):
     noise: ``fixed``: in every step both members see the same positions of their parts, augmented alike, and drop the
         same activations; ``varied``: each its own.
     engine: ``loop`` trains one member after the other, ``stacked`` all of a cohort at once; ``auto`` chooses by device
-        and model. It changes results by rounding alone and is not part of a pair's key.
+        and model. It changes results only by rounding and is not part of a pair's key.
     """
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -52,7 +52,7 @@ class TrainSpec(Spec):
 
     @cached_property
     def text(self) -> str:
-        """Canonical JSON, but for the engine, which changes rounding alone."""
+        """Canonical JSON without the engine, which changes only rounding."""
         return canonical(self.model_dump(mode="json", exclude={"engine"}))
 
     @property

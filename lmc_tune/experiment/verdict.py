@@ -27,5 +27,5 @@ class VerdictSpec(Spec):
 
     @property
     def column(self) -> str:
-        """The column of the results table that is judged, but for its condition."""
+        """The column of the results table that is judged, without its condition."""
         return f"{self.of}_barrier_{self.barrier}"

@@ -8,7 +8,7 @@ from yaml.constructor import ConstructorError
 
 Location = tuple[str | int, ...]  # the path of a value, e.g. ("axes", "lr", 2)
 
-# Written out, aliases and merged keys too: a few lines of aliases of aliases can stand for more than any memory.
+# Counted with aliases and merged keys written out: a few lines of nested aliases can expand beyond any memory.
 MOST_VALUES = 300_000
 
 
@@ -22,7 +22,7 @@ _READINGS = (
         list("-+.0123456789"),
     ),
     ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("merge", "<<", ["<"]),  # of 1.1 alone, and in wide use
+    ("merge", "<<", ["<"]),  # only in 1.1, but widely used
 )
 
 
@@ -75,7 +75,7 @@ def load_with_lines(text: str) -> tuple[Any, dict[Location, int]]:
 
     Raises:
         YamlError: if it is not YAML, has more than :data:`MOST_VALUES` values, is nested too deep, gives a key twice,
-            or an alias stands inside what it names.
+            or has an alias inside what it names.
     """
     lines: dict[Location, int] = {}
     try:
@@ -111,7 +111,7 @@ def _count(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
     for child in _children(node):
         if known.get(child) == 0:
             line = child.start_mark.line + 1
-            raise YamlError(line, "an alias (*name) stands inside what it names; write the value out")
+            raise YamlError(line, "an alias (*name) is inside what it names; write the value out")
         n += _count(child, known)
     if n > MOST_VALUES:
         raise YamlError(node.start_mark.line + 1, f"too large: more than {MOST_VALUES} values, aliases written out")

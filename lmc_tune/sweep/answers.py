@@ -39,10 +39,10 @@ def answered(
 
 @dataclass(frozen=True, kw_only=True)
 class AskedAgain:
-    """Finished pairs that are asked something new.
+    """Finished pairs that have to answer a new question.
 
-    pairs: how many. members: of theirs; lost: those among them that were not kept and have to be trained again.
-    seconds: about what that takes, by what it took, on so many workers.
+    pairs: how many. members: how many they have; lost: how many of these were not kept and have to be trained again.
+    seconds: about how long that training takes on the sweep's workers, judging by the time it took before.
     """
 
     pairs: int
@@ -57,7 +57,7 @@ class AskedAgain:
 
 
 def asked_again(pairs: Sequence[GroupSpec], store: Store, measure: MeasureSpec, workers: int) -> AskedAgain | None:
-    """What it means for a run folder to be asked this; None if all its pairs answer it."""
+    """What this question costs a run folder; None if all its finished pairs answer it."""
     done = store.answers()
     known = answered(pairs, done, measure)
     again = [pair for pair in pairs if pair.key in done and pair.key not in known]
@@ -85,7 +85,7 @@ class Held:
 
 
 def held(space: SearchSpace, folder: Place) -> Held:
-    """Look into a run folder, which need not be there."""
+    """Look into a run folder, which need not exist."""
     pairs, store = space.pairs(), Store(folder)
     known = answered(pairs, store.answers(), space.measure)
     workers = SweepRecord.read(folder).workers if (folder / SWEEP_FILE).exists() else workers_here()

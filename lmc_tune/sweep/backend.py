@@ -29,9 +29,9 @@ class ClusterError(UserError):
     """A cluster that cannot be used; the message says what to do."""
 
 
-# The workers' C library reads these at its start; cluster.yaml and the like set them for their machines. Tune
-# runs every trial in a thread of its own; glibc gives threads heaps of their own, which kept 0.9 GB of what earlier
-# pairs had freed. And it gave the pages of layers' outputs back to the system a thousand times a second and asked for
+# The workers' C library reads these at its start; cluster.yaml and the like set them for their machines. Tune runs
+# every trial in its own thread, and glibc gives each thread its own heap: these heaps kept 0.9 GB of what earlier pairs
+# had freed. glibc also gave the pages of layers' outputs back to the system a thousand times a second and requested
 # them again, which made MLP-L3's paths a fifth slower.
 MEMORY = {
     "MALLOC_ARENA_MAX": "2",
@@ -41,7 +41,7 @@ MEMORY = {
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is the driver's to handle: it says how to go on
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver handles Ctrl-C, and says how to continue
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output ignores verbose=0 and prints tables
     **MEMORY,
 }
@@ -110,7 +110,7 @@ def _scratch() -> str:
     """A new folder for Ray's temporary files: in ``TMPDIR`` if its sockets fit there, else in ``/tmp``."""
     problems = []
     try:
-        tmp = tempfile.gettempdir()  # the first that can be written of TMPDIR, /tmp and others
+        tmp = tempfile.gettempdir()  # the first of TMPDIR, /tmp and others that can be written
     except FileNotFoundError:
         tmp = os.environ.get("TMPDIR", "/tmp")  # noqa: S108
     for folder in dict.fromkeys((tmp, "/tmp")):  # noqa: S108 - a random name in it, closed to others
@@ -177,8 +177,8 @@ def _connect(address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise ClusterError(
-            f"no Ray cluster lets this machine in at {address}: {str(error).splitlines()[0].rstrip('.')}. See that it "
-            f"runs (ray status), and that RAY_AUTH_MODE=token and its token are set here as there"
+            f"cannot connect to a Ray cluster at {address}: {str(error).splitlines()[0].rstrip('.')}. Check that it "
+            f"runs (ray status), and that RAY_AUTH_MODE=token and its token are set here as they are there"
         ) from error
 
 
@@ -227,8 +227,8 @@ def slots_of(device: Device, workers: int | None) -> Slots:
     """The slots of a sweep's cohorts: GPUs if Ray has any or they are requested, else cores.
 
     Args:
-        device: ``cuda`` takes GPUs even if none is there yet: a cluster fetches them when they are waited for.
-        workers: so many at once; by default as many as there are.
+        device: ``cuda`` takes GPUs even if none is there yet: a cluster starts them when trials wait for them.
+        workers: how many slots; by default, one for every GPU or core that is there.
     """
     import ray  # noqa: PLC0415
 

@@ -20,19 +20,19 @@ _TIMED_STEPS = 30
 _TIMED_SCORINGS = 10
 _TIMED_SECONDS = 1.0
 _SCORED = 100  # examples in a scoring
-_ESTIMATED = 500  # at most, in an estimate of statistics: not more than one of its batches
+_ESTIMATED = 500  # examples in an estimate of statistics: at most one of its batches
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     """Counts of a space, and the time of all pairs on this machine's cores with all workers busy.
 
-    members: that are trained, each once in every cohort that has it. Several have it where more pairs share it than one
-    cohort may have; these are the most then, since a cohort uses what another has kept before. steps: of all of them,
-    and of the trunks they branch from; with a target loss, at most. seconds_train: with the learning curves.
-    seconds_measure: paths under all conditions, similarity, and weight averages. Both are None where factories were not
-    to be run. tolerance_error: to which error barriers settle, a fraction: the space's, but at least one test example
-    of the smallest test set.
+    members: how many are trained, each once in every cohort that has it. Several cohorts have it if more pairs share it
+    than one may hold; the number is an upper bound then, since a cohort uses what another has kept before. steps: of
+    all members, and of the trunks they branch from; an upper bound under a target loss. seconds_train: includes the
+    learning curves. seconds_measure: paths under all conditions, similarity, and weight averages. Both are None if
+    factories may not be run. tolerance_error: the tolerance to which error barriers settle, a fraction: the space's,
+    but at least one test example of the smallest test set.
     """
 
     cells: int
@@ -60,7 +60,9 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class _Seconds:
-    """Of a step of one member, of an example scored, scored on a path or estimated on, and of a pair's similarity."""
+    """Seconds for a step of one member, for an example that is scored, scored on a path or used to estimate statistics,
+    and for a pair's similarity.
+    """
 
     step: float
     scored: float
@@ -76,13 +78,13 @@ def estimate_cost(
 
     The data need not be there. The time is for one worker per core. It leaves out what is done once or takes little:
     starting workers, loading data, making domains, measuring shifts, writing. A target loss makes it an upper bound. A
-    factory's network is taken to have BatchNorm.
+    factory's network is assumed to have BatchNorm.
 
     Args:
         space: what is to be run.
         say: called with a message about what takes time.
-        run_factories: networks of factories are built, by the code that the space names, and timed; else a space that
-            has some is counted and not timed.
+        run_factories: whether to build and time the networks of factories, which runs the code that the space names; if
+            not, a space with factories is counted but not timed.
         folders: where factories are looked for before ``sys.path``.
 
     Raises:
@@ -133,7 +135,7 @@ def estimate_cost(
 
 
 def trainings(pairs: Iterable[GroupSpec]) -> dict[str, Training]:
-    """What there is to train for some pairs, each member and each trunk once, by key; at most, under a target loss."""
+    """What some pairs have to train, each member and trunk once, by key; an upper bound under a target loss."""
     found: dict[str, Training] = {}
     for pair in pairs:
         for member in pair.members.values():
@@ -156,7 +158,7 @@ def _training(pair: GroupSpec, member: MemberSpec) -> Training:
 
 
 def _seen_in_training(pair: GroupSpec) -> int:
-    """Examples of both parts."""
+    """Examples of both parts together."""
     part = part_size(pair.dataset, pair.shift)
     return part + round(part * pair.shift.severity) if pair.shift.kind in {"none", "covariate"} else 2 * part
 
@@ -196,7 +198,7 @@ def _seconds(pair: GroupSpec, measure: MeasureSpec, together: int) -> _Seconds:
 
     together: pairs in a cohort; where they are trained as a stack, a step of one is its share of the stack's.
     """
-    import torch  # noqa: PLC0415 - seconds that a plain validation error need not wait for
+    import torch  # noqa: PLC0415 - takes seconds, and a validation error need not wait for it
 
     from lmc_tune.data.examples import Examples  # noqa: PLC0415
     from lmc_tune.measurement.conditions import prepare  # noqa: PLC0415
@@ -244,7 +246,7 @@ def _seconds(pair: GroupSpec, measure: MeasureSpec, together: int) -> _Seconds:
     state, positions = model.state_dict(), [0.2, 0.4, 0.6, 0.8]
     network, path = Network(model), Segment(state, state)
 
-    # To repair, which layers, A's moments, B's, and the statistics.
+    # Repairing takes four passes: which layers, A's moments, B's moments, and the statistics.
     slowest: tuple[Condition, int] = (
         ("repaired", 4) if "repaired" in (measure.conditions or ()) else ("recalibrated", 1)
     )

@@ -30,9 +30,9 @@ def check_factories(pairs: Iterable[GroupSpec], measure: MeasureSpec, folders: S
         folders: where factories are looked for before ``sys.path``.
 
     Raises:
-        SpaceError: naming each that cannot be imported or called, or returns no ``torch.nn.Module``, or one that does
-            not keep to what docs/guide.md says, or cannot be stacked though the space asks for it; or the conditions
-            that would change nothing, since no network has BatchNorm.
+        SpaceError: names each factory that cannot be imported or called, or whose network is no ``torch.nn.Module``,
+            does not meet the requirements of docs/guide.md, or cannot be stacked though the space asks for it; or names
+            the conditions that would change nothing, because no network has BatchNorm.
     """
     pairs = list(pairs)
     wanted = {
@@ -87,13 +87,13 @@ def said_of_changed_code(pairs: Iterable[GroupSpec], finished: Iterable[str]) ->
     if not files:
         return ""
     return (
-        f"; {len(ours)} of them were made before {' and '.join(files)} changed, and count as other pairs: what a "
-        f"network is made of is part of its pairs"
+        f"; {len(ours)} of them were made before {' and '.join(files)} changed, and count as other pairs: a "
+        f"network's code is part of its pairs"
     )
 
 
 def _without_code(content: str) -> tuple[str, Code]:
-    """A pair's content but for its network's code, and that code."""
+    """A pair's content without its network's code, and that code."""
     fields = json.loads(content)
     code: Code = fields["model"].pop("code", {})
     return json.dumps(fields, sort_keys=True), code
@@ -101,7 +101,7 @@ def _without_code(content: str) -> tuple[str, Code]:
 
 @contextmanager
 def _named(pair: GroupSpec) -> Iterator[None]:
-    """Name the network of a problem."""
+    """Say which network has a problem."""
     try:
         yield
     except UserError as error:
@@ -109,7 +109,7 @@ def _named(pair: GroupSpec) -> Iterator[None]:
 
 
 def _tried(pair: GroupSpec, conditions: Collection[Condition], folders: Sequence[str]) -> "nn.Module":
-    """A network of the pair's, with which all is done that will be done with it, on a few images."""
+    """A network of the pair, after a few images went through everything that a sweep does with a network."""
     import torch  # noqa: PLC0415
 
     from lmc_tune.models import contract  # noqa: PLC0415

@@ -13,7 +13,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def one_interruption() -> Iterator[None]:
     """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt, and ignore all further ones, so cleaning up can finish.
 
-    The handlers are put back at the end, except after an interruption: the process is then about to end, and the
+    The handlers are restored at the end, except after an interruption: the process is then about to end, and the
     signals stay ignored.
     """
     if threading.current_thread() is not threading.main_thread():  # Python sets handlers in the main thread only

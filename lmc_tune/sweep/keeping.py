@@ -9,10 +9,10 @@ from lmc_tune.experiment import GroupSpec, MemberSpec, MlpSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.space import SearchSpace
 
-# ``members: auto`` keeps members up to so many bytes in all.
+# ``members: auto`` keeps members up to this many bytes in all.
 MOST_BYTES = 2_000_000_000
 _NUMBER = 4  # bytes of a float32
-# What an optimizer remembers of every weight, which goes on in branches.
+# How many numbers an optimizer keeps for every weight; branches continue with them.
 _MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}
 
 
@@ -39,7 +39,7 @@ def keeping(space: SearchSpace, pairs: Sequence[GroupSpec], folders: Sequence[st
     Args:
         space: says ``keep``, ``drop``, or ``auto``: keep up to :data:`MOST_BYTES` in all.
         pairs: all that are planned.
-        folders: where factories are looked for; they are run, to see the size of their networks.
+        folders: where factories are looked for; they are run to get the sizes of their networks.
     """
     sizes: dict[tuple[str, str], int] = {}
     members = {member.key: member for pair in pairs for member in pair.members.values()}

@@ -73,7 +73,9 @@ def is_leased(folder: BucketPath) -> bool:
 def _wait_until_free(folder: BucketPath) -> None:
     first = _read(folder)
     if first is not None:
-        _log.warning("%s was held by process %d on %s; seeing whether it lives", folder, first.process, first.host)
+        _log.warning(
+            "%s was held by process %d on %s; checking whether it still runs", folder, first.process, first.host
+        )
     until = time.monotonic() + _GONE_SECONDS
     while first is not None and time.monotonic() < until:
         time.sleep(1)

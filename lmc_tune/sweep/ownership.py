@@ -92,7 +92,7 @@ def is_owned(folder: Place) -> bool:
 def write_description(folder: Place, space: SearchSpace, workers: int, planned_pairs: int) -> None:
     """Write the description of the sweep: the space with its defaults, and its record, whose id is created once.
 
-    A space that is already there stays as it is, with its time.
+    A file that already holds this space is not written again, so it keeps its time.
     """
     known = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
     path, text = folder / SPACE_FILE, dump(space.plain())

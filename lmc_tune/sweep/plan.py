@@ -1,4 +1,4 @@
-"""Which pairs are still to run, and how they are packed into cohorts. No Ray."""
+"""Which pairs are still to run, and how they are packed into cohorts; without Ray."""
 
 import os
 from collections import defaultdict
@@ -18,7 +18,7 @@ _SMALLER = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """What cohorts run on: so many at once, each with its own GPU or CPU core."""
+    """What cohorts run on: ``number`` at once, each with its own GPU or CPU core."""
 
     number: int
     gpu: bool = False
@@ -35,7 +35,7 @@ class Slots:
 
     @property
     def largest(self) -> int:
-        """Pairs that a cohort may have."""
+        """Most pairs that a cohort may have."""
         return 128 if self.gpu else 16
 
 
@@ -68,7 +68,7 @@ def pack(pairs: Sequence[GroupSpec], slots: Slots, attempt: int = 0) -> list[Coh
 
 
 def _families(pairs: Sequence[GroupSpec]) -> list[list[GroupSpec]]:
-    """Pairs that share members, or the trunk of these, directly or by way of others; in the order of their first."""
+    """Lists of pairs that share members or trunks, directly or through other pairs; ordered by their first pairs."""
     family_of: dict[str, int] = {}
     families: dict[int, list[GroupSpec]] = {}
     for at, pair in enumerate(pairs):
@@ -104,7 +104,7 @@ def workers_here() -> int:
 
 
 def planned_steps(pair: GroupSpec) -> int:
-    """Steps of the member that takes more; a split may leave out a few examples and so come out slightly lower."""
+    """Steps of the member that takes more; slightly fewer if a split has to leave out examples."""
     part = part_size(pair.dataset, pair.shift)
     return max(member.train.steps_for(part) for member in pair.members.values())
 
@@ -124,6 +124,6 @@ def program(pair: GroupSpec) -> tuple[object, ...]:
 
 
 def _domain(pair: GroupSpec) -> object:
-    """The part of a shift that needs a copy of the data; with corrupted images of B, other pairs share A too."""
+    """The shift, if it needs its own copy of the data; pairs in which only B's images are corrupted can share A."""
     shift = pair.shift
     return shift if shift.kind == "domain" and not isinstance(shift.domain, Corruption) else None

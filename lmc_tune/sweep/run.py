@@ -50,7 +50,7 @@ from lmc_tune.work.bench import Device, Workbench
 if TYPE_CHECKING:
     import pandas as pd
 
-# Ray hands errors on as text. Python's own name the file, Arrow's do not.
+# Ray passes errors on as text. Python's own errors name the file, Arrow's do not.
 _NO_SPACE = re.compile(r"(?:No space left on device|Disk quota exceeded)(: '(?P<file>.+)'$)?", re.MULTILINE)
 _NO_STORAGE = re.compile(r"\bStorageError: (?P<said>.+)$", re.MULTILINE)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -60,7 +60,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class Options:
     """How a sweep is run; none of it changes a result.
 
-    folders: where factories are looked for before all else, here and in the workers.
+    folders: the first in which factories are looked for, here and in the workers.
     address: of a Ray cluster; None for this machine. max_hours: the sweep then ends as if it were interrupted.
     """
 
@@ -81,7 +81,7 @@ class Outcome:
     """What a call did.
 
     trained: pairs newly finished. counts: all planned pairs by status, ``pending`` included. checkpoints: networks
-    of unfinished pairs that have a checkpoint. unanswered: finished pairs that could not be asked something else.
+    of unfinished pairs that have a checkpoint. unanswered: finished pairs that could not be measured again.
     """
 
     folder: Place
@@ -99,7 +99,7 @@ class DeviceError(UserError):
 
 
 class SweepListener(Protocol):
-    """Who is told how a sweep goes."""
+    """Receives the news of a sweep."""
 
     def say(self, message: str) -> None:
         """A line of news."""
@@ -111,23 +111,23 @@ class SweepListener(Protocol):
         """Pairs that have just finished."""
 
     def waiting(self, running: int, seconds_left: float | None) -> None:
-        """No pair has finished for a minute, ``running`` are being trained or measured.
+        """No pair has finished for a minute; ``running`` pairs are being trained or measured.
 
-        seconds_left: an estimate of what is left of the sweep; None before the first pair is finished, and where the
+        seconds_left: the estimated time left of the sweep; None before the first pair is finished, and where the
         call ends before the sweep does.
         """
 
 
 def run_sweep(space: SearchSpace, folder: Place, options: Options, listener: SweepListener) -> Outcome:
-    """Run, or go on with, a sweep.
+    """Run or resume a sweep.
 
     A KeyboardInterrupt while pairs are trained ends the sweep early and in order.
 
     Args:
         space: what to run.
-        folder: the run folder, created if need be.
+        folder: the run folder, created if necessary.
         options: how to run it.
-        listener: told how it goes.
+        listener: receives its news.
 
     Raises:
         DataError, DeviceError, FolderError, AddressError, SpaceError, DamagedTableError: before anything is written.
@@ -205,7 +205,7 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
 
 @contextmanager
 def _ended_after(hours: float | None, listener: SweepListener) -> Iterator[None]:
-    """Interrupt the body, as Ctrl-C does, when the hours are over. For the main thread."""
+    """Interrupt the body, as Ctrl-C does, when the hours are over. Works only in the main thread."""
     main = threading.main_thread().ident
     if hours is None or main is None:
         yield
@@ -232,7 +232,7 @@ def _disk_full(folder: Place) -> StoreFullError:
 
 
 def _fullest(folder: Place) -> Place:
-    """Where no space is left, if the system does not say: Ray's temporary files may be on a disk of their own."""
+    """Where no space is left, if the system does not say: Ray's temporary files may be on another disk."""
     tmp = Path(tempfile.gettempdir())
     return tmp if shutil.disk_usage(tmp).free < 2**20 else folder
 
@@ -273,7 +273,7 @@ def _check_same_study(
         return
     specs = Store(folder).results(["spec"]).set_index("key")["spec"]
     ours = specs[sorted(others)].isin({pair.text for pair in pairs}).sum()
-    version = f"; {ours} of them are pairs of this space as another version of lmc-tune made them" if ours else ""
+    version = f"; {ours} of them are pairs of this space made by another version of lmc-tune" if ours else ""
     version += said_of_changed_code(pairs, specs[sorted(others)])
     if len(others) == len(done):
         raise FolderError(
@@ -288,8 +288,9 @@ def _check_same_study(
 
 @dataclass(kw_only=True)
 class _Trainer:
-    """Trains what the search wants and tells everyone; ``tried`` are the keys of the pairs it ran, ``reasons``
-    why pairs failed, by their keys.
+    """Trains what the search proposes, and reports it.
+
+    tried: keys of the pairs that it ran. reasons: why pairs failed, by their keys.
     """
 
     space: SearchSpace
@@ -307,7 +308,7 @@ class _Trainer:
     reasons: dict[str, str] = field(default_factory=dict, init=False)
 
     def train(self) -> bool:
-        """Run batch by batch until the search wants no more or the call's share is done; True if interrupted."""
+        """Run batch by batch until the search proposes no more or the call's share is done; True if interrupted."""
         batch = self._next_batch()
         if not batch:
             return False
@@ -328,14 +329,14 @@ class _Trainer:
                         batch = self._next_batch()
                 finally:
                     if address is not None:
-                        self.listener.say(f"the cluster goes on running {machines()}; end it when you are done")
+                        self.listener.say(f"the cluster keeps running {machines()}; end it when you are done")
         except KeyboardInterrupt:
             self.listener.say("interrupted: finishing tables and report")
             return True
         return False
 
     def _tell(self, slots: Slots) -> None:
-        """Say what a cluster gives, and store the number of workers, for estimates of the time left."""
+        """Say what a cluster provides, and store the number of workers for estimates of the time left."""
         if self.options.address is not None:
             kind = "GPU" if slots.gpu else "CPU core"
             self.listener.say(
@@ -343,12 +344,12 @@ class _Trainer:
             )
             if not has_token():
                 self.listener.say(
-                    f"the Ray cluster at {self.options.address} asks for no token: whoever can reach its ports can run "
-                    f"programs on it. Start it with RAY_AUTH_MODE=token"
+                    f"the Ray cluster at {self.options.address} requires no token: anyone who can reach its ports can "
+                    f"run programs on it. Start it with RAY_AUTH_MODE=token"
                 )
             if not slots.gpu and self.options.device == "auto":
                 self.listener.say(
-                    "no GPU is in the cluster now; --device cuda --workers N asks it for N of them and waits for them"
+                    "the cluster has no GPU now; --device cuda --workers N requests N GPUs and waits for them"
                 )
         record = SweepRecord.read(self.store.folder)
         if record.workers != slots.number:
@@ -361,8 +362,8 @@ class _Trainer:
             path = prepared_path(dataset)
             if not path.exists() and not can_prepare():
                 self.listener.say(
-                    f"{path.parent} cannot be written to: every worker loads a copy of the data of its own; set "
-                    f"XDG_CACHE_HOME to a folder that can be, and they share one"
+                    f"{path.parent} cannot be written to, so every worker loads its own copy of the data; to let them "
+                    f"share one, set XDG_CACHE_HOME to a folder that can be written to"
                 )
                 return
 
@@ -393,7 +394,7 @@ class _Trainer:
             self.told_engine = True
             self.listener.say(
                 f"{model_label(rows[0])} is trained by engine: {rows[0]['engine']}: {rows[0]['engine_reason']}. "
-                f"The column engine_reason has it for every pair"
+                f"The column engine_reason has the reason for every pair"
             )
 
     def _on_silence(self) -> None:
@@ -403,7 +404,7 @@ class _Trainer:
             return  # compaction reports it
         if not state.counts["running"] and not self.begun:
             self.begun = True  # so that it is said once
-            self.listener.say(f"no worker has begun: {why_no_worker(self.ray_logs)}; Ctrl-C ends the sweep")
+            self.listener.say(f"no worker has started: {why_no_worker(self.ray_logs)}; Ctrl-C ends the sweep")
         whole = self.options.search == "grid" and self.options.max_pairs is None
         self.listener.waiting(state.counts["running"], state.seconds_left if whole else None)
 
@@ -443,9 +444,9 @@ class _Trainer:
 
 
 def _report(folder: Place, *, changed: bool) -> Place:
-    """Render the report, unless the tables have not changed and are, like the space, older than the one there is."""
+    """Render the report, unless the tables have not changed and a report newer than tables and space exists."""
     path = folder / REPORT_FILE
-    # Times alone would take a report for new that was written before the clock was moved back.
+    # By times alone, a report written before the clock was moved back would count as new.
     if changed or written(path) <= max(written(folder / source) for source in (RESULTS_FILE, SPACE_FILE)):
         from lmc_tune.analysis.report import render  # noqa: PLC0415 - altair takes seconds to import
 

@@ -1,7 +1,7 @@
 """Which machine Ray's autoscaler starts next: a spot machine, or an on-demand one while the cloud has no spot left.
 
 Ray's own autoscalers do not fall back. The older one records which type of machine was refused, but its scorer ignores
-it; the newer one considers machines that came but did not start, and not those that were refused. Only the older one
+it; the newer one considers machines that arrived but did not start, and not those that were refused. Only the older one
 accepts a custom scorer: ``RAY_enable_autoscaler_v2=0``, ``RAY_AUTOSCALER_UTILIZATION_SCORER``.
 """
 
@@ -20,7 +20,7 @@ def score_machine(
     """Ray's score of a type of machine for a request, followed by whether the cloud has such machines.
 
     Two types that differ only in how they are paid for have one score; then the one that was not refused lately wins.
-    A refusal counts for half an hour (``AUTOSCALER_NODE_AVAILABILITY_MAX_STALENESS_S``). If both are to be had, Ray
+    A refusal counts for half an hour (``AUTOSCALER_NODE_AVAILABILITY_MAX_STALENESS_S``). If both are available, Ray
     takes the later name in the alphabet: ``gpu_spot`` before ``gpu_on_demand``.
 
     Returns:

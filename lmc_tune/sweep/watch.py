@@ -1,4 +1,4 @@
-"""Seeing pairs finish: the workers publish shards, the driver looks at them."""
+"""Noticing finished pairs: the workers publish shards, the driver reads them."""
 
 import threading
 import time
@@ -17,8 +17,8 @@ _SECONDS_OF_SILENCE = 60.0
 class Watch:
     """Calls ``on_results`` from its own thread with every pair that finishes from now on, each once.
 
-    ``on_silence`` is called whenever none has finished for a minute. Use as a context manager; what is there at its
-    start is not told, and on exit the shards are looked at a last time.
+    ``on_silence`` is called whenever none has finished for a minute. Use as a context manager; pairs that are there at
+    its start are not reported, and on exit the shards are read a last time.
     """
 
     def __init__(
@@ -80,5 +80,5 @@ class Watch:
 
 
 def _answer(result: PairResult) -> tuple[str, str | None]:
-    """What makes a result new: a pair may be asked something else."""
+    """What makes a result new: its pair and its question, since a pair may be measured again."""
     return result.key, result.row.get("question")

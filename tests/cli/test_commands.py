@@ -151,7 +151,7 @@ def test_a_tracking_address_that_can_never_work_is_refused(tmp_path: Path, uri: 
 
 
 def test_the_current_folder_is_no_run_folder() -> None:
-    for out, said in ((".", "--out is the current folder; name one"), ("", "the name of a folder is empty")):
+    for out, said in ((".", "--out is the current folder; name a separate"), ("", "the name of a folder is empty")):
         done = lmc_tune("sweep", "quickstart", "--out", out)
         assert done.returncode == 2
         assert done.stderr.startswith(said)

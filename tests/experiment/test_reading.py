@@ -259,7 +259,7 @@ def test_a_bad_override_says_so(override, message):
         (("ratio: 0.8}", "ratio: 1.8}"), ["s.yaml:10: axes.shift[1]: ratio must be between 0.5 (no skew) and 1 (disjoint classes), got 1.8"]),
         (("ratio: 0.8}", "rtio: 0.8}"), ["s.yaml:10: axes.shift[1]: unknown key 'rtio'"]),
         (("[covariate, {", "[[covariate], {"), ["s.yaml:10: axes.shift[0]: must be a mapping or a name, got ['covariate']"]),
-        (("shift: [", "severity: [0.5]\n  shift: ["), ["s.yaml:11: axes.shift[1]: ratio already says skew and severity; keep one of them"]),
+        (("shift: [", "severity: [0.5]\n  shift: ["), ["s.yaml:11: axes.shift[1]: ratio already sets skew and severity; keep one of them"]),
         (("seed: 4", "shift: {kind: none}"), ["s.yaml:12: shift.kind: is fixed here and varied by axes.shift; remove one of them"]),
         (("dataset: digits", "dataset: {name: digits, test: 361}"), ["s.yaml:2: dataset.test: digits has 360 test examples; ask for no more"]),
         (("dataset: digits", "dataset: {name: digits, train: 1400, validation: 100}"), ["s.yaml:2: dataset.train: digits has 1437 training examples, of which 100 are held out for validation; ask for 1337 at most"]),
@@ -392,7 +392,7 @@ def test_the_batch_may_be_as_large_as_the_part_and_no_larger():
 
 
 def test_an_alias_inside_what_it_names_is_refused():
-    with pytest.raises(SpaceError, match=r"an alias \(\*name\) stands inside what it names"):
+    with pytest.raises(SpaceError, match=r"an alias \(\*name\) is inside what it names"):
         parse_space("name: x\naxes: &a\n  lr: [*a]\n")
 
 
@@ -512,12 +512,12 @@ def test_conditions_that_make_no_sense_are_refused(model, tail, said):
     [
         ("cifar10", "{kind: domain}", "kind: domain needs a domain: the name of a corruption or of another data set, or bands: [[0], [1, 2]]"),
         ("cifar10", "{kind: covariate, domain: blur}", "domain and bands belong to kind: domain, not covariate"),
-        ("cifar10", "{kind: domain, bands: [[0], [1]], domain: blur}", "bands already say the domain; keep one of them"),
+        ("cifar10", "{kind: domain, bands: [[0], [1]], domain: blur}", "bands already set the domain; keep one of them"),
         ("cifar10", "{kind: domain, bands: [[0], [0, 1]]}", "band 0 is given to both members; the two sets must be disjoint"),
         ("cifar10", "{kind: domain, bands: [0, 1]}", "bands are two lists of whole numbers from 0, e.g. [[0], [1, 2]]; got [0, 1]"),
         ("cifar10", "{kind: domain, bands: [[0], [3]]}", "cifar10 has no band 3; its bands are 0, 1, 2"),
         ("mnist", "{kind: domain, domain: colour}", "colour needs red, green and blue; mnist has 1 channel"),
-        ("mnist", "{kind: domain, domain: blurr}", "'blurr' is no corruption and no data set; did you mean blur?"),
+        ("mnist", "{kind: domain, domain: blurr}", "'blurr' is neither a corruption nor a data set; did you mean blur?"),
         ("mnist", "{kind: domain, domain: mnist}", "mnist is the data set itself; name another"),
         ("mnist", "{kind: domain, domain: fashion_mnist}", "the labels of fashion_mnist are articles of clothing, those of mnist digits 0 to 9; name one of the same"),
         ("mnist", "{kind: domain, domain: digits}", "the images of digits are 1x8x8, those of mnist 1x28x28; name one of the same"),
@@ -588,7 +588,7 @@ axes: {lr: [0.1], batch_size: [2]}
     ("shift", "gate", "said"),
     [
         ("{kind: label, ratio: 0.8}", 0.9, "shift.kind: label skews classes, and an example of bigearthnet may have several; say covariate or domain"),
-        ("{kind: domain, domain: mnist}", 0.9, "shift.domain: bigearthnet may have several labels per example and no partner; name a corruption, or bands"),
+        ("{kind: domain, domain: mnist}", 0.9, "shift.domain: examples of bigearthnet may have several labels, so it has no partner; name a corruption, or bands"),
         ("{kind: domain, domain: colour}", 0.9, "shift.domain: colour needs red, green and blue; bigearthnet has 12 channels"),
         ("{kind: domain, bands: [[0], [12]]}", 0.9, "shift.domain: bigearthnet has no band 12; its bands are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"),
         ("{kind: covariate}", 0.5, "verdict.min_train_accuracy: 0.5 is reached on bigearthnet by a network that says no to every label; set it above 0.87"),

@@ -67,7 +67,7 @@ def test_a_spot_machine_taken_away_keeps_finished_pairs_and_checkpoints(sweep: S
     _, alive = psutil.wait_procs(processes, timeout=max(0, began + 30 - time.monotonic()))
     print(f"\nfrom SIGTERM to the last exit: {time.monotonic() - began:.1f} s")  # noqa: T201
     assert not alive, [process.cmdline() for process in alive]
-    assert "1 network of unfinished pairs has a checkpoint to go on from. Continue with the same command" in sweep.told
+    assert "1 network of unfinished pairs has a checkpoint to resume from. Continue with the same command" in sweep.told
     assert finished <= set(Store(sweep.run).statuses())
     assert "RUNNING" not in shown_in(sweep.run / "mlflow.db")
     sweep.again()

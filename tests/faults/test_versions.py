@@ -45,7 +45,7 @@ def test_a_folder_of_an_earlier_version_is_refused_with_the_reason_and_stays_rea
     done = lmc_tune(*sweep.arguments(), **sweep.environment)
     assert done.returncode in REFUSED
     assert f"none of its {PAIRS} finished pairs is in this space" in done.stderr
-    assert f"{PAIRS} of them are pairs of this space as another version of lmc-tune made them" in done.stderr
+    assert f"{PAIRS} of them are pairs of this space made by another version of lmc-tune" in done.stderr
     assert contents(sweep.run) == before, "nothing is written"
     assert set(package.load_results(sweep.run)["key"]) == older
 
@@ -58,7 +58,7 @@ def test_rows_of_an_earlier_version_are_kept_and_told_and_not_mixed_with_this_on
     done = lmc_tune(*sweep.arguments(), **sweep.environment)
     assert done.returncode == 0, done.stderr
     assert "5 finished pairs in this folder are not in this space" in done.stderr
-    assert "5 of them are pairs of this space as another version of lmc-tune made them" in done.stderr
+    assert "5 of them are pairs of this space made by another version of lmc-tune" in done.stderr
     found, expected = rows(sweep.run), rows(reference.run)
     assert set(found["key"]) == older | set(expected["key"])
     assert found[~found["key"].isin(older)].reset_index(drop=True).equals(expected)

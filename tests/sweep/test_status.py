@@ -100,7 +100,7 @@ def test_networks_of_unfinished_pairs_that_have_a_checkpoint_are_counted(folder:
     assert read_status(folder).checkpoints == 2
     told = lmc_tune("status", folder).stdout
     assert f"\nwhole tracebacks: the column 'reason' of lmc_tune.load_results({str(folder)!r})\n" in told
-    assert "\n2 networks of unfinished pairs have a checkpoint to go on from\n" in told
+    assert "\n2 networks of unfinished pairs have a checkpoint to resume from\n" in told
     assert lmc_tune_json("status", folder)["checkpoints"] == 2
 
 

@@ -105,7 +105,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(reference: Path, tmp_path: Path,
     process.send_signal(number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    kept = "every finished pair is kept, 1 network of unfinished pairs has a checkpoint to go on from"
+    kept = "every finished pair is kept, 1 network of unfinished pairs has a checkpoint to resume from"
     assert f"{kept}. Continue with the same command: python -m lmc_tune sweep {reference}" in told
     assert "Traceback" not in told
     assert 2 <= finished(tmp_path / "run") < PAIRS
@@ -315,7 +315,7 @@ def test_a_disk_too_small_for_the_prepared_data_stops_the_sweep(real_data: Path,
 def test_a_cache_folder_that_cannot_be_written_to_is_said_once(real_data: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where a folder should be")
     arguments = mnist(tmp_path, real_data, "dataset.train=1000", "dataset.test=500")
-    message = f"{tmp_path / 'cache' / 'lmc-tune' / 'prepared'} cannot be written to: every worker loads a copy"
+    message = f"{tmp_path / 'cache' / 'lmc-tune' / 'prepared'} cannot be written to, so every worker loads its own copy"
     shared = lmc_tune(*arguments, "--max-pairs", "1", XDG_CACHE_HOME=str(tmp_path / "other"))
     copied = lmc_tune(*arguments, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert (shared.returncode, copied.returncode) == (0, 0), copied.stderr

@@ -111,4 +111,4 @@ def test_the_terminal_says_once_that_another_engine_trains_and_why(tmp_path: Pat
         for result in (usual, *others):
             trainer._on_results([result])
     (told,) = (line for line in stream.getvalue().splitlines() if "engine" in line)
-    assert told == f"mlp 8 is trained by engine: loop: {reason}. The column engine_reason has it for every pair"
+    assert told == f"mlp 8 is trained by engine: loop: {reason}. The column engine_reason has the reason for every pair"

@@ -191,7 +191,7 @@ def test_overfitting_is_read_where_the_longest_training_is_connected():
     )
     study = study_of(results, learning_curves(results, rise=0.2))
     lost, gap, rise = BY_ID["R3"].expectations(study)
-    assert lost.what == "mlp 32-32-32, learning rate 0.001: test accuracy at λ = ½, 20 epochs less 5"
+    assert lost.what == "mlp 32-32-32, learning rate 0.001: test accuracy at λ = ½, 20 epochs minus 5"
     np.testing.assert_allclose(lost.values, -0.2, atol=2 / 360)
     np.testing.assert_allclose(gap.values, 0.1, atol=3 / 360)
     np.testing.assert_allclose(rise.values, 0.3)  # the mean of 0.2 and 0.4

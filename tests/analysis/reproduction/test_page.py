@@ -44,10 +44,10 @@ def test_what_is_no_finished_sweep_of_a_preset_is_refused(tmp_path):
         take(tmp_path, tmp_path / "tables")
     mine = write_run(tmp_path / "mine", grid(), name="mine")
     (mine / "curves.parquet").touch()
-    with pytest.raises(UserError, match="mine, which is no preset"):
+    with pytest.raises(UserError, match="mine, which is not a preset"):
         take(mine, tmp_path / "tables")
     other = write_run(tmp_path / "other", grid(), name="quickstart")
-    with pytest.raises(UserError, match="another space than quickstart"):
+    with pytest.raises(UserError, match="a changed quickstart"):
         take(other, tmp_path / "tables")
     unfinished = tmp_path / "unfinished"
     shutil.copytree(next(TABLES.iterdir()), unfinished)
