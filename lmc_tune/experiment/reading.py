@@ -1,56 +1,39 @@
 """Reading a search space. All problems are reported at once, with line, path, value and the nearest known name."""
 
-import difflib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
-from lmc_tune.experiment.data import CORRUPTIONS, Bands, Corruption, DatasetSpec, Domain, OtherDataset
-from lmc_tune.experiment.datasets import DATASETS, facts_of, part_size
-from lmc_tune.experiment.group import GroupSpec
-from lmc_tune.experiment.measuring import BATCH_NORM_CONDITIONS
+from lmc_tune.experiment.checks import origin, problems
+from lmc_tune.experiment.data import DatasetSpec
+from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.experiment.networks import MODELS, model_name
 from lmc_tune.experiment.sources import code_of, folders_beside
 from lmc_tune.experiment.space import (
     AXES,
     RECIPE,
     SECTIONS,
-    SETTING,
     SPACE_FILE,
-    Cell,
     SearchSpace,
     Sections,
     place,
     section_spec,
 )
 from lmc_tune.experiment.spec import Spec
-from lmc_tune.experiment.training import TrainSpec
+from lmc_tune.experiment.wording import TOP_LEVEL, close_to, message, nearest, nearest_top_level, sections_with
 from lmc_tune.experiment.yaml_lines import Location, YamlError, dotted, load_value, load_with_lines
 
-_TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
-# About the accuracy of a network that says no to every label: BigEarthNet has 2 to 3 of its 19 labels per patch.
-_ALWAYS_NO = 0.87
 # More would take gigabytes and minutes before the first is trained, and most often is a typing error in a range.
 _MOST_PAIRS, _MOST_ON_AN_AXIS = 1_000_000, 10_000
 _LONGEST = 1000
-# Names in other tools, and ours.
-_SYNONYMS = {
-    "learning_rate": "lr",
-    "bs": "batch_size",
-    "batchsize": "batch_size",
-    "layers": "hidden",
-    "widths": "hidden",
-    "amp": "precision",
-}
 
 
 class SpaceError(UserError):
@@ -93,7 +76,7 @@ def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
         hint = f"its space is {own}" if own.exists() else f"name a YAML file or a preset ({', '.join(known)})"
         raise SpaceError([f"{space} is a folder; {hint}"]) from error
     except (FileNotFoundError, NotADirectoryError) as error:
-        hint = _nearest(space, known) or f"; the presets are {', '.join(known)}"
+        hint = nearest(space, known) or f"; the presets are {', '.join(known)}"
         raise SpaceError([f"{space}: no such file and no such preset{hint}"]) from error
     except OSError as error:
         raise SpaceError([f"{space}: cannot be read ({error.strerror}); change that, or name another file"]) from error
@@ -173,12 +156,12 @@ class _Reader:
 
     def space(self, content: dict[str, Any]) -> SearchSpace:
         for key in content:
-            if key not in _TOP_LEVEL:
-                self.problem((key,), f"unknown key {key!r}{_nearest_top_level(key)}")
+            if key not in TOP_LEVEL:
+                self.problem((key,), f"unknown key {key!r}{nearest_top_level(key)}")
         fixed = self._sections(content)
         axes = self._axes(content.get("axes"))
         self._refuse_fixed_and_varied(fixed, axes)
-        rest = {k: v for k, v in content.items() if k in _TOP_LEVEL and k not in SECTIONS and k != "axes"}
+        rest = {k: v for k, v in content.items() if k in TOP_LEVEL and k not in SECTIONS and k != "axes"}
         space = self._validated(rest | {"fixed": fixed, "axes": axes})
         self._check_sections(fixed, axes)
         self.stop_on_problems()
@@ -188,7 +171,8 @@ class _Reader:
             self.problem(("axes",), f"{n} pairs in all; one sweep has {_MOST_PAIRS} at most: make the grid coarser")
             self.stop_on_problems()
         space = _canonical(space)
-        self._check_cells(space)
+        for location, wrong in problems(space):
+            self.problem(location, wrong)
         self.stop_on_problems()
         return space
 
@@ -208,12 +192,12 @@ class _Reader:
             return {}
         axes: dict[str, tuple[Any, ...]] = {}
         for name, values in given.items():
-            if name not in AXES and (sections := _sections_with(name)):
+            if name not in AXES and (sections := sections_with(name)):
                 self.problem(("axes", name), f"cannot be varied; set {sections[0]}.{name}")
                 continue
             if name not in AXES:
-                self.problem(("axes", name), f"unknown axis{_nearest(name, AXES)}")
-                for meant in _close_to(name, AXES):
+                self.problem(("axes", name), f"unknown axis{nearest(name, AXES)}")
+                for meant in close_to(name, AXES):
                     axes.setdefault(meant, ())  # so that the key that it was to vary is not reported as missing
                 continue
             whole_section = len(AXES[name]) == 1
@@ -274,18 +258,18 @@ class _Reader:
             return SearchSpace.model_validate(fields)
         except ValidationError as error:
             for detail in error.errors():
-                self.problem(detail["loc"], _message(detail, SearchSpace))
+                self.problem(detail["loc"], message(detail, SearchSpace))
             return None
 
     def _check_sections(self, fixed: Sections, axes: dict[str, tuple[Any, ...]]) -> None:
         """Validate the sections at the first value of every axis, then every further value of each axis alone."""
         first = {axis: values[0] for axis, values in axes.items() if values}
-        origin = dict.fromkeys(first, 0)
+        indices = dict.fromkeys(first, 0)
         unknown = {AXES[axis] for axis, values in axes.items() if not values}
-        self._check_point(fixed, first, origin, unknown)
+        self._check_point(fixed, first, indices, unknown)
         for axis, values in axes.items():
             for index, value in enumerate(values[1:], start=1):
-                self._check_point(fixed, {**first, axis: value}, {**origin, axis: index}, unknown)
+                self._check_point(fixed, {**first, axis: value}, {**indices, axis: index}, unknown)
 
     def _check_point(
         self, fixed: Sections, coordinates: dict[str, Any], indices: dict[str, int], unknown: set[tuple[str, ...]]
@@ -297,173 +281,24 @@ class _Reader:
                 return
         sections = place(fixed, coordinates)
         if "code" in sections["model"]:
-            self.problem(_origin("model", ("code",), indices), "is filled in when a space is read; leave it out")
+            self.problem(origin("model", ("code",), indices), "is filled in when a space is read; leave it out")
         for name, values in sections.items():
             spec = Spec if name in RECIPE and not values else section_spec(name, values)
             if spec is None:
                 wrong = model_name(values)
-                self.problem(_origin(name, ("name",), indices), f"unknown model {wrong!r}{_nearest(wrong, MODELS)}")
+                self.problem(origin(name, ("name",), indices), f"unknown model {wrong!r}{nearest(wrong, MODELS)}")
                 continue
             try:
                 spec.model_validate(values)
             except ValidationError as error:
                 for detail in error.errors():
                     if not unknown & {(name,), (name, *detail["loc"][:1])}:
-                        self.problem(_origin(name, detail["loc"], indices), _message(detail, spec))
+                        self.problem(origin(name, detail["loc"], indices), message(detail, spec))
         dataset = sections["dataset"].get("name", DatasetSpec().name)
         if isinstance(dataset, str) and dataset not in DATASETS:
             self.problem(
-                _origin("dataset", ("name",), indices), f"unknown data set {dataset!r}{_nearest(dataset, DATASETS)}"
+                origin("dataset", ("name",), indices), f"unknown data set {dataset!r}{nearest(dataset, DATASETS)}"
             )
-
-    def _check_cells(self, space: SearchSpace) -> None:
-        try:
-            cells = space.cells()
-        except ValidationError as error:
-            for detail in error.errors():
-                self.problem(("axes",), f"a combination of values is impossible: {_message(detail, GroupSpec)}")
-            return
-        self._check_conditions(space, [cell.first for cell in cells])
-        seen: dict[str, Cell] = {}
-        for cell in cells:
-            indices = {axis: space.axes[axis].index(value) for axis, value in cell.coordinates.items()}
-            self._check_sizes(cell.first, indices)
-            self._check_splits(space, cell.first)
-            self._check_gate(space, cell.first)
-            if (other := seen.setdefault(cell.key, cell)) is not cell:
-                self.problem(("axes",), f"two cells are the same experiment: {other} and {cell}")
-                return
-
-    def _check_conditions(self, space: SearchSpace, pairs: Sequence[GroupSpec]) -> None:
-        asked = {pair.model.text: space.measure.of(pair.model).conditions or () for pair in pairs}
-        measured = {condition for conditions in asked.values() for condition in conditions}
-        useless = [condition for condition in space.measure.conditions or () if condition not in measured]
-        if useless:
-            self.problem(
-                ("measure", "conditions"),
-                f"{' and '.join(useless)} would change nothing: no network of the space has BatchNorm; say norm: "
-                f"batch, or leave {'them' if len(useless) > 1 else 'it'} out",
-            )
-        judged = space.verdict.condition
-        for pair in pairs:
-            same = judged in BATCH_NORM_CONDITIONS and not pair.model.may_have_batch_norm
-            conditions = asked[pair.model.text]
-            if judged not in conditions and not same:
-                self.problem(
-                    ("verdict", "condition"),
-                    f"{judged} is not measured; add it to measure.conditions, or judge {' or '.join(conditions)}",
-                )
-                return
-
-    def _check_splits(self, space: SearchSpace, pair: GroupSpec) -> None:
-        if "validation" in space.measure.splits and pair.dataset.validation == 0:
-            self.problem(("measure", "splits"), "validation is named, but dataset.validation holds no example out")
-
-    def _check_gate(self, space: SearchSpace, pair: GroupSpec) -> None:
-        """Reject a gate that a network passes by saying no to every label."""
-        name, least = pair.dataset.name, space.verdict.min_train_accuracy
-        if facts_of(pair.dataset).multi_label and least <= _ALWAYS_NO:
-            self.problem(
-                ("verdict", "min_train_accuracy"),
-                f"{least:g} is reached on {name} by a network that says no to every label; set it above {_ALWAYS_NO:g}",
-            )
-
-    def _check_sizes(self, pair: GroupSpec, indices: dict[str, int]) -> None:
-        dataset = pair.dataset
-        facts = facts_of(dataset)
-        available = facts.n_train - dataset.validation
-        if (dataset.train or 0) > available or available < 1:
-            held_out = f", of which {dataset.validation} are held out for validation" if dataset.validation else ""
-            self.problem(
-                _origin("dataset", ("train",), indices),
-                f"{dataset.name} has {facts.n_train} training examples{held_out}; ask for {max(available, 0)} at most",
-            )
-            return
-        if (dataset.test or 0) > facts.n_test:
-            self.problem(
-                _origin("dataset", ("test",), indices),
-                f"{dataset.name} has {facts.n_test} test examples; ask for no more",
-            )
-        if facts.multi_label and pair.shift.kind == "label":
-            self.problem(
-                _origin("shift", ("kind",), indices),
-                f"label skews classes, and an example of {dataset.name} may have several; say covariate or domain",
-            )
-        if wrong := _domain_problem(dataset, pair.shift.domain):
-            self.problem(_origin("shift", ("domain",), indices), wrong)
-            return
-        height, width = facts.shape[1:]
-        if needs := pair.model.needs(height, width):
-            self.problem(
-                _origin("model", (), indices), f"{pair.model.name} {needs}; {dataset.name} has {height}x{width}"
-            )
-        self._check_training("train", pair.train, set(TrainSpec.model_fields), pair, indices)
-        if said := set(pair.recipe.b.given()):
-            self._check_training("b", pair.recipe.b.applied_to(pair.train), said, pair, indices)
-        disturbed, steps = pair.recipe.perturb, pair.train.steps_for(part_size(dataset, pair.shift))
-        if disturbed and disturbed.step >= steps:
-            self.problem(
-                _origin("perturb", ("step",), indices),
-                f"{disturbed.step} is never reached in training of {steps} steps; use {steps - 1} at most",
-            )
-
-    def _check_training(
-        self, section: str, train: TrainSpec, said: set[str], pair: GroupSpec, indices: dict[str, int]
-    ) -> None:
-        """Check one member's training against what the member sees; a section sets its fields ``said``."""
-        (height, width), name = facts_of(pair.dataset).shape[1:], pair.dataset.name
-        if "crop" in said and train.crop >= min(height, width):
-            self.problem(
-                _origin(section, ("crop",), indices),
-                f"{train.crop} would move images of {name}, {height}x{width}, out of sight; use "
-                f"{min(height, width) - 1} at most",
-            )
-        if isinstance(pair.shift.domain, Bands) and (
-            undone := [field for field in ("crop", "jitter") if field in said and getattr(train, field)]
-        ):
-            self.problem(
-                _origin(section, (undone[0],), indices),
-                f"{' and '.join(undone)} would bring back what bands hide from a member; leave it out (flip may stay)",
-            )
-        if "batch_size" in said and train.batch_size > (part := part_size(pair.dataset, pair.shift)):
-            self.problem(
-                _origin(section, ("batch_size",), indices),
-                f"{train.batch_size} is above the {part} examples that a member sees "
-                f"(half of the training set); lower it or raise dataset.train",
-            )
-
-
-def _domain_problem(dataset: DatasetSpec, domain: Domain | None) -> str:
-    """Why two domains cannot be made of a data set; empty if they can."""
-    channels = facts_of(dataset).shape[0]
-    match domain:
-        case Bands(a=a, b=b):
-            missing = [band for band in (*a, *b) if band >= channels]
-            there = ", ".join(map(str, range(channels)))
-            return f"{dataset.name} has no band {missing[0]}; its bands are {there}" if missing else ""
-        case Corruption(name="colour") if channels != 3:
-            return f"colour needs red, green and blue; {dataset.name} has {channels} channel{'s' * (channels > 1)}"
-        case OtherDataset(name=name):
-            return _other_problem(dataset, name)
-    return ""
-
-
-def _other_problem(dataset: DatasetSpec, name: str) -> str:
-    """Why a data set cannot be another's second domain."""
-    first = dataset.name
-    if name not in DATASETS:
-        return f"{name!r} is neither a corruption nor a data set{_nearest(name, [*CORRUPTIONS, *DATASETS])}"
-    if name == first:
-        return f"{first} is the data set itself; name another"
-    facts, other = facts_of(dataset), facts_of(DatasetSpec(name=name))
-    if facts.multi_label:
-        return f"examples of {first} may have several labels, so it has no partner; name a corruption, or bands"
-    if other.labels != facts.labels:
-        return f"the labels of {name} are {other.labels}, those of {first} {facts.labels}; name one of the same"
-    if other.shape != facts.shape:
-        shapes = ["x".join(map(str, one.shape)) for one in (other, facts)]
-        return f"the images of {name} are {shapes[0]}, those of {first} {shapes[1]}; name one of the same"
-    return ""
 
 
 def _canonical(space: SearchSpace) -> SearchSpace:
@@ -499,81 +334,6 @@ def _spelled_out(section: str, value: Any) -> Any:
     if section in SECTIONS and isinstance(value, str):
         return {"kind" if section == "shift" else "name": value}
     return value
-
-
-def _origin(section: str, location: tuple[str | int, ...], indices: dict[str, int]) -> Location:
-    """Where a section's value was written: on an axis, or in the section itself."""
-    for axis, index in indices.items():
-        if AXES[axis] == (section, *location[:1]) or AXES[axis] == (section,):
-            return ("axes", axis, index)
-    return (section, *location)
-
-
-def _message(detail: ErrorDetails, model: Any) -> str:
-    if detail["type"] == "extra_forbidden":
-        key = str(detail["loc"][-1])
-        return f"unknown key {key!r}{_elsewhere(key, model) or _nearest(key, _fields_at(model, detail['loc']))}"
-    if detail["type"] == "missing":
-        name = detail["loc"][-1]
-        return f"is missing: give it a value here or vary it with axes.{name}" if name in AXES else "is missing"
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if detail["type"] == "value_error":
-        return message
-    wrong = detail["input"]
-    if detail["type"] == "tuple_type":
-        return f"write a list, e.g. [{wrong if isinstance(wrong, int | str) else '...'}]; got {wrong!r}"
-    near = _nearest(wrong, _choices(detail)) if isinstance(wrong, str) else ""
-    return f"{message}, got {wrong!r}{near}"
-
-
-def _choices(detail: ErrorDetails) -> list[str]:
-    expected = str(detail.get("ctx", {}).get("expected", ""))
-    return [word.strip("' ") for word in expected.replace(" or ", ",").split(",")]
-
-
-def _fields_at(model: Any, location: tuple[str | int, ...]) -> list[str]:
-    for step in location[:-1]:
-        model = model.model_fields[step].annotation
-    return list(model.model_fields)
-
-
-def _sections_with(key: Any) -> list[str]:
-    """The sections that have a key; none for ``name``, because every section has its own."""
-    if key == "name":
-        return []
-    return [section for section, specs in SETTING.items() if any(key in spec.model_fields for spec in specs)]
-
-
-def _elsewhere(name: str, spec: Any) -> str:
-    """The section to which a key belongs that another does not know; empty if there is none."""
-    sections = _sections_with(name)
-    if "model" in sections and spec in MODELS.values():
-        return f"; {model_name({'name': spec.model_fields['name'].default})} has none"
-    return f"; it belongs to {sections[0]}" if sections else ""
-
-
-def _nearest(name: Any, known: Iterable[str]) -> str:
-    return "".join(f"; did you mean {found}?" for found in _close_to(name, known))
-
-
-def _nearest_top_level(key: Any) -> str:
-    """As :func:`_nearest`; a key that belongs in a section is named with its section."""
-    if key not in AXES and (sections := _sections_with(key)):
-        return f"; did you mean {sections[0]}.{key}?"
-    for axis in _close_to(key, [*_TOP_LEVEL, *AXES]):
-        if axis not in _TOP_LEVEL:
-            return f"; did you mean {'.'.join(AXES[axis])} or axes.{axis}?"
-    return _nearest(key, _TOP_LEVEL)
-
-
-def _close_to(name: Any, known: Iterable[str]) -> list[str]:
-    """The known name nearest to ``name``, if there is one."""
-    name, names = str(name), list(known)
-    if name in names:
-        return [name]
-    if _SYNONYMS.get(name) in names:
-        return [_SYNONYMS[name]]
-    return difflib.get_close_matches(name, names, n=1, cutoff=0.5)
 
 
 def _is_number(value: Any) -> bool:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmc_tune.experiment import DatasetSpec, ShiftSpec
-from lmc_tune.experiment.datasets import DATASETS
-from lmc_tune.experiment.reading import SpaceError, parse_space, part_size, presets, read_space
+from lmc_tune.experiment.datasets import DATASETS, part_size
+from lmc_tune.experiment.reading import SpaceError, parse_space, presets, read_space
 from lmc_tune.experiment.space import SearchSpace
 
 GOOD = """\
