@@ -162,7 +162,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         _print_outcome(outcome)
     complete = max_pairs is None and not (outcome.interrupted or outcome.unanswered)
     if search != "grid" and outcome.counts.get("pending") and complete:
-        _note(f"the search is complete: {_pairs(outcome.counts['pending'])} not needed to draw the boundary")
+        _note(f"the {search} search has ended and left {_pairs(outcome.counts['pending'])} out")
     if outcome.interrupted:
         rest = _on_checkpoints(outcome.checkpoints) if outcome.checkpoints else "unfinished pairs start again"
         _note(f"Interrupted; every finished pair is kept, {rest}. {go_on}")
