@@ -22,9 +22,9 @@ def boundary_cells(space: SearchSpace, verdicts: Mapping[str, str]) -> list[Cell
     """Coarse to fine: cells between neighbours with different verdicts, and none where they agree.
 
     The first level is a coarse sub-grid of the numeric axes (with both their ends) at every value of the others. Each
-    further level halves the spacing: a new cell is wanted if the cells at the corners around it, one level up,
-    differ in verdict; if they agree it is taken to agree with them and not run. Finally, cells next to
-    another verdict are run too, so that both sides of a boundary are known at the full resolution of the space. A
+    further level halves the spacing: a new cell is wanted if the cells at the corners around it, one level up, differ
+    in verdict; if they agree, the new cell is assumed to agree with them and is not run. Finally, cells next to a cell
+    of another verdict are run too, so that both sides of a boundary are known at the full resolution of the space. A
     region smaller than the first level's spacing can be missed.
 
     Args:
@@ -62,11 +62,13 @@ def _facet(
         if "" in labels.values():
             return list(wanted.values())
         coarser = level
-    beside = [cell for point, cell in taken.items() if any(labels[n] != labels[point] for n in _beside(point, labels))]
-    return [*wanted.values(), *beside]
+    at_boundary = [
+        cell for point, cell in taken.items() if any(labels[n] != labels[point] for n in _neighbours(point, labels))
+    ]
+    return [*wanted.values(), *at_boundary]
 
 
-def _beside(point: Point, known: Mapping[Point, str]) -> Iterator[Point]:
+def _neighbours(point: Point, known: Mapping[Point, str]) -> Iterator[Point]:
     """Neighbours of a point along the axes."""
     for axis, at in enumerate(point):
         for neighbour in (at - 1, at + 1):
@@ -100,6 +102,6 @@ def _points(ranges: Mapping[str, range]) -> Iterator[dict[str, int]]:
 
 
 def _is_numeric(values: Sequence[object]) -> bool:
-    """Numbers in order; an axis written in another order has no between."""
+    """Whether all are numbers, in ascending or descending order: else no value lies between two others."""
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     return len(numbers) == len(values) and numbers in (sorted(numbers), sorted(numbers, reverse=True))
