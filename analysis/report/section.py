@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow as pa
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.cells import mean_intervals
+from lmc_tune.tables.columns import TableName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class Context:
     space: SearchSpace | None
     picked: str
     detailed: bool
-    parts: Callable[[Literal["paths", "curves", "layers"]], Iterable[pa.Table]]
+    parts: Callable[[TableName], Iterable[pa.Table]]
     numbers: Sequence[Callable[["Context"], Mapping[str, pd.Series]]] = ()
 
     @cached_property

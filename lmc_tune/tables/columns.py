@@ -1,6 +1,6 @@
 """The columns of the tables, each declared once. No torch, no files.
 
-A run folder holds five tables: ``results.parquet`` has one row per pair, ``barriers.parquet`` the barriers of its path
+A run folder holds these tables: ``results.parquet`` has one row per pair, ``barriers.parquet`` the barriers of its path
 under every condition, ``paths.parquet`` the measured paths, ``curves.parquet`` the learning curves, ``layers.parquet``
 the similarity of the members layer by layer. Schemas, the means of a cell, the axes of a phase diagram, titles,
 MLflow's metrics and docs/columns.md follow from these lists.

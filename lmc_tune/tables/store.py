@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -145,8 +145,8 @@ class Store:
         """All rows of a table, compacted or not, sorted as :data:`~lmc_tune.tables.columns.TABLES` says."""
         return _frame(self._merged(name, self._fresh()))
 
-    def parts(self, name: Literal["paths", "curves", "layers"]) -> Iterator[pa.Table]:
-        """The rows of a table part by part, about a million at once: a large table never stands in memory whole.
+    def parts(self, name: TableName) -> Iterator[pa.Table]:
+        """The rows of a table other than the results part by part, about a million at once, to save memory.
 
         A part holds whole pairs, sorted by key, and within a pair as the table is. Rows of pairs without a result are
         among them.
@@ -158,6 +158,8 @@ class Store:
             groups = (_with_keys(group, today) if today else group for group in _row_groups(path))
             parts = _whole_pairs(_without(group, replaced) for group in groups)
             yield from (_sorted(name, part) for part in parts) if today else parts
+        elif name == "barriers":  # of an earlier version: small
+            yield _without(self._read(name), fresh["key"].combine_chunks())
         if len(fresh):
             yield _sorted(name, _unnested(name, fresh))
 

@@ -17,6 +17,8 @@ from lmc_tune.experiment.measuring import Condition
 _ESTIMATED: set[Condition] = {"recalibrated", "repaired"}
 _BATCH = 512
 _INCOMPLETE = 0
+# The version of the questions that all their other rows answer.
+_WHOLE = 1
 # What only later rows say.
 LATER = ("question", "member_a", "member_b")
 
@@ -62,5 +64,6 @@ def _translation(spec: str) -> dict[str, str] | None:
     members = {f"member_{name}": member.key for name, member in group.members.items()}
     asked, examples = MeasureSpec.model_validate(measure), 2 * part_size(group.dataset, group.shift)
     left_out = examples % _BATCH if examples > _BATCH else 0
-    question = asked.key_of(_INCOMPLETE) if left_out and _ESTIMATED & set(asked.conditions or ()) else asked.key
+    incomplete = left_out and _ESTIMATED & set(asked.conditions or ())
+    question = asked.key_of(_INCOMPLETE if incomplete else _WHOLE)
     return {"key": group.key, "cell": group.cell, "spec": group.text, "question": question, **members}

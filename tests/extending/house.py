@@ -73,13 +73,13 @@ MEASUREMENT = Toy(
         "measurement/registry.py": {
             "from lmc_tune.measurement.measurement": "from lmc_tune.measurement.layers_moved import LayersMoved\n"
             "from lmc_tune.measurement.measurement",
-            "Similarity())": "Similarity(), LayersMoved())",
+            "tuple[Measurement, ...] = (": "tuple[Measurement, ...] = (LayersMoved(), ",
         },
         "tables/columns.py": {
             'TableName = Literal["results", ': 'TableName = Literal["results", "moved", ',
             "\nTABLES: ": '\nMOVED = Table(\n    name="moved",\n    sorted_by=("key", "layer"),\n'
             '    columns=(_KEY, Column(name="layer", type=TEXT), Column(name="barrier", unit="nats")),\n)\n\nTABLES: ',
-            "CURVES, LAYERS)": "CURVES, LAYERS, MOVED)",
+            "for table in (RESULTS, ": "for table in (RESULTS, MOVED, ",
         },
     },
     added={"measurement/layers_moved.py": "layers_moved.py"},

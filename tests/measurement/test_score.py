@@ -11,8 +11,10 @@ from lmc_tune.measurement.lines import Segment
 from lmc_tune.measurement.measurement import Sizes, Work
 from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.network import Network
+from lmc_tune.measurement.path import Paths
 from lmc_tune.measurement.registry import MEASUREMENTS
 from lmc_tune.measurement.score import MeasurementError, score
+from lmc_tune.measurement.similarity import Similarity
 from lmc_tune.tables.columns import RESULTS_SCHEMA, TABLES
 from tests.cases import blobs, network, state
 from tests.measurement.cases import IMAGES, image_network
@@ -97,7 +99,7 @@ def test_members_of_any_number_have_ends_but_only_two_are_a_pair():
 def test_work_adds_up():
     sizes = Sizes(part=10, both=20, test=5, splits={"train": 20, "test": 5})
     asked = MeasureSpec(lambdas=5, conditions=("naive", "recalibrated"))
-    total = sum((one.work(sizes, asked) for one in (Ends(), *MEASUREMENTS)), Work())
+    total = sum((one.work(sizes, asked) for one in (Ends(), Paths(), Similarity())), Work())
     assert total.scored_on_path == (5 + 7) * 25
     assert total.scored_apart == 2 * 15 + (5 + 7) * 25 + 3 * 5
     assert total.estimated == 20 * (5 + 7) + 3 * 20

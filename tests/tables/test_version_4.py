@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmc_tune import load_results
-from lmc_tune.experiment import MeasureSpec, VerdictSpec, condition_column
+from lmc_tune.experiment import MeasureSpec, VerdictSpec, condition_column, measuring
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.experiment.space import SPACE_FILE
 from lmc_tune.tables.columns import BARRIERS, TABLES
@@ -87,6 +87,15 @@ def test_what_was_estimated_on_fewer_examples_answers_another_question(
     rows = Store(folder).results(["norm", "question"]).set_index("norm")["question"]
     assert set(rows["none"]) == {measure.model_copy(update={"conditions": ("naive",)}).key}
     assert (set(rows["batch"]) == {measure.key}) == same
+
+
+def test_what_they_answer_does_not_change_with_later_versions_of_the_questions(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Store(folder).answers()
+    monkeypatch.setattr(measuring, "MEASURE_VERSION", measuring.MEASURE_VERSION + 1)
+    assert Store(folder).answers() == before
+    assert {key: question for key, (_, question) in before.items()} != planned()
 
 
 def test_of_a_pair_that_was_asked_twice_the_last_row_is_left(folder: Path) -> None:
@@ -175,6 +184,8 @@ def test_their_barriers_are_read_off_the_results(folder: Path) -> None:
         for column in BARRIERS.schema.names[2:]:
             value = results.loc[row["key"], condition_column(row["condition"], column)]
             assert value == row[column] or (pd.isna(value) and pd.isna(row[column]))
+    parts = pd.concat(part.to_pandas() for part in Store(folder).parts("barriers"))
+    pd.testing.assert_frame_equal(parts.reset_index(drop=True), barriers)
     of_pairs = {result.key: result.tables["barriers"] for result in Store(folder).pairs(planned())}
     assert sum(map(len, of_pairs.values())) == len(barriers) > PAIRS
     Store(folder).compact(VerdictSpec())
