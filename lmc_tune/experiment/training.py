@@ -3,7 +3,7 @@
 from functools import cached_property
 from typing import Any, Literal, Self
 
-from pydantic import ValidationError, model_serializer, model_validator
+from pydantic import ValidationError, field_validator, model_serializer, model_validator
 
 from lmc_tune.experiment.spec import Chance, Count, Fraction, Natural, NonNegative, Positive, Spec, canonical
 
@@ -99,6 +99,13 @@ class TrainChanges(Spec):
     crop: Natural | None = None
     flip: bool | None = None
     jitter: Fraction | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_a_value(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError("null is no value for B; leave it out, and B has what A has")
+        return value
 
     @model_serializer
     def given(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lmc_tune.data.examples import ExampleSet
 from lmc_tune.experiment import Condition
 from lmc_tune.measurement import evaluate as scoring
-from lmc_tune.measurement.lines import Line
+from lmc_tune.measurement.lines import Line, MeasurementError
 from lmc_tune.measurement.network import Network
 from lmc_tune.measurement.scan import POSITIONS_AT_ONCE, filled_groups
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
@@ -36,7 +36,7 @@ class Prepared:
 
 
 def prepare(
-    condition: Condition, network: Network, line: Line, examples: ExampleSet, positions: Sequence[float]
+    condition: Condition, network: Network, line: Line, examples: ExampleSet | None, positions: Sequence[float]
 ) -> Prepared:
     """The networks at some positions of a line.
 
@@ -48,8 +48,11 @@ def prepare(
         condition: which of them.
         network: of the architecture.
         line: from A at 0 to B at 1.
-        examples: what statistics are estimated on, on the network's device, in shuffled order.
+        examples: what statistics are estimated on, on the network's device, in shuffled order; None if none are.
         positions: on the line.
+
+    Raises:
+        MeasurementError: if statistics are to be estimated and there are no examples.
     """
     states = [line.at(position) for position in positions]
     if condition == "endpoint":
@@ -57,6 +60,8 @@ def prepare(
         states = [{name: of_a[name] if name in kept else entry for name, entry in state.items()} for state in states]
     if condition in {"naive", "endpoint"}:
         return Prepared(network=network, states=states)
+    if examples is None:
+        raise MeasurementError(f"{condition} needs examples of the training set; give them as statistics")
     if condition == "recalibrated":
         return Prepared(network=network, states=recalibrated(network, states, examples))
     if condition == "repaired":

@@ -2,6 +2,7 @@
 
 from lmc_tune.experiment import MeasureSpec
 from lmc_tune.measurement.evaluate import evaluate
+from lmc_tune.measurement.lines import MeasurementError
 from lmc_tune.measurement.measurement import Found, Sizes, Work
 from lmc_tune.measurement.members import Members
 from lmc_tune.models.state import distance
@@ -19,6 +20,8 @@ class Ends:
     def measure(self, members: Members, asked: MeasureSpec) -> Found:  # noqa: ARG002 - nothing to choose
         """Columns ``{train,test}_{loss,accuracy}_NAME`` and ``distance_NAME``; ``distance`` of a pair."""
         network, columns = members.network, Row()
+        if missing := members.states.keys() - members.own.keys():
+            raise MeasurementError(f"nobody knows what {', '.join(sorted(missing))} were trained on; give it as own")
         for name, state in members.states.items():
             model = network.loaded(state)
             for split, examples in (("train", members.own[name]), ("test", members.data["test"])):

@@ -10,6 +10,10 @@ from torch import Tensor
 from lmc_tune.models.state import State, check_same_entries, lerp_state
 
 
+class MeasurementError(Exception):
+    """A line that cannot be measured; the message says why and what to do."""
+
+
 class Line(Protocol):
     """Weights by position."""
 
@@ -20,6 +24,9 @@ class Line(Protocol):
 @dataclass(frozen=True)
 class Segment:
     """The straight path from A (position 0) to B (1); or, of A, with only the entries ``moved`` on their way to B.
+
+    Raises:
+        ValueError: if an entry that is to be moved is not in A.
 
     Example:
         >>> a, b = ({"w": torch.tensor([x]), "v": torch.tensor([x / 2])} for x in (0.0, 4.0))
@@ -32,6 +39,10 @@ class Segment:
     a: State
     b: State
     moved: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.moved is not None and (unknown := sorted(self.moved - self.a.keys())):
+            raise ValueError(f"there is no entry {unknown[0]!r} to move; name entries of the state, not layers")
 
     def at(self, position: float) -> dict[str, Tensor]:
         """θ(λ) = (1−λ) θ_A + λ θ_B, see :func:`~lmc_tune.models.state.lerp_state`."""

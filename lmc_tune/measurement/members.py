@@ -67,7 +67,7 @@ def read_members(
     for name, file in files.items():
         try:
             state = load_file(Path(file), device=str(device))
-            check_same_entries(expected, state)
+            check_same_entries(expected, state, ("the network", "the file"))
         except Exception as error:
             raise UserError(f"{file} cannot be member {name!r} of this network: {error}") from error
         states[name] = state

@@ -10,6 +10,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lmc_tune.models.state import State, lerp_into
 
 
+def holding(module: nn.Module, state: State) -> nn.Module:
+    """The module, with the state's own tensors as its weights: whatever writes into it would write into the state."""
+    module.load_state_dict(state, assign=True)
+    return module
+
+
 class Network:
     """An architecture; which weights it has is for each measurement to say.
 
@@ -22,11 +28,6 @@ class Network:
     def loaded(self, state: State) -> nn.Module:
         """The module, with these weights copied into it."""
         self.module.load_state_dict(state)
-        return self.module
-
-    def holding(self, state: State) -> nn.Module:
-        """The module, with the state's own tensors as its weights."""
-        self.module.load_state_dict(state, assign=True)
         return self.module
 
     def moved_to(self, state_a: State, state_b: State, position: float) -> nn.Module:

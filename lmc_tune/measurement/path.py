@@ -13,11 +13,11 @@ from lmc_tune.data.examples import ExampleSet
 from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, MeasureSpec
 from lmc_tune.measurement.conditions import estimating_passes
 from lmc_tune.measurement.evaluate import Score
-from lmc_tune.measurement.lines import Segment
+from lmc_tune.measurement.lines import MeasurementError, Segment
 from lmc_tune.measurement.measurement import Found, Sizes, Work
 from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.network import Network
-from lmc_tune.measurement.score import MeasurementError, Scores, score
+from lmc_tune.measurement.score import Scores, score
 from lmc_tune.models.state import State, check_same_entries
 from lmc_tune.tables.columns import Row
 
@@ -221,11 +221,12 @@ class Paths:
     def measure(self, members: Members, asked: MeasureSpec) -> Found:
         """A row of the table of barriers for every condition, and a row of the table of paths for every point."""
         found: dict[Condition, Path] = {}
-        module, states, data = members.network.module, members.pair, members.data
+        module, states = members.network.module, members.pair
         if asked.conditions is None:
             raise ValueError("conditions are open; ask asked.of(model), which fills them in")
         if missing := [split for split in asked.splits if split not in members.data]:
             raise ValueError(f"no examples of {' and '.join(missing)} were given; splits ask for them")
+        data: dict[str, ExampleSet] = {split: members.data[split] for split in asked.splits}
         for condition in asked.conditions:
             if condition in BATCH_NORM_CONDITIONS and not members.network.norms:  # a network of the user's own
                 found[condition] = found["naive"]

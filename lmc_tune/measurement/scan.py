@@ -13,7 +13,7 @@ from lmc_tune.data.examples import ExampleSet
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import Score, evaluate
 from lmc_tune.measurement.lines import Segment
-from lmc_tune.measurement.network import Network
+from lmc_tune.measurement.network import Network, holding
 from lmc_tune.models.inference import multiplied_by_onednn
 from lmc_tune.models.plain import is_plain
 from lmc_tune.models.stack import Stack, evaluates_faster_stacked
@@ -129,7 +129,7 @@ def _behind_first_linear(model: nn.Module) -> tuple[nn.Module, nn.Module] | None
 def _scan_behind(
     begin: nn.Module, rest: nn.Module, path: Segment, lambdas: Sequence[float], examples: ExampleSet
 ) -> list[Score]:
-    begins = [Network(multiplied_by_onednn(begin)).holding(_entries(begin, state)) for state in (path.a, path.b)]
+    begins = [holding(multiplied_by_onednn(begin), _entries(begin, state)) for state in (path.a, path.b)]
     rest = multiplied_by_onednn(rest).eval()
     if type(first := next(rest.children(), None)) is nn.ReLU:
         first.inplace = True  # nothing else reads what it gets

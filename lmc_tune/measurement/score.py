@@ -13,10 +13,6 @@ from lmc_tune.measurement.scan import POSITIONS_AT_ONCE, scan, score_states
 Scores = dict[str, Score]
 
 
-class MeasurementError(Exception):
-    """A line that cannot be measured; the message says why and what to do."""
-
-
 def score(  # noqa: PLR0913, PLR0917 - what is scored, where, on what, and how it is prepared
     network: Network,
     line: Line,
@@ -33,7 +29,7 @@ def score(  # noqa: PLR0913, PLR0917 - what is scored, where, on what, and how i
         positions: on the line.
         data: examples by split, on the network's device.
         condition: how networks are prepared (:func:`~lmc_tune.measurement.conditions.prepare`).
-        statistics: what conditions other than ``naive`` estimate statistics on, in shuffled order.
+        statistics: what conditions estimate statistics on, in shuffled order; None if none does.
 
     Raises:
         MeasurementError: if statistics are missing.
@@ -41,17 +37,11 @@ def score(  # noqa: PLR0913, PLR0917 - what is scored, where, on what, and how i
     if condition == "naive" and isinstance(line, Segment) and line.moved is None:
         scanned = {split: scan(network, line, positions, examples) for split, examples in data.items()}
         return _by_position(scanned, len(positions))
-    if condition != "naive" and statistics is None:
-        raise MeasurementError(f"{condition} needs examples of the training set; give them as statistics")
     found: list[Scores] = []
     for first in range(0, len(positions), POSITIONS_AT_ONCE):  # few, since the state of every one is kept
         some = positions[first : first + POSITIONS_AT_ONCE]
-        if statistics is None:
-            of, states = network, [line.at(position) for position in some]
-        else:
-            prepared = prepare(condition, network, line, statistics, some)
-            of, states = prepared.network, prepared.states
-        scored = {split: score_states(of, states, examples) for split, examples in data.items()}
+        prepared = prepare(condition, network, line, statistics, some)
+        scored = {split: score_states(prepared.network, prepared.states, examples) for split, examples in data.items()}
         found += _by_position(scored, len(some))
     return found
 

@@ -34,9 +34,8 @@ class Similarity:
 
     def measure(self, members: Members, asked: MeasureSpec) -> Found:
         """Columns of the pair, and a row of the table of layers for each layer."""
-        condition, statistics = _best(asked, members.network), members.statistics or members.data["train"]
-        line = Segment(*members.pair)
-        networks = prepare(condition, members.network, line, statistics, [0.0, 0.5, 1.0])
+        condition, line = _best(asked, members.network), Segment(*members.pair)
+        networks = prepare(condition, members.network, line, members.statistics, [0.0, 0.5, 1.0])
         columns = similarity_columns(networks, members.data["test"])
         layers = layer_rows(members, networks)
         return Found(columns=columns | whole_columns(members, layers), tables={"layers": layers})

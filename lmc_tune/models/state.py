@@ -41,18 +41,21 @@ def distance(state_a: State, state_b: State, names: tuple[str, ...]) -> float:
     return float(squares**0.5)
 
 
-def check_same_entries(state_a: State, state_b: State) -> None:
-    """Raise ValueError unless both states have the same names, shapes and types."""
+def check_same_entries(state_a: State, state_b: State, names: tuple[str, str] = ("A", "B")) -> None:
+    """Raise ValueError unless both states have the same names, shapes and types; ``names`` are what it calls them."""
+    one, other = names
     for name in sorted(state_a.keys() ^ state_b.keys()):
-        raise ValueError(f"the two members differ in architecture: only one has {name!r}")
+        raise ValueError(
+            f"{one} and {other} differ in architecture: only {one if name in state_a else other} has {name!r}"
+        )
     for name, a in state_a.items():
         if a.shape != state_b[name].shape:
             raise ValueError(
-                f"the two members differ in architecture: {name!r} is {tuple(a.shape)} in A "
-                f"and {tuple(state_b[name].shape)} in B"
+                f"{one} and {other} differ in architecture: {name!r} is {tuple(a.shape)} in {one} "
+                f"and {tuple(state_b[name].shape)} in {other}"
             )
         if a.dtype != state_b[name].dtype:
-            raise ValueError(f"the two members differ in precision: {name!r} is {a.dtype} and {state_b[name].dtype}")
+            raise ValueError(f"{one} and {other} differ in precision: {name!r} is {a.dtype} and {state_b[name].dtype}")
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:

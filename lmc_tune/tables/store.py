@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import VerdictSpec
+from lmc_tune.experiment import CONDITIONS, VerdictSpec
 from lmc_tune.storage import BucketPath, Place, StorageError, files, place_at, replacing, steadily, write_text, written
 from lmc_tune.tables import version_4
 from lmc_tune.tables.barriers import nested, view_of
@@ -31,6 +31,7 @@ RESULTS_FILE = "results.parquet"
 MEMBERS = "members"
 
 _SCHEMAS = {name: table.schema for name, table in TABLES.items()}
+_NAMES: dict[str, set[str]] = {name: set(schema.names) for name, schema in _SCHEMAS.items()}
 # Of the results, those that no other table says.
 _OWN = [name for name in RESULTS_SCHEMA.names if name not in VIEW]
 # Columns that every table has had from the first: one that lacks them is damaged. It may lack those that came later.
@@ -86,8 +87,8 @@ class Store:
             results: at least one.
         """
         self.shards.mkdir(parents=True, exist_ok=True)
-        if repeated := [name for result in results for name in result.columns if name in VIEW]:
-            raise ValueError(f"{repeated[0]} repeats a row of the table of barriers; give that row")
+        for result in results:
+            _check(result)
         rows = [{**result.columns, **{name: result.tables.get(name, []) for name in NESTED}} for result in results]
         table = pa.Table.from_pylist(rows, schema=SHARD_SCHEMA)
         _publish(table.drop_columns(_empty(table)), self._shard(name))
@@ -326,6 +327,20 @@ def _publish(table: pa.Table, path: Place, check: Callable[[], None] = lambda: N
                 shard.write_table(table)
         else:
             pq.write_table(table, file, compression="zstd")
+
+
+def _check(result: PairResult) -> None:
+    """Refuse what no table has: it would not be written."""
+    if repeated := [name for name in result.columns if name in VIEW]:
+        raise ValueError(f"{repeated[0]} repeats a row of the table of barriers; give that row")
+    for name, rows in {"results": [result.columns], **result.tables}.items():
+        if name not in _NAMES:
+            raise ValueError(f"there is no table {name!r}; declare it in lmc_tune/tables/columns.py")
+        if unknown := next((column for row in rows for column in row.keys() - _NAMES[name]), None):
+            raise ValueError(f"the table {name} has no column {unknown!r}; declare it in lmc_tune/tables/columns.py")
+    conditions = {row["condition"] for row in result.tables.get("barriers", ())}
+    if unknown := next(iter(conditions - CONDITIONS.keys()), None):
+        raise ValueError(f"{unknown!r} is no condition; declare it in lmc_tune/experiment/measuring.py")
 
 
 def _empty(table: pa.Table) -> list[str]:

@@ -14,6 +14,8 @@ from lmc_tune.training.progress import CurvePoint, Progress
 
 # Marks moments; the names of weights have no spaces.
 _MOMENT = "moment "
+# What is known of a training besides its result.
+_TOLD = ("seconds", "engine", "engine_reason", "device")
 # Number of bytes that hold the length of a safetensors file's header.
 _LENGTH = 8
 
@@ -49,6 +51,11 @@ class Checkpoint:
         """The stored progress, on the CPU; None if there is none, or none that can be read."""
         return (_read(self.kept) if self.kept else None) or _read(self.path)
 
+    def settle(self, progress: Progress) -> None:
+        """Keep a member that had finished before, if members are to be kept."""
+        if self.kept and self.keep:
+            self.finish(progress)
+
     def remove(self) -> None:
         """Delete the file that is not kept."""
         self.path.unlink(missing_ok=True)
@@ -59,7 +66,7 @@ def _write(path: Place, progress: Progress) -> None:
     facts = {
         "epochs": progress.epochs,
         "diverged": progress.diverged,
-        "seconds": progress.seconds,
+        **{name: getattr(progress, name) for name in _TOLD},
         "curve": [asdict(point) for point in progress.curve],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +91,7 @@ def _read(path: Place) -> Progress | None:
             moments=moments,
             curve=[CurvePoint(**point) for point in facts["curve"]],
             diverged=facts["diverged"],
-            seconds=facts["seconds"],
+            **{name: facts[name] for name in _TOLD if name in facts},  # some came later
         )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None  # the member is trained from its start

@@ -31,6 +31,7 @@ class Progress:
     ``step`` () where it counts steps.
     diverged: why training stopped early, empty if it did not.
     seconds: that training took, in all calls that kept something of it; of members trained together, each its share.
+    engine, engine_reason, device: what trained a finished member, and why this engine if another was to be expected.
     """
 
     epochs: int
@@ -39,3 +40,6 @@ class Progress:
     curve: Sequence[CurvePoint]
     diverged: str = ""
     seconds: float = 0.0
+    engine: str = ""
+    engine_reason: str = ""
+    device: str = ""

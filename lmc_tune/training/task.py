@@ -41,6 +41,7 @@ class Task:
     epochs: train only to the end of this epoch; None for the whole budget.
     way: how a stack of such members is applied; None for the one that trains faster.
     checkpoint: gets the progress after every epoch; None to keep none.
+    engine_reason: why the engine that it is given to, if another was to be expected.
     began, sharing: when its training began, by time.perf_counter, and how many members are trained in that time.
 
     Raises:
@@ -60,6 +61,7 @@ class Task:
     checkpoint: Checkpoint | None = None
     epochs: int | None = None
     way: Way | None = None
+    engine_reason: str = ""
     began: float = field(default_factory=time.perf_counter)
     sharing: int = 1
 
@@ -116,9 +118,17 @@ class Task:
         if self.checkpoint:
             self.checkpoint.offer(lambda: replace(make(), seconds=self.seconds))
 
-    def finish(self, progress: Progress) -> Progress:
-        """The finished member, written to its checkpoint; with moments only if training continues from it."""
-        finished = replace(progress, seconds=self.seconds, moments=progress.moments if self.epochs is not None else {})
+    def finish(self, progress: Progress, engine: str) -> Progress:
+        """The member that an engine finished, written to its checkpoint; with moments only if training continues."""
+        device = self.positions.device
+        finished = replace(
+            progress,
+            seconds=self.seconds,
+            moments=progress.moments if self.epochs is not None else {},
+            engine=engine,
+            engine_reason=self.engine_reason,
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        )
         if self.checkpoint:
             self.checkpoint.finish(finished)
         return finished

@@ -101,7 +101,7 @@ def _finish(pair: TrainedPair, bench: Workbench, shelf: MemberShelf, before: Pai
     """Measure a trained group; ``before`` is what was known of it, if anything was."""
     setup, started = pair.setup, time.perf_counter()
     spec, asked = setup.spec, bench.measure.of(setup.spec.model)
-    seconds, choices = shelf.seconds(spec), shelf.choices(spec)
+    trained = [progress for _, progress, _ in pair.members]
     members = _members(pair, asked)
     ends = Ends().measure(members, asked).columns
     columns = {
@@ -110,11 +110,11 @@ def _finish(pair: TrainedPair, bench: Workbench, shelf: MemberShelf, before: Pai
         **training_facts(pair),
         **ends,
         **training_status(pair, ends),
-        "seconds_train": seconds or (before.columns.get("seconds_train") if before else None) or 0.0,
+        "seconds_train": shelf.seconds(spec) or (before.columns.get("seconds_train") if before else None) or 0.0,
         "seconds_measure": 0.0,
-        "device": _device_name(setup.device),
-        "engine": " and ".join(dict.fromkeys(choice.engine for choice in choices)),
-        "engine_reason": "; ".join(dict.fromkeys(choice.why for choice in choices if choice.why)),
+        "device": " and ".join(dict.fromkeys(member.device for member in trained)),
+        "engine": " and ".join(dict.fromkeys(member.engine for member in trained)),
+        "engine_reason": "; ".join(dict.fromkeys(member.engine_reason for member in trained if member.engine_reason)),
     }
     tables: dict[TableName, list[Row]] = {"curves": learning_rows(pair)}
     if pair.a.diverged or pair.b.diverged:  # non-finite weights have no path
@@ -193,7 +193,3 @@ def _failed(spec: GroupSpec, error: Exception) -> PairResult:
     if isinstance(error, StorageError) or any(said in str(error) for said in full):
         raise error
     return failed_result(spec, "".join(traceback.format_exception(error)))
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

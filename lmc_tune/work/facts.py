@@ -28,13 +28,12 @@ class TrainedPair:
         """The pair of a group's members."""
         return cls(setup=setup, a=trained.members["a"], b=trained.members["b"], joint=trained.trunk)
 
-    @property
-    def further_steps(self) -> int:
-        """Steps of joint training beyond those that its epochs have on one part alone."""
+    def further_steps(self, name: str) -> int:
+        """Steps of joint training beyond those that its epochs have on the member's part alone, in its batches."""
         if self.joint is None or not self.joint.curve:
             return 0
-        train = self.setup.spec.train
-        return self.joint.curve[-1].step - len(self.joint.curve) * (len(self.setup.data.a) // train.batch_size)
+        batch_size = self.setup.spec.members[name].train.batch_size
+        return self.joint.curve[-1].step - len(self.joint.curve) * (len(self.setup.data.a) // batch_size)
 
     @property
     def members(self) -> tuple[tuple[str, Progress, Part], ...]:
@@ -66,7 +65,7 @@ def training_status(pair: TrainedPair, ends: Row) -> Row:
 def learning_rows(pair: TrainedPair) -> list[Row]:
     """The learning curves of the members and of what they share, as the table of curves keeps them."""
     curves = [
-        {"member": name, **asdict(point), "step": point.step + pair.further_steps}
+        {"member": name, **asdict(point), "step": point.step + pair.further_steps(name)}
         for name, member, _ in pair.members
         for point in member.curve
     ]
@@ -75,14 +74,15 @@ def learning_rows(pair: TrainedPair) -> list[Row]:
 
 def _steps(pair: TrainedPair, n_train: int) -> int:
     """Of the member that took more: those of its budget, or up to its target loss; joint ones are among them."""
-    budgets = {name: member.train for name, member in pair.setup.spec.members.items()}
-    return pair.further_steps + max(
-        budgets[name].steps_for(n_train)
-        if budgets[name].target_loss is None
+
+    def of(name: str, member: Progress) -> int:
+        train = pair.setup.spec.members[name].train
+        if train.target_loss is None:
+            return train.steps_for(n_train)
         # Where joint training diverged, members have no curve of their own.
-        else (member.curve[-1].step if member.curve else 0)
-        for name, member, _ in pair.members
-    )
+        return member.curve[-1].step if member.curve else 0
+
+    return max(pair.further_steps(name) + of(name, member) for name, member, _ in pair.members)
 
 
 def _reached(pair: TrainedPair) -> bool | None:

@@ -8,8 +8,9 @@ from functools import partial
 import torch
 
 from lmc_tune.experiment import GroupSpec, MemberSpec
+from lmc_tune.storage import files
 from lmc_tune.training.checkpoint import Checkpoint
-from lmc_tune.training.engines import Choice, Engines, program_of, train
+from lmc_tune.training.engines import Engines, program_of, train
 from lmc_tune.training.progress import Progress
 from lmc_tune.training.task import Task
 from lmc_tune.work.bench import Workbench
@@ -38,7 +39,6 @@ class MemberShelf:
     def __init__(self, bench: Workbench, groups: Iterable[GroupSpec], engines: Engines) -> None:
         self._bench = bench
         self._engines = engines
-        self._choices: dict[str, Choice] = {}
         groups = list(groups)
         self._needed = Counter(name for group in groups for name in _names(group))
         self._epochs: dict[str, set[int]] = defaultdict(set)
@@ -70,10 +70,6 @@ class MemberShelf:
             total += max(0.0, known - self._counted.get(owner, 0.0))
             self._counted[owner] = max(known, self._counted.get(owner, 0.0))
         return total
-
-    def choices(self, group: GroupSpec) -> list[Choice]:
-        """By which engines the members of a group were trained, each once."""
-        return list(dict.fromkeys(self._choices[member.key] for member in group.members.values()))
 
     def release(self, group: GroupSpec) -> None:
         """Forget the members of a group that is done with, unless another needs them."""
@@ -109,14 +105,23 @@ class MemberShelf:
     def _train(self, wanted: dict[str, tuple[MemberSpec, Task]], device: torch.device) -> None:
         programs: dict[tuple[str, ...], dict[str, Task]] = defaultdict(dict)
         for name, (member, task) in wanted.items():
-            programs[program_of(member)][name] = task
+            if task.resume and task.has_ended:
+                self._take(name, task.resume)
+            else:
+                programs[program_of(member)][name] = task
         for tasks in programs.values():
             member = wanted[next(iter(tasks))][0]
             choice = self._engines.choose(member, device, partial(list, tasks.values()))
-            kept = {name for name, task in tasks.items() if task.has_ended and self._is_kept(name)}
-            self._fresh |= tasks.keys() - kept
-            self._choices |= dict.fromkeys(tasks, choice)
-            self._trained |= dict(zip(tasks, train(list(tasks.values()), choice.engine), strict=True))
+            told = [replace(task, engine_reason=choice.why) for task in tasks.values()]
+            self._fresh |= tasks.keys()
+            self._trained |= dict(zip(tasks, train(told, choice.engine), strict=True))
+
+    def _take(self, name: str, progress: Progress) -> None:
+        """Put a member on the shelf whose training had ended before, and keep it if it is to be kept."""
+        if not self._is_kept(name):
+            self._fresh.add(name)
+            self._checkpoint(name).settle(progress)
+        self._trained[name] = progress
 
     def _beginning(self, member: MemberSpec) -> Progress | None:
         if member.branch is None:
@@ -124,14 +129,14 @@ class MemberShelf:
         return replace(self._trained[_stage(member)], curve=[], seconds=0.0)
 
     def _before(self, trunk: MemberSpec, epoch: int) -> Progress | None:
-        """The latest stage of the trunk up to an epoch."""
-        stages = {
-            int(name.rpartition("@")[2]): progress
-            for name, progress in self._trained.items()
-            if name.startswith(f"{trunk.key}@")
-        }
-        earlier = [at for at in stages if at < epoch]
-        return stages[max(earlier)] if earlier else None
+        """The latest stage of the trunk before an epoch, of this cohort or kept."""
+        kept = files(self._bench.members, start=f"{trunk.key}@", end=".safetensors") if self._bench.members else ()
+        stages = {path.stem for path in kept} | {name for name in self._trained if name.startswith(f"{trunk.key}@")}
+        earlier = {at: name for name in stages if (at := int(name.rpartition("@")[2])) < epoch}
+        if not earlier:
+            return None
+        name = earlier[max(earlier)]
+        return self._trained[name] if name in self._trained else self._checkpoint(name).read()
 
     def _of(self, group: GroupSpec) -> Trained:
         members = {name: self._trained[member.key] for name, member in group.members.items()}

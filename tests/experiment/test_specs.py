@@ -19,6 +19,7 @@ from lmc_tune.experiment import (
     MlpSpec,
     OtherDataset,
     ShiftSpec,
+    TrainChanges,
     TrainSpec,
     VerdictSpec,
 )
@@ -360,3 +361,9 @@ def test_the_key_covers_the_schema_version(monkeypatch):
     monkeypatch.setattr("lmc_tune.experiment.member.SCHEMA_VERSION", 999)
     assert pair(PLAIN).key != key
     assert json.loads(pair(PLAIN).model_dump_json())["train"]["lr"] == 0.1
+
+
+def test_null_is_no_value_of_b():
+    with pytest.raises(ValidationError, match="null is no value for B; leave it out, and B has what A has"):
+        TrainChanges(target_loss=None)
+    assert TrainChanges().given() == {}

@@ -61,7 +61,7 @@ def test_a_mixture_is_the_weighted_sum_entry_by_entry():
 def test_what_cannot_be_mixed_is_refused():
     with pytest.raises(ValueError, match="2 weights for 3 states; give one for each"):
         Mixture((A, B, C)).weighted((0.5, 0.5))
-    with pytest.raises(ValueError, match="the two members differ in architecture"):
+    with pytest.raises(ValueError, match="A and B differ in architecture"):
         Mixture((A, state(network(1, hidden=7, norm=True)))).weighted((0.5, 0.5))
 
 
@@ -69,3 +69,10 @@ def test_the_examples_are_right():
     found = doctest.testmod(lines)
     assert found.attempted > 3
     assert found.failed == 0
+
+
+@pytest.mark.parametrize("moved", [{"3"}, {"1.wieght", "1.bias"}])
+def test_an_entry_that_is_not_there_cannot_be_moved(moved):
+    """A path on which nothing moves is flat, and would be called connected."""
+    with pytest.raises(ValueError, match=r"no entry '(3|1.wieght)' to move; name entries of the state"):
+        Segment(state(network(1)), state(network(2)), moved=frozenset(moved))

@@ -1,5 +1,6 @@
 """Members from files: what a sweep kept, and what any other program wrote."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,12 @@ from safetensors.torch import save_file
 
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import MeasureSpec
+from lmc_tune.measurement.ends import Ends
+from lmc_tune.measurement.lines import MeasurementError
 from lmc_tune.measurement.members import read_members
-from lmc_tune.measurement.path import measure_path
+from lmc_tune.measurement.path import Paths, measure_path
 from lmc_tune.measurement.registry import MEASUREMENTS
+from lmc_tune.measurement.similarity import Similarity
 from lmc_tune.models.registry import build_model
 from lmc_tune.work.cohort import run_cohort
 from lmc_tune.work.prepare import prepare
@@ -70,3 +74,24 @@ def test_a_file_that_is_no_member_of_the_network_is_named_with_what_differs(file
     ):
         with pytest.raises(UserError, match=said):
             read_members(network(9), {"a": files["a"], "b": file}, DATA)
+
+
+def test_what_members_lack_is_asked_for(files):
+    plain, asked = read_members(network(9), files, DATA), MeasureSpec(lambdas=5, conditions=("naive",))
+    with pytest.raises(MeasurementError, match="nobody knows what a, b were trained on; give it as own"):
+        Ends().measure(plain, asked)
+    for seed, file in enumerate(files.values(), start=1):
+        save_file(state(network(seed, norm=True)), file)
+    normed = read_members(network(9, norm=True), files, DATA)
+    with pytest.raises(MeasurementError, match="recalibrated needs examples of the training set; give them as stat"):
+        Similarity().measure(normed, MeasureSpec(lambdas=5, conditions=("naive", "recalibrated")))
+    found = Similarity().measure(replace(normed, data={"test": DATA["test"]}), asked)
+    assert found.columns["disagreement"] >= 0
+
+
+def test_a_path_is_measured_on_the_splits_that_are_asked_for(files):
+    members = read_members(network(9), files, {**DATA, "validation": blobs(20, seed=2)})
+    asked = MeasureSpec(lambdas=5, refinements=0, conditions=("naive",))
+    for splits in (("train", "test"), ("train", "test", "validation")):
+        found = Paths().measure(members, asked.model_copy(update={"splits": splits}))
+        assert {row["split"] for row in found.tables["paths"]} == set(splits)

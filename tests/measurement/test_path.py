@@ -12,7 +12,7 @@ from lmc_tune.data.examples import Examples
 from lmc_tune.experiment import MeasureSpec
 from lmc_tune.measurement import Path, measure_path
 from lmc_tune.measurement.evaluate import evaluate
-from lmc_tune.measurement.path import MeasurementError
+from lmc_tune.measurement.lines import MeasurementError
 from tests import oracles
 from tests.cases import blobs, network, state
 
@@ -312,7 +312,7 @@ def test_members_of_two_architectures_are_refused():
     message = r"differ in architecture: '1.weight' is \(6, 4\) in A and \(7, 4\) in B; a path needs two members of one"
     with pytest.raises(MeasurementError, match=message):
         measured(sharp(1), wide)
-    with pytest.raises(MeasurementError, match=r"differ in architecture: only one has '2\.bias'"):
+    with pytest.raises(MeasurementError, match=r"differ in architecture: only B has '2\.bias'"):
         measured(sharp(1), state(network(1, norm=True)))
 
 

@@ -7,13 +7,13 @@ from lmc_tune.experiment import MeasureSpec
 from lmc_tune.measurement.conditions import prepare
 from lmc_tune.measurement.ends import Ends
 from lmc_tune.measurement.evaluate import evaluate
-from lmc_tune.measurement.lines import Segment
+from lmc_tune.measurement.lines import MeasurementError, Segment
 from lmc_tune.measurement.measurement import Sizes, Work
 from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.network import Network
 from lmc_tune.measurement.path import Paths
 from lmc_tune.measurement.registry import MEASUREMENTS
-from lmc_tune.measurement.score import MeasurementError, score
+from lmc_tune.measurement.score import score
 from lmc_tune.measurement.similarity import Similarity
 from lmc_tune.tables.columns import RESULTS_SCHEMA, TABLES
 from tests.cases import blobs, network, state

@@ -1,5 +1,6 @@
 """Barriers as rows, and as the columns of the results that repeat them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,4 +70,21 @@ def test_a_barrier_among_the_columns_would_be_lost_and_is_not_written(tmp_path: 
     columns = {**result(0).columns, "repaired_under_resolved": True}
     with pytest.raises(ValueError, match="repaired_under_resolved repeats a row of the table of barriers; give"):
         Store(tmp_path).write_shard("c", [PairResult(columns=columns)])
+    assert not list(tmp_path.rglob("*.arrow"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"columns": {"disagreemnt": 0.5}}, "the table results has no column 'disagreemnt'; declare it in"),
+        ({"tables": {"moved": []}}, "there is no table 'moved'; declare it in"),
+        ({"tables": {"paths": [{"lamda": 0.5}]}}, "the table paths has no column 'lamda'; declare it in"),
+        ({"tables": {"barriers": [{"condition": "naiv"}]}}, "'naiv' is no condition; declare it in"),
+    ],
+)
+def test_what_no_table_has_is_not_dropped_in_silence(tmp_path: Path, changes: dict[str, Row], said: str) -> None:
+    one = result(0)
+    wrong = replace(one, **{name: {**getattr(one, name), **change} for name, change in changes.items()})
+    with pytest.raises(ValueError, match=said):
+        Store(tmp_path).write_shard("c", [wrong])
     assert not list(tmp_path.rglob("*.arrow"))

@@ -671,7 +671,7 @@ def test_members_whose_loss_became_non_finite_have_diverged_and_have_no_path(ben
     assert result.status == "diverged"
     assert "member A: the training loss became" in result.row["reason"]
     assert "member B: the training loss became" in result.row["reason"]
-    assert result.tables["paths"] == []
+    assert not {"barriers", "paths"} & result.tables.keys()
     assert not [name for name in result.row if "_barrier_" in name]
     assert len(result.tables["curves"]) < 2 * 5
     tidy.store.compact(VerdictSpec())

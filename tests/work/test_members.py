@@ -10,8 +10,10 @@ from lmc_tune.experiment import GroupSpec, MeasureSpec, MlpSpec
 from lmc_tune.tables.columns import SPEC_FIELDS, TIME_FIELDS
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import Store
+from lmc_tune.training import engines
 from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.task import Task
+from lmc_tune.work import cohort as cohorts
 from lmc_tune.work import members
 from lmc_tune.work.cohort import run_cohort, run_pair
 from lmc_tune.work.prepare import prepare, task_of
@@ -311,3 +313,61 @@ def test_a_writer_publishes_what_it_found_and_nothing_older(bench, monkeypatch):
     assert [len(each) for each in published] == [1, 2, 3]
     assert {row.row["question"] for each in published for row in each} == {asked.of(pairs[0].model).key}
     assert timeless(results) == timeless(bench().store.pairs(pair.key for pair in pairs))
+
+
+def test_a_new_question_does_not_say_that_another_engine_trained_the_members(bench):
+    folder, spec = bench().store.folder / "members", pair_spec(model={"hidden": (16,)}, train={"engine": "loop"})
+    (before,) = run_cohort(cohort(spec), bench(members=folder))
+    other = pair_spec(model={"hidden": (16,)}, train={"engine": "stacked"})
+    assert other.key == spec.key
+    (after,) = run_cohort(cohort(other), bench(members=folder, measure=MeasureSpec(lambdas=9, refinements=1)))
+    assert before.row["engine"] == after.row["engine"] == "loop"
+    assert after.row["device"] == "cpu"
+
+
+def test_a_new_question_checks_no_stack(bench, monkeypatch):
+    """Where stacks are unproven, the check trains some steps."""
+    folder, spec = bench().store.folder / "members", pair_spec(model={"hidden": (16,)})
+    run_cohort(cohort(spec), bench(members=folder))
+    monkeypatch.setattr(engines, "is_unproven", lambda _: True)
+    monkeypatch.setattr(engines, "_fault", lambda _: pytest.fail("it was checked"))
+    (after,) = run_cohort(cohort(spec), bench(members=folder, measure=MeasureSpec(lambdas=9, refinements=1)))
+    assert after.status == "ok"
+
+
+def test_members_that_were_trained_before_they_were_to_be_kept_are_kept(bench, monkeypatch, epochs):
+    """Killed between training and measuring, then told to keep members."""
+    spec, folder = pair_spec(), bench().store.folder / "members"
+    monkeypatch.setattr(cohorts, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with suppress(KeyboardInterrupt):
+        run_cohort(cohort(spec), bench())
+    monkeypatch.undo()
+    keeping = bench(members=folder)
+    (result,) = run_cohort(cohort(spec), keeping)
+    assert result.status == "ok"
+    assert result.row["seconds_train"] > 0
+    assert keeping.store.members() == {member.key for member in spec.members.values()}
+    assert not keeping.store.checkpointed()
+
+
+def test_a_trunk_goes_on_from_a_kept_stage(bench, epochs):
+    folder = bench().store.folder / "members"
+    first, later = (pair_spec(train={"epochs": 5, "spawn_epoch": epoch}) for epoch in (2, 3))
+    run_cohort(cohort(first), bench(members=folder))
+    epochs.clear()
+    (after,) = run_cohort(cohort(later), bench(members=folder))
+    assert sorted(epochs) == [2, 3, 3, 4, 4]
+    (fresh,) = run_cohort(cohort(later), bench("fresh"))
+    assert timeless([after]) == timeless([fresh])
+
+
+@pytest.mark.parametrize("batch_size", [5, 40])
+def test_steps_of_a_member_go_on_from_joint_training(bench, batch_size):
+    (result,) = run_cohort(
+        cohort(pair_spec(train={"epochs": 4, "spawn_epoch": 2}, recipe={"b": {"batch_size": batch_size}})), bench()
+    )
+    curves = {name: [p for p in result.tables["curves"] if p["member"] == name] for name in ("joint", "a", "b")}
+    joint, n = curves["joint"][-1]["step"], result.row["n_train"]
+    for name, size in (("a", pair_spec().train.batch_size), ("b", batch_size)):
+        assert [point["step"] for point in curves[name]] == [joint + k * (n // size) for k in (1, 2)]
+    assert result.row["steps"] == max(curve[-1]["step"] for curve in curves.values())
