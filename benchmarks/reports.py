@@ -28,7 +28,7 @@ from benchmarks.publish import publish
 from benchmarks.timing import RUNS
 from lmc_tune.core.barrier import DEFINITIONS, path_grid
 from lmc_tune.core.noise import noise_scale
-from lmc_tune.experiment import SCHEMA_VERSION
+from lmc_tune.experiment import SCHEMA_VERSION, barrier_column
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.sweep.ownership import write_description
@@ -206,7 +206,7 @@ def _results(cells: pd.DataFrame, pairs: pd.DataFrame, rng: np.random.Generator)
             rows[f"{split}_loss_{member}"] = 4 * (1 - rows[f"{split}_accuracy_{member}"])
         for quantity, scale in (("error", 1.0), ("loss", 4.0)):
             for definition in DEFINITIONS:
-                column = f"{split}_{quantity}_barrier_{definition}"
+                column = barrier_column(f"{split}_{quantity}", definition)
                 rows[column] = scale * (rows["height"] + rng.normal(0, 0.002, n))
                 rows[f"{column}_lambda"] = 0.5
     rows["barrier_lambda"], rows["under_resolved"] = 0.5, rng.random(n) < 0.01

@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ settings.register_profile(
 )
 settings.load_profile("laws")
 torch.set_num_threads(1)
+# A shell that runs the tests in the background has them ignore Ctrl-C, and so have their children, which wait for one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _PACKED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

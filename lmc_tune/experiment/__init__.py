@@ -25,7 +25,7 @@ from lmc_tune.experiment.networks import (
 from lmc_tune.experiment.recipes import Pair
 from lmc_tune.experiment.spec import Spec
 from lmc_tune.experiment.training import PER_MEMBER, TrainChanges, TrainSpec
-from lmc_tune.experiment.verdict import VerdictSpec
+from lmc_tune.experiment.verdict import VerdictSpec, barrier_column
 
 __all__ = [
     "BATCH_NORM_CONDITIONS",
@@ -61,6 +61,7 @@ __all__ = [
     "VerdictSpec",
     "VggSpec",
     "VitSpec",
+    "barrier_column",
     "condition_column",
     "model_name",
     "part_of",

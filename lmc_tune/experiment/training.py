@@ -8,7 +8,7 @@ from pydantic import ValidationError, field_validator, model_serializer, model_v
 from lmc_tune.experiment.spec import Chance, Count, Fraction, Natural, NonNegative, Positive, Spec, canonical
 
 # Settings in which members that are trained as one stack may differ.
-PER_MEMBER = {"lr", "momentum", "weight_decay", "schedule", "warmup", "noise"}
+PER_MEMBER = {"lr", "momentum", "weight_decay", "schedule", "warmup"}
 
 
 class TrainSpec(Spec):

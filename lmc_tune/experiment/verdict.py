@@ -28,4 +28,9 @@ class VerdictSpec(Spec):
     @property
     def column(self) -> str:
         """The column of the results table that is judged, without its condition."""
-        return f"{self.of}_barrier_{self.barrier}"
+        return barrier_column(self.of, self.barrier)
+
+
+def barrier_column(of: str, definition: Definition) -> str:
+    """The column of a barrier of a curve such as ``test_error``."""
+    return f"{of}_barrier_{definition}"

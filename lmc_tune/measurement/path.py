@@ -10,7 +10,7 @@ from torch import nn
 
 from lmc_tune.core.barrier import DEFINITIONS, Array, Barrier, Definition, locate_barrier, path_grid
 from lmc_tune.data.examples import ExampleSet
-from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, MeasureSpec
+from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, MeasureSpec, barrier_column
 from lmc_tune.measurement.conditions import estimating_passes
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.measurement.lines import MeasurementError, Segment
@@ -261,7 +261,7 @@ def path_barriers(path: Path) -> Row:
         for quantity in ("error", "loss"):
             for definition in DEFINITIONS:
                 found = path.barrier(split_name, quantity, definition)
-                column = f"{split_name}_{quantity}_barrier_{definition}"
+                column = barrier_column(f"{split_name}_{quantity}", definition)
                 row[column], row[f"{column}_lambda"] = found.height, found.lambda_
     row["barrier_lambda"] = row["test_error_barrier_chord_lambda"]
     accuracy = path.curve("test", "accuracy")

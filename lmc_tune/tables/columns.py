@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from lmc_tune.core.barrier import DEFINITIONS
-from lmc_tune.experiment import CONDITIONS, Condition, TrainChanges, condition_column
+from lmc_tune.experiment import CONDITIONS, Condition, TrainChanges, barrier_column, condition_column
 
 TableName = Literal["results", "barriers", "paths", "curves", "layers"]
 Row = dict[str, Any]
@@ -168,7 +168,7 @@ _HEIGHTS = tuple(
     for split in ("train", "test")
     for quantity, unit in (("error", "fraction"), ("loss", "nats"))
     for definition in DEFINITIONS
-    for height in [f"{split}_{quantity}_barrier_{definition}"]
+    for height in [barrier_column(f"{split}_{quantity}", definition)]
     for column in (Column(name=height, unit=unit, better="lower"), Column(name=f"{height}_lambda", unit=LAMBDA))
 )
 
