@@ -124,12 +124,13 @@ _SETTING = (
     Column(name="target_loss", unit="nats"),
 )
 
-# Settings of B's training that differ from A's; null where they are the same.
+# The column of each key of a space's section `b`: B's setting where it differs from A's; null where it is the same.
+B_COLUMNS = {key: f"b_{'step_budget' if key == 'steps' else key}" for key in TrainChanges.model_fields}
 _OF_B = tuple(
-    replace(column, name=f"b_{field}", title=f"{column.title} of B")
-    for field in TrainChanges.model_fields
+    replace(column, name=name, title=f"{column.title} of B")
+    for name in B_COLUMNS.values()
     for column in _SETTING
-    if column.name == ("step_budget" if field == "steps" else field)
+    if name == f"b_{column.name}"
 )
 
 # The fields of a row's GroupSpec, flat. Two pairs of one cell differ in ``replicate`` alone.

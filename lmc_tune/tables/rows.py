@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from lmc_tune.experiment import MODELS, GroupSpec, ShiftSpec
 from lmc_tune.tables.barriers import view
-from lmc_tune.tables.columns import INT, MODEL, SPEC_FIELDS, Row, TableName
+from lmc_tune.tables.columns import B_COLUMNS, INT, MODEL, SPEC_FIELDS, Row, TableName
 
 Status = Literal["ok", "undertrained", "diverged", "failed"]
 
@@ -54,7 +54,7 @@ def spec_fields(spec: GroupSpec) -> Row:
     dataset, model, train, shift = spec.dataset, spec.model, spec.train, spec.shift
     fields: Row = {
         **{name: value for section in (dataset, model, train, shift) for name, value in section},
-        **{f"b_{name}": value for name, value in spec.recipe.b},
+        **{column: getattr(spec.recipe.b, key) for key, column in B_COLUMNS.items()},
         **{f"perturb_{name}": value for name, value in spec.recipe.perturb or ()},
         "dataset": dataset.name,
         "train_examples": dataset.train,

@@ -52,8 +52,9 @@ def test_every_column_of_the_spec_is_filled_from_one() -> None:
     assert {name: value for name, value in rows[-3].items() if name.startswith("b_")} == {
         **{f"b_{name}": value for name, value in CHANGES.items()},
         "b_epochs": 3,
-        "b_steps": None,
+        "b_step_budget": None,
     }
+    assert (rows[-2]["step_budget"], rows[-2]["b_step_budget"]) == (None, 30)
 
 
 @pytest.mark.parametrize("spec", [DatasetSpec, TrainSpec, ShiftSpec, *MODELS.values()], ids=lambda spec: spec.__name__)
