@@ -133,14 +133,19 @@ _OF_B = tuple(
     if name == f"b_{column.name}"
 )
 
-# The fields of a row's GroupSpec, flat. Two pairs of one cell differ in ``replicate`` alone.
-SPEC = (
-    *_SETTING,
+# Of the recipe.
+_RECIPE = (
     *_OF_B,
     # Null where no weights are perturbed.
     Column(name="perturb_step", type=INT, title="step of the disturbance", scale="linear"),
     Column(name="perturb_scale", title="scale of the disturbance", scale="linear"),
     Column(name="perturb_weights", type=TEXT, title="disturbed weights"),
+)
+
+# The fields of a row's GroupSpec, flat. Two pairs of one cell differ in ``replicate`` alone.
+SPEC = (
+    *_SETTING,
+    *_RECIPE,
     Column(name="replicate", type=INT),
     Column(name="seed", type=INT),
 )
@@ -356,7 +361,7 @@ LAYERS = Table(
 
 TABLES: dict[TableName, Table] = {table.name: table for table in (RESULTS, BARRIERS, PATHS, CURVES, LAYERS)}
 
-MODEL_FIELDS, SPEC_FIELDS, TIME_FIELDS = names(MODEL), names(SPEC), names(TIMES)
+MODEL_FIELDS, RECIPE_FIELDS, SPEC_FIELDS, TIME_FIELDS = names(MODEL), names(_RECIPE), names(SPEC), names(TIMES)
 BARRIER_COLUMNS, PATH_FIELDS = names(_HEIGHTS), names(_OF_PATH)
 
 RESULTS_SCHEMA = RESULTS.schema

@@ -106,11 +106,24 @@ def shift_label(row: Row) -> str:
 
 
 def pair_name(row: Row) -> str:
-    """A pair in a few words, e.g. ``lr=0.03 B=32 label 80/20 #2 mlp 64``; norm and noise where they are special."""
-    parts = [f"lr={row['lr']:g}", f"B={row['batch_size']}", shift_label(row), f"#{row['replicate']}"]
+    """A pair in a few words, e.g. ``lr=0.03 batch=32 label 80/20 #2 mlp 64``.
+
+    What is special follows where it belongs: ``b.lr=0.3``, ``perturb 0.1 at step 5``, the norm, the noise.
+    """
+    parts = [f"lr={row['lr']:g}", f"batch={row['batch_size']}"]
+    parts += [f"b.{key}={_short(row[name])}" for key, name in B_COLUMNS.items() if not _missing(row[name])]
+    parts.append(shift_label(row))
+    if not _missing(row["perturb_scale"]):
+        weights = "" if row["perturb_weights"] == "all" else f"{row['perturb_weights']} "
+        parts.append(f"perturb {weights}{row['perturb_scale']:g} at step {row['perturb_step']}")
+    parts.append(f"#{row['replicate']}")
     if row["noise"] != "fixed":
         parts.append(f"{row['noise']} noise")
     return " ".join([*parts, model_label(row)])
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def failed_result(spec: GroupSpec, reason: str) -> PairResult:
