@@ -1,7 +1,7 @@
 """The phase diagram: every cell's verdict over two axes of the space, one panel per setting of all the others."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,13 +10,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from lmc_tune.analysis.boundary import find_boundary, tile_edges
-from lmc_tune.analysis.wording import setting, shift_words
+from lmc_tune.analysis.wording import axis_title, setting, shift_words
 from lmc_tune.core.barrier import Array
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.cells import CELL_FIELDS, judge_cells, planned_cells, regate
-from lmc_tune.tables.columns import AXIS_SCALES, MODEL_FIELDS, Scale
+from lmc_tune.tables.columns import AXIS_SCALES, B_COLUMNS, MODEL_FIELDS, Scale
 
 # Of the mean of an axis: where a tile would be narrower, as between 0, 0.0001 and 0.01, all are drawn alike.
 LEAST_TILE = 0.3
@@ -30,12 +30,13 @@ MOST_TILES = 50_000
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One axis of a phase diagram: a column of the results, the values it has (increasing), and its scale.
+    """One axis of a phase diagram: a column of the results, its title, the values it has (increasing), and its scale.
 
     The values are the planned ones, run or not, where the plan is known.
     """
 
     column: str
+    title: str
     ticks: tuple[float, ...]
     scale: Scale | Literal["steps"]
 
@@ -84,6 +85,7 @@ class PhaseDiagram:
     x, y: the axes. One numeric axis varies: ``y`` is None. None varies: both are None, and every panel is one cell.
     facets: the columns that tell the panels apart.
     panels: the panels' titles in drawing order.
+    of_a: the columns that say something of A alone, since B is trained otherwise in some cell.
     boundary: where the mean barrier crosses the threshold: ``panel``, ``line``, ``order``, ``x``, ``y``.
     """
 
@@ -96,6 +98,7 @@ class PhaseDiagram:
     y: Axis | None
     facets: tuple[str, ...]
     panels: tuple[str, ...]
+    of_a: frozenset[str]
     verdict: VerdictSpec
     boundary: pd.DataFrame
 
@@ -103,6 +106,10 @@ class PhaseDiagram:
     def axes(self) -> list[Axis]:
         """The axes there are."""
         return [axis for axis in (self.x, self.y) if axis is not None]
+
+    def title(self, column: str) -> str:
+        """What a column holds, and whether of A alone."""
+        return axis_title(column, self.of_a)
 
     def drawn(self) -> "PhaseDiagram":
         """What a page can draw: all, or the first panels if they are too many, those with a verdict before others."""
@@ -174,9 +181,10 @@ def map_regions(
         ours = _planned_pairs(results, planned, space)
         pairs = regate(_answering(ours, planned), verdict)
         cells = judge_cells(pairs, verdict)
-    axes = [_axis(planned, column) for column in _choose_axes(planned, x, y)]
+    of_a = _of_a(planned)
+    axes = [_axis(planned, column, of_a) for column in _choose_axes(planned, x, y)]
     facets = _varying(planned, without=[axis.column for axis in axes])
-    panel_of, panels = _panels(planned, facets, axes)
+    panel_of, panels = _panels(planned, facets, axes, of_a)
     cells["panel"] = cells["cell"].map(panel_of)
     not_run = planned.loc[~planned["cell"].isin(cells["cell"]), ["cell", *CELL_FIELDS]]
     x_axis, y_axis = (*axes, None, None)[:2]
@@ -190,6 +198,7 @@ def map_regions(
         y=y_axis,
         facets=tuple(facets),
         panels=tuple(panels),
+        of_a=of_a,
         verdict=verdict,
         boundary=_boundaries(cells, panels, axes, verdict.threshold),
     )
@@ -239,9 +248,16 @@ def _spreads(cells: pd.DataFrame, column: str) -> bool:
     return _varies(cells[column]) and bool(cells[column].notna().all())
 
 
-def _axis(cells: pd.DataFrame, column: str) -> Axis:
+def _of_a(cells: pd.DataFrame) -> frozenset[str]:
+    """The settings of which B has its own in some cell, and what is computed from them."""
+    found = {own.removeprefix("b_") for own in B_COLUMNS.values() if cells[own].notna().any()}
+    return frozenset(found | ({"noise_scale"} if found & {"lr", "batch_size"} else set()))
+
+
+def _axis(cells: pd.DataFrame, column: str, of_a: frozenset[str]) -> Axis:
     values = np.unique(cells[column].to_numpy(dtype=np.float64))
-    axis = Axis(column=column, ticks=tuple(values.tolist()), scale=AXIS_SCALES[column] if values[0] > 0 else "linear")
+    scale = AXIS_SCALES[column] if values[0] > 0 else "linear"
+    axis = Axis(column=column, title=axis_title(column, of_a), ticks=tuple(values.tolist()), scale=scale)
     tiles = np.diff(tile_edges(axis.position(axis.ticks)))
     return replace(axis, scale="steps") if tiles.min() < LEAST_TILE * tiles.mean() else axis
 
@@ -254,7 +270,9 @@ def _varies(column: pd.Series) -> bool:
     return len(column.unique()) > 1
 
 
-def _panels(cells: pd.DataFrame, facets: list[str], axes: list[Axis]) -> tuple[dict[str, str], list[str]]:
+def _panels(
+    cells: pd.DataFrame, facets: list[str], axes: list[Axis], of_a: frozenset[str]
+) -> tuple[dict[str, str], list[str]]:
     """The panel of every cell by its id, and the panels in order.
 
     Cells that no column tells apart (their pairs were measured differently) go to panels of their own, numbered.
@@ -269,7 +287,7 @@ def _panels(cells: pd.DataFrame, facets: list[str], axes: list[Axis]) -> tuple[d
         keys.append(key)
         if key not in titles:
             named = [name for name in facets if name not in MODEL_FIELDS or name in telling[row["model"]]]
-            parts = [facet_title(row, named, columns), f"setup {setup + 1}" if setup else ""]
+            parts = [facet_title(row, named, columns, of_a), f"setup {setup + 1}" if setup else ""]
             titles[key] = " · ".join(part for part in parts if part) or "all cells"
     panel_of = dict(zip(cells["cell"], (titles[key] for key in keys), strict=True))
     return panel_of, [titles[key] for key in sorted(titles)]
@@ -285,17 +303,18 @@ def _sortable(value: Any) -> tuple[int, Any]:
     return (2, 0.0) if pd.isna(value) else (1, value)
 
 
-def facet_title(row: Mapping[Any, Any], facets: Sequence[str], axes: Sequence[str]) -> str:
+def facet_title(row: Mapping[Any, Any], facets: Sequence[str], axes: Sequence[str], of_a: Collection[str] = ()) -> str:
     """What tells a cell from those of other panels, e.g. ``label 80/20 · batch norm``; empty without facets.
 
     Args:
         row: the columns of the cell's spec.
         facets, axes: the columns that tell the panels apart, and those of the axes.
+        of_a: the columns that say something of A alone.
     """
     parts = []
     if set(facets) & set(SHIFT_FIELDS):
         parts.append(shift_words(row, severity_is_axis="severity" in axes))
-    parts += [setting(name, row[name]) for name in facets if name not in SHIFT_FIELDS]
+    parts += [setting(name, row[name], of_a) for name in facets if name not in SHIFT_FIELDS]
     return " · ".join(parts)
 
 

@@ -1,12 +1,12 @@
 """How the report says things: numbers, barriers, axes and cells in a few words. One place, so that they agree."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from lmc_tune.core.statistics import Verdict
 from lmc_tune.experiment import VerdictSpec
-from lmc_tune.tables.columns import RESULTS
+from lmc_tune.tables.columns import B_COLUMNS, RESULTS
 from lmc_tune.tables.rows import shift_label
 
 # What stands in a cell beside its colour, so that the verdict reads in grey and to the colour-blind.
@@ -19,6 +19,13 @@ LETTERS: dict[Verdict, str] = {
 }
 
 UNKNOWN = "–"
+# What null says in a column of the spec, where it says something.
+UNSET = {
+    "train_examples": "all",
+    "test_examples": "all",
+    **dict.fromkeys(B_COLUMNS.values(), "as A"),
+    **dict.fromkeys(("perturb_step", "perturb_scale", "perturb_weights"), "none"),
+}
 
 # Percentage points. Hepburn et al. 2025 draw this guide in their Fig. 4: an interpolated network that loses more is no
 # longer a good one.
@@ -77,24 +84,24 @@ def quantity(verdict: VerdictSpec) -> str:
     return verdict.of.replace("_", " ")
 
 
-def axis_title(column: str) -> str:
-    """What a column of the results holds, e.g. ``learning rate``."""
-    return RESULTS[column].title
+def axis_title(column: str, of_a: Collection[str] = ()) -> str:
+    """What a column of the results holds, e.g. ``learning rate``; ``learning rate of A`` if it is in ``of_a``."""
+    title = RESULTS[column].title
+    return f"{title} of A" if column in of_a else title
 
 
-def setting(column: str, value: Any) -> str:
-    """One field of a spec, e.g. ``batch norm`` or ``learning rate 0.03``."""
+def setting(column: str, value: Any, of_a: Collection[str] = ()) -> str:
+    """One field of a spec, e.g. ``batch norm`` or ``learning rate 0.03``; of A alone if it is in ``of_a``."""
+    title = axis_title(column, of_a)
     if column == "normalise":
         return "normalised inputs" if value else "raw inputs"
     if column == "norm" and isinstance(value, str):
         return "no norm" if value == "none" else f"{value} norm"
     if isinstance(value, bool):
-        return axis_title(column) if value else f"no {axis_title(column)}"
-    missing = value is None or (isinstance(value, float) and math.isnan(value))
-    text = "all" if missing and column == "train_examples" else UNKNOWN if missing else str(value)
-    if isinstance(value, float) and not missing:
-        text = f"{value:g}"
-    return f"{axis_title(column)} {text}"
+        return title if value else f"no {title}"
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return f"{title} {UNSET.get(column, UNKNOWN)}"
+    return f"{title} {value:g}" if isinstance(value, float) else f"{title} {value}"
 
 
 def shift_words(row: Mapping[Any, Any], *, severity_is_axis: bool) -> str:

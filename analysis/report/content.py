@@ -19,6 +19,7 @@ from lmc_tune.analysis.report.columnar import pack
 from lmc_tune.analysis.wording import (
     LETTERS,
     UNKNOWN,
+    UNSET,
     axis_title,
     confidence,
     counted,
@@ -206,7 +207,7 @@ def findings(diagram: PhaseDiagram) -> list[tuple[str, str]]:
         if len(g := cells.loc[cells["verdict"] == name, "noise_scale"].dropna())
     ]
     if ranges:
-        found.append((axis_title("noise_scale"), listed(ranges)))
+        found.append((diagram.title("noise_scale"), listed(ranges)))
     return found
 
 
@@ -236,7 +237,7 @@ def place(diagram: PhaseDiagram, row: Row) -> str:
 
 def _whereabouts(diagram: PhaseDiagram, row: Row) -> list[str]:
     axes = diagram.axes
-    parts = [f"{axis_title(axis.column)} {number(row[axis.column])}" for axis in axes]
+    parts = [f"{axis.title} {number(row[axis.column])}" for axis in axes]
     return [*parts, *([row["panel"]] if len(diagram.panels) > 1 or not axes else [])]
 
 
@@ -281,7 +282,7 @@ def _cell_row(diagram: PhaseDiagram, row: Row) -> Row:
         "n": str(row["n_ok"]),
         "left out": left_out(row),
         "under-resolved": str(row["n_under_resolved"]),
-        axis_title("noise_scale"): number(row["noise_scale"]),
+        diagram.title("noise_scale"): number(row["noise_scale"]),
         "test accuracy A, B": _both(row, "test_accuracy"),
         "train accuracy A, B": _both(row, "train_accuracy"),
         axis_title("disagreement"): percent(row["disagreement"]),
@@ -293,7 +294,7 @@ def _headed_place(diagram: PhaseDiagram, row: Row) -> Row:
     axes = diagram.axes
     return {
         **({"panel": row["panel"]} if len(diagram.panels) > 1 or not axes else {}),
-        **{axis_title(axis.column): number(row[axis.column]) for axis in axes},
+        **{axis.title: number(row[axis.column]) for axis in axes},
     }
 
 
@@ -339,13 +340,13 @@ def settings(diagram: PhaseDiagram) -> tuple[list[tuple[str, str]], list[tuple[s
         if planned[column].isna().all() and column not in ALL_EXAMPLES:
             continue
         values = [_value(column, value) for value in planned[column].drop_duplicates().sort_values()]
-        (varied if len(values) > 1 else fixed).append((axis_title(column), ", ".join(values)))
+        (varied if len(values) > 1 else fixed).append((diagram.title(column), ", ".join(values)))
     return varied, fixed
 
 
 def _value(column: str, value: Any) -> str:
     if pd.isna(value) or value == "":
-        return "all" if column in ALL_EXAMPLES else UNKNOWN
+        return UNSET.get(column, UNKNOWN)
     return number(value) if isinstance(value, float) else str(value)
 
 
@@ -409,7 +410,7 @@ def _detail(diagram: PhaseDiagram, row: Row) -> Row:
         f"{confidence(verdict)} interval": interval(row["low"], row["high"], verdict),
         "counted": f"{row['n_ok']} of {counted(row['n_pairs'], 'pair')}",
         "left out": left_out(row),
-        axis_title("noise_scale"): number(row["noise_scale"]),
+        diagram.title("noise_scale"): number(row["noise_scale"]),
         "test accuracy A, B": _both(row, "test_accuracy"),
     }
 

@@ -151,6 +151,8 @@ def sweep(  # noqa: PLR0913 - one parameter per option
             {
                 "folder": str(outcome.folder),
                 "trained": outcome.trained,
+                "remeasured": outcome.remeasured,
+                "unanswered": outcome.unanswered,
                 "counts": outcome.counts,
                 "checkpoints": outcome.checkpoints,
                 "report": str(outcome.report) if outcome.report else None,
@@ -414,7 +416,8 @@ def _this_command() -> str:
 
 def _print_outcome(outcome: Any) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items())
-    _note(f"{_pairs(outcome.trained)} finished in this call; now {counts}")
+    again = f" and {outcome.remeasured} only measured again" if outcome.remeasured else ""
+    _note(f"{_pairs(outcome.trained)} trained{again} in this call; now {counts}")
     _note(f"tables  {outcome.folder}")
     if outcome.report:
         typer.echo(f"report  {outcome.report}")

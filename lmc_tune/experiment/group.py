@@ -69,6 +69,6 @@ class GroupSpec(Spec):
 
 
 class Cohort(Spec):
-    """Groups of one program, run by one worker; at least one."""
+    """Groups that one worker runs; at least one. Members that they share are trained once."""
 
     groups: Annotated[tuple[GroupSpec, ...], Field(min_length=1)]

@@ -58,9 +58,7 @@ class AskedAgain:
 
 def asked_again(pairs: Sequence[GroupSpec], store: Store, measure: MeasureSpec, workers: int) -> AskedAgain | None:
     """What this question costs a run folder; None if all its finished pairs answer it."""
-    done = store.answers()
-    known = answered(pairs, done, measure)
-    again = [pair for pair in pairs if pair.key in done and pair.key not in known]
+    again = _other_answers(pairs, store, measure)
     if not again:
         return None
     members = {member.key for pair in again for member in pair.members.values()}
@@ -70,6 +68,20 @@ def asked_again(pairs: Sequence[GroupSpec], store: Store, measure: MeasureSpec, 
     return AskedAgain(
         pairs=len(again), members=len(members), lost=lost, seconds=took * lost / len(members) / max(1, workers)
     )
+
+
+def only_measured(pairs: Sequence[GroupSpec], store: Store, measure: MeasureSpec) -> set[str]:
+    """Keys of the finished pairs that have to answer a new question, and none of whose members has to be trained."""
+    kept = store.members()
+    again = _other_answers(pairs, store, measure)
+    return {pair.key for pair in again if kept.issuperset(member.key for member in pair.members.values())}
+
+
+def _other_answers(pairs: Sequence[GroupSpec], store: Store, measure: MeasureSpec) -> list[GroupSpec]:
+    """The pairs whose answer is to another question."""
+    done = store.answers()
+    known = answered(pairs, done, measure)
+    return [pair for pair in pairs if pair.key in done and pair.key not in known]
 
 
 @dataclass(frozen=True, kw_only=True)

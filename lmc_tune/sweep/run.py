@@ -21,7 +21,7 @@ from lmc_tune.experiment import FactorySpec, GroupSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.storage import FolderError, Place, StorageError, hurried, written
-from lmc_tune.sweep.answers import answered, asked_again
+from lmc_tune.sweep.answers import answered, asked_again, only_measured
 from lmc_tune.sweep.backend import (
     check_scratch,
     has_token,
@@ -80,18 +80,20 @@ class Options:
 class Outcome:
     """What a call did.
 
-    trained: pairs newly finished. counts: all planned pairs by status, ``pending`` included. checkpoints: networks
-    of unfinished pairs that have a checkpoint. unanswered: finished pairs that could not be measured again.
+    trained: pairs that it trained and measured. remeasured: finished pairs that it measured again, with members that
+    had all been kept. unanswered: finished pairs that could not be measured again. counts: all planned pairs by status,
+    ``pending`` included. checkpoints: networks of unfinished pairs that have a checkpoint.
     """
 
     folder: Place
     trained: int
+    remeasured: int
+    unanswered: int
     counts: dict[str, int]
     checkpoints: int
     report: Place | None
     mirrored: bool
     interrupted: bool
-    unanswered: int
 
 
 class DeviceError(UserError):
@@ -153,6 +155,7 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
         known = answered(pairs, done, space.measure)
         if again := asked_again(pairs, store, space.measure, options.workers or workers_here()):
             listener.say(str(again))
+        untrained = only_measured(pairs, store, space.measure) if again else set()
         store.clear_running()
         write_description(folder, space, options.workers or workers_here(), planned_pairs=len(pairs))
         kept = keeping(space, pairs, options.folders)
@@ -191,15 +194,17 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
         except BaseException as error:
             mirror.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
+        finished = {key for key in trainer.tried if statuses.get(key, "failed") != "failed"}
         return Outcome(
             folder=folder,
-            trained=sum(statuses.get(key, "failed") != "failed" for key in trainer.tried),
+            trained=len(finished - untrained),
+            remeasured=len(finished & untrained),
+            unanswered=len(unanswered),
             counts=_count(statuses.get(pair.key, "pending") for pair in pairs),
             checkpoints=len(store.checkpointed()),
             report=report,
             mirrored=mirrored,
             interrupted=interrupted,
-            unanswered=len(unanswered),
         )
 
 

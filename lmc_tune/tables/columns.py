@@ -124,22 +124,28 @@ _SETTING = (
     Column(name="target_loss", unit="nats"),
 )
 
-# Settings of B's training that differ from A's; null where they are the same.
+# The column of each key of a space's section `b`: B's setting where it differs from A's; null where it is the same.
+B_COLUMNS = {key: f"b_{'step_budget' if key == 'steps' else key}" for key in TrainChanges.model_fields}
 _OF_B = tuple(
-    replace(column, name=f"b_{field}", title=f"{column.title} of B")
-    for field in TrainChanges.model_fields
+    replace(column, name=name, title=f"{column.title} of B")
+    for name in B_COLUMNS.values()
     for column in _SETTING
-    if column.name == ("step_budget" if field == "steps" else field)
+    if name == f"b_{column.name}"
 )
 
-# The fields of a row's GroupSpec, flat. Two pairs of one cell differ in ``replicate`` alone.
-SPEC = (
-    *_SETTING,
+# Of the recipe.
+_RECIPE = (
     *_OF_B,
     # Null where no weights are perturbed.
     Column(name="perturb_step", type=INT, title="step of the disturbance", scale="linear"),
     Column(name="perturb_scale", title="scale of the disturbance", scale="linear"),
     Column(name="perturb_weights", type=TEXT, title="disturbed weights"),
+)
+
+# The fields of a row's GroupSpec, flat. Two pairs of one cell differ in ``replicate`` alone.
+SPEC = (
+    *_SETTING,
+    *_RECIPE,
     Column(name="replicate", type=INT),
     Column(name="seed", type=INT),
 )
@@ -355,7 +361,7 @@ LAYERS = Table(
 
 TABLES: dict[TableName, Table] = {table.name: table for table in (RESULTS, BARRIERS, PATHS, CURVES, LAYERS)}
 
-MODEL_FIELDS, SPEC_FIELDS, TIME_FIELDS = names(MODEL), names(SPEC), names(TIMES)
+MODEL_FIELDS, RECIPE_FIELDS, SPEC_FIELDS, TIME_FIELDS = names(MODEL), names(_RECIPE), names(SPEC), names(TIMES)
 BARRIER_COLUMNS, PATH_FIELDS = names(_HEIGHTS), names(_OF_PATH)
 
 RESULTS_SCHEMA = RESULTS.schema

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from lmc_tune.experiment import MODELS, GroupSpec, ShiftSpec
 from lmc_tune.tables.barriers import view
-from lmc_tune.tables.columns import INT, MODEL, SPEC_FIELDS, Row, TableName
+from lmc_tune.tables.columns import B_COLUMNS, INT, MODEL, SPEC_FIELDS, Row, TableName
 
 Status = Literal["ok", "undertrained", "diverged", "failed"]
 
@@ -54,7 +54,7 @@ def spec_fields(spec: GroupSpec) -> Row:
     dataset, model, train, shift = spec.dataset, spec.model, spec.train, spec.shift
     fields: Row = {
         **{name: value for section in (dataset, model, train, shift) for name, value in section},
-        **{f"b_{name}": value for name, value in spec.recipe.b},
+        **{column: getattr(spec.recipe.b, key) for key, column in B_COLUMNS.items()},
         **{f"perturb_{name}": value for name, value in spec.recipe.perturb or ()},
         "dataset": dataset.name,
         "train_examples": dataset.train,
@@ -106,11 +106,24 @@ def shift_label(row: Row) -> str:
 
 
 def pair_name(row: Row) -> str:
-    """A pair in a few words, e.g. ``lr=0.03 B=32 label 80/20 #2 mlp 64``; norm and noise where they are special."""
-    parts = [f"lr={row['lr']:g}", f"B={row['batch_size']}", shift_label(row), f"#{row['replicate']}"]
+    """A pair in a few words, e.g. ``lr=0.03 batch=32 label 80/20 #2 mlp 64``.
+
+    What is special follows where it belongs: ``b.lr=0.3``, ``perturb 0.1 at step 5``, the norm, the noise.
+    """
+    parts = [f"lr={row['lr']:g}", f"batch={row['batch_size']}"]
+    parts += [f"b.{key}={_short(row[name])}" for key, name in B_COLUMNS.items() if not _missing(row[name])]
+    parts.append(shift_label(row))
+    if not _missing(row["perturb_scale"]):
+        weights = "" if row["perturb_weights"] == "all" else f"{row['perturb_weights']} "
+        parts.append(f"perturb {weights}{row['perturb_scale']:g} at step {row['perturb_step']}")
+    parts.append(f"#{row['replicate']}")
     if row["noise"] != "fixed":
         parts.append(f"{row['noise']} noise")
     return " ".join([*parts, model_label(row)])
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def failed_result(spec: GroupSpec, reason: str) -> PairResult:

@@ -7,12 +7,15 @@ know them ignores the tags.
 import json
 from typing import Any
 
+from lmc_tune.tables.columns import RECIPE_FIELDS
+
 PAIRS_VIEW = "lmc-tune-pairs"
 _CREATED = 1_767_225_600_000  # 2026-01-01; fixed, so that every sweep writes the same tag
 
 _COLUMNS = [
     "params.`lr`",
     "params.`batch_size`",
+    *(f"params.`{name}`" for name in RECIPE_FIELDS),  # the UI shows those that some run has
     "tags.`shift_label`",
     "tags.`status`",
     "metrics.`test_error_barrier_chord`",

@@ -178,9 +178,10 @@ def test_what_b_has_otherwise_is_an_axis() -> None:
     diagram = mapped("train: {batch_size: 64, epochs: 20}\naxes: {lr: [0.01, 0.1], b.lr: [0.02, 0.2, 1.0]}")
     assert [(axis.column, axis.scale) for axis in diagram.axes] == [("lr", "log"), ("b_lr", "log")]
     assert [tick_axis(axis).title for axis in diagram.axes] == [
-        "learning rate (log scale)",
+        "learning rate of A (log scale)",
         "learning rate of B (log scale)",
     ]
+    assert (diagram.title("noise_scale"), diagram.title("batch_size")) == ("noise scale g of A", "batch size")
     assert diagram.panels == ("all cells",)
     assert set(zip(diagram.cells["lr"], diagram.cells["b_lr"], strict=True)) == {
         (a, b) for a in (0.01, 0.1) for b in (0.02, 0.2, 1.0)
@@ -191,7 +192,31 @@ def test_what_b_has_otherwise_is_an_axis() -> None:
 def test_what_b_has_otherwise_in_some_cells_alone_is_no_axis() -> None:
     diagram = mapped("train: {lr: 0.1, batch_size: 64, epochs: 20}\naxes: {b: [{}, {lr: 0.2}, {lr: 1.0}]}")
     assert diagram.axes == []
-    assert diagram.panels == ("learning rate of B 0.2", "learning rate of B 1", "learning rate of B –")
+    assert diagram.panels == ("learning rate of B 0.2", "learning rate of B 1", "learning rate of B as A")
+
+
+def test_titles_say_whose_a_setting_is_where_b_has_its_own() -> None:
+    train, b = "train: {batch_size: 64, epochs: 20}", "b: {batch_size: 32, momentum: 0.5}"
+    both = mapped(f"{train}\naxes: {{lr: [0.01, 0.1]}}")
+    assert (both.of_a, both.title("noise_scale")) == (frozenset(), "noise scale g")
+    fixed = mapped(f"{train}\n{b}\naxes: {{lr: [0.01, 0.1]}}")
+    assert fixed.of_a == {"batch_size", "momentum", "noise_scale"}
+    assert [axis.title for axis in fixed.axes] == ["learning rate"]
+    faceted = mapped(
+        "train: {epochs: 20}\nb: {momentum: 0.5}\naxes: {lr: [0.01, 0.1], batch_size: [32, 64], momentum: [0.0, 0.9]}"
+    )
+    assert faceted.panels == ("momentum of A 0", "momentum of A 0.9")
+    assert faceted.title("noise_scale") == "noise scale g"
+
+
+def test_what_is_not_disturbed_is_not_called_unknown() -> None:
+    diagram = mapped(
+        "train: {lr: 0.1, batch_size: 64, epochs: 20}\naxes: {perturb: [{}, {step: 5, scale: 0.1, weights: one}]}"
+    )
+    assert diagram.panels == (
+        "step of the disturbance 5 · scale of the disturbance 0.1 · disturbed weights one",
+        "step of the disturbance none · scale of the disturbance none · disturbed weights none",
+    )
 
 
 def test_how_far_weights_are_disturbed_is_an_axis() -> None:

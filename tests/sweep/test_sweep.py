@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -197,13 +198,31 @@ def test_pairs_that_cannot_be_measured_again_keep_their_answers_and_that_is_told
         "    raise RuntimeError('the ruler is broken')\n"
         "Paths.measure = measure\n"
     )
-    done = lmc_tune(*arguments, PYTHONPATH=str(tmp_path))
+    done = lmc_tune(*arguments, "--json", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
+    assert called(json.loads(done.stdout)) == {"trained": 0, "remeasured": 0, "unanswered": 2}
     assert "2 pairs could not be measured again and keep their answers to the earlier question" in done.stderr
     assert "RuntimeError: the ruler is broken" in done.stderr
     assert rows(tmp_path / "run").equals(before)
     assert lmc_tune_json("status", tmp_path / "run")["counts"]["pending"] == 2
-    assert lmc_tune_json(*arguments)["trained"] == 2
+    assert called(lmc_tune_json(*arguments)) == {"trained": 0, "remeasured": 2, "unanswered": 0}
+
+
+def test_pairs_that_are_only_measured_again_are_not_said_to_be_trained(tmp_path: Path) -> None:
+    text = SPACE.replace("replicates: 2", "replicates: 1").replace("[0.01, 0.1]", "[0.1]").replace("[10, 50]", "[10]")
+    arguments = ("sweep", write_space(tmp_path, text), "--out", tmp_path / "run", "--no-report")
+    assert called(lmc_tune_json(*arguments)) == {"trained": 2, "remeasured": 0, "unanswered": 0}
+    again = lmc_tune_json(*arguments, "--set", "measure.lambdas=7")
+    assert called(again) == {"trained": 0, "remeasured": 2, "unanswered": 0}
+    lost = rows(tmp_path / "run")["member_a"].iloc[0]
+    (tmp_path / "run" / "members" / f"{lost}.safetensors").unlink()
+    done = lmc_tune(*arguments, "--set", "measure.lambdas=9")
+    assert "1 pair trained and 1 only measured again in this call; now 2 " in done.stderr
+
+
+def called(outcome: dict[str, Any]) -> dict[str, int]:
+    """What a call did with its pairs."""
+    return {name: outcome[name] for name in ("trained", "remeasured", "unanswered")}
 
 
 @pytest.mark.parametrize(("asked", "kept"), [("auto", True), ("keep", True), ("drop", False)])

@@ -15,7 +15,7 @@ from lmc_tune.experiment import (
     TrainSpec,
 )
 from lmc_tune.tables.columns import SPEC_FIELDS
-from lmc_tune.tables.rows import spec_fields
+from lmc_tune.tables.rows import pair_name, spec_columns, spec_fields
 from tests.cases import NETWORKS, pair_spec
 
 CHANGES: dict[str, Any] = {
@@ -52,8 +52,33 @@ def test_every_column_of_the_spec_is_filled_from_one() -> None:
     assert {name: value for name, value in rows[-3].items() if name.startswith("b_")} == {
         **{f"b_{name}": value for name, value in CHANGES.items()},
         "b_epochs": 3,
-        "b_steps": None,
+        "b_step_budget": None,
     }
+    assert (rows[-2]["step_budget"], rows[-2]["b_step_budget"]) == (None, 30)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "lr=0.1 batch=20 covariate #1 mlp 8"),
+        ({"train": {"noise": "varied"}}, "lr=0.1 batch=20 covariate #1 varied noise mlp 8"),
+        ({"recipe": {"b": {"lr": 0.3}}}, "lr=0.1 batch=20 b.lr=0.3 covariate #1 mlp 8"),
+        (
+            {"recipe": {"b": {"optimizer": "sgd", "batch_size": 100, "steps": 30, "flip": False}}},
+            "lr=0.1 batch=20 b.optimizer=sgd b.batch_size=100 b.steps=30 b.flip=False covariate #1 mlp 8",
+        ),
+        (
+            {"shift": {"kind": "none"}, "recipe": {"perturb": {"step": 5, "scale": 0.1}}},
+            "lr=0.1 batch=20 none perturb 0.1 at step 5 #1 mlp 8",
+        ),
+        (
+            {"shift": {"kind": "none"}, "recipe": {"perturb": {"step": 0, "scale": 0, "weights": "layer"}}},
+            "lr=0.1 batch=20 none perturb layer 0 at step 0 #1 mlp 8",
+        ),
+    ],
+)
+def test_a_pairs_name_says_what_b_has_otherwise_and_how_it_is_disturbed(changes: dict[str, Any], name: str) -> None:
+    assert pair_name(spec_columns(pair_spec(replicate=1, **changes))) == name
 
 
 @pytest.mark.parametrize("spec", [DatasetSpec, TrainSpec, ShiftSpec, *MODELS.values()], ids=lambda spec: spec.__name__)

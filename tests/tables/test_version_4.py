@@ -146,6 +146,7 @@ def test_it_is_continued_and_no_pair_trained_again(folder: Path) -> None:
 def test_its_pairs_are_trained_again_for_another_question_and_that_is_said(folder: Path) -> None:
     done = lmc_tune("sweep", folder / SPACE_FILE, "--out", folder, "--no-report", "--set", "measure.lambdas=7")
     assert done.returncode == 0, done.stderr
+    assert f"{PAIRS} pairs trained in this call" in done.stderr
     assert f"{PAIRS} finished pairs are measured again" in done.stderr
     assert "members were not kept and are trained again" in done.stderr
     results, old = load_results(folder), stored("results")

@@ -3,7 +3,6 @@ import math
 import pytest
 
 from lmc_tune.experiment import ShiftSpec
-from lmc_tune.tables.rows import pair_name
 from lmc_tune.tables.store import Store
 from lmc_tune.tracking.content import MAX_CURVE_POINTS, one_line, run_content
 from tests.cases import pair_of
@@ -11,8 +10,8 @@ from tests.tracking.cases import pair_result, pair_spec, six_results, write_fold
 
 
 def test_a_run_is_named_by_what_a_cell_is_made_of():
-    assert pair_name(pair_result(pair_spec(lr=0.03, replicate=2)).row) == "lr=0.03 B=32 label 80/20 #2 mlp 64"
-    assert pair_name(pair_result(pair_spec(shift=ShiftSpec(kind="none"))).row) == "lr=0.03 B=32 none #0 mlp 64"
+    assert run_content(pair_result(pair_spec(lr=0.03, replicate=2))).name == "lr=0.03 batch=32 label 80/20 #2 mlp 64"
+    assert run_content(pair_result(pair_spec(shift=ShiftSpec(kind="none")))).name == "lr=0.03 batch=32 none #0 mlp 64"
 
 
 def test_parameters_come_from_the_spec_alone():

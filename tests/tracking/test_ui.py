@@ -18,6 +18,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Frame, Page, expect, sync_playwright
 
+from lmc_tune.experiment import Pair, TrainChanges
 from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking.connection import STORE_FILE, TrackingError
 from lmc_tune.tracking.track import track
@@ -188,8 +189,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """Six mirrored pairs, in a folder that was moved afterwards, under the command of ``lmc-tune ui``."""
-    made = write_folder(tmp_path_factory.mktemp("made") / "run", six_results())
+    """Seven mirrored pairs, in a folder that was moved afterwards, under the command of ``lmc-tune ui``."""
+    differs = pair_spec().model_copy(update={"recipe": Pair(b=TrainChanges(lr=0.3))})
+    made = write_folder(tmp_path_factory.mktemp("made") / "run", [*six_results(), pair_result(differs)])
     track(made)
     folder = tmp_path_factory.mktemp("moved") / "run"
     shutil.move(made, folder)
@@ -220,19 +222,25 @@ def first_run(folder: Path, key: str | None = None) -> str:
 
 @pytest.mark.slow
 def test_the_table_lists_the_pairs_with_their_barriers(page, served):
+    page.set_viewport_size({"width": 1800, "height": 900})  # columns out of sight are not drawn
     page.goto(served[0])
-    for name in ("lr=0.03 B=32 label 80/20 #1", "lr=0.1 B=32 label 80/20 #0", "lr=1 B=32 label 80/20 #0"):
+    for name in (
+        "lr=0.03 batch=32 label 80/20 #1",
+        "lr=0.1 batch=32 label 80/20 #0",
+        "lr=0.03 batch=32 b.lr=0.3 label 80/20 #0",
+    ):
         expect(page.get_by_role("link", name=name)).to_be_visible()
-    expect(page.get_by_text("6 matching runs")).to_be_visible()
-    for column in ("test_error_barrier_chord", "lr", "batch_size", "shift_label", "status"):
+    expect(page.get_by_text("7 matching runs")).to_be_visible()
+    for column in ("test_error_barrier_chord", "lr", "batch_size", "b_lr", "shift_label", "status"):
         expect(page.get_by_role("columnheader", name=column, exact=True).first).to_be_attached()
+    expect(page.get_by_role("columnheader", name="b_momentum", exact=True)).to_have_count(0)  # no run has it
     picture(page, "table")
 
 
 @pytest.mark.slow
 def test_the_chart_view_draws_barriers_and_paths(page, served):
     page.goto(served[0])
-    expect(page.get_by_text("6 matching runs")).to_be_visible()
+    expect(page.get_by_text("7 matching runs")).to_be_visible()
     page.goto(f"{page.url}&compareRunsMode=CHART")
     for text in ("Barriers", "path/test_error", "path/test_loss"):
         expect(page.get_by_text(text, exact=True).first).to_be_attached()

@@ -9,7 +9,7 @@ import pandas as pd
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.phase_chart import phase_table
 from lmc_tune.analysis.report.charts.style import PANEL_WIDTH, Points, finish, interval_layers
-from lmc_tune.analysis.wording import axis_title, number
+from lmc_tune.analysis.wording import number
 
 MANY_COLOURS = 8
 DRAWN = ("cell", "panel", "verdict", "mean", "shown_barrier", "shown_low", "shown_high")
@@ -46,11 +46,11 @@ def point_colour(diagram: PhaseDiagram, table: pd.DataFrame) -> alt.Color | None
         named = values[np.linspace(0, len(values) - 1, MANY_COLOURS).round().astype(int)].tolist()
         legend = alt.Legend(orient="top", values=named, format=".3~g")
         scale = alt.Scale(type="log" if values[0] > 0 else "linear", scheme=scheme)
-        return alt.Color("colour:Q", title=axis_title(column), scale=scale, legend=legend)
+        return alt.Color("colour:Q", title=diagram.title(column), scale=scale, legend=legend)
     names = {f"{value:g}": number(value) for value in values}
     return alt.Color(
         "colour:O",
-        title=axis_title(column),
+        title=diagram.title(column),
         scale=alt.Scale(domain=values.tolist(), scheme=scheme),
         legend=alt.Legend(orient="top", labelExpr=f"({names})[datum.label] || datum.label", columns=8),
     )

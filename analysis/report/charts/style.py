@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lmc_tune.analysis.phase import Axis, PhaseDiagram
-from lmc_tune.analysis.wording import axis_title, is_error, quantity
+from lmc_tune.analysis.wording import is_error, quantity
 from lmc_tune.core.statistics import Verdict
 from lmc_tune.experiment import VerdictSpec
 
@@ -47,7 +47,7 @@ def tick_axis(axis: Axis) -> alt.Axis:
     number_format = "d" if all(value.is_integer() for value in axis.ticks) else ".3~g"
     steps = axis.scale == "steps"
     return alt.Axis(
-        title=f"{axis_title(axis.column)} ({'equal steps' if steps else f'{axis.scale} scale'})",
+        title=f"{axis.title} ({'equal steps' if steps else f'{axis.scale} scale'})",
         values=axis.drawn(axis.ticks).tolist(),
         format=number_format,
         labelExpr=f"format({list(axis.ticks)}[datum.value], '{number_format}')" if steps else alt.Undefined,
@@ -181,7 +181,7 @@ def tooltips(diagram: PhaseDiagram) -> list[alt.Tooltip]:
 
     Columns as ``phase_table``.
     """
-    places = [alt.Tooltip(f"{axis.column}:Q", title=axis_title(axis.column), format="~g") for axis in diagram.axes] or [
+    places = [alt.Tooltip(f"{axis.column}:Q", title=axis.title, format="~g") for axis in diagram.axes] or [
         alt.Tooltip("panel:N")
     ]
     return [*places, alt.Tooltip("verdict:N"), alt.Tooltip("mean:N", title="mean barrier")]

@@ -97,7 +97,7 @@ def basin_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None =
     """Depth against noise scale, one panel per panel of the phase diagram; the dashed line is 0."""
     depths = table[["depth", "depth_low", "depth_high"]]
     points = Points(
-        x=noise_axis(table),
+        x=noise_axis(diagram, table),
         y=fitted(alt.Y, depths, (0.0,), title="basin depth of test loss (nats)", number_format=".2~g"),
         colour=point_colour(diagram, table),
         low="depth_low",

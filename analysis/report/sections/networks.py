@@ -65,7 +65,7 @@ def network_table(
     cells = diagram.cells
     others = [name for name in diagram.facets if name not in NETWORK_FIELDS]
     axes = [axis.column for axis in diagram.axes]
-    settings = [facet_title(row, others, axes) for row in cells.to_dict("records")]
+    settings = [facet_title(row, others, axes, diagram.of_a) for row in cells.to_dict("records")]
     known = pd.DataFrame({"network": network_names(cells), "rank": _ranks(diagram, space), "setting": settings})
     table = judged_cells(diagram).join(known).join(shown(intervals["accuracy_difference"], "difference"))
     table["rank"] = table.groupby("network")["rank"].transform("min")

@@ -14,7 +14,8 @@ from lmc_tune.analysis.report.charts import curves, points
 from lmc_tune.analysis.report.charts import style as charts
 from lmc_tune.analysis.report.render import render
 from lmc_tune.experiment import ShiftSpec
-from tests.analysis.cases import COVARIATE, failed_pair, grid, realistic_pair, space_of, write_run
+from lmc_tune.experiment.reading import parse_space
+from tests.analysis.cases import COVARIATE, failed_pair, grid, measured_pair, realistic_pair, space_of, write_run
 from tests.analysis.measured import Measured
 from tests.analysis.report.test_render import HOSTILE, embedded
 
@@ -289,6 +290,23 @@ def test_the_full_page_fits_its_window_and_a_phones(full: Visit) -> None:
     full.page.set_viewport_size({"width": 390, "height": 844})
     assert full.page.evaluate("document.documentElement.scrollWidth") <= 390
     full.page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_a_page_says_whose_setting_is_whose_and_fits_a_phone(browser: Browser, tmp_path: Path) -> None:
+    space = parse_space(
+        "name: two members\ndataset: digits\ntrain: {momentum: 0.9, epochs: 20}\nreplicates: 2\n"
+        "axes: {b: [{}, {lr: 0.3, batch_size: 64}], batch_size: [16, 64], lr: [0.01, 0.1]}\n"
+    )
+    visit = Visit(browser, render(write_run(tmp_path, space.pairs(), measured_pair, space=space))[0])
+    titles = set(visit.page.locator("#phase svg .role-axis-title text").all_text_contents())
+    assert titles == {"learning rate of A (log scale)", "batch size of A (log scale)"}
+    said = visit.page.locator("body").inner_text()
+    assert "learning rate of B as A · batch size of B as A" in said
+    assert "learning rate of B\t0.3, as A" in said.replace("\n", "\t")
+    assert "noise scale g of A" in said
+    visit.page.set_viewport_size({"width": 390, "height": 844})
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert visit.complaints == []
 
 
 def test_it_prints_on_a_few_pages(visit: Visit) -> None:
