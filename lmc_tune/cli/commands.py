@@ -102,7 +102,9 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         SearchName,
         typer.Option(help="Run every cell, or start coarse and refine where neighbouring verdicts differ."),
     ] = "grid",
-    max_pairs: Annotated[int | None, typer.Option(min=1, help="Train at most this many pairs in this call.")] = None,
+    max_pairs: Annotated[
+        int | None, typer.Option(min=1, help="Train or measure at most this many pairs in this call.")
+    ] = None,
     max_hours: Annotated[
         float | None,
         typer.Option(
