@@ -68,19 +68,31 @@ def pack(pairs: Sequence[GroupSpec], slots: Slots, attempt: int = 0) -> list[Coh
 
 
 def _families(pairs: Sequence[GroupSpec]) -> list[list[GroupSpec]]:
-    """Lists of pairs that share members or trunks, directly or through other pairs; ordered by their first pairs."""
-    family_of: dict[str, int] = {}
-    families: dict[int, list[GroupSpec]] = {}
-    for at, pair in enumerate(pairs):
-        trained = [m.branch.trunk.key if m.branch else m.key for m in pair.members.values()]
-        met = sorted({family_of[key] for key in trained if key in family_of})
-        into = met[0] if met else at
-        merged = [one for number in met for one in families.pop(number)]
-        families[into] = [*merged, pair]
-        family_of |= dict.fromkeys(trained, into)
-        if len(met) > 1:
-            family_of = {key: into if number in met else number for key, number in family_of.items()}
-    return [families[number] for number in sorted(families)]
+    """Lists of pairs that share members or trunks, directly or through other pairs; ordered by their first pairs.
+
+    Each member points to another of its family, and finally to the one that stands for all of them (union-find).
+    """
+    towards: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while towards[key] != key:
+            towards[key] = key = towards[towards[key]]  # halves the way for the next search
+        return key
+
+    for pair in pairs:
+        first, *others = _origins(pair)
+        towards.setdefault(first, first)
+        for key in others:
+            towards[root(towards.setdefault(key, key))] = root(first)
+    families: dict[str, list[GroupSpec]] = defaultdict(list)
+    for pair in pairs:
+        families[root(_origins(pair)[0])].append(pair)
+    return list(families.values())
+
+
+def _origins(pair: GroupSpec) -> list[str]:
+    """Keys of what is trained for a pair: its members, or the trunks that they branch from."""
+    return [member.branch.trunk.key if member.branch else member.key for member in pair.members.values()]
 
 
 def _filled(families: Sequence[list[GroupSpec]], size: int, most: int) -> Iterator[list[GroupSpec]]:

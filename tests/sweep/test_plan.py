@@ -1,10 +1,12 @@
 """Packing: every pair once, alike pairs together, earlier replicates first."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lmc_tune.experiment import TrainSpec
+from lmc_tune.experiment import GroupSpec, TrainSpec
 from lmc_tune.experiment.reading import parse_space
-from lmc_tune.sweep.plan import Slots, pack, planned_steps, program
+from lmc_tune.sweep.plan import Slots, _families, pack, planned_steps, program
 from tests.cases import pair_spec
 
 SPACE = """
@@ -111,3 +113,33 @@ def test_a_family_that_is_larger_than_a_cohort_may_be_is_parted_and_so_is_one_th
     assert [len(family) for family in families(pairs)] == [16, 16, 8]
     assert [len(family) for family in families(pairs, attempt=1)] == [1] * 40
     assert [len(family) for family in families(pairs, Slots(number=1, gpu=True))] == [40]
+
+
+def _connected(pairs: list[GroupSpec]) -> list[list[GroupSpec]]:
+    """Families by definition: a pair, and all that can be reached from it through shared members and trunks."""
+
+    def trained(pair: GroupSpec) -> set[str]:
+        return {key for m in pair.members.values() for key in (m.key, m.branch.trunk.key if m.branch else m.key)}
+
+    found = []
+    left = list(pairs)
+    while left:
+        family = left[:1]
+        while more := [pair for pair in left if pair not in family and any(trained(pair) & trained(o) for o in family)]:
+            family += more
+        found.append([pair for pair in left if pair in family])
+        left = [pair for pair in left if pair not in family]
+    return found
+
+
+# Rates of A and of B, and the epoch at which they separate.
+POINTS = st.tuples(st.integers(1, 6), st.integers(1, 6), st.sampled_from([0, 0, 1, 3]))
+
+
+@given(st.lists(POINTS, max_size=15, unique=True))
+def test_families_are_the_pairs_that_are_connected_by_what_they_share(points: list[tuple[int, int, int]]) -> None:
+    pairs = [
+        pair_spec(train={"lr": a / 100, "epochs": 5, "spawn_epoch": epoch}, recipe={"b": {"lr": b / 10}})
+        for a, b, epoch in points
+    ]
+    assert _families(pairs) == _connected(pairs)
