@@ -55,10 +55,10 @@ def pack(pairs: Sequence[GroupSpec], slots: Slots, attempt: int = 0) -> list[Coh
         slots: what they run on.
         attempt: the pass, from 0.
     """
-    alike: dict[tuple[object, ...], list[list[GroupSpec]]] = defaultdict(list)
+    alike: dict[frozenset[object], list[list[GroupSpec]]] = defaultdict(list)
     for family in _families(pairs):
         programs = by_program(family)
-        alike[tuple(programs)].append([pair for some in programs.values() for pair in some])
+        alike[frozenset(programs)].append([pair for some in programs.values() for pair in some])
     cohorts = []
     for families in alike.values():
         size = max(1, slots.cohort_size(sum(map(len, families))) // _SMALLER**attempt)

@@ -108,6 +108,12 @@ def test_pairs_of_different_programs_share_a_cohort_if_they_share_members():
     assert families(pairs) == [[pair.key for pair in pairs if pair.replicate == k] for k in range(2)]
 
 
+def test_families_of_the_same_programs_share_a_cohort_in_whatever_order_they_name_them():
+    changes = [{}, {"batch_size": 8}]
+    pairs = [pair_spec(recipe={"b": change}, replicate=k) for k in range(2) for change in changes[:: 1 - 2 * k]]
+    assert families(pairs, Slots(number=1, gpu=True)) == [[pair.key for pair in pairs]]
+
+
 def test_a_family_that_is_larger_than_a_cohort_may_be_is_parted_and_so_is_one_that_is_tried_again():
     pairs = [pair_spec(shift={"severity": s / 40}) for s in range(1, 41)]
     assert [len(family) for family in families(pairs)] == [16, 16, 8]
