@@ -40,18 +40,19 @@ _ESTIMATED = 500  # examples in an estimate of statistics: at most one of its ba
 class Cost:
     """Counts of a space, and the time of all pairs on this machine's cores with all workers busy.
 
-    members: how many are trained, each once in every cohort that has it. Several cohorts have it if more pairs share it
-    than one may hold; the number is an upper bound then, since a cohort uses what another has kept before. steps: of
-    all members, and of the trunks they branch from; an upper bound under a target loss. seconds_train: includes the
-    learning curves. seconds_measure: paths under all conditions, similarity, and weight averages. Both are None if
-    factories may not be run. tolerance_error: the tolerance to which error barriers settle, a fraction: the space's,
-    but at least one test example of the smallest test set.
+    members: how many different ones there are. trainings: how many members all cohorts together train. It is larger
+    than members if more pairs share a member than one cohort may hold, and then an upper bound, since a cohort uses
+    what another has kept before. steps: of all trainings, and of the trunks that members branch from; an upper bound
+    under a target loss. seconds_train: includes the learning curves. seconds_measure: paths under all conditions,
+    similarity, and weight averages. Both are None if factories may not be run. tolerance_error: the tolerance to which
+    error barriers settle, a fraction: the space's, but at least one test example of the smallest test set.
     """
 
     cells: int
     pairs: int
     cohorts: int
     members: int
+    trainings: int
     steps: int
     workers: int
     seconds_train: float | None
@@ -95,7 +96,7 @@ def estimate_cost(
 
     Args:
         space: what is to be run.
-        say: called with a message about what takes time.
+        say: called with a message about what takes time, and if members are trained more than once.
         run_factories: whether to build and time the networks of factories, which runs the code that the space names; if
             not, a space with factories is counted but not timed.
         folders: where factories are looked for before ``sys.path``.
@@ -111,13 +112,21 @@ def estimate_cost(
         check_factories((cell.first for cell in cells), space.measure, folders)
     cohorts = pack(by_replicate(cells, space.replicates), slots)
     trained = [trainings(cohort.groups) for cohort in cohorts]
+    members = [{member.key for pair in cohort.groups for member in pair.members.values()} for cohort in cohorts]
+    n_members, n_trainings = len(set().union(*members)), sum(map(len, members))
+    if n_trainings > n_members:
+        say(
+            f"{n_trainings:,} trainings of {n_members:,} members, since more pairs share members than a cohort holds; "
+            f"fewer where members are kept"
+        )
     seconds = _seconds(space, cells, trained, say) if timed else None
     at_once = min(workers, len(cohorts))
     return Cost(
         cells=len(cells),
         pairs=len(cells) * space.replicates,
         cohorts=len(cohorts),
-        members=sum(len({m.key for pair in cohort.groups for m in pair.members.values()}) for cohort in cohorts),
+        members=n_members,
+        trainings=n_trainings,
         steps=sum(work.steps for works in trained for work in works.values()),
         workers=workers,
         seconds_train=seconds[0] / at_once if seconds else None,
