@@ -1,19 +1,32 @@
 """The cost of a search space, measured on this machine before it is run."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
-from lmc_tune.experiment import Condition, Corruption, FactorySpec, GroupSpec, MeasureSpec, MemberSpec, MlpSpec
+from lmc_tune.experiment import (
+    Condition,
+    Corruption,
+    DatasetSpec,
+    FactorySpec,
+    GroupSpec,
+    MeasureSpec,
+    MemberSpec,
+    MlpSpec,
+)
 from lmc_tune.experiment.datasets import facts_of, part_size
 from lmc_tune.experiment.reading import SpaceError
-from lmc_tune.experiment.space import SearchSpace, by_replicate
+from lmc_tune.experiment.space import Cell, SearchSpace, by_replicate
 from lmc_tune.sweep.factories import check_factories
-from lmc_tune.sweep.plan import Slots, by_program, pack, workers_here
+from lmc_tune.sweep.plan import Slots, pack, workers_here
 
 if TYPE_CHECKING:  # brings torch
+    from torch import nn
+
+    from lmc_tune.data.examples import Examples
     from lmc_tune.measurement.measurement import Work
 
 _TIMED_STEPS = 30
@@ -27,18 +40,19 @@ _ESTIMATED = 500  # examples in an estimate of statistics: at most one of its ba
 class Cost:
     """Counts of a space, and the time of all pairs on this machine's cores with all workers busy.
 
-    members: how many are trained, each once in every cohort that has it. Several cohorts have it if more pairs share it
-    than one may hold; the number is an upper bound then, since a cohort uses what another has kept before. steps: of
-    all members, and of the trunks they branch from; an upper bound under a target loss. seconds_train: includes the
-    learning curves. seconds_measure: paths under all conditions, similarity, and weight averages. Both are None if
-    factories may not be run. tolerance_error: the tolerance to which error barriers settle, a fraction: the space's,
-    but at least one test example of the smallest test set.
+    members: how many different ones there are. trainings: how many members all cohorts together train. It is larger
+    than members if more pairs share a member than one cohort may hold, and then an upper bound, since a cohort uses
+    what another has kept before. steps: of all trainings, and of the trunks that members branch from; an upper bound
+    under a target loss. seconds_train: includes the learning curves. seconds_measure: paths under all conditions,
+    similarity, and weight averages. Both are None if factories may not be run. tolerance_error: the tolerance to which
+    error barriers settle, a fraction: the space's, but at least one test example of the smallest test set.
     """
 
     cells: int
     pairs: int
     cohorts: int
     members: int
+    trainings: int
     steps: int
     workers: int
     seconds_train: float | None
@@ -54,17 +68,17 @@ class Cost:
 class Training:
     """What training a member, or a trunk to an epoch, does: steps, and examples scored for the learning curve."""
 
+    member: MemberSpec
     steps: int
     scored: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Seconds:
-    """Seconds for a step of one member, for an example that is scored, scored on a path or used to estimate statistics,
-    and for a pair's similarity.
+class _Scoring:
+    """Seconds for an example that is scored, scored on a path or used to estimate statistics, and for the similarity of
+    a pair; all by its network.
     """
 
-    step: float
     scored: float
     scored_on_path: float
     estimated: float
@@ -74,15 +88,15 @@ class _Seconds:
 def estimate_cost(
     space: SearchSpace, say: Callable[[str], None], *, run_factories: bool = False, folders: Sequence[str] = ()
 ) -> Cost:
-    """Count a space, and time a few steps and forward passes of each of its programs on random inputs.
+    """Count a space, and time a few steps of each of its members' programs and forward passes of each of its networks.
 
-    The data need not be there. The time is for one worker per core. It leaves out what is done once or takes little:
-    starting workers, loading data, making domains, measuring shifts, writing. A target loss makes it an upper bound. A
-    factory's network is assumed to have BatchNorm.
+    Inputs are random: the data need not be there. The time is for one worker per core. It leaves out what is done once
+    or takes little: starting workers, loading data, making domains, measuring shifts, writing. A target loss makes it
+    an upper bound. A factory's network is assumed to have BatchNorm.
 
     Args:
         space: what is to be run.
-        say: called with a message about what takes time.
+        say: called with a message about what takes time, and if members are trained more than once.
         run_factories: whether to build and time the networks of factories, which runs the code that the space names; if
             not, a space with factories is counted but not timed.
         folders: where factories are looked for before ``sys.path``.
@@ -96,40 +110,27 @@ def estimate_cost(
     timed = run_factories or not any(isinstance(cell.first.model, FactorySpec) for cell in cells)
     if timed:
         check_factories((cell.first for cell in cells), space.measure, folders)
-    programs = by_program(cell.first for cell in cells)
-    if timed:
-        say("timing 1 program" if len(programs) == 1 else f"timing {len(programs)} programs")
-    seconds = {
-        name: _seconds(pairs[0], space.measure.of(pairs[0].model), slots.cohort_size(space.replicates * len(pairs)))
-        for name, pairs in (programs if timed else {}).items()
-    }
-    seconds_measure = 0.0
-    for name, each in seconds.items():
-        for work in (measuring_of(pair, space.measure.of(pair.model)) for pair in programs[name]):
-            seconds_measure += work.scored_on_path * each.scored_on_path + work.scored_apart * each.scored
-            seconds_measure += work.estimated * each.estimated + each.similarity
     cohorts = pack(by_replicate(cells, space.replicates), slots)
-    members, steps, seconds_train = 0, 0, 0.0
-    for cohort in cohorts:
-        members += len({member.key for pair in cohort.groups for member in pair.members.values()})
-        known: set[str] = set()
-        for name, pairs in by_program(cohort.groups).items():
-            trained = {key: work for key, work in trainings(pairs).items() if key not in known}
-            known |= trained.keys()
-            steps += sum(work.steps for work in trained.values())
-            if name in seconds:
-                each = seconds[name]
-                seconds_train += sum(work.steps * each.step + work.scored * each.scored for work in trained.values())
+    trained = [trainings(cohort.groups) for cohort in cohorts]
+    members = [{member.key for pair in cohort.groups for member in pair.members.values()} for cohort in cohorts]
+    n_members, n_trainings = len(set().union(*members)), sum(map(len, members))
+    if n_trainings > n_members:
+        say(
+            f"{n_trainings:,} trainings of {n_members:,} members, since more pairs share members than a cohort holds; "
+            f"fewer where members are kept"
+        )
+    seconds = _seconds(space, cells, trained, say) if timed else None
     at_once = min(workers, len(cohorts))
     return Cost(
         cells=len(cells),
         pairs=len(cells) * space.replicates,
         cohorts=len(cohorts),
-        members=members,
-        steps=steps,
+        members=n_members,
+        trainings=n_trainings,
+        steps=sum(work.steps for works in trained for work in works.values()),
         workers=workers,
-        seconds_train=seconds_train / at_once if timed else None,
-        seconds_measure=space.replicates * seconds_measure / at_once if timed else None,
+        seconds_train=seconds[0] / at_once if seconds else None,
+        seconds_measure=seconds[1] / at_once if seconds else None,
         tolerance_error=max(space.measure.tolerance_error, 1 / min(_tested(cell.first) for cell in cells)),
     )
 
@@ -143,7 +144,7 @@ def trainings(pairs: Iterable[GroupSpec]) -> dict[str, Training]:
             if member.branch:
                 trunk, epochs = member.branch.trunk, member.branch.epoch
                 per_epoch = _seen_in_training(pair) // trunk.train.batch_size
-                whole = Training(steps=epochs * per_epoch, scored=epochs * _tested(pair))
+                whole = Training(member=trunk, steps=epochs * per_epoch, scored=epochs * _tested(pair))
                 found[trunk.key] = max(whole, found.get(trunk.key, whole), key=lambda work: work.steps)
     return found
 
@@ -154,7 +155,9 @@ def _training(pair: GroupSpec, member: MemberSpec) -> Training:
     steps = member.train.steps_for(part)
     sizes = [pair.dataset.test or facts_of(pair.dataset).n_test]
     sizes += [facts_of(other).n_test for other in pair.datasets[1:]]
-    return Training(steps=steps - before * per_epoch, scored=min(sizes) * (ceil(steps / per_epoch) - before))
+    return Training(
+        member=member, steps=steps - before * per_epoch, scored=min(sizes) * (ceil(steps / per_epoch) - before)
+    )
 
 
 def _seen_in_training(pair: GroupSpec) -> int:
@@ -193,43 +196,59 @@ def _seen(pair: GroupSpec, n: int) -> int:
     return n + (n if other is None else min(n, facts_of(other).n_test))
 
 
-def _seconds(pair: GroupSpec, measure: MeasureSpec, together: int) -> _Seconds:
-    """What everything takes on one CPU thread.
+def _seconds(
+    space: SearchSpace, cells: Sequence[Cell], trained: Sequence[Mapping[str, Training]], say: Callable[[str], None]
+) -> tuple[float, float]:
+    """Seconds of all training and of all measuring on one core; ``trained`` is what each cohort trains."""
+    programs: dict[tuple[str, ...], list[Training]] = defaultdict(list)
+    together: Counter[tuple[str, ...]] = Counter()  # members of a program in the cohort that has most of them
+    for cohort in trained:
+        for work in cohort.values():
+            programs[_program(work.member)].append(work)
+        together |= Counter(_program(work.member) for work in cohort.values())
+    say("timing 1 program" if len(programs) == 1 else f"timing {len(programs)} programs")
+    networks = {_network(cell.first): cell.first for cell in cells}
+    scoring = {name: _time_scoring(pair, space.measure.of(pair.model)) for name, pair in networks.items()}
+    seconds_train, seconds_measure = 0.0, 0.0
+    for name, works in programs.items():
+        step = _time_step(works[0].member, together[name])
+        seconds_train += sum(work.steps * step + work.scored * scoring[_network(work.member)].scored for work in works)
+    for cell in cells:
+        planned, each = measuring_of(cell.first, space.measure.of(cell.first.model)), scoring[_network(cell.first)]
+        seconds_measure += planned.scored_on_path * each.scored_on_path + planned.scored_apart * each.scored
+        seconds_measure += planned.estimated * each.estimated + each.similarity
+    return seconds_train, space.replicates * seconds_measure
 
-    together: pairs in a cohort; where they are trained as a stack, a step of one is its share of the stack's.
+
+def _network(spec: GroupSpec | MemberSpec) -> tuple[str, ...]:
+    """What decides the time of a forward pass."""
+    return facts_of(spec.dataset).name, spec.model.text
+
+
+def _program(member: MemberSpec) -> tuple[str, ...]:
+    """What decides the time of a step, up to the size of the stack."""
+    return *_network(member), member.train.program
+
+
+def _time_step(member: MemberSpec, together: int) -> float:
+    """Seconds for a step of a member on one CPU thread.
+
+    together: members of its program in a cohort; where they are trained as a stack, a step of one is its share of the
+    stack's.
     """
     import torch  # noqa: PLC0415 - takes seconds, and a validation error need not wait for it
 
-    from lmc_tune.data.examples import Examples  # noqa: PLC0415
-    from lmc_tune.measurement.conditions import prepare  # noqa: PLC0415
-    from lmc_tune.measurement.evaluate import evaluate  # noqa: PLC0415
-    from lmc_tune.measurement.lines import Segment  # noqa: PLC0415
-    from lmc_tune.measurement.network import Network  # noqa: PLC0415
-    from lmc_tune.measurement.representation import LIMIT, compare_grams, layer_grams  # noqa: PLC0415
-    from lmc_tune.measurement.scan import scan  # noqa: PLC0415
-    from lmc_tune.models.registry import build_model  # noqa: PLC0415
+    from lmc_tune.data.augment import Augmentation  # noqa: PLC0415
     from lmc_tune.training.engines import engine_for, train  # noqa: PLC0415
     from lmc_tune.training.task import Task  # noqa: PLC0415
 
     torch.set_num_threads(1)
-    facts = facts_of(pair.dataset)
-    generator = torch.Generator().manual_seed(0)
-    one = torch.randn(1, *facts.shape, generator=generator)
-
-    def examples(n: int) -> Examples:
-        labels = (n, facts.n_classes) if facts.multi_label else (n,)
-        return Examples(inputs=one.expand(n, *facts.shape), labels=torch.zeros(labels, dtype=torch.int64))
-
-    part = examples(_TIMED_STEPS * pair.train.batch_size)
-    try:
-        model = build_model(pair.model, facts.shape, facts.n_classes, seed=0)
-    except (RuntimeError, MemoryError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise SpaceError([f"model: {pair.model.label} cannot be built here: {reason}"]) from error
-    engine = engine_for(pair.members["a"], torch.device("cpu"))
+    model, part = _built(member), _examples(member.dataset, _TIMED_STEPS * member.train.batch_size)
+    engine = engine_for(member, torch.device("cpu"))
     # A convolution takes as long for each member of a large stack as of a small one.
-    stacked = 2 * (together if isinstance(pair.model, MlpSpec) else min(2, together))
+    stacked = together if isinstance(member.model, MlpSpec) else min(4, together)
     members = stacked if engine == "stacked" else 1
+    channels = (facts_of(member.dataset).shape[0], 1, 1)
 
     def train_for(steps: int) -> None:
         task = Task(
@@ -237,14 +256,34 @@ def _seconds(pair: GroupSpec, measure: MeasureSpec, together: int) -> _Seconds:
             start=model.state_dict(),
             whole=part,
             positions=torch.arange(len(part)),
-            test=examples(1),
-            spec=pair.train.model_copy(update={"steps": steps, "epochs": None}),
+            test=_examples(member.dataset, 1),
+            spec=member.train.model_copy(update={"steps": steps, "epochs": None}),
             noise_seed=0,
+            augment=Augmentation.of(member.train, torch.zeros(channels), torch.ones(channels)),
         )
         train(members * [task], engine)
 
+    return _each(train_for, _TIMED_STEPS) / members
+
+
+def _time_scoring(pair: GroupSpec, measure: MeasureSpec) -> _Scoring:
+    """What measuring takes on one CPU thread."""
+    import torch  # noqa: PLC0415
+
+    from lmc_tune.measurement.conditions import prepare  # noqa: PLC0415
+    from lmc_tune.measurement.evaluate import evaluate  # noqa: PLC0415
+    from lmc_tune.measurement.lines import Segment  # noqa: PLC0415
+    from lmc_tune.measurement.network import Network  # noqa: PLC0415
+    from lmc_tune.measurement.representation import LIMIT, compare_grams, layer_grams  # noqa: PLC0415
+    from lmc_tune.measurement.scan import scan  # noqa: PLC0415
+
+    torch.set_num_threads(1)
+    model = _built(pair)
     state, positions = model.state_dict(), [0.2, 0.4, 0.6, 0.8]
     network, path = Network(model), Segment(state, state)
+
+    def examples(n: int) -> "Examples":
+        return _examples(pair.dataset, n)
 
     # Repairing takes four passes: which layers, A's moments, B's moments, and the statistics.
     slowest: tuple[Condition, int] = (
@@ -259,14 +298,36 @@ def _seconds(pair: GroupSpec, measure: MeasureSpec, together: int) -> _Seconds:
         grams = layer_grams(network, state, examples(LIMIT))
         return compare_grams(grams, grams)
 
-    return _Seconds(
-        step=_each(train_for, _TIMED_STEPS) / members,
+    return _Scoring(
         scored=_each(lambda n: evaluate(model, examples(_SCORED * n)), _TIMED_SCORINGS) / _SCORED,
         scored_on_path=_each(lambda n: scan(network, path, positions, examples(_SCORED * n)), _TIMED_SCORINGS)
         / (_SCORED * len(positions)),
         estimated=_each(lambda n: estimate(_SCORED * n), _ESTIMATED // _SCORED) / (_SCORED * passes),
         similarity=3 * _each(compare, 1),  # of A and B, and of each and the average
     )
+
+
+def _built(spec: GroupSpec | MemberSpec) -> "nn.Module":
+    from lmc_tune.models.registry import build_model  # noqa: PLC0415 - brings torch
+
+    facts = facts_of(spec.dataset)
+    try:
+        return build_model(spec.model, facts.shape, facts.n_classes, seed=0)
+    except (RuntimeError, MemoryError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise SpaceError([f"model: {spec.model.label} cannot be built here: {reason}"]) from error
+
+
+def _examples(dataset: DatasetSpec, n: int) -> "Examples":
+    """A random image, ``n`` times."""
+    import torch  # noqa: PLC0415
+
+    from lmc_tune.data.examples import Examples  # noqa: PLC0415
+
+    facts = facts_of(dataset)
+    one = torch.randn(1, *facts.shape, generator=torch.Generator().manual_seed(0))
+    labels = (n, facts.n_classes) if facts.multi_label else (n,)
+    return Examples(inputs=one.expand(n, *facts.shape), labels=torch.zeros(labels, dtype=torch.int64))
 
 
 def _each(work: Callable[[int], object], most: int) -> float:

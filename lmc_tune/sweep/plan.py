@@ -4,6 +4,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from math import ceil
 
 from lmc_tune.experiment import Cohort, Corruption, GroupSpec
@@ -47,18 +48,19 @@ def pending(pairs: Sequence[GroupSpec], statuses: Mapping[str, Status]) -> list[
 def pack(pairs: Sequence[GroupSpec], slots: Slots, attempt: int = 0) -> list[Cohort]:
     """Pack pairs into cohorts: earlier replicates first, and the longest first among those.
 
-    Pairs that share members are a family. A family goes into one cohort, where these are trained once, unless it has
-    more pairs than the largest cohort may have. Families of the same programs share cohorts.
+    Pairs that share members are a family. A family goes into one cohort, where these are trained once, even if slots
+    stay free: to use them, members would have to be trained twice. A family with more pairs than the largest cohort may
+    have is cut where few members are needed on both sides. Families of the same programs share cohorts.
 
     Args:
         pairs: what is to run.
         slots: what they run on.
         attempt: the pass, from 0.
     """
-    alike: dict[tuple[object, ...], list[list[GroupSpec]]] = defaultdict(list)
+    alike: dict[frozenset[object], list[list[GroupSpec]]] = defaultdict(list)
     for family in _families(pairs):
         programs = by_program(family)
-        alike[tuple(programs)].append([pair for some in programs.values() for pair in some])
+        alike[frozenset(programs)].append([pair for some in programs.values() for pair in some])
     cohorts = []
     for families in alike.values():
         size = max(1, slots.cohort_size(sum(map(len, families))) // _SMALLER**attempt)
@@ -68,32 +70,74 @@ def pack(pairs: Sequence[GroupSpec], slots: Slots, attempt: int = 0) -> list[Coh
 
 
 def _families(pairs: Sequence[GroupSpec]) -> list[list[GroupSpec]]:
-    """Lists of pairs that share members or trunks, directly or through other pairs; ordered by their first pairs."""
-    family_of: dict[str, int] = {}
-    families: dict[int, list[GroupSpec]] = {}
-    for at, pair in enumerate(pairs):
-        trained = [m.branch.trunk.key if m.branch else m.key for m in pair.members.values()]
-        met = sorted({family_of[key] for key in trained if key in family_of})
-        into = met[0] if met else at
-        merged = [one for number in met for one in families.pop(number)]
-        families[into] = [*merged, pair]
-        family_of |= dict.fromkeys(trained, into)
-        if len(met) > 1:
-            family_of = {key: into if number in met else number for key, number in family_of.items()}
-    return [families[number] for number in sorted(families)]
+    """Lists of pairs that share members or trunks, directly or through other pairs; ordered by their first pairs.
+
+    Each member points to another of its family, and finally to the one that stands for all of them (union-find).
+    """
+    towards: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while towards[key] != key:
+            towards[key] = key = towards[towards[key]]  # halves the way for the next search
+        return key
+
+    for pair in pairs:
+        first, *others = _origins(pair)
+        towards.setdefault(first, first)
+        for key in others:
+            towards[root(towards.setdefault(key, key))] = root(first)
+    families: dict[str, list[GroupSpec]] = defaultdict(list)
+    for pair in pairs:
+        families[root(_origins(pair)[0])].append(pair)
+    return list(families.values())
+
+
+def _origins(pair: GroupSpec) -> list[str]:
+    """Keys of what is trained for a pair: its members, or the trunks that they branch from."""
+    return [member.branch.trunk.key if member.branch else member.key for member in pair.members.values()]
 
 
 def _filled(families: Sequence[list[GroupSpec]], size: int, most: int) -> Iterator[list[GroupSpec]]:
     """Families one after the other until there are ``size`` pairs; a family of up to ``most`` pairs is not split."""
     filled: list[GroupSpec] = []
     for family in families:
-        for part in (family[at : at + most] for at in range(0, len(family), most)):
+        for part in _parts(family, most):
             if filled and len(filled) + len(part) > size:
                 yield filled
                 filled = []
             filled = [*filled, *part]
     if filled:
         yield filled
+
+
+def _parts(family: list[GroupSpec], most: int) -> Iterator[list[GroupSpec]]:
+    """Parts of up to ``most`` pairs: the family is halved where both halves need the fewest of the same members, and so
+    on. A grid of A's and B's becomes blocks, which have fewer members than rows.
+    """
+    if len(family) <= most:
+        yield family
+        return
+    cuts = [_cut(family, name, most) for name in family[0].members]
+    for side in min(cuts, key=lambda sides: len(set.intersection(*map(_members, sides)))):
+        yield from _parts(side, most)
+
+
+def _cut(family: Sequence[GroupSpec], name: str, most: int) -> tuple[list[GroupSpec], list[GroupSpec]]:
+    """About half of a family and the rest, in the order of its members ``name``.
+
+    The first half ends where a member's pairs end, or with a whole number of parts if there is no such place near.
+    """
+    together: dict[str, list[GroupSpec]] = defaultdict(list)
+    for pair in family:
+        together[pair.members[name].key].append(pair)
+    ordered = list(chain(*together.values()))
+    whole = most * ceil(ceil(len(family) / most) / 2)
+    at = max((end for end in accumulate(map(len, together.values())) if whole / 2 < end <= whole), default=whole)
+    return ordered[:at], ordered[at:]
+
+
+def _members(pairs: Iterable[GroupSpec]) -> set[str]:
+    return {member.key for pair in pairs for member in pair.members.values()}
 
 
 def workers_here() -> int:

@@ -1,5 +1,6 @@
 """The state of a run folder: counts, failures, time left."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ from lmc_tune.tables.sweep_record import SweepRecord
 if TYPE_CHECKING:  # imported by the first look at a table
     import pandas as pd
 
+_DESCRIBING = ["cell", "replicate", "status", "reason", "question", "member_a", "member_b"]
+_TIMES = ["steps", "seconds_train", "seconds_measure"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
@@ -31,7 +35,8 @@ class SweepStatus:
     """Counts by status of the planned pairs, the failed pairs, and an estimate of what is left.
 
     checkpoints: members of unfinished pairs that have a checkpoint.
-    seconds_left: from the time per step of the finished pairs; None before the first.
+    seconds_left: from the time per step of the finished pairs; of a pair that has an answer to another question, and
+        whose members are kept, from the time that they took to measure. None before the first pair is finished.
     other_pairs: finished pairs of the folder that are not (or no longer) in its space.
     """
 
@@ -71,25 +76,24 @@ def read_status(folder: Place) -> SweepStatus:
     space = parse_space((folder / SPACE_FILE).read_text(encoding="utf-8", errors="replace"), str(folder / SPACE_FILE))
     cells = {cell.key: cell for cell in space.cells()}
     store = Store(folder)
-    results = store.results(
-        ["cell", "replicate", "status", "reason", "question", "steps", "seconds_train", "seconds_measure"]
-    )
+    results = store.results([*_DESCRIBING, *_TIMES])
     # By cell and replicate: computing a key for every planned pair would take longer than everything else.
-    mine = results[results["cell"].isin(list(cells)) & (results["replicate"] < space.replicates)]
+    planned = results[results["cell"].isin(list(cells)) & (results["replicate"] < space.replicates)]
     asked = {key: space.measure.of(cell.first.model).key for key, cell in cells.items()}
-    mine = mine[(mine["question"] == mine["cell"].map(asked)) | (mine["status"] == "failed")]
+    answers = (planned["question"] == planned["cell"].map(asked)) | (planned["status"] == "failed")
+    mine, trained = planned[answers], _with_members(planned[~answers], store)
     running = store.running() - set(mine["key"]) if is_owned(folder) else set()
     counts: dict[str, int] = {status: int((mine["status"] == status).sum()) for status in STATUSES}
     pending = len(cells) * space.replicates - len(mine) - len(running)
-    finished = mine["cell"].value_counts().to_dict()
-    left = sum((space.replicates - finished.get(key, 0)) * planned_steps(cell.first) for key, cell in cells.items())
+    ended = Counter([*mine["cell"], *trained["cell"]])
+    left = sum((space.replicates - ended[key]) * planned_steps(cell.first) for key, cell in cells.items())
     return SweepStatus(
         name=space.name,
         counts=counts | {"running": len(running), "pending": pending},
         failures=_failures(mine, cells),
         checkpoints=len(store.checkpointed()),
-        seconds_left=_seconds_left(mine, left, workers=SweepRecord.read(folder).workers),
-        other_pairs=int((~results["cell"].isin(list(cells)) | (results["replicate"] >= space.replicates)).sum()),
+        seconds_left=_seconds_left(mine, left, len(trained), workers=SweepRecord.read(folder).workers),
+        other_pairs=len(results) - len(planned),
     )
 
 
@@ -105,9 +109,17 @@ def _failures(results: "pd.DataFrame", cells: Mapping[str, Cell]) -> list[Failur
     ]
 
 
-def _seconds_left(finished: "pd.DataFrame", steps_left: int, workers: int) -> float | None:
+def _with_members(results: "pd.DataFrame", store: Store) -> "pd.DataFrame":
+    """The pairs both of whose members are kept."""
+    kept = list(store.members()) if len(results) else []  # to list them takes long where there are many
+    return results[results["member_a"].isin(kept) & results["member_b"].isin(kept)]
+
+
+def _seconds_left(finished: "pd.DataFrame", steps_left: int, measured_again: int, workers: int) -> float | None:
+    """For so many steps with their measuring, and so many pairs that are measured alone."""
     steps = finished["steps"].sum()
     if steps == 0:
         return None
-    seconds = finished["seconds_train"].sum() + finished["seconds_measure"].sum()
-    return float(seconds / steps * steps_left / max(1, workers))
+    measuring = finished["seconds_measure"]
+    per_step = (finished["seconds_train"].sum() + measuring.sum()) / steps
+    return float((per_step * steps_left + measuring.mean() * measured_again) / max(1, workers))

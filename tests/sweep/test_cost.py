@@ -1,5 +1,6 @@
 """What a pair is said to do, against what it does."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 from lmc_tune.experiment.reading import SpaceError, parse_space
 from lmc_tune.measurement import conditions
 from lmc_tune.measurement import evaluate as scoring
-from lmc_tune.sweep.cost import _seconds, estimate_cost, measuring_of, trainings
+from lmc_tune.sweep import cost as estimating
+from lmc_tune.sweep.cost import _Scoring, _time_scoring, _time_step, estimate_cost, measuring_of, trainings
 from lmc_tune.tables.store import Store
+from lmc_tune.training import engines
 from lmc_tune.training.task import Task
 from lmc_tune.work import cohort as pipeline
 from lmc_tune.work.bench import Workbench
@@ -97,8 +100,8 @@ def test_everything_that_is_planned_is_timed(conditions_: str) -> None:
     text = SPACE.replace(*BATCH_NORM).replace(LAMBDAS, f"{LAMBDAS}, conditions: {conditions_}")
     space = parse_space(text)
     pair = space.cells()[0].first
-    each = _seconds(pair, space.measure.of(pair.model), together=1)
-    assert min(vars(each).values()) > 0
+    each = _time_scoring(pair, space.measure.of(pair.model))
+    assert min(_time_step(pair.members["a"], together=1), *vars(each).values()) > 0
 
 
 def test_a_network_that_no_memory_can_hold_is_refused_with_one_message():
@@ -126,9 +129,120 @@ axes:
         ("b.lr: [0.03, 0.1, 0.3]", 4, 4 * 12 * 22),
         ("b.batch_size: [16, 32]", 3, 12 * (22 + 44 + 22)),
         # Twenty pairs are more than one cohort may have: two train A.
-        (f"severity: {[k / 20 for k in range(1, 21)]}", 22, 22 * 12 * 22),
+        (f"severity: {[k / 20 for k in range(1, 21)]}", 21, 22 * 12 * 22),
     ],
 )
 def test_what_pairs_share_is_counted_once(axes: str, members: int, steps: int) -> None:
     cost = estimate_cost(parse_space(f"{SHARED}  {axes}\nreplicates: 3\n"), print)
     assert (cost.members, cost.steps) == (3 * members, 3 * steps)
+
+
+def test_the_map_of_both_rates_in_the_guide_has_ten_members_a_replicate_and_says_how_often_they_are_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its 25 pairs become cohorts of 3 by 5 and 2 by 5."""
+    _with_times(monkeypatch, lambda *_: 0.0, _Scoring(scored=0, scored_on_path=0, estimated=0, similarity=0))
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
+    text = next(block for block in guide.split("```yaml\n") if block.startswith("name: two_rates")).split("```")[0]
+    said = []
+    cost = estimate_cost(parse_space(f"{text}replicates: 3\n"), said.append)
+    assert (cost.pairs, cost.cohorts, cost.members, cost.trainings) == (3 * 25, 3 * 2, 3 * 10, 3 * (3 + 5 + 2 + 5))
+    # 718 digits, 20 epochs; A takes batches of 32, B of 64.
+    assert cost.steps == 3 * 20 * ((3 + 2) * 22 + (5 + 5) * 11)
+    assert said[0] == (
+        "45 trainings of 30 members, since more pairs share members than a cohort holds; fewer where members are kept"
+    )
+    fewer = estimate_cost(
+        parse_space(f"{text}replicates: 3\n".replace("b.lr: {log: [0.003, 0.3], steps: 5}", "")), said.append
+    )
+    assert fewer.trainings == fewer.members == 3 * 10
+    assert said[2:] == ["timing 2 programs"]
+
+
+DIFFERING = """
+name: s
+dataset: digits
+train: {train}
+b: {b}
+axes:
+  weight_decay: [0, 0.1]
+replicates: 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "one", "other", "steps"),
+    [
+        # 718 digits, with A's batches and with B's.
+        ("batch_size", 8, 512, (89, 1)),
+        ("optimizer", "sgd", "adam", (22, 22)),
+        ("crop", 0, 2, (22, 22)),
+    ],
+)
+def test_each_member_is_billed_at_its_own_program_whichever_of_both_it_is(
+    monkeypatch: pytest.MonkeyPatch, setting: str, one: object, other: object, steps: tuple[int, int]
+) -> None:
+    """A step of one program is said to take 3 seconds, and one of the other 5; a scored example takes 1/1024."""
+    seconds = {one: 3, other: 5}
+    billed = []
+
+    def step(member, together):
+        billed.append((getattr(member.train, setting), together))
+        return seconds[getattr(member.train, setting)]
+
+    scoring = _Scoring(scored=1 / 1024, scored_on_path=0, estimated=0, similarity=0)
+    _with_times(monkeypatch, step, scoring)
+    costs = []
+    for a, b in ((one, other), (other, one)):
+        train = {"lr": 0.1, "epochs": 3, "batch_size": 32, setting: a}
+        text = DIFFERING.format(train=json.dumps(train), b=json.dumps({setting: b}))
+        costs.append(estimate_cost(parse_space(text), print))
+    scored = 4 * 2 * 3 * 360  # pairs, members, epochs, test examples
+    expected = 4 * 3 * (3 * steps[0] + 5 * steps[1]) + scored / 1024
+    assert [(cost.members, cost.steps, cost.seconds_train) for cost in costs] == 2 * [(8, 12 * sum(steps), expected)]
+    assert sorted(billed, key=str) == sorted(2 * [(one, 1), (other, 1)], key=str)
+
+
+def test_a_step_is_timed_as_the_member_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With B's batches, optimizer and crops, among as many members of its program as a cohort has."""
+    trained = []
+
+    def train(tasks, engine):
+        trained.append((len(tasks), engine, tasks[0]))
+
+    monkeypatch.setattr(engines, "train", train)
+    text = SPACE.replace("axes:", "b: {batch_size: 40, optimizer: adam, crop: 2}\naxes:").replace(
+        COVARIATE, f"{COVARIATE}\nmodel: {{hidden: [8]}}"
+    )
+    b = parse_space(text).cells()[0].first.members["b"]
+    for engine, size in (("loop", 1), ("stacked", 7)):
+        trained.clear()
+        _time_step(b.model_copy(update={"train": b.train.model_copy(update={"engine": engine})}), together=7)
+        assert {(members, name) for members, name, _ in trained} == {(size, engine)}
+        task = trained[-1][2]
+        assert (task.spec.batch_size, task.spec.optimizer, task.augment.crop) == (40, "adam", 2)
+        assert task.n_steps <= task.steps_per_epoch  # of one epoch, which has all the batches that are timed
+
+
+@pytest.mark.parametrize(("batch_size", "expected"), [(32, {32: 6}), (16, {32: 1, 16: 5})])
+def test_a_step_is_a_share_of_the_largest_stack_of_its_program(
+    monkeypatch: pytest.MonkeyPatch, batch_size: int, expected: dict[int, int]
+) -> None:
+    """One A and five B in a cohort, with A's batches or their own."""
+    largest = {}
+
+    def step(member, together):
+        largest[member.train.batch_size] = together
+        return 0.0
+
+    _with_times(monkeypatch, step, _Scoring(scored=0, scored_on_path=0, estimated=0, similarity=0))
+    axes = f"  severity: [0.2, 0.4, 0.6, 0.8, 1.0]\nb: {{batch_size: {batch_size}}}\nreplicates: 1\n"
+    estimate_cost(parse_space(f"{SHARED}{axes}"), print)
+    assert largest == expected
+
+
+def _with_times(monkeypatch: pytest.MonkeyPatch, step: object, scoring: _Scoring) -> None:
+    """One worker, on which steps and scoring take these times."""
+    monkeypatch.setattr(estimating, "workers_here", lambda: 1)
+    monkeypatch.setattr(estimating, "_time_step", step)
+    monkeypatch.setattr(estimating, "_time_scoring", lambda *_: scoring)

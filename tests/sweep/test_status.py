@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from lmc_tune.experiment import VerdictSpec
+from lmc_tune.experiment import GroupSpec, VerdictSpec
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.storage import FolderError
 from lmc_tune.sweep.ownership import owned, write_description
 from lmc_tune.sweep.plan import planned_steps
 from lmc_tune.sweep.status import read_status
-from lmc_tune.tables.rows import pair_name, spec_columns
-from lmc_tune.tables.store import Store
+from lmc_tune.tables.rows import PairResult, Status, pair_name, spec_columns
+from lmc_tune.tables.store import MEMBERS, Store
 from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.progress import Progress
 from tests.sweep.cases import PAIRS, SPACE, lmc_tune, lmc_tune_json
@@ -24,20 +24,21 @@ PLANNED = SPACE_HERE.pairs()
 STATES = ("ok", "undertrained", "diverged", "failed", "ok", "ok")
 
 
+def _answered(pair: GroupSpec, question: str = "", status: Status = "ok") -> PairResult:
+    """A pair that has answered a question: by default, the space's."""
+    found = pair_result(pair, status=status)
+    return replace(found, columns={**found.columns, "question": question or SPACE_HERE.measure.of(pair.model).key})
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Six of the planned pairs are finished, half of them compacted; so are two others: a replicate and a cell more."""
     write_description(tmp_path, SPACE_HERE, workers=2, planned_pairs=PAIRS)
     store = Store(tmp_path)
 
-    def result(pair, status="ok"):
-        """It answers what the space asks."""
-        found = pair_result(pair, status=status)
-        return replace(found, columns={**found.columns, "question": SPACE_HERE.measure.of(pair.model).key})
-
-    done = [result(pair, status=state) for pair, state in zip(PLANNED[3:9], STATES, strict=True)]
+    done = [_answered(pair, status=state) for pair, state in zip(PLANNED[3:9], STATES, strict=True)]
     others = [PLANNED[3].model_copy(update={"replicate": 2}), PLANNED[3].model_copy(update={"seed": 1})]
-    store.write_shard("first", [*done[:3], *map(result, others)])
+    store.write_shard("first", [*done[:3], *map(_answered, others)])
     store.compact(VerdictSpec(min_train_accuracy=0))
     store.write_shard("second", done[3:])
     return tmp_path
@@ -83,6 +84,35 @@ def test_what_is_left_takes_as_long_per_step_as_what_is_done(folder: Path):
     left = sum(planned_steps(pair) for pair in PLANNED if pair.key not in set(mine["key"]))
     assert left > 0
     assert read_status(folder).seconds_left == pytest.approx(seconds * left / 2)
+
+
+@pytest.mark.parametrize("finished", [PAIRS // 2, PAIRS - 2, PAIRS])
+def test_pairs_whose_members_are_kept_take_as_long_as_others_took_to_measure(tmp_path: Path, finished: int):
+    """All have been trained, in 1.5 s each, and are asked something else; some have answered that, in 0.25 s each."""
+    write_description(tmp_path, SPACE_HERE, workers=2, planned_pairs=PAIRS)
+    store = Store(tmp_path)
+    store.write_shard("new", [_answered(pair) for pair in PLANNED[:finished]])
+    if finished < PAIRS:
+        store.write_shard("old", [_answered(pair, "another") for pair in PLANNED[finished:]])
+    _keep(tmp_path, *PLANNED)
+    assert read_status(tmp_path).seconds_left == pytest.approx((PAIRS - finished) * 0.25 / 2)
+
+
+def test_pairs_without_their_members_are_trained_again_in_the_time_left(folder: Path):
+    """Of three pairs with another answer one has kept both members, one has kept A, and one has kept none."""
+    Store(folder).write_shard("old", [_answered(pair, "another") for pair in PLANNED[9:12]])
+    _keep(folder, PLANNED[9])
+    (folder / MEMBERS / f"{PLANNED[10].members['a'].key}.safetensors").touch()
+    left = sum(map(planned_steps, [*PLANNED[:3], *PLANNED[10:]]))  # PLANNED[3:9] are finished, 380 steps each
+    assert read_status(folder).seconds_left == pytest.approx(((1.5 + 0.25) / 380 * left + 0.25) / 2)
+
+
+def _keep(folder: Path, *pairs: GroupSpec) -> None:
+    """Files with the names of the pairs' members, where they are kept."""
+    (folder / MEMBERS).mkdir()
+    for pair in pairs:
+        for member in pair.members.values():
+            (folder / MEMBERS / f"{member.key}.safetensors").touch()
 
 
 def test_pairs_are_running_only_while_somebody_holds_the_folder(folder: Path):
