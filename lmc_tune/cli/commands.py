@@ -260,6 +260,11 @@ def space(
         typer.echo(printable(f"{axis:>12}  {', '.join(_short(axis, value) for value in values)}"))
     for name in ("cells", "pairs", "members", "cohorts", "steps"):
         typer.echo(f"{name:>12}  {getattr(cost, name):,}")
+        if name == "members" and cost.trainings > cost.members:
+            typer.echo(
+                f"{'':>12}  in {cost.trainings:,} trainings, since more pairs share members than a cohort holds; fewer "
+                f"where members are kept"
+            )
     if cost.tolerance_error > study.measure.tolerance_error:
         typer.echo(
             f"{'tolerance':>12}  {cost.tolerance_error:.4f} for errors, one test example: "

@@ -96,7 +96,7 @@ def estimate_cost(
 
     Args:
         space: what is to be run.
-        say: called with a message about what takes time, and if members are trained more than once.
+        say: called with a message about what takes time.
         run_factories: whether to build and time the networks of factories, which runs the code that the space names; if
             not, a space with factories is counted but not timed.
         folders: where factories are looked for before ``sys.path``.
@@ -113,20 +113,14 @@ def estimate_cost(
     cohorts = pack(by_replicate(cells, space.replicates), slots)
     trained = [trainings(cohort.groups) for cohort in cohorts]
     members = [{member.key for pair in cohort.groups for member in pair.members.values()} for cohort in cohorts]
-    n_members, n_trainings = len(set().union(*members)), sum(map(len, members))
-    if n_trainings > n_members:
-        say(
-            f"{n_trainings:,} trainings of {n_members:,} members, since more pairs share members than a cohort holds; "
-            f"fewer where members are kept"
-        )
     seconds = _seconds(space, cells, trained, say) if timed else None
     at_once = min(workers, len(cohorts))
     return Cost(
         cells=len(cells),
         pairs=len(cells) * space.replicates,
         cohorts=len(cohorts),
-        members=n_members,
-        trainings=n_trainings,
+        members=len(set().union(*members)),
+        trainings=sum(map(len, members)),
         steps=sum(work.steps for works in trained for work in works.values()),
         workers=workers,
         seconds_train=seconds[0] / at_once if seconds else None,

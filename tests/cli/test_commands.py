@@ -201,6 +201,19 @@ def test_space_counts_cells_pairs_and_steps(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("run*"))
 
 
+def test_space_says_how_many_trainings_shared_members_take(tmp_path: Path) -> None:
+    """Twenty severities share A, which two cohorts train."""
+    for n, said in ((20, "in 22 trainings, since more pairs share members than a cohort holds"), (16, "")):
+        severities = [(k + 1) / 20 for k in range(n)]
+        (tmp_path / "s.yaml").write_text(
+            f"name: s\ntrain: {{lr: 0.1, batch_size: 32, epochs: 1}}\naxes: {{severity: {severities}}}\nreplicates: 1\n"
+        )
+        done = lmc_tune("space", tmp_path / "s.yaml")
+        assert f"members  {n + 1}\n" in done.stdout, done.stderr
+        assert ("trainings" in done.stdout) == bool(said)
+        assert said in done.stdout
+
+
 def test_space_says_what_a_run_folder_holds_of_it(tmp_path: Path) -> None:
     done = lmc_tune("space", write_space(tmp_path), "--out", tmp_path / "none")
     assert "\n    finished  0 of these pairs are in the folder\n" in done.stdout
