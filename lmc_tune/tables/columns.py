@@ -254,7 +254,7 @@ COMBINED = tuple(
 
 MEASURED = (
     Column(name="noise_scale", title="noise scale g", mean="pairs"),
-    Column(name="steps", type=INT, title="steps taken", mean="pairs"),
+    Column(name="steps", type=INT, title="steps planned, or up to the target loss", mean="pairs"),
     Column(name="n_train", type=INT, title="training examples of a member", mean="pairs"),
     *(column for split in ("train", "test") for column in _of_members(split, _LOSS, _ACCURACY)),
     *(_under(condition, column) for condition in CONDITIONS for column in (*_HEIGHTS, *_OF_PATH)),
