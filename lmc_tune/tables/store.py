@@ -407,6 +407,8 @@ def _readable(path: Place) -> Iterator[None]:
 
 def _mend(path: Place) -> str:
     """What to do about a table that is damaged or missing: results without their curves are worth nothing."""
+    if path.stem == "barriers":
+        return f"Move it away: the columns of {RESULTS_FILE} repeat what it says."
     if path.parent.name == "shards" or path.name == RESULTS_FILE:
         move = "move it away"
     else:

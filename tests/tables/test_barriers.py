@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from lmc_tune.experiment import CONDITIONS, VerdictSpec
 from lmc_tune.tables.barriers import nested, view, view_of
 from lmc_tune.tables.columns import BARRIERS, RESULTS_SCHEMA, SHARD_SCHEMA, VIEW, Row
 from lmc_tune.tables.rows import PairResult
-from lmc_tune.tables.store import Store
+from lmc_tune.tables.store import DamagedTableError, Store
 from tests.tables.test_store import keys, result
 
 FIELDS = [field for field in BARRIERS.schema if field.name not in ("key", "condition")]
@@ -51,6 +52,21 @@ def test_columns_that_a_table_lacks_are_null() -> None:
         {**dict.fromkeys(BARRIERS.schema.names[1:]), "condition": "recalibrated", "barrier_lambda": 0.5}
     ]
     assert nested(pa.table({"key": ["x", "y"]})).to_pylist() == [[], []]
+
+
+def test_a_damaged_table_is_not_missed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write_shard("c", [result(0), result(1)])
+    store.compact(VerdictSpec())
+    before, path = store.table("barriers"), tmp_path / "barriers.parquet"
+    path.write_bytes(b"PAR1")
+    with pytest.raises(
+        DamagedTableError, match=r"barriers.parquet cannot be read \(.*\)\. Move it away: the columns of"
+    ):
+        store.check()
+    path.unlink()
+    store.check()
+    pd.testing.assert_frame_equal(store.table("barriers"), before)
 
 
 def test_a_condition_is_a_value(tmp_path: Path) -> None:
