@@ -79,8 +79,8 @@ def test_distance_is_summed_in_float64():
 @pytest.mark.parametrize(
     ("b", "message"),
     [
-        ({}, "differ in architecture: only one has 'w'"),
-        ({"w": torch.zeros(2), "x": torch.zeros(1)}, "differ in architecture: only one has 'x'"),
+        ({}, "differ in architecture: only A has 'w'"),
+        ({"w": torch.zeros(2), "x": torch.zeros(1)}, "differ in architecture: only B has 'x'"),
         ({"w": torch.zeros(3)}, r"differ in architecture: 'w' is \(2,\) in A and \(3,\) in B"),
         ({"w": torch.zeros(2, dtype=torch.float64)}, "differ in precision: 'w' is torch.float32 and torch.float64"),
     ],
