@@ -251,6 +251,8 @@ def _spreads(cells: pd.DataFrame, column: str) -> bool:
 def _of_a(cells: pd.DataFrame) -> frozenset[str]:
     """The settings of which B has its own in some cell, and what is computed from them."""
     found = {own.removeprefix("b_") for own in B_COLUMNS.values() if cells[own].notna().any()}
+    budgets = {"epochs", "step_budget"}  # one takes the place of the other
+    found |= budgets if found & budgets else set()
     return frozenset(found | ({"noise_scale"} if found & {"lr", "batch_size"} else set()))
 
 
@@ -303,6 +305,14 @@ def _sortable(value: Any) -> tuple[int, Any]:
     return (2, 0.0) if pd.isna(value) else (1, value)
 
 
+# Where B has one of its own, it takes the place of A's budget, whichever that is.
+_BUDGETS_OF_B = ("b_epochs", "b_step_budget")
+
+
+def _has_other_budget(row: Mapping[Any, Any], name: str) -> bool:
+    return any(other != name and not pd.isna(row[other]) for other in _BUDGETS_OF_B)
+
+
 def facet_title(row: Mapping[Any, Any], facets: Sequence[str], axes: Sequence[str], of_a: Collection[str] = ()) -> str:
     """What tells a cell from those of other panels, e.g. ``label 80/20 · batch norm``; empty without facets.
 
@@ -314,7 +324,11 @@ def facet_title(row: Mapping[Any, Any], facets: Sequence[str], axes: Sequence[st
     parts = []
     if set(facets) & set(SHIFT_FIELDS):
         parts.append(shift_words(row, severity_is_axis="severity" in axes))
-    parts += [setting(name, row[name], of_a) for name in facets if name not in SHIFT_FIELDS]
+    parts += [
+        setting(name, row[name], of_a)
+        for name in facets
+        if name not in SHIFT_FIELDS and not (name in _BUDGETS_OF_B and _has_other_budget(row, name))
+    ]
     return " · ".join(parts)
 
 

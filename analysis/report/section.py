@@ -14,7 +14,7 @@ import pyarrow as pa
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.cells import mean_intervals
-from lmc_tune.tables.columns import TableName
+from lmc_tune.tables.columns import NestedName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Context:
     space: SearchSpace | None
     picked: str
     detailed: bool
-    parts: Callable[[TableName], Iterable[pa.Table]]
+    parts: Callable[[NestedName], Iterable[pa.Table]]
     numbers: Sequence[Callable[["Context"], Mapping[str, pd.Series]]] = ()
 
     @cached_property

@@ -104,7 +104,9 @@ class TrainChanges(Spec):
     @classmethod
     def _is_a_value(cls, value: Any) -> Any:
         if value is None:
-            raise ValueError("null is no value for B; leave it out, and B has what A has")
+            raise ValueError(
+                "null is no value for B: leave the key out, and B has A's value (an axis can be b: [{}, {lr: 0.3}])"
+            )
         return value
 
     @model_serializer

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from lmc_tune.experiment import MeasureSpec
 from lmc_tune.measurement.members import Members
-from lmc_tune.tables.columns import Row, TableName
+from lmc_tune.tables.columns import NestedName, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class Found:
     """columns: of the group's row. tables: rows of other tables, by the table's name, without the group's key."""
 
     columns: Row = field(default_factory=dict)
-    tables: Mapping[TableName, list[Row]] = field(default_factory=dict)
+    tables: Mapping[NestedName, list[Row]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

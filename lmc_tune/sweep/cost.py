@@ -21,7 +21,7 @@ from lmc_tune.experiment.datasets import facts_of, part_size
 from lmc_tune.experiment.reading import SpaceError
 from lmc_tune.experiment.space import Cell, SearchSpace, by_replicate
 from lmc_tune.sweep.factories import check_factories
-from lmc_tune.sweep.plan import Slots, pack, workers_here
+from lmc_tune.sweep.plan import Slots, pack, seen_in_training, workers_here
 
 if TYPE_CHECKING:  # brings torch
     from torch import nn
@@ -137,7 +137,7 @@ def trainings(pairs: Iterable[GroupSpec]) -> dict[str, Training]:
             found[member.key] = _training(pair, member)
             if member.branch:
                 trunk, epochs = member.branch.trunk, member.branch.epoch
-                per_epoch = _seen_in_training(pair) // trunk.train.batch_size
+                per_epoch = seen_in_training(pair) // trunk.train.batch_size
                 whole = Training(member=trunk, steps=epochs * per_epoch, scored=epochs * _tested(pair))
                 found[trunk.key] = max(whole, found.get(trunk.key, whole), key=lambda work: work.steps)
     return found
@@ -154,19 +154,13 @@ def _training(pair: GroupSpec, member: MemberSpec) -> Training:
     )
 
 
-def _seen_in_training(pair: GroupSpec) -> int:
-    """Examples of both parts together."""
-    part = part_size(pair.dataset, pair.shift)
-    return part + round(part * pair.shift.severity) if pair.shift.kind in {"none", "covariate"} else 2 * part
-
-
 def measuring_of(pair: GroupSpec, asked: MeasureSpec) -> "Work":
     """What is going to be measured of a pair, up to the similarity of layers."""
     from lmc_tune.measurement.ends import Ends  # noqa: PLC0415 - brings torch
     from lmc_tune.measurement.measurement import Sizes  # noqa: PLC0415
     from lmc_tune.measurement.registry import MEASUREMENTS  # noqa: PLC0415
 
-    both, test = _seen_in_training(pair), _tested(pair)
+    both, test = seen_in_training(pair), _tested(pair)
     sizes = Sizes(
         part=part_size(pair.dataset, pair.shift),
         both=both,

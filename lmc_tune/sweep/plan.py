@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from math import ceil
 
-from lmc_tune.experiment import Cohort, Corruption, GroupSpec
+from lmc_tune.experiment import Cohort, Corruption, GroupSpec, MemberSpec
 from lmc_tune.experiment.datasets import part_size
 from lmc_tune.tables.rows import Status
 
@@ -25,7 +25,7 @@ class Slots:
     gpu: bool = False
 
     def cohort_size(self, pairs: int) -> int:
-        """Pairs in each cohort of a program that has ``pairs`` of them.
+        """Pairs in each cohort, if so many pairs are trained by the same programs.
 
         A core gets several cohorts of a program: enough that the last ones keep all cores busy, few enough that
         starting a trial costs little compared with running it. A GPU trains a large stack in little more time than a
@@ -148,9 +148,23 @@ def workers_here() -> int:
 
 
 def planned_steps(pair: GroupSpec) -> int:
-    """Steps of the member that takes more; slightly fewer if a split has to leave out examples."""
+    """Steps of the member that takes more, joint ones included; slightly fewer if a split has to leave out examples."""
+    part, both = part_size(pair.dataset, pair.shift), seen_in_training(pair)
+
+    def of(member: MemberSpec) -> int:
+        own = member.train.steps_for(part)
+        if not member.branch:
+            return own
+        joint = both // member.branch.trunk.train.batch_size - part // member.train.batch_size
+        return own + member.branch.epoch * joint
+
+    return max(map(of, pair.members.values()))
+
+
+def seen_in_training(pair: GroupSpec) -> int:
+    """Examples of both parts together."""
     part = part_size(pair.dataset, pair.shift)
-    return max(member.train.steps_for(part) for member in pair.members.values())
+    return part + round(part * pair.shift.severity) if pair.shift.kind in {"none", "covariate"} else 2 * part
 
 
 def by_program(pairs: Iterable[GroupSpec]) -> dict[tuple[object, ...], list[GroupSpec]]:

@@ -36,7 +36,7 @@ class SweepStatus:
 
     checkpoints: members of unfinished pairs that have a checkpoint.
     seconds_left: from the time per step of the finished pairs; of a pair that has an answer to another question, and
-        whose members are kept, from the time that they took to measure. None before the first pair is finished.
+        whose members are kept, from the mean time of measuring a pair. None before the first pair is finished.
     other_pairs: finished pairs of the folder that are not (or no longer) in its space.
     """
 
@@ -92,7 +92,7 @@ def read_status(folder: Place) -> SweepStatus:
         counts=counts | {"running": len(running), "pending": pending},
         failures=_failures(mine, cells),
         checkpoints=len(store.checkpointed()),
-        seconds_left=_seconds_left(mine, left, len(trained), workers=SweepRecord.read(folder).workers),
+        seconds_left=_seconds_left(planned, left, len(trained), workers=SweepRecord.read(folder).workers),
         other_pairs=len(results) - len(planned),
     )
 

@@ -9,14 +9,16 @@ MLflow's metrics and docs/columns.md follow from these lists.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
 from lmc_tune.core.barrier import DEFINITIONS
 from lmc_tune.experiment import CONDITIONS, Condition, TrainChanges, barrier_column, condition_column
 
-TableName = Literal["results", "barriers", "paths", "curves", "layers"]
+# Tables of which a pair has rows, nested in its row of a shard.
+NestedName = Literal["barriers", "paths", "curves", "layers"]
+TableName = Literal["results"] | NestedName
 Row = dict[str, Any]
 Scale = Literal["log", "linear"]
 
@@ -124,14 +126,10 @@ _SETTING = (
     Column(name="target_loss", unit="nats"),
 )
 
-# The column of each key of a space's section `b`: B's setting where it differs from A's; null where it is the same.
+# The column of each key of a space's section `b`; null where the space gives B no value of its own.
 B_COLUMNS = {key: f"b_{'step_budget' if key == 'steps' else key}" for key in TrainChanges.model_fields}
-_OF_B = tuple(
-    replace(column, name=name, title=f"{column.title} of B")
-    for name in B_COLUMNS.values()
-    for column in _SETTING
-    if name == f"b_{column.name}"
-)
+_OF_A = {f"b_{column.name}": column for column in _SETTING}
+_OF_B = tuple(replace(_OF_A[name], name=name, title=f"{_OF_A[name].title} of B") for name in B_COLUMNS.values())
 
 # Of the recipe.
 _RECIPE = (
@@ -365,7 +363,7 @@ MODEL_FIELDS, RECIPE_FIELDS, SPEC_FIELDS, TIME_FIELDS = names(MODEL), names(_REC
 BARRIER_COLUMNS, PATH_FIELDS = names(_HEIGHTS), names(_OF_PATH)
 
 RESULTS_SCHEMA = RESULTS.schema
-NESTED: tuple[TableName, ...] = tuple(name for name in TABLES if name != "results")
+NESTED: tuple[NestedName, ...] = get_args(NestedName)
 # A pair in one row: what the results say of it and no other table does, and its rows of the others nested in it.
 SHARD_SCHEMA = pa.schema(
     [

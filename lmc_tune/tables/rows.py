@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from lmc_tune.experiment import MODELS, GroupSpec, ShiftSpec
 from lmc_tune.tables.barriers import view
-from lmc_tune.tables.columns import B_COLUMNS, INT, MODEL, SPEC_FIELDS, Row, TableName
+from lmc_tune.tables.columns import B_COLUMNS, INT, MODEL, SPEC_FIELDS, NestedName, Row
 
 Status = Literal["ok", "undertrained", "diverged", "failed"]
 
@@ -26,7 +26,7 @@ class PairResult:
     """
 
     columns: Row
-    tables: Mapping[TableName, list[Row]] = field(default_factory=dict)
+    tables: Mapping[NestedName, list[Row]] = field(default_factory=dict)
 
     @cached_property
     def row(self) -> Row:

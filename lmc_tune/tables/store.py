@@ -20,7 +20,17 @@ from lmc_tune.experiment import CONDITIONS, VerdictSpec
 from lmc_tune.storage import BucketPath, Place, StorageError, files, place_at, replacing, steadily, write_text, written
 from lmc_tune.tables import version_4
 from lmc_tune.tables.barriers import nested, view_of
-from lmc_tune.tables.columns import NESTED, RESULTS_SCHEMA, SHARD_SCHEMA, TABLES, TIME_FIELDS, VIEW, Row, TableName
+from lmc_tune.tables.columns import (
+    NESTED,
+    RESULTS_SCHEMA,
+    SHARD_SCHEMA,
+    TABLES,
+    TIME_FIELDS,
+    VIEW,
+    NestedName,
+    Row,
+    TableName,
+)
 from lmc_tune.tables.rows import GATED, PairResult, Status, gate
 
 if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only write, do without it
@@ -31,7 +41,8 @@ RESULTS_FILE = "results.parquet"
 MEMBERS = "members"
 
 _SCHEMAS = {name: table.schema for name, table in TABLES.items()}
-_NAMES: dict[str, set[str]] = {name: set(schema.names) for name, schema in _SCHEMAS.items()}
+# What rows say of themselves: in nested ones, the key is that of the pair.
+_NAMES = {name: set(schema.names) - ({"key"} if name in NESTED else set()) for name, schema in _SCHEMAS.items()}
 # Of the results, those that no other table says.
 _OWN = [name for name in RESULTS_SCHEMA.names if name not in VIEW]
 # Columns that every table has had from the first: one that lacks them is damaged. It may lack those that came later.
@@ -146,7 +157,7 @@ class Store:
         """All rows of a table, compacted or not, sorted as :data:`~lmc_tune.tables.columns.TABLES` says."""
         return _frame(self._merged(name, self._fresh()))
 
-    def parts(self, name: TableName) -> Iterator[pa.Table]:
+    def parts(self, name: NestedName) -> Iterator[pa.Table]:
         """The rows of a table other than the results part by part, about a million at once, to save memory.
 
         A part holds whole pairs, sorted by key, and within a pair as the table is. Rows of pairs without a result are
@@ -333,14 +344,22 @@ def _check(result: PairResult) -> None:
     """Refuse what no table has: it would not be written."""
     if repeated := [name for name in result.columns if name in VIEW]:
         raise ValueError(f"{repeated[0]} repeats a row of the table of barriers; give that row")
-    for name, rows in {"results": [result.columns], **result.tables}.items():
-        if name not in _NAMES:
-            raise ValueError(f"there is no table {name!r}; declare it in lmc_tune/tables/columns.py")
-        if unknown := next((column for row in rows for column in row.keys() - _NAMES[name]), None):
-            raise ValueError(f"the table {name} has no column {unknown!r}; declare it in lmc_tune/tables/columns.py")
-    conditions = {row["condition"] for row in result.tables.get("barriers", ())}
-    if unknown := next(iter(conditions - CONDITIONS.keys()), None):
-        raise ValueError(f"{unknown!r} is no condition; declare it in lmc_tune/experiment/measuring.py")
+    _check_names("results", [result.columns])
+    for name, rows in result.tables.items():
+        if name not in NESTED:
+            raise ValueError(f"there is no table {name!r} of rows; declare it in lmc_tune/tables/columns.py")
+        _check_names(name, rows)
+    conditions = [row.get("condition") for row in result.tables.get("barriers", ())]
+    if unknown := [condition for condition in conditions if condition not in CONDITIONS]:
+        raise ValueError(f"{unknown[0]!r} is no condition; declare it in lmc_tune/experiment/measuring.py")
+    if len(set(conditions)) < len(conditions):
+        raise ValueError(f"a condition has two rows of barriers: {', '.join(map(str, conditions))}")
+
+
+def _check_names(name: TableName, rows: Iterable[Row]) -> None:
+    known = _NAMES[name]
+    if unknown := next((column for row in rows for column in row.keys() - known), None):
+        raise ValueError(f"rows of {name} have no column {unknown!r}; declare it in lmc_tune/tables/columns.py")
 
 
 def _empty(table: pa.Table) -> list[str]:
@@ -480,7 +499,7 @@ def _whole_pairs(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
 def _assemble(tables: Mapping[TableName, pa.Table]) -> list[PairResult]:
     """The pairs of the results with their rows of the other tables."""
     results = tables["results"].select(_OWN).to_pylist()
-    rows: dict[str, dict[TableName, list[Row]]] = {row["key"]: {name: [] for name in NESTED} for row in results}
+    rows: dict[str, dict[NestedName, list[Row]]] = {row["key"]: {name: [] for name in NESTED} for row in results}
     for name in NESTED:
         for row in tables[name].to_pylist():
             if (key := row.pop("key")) in rows:  # a table that was moved away leaves the others' rows behind

@@ -130,7 +130,7 @@ def train(tasks: Sequence[Task], engine: Engine) -> list[Progress]:
         began = time.perf_counter()
         timed = [replace(tasks[at], began=began, sharing=len(places)) for at in places]
         found = [train_member(task) for task in timed] if engine == "loop" else train_stacked(timed)
-        trained |= {at: task.finish(progress, engine) for at, task, progress in zip(places, timed, found, strict=True)}
+        trained |= {at: task.finish(progress) for at, task, progress in zip(places, timed, found, strict=True)}
     return [trained[at] for at in range(len(tasks))]
 
 

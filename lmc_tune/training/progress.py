@@ -31,7 +31,7 @@ class Progress:
     ``step`` () where it counts steps.
     diverged: why training stopped early, empty if it did not.
     seconds: that training took, in all calls that kept something of it; of members trained together, each its share.
-    engine, engine_reason, device: what trained a finished member, and why this engine if another was to be expected.
+    engine, engine_reason, device: what trained it, and why this engine, if another would be expected; may be empty.
     """
 
     epochs: int

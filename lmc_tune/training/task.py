@@ -41,7 +41,7 @@ class Task:
     epochs: train only to the end of this epoch; None for the whole budget.
     way: how a stack of such members is applied; None for the one that trains faster.
     checkpoint: gets the progress after every epoch; None to keep none.
-    engine_reason: why the engine that it is given to, if another was to be expected.
+    engine, engine_reason: what trains it, and why, if another engine would be expected; both are kept with it.
     began, sharing: when its training began, by time.perf_counter, and how many members are trained in that time.
 
     Raises:
@@ -61,6 +61,7 @@ class Task:
     checkpoint: Checkpoint | None = None
     epochs: int | None = None
     way: Way | None = None
+    engine: str = ""
     engine_reason: str = ""
     began: float = field(default_factory=time.perf_counter)
     sharing: int = 1
@@ -116,22 +117,27 @@ class Task:
     def offer(self, make: Callable[[], Progress]) -> None:
         """Offer an epoch's progress to the checkpoint."""
         if self.checkpoint:
-            self.checkpoint.offer(lambda: replace(make(), seconds=self.seconds))
+            self.checkpoint.offer(lambda: self._told(make()))
 
-    def finish(self, progress: Progress, engine: str) -> Progress:
-        """The member that an engine finished, written to its checkpoint; with moments only if training continues."""
-        device = self.positions.device
-        finished = replace(
-            progress,
-            seconds=self.seconds,
-            moments=progress.moments if self.epochs is not None else {},
-            engine=engine,
-            engine_reason=self.engine_reason,
-            device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        )
+    def finish(self, progress: Progress) -> Progress:
+        """The finished member, written to its checkpoint; with moments only if training continues from it."""
+        finished = self._told(progress if self.epochs is not None else replace(progress, moments={}))
         if self.checkpoint:
             self.checkpoint.finish(finished)
         return finished
+
+    def settle(self) -> None:
+        """Keep a member whose training had ended before, if members are to be kept."""
+        if self.checkpoint and self.resume:
+            self.checkpoint.settle(self.resume if self.epochs is not None else replace(self.resume, moments={}))
+
+    def _told(self, progress: Progress) -> Progress:
+        """The progress with what else is known of its training."""
+        device = self.positions.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return replace(
+            progress, seconds=self.seconds, engine=self.engine, engine_reason=self.engine_reason, device=name
+        )
 
     def feed(self, epoch: int, n_steps: int) -> Feed:
         """The inputs of an epoch's first steps."""

@@ -22,7 +22,7 @@ from lmc_tune.measurement.network import Network
 from lmc_tune.measurement.registry import MEASUREMENTS
 from lmc_tune.models.state import State
 from lmc_tune.storage import StorageError
-from lmc_tune.tables.columns import Row, TableName
+from lmc_tune.tables.columns import NestedName, Row
 from lmc_tune.tables.rows import PairResult, failed_result, gate, spec_columns
 from lmc_tune.training.engines import engine_for
 from lmc_tune.work.bench import Workbench
@@ -101,8 +101,7 @@ def _finish(pair: TrainedPair, bench: Workbench, shelf: MemberShelf, before: Pai
     """Measure a trained group; ``before`` is what was known of it, if anything was."""
     setup, started = pair.setup, time.perf_counter()
     spec, asked = setup.spec, bench.measure.of(setup.spec.model)
-    trained = [progress for _, progress, _ in pair.members]
-    members = _members(pair, asked)
+    members, known = _members(pair, asked), before.columns if before else {}
     ends = Ends().measure(members, asked).columns
     columns = {
         **spec_columns(spec),
@@ -110,21 +109,27 @@ def _finish(pair: TrainedPair, bench: Workbench, shelf: MemberShelf, before: Pai
         **training_facts(pair),
         **ends,
         **training_status(pair, ends),
-        "seconds_train": shelf.seconds(spec) or (before.columns.get("seconds_train") if before else None) or 0.0,
+        "seconds_train": shelf.seconds(spec) or known.get("seconds_train") or 0.0,
         "seconds_measure": 0.0,
-        "device": " and ".join(dict.fromkeys(member.device for member in trained)),
-        "engine": " and ".join(dict.fromkeys(member.engine for member in trained)),
-        "engine_reason": "; ".join(dict.fromkeys(member.engine_reason for member in trained if member.engine_reason)),
+        **{name: _of_training(pair, name) or known.get(name) for name in ("device", "engine", "engine_reason")},
     }
-    tables: dict[TableName, list[Row]] = {"curves": learning_rows(pair)}
+    tables: dict[NestedName, list[Row]] = {"curves": learning_rows(pair)}
     if pair.a.diverged or pair.b.diverged:  # non-finite weights have no path
         return PairResult(columns=columns, tables=tables)
     for measurement in MEASUREMENTS:
         found = measurement.measure(members, asked)
         columns |= found.columns
+        if twice := tables.keys() & found.tables.keys():
+            raise ValueError(f"two measurements have rows of the table {min(twice)}; only one may")
         tables |= found.tables
     columns["seconds_measure"] = time.perf_counter() - started
     return PairResult(columns=gate(columns, bench.min_train_accuracy), tables=tables)
+
+
+def _of_training(pair: TrainedPair, name: str) -> str:
+    """What is kept of how the members were trained; both answers if they differ."""
+    answers = (getattr(progress, name) for _, progress, _ in pair.members)
+    return " and ".join(dict.fromkeys(filter(None, answers)))
 
 
 def _members(pair: TrainedPair, asked: MeasureSpec) -> Members:

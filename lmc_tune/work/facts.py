@@ -73,7 +73,7 @@ def learning_rows(pair: TrainedPair) -> list[Row]:
 
 
 def _steps(pair: TrainedPair, n_train: int) -> int:
-    """Of the member that took more: those of its budget, or up to its target loss; joint ones are among them."""
+    """Of the member with more: those of its budget, or up to its target loss; joint ones are among them."""
 
     def of(name: str, member: Progress) -> int:
         train = pair.setup.spec.members[name].train

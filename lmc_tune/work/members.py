@@ -106,22 +106,29 @@ class MemberShelf:
         programs: dict[tuple[str, ...], dict[str, Task]] = defaultdict(dict)
         for name, (member, task) in wanted.items():
             if task.resume and task.has_ended:
-                self._take(name, task.resume)
+                self._take(name, task, task.resume)
             else:
                 programs[program_of(member)][name] = task
         for tasks in programs.values():
             member = wanted[next(iter(tasks))][0]
             choice = self._engines.choose(member, device, partial(list, tasks.values()))
-            told = [replace(task, engine_reason=choice.why) for task in tasks.values()]
+            told = [replace(task, engine=choice.engine, engine_reason=choice.why) for task in tasks.values()]
             self._fresh |= tasks.keys()
             self._trained |= dict(zip(tasks, train(told, choice.engine), strict=True))
 
-    def _take(self, name: str, progress: Progress) -> None:
+    def _take(self, name: str, task: Task, progress: Progress) -> None:
         """Put a member on the shelf whose training had ended before, and keep it if it is to be kept."""
-        if not self._is_kept(name):
+        if self._is_kept(name):
+            self._count(name, progress)
+        else:
             self._fresh.add(name)
-            self._checkpoint(name).settle(progress)
+            task.settle()
         self._trained[name] = progress
+
+    def _count(self, name: str, progress: Progress) -> None:
+        """Count a kept stage's seconds for whoever had it trained: those of later stages include them."""
+        owner = name.partition("@")[0]
+        self._counted[owner] = max(self._counted.get(owner, 0.0), progress.seconds)
 
     def _beginning(self, member: MemberSpec) -> Progress | None:
         if member.branch is None:
@@ -136,7 +143,10 @@ class MemberShelf:
         if not earlier:
             return None
         name = earlier[max(earlier)]
-        return self._trained[name] if name in self._trained else self._checkpoint(name).read()
+        if name not in self._trained and (stage := self._checkpoint(name).read()):
+            self._count(name, stage)
+            return stage
+        return self._trained.get(name)
 
     def _of(self, group: GroupSpec) -> Trained:
         members = {name: self._trained[member.key] for name, member in group.members.items()}

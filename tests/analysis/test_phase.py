@@ -195,6 +195,14 @@ def test_what_b_has_otherwise_in_some_cells_alone_is_no_axis() -> None:
     assert diagram.panels == ("learning rate of B 0.2", "learning rate of B 1", "learning rate of B as A")
 
 
+def test_a_budget_of_b_takes_the_place_of_a_s_whichever_that_is() -> None:
+    steps = mapped("train: {lr: 0.1, batch_size: 64, epochs: 20}\naxes: {b.steps: [10, 20]}")
+    assert steps.of_a == {"epochs", "step_budget"}
+    train = "train: {lr: 0.1, batch_size: 64, steps: 100}"
+    panels = mapped(f"{train}\naxes: {{b: [{{}}, {{epochs: 5}}, {{steps: 50}}]}}").panels
+    assert set(panels) == {"epochs of B 5", "steps of B 50", "epochs of B as A · steps of B as A"}
+
+
 def test_titles_say_whose_a_setting_is_where_b_has_its_own() -> None:
     train, b = "train: {batch_size: 64, epochs: 20}", "b: {batch_size: 32, momentum: 0.5}"
     both = mapped(f"{train}\naxes: {{lr: [0.01, 0.1]}}")

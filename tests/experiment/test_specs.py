@@ -364,6 +364,6 @@ def test_the_key_covers_the_schema_version(monkeypatch):
 
 
 def test_null_is_no_value_of_b():
-    with pytest.raises(ValidationError, match="null is no value for B; leave it out, and B has what A has"):
+    with pytest.raises(ValidationError, match="null is no value for B: leave the key out, and B has A's value"):
         TrainChanges(target_loss=None)
     assert TrainChanges().given() == {}

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from lmc_tune.experiment import GroupSpec, TrainSpec
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.sweep.plan import Slots, _families, _parts, pack, planned_steps, program
+from lmc_tune.work.cohort import run_pair
 from tests.cases import pair_spec
 
 SPACE = """
@@ -186,3 +187,9 @@ def test_a_large_grid_of_both_rates_is_cut_into_blocks_that_share_members(
 def test_a_family_is_not_cut_for_slots_that_stay_free() -> None:
     pairs = [pair_spec(shift={"severity": s / 5}, replicate=k) for k in range(2) for s in range(1, 6)]
     assert [len(family) for family in families(pairs, Slots(number=64))] == [5, 5]
+
+
+@pytest.mark.parametrize(("epoch", "changes"), [(0, {}), (1, {}), (2, {"batch_size": 40})])
+def test_planned_steps_are_those_of_the_row(bench, epoch, changes):
+    pair = pair_spec(train={"epochs": 4, "spawn_epoch": epoch}, recipe={"b": changes}, dataset={"train": 430})
+    assert planned_steps(pair) == run_pair(pair, bench()).row["steps"]

@@ -92,9 +92,13 @@ def test_a_barrier_among_the_columns_would_be_lost_and_is_not_written(tmp_path: 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"columns": {"disagreemnt": 0.5}}, "the table results has no column 'disagreemnt'; declare it in"),
-        ({"tables": {"moved": []}}, "there is no table 'moved'; declare it in"),
-        ({"tables": {"paths": [{"lamda": 0.5}]}}, "the table paths has no column 'lamda'; declare it in"),
+        ({"columns": {"disagreemnt": 0.5}}, "rows of results have no column 'disagreemnt'; declare it in"),
+        ({"tables": {"moved": []}}, "there is no table 'moved' of rows; declare it in"),
+        ({"tables": {"paths": [{"lamda": 0.5}]}}, "rows of paths have no column 'lamda'; declare it in"),
+        ({"tables": {"paths": [{"key": "another"}]}}, "rows of paths have no column 'key'; declare it in"),
+        ({"tables": {"results": []}}, "there is no table 'results' of rows; declare it in"),
+        ({"tables": {"barriers": [{"barrier_lambda": 0.5}]}}, "None is no condition; declare it in"),
+        ({"tables": {"barriers": 2 * [{"condition": "naive"}]}}, "a condition has two rows of barriers: naive, naive"),
         ({"tables": {"barriers": [{"condition": "naiv"}]}}, "'naiv' is no condition; declare it in"),
     ],
 )

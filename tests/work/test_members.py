@@ -1,6 +1,7 @@
 """Members that several groups share: trained once, kept, found again; and members that differ."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import torch
@@ -371,3 +372,37 @@ def test_steps_of_a_member_go_on_from_joint_training(bench, batch_size):
     for name, size in (("a", pair_spec().train.batch_size), ("b", batch_size)):
         assert [point["step"] for point in curves[name]] == [joint + k * (n // size) for k in (1, 2)]
     assert result.row["steps"] == max(curve[-1]["step"] for curve in curves.values())
+
+
+@pytest.mark.parametrize("steps", ["offered", "of an earlier version"])
+def test_what_trained_a_member_is_known_however_its_training_ended(bench, monkeypatch, steps):
+    """Killed when the last epoch was offered but the member not finished; kept before this was kept with it."""
+    folder = bench().store.folder / "members"
+    spec = pair_spec(model={"hidden": (8,)})
+    if steps == "offered":
+        monkeypatch.setattr(Task, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with suppress(KeyboardInterrupt):
+            run_cohort(cohort(spec), bench(checkpoint_seconds=0))
+        monkeypatch.undo()
+        assert bench().store.checkpointed()
+        (result,) = run_cohort(cohort(spec), bench(members=folder))
+        kept = [Checkpoint(path=file, seconds=0).read() for file in folder.glob("*.safetensors")]
+        assert [progress.moments for progress in kept] == [{}, {}]
+    else:
+        run_cohort(cohort(spec), bench(members=folder))
+        member = next(iter(folder.glob("*.safetensors")))
+        stored = Checkpoint(path=member, seconds=0)
+        stored.finish(replace(stored.read(), engine="", device=""))
+        (result,) = run_cohort(cohort(spec), bench(members=folder, measure=MeasureSpec(lambdas=9, refinements=1)))
+    assert (result.row["engine"], result.row["device"]) == ("loop", "cpu")
+
+
+def test_a_kept_stage_was_counted_for_whoever_had_it_trained(bench):
+    folder = bench().store.folder / "members"
+    early, late = (pair_spec(train={"epochs": 9, "spawn_epoch": epoch}) for epoch in (6, 7))
+    run_cohort(cohort(early), bench(members=folder))
+    stage = next(iter(folder.glob("*@6.safetensors")))
+    stored = Checkpoint(path=stage, seconds=0)
+    stored.finish(replace(stored.read(), seconds=1000.0))
+    (after,) = run_cohort(cohort(late), bench(members=folder))
+    assert 0 < after.row["seconds_train"] < 500
