@@ -263,7 +263,7 @@ def test_folders_in_tmp_are_closed_to_other_users_and_gone_in_the_end(seen: Seen
 def test_no_secret_is_in_a_file_a_command_line_or_what_is_told(seen: Seen) -> None:
     files = [path for folder in (seen.folder, seen.server, seen.home) for path in folder.rglob("*") if path.is_file()]
     assert {"results.parquet", "report.html", "sweep.json", "m.db"} <= {path.name for path in files}
-    assert f"{PAIRS} pairs finished" in seen.told
+    assert f"{PAIRS} pairs trained in this call" in seen.told
     for secret in (PASSWORD, TOKEN, AWS):
         assert [path for path in files if secret.encode() in path.read_bytes()] == []
         assert not any(secret in line for line in [seen.told, *seen.commands])
