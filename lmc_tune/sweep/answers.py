@@ -42,12 +42,14 @@ class AskedAgain:
     """Finished pairs that have to answer a new question.
 
     pairs: how many. members: how many they have; lost: how many of these were not kept and have to be trained again.
-    seconds: about how long that training takes on the sweep's workers, judging by the time it took before.
+    untrained: keys of the pairs none of whose members has to be trained. seconds: about how long the training takes on
+    the sweep's workers, judging by the time it took before.
     """
 
     pairs: int
     members: int
     lost: int
+    untrained: frozenset[str]
     seconds: float
 
     def __str__(self) -> str:
@@ -56,32 +58,36 @@ class AskedAgain:
         return f"{self.pairs} finished pairs are measured again, since `measure` asks something else: {cost}"
 
 
-def asked_again(pairs: Sequence[GroupSpec], store: Store, measure: MeasureSpec, workers: int) -> AskedAgain | None:
-    """What this question costs a run folder; None if all its finished pairs answer it."""
-    again = _other_answers(pairs, store, measure)
+def asked_again(
+    pairs: Sequence[GroupSpec], done: Mapping[str, tuple[Status, str]], store: Store, measure: MeasureSpec, workers: int
+) -> AskedAgain | None:
+    """What this question costs a run folder; None if all its finished pairs answer it.
+
+    Args:
+        pairs, done, measure: as for :func:`answered`.
+        store: of the folder.
+        workers: of the sweep.
+    """
+    known = answered(pairs, done, measure)
+    again = {
+        pair.key: {member.key for member in pair.members.values()}
+        for pair in pairs
+        if pair.key in done and pair.key not in known
+    }
     if not again:
         return None
-    members = {member.key for pair in again for member in pair.members.values()}
-    lost = len(members - store.members())
-    results = store.results(["seconds_train"])
-    took = float(results.loc[results["key"].isin([pair.key for pair in again]), "seconds_train"].sum())
+    members, kept = set().union(*again.values()), store.members()
+    lost, took = len(members - kept), 0.0
+    if lost:
+        results = store.results(["seconds_train"])
+        took = float(results.loc[results["key"].isin(list(again)), "seconds_train"].sum())
     return AskedAgain(
-        pairs=len(again), members=len(members), lost=lost, seconds=took * lost / len(members) / max(1, workers)
+        pairs=len(again),
+        members=len(members),
+        lost=lost,
+        untrained=frozenset(key for key, own in again.items() if own <= kept),
+        seconds=took * lost / len(members) / max(1, workers),
     )
-
-
-def only_measured(pairs: Sequence[GroupSpec], store: Store, measure: MeasureSpec) -> set[str]:
-    """Keys of the finished pairs that have to answer a new question, and none of whose members has to be trained."""
-    kept = store.members()
-    again = _other_answers(pairs, store, measure)
-    return {pair.key for pair in again if kept.issuperset(member.key for member in pair.members.values())}
-
-
-def _other_answers(pairs: Sequence[GroupSpec], store: Store, measure: MeasureSpec) -> list[GroupSpec]:
-    """The pairs whose answer is to another question."""
-    done = store.answers()
-    known = answered(pairs, done, measure)
-    return [pair for pair in pairs if pair.key in done and pair.key not in known]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,15 +99,19 @@ class Held:
 
     def plain(self) -> dict[str, object]:
         """As ``lmc-tune space --out DIR --json`` prints it."""
-        return {"finished": self.finished, "asked_again": None if self.again is None else vars(self.again)}
+        again = None
+        if self.again:
+            again = {name: value for name, value in vars(self.again).items() if name != "untrained"}
+        return {"finished": self.finished, "asked_again": again}
 
 
 def held(space: SearchSpace, folder: Place) -> Held:
     """Look into a run folder, which need not exist."""
     pairs, store = space.pairs(), Store(folder)
-    known = answered(pairs, store.answers(), space.measure)
+    done = store.answers()
+    known = answered(pairs, done, space.measure)
     workers = SweepRecord.read(folder).workers if (folder / SWEEP_FILE).exists() else workers_here()
     return Held(
         finished=sum(status != "failed" for status in known.values()),
-        again=asked_again(pairs, store, space.measure, workers),
+        again=asked_again(pairs, done, store, space.measure, workers),
     )

@@ -21,7 +21,7 @@ from lmc_tune.experiment import FactorySpec, GroupSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.storage import FolderError, Place, StorageError, hurried, written
-from lmc_tune.sweep.answers import answered, asked_again, only_measured
+from lmc_tune.sweep.answers import answered, asked_again
 from lmc_tune.sweep.backend import (
     check_scratch,
     has_token,
@@ -153,9 +153,9 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
         done = store.answers()
         _check_same_study(pairs, done, folder, listener)
         known = answered(pairs, done, space.measure)
-        if again := asked_again(pairs, store, space.measure, options.workers or workers_here()):
+        if again := asked_again(pairs, done, store, space.measure, options.workers or workers_here()):
             listener.say(str(again))
-        untrained = only_measured(pairs, store, space.measure) if again else set()
+        untrained = again.untrained if again else frozenset[str]()
         store.clear_running()
         write_description(folder, space, options.workers or workers_here(), planned_pairs=len(pairs))
         kept = keeping(space, pairs, options.folders)

@@ -6,7 +6,7 @@ import pytest
 
 from lmc_tune.experiment import GroupSpec, MeasureSpec
 from lmc_tune.experiment.reading import parse_space
-from lmc_tune.sweep.answers import answered, asked_again, held, only_measured
+from lmc_tune.sweep.answers import answered, asked_again, held
 from lmc_tune.tables.rows import PairResult, failed_result, spec_columns
 from lmc_tune.tables.store import MEMBERS, Store
 from tests.cases import pair_of
@@ -57,29 +57,32 @@ def test_conditions_are_asked_of_the_networks_that_have_them(store: Store) -> No
 
 def test_what_is_asked_again_is_counted_with_the_members_that_were_not_kept(store: Store) -> None:
     other = MeasureSpec(lambdas=7)
-    assert asked_again(PAIRS, store, STUDY.measure, 2) is None
-    again = asked_again(PAIRS, store, other, 2)
+    assert asked_again(PAIRS, store.answers(), store, STUDY.measure, 2) is None
+    again = asked_again(PAIRS, store.answers(), store, other, 2)
     members = {member.key for pair in PAIRS[:6] for member in pair.members.values()}
     assert again is not None
     assert (again.pairs, again.members, again.lost, again.seconds) == (6, len(members), len(members), 6 * 3.0 / 2)
     assert str(again).endswith(
         f"{len(members)} of their {len(members)} members were not kept and are trained again, which takes about 9 s"
     )
-    assert only_measured(PAIRS, store, other) == set()
+    assert again.untrained == set()
     folder = store.folder / MEMBERS
     folder.mkdir()
     for key in sorted(members)[1:]:
         (folder / f"{key}.safetensors").touch()
-    again = asked_again(PAIRS, store, other, 2)
+    again = asked_again(PAIRS, store.answers(), store, other, 2)
     assert again is not None
     assert (again.lost, again.seconds) == (1, pytest.approx(9 / len(members)))
     lacking = {pair.key for pair in PAIRS[:6] if min(members) in (m.key for m in pair.members.values())}
-    assert only_measured(PAIRS, store, other) == {pair.key for pair in PAIRS[:6]} - lacking
+    assert again.untrained == {pair.key for pair in PAIRS[:6]} - lacking
     assert 0 < len(lacking) < 6
     (folder / f"{min(members)}.safetensors").touch()
-    assert str(asked_again(PAIRS, store, other, 2)).endswith("no member is trained again")
-    assert only_measured(PAIRS, store, other) == {pair.key for pair in PAIRS[:6]}
-    assert only_measured(PAIRS, store, STUDY.measure) == set()
+    again = asked_again(PAIRS, store.answers(), store, other, 2)
+    assert str(again).endswith("no member is trained again")
+    assert again is not None
+    assert (again.untrained, again.seconds) == ({pair.key for pair in PAIRS[:6]}, 0)
+    told = held(STUDY.model_copy(update={"measure": other}), store.folder).plain()
+    assert told["asked_again"] == {"pairs": 6, "members": len(members), "lost": 0, "seconds": 0}
 
 
 def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path, store: Store) -> None:
