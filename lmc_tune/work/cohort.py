@@ -111,7 +111,7 @@ def _finish(pair: TrainedPair, bench: Workbench, shelf: MemberShelf, before: Pai
         **training_status(pair, ends),
         "seconds_train": shelf.seconds(spec) or known.get("seconds_train") or 0.0,
         "seconds_measure": 0.0,
-        **{name: _of_training(pair, name) or known.get(name) for name in ("device", "engine", "engine_reason")},
+        **{name: _of_training(pair, name) or known.get(name) or "" for name in ("device", "engine", "engine_reason")},
     }
     tables: dict[NestedName, list[Row]] = {"curves": learning_rows(pair)}
     if pair.a.diverged or pair.b.diverged:  # non-finite weights have no path

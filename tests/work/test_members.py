@@ -324,6 +324,7 @@ def test_a_new_question_does_not_say_that_another_engine_trained_the_members(ben
     (after,) = run_cohort(cohort(other), bench(members=folder, measure=MeasureSpec(lambdas=9, refinements=1)))
     assert before.row["engine"] == after.row["engine"] == "loop"
     assert after.row["device"] == "cpu"
+    assert before.row["engine_reason"] == after.row["engine_reason"] == ""
 
 
 def test_a_new_question_checks_no_stack(bench, monkeypatch):
