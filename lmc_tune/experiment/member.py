@@ -95,6 +95,11 @@ class MemberSpec(Spec):
         """Content hash, 24 hexadecimal digits."""
         return content_key(self.text)
 
+    @property
+    def program(self) -> tuple[str, ...]:
+        """The settings that members of one stack share; splits, and so steps, may differ by a few examples."""
+        return self.dataset.text, self.model.text, self.train.program
+
     def seed_for(self, *labels: str | int) -> int:
         """The replicate's seed for one purpose: ``init``, ``split``, ``perturbation``..."""
         return child_seed(self.seed, "replicate", self.replicate, *labels)

@@ -192,8 +192,8 @@ def _seconds(
     together: Counter[tuple[str, ...]] = Counter()  # members of a program in the cohort that has most of them
     for cohort in trained:
         for work in cohort.values():
-            programs[_program(work.member)].append(work)
-        together |= Counter(_program(work.member) for work in cohort.values())
+            programs[work.member.program].append(work)
+        together |= Counter(work.member.program for work in cohort.values())
     say("timing 1 program" if len(programs) == 1 else f"timing {len(programs)} programs")
     networks = {_network(cell.first): cell.first for cell in cells}
     scoring = {name: _time_scoring(pair, space.measure.of(pair.model)) for name, pair in networks.items()}
@@ -211,11 +211,6 @@ def _seconds(
 def _network(spec: GroupSpec | MemberSpec) -> tuple[str, ...]:
     """What decides the time of a forward pass."""
     return facts_of(spec.dataset).name, spec.model.text
-
-
-def _program(member: MemberSpec) -> tuple[str, ...]:
-    """What decides the time of a step, up to the size of the stack."""
-    return *_network(member), member.train.program
 
 
 def _time_step(member: MemberSpec, together: int) -> float:

@@ -71,16 +71,11 @@ class Engines:
         engine = engine_for(member, device)
         if engine == "loop" or member.train.engine != "auto" or not is_unproven(device):
             return Choice(engine=engine)
-        program = (*program_of(member), device)
+        program = (*member.program, device)
         if program not in self._checked:
             why = _fault(tasks())
             self._checked[program] = Choice(engine="loop", why=why) if why else Choice(engine="stacked")
         return self._checked[program]
-
-
-def program_of(member: MemberSpec) -> tuple[str, ...]:
-    """The settings shared by members that one stack can train; splits, and so steps, may differ by a few examples."""
-    return member.dataset.text, member.model.text, member.train.program
 
 
 def is_unproven(device: torch.device) -> bool:

@@ -10,7 +10,7 @@ import torch
 from lmc_tune.experiment import GroupSpec, MemberSpec
 from lmc_tune.storage import files
 from lmc_tune.training.checkpoint import Checkpoint
-from lmc_tune.training.engines import Engines, program_of, train
+from lmc_tune.training.engines import Engines, train
 from lmc_tune.training.progress import Progress
 from lmc_tune.training.task import Task
 from lmc_tune.work.bench import Workbench
@@ -108,7 +108,7 @@ class MemberShelf:
             if task.resume and task.has_ended:
                 self._take(name, task, task.resume)
             else:
-                programs[program_of(member)][name] = task
+                programs[member.program][name] = task
         for tasks in programs.values():
             member = wanted[next(iter(tasks))][0]
             choice = self._engines.choose(member, device, partial(list, tasks.values()))
