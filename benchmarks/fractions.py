@@ -31,10 +31,9 @@ _PATIENCE_SECONDS = 120
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     parser.add_argument("--loops", type=int, nargs="+", default=_LOOPS, metavar="K", help="how many at once")
     parser.add_argument("--only", choices=TRAINED, action="append", help="these networks")
-    add_options(parser)
+    add_options(parser, "cuda")
     chosen = parser.parse_args()
     whole = not chosen.only and set(_LOOPS) <= set(chosen.loops)
     measured = benchmark(chosen.device, chosen.only, chosen.loops)

@@ -51,7 +51,6 @@ _MEASURED = ("MLP-L3", "ResNet-20", "MLP-L1", "VGG-11 batch norm", "VGG-11")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", choices=_MEASURED, action="append", help="these networks")
     add_options(parser)
     chosen = parser.parse_args()

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -39,10 +39,20 @@ class Benchmark:
     measure: Callable[..., Iterator[list[Row]]]
 
 
-def add_options(parser: ArgumentParser, seconds: float = math.inf) -> None:
-    """Add the options of every command that runs a benchmark in rows."""
+def add_options(parser: ArgumentParser, device: str = "cpu", seconds: float = math.inf) -> None:
+    """Add the options of every command that runs a benchmark in rows; ``device`` and ``seconds`` are defaults."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=device, type=_usable)
     parser.add_argument("--seconds", type=float, default=seconds, help="stop after this many; what is measured is kept")
     parser.add_argument("--out", type=Path, help="write JSON to this folder")
+
+
+def _usable(device: str) -> str:
+    if device == "cuda":
+        import torch  # noqa: PLC0415 - takes seconds
+
+        if not torch.cuda.is_available():
+            raise ArgumentTypeError("there is no CUDA device here; run it on a machine with a GPU, or say --device cpu")
+    return device
 
 
 def run(benchmark: Benchmark, seconds: float, folder: Path | None = RESULTS) -> None:

@@ -108,7 +108,6 @@ def make_tasks(  # noqa: PLR0913 - what a step depends on
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", choices=TRAINED, action="append", help="these networks")
     add_options(parser)
     chosen = parser.parse_args()

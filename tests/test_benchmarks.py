@@ -304,6 +304,18 @@ def test_all_that_a_gpu_is_measured_by_can_be_killed_at_any_time(tmp_path):
     assert "Partial: not measured, or not to the end: MLP-L3 32, ResNet-20 32, " in text
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("name", ["gpu", "throughput", "paths", "fractions"])
+def test_without_a_gpu_nothing_is_measured_or_written(name, tmp_path):
+    arguments = ["--device", "cuda", "--out", str(tmp_path / "rows")]
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "there is no CUDA device here; run it on a machine with a GPU, or say --device cpu" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_most_important_rows_of_a_gpu_come_first():
     measured = [tuple(job.values()) for job in throughput.benchmark("cuda").jobs]
     assert {name for name, size in measured[:4] if size == 32} == set(throughput.LEAST)
