@@ -20,7 +20,7 @@ from benchmarks.publish import RESULTS, Row
 from benchmarks.rows import Benchmark, add_options, run
 from benchmarks.throughput import BATCH_SIZES, TRAINED, Plain, make_tasks, steps_of
 from benchmarks.timing import wall_clock
-from lmc_tune.sweep.backend import ray_session
+from lmc_tune.sweeps.backend import ray_session
 from lmc_tune.work.bench import Device
 from lmc_tune.work.device import exact_device
 

@@ -36,7 +36,7 @@ from lmc_tune.data.examples import Examples
 from lmc_tune.measurement import network as measured
 from lmc_tune.measurement.lines import Segment
 from lmc_tune.measurement.scan import scan
-from lmc_tune.sweep.backend import MEMORY
+from lmc_tune.sweeps.backend import MEMORY
 from lmc_tune.work.bench import Device
 from lmc_tune.work.device import exact_device
 

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from lmc_tune.storage import write_text
-from lmc_tune.sweep.plan import workers_here
+from lmc_tune.sweeps.plan import workers_here
 
 RESULTS = Path(__file__).parent / "results"
 

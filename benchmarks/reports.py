@@ -31,7 +31,7 @@ from lmc_tune.core.noise import noise_scale
 from lmc_tune.experiment import SCHEMA_VERSION, barrier_column
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.experiment.space import SearchSpace
-from lmc_tune.sweep.ownership import write_description
+from lmc_tune.sweeps.ownership import write_description
 from lmc_tune.tables.columns import COMBINED, TABLES, names
 from lmc_tune.tables.rows import spec_columns
 from lmc_tune.tables.sweep_record import REPORT_FILE

@@ -22,7 +22,7 @@ from benchmarks.timing import RUNS, medians, wall_clock
 from lmc_tune.data.examples import Examples
 from lmc_tune.experiment import DatasetSpec, GroupSpec, ShiftSpec, TrainSpec
 from lmc_tune.models.stack import Way
-from lmc_tune.sweep.plan import Slots
+from lmc_tune.sweeps.plan import Slots
 from lmc_tune.training.engines import engine_for
 from lmc_tune.training.order import epoch_batches
 from lmc_tune.training.stacked import StackedRun, ways_of

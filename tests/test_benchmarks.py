@@ -28,7 +28,7 @@ from lmc_tune.experiment.reading import read_space
 from lmc_tune.measurement import network as measured
 from lmc_tune.measurement.lines import Segment
 from lmc_tune.measurement.scan import scan_stacked
-from lmc_tune.sweep.plan import program
+from lmc_tune.sweeps.plan import program
 from lmc_tune.training.stacked import StackedRun
 from tests import jobs
 

@@ -44,7 +44,7 @@ from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEven
 from ray.scripts.scripts import cli as ray_commands
 
 from lmc_tune.cli.commands import app
-from lmc_tune.sweep.spot import score_machine
+from lmc_tune.sweeps.spot import score_machine
 
 Config = dict[str, Any]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweep.cases import lmc_tune, write_space
+from tests.sweeps.cases import lmc_tune, write_space
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ import pytest
 
 from lmc_tune.experiment.reading import parse_space
 from tests.analysis.cases import write_run
-from tests.sweep.cases import PAIRS, SPACE, command, environment, lmc_tune, write_space
+from tests.sweeps.cases import PAIRS, SPACE, command, environment, lmc_tune, write_space
 from tests.tracking.conftest import free_port, serving
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -25,8 +25,8 @@ from lmc_tune.storage import (
     write_text,
     written,
 )
-from lmc_tune.sweep import lease
-from lmc_tune.sweep.ownership import is_owned, owned
+from lmc_tune.sweeps import lease
+from lmc_tune.sweeps.ownership import is_owned, owned
 from lmc_tune.tables.columns import TABLES
 from lmc_tune.tables.rows import failed_result
 from lmc_tune.tables.store import DamagedTableError, Store, load_results

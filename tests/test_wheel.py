@@ -18,7 +18,7 @@ PAIRS = 4
 PROBE = """
 import sys
 from lmc_tune.analysis.report import render
-from lmc_tune.sweep.run import run_sweep
+from lmc_tune.sweeps.run import run_sweep
 render("runs/quickstart")
 print(*(module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)), sep="\\n")
 """

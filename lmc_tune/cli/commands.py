@@ -15,7 +15,7 @@ import typer
 from lmc_tune.cli.streams import prepare_streams
 from lmc_tune.core.duration import in_words
 from lmc_tune.core.printable import printable
-from lmc_tune.sweep.search import SearchName
+from lmc_tune.sweeps.search import SearchName
 
 # Heavy modules are imported inside the commands, so that --help answers at once.
 
@@ -120,8 +120,8 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     from lmc_tune.experiment.reading import read_space
     from lmc_tune.experiment.sources import folders_beside
     from lmc_tune.storage import FolderError, place_at
-    from lmc_tune.sweep.interruption import one_interruption
-    from lmc_tune.sweep.run import Options, run_sweep
+    from lmc_tune.sweeps.interruption import one_interruption
+    from lmc_tune.sweeps.run import Options, run_sweep
 
     go_on = f"Continue with the same command: {_this_command()}"
     with _told_plainly(f"Interrupted; every finished pair is kept. {go_on}"), one_interruption():
@@ -205,7 +205,7 @@ def report(
 def status(folder: RunFolder, *, json_: Json = False) -> None:
     """Count a run folder's pairs by status; name what failed and why; estimate the time left."""
     from lmc_tune.storage import place_at
-    from lmc_tune.sweep.status import read_status
+    from lmc_tune.sweeps.status import read_status
 
     with _told_plainly():
         state = read_status(place_at(folder))
@@ -246,8 +246,8 @@ def space(
     from lmc_tune.experiment.reading import read_space
     from lmc_tune.experiment.sources import folders_beside
     from lmc_tune.storage import place_at
-    from lmc_tune.sweep.answers import held
-    from lmc_tune.sweep.cost import estimate_cost
+    from lmc_tune.sweeps.answers import held
+    from lmc_tune.sweeps.cost import estimate_cost
 
     with _told_plainly():
         study = read_space(space, sets or [])
@@ -348,7 +348,7 @@ def track(folder: RunFolder, *, tracking_uri: TrackingUri = None, json_: Json = 
     """Send a run folder to an MLflow store again; runs that are already there stay as they are."""
     with _told_plainly():
         from lmc_tune.storage import place_at
-        from lmc_tune.sweep.ownership import owned
+        from lmc_tune.sweeps.ownership import owned
         from lmc_tune.tables.sweep_record import SweepRecord
         from lmc_tune.tracking.track import track as send
 
@@ -440,7 +440,7 @@ def _note_server(folder: Any, tracking_uri: str | None) -> None:
 
 
 def _print_failures(folder: Any) -> None:
-    from lmc_tune.sweep.status import read_status
+    from lmc_tune.sweeps.status import read_status
 
     failures = read_status(folder).failures
     for failure in failures[:5]:

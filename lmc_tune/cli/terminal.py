@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from lmc_tune.core.duration import in_words
 from lmc_tune.core.printable import printable
-from lmc_tune.sweep.run import SweepListener
+from lmc_tune.sweeps.run import SweepListener
 from lmc_tune.tables.rows import PairResult, Status
 
 _SECONDS_BETWEEN_LINES = 15.0

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.analysis.cases import failed_pair, pair_spec, write_run
-from tests.sweep.cases import PAIRS, SPACE, command, environment, lmc_tune, lmc_tune_json, write_space
+from tests.sweeps.cases import PAIRS, SPACE, command, environment, lmc_tune, lmc_tune_json, write_space
 
 
 def refused(folder: Path, *arguments: str | Path, text: str | None = None) -> str:

@@ -18,7 +18,7 @@ import yaml
 
 from lmc_tune.tables.store import Store
 from tests.cluster.machines import Machine, machines, missing
-from tests.sweep.cases import SPACE, assert_same_tables, lmc_tune_json, write_space
+from tests.sweeps.cases import SPACE, assert_same_tables, lmc_tune_json, write_space
 
 pytestmark = pytest.mark.cluster
 

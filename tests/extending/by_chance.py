@@ -3,7 +3,7 @@
 from random import Random
 
 from lmc_tune.experiment.space import SearchSpace
-from lmc_tune.sweep.search.propose import Proposal, SoFar, unfinished
+from lmc_tune.sweeps.search.propose import Proposal, SoFar, unfinished
 
 
 def by_chance(space: SearchSpace, so_far: SoFar, n: int, /) -> list[Proposal]:

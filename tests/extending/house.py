@@ -88,14 +88,14 @@ SEARCH = Toy(
     entry="A search",
     most_files=2,
     changes={
-        "sweep/search/__init__.py": {
+        "sweeps/search/__init__.py": {
             'SearchName = Literal["grid", ': 'SearchName = Literal["grid", "chance", ',
-            "    from lmc_tune.sweep.search.coarse": "    from lmc_tune.sweep.search.by_chance import by_chance\n"
-            "    from lmc_tune.sweep.search.coarse",
+            "    from lmc_tune.sweeps.search.coarse": "    from lmc_tune.sweeps.search.by_chance import by_chance\n"
+            "    from lmc_tune.sweeps.search.coarse",
             '= {"grid": grid, ': '= {"grid": grid, "chance": by_chance, ',
         }
     },
-    added={"sweep/search/by_chance.py": "by_chance.py"},
+    added={"sweeps/search/by_chance.py": "by_chance.py"},
 )
 TOYS = (CONDITION, COLUMN, AXIS, MEASUREMENT, SEARCH)
 

@@ -1,7 +1,7 @@
 """A search of one's own is held to the contract of all searches."""
 
 from tests.extending.by_chance import by_chance
-from tests.sweep.search.contract import SearchContract
+from tests.sweeps.search.contract import SearchContract
 
 
 class TestByChance(SearchContract):

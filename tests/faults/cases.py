@@ -15,7 +15,7 @@ import psutil
 
 from lmc_tune.tables.store import Store
 from tests.faults.networks import GATES
-from tests.sweep.cases import assert_same_tables, command, environment, lmc_tune_json, rows
+from tests.sweeps.cases import assert_same_tables, command, environment, lmc_tune_json, rows
 
 SPACE = """
 name: disturbed

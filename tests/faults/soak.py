@@ -25,7 +25,7 @@ import psutil
 
 from lmc_tune.tables.store import Store
 from tests.faults.cases import shown_in
-from tests.sweep.cases import command, environment, rows, workers
+from tests.sweeps.cases import command, environment, rows, workers
 
 CELLS = 20
 SPACE = """

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.cases import PAIRS, Sweep, assert_whole
-from tests.sweep.cases import lmc_tune_json
+from tests.sweeps.cases import lmc_tune_json
 
 _HOUR, _DAY = 3600, 86400
 

@@ -12,7 +12,7 @@ from lmc_tune.tables.store import Store
 from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.progress import Progress
 from tests.faults.cases import PAIRS, Sweep, assert_whole, contents
-from tests.sweep.cases import lmc_tune
+from tests.sweeps.cases import lmc_tune
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 

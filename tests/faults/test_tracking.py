@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from lmc_tune.tables.columns import TIME_FIELDS
 from lmc_tune.tables.sweep_record import SweepRecord
 from tests.faults.cases import PAIRS, Sweep, assert_whole
-from tests.sweep.cases import lmc_tune_json
+from tests.sweeps.cases import lmc_tune_json
 from tests.tracking.conftest import free_port, serving
 from tests.tracking.shown import all_runs, history
 
@@ -64,7 +64,7 @@ def shown_of(server: str, sweep: Sweep) -> dict[str, Any]:
     """Of every run of a sweep what does not depend on the sweep's id and on how long things took, by key."""
     sweep_id, shown, client = SweepRecord.read(sweep.run).id, dict[str, Any](), MlflowClient(server)
     for run in all_runs(server):
-        if run.data.tags["lmc_tune.sweep"] != sweep_id:
+        if run.data.tags["lmc_tune.sweeps"] != sweep_id:
             continue
         key, name = run.data.tags.get("lmc_tune.key", "parent"), run.info.run_name.replace(sweep_id[:8], "ID")
         assert key not in shown, "a pair has two runs"
@@ -76,7 +76,7 @@ def shown_of(server: str, sweep: Sweep) -> dict[str, Any]:
     return shown
 
 
-_OF_ONE_SWEEP = {"lmc_tune.sweep", "lmc_tune.metrics_digest", "mlflow.parentRunId", "mlflow.runName"}
+_OF_ONE_SWEEP = {"lmc_tune.sweeps", "lmc_tune.metrics_digest", "mlflow.parentRunId", "mlflow.runName"}
 
 
 def _text(client: MlflowClient, run: Any, file: str) -> str:

@@ -11,7 +11,7 @@ from lmc_tune.experiment import GroupSpec
 from lmc_tune.experiment import member as members
 from tests.faults.cases import PAIRS, Sweep, contents
 from tests.faults.test_damage import REFUSED
-from tests.sweep.cases import lmc_tune, lmc_tune_json, rows
+from tests.sweeps.cases import lmc_tune, lmc_tune_json, rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 

@@ -28,7 +28,7 @@ class Net(nn.Module):
 
 
 def checked(make: Callable[[], nn.Module]) -> None:
-    """As :mod:`lmc_tune.sweep.factories` does it."""
+    """As :mod:`lmc_tune.sweeps.factories` does it."""
     made = []
     for _ in range(2):
         with torch.random.fork_rng():

@@ -15,7 +15,7 @@ from lmc_tune.experiment.reading import parse_space
 from lmc_tune.experiment.space import SPACE_FILE
 from lmc_tune.tables.columns import BARRIERS, TABLES
 from lmc_tune.tables.store import Store
-from tests.sweep.cases import lmc_tune, lmc_tune_json
+from tests.sweeps.cases import lmc_tune, lmc_tune_json
 
 OLD = Path(__file__).parent / "version_4"
 PAIRS = 8

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from lmc_tune.cli.commands import app
 from lmc_tune.experiment import VerdictSpec
-from lmc_tune.sweep.ownership import owned
+from lmc_tune.sweeps.ownership import owned
 from lmc_tune.tables.store import DamagedTableError, Store
 from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking import connection

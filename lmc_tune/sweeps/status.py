@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.experiment.space import SPACE_FILE, Cell
 from lmc_tune.storage import FolderError, Place
-from lmc_tune.sweep.ownership import is_owned
-from lmc_tune.sweep.plan import planned_steps
+from lmc_tune.sweeps.ownership import is_owned
+from lmc_tune.sweeps.plan import planned_steps
 from lmc_tune.tables.rows import STATUSES, pair_name, spec_columns
 from lmc_tune.tables.store import Store
 from lmc_tune.tables.sweep_record import SweepRecord

@@ -21,8 +21,8 @@ from lmc_tune.experiment import FactorySpec, GroupSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.storage import FolderError, Place, StorageError, hurried, written
-from lmc_tune.sweep.answers import answered, asked_again
-from lmc_tune.sweep.backend import (
+from lmc_tune.sweeps.answers import answered, asked_again
+from lmc_tune.sweeps.backend import (
     check_scratch,
     has_token,
     machines,
@@ -32,14 +32,14 @@ from lmc_tune.sweep.backend import (
     slots_of,
     why_no_worker,
 )
-from lmc_tune.sweep.factories import check_factories, said_of_changed_code
-from lmc_tune.sweep.keeping import Keeping, keeping
-from lmc_tune.sweep.ownership import StoreFullError, owned, write_description
-from lmc_tune.sweep.plan import PASSES, Slots, pack, pending, workers_here
-from lmc_tune.sweep.search import SearchName, search_named
-from lmc_tune.sweep.search.propose import SoFar
-from lmc_tune.sweep.status import read_status
-from lmc_tune.sweep.watch import Watch
+from lmc_tune.sweeps.factories import check_factories, said_of_changed_code
+from lmc_tune.sweeps.keeping import Keeping, keeping
+from lmc_tune.sweeps.ownership import StoreFullError, owned, write_description
+from lmc_tune.sweeps.plan import PASSES, Slots, pack, pending, workers_here
+from lmc_tune.sweeps.search import SearchName, search_named
+from lmc_tune.sweeps.search.propose import SoFar
+from lmc_tune.sweeps.status import read_status
+from lmc_tune.sweeps.watch import Watch
 from lmc_tune.tables.rows import STATUSES, PairResult, Status, failed_result, model_label
 from lmc_tune.tables.store import MEMBERS, RESULTS_FILE, Store
 from lmc_tune.tables.sweep_record import REPORT_FILE, SweepRecord

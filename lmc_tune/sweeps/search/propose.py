@@ -30,7 +30,7 @@ class Search(Protocol):
     """A search decides which pairs are run next.
 
     It keeps no state, so an interrupted sweep resumes from its table alone. Randomness comes from
-    ``space.seed``. ``SearchContract`` in tests/sweep/search/contract.py holds the laws.
+    ``space.seed``. ``SearchContract`` in tests/sweeps/search/contract.py holds the laws.
     """
 
     def __call__(self, space: SearchSpace, so_far: SoFar, n: int, /) -> list[Proposal]:

@@ -14,7 +14,7 @@ from lmc_tune.errors import UserError
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.experiment.yaml_lines import dump
 from lmc_tune.storage import BucketPath, FolderError, Place, what_fails, write_text
-from lmc_tune.sweep.lease import is_leased, leased
+from lmc_tune.sweeps.lease import is_leased, leased
 from lmc_tune.tables.sweep_record import SWEEP_FILE, SweepRecord
 
 _VERSIONS = ("lmc-tune", "torch", "torchvision", "ray", "mlflow", "numpy", "pandas", "scikit-learn", "altair")
@@ -31,7 +31,7 @@ def owned(folder: Place) -> Iterator[Callable[[], None]]:
     """Hold the run folder: it is created if necessary, and no second process can hold it meanwhile.
 
     On a disk the lock is the kernel's, so it vanishes with the process, however that ends. A bucket has none: see
-    :func:`lmc_tune.sweep.lease.leased`.
+    :func:`lmc_tune.sweeps.lease.leased`.
 
     Yields:
         A function that raises FolderError if the folder is no longer held.

@@ -7,7 +7,7 @@ from lmc_tune.core.duration import in_words
 from lmc_tune.experiment import GroupSpec, MeasureSpec
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.storage import Place
-from lmc_tune.sweep.plan import workers_here
+from lmc_tune.sweeps.plan import workers_here
 from lmc_tune.tables.rows import Status
 from lmc_tune.tables.store import Store
 from lmc_tune.tables.sweep_record import SWEEP_FILE, SweepRecord

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from lmc_tune.tables.store import Store
-from tests.sweep.cases import SPACE, assert_same_tables, command, environment, lmc_tune_json, write_space
+from tests.sweeps.cases import SPACE, assert_same_tables, command, environment, lmc_tune_json, write_space
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ def nodes() -> Iterator[Nodes]:
         "TMPDIR": scratch,
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.sweep.nodes", "3"],
+        [sys.executable, "-m", "tests.sweeps.nodes", "3"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -10,8 +10,8 @@ import pytest
 from lmc_tune.experiment.reading import SpaceError, parse_space
 from lmc_tune.measurement import conditions
 from lmc_tune.measurement import evaluate as scoring
-from lmc_tune.sweep import cost as estimating
-from lmc_tune.sweep.cost import _Scoring, _time_scoring, _time_step, estimate_cost, measuring_of, trainings
+from lmc_tune.sweeps import cost as estimating
+from lmc_tune.sweeps.cost import _Scoring, _time_scoring, _time_step, estimate_cost, measuring_of, trainings
 from lmc_tune.tables.store import Store
 from lmc_tune.training import engines
 from lmc_tune.training.task import Task

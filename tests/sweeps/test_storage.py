@@ -11,7 +11,16 @@ import pytest
 from lmc_tune.storage import Place, files, place_at
 from lmc_tune.tables.store import Store
 from tests.buckets import Wire, address, s3_server
-from tests.sweep.cases import PAIRS, assert_same_tables, finished, lmc_tune, lmc_tune_json, start, wait_for, write_space
+from tests.sweeps.cases import (
+    PAIRS,
+    assert_same_tables,
+    finished,
+    lmc_tune,
+    lmc_tune_json,
+    start,
+    wait_for,
+    write_space,
+)
 
 pytestmark = pytest.mark.slow
 

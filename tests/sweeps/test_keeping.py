@@ -3,7 +3,7 @@
 import pytest
 
 from lmc_tune.experiment.reading import parse_space
-from lmc_tune.sweep.keeping import keeping
+from lmc_tune.sweeps.keeping import keeping
 from lmc_tune.tables.store import Store
 from lmc_tune.work.bench import Workbench
 from lmc_tune.work.cohort import run_cohort

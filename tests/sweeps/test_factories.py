@@ -14,11 +14,11 @@ import torch
 from lmc_tune.experiment import MeasureSpec
 from lmc_tune.experiment.reading import SpaceError, parse_space, read_space
 from lmc_tune.models.foreign import settings
-from lmc_tune.sweep.factories import check_factories
-from lmc_tune.sweep.ownership import write_description
-from lmc_tune.sweep.status import read_status
+from lmc_tune.sweeps.factories import check_factories
+from lmc_tune.sweeps.ownership import write_description
+from lmc_tune.sweeps.status import read_status
 from lmc_tune.tables.store import Store
-from tests.sweep.cases import PAIRS, SPACE, environment, write_space
+from tests.sweeps.cases import PAIRS, SPACE, environment, write_space
 
 MLP = "{name: mlp, hidden: [8]}"
 MODULE = """
@@ -254,9 +254,9 @@ def test_a_space_without_factories_is_checked_without_torch():
     code = """
         import sys
         from lmc_tune.experiment.reading import read_space
-        import lmc_tune.sweep.run
+        import lmc_tune.sweeps.run
         from lmc_tune.experiment import MeasureSpec
-        from lmc_tune.sweep.factories import check_factories
+        from lmc_tune.sweeps.factories import check_factories
         check_factories(read_space("quickstart").pairs(), MeasureSpec())
         assert "torch" not in sys.modules
     """

@@ -6,9 +6,9 @@ import pytest
 
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.experiment.space import SearchSpace
-from lmc_tune.sweep.search import SearchName, search_named
-from lmc_tune.sweep.search.propose import Proposal, SoFar, unfinished
-from tests.sweep.search.contract import SPACES, SearchContract
+from lmc_tune.sweeps.search import SearchName, search_named
+from lmc_tune.sweeps.search.propose import Proposal, SoFar, unfinished
+from tests.sweeps.search.contract import SPACES, SearchContract
 
 
 def foreign(space: SearchSpace, so_far: SoFar, n: int, /) -> list[Proposal]:

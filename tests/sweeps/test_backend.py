@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from lmc_tune.storage import FolderError, StorageError, write_text
-from lmc_tune.sweep.backend import (
+from lmc_tune.sweeps.backend import (
     _LONGEST_TMP,
     _check_shared,
     _scratch,
@@ -21,9 +21,9 @@ from lmc_tune.sweep.backend import (
     slots_of,
     why_no_worker,
 )
-from lmc_tune.sweep.plan import Slots
+from lmc_tune.sweeps.plan import Slots
 from lmc_tune.tables.store import Store
-from tests.sweep.cases import environment, write_space
+from tests.sweeps.cases import environment, write_space
 
 ROOT = Path(__file__).resolve().parents[2]
 TMP = "/tmp"  # noqa: S108 - where it is not said otherwise
@@ -163,8 +163,8 @@ def test_without_a_usable_tmp_a_sweep_runs_where_the_environment_says(tmp_path):
 
 _FATAL = """
 from pathlib import Path
-from lmc_tune.sweep.backend import ray_session, run_on_ray
-from lmc_tune.sweep.plan import Slots
+from lmc_tune.sweeps.backend import ray_session, run_on_ray
+from lmc_tune.sweeps.plan import Slots
 from lmc_tune.tables.store import Store
 from lmc_tune.work.bench import Workbench
 from tests.cases import cohort, six

@@ -9,14 +9,14 @@ import pytest
 from lmc_tune.experiment import GroupSpec, VerdictSpec
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.storage import FolderError
-from lmc_tune.sweep.ownership import owned, write_description
-from lmc_tune.sweep.plan import planned_steps
-from lmc_tune.sweep.status import read_status
+from lmc_tune.sweeps.ownership import owned, write_description
+from lmc_tune.sweeps.plan import planned_steps
+from lmc_tune.sweeps.status import read_status
 from lmc_tune.tables.rows import PairResult, Status, pair_name, spec_columns
 from lmc_tune.tables.store import MEMBERS, Store
 from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.progress import Progress
-from tests.sweep.cases import PAIRS, SPACE, lmc_tune, lmc_tune_json
+from tests.sweeps.cases import PAIRS, SPACE, lmc_tune, lmc_tune_json
 from tests.tracking.cases import pair_result
 
 SPACE_HERE = parse_space(SPACE)

@@ -11,14 +11,14 @@ import pytest
 from lmc_tune.cli import terminal as progress
 from lmc_tune.cli.terminal import listener_for
 from lmc_tune.experiment.reading import parse_space
-from lmc_tune.sweep import watch
-from lmc_tune.sweep.keeping import Keeping
-from lmc_tune.sweep.ownership import owned, write_description
-from lmc_tune.sweep.run import Options, _Trainer
-from lmc_tune.sweep.watch import Watch
+from lmc_tune.sweeps import watch
+from lmc_tune.sweeps.keeping import Keeping
+from lmc_tune.sweeps.ownership import owned, write_description
+from lmc_tune.sweeps.run import Options, _Trainer
+from lmc_tune.sweeps.watch import Watch
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import Store
-from tests.sweep.cases import PAIRS, SPACE
+from tests.sweeps.cases import PAIRS, SPACE
 from tests.tracking.cases import pair_result, pair_spec
 
 KEPT = Keeping(keep=False, members=2 * PAIRS, bytes=0)

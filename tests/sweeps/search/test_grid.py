@@ -3,9 +3,9 @@
 from typing import NoReturn
 
 from lmc_tune.experiment.reading import parse_space
-from lmc_tune.sweep.search.grid import grid
-from lmc_tune.sweep.search.propose import SoFar
-from tests.sweep.search.contract import SearchContract
+from lmc_tune.sweeps.search.grid import grid
+from lmc_tune.sweeps.search.propose import SoFar
+from tests.sweeps.search.contract import SearchContract
 
 
 class TestGrid(SearchContract):

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.experiment.space import Cell, SearchSpace
-from lmc_tune.sweep.run import Options, _Trainer
-from lmc_tune.sweep.search.coarse_to_fine import boundary_cells, coarse_to_fine
+from lmc_tune.sweeps.run import Options, _Trainer
+from lmc_tune.sweeps.search.coarse_to_fine import boundary_cells, coarse_to_fine
 from lmc_tune.tables.rows import failed_result
 from lmc_tune.tables.store import Store
-from tests.sweep.search.contract import SearchContract
+from tests.sweeps.search.contract import SearchContract
 from tests.tracking.cases import pair_result
 
 

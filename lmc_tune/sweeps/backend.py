@@ -21,7 +21,7 @@ from lmc_tune.errors import UserError
 from lmc_tune.experiment import Cohort
 from lmc_tune.experiment.space import SPACE_FILE
 from lmc_tune.storage import FolderError, Place, StorageError
-from lmc_tune.sweep.plan import Slots
+from lmc_tune.sweeps.plan import Slots
 from lmc_tune.work.bench import Device, Workbench
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from lmc_tune.experiment import GroupSpec, MeasureSpec
 from lmc_tune.experiment.reading import parse_space
-from lmc_tune.sweep.answers import answered, asked_again, held
+from lmc_tune.sweeps.answers import answered, asked_again, held
 from lmc_tune.tables.rows import PairResult, failed_result, spec_columns
 from lmc_tune.tables.store import MEMBERS, Store
 from tests.cases import pair_of

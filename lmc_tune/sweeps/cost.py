@@ -20,8 +20,8 @@ from lmc_tune.experiment import (
 from lmc_tune.experiment.datasets import facts_of, part_size
 from lmc_tune.experiment.reading import SpaceError
 from lmc_tune.experiment.space import Cell, SearchSpace, by_replicate
-from lmc_tune.sweep.factories import check_factories
-from lmc_tune.sweep.plan import Slots, pack, seen_in_training, workers_here
+from lmc_tune.sweeps.factories import check_factories
+from lmc_tune.sweeps.plan import Slots, pack, seen_in_training, workers_here
 
 if TYPE_CHECKING:  # brings torch
     from torch import nn

@@ -8,7 +8,7 @@ import pytest
 
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.experiment.space import SearchSpace
-from lmc_tune.sweep.search.propose import Proposal, Search, SoFar
+from lmc_tune.sweeps.search.propose import Proposal, Search, SoFar
 
 SPACES = {
     "one cell": "{batch_size: [8], lr: [0.1]}",

@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, until stdin ends: ``python -m tests.sweep.nodes NUMBER``.
+"""A Ray cluster of several nodes on this machine, until stdin ends: ``python -m tests.sweeps.nodes NUMBER``.
 
 Prints one line of JSON: the address, and the process id of each node's raylet, the head's first. Each line of stdin
 names a node, from 0, that is then killed.

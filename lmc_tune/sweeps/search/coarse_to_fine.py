@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 from lmc_tune.experiment.space import Cell, SearchSpace
-from lmc_tune.sweep.search.propose import Proposal, SoFar, unfinished
+from lmc_tune.sweeps.search.propose import Proposal, SoFar, unfinished
 
 Point = tuple[int, ...]  # positions on the numeric axes
 

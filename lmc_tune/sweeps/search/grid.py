@@ -1,7 +1,7 @@
 """Every cell of the space."""
 
 from lmc_tune.experiment.space import SearchSpace
-from lmc_tune.sweep.search.propose import Proposal, SoFar, unfinished
+from lmc_tune.sweeps.search.propose import Proposal, SoFar, unfinished
 
 
 def grid(space: SearchSpace, so_far: SoFar, n: int, /) -> list[Proposal]:

@@ -17,11 +17,11 @@ import pytest
 
 from lmc_tune.data.files import DataError
 from lmc_tune.experiment.reading import read_space
-from lmc_tune.sweep.ownership import StoreFullError
-from lmc_tune.sweep.run import Options, SweepListener, run_sweep
+from lmc_tune.sweeps.ownership import StoreFullError
+from lmc_tune.sweeps.run import Options, SweepListener, run_sweep
 from lmc_tune.tables.rows import PairResult, Status
 from lmc_tune.tables.store import Store
-from tests.sweep.cases import (
+from tests.sweeps.cases import (
     PAIRS,
     SPACE,
     assert_same_tables,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lmc_tune.experiment import GroupSpec, TrainSpec
 from lmc_tune.experiment.reading import parse_space
-from lmc_tune.sweep.plan import Slots, _families, _parts, pack, planned_steps, program
+from lmc_tune.sweeps.plan import Slots, _families, _parts, pack, planned_steps, program
 from lmc_tune.work.cohort import run_pair
 from tests.cases import pair_spec
 
