@@ -1,7 +1,7 @@
 """The phase diagram: every cell's verdict over two axes of the space, one panel per setting of all the others."""
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -78,7 +78,8 @@ class PhaseDiagram:
     """Cells with their verdicts, arranged.
 
     pairs: the pairs that were judged, as :func:`lmc_tune.tables.cells.regate` gives them.
-    cells: as :func:`lmc_tune.tables.cells.judge_cells` gives them, and ``panel``, the panel's title.
+    cells: as :func:`lmc_tune.tables.cells.judge_cells` gives them; ``panel``, the panel's title; ``beside_diverged``:
+        the cell is judged, and one next to it along an axis diverged. There, small causes change barriers a lot.
     not_run: the planned cells of which no pair has finished: ``cell``, the spec's columns and ``panel``.
     other_pairs: how many finished pairs are not planned, and were left out.
     old_answers: how many planned pairs answer an earlier question than the space asks, and were left out.
@@ -187,6 +188,7 @@ def map_regions(
     panel_of, panels = _panels(planned, facets, axes, of_a)
     cells["panel"] = cells["cell"].map(panel_of)
     not_run = planned.loc[~planned["cell"].isin(cells["cell"]), ["cell", *CELL_FIELDS]]
+    cells["beside_diverged"] = _beside_diverged(cells, axes)
     x_axis, y_axis = (*axes, None, None)[:2]
     return PhaseDiagram(
         pairs=pairs,
@@ -330,6 +332,24 @@ def facet_title(row: Mapping[Any, Any], facets: Sequence[str], axes: Sequence[st
         if name not in SHIFT_FIELDS and not (name in _BUDGETS_OF_B and _has_other_budget(row, name))
     ]
     return " · ".join(parts)
+
+
+def _beside_diverged(cells: pd.DataFrame, axes: Sequence[Axis]) -> list[bool]:
+    places = [
+        (panel, *(axis.ticks.index(value) for axis, value in zip(axes, values, strict=True)))
+        for panel, *values in cells[["panel", *(axis.column for axis in axes)]].itertuples(index=False)
+    ]
+    diverged = {place for place, verdict in zip(places, cells["verdict"], strict=True) if verdict == "diverged"}
+
+    def neighbours(place: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        for axis in range(1, len(place)):
+            for step in (-1, 1):
+                yield (*place[:axis], place[axis] + step, *place[axis + 1 :])
+
+    return [
+        judged and any(neighbour in diverged for neighbour in neighbours(place))
+        for place, judged in zip(places, cells["judged"].tolist(), strict=True)
+    ]
 
 
 def _boundaries(cells: pd.DataFrame, panels: list[str], axes: list[Axis], threshold: float) -> pd.DataFrame:

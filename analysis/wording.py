@@ -70,6 +70,13 @@ def interval(low: float, high: float, verdict: VerdictSpec) -> str:
     return f"{height(low, verdict).removesuffix('%').removesuffix(' nats')} to {height(high, verdict)}"
 
 
+def verdict_words(cell: Mapping[Any, Any]) -> str:
+    """A cell's verdict, or both where its splits say the opposite: ``connected on test, disconnected on train``."""
+    if cell["split_apart"]:
+        return f"{cell['on_test']} on test, {cell['on_train']} on train"
+    return str(cell["verdict"])
+
+
 def confidence(verdict: VerdictSpec) -> str:
     """The confidence level, e.g. ``95%``."""
     return f"{100 * verdict.confidence:g}%"

@@ -66,10 +66,12 @@ class Context:
     def intervals(self) -> dict[str, pd.DataFrame]:
         """The mean of every added number over the ok pairs of each cell, with its interval (``mean_intervals``).
 
-        All sections share them: the resamples of a bootstrap are drawn once for all that has as many pairs.
+        All sections share them. An interval depends on all cells, also on those that are not drawn.
         """
-        pairs, cells = self.diagram.pairs.assign(**self.added), self.diagram.cells["cell"]
-        return mean_intervals(pairs, list(self.added), cells, self.diagram.verdict.confidence)
+        pairs, cells = self.diagram.pairs.assign(**self.added), self.whole.cells
+        found = mean_intervals(pairs, list(self.added), cells, self.diagram.verdict)
+        drawn = cells["cell"].isin(self.diagram.cells["cell"])
+        return {name: table[drawn].reset_index(drop=True) for name, table in found.items()}
 
 
 def find_sections(*packages: ModuleType) -> list[ModuleType]:

@@ -13,6 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 Definition = Literal["chord", "endpoint_mean", "midpoint", "local_minima", "max_endpoint"]
 DEFINITIONS: tuple[Definition, ...] = get_args(Definition)
 
+# The others are 0 at least, since the ends of the path are among its positions.
+MAY_BE_NEGATIVE: tuple[Definition, ...] = ("midpoint",)
+
 Array = NDArray[np.float64]
 
 # Positions whose excess differs by no more than this tie: it is the rounding of the baseline.

@@ -1,74 +1,146 @@
 """Intervals and verdicts: they turn the pairs of a cell into one statement."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-
-from lmc_tune.core.seeding import child_seed
+from scipy import special, stats
+from scipy.optimize import elementwise
 
 Verdict = Literal["connected", "disconnected", "undecided", "undertrained", "diverged"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
-ESTIMATOR = "mean, expanded percentile bootstrap"
-N_RESAMPLES = 9999
-DRAWS_AT_ONCE = 2**17
+ESTIMATOR = "mean, score interval with a moderated variance"
+# Fewer pairs have no interval.
+LEAST_PAIRS = 3
+# How many pairs the other cells of a sweep count for, in a cell's variance.
+PRIOR_DEGREES = 4
+# A line through fewer cells says little about how the variance grows.
+LEAST_CELLS = 5
+# A variance that grew with the square of the mean, or faster, would leave the mean without an upper bound.
+STEEPEST = 1.9
+
+Floats = NDArray[np.float64]
 
 
-def mean_interval(values: ArrayLike, confidence: float = 0.95) -> NDArray[np.float64]:
-    """Bootstrap confidence interval of the mean along the last axis.
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """The variance of single pairs as a power of their cell's mean: exp(offset) · mean^power.
 
-    The percentile bootstrap is too narrow for the handful of replicates a cell has (at n = 5 a nominal 95% covers
-    about 84%). The percentiles are therefore expanded as in Hesterberg 2015, "What Teachers Should Know about the
-    Bootstrap", Sec. 4.2: the tail α/2 becomes Φ(−√(n/(n−1)) · t_{1−α/2, n−1}). At a nominal 95% and normal data this
-    covers about 92% at n = 5 and 95% at n = 10; no bootstrap interval can leave the range of the data, so at n = 3
-    it stays near 75%. Barriers that are all equal give an interval of width zero.
+    least: the smallest mean that was seen; the variance is not extrapolated below it.
+    """
 
-    Deterministic, and independent of the order of the values: they are sorted and the resampling seed is fixed.
+    power: float
+    offset: float
+    least: float
+
+    def variance(self, means: ArrayLike) -> Floats:
+        """The variance that is expected of the pairs of a cell with this mean."""
+        return np.exp(self.offset + self.power * np.log(np.maximum(means, self.least)))
+
+
+def fit_spread(means: ArrayLike, variances: ArrayLike, sizes: ArrayLike) -> Spread | None:
+    """A line through log variance over log mean of the cells of a sweep, by least squares.
+
+    A sample variance of n pairs is low on a logarithmic scale; this is corrected (Smyth 2004, "Linear models and
+    empirical Bayes methods for assessing differential expression", Sec. 6.2).
 
     Args:
-        values: (..., n) finite numbers, n ≥ 1.
-        confidence: in (0, 1).
+        means: (cells,) of cells with any number of pairs; NaN where unknown.
+        variances: (cells,) unbiased sample variances.
+        sizes: (cells,) numbers of pairs.
 
     Returns:
-        (..., 2) lower and upper bound; (−∞, ∞) where n = 1: one pair says nothing about spread.
+        None if fewer than :data:`LEAST_CELLS` cells have at least :data:`LEAST_PAIRS` pairs, a positive mean and a
+        positive variance.
+    """
+    mean, variance, n = (np.asarray(given, dtype=np.float64) for given in (means, variances, sizes))
+    usable = (n >= LEAST_PAIRS) & (mean > 0) & (variance > 0)
+    if usable.sum() < LEAST_CELLS:
+        return None
+    half = (n[usable] - 1) / 2
+    x = np.log(mean[usable])
+    y = np.log(variance[usable]) - special.digamma(half) + np.log(half)
+    away = x - x.mean()
+    power = away @ y / (away @ away) if np.ptp(x) > 0 else 0.0
+    power = float(np.clip(power, 0, STEEPEST))
+    return Spread(power=power, offset=float(y.mean() - power * x.mean()), least=float(mean[usable].min()))
+
+
+def mean_interval(
+    means: ArrayLike,
+    variances: ArrayLike,
+    sizes: ArrayLike,
+    confidence: float = 0.95,
+    *,
+    spread: Spread | None = None,
+) -> Floats:
+    """Confidence interval of the mean of a cell's pairs.
+
+    It consists of all μ with |mean − μ| ≤ t · s(μ) / √n. Without a spread, s is the sample standard deviation and t has
+    n − 1 degrees of freedom: Student's interval. With one, s²(μ) = (4 v(μ) + (n − 1) s²) / (n + 3), the sample variance
+    moderated by the variance v(μ) that the sweep's other cells have at a mean of μ, and t has n + 3 degrees of freedom.
+    So each bound has the spread that a cell with this mean would have, as in Wilson's interval of a proportion. The
+    moderation is that of Smyth 2004, with a fixed number of prior degrees of freedom.
+
+    With barriers as sweeps have them, it calls at most 5% of the cells at the threshold connected, from three pairs on,
+    and decides more of the others than Student's interval: decision 0021 has the figures.
+
+    Args:
+        means: (...) means of n values.
+        variances: (...) their unbiased sample variances.
+        sizes: (...) n.
+        confidence: in (0, 1).
+        spread: of the sweep's cells, from :func:`fit_spread`.
+
+    Returns:
+        (..., 2) lower and upper bound; (−∞, ∞) where n < :data:`LEAST_PAIRS` or the mean is not finite.
 
     Raises:
-        ValueError: if a value is not finite or ``confidence`` is not in (0, 1).
+        ValueError: if ``confidence`` is not in (0, 1).
     """
-    data = np.asarray(values, dtype=np.float64)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    if data.ndim == 0 or data.shape[-1] == 0 or not np.all(np.isfinite(data)):
-        raise ValueError("mean_interval needs at least one value, all of them finite; exclude failed pairs first")
-    data = np.sort(data, axis=-1)
-    n = data.shape[-1]
-    if n == 1:
-        return np.broadcast_to([-np.inf, np.inf], (*data.shape[:-1], 2)).copy()
-    t = stats.t.ppf(0.5 + confidence / 2, n - 1)
-    tail = stats.norm.cdf(-math.sqrt(n / (n - 1)) * t)
-    means = np.concatenate([data @ weights.T for weights in _resampling_weights(n)], axis=-1)
-    bounds = np.quantile(means, [tail, 1 - tail], axis=-1)
-    # A weighted mean of equal numbers can differ from them by one rounding; the range of the data is the honest limit.
-    interval: NDArray[np.float64] = np.clip(np.moveaxis(bounds, 0, -1), data[..., :1], data[..., -1:])
-    return interval
+    mean, variance, n = np.broadcast_arrays(
+        *(np.asarray(given, dtype=np.float64) for given in (means, variances, sizes))
+    )
+    bounds = np.tile([-np.inf, np.inf], (*mean.shape, 1))
+    known = (n >= LEAST_PAIRS) & np.isfinite(mean)
+    mean, variance, n = mean[known], variance[known], n[known]
+    prior = PRIOR_DEGREES if spread else 0
+    t = stats.t.ppf(0.5 + confidence / 2, n - 1 + prior)
+
+    def half_width(at: Floats, variance: Floats, n: Floats, t: Floats) -> Floats:
+        expected = spread.variance(at) if spread else 0.0
+        moderated = (prior * expected + (n - 1) * variance) / (prior + n - 1)
+        return t * np.sqrt(moderated / n)
+
+    def above_low(at: Floats, mean: Floats, *cell: Floats) -> Floats:
+        return at + half_width(at, *cell) - mean
+
+    def above_high(at: Floats, mean: Floats, *cell: Floats) -> Floats:
+        return at - half_width(at, *cell) - mean
+
+    half = half_width(mean, variance, n, t)
+    low, high = mean - half, mean + half
+    if spread and len(mean):
+        cell = mean, variance, n, t
+        # The spread never falls as the mean grows.
+        low = _root(above_low, mean - 2 * half, mean, cell)
+        high = mean + 2 * half
+        while (short := above_high(high, *cell) <= 0).any():
+            high = np.where(short, mean + 2 * (high - mean), high)
+        high = _root(above_high, mean, high, cell)
+    bounds[known] = np.stack([low, high], axis=-1)
+    return bounds
 
 
-def _resampling_weights(n: int) -> Iterator[NDArray[np.float64]]:
-    """The N_RESAMPLES resamples of n values, as many at once as a processor's cache holds.
-
-    Yields:
-        (resamples, n) how often each value was drawn, divided by n. How many come at once changes no draw.
-    """
-    rng = np.random.default_rng(child_seed(0, "bootstrap", n))
-    at_once = max(1, DRAWS_AT_ONCE // n)
-    for start in range(0, N_RESAMPLES, at_once):
-        resamples = min(at_once, N_RESAMPLES - start)
-        drawn = rng.integers(n, size=(resamples, n), dtype=np.uint32) + n * np.arange(resamples)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n) / n
+def _root(function: Callable[..., Floats], low: Floats, high: Floats, args: tuple[Floats, ...]) -> Floats:
+    """Where a function crosses zero between two bounds, element by element."""
+    root: Floats = elementwise.find_root(function, (low, high), args=args).x
+    return root
 
 
 def verdict_of_interval(low: float, high: float, threshold: float) -> Verdict:

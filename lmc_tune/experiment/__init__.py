@@ -25,7 +25,7 @@ from lmc_tune.experiment.networks import (
 from lmc_tune.experiment.recipes import Pair
 from lmc_tune.experiment.spec import Spec
 from lmc_tune.experiment.training import PER_MEMBER, TrainChanges, TrainSpec
-from lmc_tune.experiment.verdict import VerdictSpec, barrier_column
+from lmc_tune.experiment.verdict import PathSplit, VerdictSpec, barrier_column
 
 __all__ = [
     "BATCH_NORM_CONDITIONS",
@@ -51,6 +51,7 @@ __all__ = [
     "OtherDataset",
     "Pair",
     "PartSpec",
+    "PathSplit",
     "Perturbation",
     "ResnetSpec",
     "ShiftSpec",

@@ -8,10 +8,14 @@ from lmc_tune.core.barrier import Definition
 from lmc_tune.experiment.measuring import Condition
 from lmc_tune.experiment.spec import Fraction, Positive, Spec
 
+Curve = Literal["test_error", "test_loss", "train_error", "train_loss"]
+PathSplit = Literal["test", "train"]
+
 
 class VerdictSpec(Spec):
     """How a cell's pairs become one of five verdicts. Not part of a pair's key: it can change without retraining.
 
+    of: the curve whose barrier is judged.
     condition: whose barrier is judged; ``recalibrated`` is ``naive`` where a network has no BatchNorm.
     threshold: in the unit of the barrier's curve (fraction for errors, nats for losses).
     confidence: of the interval of the mean barrier.
@@ -19,7 +23,7 @@ class VerdictSpec(Spec):
     """
 
     barrier: Definition = "chord"
-    of: Literal["test_error", "test_loss", "train_error", "train_loss"] = "test_error"
+    of: Curve = "test_error"
     condition: Condition = "recalibrated"
     threshold: Positive = 0.02
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
@@ -29,6 +33,20 @@ class VerdictSpec(Spec):
     def column(self) -> str:
         """The column of the results table that is judged, without its condition."""
         return barrier_column(self.of, self.barrier)
+
+    @property
+    def split(self) -> PathSplit:
+        """The examples whose curve is judged."""
+        return "test" if self.of.startswith("test_") else "train"
+
+    @property
+    def quantity(self) -> Literal["error", "loss"]:
+        """The quantity whose curve is judged."""
+        return "error" if self.of.endswith("_error") else "loss"
+
+    def on(self, split: PathSplit) -> "VerdictSpec":
+        """The same verdict on a split."""
+        return self.model_copy(update={"of": f"{split}_{self.quantity}"})
 
 
 def barrier_column(of: str, definition: Definition) -> str:

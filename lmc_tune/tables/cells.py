@@ -11,9 +11,24 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lmc_tune.core.barrier import DEFINITIONS, Array
-from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict, mean_interval, verdict_of_interval
-from lmc_tune.experiment import BATCH_NORM_CONDITIONS, CONDITIONS, Condition, VerdictSpec, condition_column
+from lmc_tune.core.barrier import DEFINITIONS, MAY_BE_NEGATIVE, Array
+from lmc_tune.core.statistics import (
+    ESTIMATOR,
+    VERDICTS,
+    Verdict,
+    fit_spread,
+    mean_interval,
+    verdict_of_interval,
+)
+from lmc_tune.experiment import (
+    BATCH_NORM_CONDITIONS,
+    CONDITIONS,
+    Condition,
+    PathSplit,
+    VerdictSpec,
+    condition_column,
+)
+from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.columns import BARRIER_COLUMNS, PATH_FIELDS, RESULTS, SPEC_FIELDS
 from lmc_tune.tables.rows import GATED, STATUSES, gate, spec_fields
@@ -27,14 +42,14 @@ OK_MEANS = [column.name for column in RESULTS.columns if column.mean == "ok"]
 # The judged barrier of a pair, by condition.
 CONDITION_BARRIERS: dict[str, Condition] = {f"{condition}_barrier": condition for condition in CONDITIONS}
 
-# mean_interval holds 9999 resampled means per cell: this many cells at once take about 20 MB.
-CELLS_AT_ONCE = 256
+# On both, a cell has a mean barrier and, unless it is excluded, a verdict.
+SPLITS: tuple[PathSplit, ...] = ("test", "train")
 
 
 def judged_columns(verdict: VerdictSpec) -> list[str]:
     """The columns of the results that a verdict's cells, and those of the other definitions, are worked out from."""
     barriers = [verdict.model_copy(update={"barrier": definition}).column for definition in DEFINITIONS]
-    of_path = [*PATH_FIELDS, *barriers]
+    of_path = [*PATH_FIELDS, *barriers, *(verdict.on(split).column for split in SPLITS)]
     under = [condition_column(verdict.condition, column) for column in of_path]
     under += [condition_column(condition, verdict.column) for condition in CONDITIONS]
     means = [name for name in OK_MEANS if name not in PATH_FIELDS]
@@ -82,10 +97,14 @@ def judge_cells(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     ``n_diverged`` and ``n_failed`` add up to it; ``n_under_resolved`` and ``n_without_barrier`` of the ok pairs;
     ``mean_barrier``, ``low`` and ``high`` over the ok pairs, in the unit of the judged curve (fraction or nats);
     ``estimator``, ``threshold``, ``confidence``; ``verdict`` and ``judged`` (the mean is known and the verdict rests on
-    it); and means of what was measured: noise scale, steps and shifts over all pairs, the rest over the ok pairs, the
-    mean barriers under every condition (:data:`CONDITION_BARRIERS`) among them.
+    it). The same on both splits, whichever is judged: ``test_barrier``, ``test_low``, ``test_high`` and ``on_test``
+    (connected, disconnected or undecided; None where the split was not measured or the cell is excluded), ``train_…``
+    and ``on_train``; ``split_apart``: connected on one split, disconnected on the other. And means of what was
+    measured: noise scale, steps and shifts over all pairs, the rest over the ok pairs, the mean barriers under every
+    condition (:data:`CONDITION_BARRIERS`) among them.
 
-    One ok pair without a finite barrier leaves the cell's mean unknown: leaving it out would flatter the cell.
+    One ok pair without a finite barrier leaves the cell's mean unknown: leaving it out would flatter the cell. A cell's
+    interval also depends on how much the pairs of the other cells differ (:func:`lmc_tune.core.statistics.fit_spread`).
 
     Args:
         pairs: as :func:`regate` gives them.
@@ -99,37 +118,53 @@ def judge_cells(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     ok = (pairs["status"] == "ok").to_numpy()
     unresolved = pairs["under_resolved"].astype("boolean").fillna(value=False).to_numpy(dtype=bool)
     cells["n_under_resolved"] = np.bincount(code[ok & unresolved], minlength=n)
-    barriers = _barriers(pairs, verdict)
-    cells["n_without_barrier"] = np.bincount(code[ok & ~np.isfinite(barriers)], minlength=n)
-    intervals = _intervals(code[ok], barriers[ok, None], n, verdict.confidence)
-    cells[["mean_barrier", "low", "high"]] = intervals[:, 0]
+    cells["n_without_barrier"] = np.bincount(code[ok & ~np.isfinite(_barriers(pairs, verdict))], minlength=n)
+    excluded = _excluded(cells)
+    for split in SPLITS:
+        found = _barrier_intervals(pairs, code, ok, cells, verdict.on(split))
+        cells[[f"{split}_barrier", f"{split}_low", f"{split}_high"]] = found
+        on_split = _verdicts(found, verdict.threshold)
+        on_split[excluded.notna()] = None
+        cells[f"on_{split}"] = on_split
+    cells["split_apart"] = [
+        {on_test, on_train} == {"connected", "disconnected"}
+        for on_test, on_train in cells[["on_test", "on_train"]].itertuples(index=False)
+    ]
+    judged = verdict.split
+    cells[["mean_barrier", "low", "high"]] = cells[[f"{judged}_barrier", f"{judged}_low", f"{judged}_high"]]
     cells["estimator"], cells["threshold"], cells["confidence"] = ESTIMATOR, verdict.threshold, verdict.confidence
-    cells["verdict"] = _verdicts(cells, verdict.threshold)
-    cells["judged"] = (2 * cells["n_ok"] > cells["n_pairs"]) & np.isfinite(cells["mean_barrier"])
+    cells["verdict"] = excluded.fillna(cells[f"on_{judged}"]).fillna("undecided")
+    cells["judged"] = excluded.isna() & np.isfinite(cells["mean_barrier"])
     return pd.concat([cells, _means(pairs, code, n, ok)], axis="columns")
 
 
 def mean_intervals(
-    pairs: pd.DataFrame, columns: Sequence[str], cells: pd.Series, confidence: float
+    pairs: pd.DataFrame, columns: Sequence[str], cells: pd.DataFrame, verdict: VerdictSpec
 ) -> dict[str, pd.DataFrame]:
     """Of each column the ``mean`` over the ok pairs of each cell, with the bounds ``low`` and ``high``.
 
-    NaN, −∞ and ∞ where a cell has no ok pair, or one of them has no finite value.
+    NaN, −∞ and ∞ where a cell has no ok pair, or one of them has no finite value. Barriers have the intervals that the
+    verdicts rest on, other numbers Student's.
 
     Args:
         pairs: as :func:`regate` gives them.
         columns: numbers of a pair.
-        cells: ids; the tables have their index.
-        confidence: of the intervals, in (0, 1).
+        cells: as :func:`judge_cells` gives them; the tables have their index.
+        verdict: how they were judged.
     """
-    counted = pairs[(pairs["status"] == "ok") & pairs["cell"].isin(cells)]
-    code = pd.Categorical(counted["cell"], categories=cells).codes.astype(np.intp)
-    values = counted[list(columns)].to_numpy(dtype=np.float64, na_value=np.nan)
-    found = _intervals(code, values, len(cells), confidence)
-    return {
-        name: pd.DataFrame(found[:, at], columns=["mean", "low", "high"], index=cells.index)
-        for at, name in enumerate(columns)
-    }
+    counted = pairs[(pairs["status"] == "ok") & pairs["cell"].isin(cells["cell"])]
+    code = pd.Categorical(counted["cell"], categories=cells["cell"]).codes.astype(np.intp)
+    tables = {}
+    for name in columns:
+        values = counted[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        mean, variance, size = _moments(code, values, len(cells))
+        if name in CONDITION_BARRIERS:
+            one = _one_example(counted, code, cells, verdict)
+            bounds = _barrier_bounds(mean, variance, size, one, verdict)
+        else:
+            bounds = mean_interval(mean, variance, size, verdict.confidence)
+        tables[name] = pd.DataFrame({"mean": mean, "low": bounds[:, 0], "high": bounds[:, 1]}, index=cells.index)
+    return tables
 
 
 def regate(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
@@ -190,18 +225,16 @@ def exclusions(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
 def compare_definitions(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     """How many cells each barrier definition would call what, at the same threshold: one row per definition.
 
-    ``pairs`` are as :func:`regate` gives them. A definition whose column is not among theirs is left out. The interval
-    is worked out only where it can matter: it never leaves the range of its data, so pairs that all lie on one side of
-    the threshold decide their cell.
+    ``pairs`` are as :func:`regate` gives them. A definition whose column is not among theirs is left out.
     """
     ok = (pairs["status"] == "ok").to_numpy()
     cells, code = _count(pairs)
-    table = []
+    excluded, table = _excluded(cells), []
     for definition in DEFINITIONS:
         other = verdict.model_copy(update={"barrier": definition})
         if other.column in pairs:
-            cells[["low", "high"]] = _bounds(code[ok], _barriers(pairs, other)[ok], len(cells), other)
-            counts = pd.Series(_verdicts(cells, verdict.threshold)).value_counts()
+            found = _barrier_intervals(pairs, code, ok, cells, other)
+            counts = excluded.fillna(_verdicts(found, verdict.threshold)).fillna("undecided").value_counts()
             table.append({name: int(counts.get(name, 0)) for name in VERDICTS} | {"definition": definition})
     return pd.DataFrame(table, columns=["definition", *VERDICTS])
 
@@ -222,55 +255,78 @@ def _barriers(rows: pd.DataFrame, verdict: VerdictSpec) -> Array:
     return rows[verdict.column].to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _intervals(code: NDArray[np.intp], values: Array, n_cells: int, confidence: float) -> Array:
-    """(n_cells, quantities, 3) mean, low and high of (pairs, quantities) values.
+def _barrier_intervals(
+    pairs: pd.DataFrame, code: NDArray[np.intp], ok: NDArray[np.bool_], cells: pd.DataFrame, verdict: VerdictSpec
+) -> Array:
+    """(cells, 3) mean, low and high of the barrier that a verdict judges.
 
-    NaN, −∞ and ∞ where no pair is ok or one of them is not finite. Quantities are worked out together, since drawing
-    the resamples of many pairs takes longer than using them.
+    NaN, −∞ and ∞ where it was not measured, no pair is ok, or one of them has no finite barrier.
     """
-    n_quantities = values.shape[1]
-    table = np.tile([np.nan, -np.inf, np.inf], (n_cells, n_quantities, 1))
-    values = values[np.argsort(code, kind="stable")]
+    if verdict.column not in pairs:
+        return np.tile([np.nan, -np.inf, np.inf], (len(cells), 1))
+    mean, variance, size = _moments(code[ok], _barriers(pairs, verdict)[ok], len(cells))
+    one = _one_example(pairs, code, cells, verdict)
+    return np.column_stack([mean, _barrier_bounds(mean, variance, size, one, verdict)])
+
+
+def _barrier_bounds(mean: Array, variance: Array, size: Array, one_example: Array, verdict: VerdictSpec) -> Array:
+    """(cells, 2) bounds of the mean barrier of each cell of a sweep.
+
+    A barrier is known to one example: the bounds are at least so far from the mean.
+    """
+    spread = fit_spread(mean, variance, size)
+    bounds = mean_interval(mean, variance, size, verdict.confidence, spread=spread)
+    low, high = np.fmin(bounds[:, 0], mean - one_example), np.fmax(bounds[:, 1], mean + one_example)
+    if verdict.barrier not in MAY_BE_NEGATIVE:
+        low = np.where(np.isfinite(low), np.maximum(low, 0), low)
+    return np.column_stack([low, high])
+
+
+def _moments(code: NDArray[np.intp], values: Array, n_cells: int) -> tuple[Array, Array, Array]:
+    """Mean and variance of the values of each cell, NaN where one of them is not finite, and their number."""
+    order = np.lexsort((values, code))  # by value within the cell: no sum depends on the order of the pairs
+    code, values = code[order], np.where(np.isfinite(values), values, np.nan)[order]
     size = np.bincount(code, minlength=n_cells)
-    start = np.cumsum(size) - size
-    finite = np.zeros((n_cells, n_quantities), dtype=bool)
-    if len(values):
-        finite[size > 0] = np.logical_and.reduceat(np.isfinite(values), start[size > 0])
-    for n in np.unique(size[finite.any(axis=1)]):
-        cells, quantities = np.nonzero(finite & (size == n)[:, None])
-        for at in range(0, len(cells), CELLS_AT_ONCE):
-            chunk = slice(at, at + CELLS_AT_ONCE)
-            cell, quantity = cells[chunk], quantities[chunk]
-            # By value within the cell: no sum depends on the order of the pairs.
-            data = np.sort(values[start[cell, None] + np.arange(n), quantity[:, None]])
-            table[cell, quantity, 0] = data.mean(axis=1)
-            table[cell, quantity, 1:] = mean_interval(data, confidence)
-    return table
+    filled, start = size > 0, np.cumsum(size) - size
+
+    def summed(terms: Array) -> Array:
+        sums = np.full(n_cells, np.nan)
+        if len(terms):
+            sums[filled] = np.add.reduceat(terms, start[filled])
+        return sums
+
+    mean = summed(values) / np.maximum(size, 1)
+    variance = summed((values - mean[code]) ** 2) / np.maximum(size - 1, 1)
+    return mean, variance, size.astype(np.float64)
 
 
-def _bounds(code: NDArray[np.intp], barriers: Array, n_cells: int, verdict: VerdictSpec) -> Array:
-    """(n_cells, 2) bounds that decide as the interval's would: those of the data where they are on one side."""
-    lowest, highest = np.full(n_cells, np.inf), np.full(n_cells, -np.inf)
-    np.minimum.at(lowest, code, barriers)
-    np.maximum.at(highest, code, barriers)
-    size = np.bincount(code, minlength=n_cells)
-    one_sided = (
-        ((highest < verdict.threshold) | (lowest > verdict.threshold)) & np.isfinite(highest - lowest) & (size > 1)
-    )
-    open_ = ~one_sided[code]
-    intervals = _intervals(code[open_], barriers[open_, None], n_cells, verdict.confidence)[:, 0, 1:]
-    return np.where(one_sided[:, None], np.column_stack([lowest, highest]), intervals)
-
-
-def _verdicts(cells: pd.DataFrame, threshold: float) -> list[Verdict]:
-    """The interval's verdict, unless at least half of the finished pairs are not ok."""
-    columns = ["n_pairs", "n_undertrained", "n_diverged", "n_failed", "low", "high"]
-    return [
-        _excluded_verdict(undertrained, diverged, failed)
-        if 2 * (undertrained + diverged + failed) >= n_pairs
-        else verdict_of_interval(low, high, threshold)
-        for n_pairs, undertrained, diverged, failed, low, high in cells[columns].itertuples(index=False)
+def _verdicts(intervals: Array, threshold: float) -> pd.Series:
+    """What intervals say; None where the mean is not known."""
+    verdicts = [
+        verdict_of_interval(low, high, threshold) if np.isfinite(mean) else None for mean, low, high in intervals
     ]
+    return pd.Series(verdicts, dtype=object)
+
+
+def _one_example(pairs: pd.DataFrame, code: NDArray[np.intp], cells: pd.DataFrame, verdict: VerdictSpec) -> Array:
+    """(cells,) what one example adds to the judged error; 0 for losses, and where no pair was trained."""
+    if verdict.quantity == "loss":
+        return np.zeros(len(cells))
+    if verdict.split == "train":
+        examples = pairs["n_train"].groupby(code).mean().reindex(range(len(cells)))
+    else:
+        examples = cells["test_examples"].fillna(cells["dataset"].map({name: f.n_test for name, f in DATASETS.items()}))
+    return np.nan_to_num(1 / examples.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _excluded(cells: pd.DataFrame) -> pd.Series:
+    """The verdict of each cell of which at least half of the finished pairs are not ok; None for the others."""
+    columns = ["n_pairs", "n_undertrained", "n_diverged", "n_failed"]
+    verdicts = [
+        _excluded_verdict(undertrained, diverged, failed) if 2 * (undertrained + diverged + failed) >= n_pairs else None
+        for n_pairs, undertrained, diverged, failed in cells[columns].itertuples(index=False)
+    ]
+    return pd.Series(verdicts, index=cells.index, dtype=object)
 
 
 def _excluded_verdict(undertrained: int, diverged: int, failed: int) -> Verdict:

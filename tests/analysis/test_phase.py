@@ -11,12 +11,23 @@ from hypothesis import strategies as st
 from lmc_tune.analysis.phase import PhaseDiagram, map_regions
 from lmc_tune.analysis.report.charts.phase_chart import phase_chart, phase_table
 from lmc_tune.analysis.report.charts.style import tick_axis
+from lmc_tune.analysis.wording import verdict_words
 from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import GroupSpec, MlpSpec, ResnetSpec, ShiftSpec, VerdictSpec
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.tables.rows import PairResult
-from tests.analysis.cases import COVARIATE, LABEL, grid, ok_pair, pair_spec, realistic_pair, results_of, space_of
+from tests.analysis.cases import (
+    COVARIATE,
+    LABEL,
+    diverged_pair,
+    grid,
+    ok_pair,
+    pair_spec,
+    realistic_pair,
+    results_of,
+    space_of,
+)
 
 ALL_PAIRS = results_of([realistic_pair(spec) for spec in grid()])
 
@@ -100,8 +111,9 @@ def test_whatever_part_of_a_space_has_run_it_is_drawn_over_the_whole(random: Ran
     placed = pd.concat([diagram.cells, diagram.not_run]).set_index("cell").sort_index()
     columns = ["lr", "batch_size", "panel"]
     pd.testing.assert_frame_equal(placed[columns], whole.cells.set_index("cell")[columns], check_dtype=False)
+    of_the_map = ["panel", "beside_diverged"]
     pd.testing.assert_frame_equal(
-        diagram.cells.drop(columns="panel"), map_regions(part).cells.drop(columns="panel"), check_exact=True
+        diagram.cells.drop(columns=of_the_map), map_regions(part).cells.drop(columns=of_the_map), check_exact=True
     )
 
 
@@ -273,3 +285,35 @@ def test_impossible_axes_are_refused() -> None:
         map_regions(results, x="lr", y="lr")
     with pytest.raises(UserError, match="no pair has finished"):
         map_regions(results.iloc[:0])
+
+
+def test_judged_cells_next_to_a_diverged_one_along_an_axis_are_marked() -> None:
+    def pair(lr: float, batch_size: int, shift: ShiftSpec, replicate: int) -> PairResult:
+        spec = pair_spec(lr=lr, batch_size=batch_size, shift=shift, replicate=replicate)
+        diverges = (lr, batch_size, shift) in {(1.0, 16, COVARIATE), (1.0, 64, COVARIATE)}
+        return diverged_pair(spec) if diverges else ok_pair(spec, 0.2)
+
+    pairs = [
+        pair(lr, batch_size, shift, replicate)
+        for lr in (0.1, 0.3, 1.0)
+        for batch_size in (16, 64, 256)
+        for shift in (COVARIATE, LABEL)
+        for replicate in range(3)
+    ]
+    cells = map_regions(results_of(pairs)).cells
+    marked = cells[cells["beside_diverged"]]
+    assert sorted(zip(marked["lr"], marked["batch_size"], marked["shift"], strict=True)) == [
+        (0.3, 16, "covariate"),
+        (0.3, 64, "covariate"),
+        (1.0, 256, "covariate"),
+    ]
+    one_axis = map_regions(
+        results_of([p for p in pairs if p.row["batch_size"] == 16 and p.row["shift"] == "covariate"])
+    )
+    assert one_axis.cells.loc[one_axis.cells["beside_diverged"], "lr"].tolist() == [0.3]
+
+
+def test_the_words_of_a_verdict_name_both_splits_where_they_say_the_opposite() -> None:
+    apart = {"verdict": "connected", "on_test": "connected", "on_train": "disconnected", "split_apart": True}
+    assert verdict_words(apart) == "connected on test, disconnected on train"
+    assert verdict_words({**apart, "split_apart": False}) == "connected"

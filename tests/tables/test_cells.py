@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmc_tune.core.statistics import VERDICTS, mean_interval, verdict_of_interval
+from lmc_tune.core.statistics import VERDICTS, fit_spread, mean_interval, verdict_of_interval
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.tables.cells import CELL_FIELDS, compare_definitions, exclusions, planned_cells, regate, summarise
 from lmc_tune.tables.rows import STATUSES
@@ -47,7 +47,10 @@ def one_cell(*kinds: str) -> pd.DataFrame:
         (["high"] * 5, "disconnected"),
         (["low"] * 3 + ["high"] * 2, "undecided"),
         (["low"], "undecided"),
+        (["low"] * 2, "undecided"),
+        (["high"] * 3, "disconnected"),
         (["low"] * 3 + ["diverged"] * 2, "connected"),
+        (["low"] * 2 + ["diverged"], "undecided"),
         (["low"] * 2 + ["diverged"] * 2, "diverged"),
         (["low"] * 2 + ["undertrained"] * 2, "undertrained"),
         (["low", "undertrained", "diverged"], "diverged"),
@@ -62,11 +65,59 @@ def test_verdict_by_hand(kinds: list[str], expected: str) -> None:
     assert cells["verdict"].tolist() == [expected]
 
 
-def test_one_pair_has_a_mean_but_no_interval() -> None:
-    cell = summarise(one_cell("low"), VERDICT).iloc[0]
-    assert cell["mean_barrier"] == pytest.approx(0.002, rel=0.02)
-    assert (cell["low"], cell["high"]) == (-np.inf, np.inf)
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_pair_or_two_have_a_mean_but_no_interval(n: int) -> None:
+    cell = summarise(one_cell(*["low"] * n), VERDICT).iloc[0]
+    assert cell["mean_barrier"] == pytest.approx(0.002, rel=0.05)
+    assert (cell["low"], cell["high"], cell["verdict"]) == (-np.inf, np.inf, "undecided")
     assert cell["judged"]
+
+
+def test_an_interval_is_never_narrower_than_one_test_example_and_never_below_zero() -> None:
+    results = one_cell(*["low"] * 5)
+    results[[VERDICT.column, VERDICT.on("train").column]] = 0.0185
+    cell = summarise(results, VERDICT).iloc[0]
+    assert (cell["low"], cell["high"]) == pytest.approx((0.0185 - 1 / 360, 0.0185 + 1 / 360))
+    assert cell["verdict"] == "undecided"
+    of_a_member = results["n_train"].iloc[0]
+    assert (cell["train_low"], cell["train_high"]) == pytest.approx(
+        (0.0185 - 1 / of_a_member, 0.0185 + 1 / of_a_member)
+    )
+    results["test_examples"] = 36
+    assert summarise(results, VERDICT)[["low", "high"]].iloc[0].tolist() == pytest.approx([0.0, 0.0185 + 1 / 36])
+    losses = summarise(results.assign(test_loss_barrier_chord=0.5), VERDICT.model_copy(update={"of": "test_loss"}))
+    assert losses[["low", "high"]].iloc[0].tolist() == [0.5, 0.5]
+
+
+def test_a_midpoint_may_lie_below_its_ends() -> None:
+    results = one_cell(*["low"] * 3).assign(test_error_barrier_midpoint=[-0.02, -0.03, -0.025])
+    cell = summarise(results, VERDICT.model_copy(update={"barrier": "midpoint"})).iloc[0]
+    assert cell["low"] < cell["mean_barrier"] == pytest.approx(-0.025)
+
+
+def test_both_splits_are_judged_whichever_the_verdict_is_of() -> None:
+    high, low = (pd.Series(values) for values in ([0.2, 0.21, 0.22, 0.2, 0.21], [0.001, 0.002, 0.001, 0.002, 0.001]))
+    results = one_cell(*["low"] * 5)
+    results[VERDICT.column], results[VERDICT.on("train").column] = low, high
+    of_test = summarise(results, VERDICT).iloc[0]
+    of_train = summarise(results, VERDICT.on("train")).iloc[0]
+    for cell in (of_test, of_train):
+        assert (cell["on_test"], cell["on_train"], cell["split_apart"]) == ("connected", "disconnected", True)
+        assert (cell["test_barrier"], cell["train_barrier"]) == pytest.approx((low.mean(), high.mean()))
+    assert (of_test["verdict"], of_train["verdict"]) == ("connected", "disconnected")
+    assert (
+        of_train[["mean_barrier", "low", "high"]].tolist()
+        == of_test[["train_barrier", "train_low", "train_high"]].tolist()
+    )
+
+
+def test_a_split_that_was_not_measured_and_a_cell_that_is_excluded_have_no_verdict_on_it() -> None:
+    unmeasured = one_cell(*["low"] * 5).assign(train_error_barrier_chord=np.nan)
+    cell = summarise(unmeasured, VERDICT).iloc[0]
+    assert (cell["verdict"], cell["on_test"], cell["on_train"]) == ("connected", "connected", None)
+    assert not cell["split_apart"]
+    excluded = summarise(one_cell("low", "diverged", "diverged"), VERDICT).iloc[0]
+    assert (excluded["verdict"], excluded["on_test"], excluded["on_train"]) == ("diverged", None, None)
 
 
 def test_a_pair_without_a_finite_barrier_leaves_the_cell_undecided() -> None:
@@ -143,13 +194,19 @@ def test_all_cells_at_once_agree_with_one_after_the_other() -> None:
     results["replicate"] = np.concatenate([np.arange(size) for size in sizes])
     results[VERDICT.column] = rng.normal(0.03, 0.02, len(results))
     cells = summarise(results, VERDICT).set_index("cell")
-    for name, pairs in results.groupby("cell"):
-        barriers = pairs[VERDICT.column]
-        low, high = mean_interval(barriers, VERDICT.confidence)
+    groups = results.groupby("cell")[VERDICT.column]
+    spread = fit_spread(groups.mean(), groups.var(), groups.size())
+    assert spread is not None
+    for name, barriers in groups:
+        low, high = mean_interval(barriers.mean(), barriers.var(), len(barriers), VERDICT.confidence, spread=spread)
+        one = 1 / 360
+        expected = max(0, min(low, barriers.mean() - one)), max(high, barriers.mean() + one)
         cell = cells.loc[name]
-        np.testing.assert_allclose(cell[["mean_barrier", "low", "high"]].to_list(), [barriers.mean(), low, high])
-        if len(barriers) > 1:
-            assert cell["verdict"] == verdict_of_interval(low, high, VERDICT.threshold)
+        if len(barriers) < 3:
+            assert (cell["low"], cell["high"], cell["verdict"]) == (-np.inf, np.inf, "undecided")
+        else:
+            assert (cell["mean_barrier"], cell["low"], cell["high"]) == pytest.approx((barriers.mean(), *expected))
+            assert cell["verdict"] == verdict_of_interval(*expected, VERDICT.threshold)
 
 
 def test_definitions_are_counted_as_if_each_were_the_verdict() -> None:

@@ -157,8 +157,8 @@ def test_the_page_says_what_came_out(html: str) -> None:
         "Of 36 cells, ",
         "Not finished: 36 cells with fewer than 4 pairs",
         "label 80/20",
-        "a 95% bootstrap interval",
-        "mean, expanded percentile bootstrap",
+        "a 95% interval of the mean over replicates",
+        "mean, score interval with a moderated variance",
         "column test_error_barrier_chord",
         "the loss became non-finite",
         "train accuracy below the gate of 50.0%",
@@ -390,7 +390,7 @@ def test_a_file_in_another_folder_is_a_section_at_its_place(folder: Path, html: 
         assert f'<tr data-cell="{cell}"><td>{steps.mean() / 1000:.3f}</td></tr>' in section
 
 
-def test_the_sections_share_one_bootstrap_and_none_is_made_that_nobody_asks_for(
+def test_the_sections_share_their_intervals_and_none_is_made_that_nobody_asks_for(
     measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[str]] = []

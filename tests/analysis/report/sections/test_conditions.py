@@ -12,7 +12,7 @@ from lmc_tune.analysis.report.sections.conditions import (
     judged_condition,
     make,
 )
-from lmc_tune.core.statistics import mean_interval, verdict_of_interval
+from lmc_tune.core.statistics import fit_spread, mean_interval, verdict_of_interval
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.tables.cells import CONDITION_BARRIERS, mean_intervals
 from tests.analysis.cases import NETWORKS, measured_pair, ok_pair, pair_spec, results_of
@@ -28,11 +28,25 @@ def test_each_condition_has_the_mean_of_its_own_column_over_the_ok_pairs(measure
     assert table.groupby("cell")["condition"].agg(list).map(tuple).unique().tolist() == [("naive", "recalibrated")]
     for row in table.to_dict("records"):
         barriers = measured.ok(row["cell"])[COLUMNS[row["condition"]]].to_list()
-        low, high = mean_interval(barriers, measured.diagram.verdict.confidence)
+        low, high = _bounds(measured, COLUMNS[row["condition"]]).loc[row["cell"]]
         np.testing.assert_allclose(
             [row["shown_barrier"], row["shown_low"], row["shown_high"]], [np.mean(barriers), low, high], atol=1e-12
         )
         assert row["by_condition"] == verdict_of_interval(low, high, 0.02)
+
+
+def _bounds(measured: Measured, column: str) -> pd.DataFrame:
+    """Cell by cell, from the ok pairs: a score interval, at least one test example wide on both sides, from 0 up."""
+    of_cells = pd.concat(measured.ok(cell) for cell in measured.diagram.cells["cell"]).groupby("cell")[column]
+    mean, variance, size = of_cells.mean(), of_cells.var(), of_cells.size()
+    spread = fit_spread(mean, variance, size)
+    assert spread is not None
+    one_example = 1 / 360
+    bounds = {}
+    for cell in mean.index:
+        low, high = mean_interval(mean[cell], variance[cell], size[cell], spread=spread)
+        bounds[cell] = max(0, min(low, mean[cell] - one_example)), max(high, mean[cell] + one_example)
+    return pd.DataFrame.from_dict(bounds, orient="index")
 
 
 def test_the_cells_have_the_same_means_for_the_table_of_cells(measured: Measured) -> None:
@@ -80,7 +94,7 @@ def test_repaired_stands_beside_naive_without_batch_norm() -> None:
     for k, pair in enumerate(pairs):
         pair.row["repaired_test_error_barrier_chord"] = 0.01 * k
     diagram = map_regions(results_of(pairs))
-    intervals = mean_intervals(diagram.pairs, CONDITION_BARRIERS, diagram.cells["cell"], 0.95)
+    intervals = mean_intervals(diagram.pairs, CONDITION_BARRIERS, diagram.cells, diagram.verdict)
     table = condition_table(diagram, intervals)
     assert table["condition"].tolist() == ["naive", "repaired"]
     assert table["shown_barrier"].tolist() == pytest.approx([diagram.cells["mean_barrier"][0], 0.01])
@@ -93,7 +107,7 @@ def test_a_pair_without_a_finite_barrier_hides_its_cells_mean() -> None:
     pairs = [measured_pair(spec.model_copy(update={"replicate": k})) for k in range(3)]
     pairs[1].row["test_error_barrier_chord"] = np.nan
     diagram = map_regions(results_of(pairs))
-    intervals = mean_intervals(diagram.pairs, CONDITION_BARRIERS, diagram.cells["cell"], 0.95)
+    intervals = mean_intervals(diagram.pairs, CONDITION_BARRIERS, diagram.cells, diagram.verdict)
     assert condition_table(diagram, intervals).empty  # recalibrated alone is left
     assert np.isnan(diagram.cells["naive_barrier"][0])
 
@@ -104,7 +118,7 @@ def test_of_all_four_each_is_its_own_column() -> None:
     for pair in pairs:
         pair.row["endpoint_test_error_barrier_chord"], pair.row["repaired_test_error_barrier_chord"] = 0.7, 0.3
     diagram = map_regions(results_of(pairs))
-    intervals = mean_intervals(diagram.pairs, CONDITION_BARRIERS, diagram.cells["cell"], 0.95)
+    intervals = mean_intervals(diagram.pairs, CONDITION_BARRIERS, diagram.cells, diagram.verdict)
     table = condition_table(diagram, intervals).set_index("condition")["shown_barrier"]
     assert table.index.tolist() == ["naive", "endpoint", "recalibrated", "repaired"]
     assert table[["endpoint", "repaired"]].tolist() == pytest.approx([0.7, 0.3])

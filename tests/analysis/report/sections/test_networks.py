@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from lmc_tune.analysis.phase import map_regions
 from lmc_tune.analysis.report.sections.networks import make, network_chart, network_names, network_table
-from lmc_tune.core.statistics import mean_interval
 from lmc_tune.experiment import FactorySpec, MlpSpec, NetworkSpec, ResnetSpec, VerdictSpec, VggSpec, VitSpec
 from lmc_tune.tables.cells import summarise
 from lmc_tune.tables.rows import model_of, spec_columns
@@ -34,7 +34,7 @@ def test_means_and_intervals_are_those_of_the_judged_cells_ok_pairs(measured: Me
         batch_norm = pairs["norm"].iloc[0] == "batch"
         differences = pairs["recalibrated_accuracy_difference" if batch_norm else "accuracy_difference"].to_list()
         assert row["difference"] == pytest.approx(sum(differences) / 3, abs=1e-12)
-        expected = mean_interval(differences, measured.diagram.verdict.confidence)
+        expected = stats.t.interval(0.95, 2, loc=np.mean(differences), scale=stats.sem(differences))
         np.testing.assert_allclose([row["difference_low"], row["difference_high"]], expected, atol=1e-12)
         barriers = pairs["recalibrated_test_error_barrier_chord" if batch_norm else "test_error_barrier_chord"]
         assert row["shown_barrier"] == pytest.approx(sum(barriers) / 3, abs=1e-12)
