@@ -7,7 +7,7 @@ it (``premise not met``), or something else explains the numbers as well (``not 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from lmc_tune.analysis.reproduction.sweep_tables import Study
-from lmc_tune.analysis.wording import number, percent, percentage_points
+from lmc_tune.analysis.wording import UNKNOWN, number, percent, percentage_points
 from lmc_tune.core.barrier import Array
 
 Outcome = Literal["supported", "contradicted", "undecided", "premise not met", "not decidable"]
@@ -84,6 +84,8 @@ class Expectation:
 
 
 def value_words(value: float, unit: Unit) -> str:
+    if not np.isfinite(value):
+        return UNKNOWN
     if unit == "fraction":
         return percent(value, 2)
     if unit == "percentage points":
@@ -145,10 +147,6 @@ class Claim:
         if reading.unmet and found != "contradicted":
             return "premise not met"
         return "not decidable" if reading.alternative and found == "undecided" else found
-
-    def outcomes(self, studies: Mapping[float, Study]) -> dict[float, Outcome]:
-        """By the key of the study: the gate on train accuracy under which its pairs count."""
-        return {gate: self.outcome(self.reading(study)) for gate, study in studies.items()}
 
 
 def same(outcomes: Collection[Outcome]) -> Outcome:

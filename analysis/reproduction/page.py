@@ -9,8 +9,10 @@ import argparse
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from textwrap import fill
 from typing import TypeVar
@@ -50,8 +52,8 @@ TABLES = PAGE.with_suffix("")
 # Smaller twins of presets.
 SMALL = "_small"
 _KEPT = ("results.parquet", "paths.parquet", "curves.parquet", SPACE_FILE, SWEEP_FILE)
-# Train accuracies that a member may have to reach before its pair counts. None of them is the right one.
-GATES = (0.4, 0.5, 0.6)
+# Train accuracies that members may have to reach before their pair counts, on both sides of the presets' 0.6.
+GATES = (0.4, 0.5, 0.6, 0.7)
 _GATE_WORDS = listed([f"{100 * gate:g}%" for gate in GATES])
 _HEAD = """# Reproduction record
 
@@ -70,8 +72,8 @@ an expectation.""",
 one, so every claim is read at the study's own and at {_GATE_WORDS}. Its outcome is what holds at all of them.""",
     """A claim can stay open in three ways. It is *undecided* if intervals are too wide or the gates differ. Its
 *premise is not met* if the study has no cell about which the claim says anything. It is *not decidable* if the numbers
-have another explanation that the study does not separate from the claim's: more replicates would not help. Earlier
-outcomes say "not decidable" for all three.""",
+have another explanation that the study does not separate from the claim's: more replicates would not help. Until
+2026-11-30 the record said "not decidable" for all three.""",
     f"""Pairs that are undertrained or diverged are counted, but left out of the means; a cell that lost half of its
 pairs in this way decides nothing, and neither do fewer than three values. All replicates are tested on the same
 examples, so intervals say nothing about other test sets. Verdicts and intervals of cells are those of the report
@@ -86,11 +88,13 @@ class Run:
     """One sweep of a preset, read from its tables.
 
     studies: by the gate on train accuracy; the space's own among them.
+    readings: by the claim's id, then by gate; of claims that this preset tests.
     """
 
     space: SearchSpace
     record: SweepRecord
     studies: Mapping[float, Study]
+    readings: Mapping[str, Mapping[float, Reading]]
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
@@ -101,7 +105,12 @@ class Run:
             gate: Study.of(results, paths, curves, space.verdict.model_copy(update={"min_train_accuracy": gate}))
             for gate in sorted({*GATES, space.verdict.min_train_accuracy})
         }
-        return cls(space=space, record=SweepRecord.read(folder), studies=studies)
+        readings = {
+            claim.id: {gate: claim.reading(study) for gate, study in studies.items()}
+            for claim in CLAIMS
+            if claim.preset == folder.name.removesuffix(SMALL)
+        }
+        return cls(space=space, record=SweepRecord.read(folder), studies=studies, readings=readings)
 
     @property
     def study(self) -> Study:
@@ -109,22 +118,26 @@ class Run:
         return self.studies[self.space.verdict.min_train_accuracy]
 
 
-def read_runs(tables: Path = TABLES) -> dict[str, Run]:
+def read_runs(tables: Path) -> dict[str, Run]:
     """By the name of their preset."""
     return {folder.name: Run.read(folder) for folder in sorted(tables.iterdir()) if folder.is_dir()}
 
 
 def outcomes_of(runs: Mapping[str, Run]) -> dict[tuple[str, str], Outcome]:
-    """By claim and study: what holds under every gate."""
+    """By claim and study: what holds at every gate."""
     return {
-        (claim.id, name): same(claim.outcomes(runs[name].studies).values())
+        (claim.id, name): same(_by_gates(claim, run).values())
         for claim in CLAIMS
-        for name in (claim.preset + SMALL, claim.preset)
-        if name in runs
+        for name, run in runs.items()
+        if claim.id in run.readings
     }
 
 
-def take(run: Path, tables: Path = TABLES) -> None:
+def _by_gates(claim: Claim, run: Run) -> dict[float, Outcome]:
+    return {gate: claim.outcome(reading) for gate, reading in run.readings[claim.id].items()}
+
+
+def take(run: Path, tables: Path) -> None:
     """Copy the tables of a run folder, under the name of its preset.
 
     Raises:
@@ -178,13 +191,17 @@ def _in_short(claim: Claim, runs: Mapping[str, Run], recorded: Sequence[Recorded
         f"[{claim.id}](#{claim.id.lower()})",
         claim.text,
         *(_outcome(claim, runs[name]) if name in runs else "**not run**" for name in (small, full)),
-        "; ".join(f"{one.date} {one.outcome}" for one in reversed(earlier)) or "none",
+        "; ".join(
+            f"{date} {', '.join(one.outcome for one in of_date)}"
+            for date, of_date in groupby(reversed(earlier), key=attrgetter("date"))
+        )
+        or "none",
     ]
 
 
 def _outcome(claim: Claim, run: Run) -> str:
     """The outcome, and those under each gate if they differ."""
-    outcomes = claim.outcomes(run.studies)
+    outcomes = _by_gates(claim, run)
     outcome = f"**{same(outcomes.values())}**"
     if len(set(outcomes.values())) == 1:
         return outcome
@@ -208,25 +225,27 @@ def _claim(claim: Claim, runs: Mapping[str, Run], recorded: Sequence[Recorded]) 
         if name not in runs:
             parts.append(f"`{name}`: not run.\n")
             continue
-        readings = {gate: claim.reading(study) for gate, study in runs[name].studies.items()}
-        parts.append(f"`{name}`: {_outcome(claim, runs[name])}.\n")
-        parts += [
-            fill(f"{words} ({_gates(gates)})", 120) + "\n"
-            for words, gates in _by_gate({gate: [_reason(one)] for gate, one in readings.items()}).items()
-            if words
-        ]
-        rows = _by_gate({gate: [*_expected(one)] for gate, one in readings.items()})
-        heads = ["quantity", "mean", "interval", "confidence", "n", "expected", "", "gates"]
-        parts.append(
-            _table(
-                heads, [[*row, "all" if len(gates) == len(readings) else _gates(gates)] for row, gates in rows.items()]
-            )
-            if rows
-            else "No cell meets the claim's condition.\n"
-        )
+        parts += [f"`{name}`: {_outcome(claim, runs[name])}.\n", *_readings(claim, runs[name])]
         history = [[one.date, one.outcome, one.why] for one in _of(recorded, claim, name)]
         parts.append(_table(["recorded", "outcome", "what had changed"], history))
     return "\n".join(parts)
+
+
+def _readings(claim: Claim, run: Run) -> Iterator[str]:
+    """Why a claim stays open, and its numbers, each with the gates at which it is found."""
+    readings = run.readings[claim.id]
+    for words, gates in _by_gate({gate: [_reason(one)] for gate, one in readings.items()}).items():
+        if words:
+            yield fill(words if len(gates) == len(readings) else f"Gate {_gates(gates)}: {words}", 120) + "\n"
+    found = _by_gate({gate: _expected(one) for gate, one in readings.items()})
+    if not found:
+        yield "No cell meets the claim's condition.\n"
+        return
+    heads = ["quantity", "mean", "interval", "confidence", "n", "expected", "", "gates"]
+    rows = [(*row, "all" if len(gates) == len(readings) else _gates(gates)) for row, gates in found.items()]
+    quantities = list(dict.fromkeys(row[0] for row in rows))
+    rows.sort(key=lambda row: quantities.index(row[0]))
+    yield _table(heads, rows)
 
 
 def _reason(reading: Reading) -> str:
@@ -242,7 +261,7 @@ def _by_gate(found: Mapping[float, Iterable[_Found]]) -> dict[_Found, list[float
     return gates
 
 
-def _expected(reading: Reading) -> Iterable[tuple[str, ...]]:
+def _expected(reading: Reading) -> Iterator[tuple[str, ...]]:
     confidence = reading.confidence
     for found in reading.expectations:
         yield (
@@ -320,8 +339,8 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         for run in arguments.take:
-            take(run)
-        runs = read_runs()
+            take(run, TABLES)
+        runs = read_runs(TABLES)
         why = arguments.why or ("New tables." if arguments.take else "")
         write_text(PAGE, reproduction_page(runs, record_outcomes(TABLES, outcomes_of(runs), why)))
     except (UserError, FileNotFoundError) as error:

@@ -167,7 +167,7 @@ def test_every_claim_has_its_preset_and_its_small_twin():
     assert [claim.id for claim in CLAIMS] == [f"R{n}" for n in range(1, 9)]
 
 
-def test_a_claim_is_read_at_every_gate():
+def test_the_outcome_is_what_holds_at_every_gate():
     def make(spec: GroupSpec) -> PairResult:
         """Half of the replicates learn little and have barriers."""
         slow = spec.replicate % 2
@@ -177,7 +177,7 @@ def test_a_claim_is_read_at_every_gate():
         return result
 
     results = [make(spec_of(k)) for k in range(9)]
-    outcomes = BY_ID["R1"].outcomes({gate: study_of(results, gate=gate) for gate in (0.4, 0.5, 0.6)})
+    outcomes = {gate: outcome_of(BY_ID["R1"], study_of(results, gate=gate)) for gate in (0.4, 0.5, 0.6)}
     assert outcomes == {0.4: "undecided", 0.5: "undecided", 0.6: "supported"}
     assert same(outcomes.values()) == "undecided"
     assert same(["supported", "supported"]) == "supported"
