@@ -33,45 +33,47 @@ def basin_reading(study: Study, quantities: Mapping[str, tuple[str, Side | None]
             in fractions.
     """
     groups = list(_groups(study))
-    epochs = sorted({pair for group in groups for pair in _nearest_epochs(group)})
-    against = listed([f"{number(one)} against {number(other)}" for one, other in epochs]) if epochs else "none"
-    # plain, basin's share, nearest; of every quantity
-    found = [
-        [
-            Expectation(
-                what=f"{title}: connected minus disconnected cells{how}",
-                values=_by_replicate(groups, column, estimate),
-                unit="fraction",
-                side=side,
-                case=title,
-            )
-            for how, estimate in (
-                ("", _difference),
-                (", spawn epoch as a covariate", _share),
-                (f", nearest spawn epochs ({against})", _nearest),
-            )
-        ]
-        for column, (title, side) in quantities.items()
-    ]
+    found = [_estimates(groups, column, title, side) for column, (title, side) in quantities.items()]
     reading = Reading(
         expectations=[one for plain, *shares in found for one in (replace(plain, side=None), *shares)],
         unmet="" if groups else "No network has a connected and a disconnected cell at one learning rate.",
     )
     certain = reading.confidence
-    explained = [
-        f"{plain.case[0].upper()}{plain.case[1:]}: {plain.words(certain)} in all, {share.words(certain)} with the "
-        f"spawn epoch as a covariate, {nearest.words(certain)} between the nearest spawn epochs ({against})."
-        for plain, share, nearest in found
-        if plain.outcome(certain) == "supported"
-    ]
-    if not explained:
+    claimed = [estimates for estimates in found if estimates[0].outcome(certain) == "supported"]
+    if not claimed:
         return reading
     longer = float(_by_replicate(groups, "spawn_epoch", _difference).mean())
     words = (
         f"Connected cells were trained jointly for {number(longer)} epochs more than disconnected ones, and that "
         "explains the differences as well as the basin does."
     )
-    return replace(reading, alternative=" ".join([words, *explained]))
+    numbers = [
+        f"{plain.case[0].upper()}{plain.case[1:]}: {plain.words(certain)} in all, {share.words(certain)} with the "
+        f"spawn epoch as a covariate, {nearest.words(certain)} between the nearest spawn epochs."
+        for plain, share, nearest in claimed
+    ]
+    return replace(reading, alternative=" ".join([words, *numbers]))
+
+
+def _estimates(groups: list[pd.DataFrame], column: str, title: str, side: Side | None) -> list[Expectation]:
+    """The plain difference, the basin's share of it, and the difference between the nearest spawn epochs."""
+    epochs = sorted({pair for group in groups for pair in _nearest_epochs(group)})
+    against = listed([f"{number(one)} against {number(other)}" for one, other in epochs]) if epochs else "none"
+    estimates: tuple[tuple[str, Callable[[pd.DataFrame, Array], float]], ...] = (
+        ("", _difference),
+        (", spawn epoch as a covariate", _share),
+        (f", nearest spawn epochs ({against})", _nearest),
+    )
+    return [
+        Expectation(
+            what=f"{title}: connected minus disconnected cells{how}",
+            values=_by_replicate(groups, column, estimate),
+            unit="fraction",
+            side=side,
+            case=title,
+        )
+        for how, estimate in estimates
+    ]
 
 
 def _groups(study: Study) -> Iterator[pd.DataFrame]:

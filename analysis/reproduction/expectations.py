@@ -9,7 +9,7 @@ it (``premise not met``), or something else explains the numbers as well (``not 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -19,7 +19,6 @@ from lmc_tune.analysis.wording import UNKNOWN, number, percent, percentage_point
 from lmc_tune.core.barrier import Array
 
 Outcome = Literal["supported", "contradicted", "undecided", "premise not met", "not decidable"]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 Side = Literal["below", "above"]
 Unit = Literal["fraction", "percentage points", "nats", "correlation"]
 
@@ -147,6 +146,13 @@ class Claim:
         if reading.unmet and found != "contradicted":
             return "premise not met"
         return "not decidable" if reading.alternative and found == "undecided" else found
+
+    def open_because(self, reading: Reading) -> str:
+        """Why a study does not test the claim, or cannot decide it; empty for other outcomes."""
+        outcome = self.outcome(reading)
+        if outcome == "premise not met":
+            return reading.unmet
+        return reading.alternative if outcome == "not decidable" else ""
 
 
 def same(outcomes: Collection[Outcome]) -> Outcome:

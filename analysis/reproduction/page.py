@@ -234,7 +234,7 @@ def _claim(claim: Claim, runs: Mapping[str, Run], recorded: Sequence[Recorded]) 
 def _readings(claim: Claim, run: Run) -> Iterator[str]:
     """Why a claim stays open, and its numbers, each with the gates at which it is found."""
     readings = run.readings[claim.id]
-    for words, gates in _by_gate({gate: [_reason(one)] for gate, one in readings.items()}).items():
+    for words, gates in _by_gate({gate: [claim.open_because(one)] for gate, one in readings.items()}).items():
         if words:
             yield fill(words if len(gates) == len(readings) else f"Gate {_gates(gates)}: {words}", 120) + "\n"
     found = _by_gate({gate: _expected(one) for gate, one in readings.items()})
@@ -246,10 +246,6 @@ def _readings(claim: Claim, run: Run) -> Iterator[str]:
     quantities = list(dict.fromkeys(row[0] for row in rows))
     rows.sort(key=lambda row: quantities.index(row[0]))
     yield _table(heads, rows)
-
-
-def _reason(reading: Reading) -> str:
-    return reading.unmet or reading.alternative
 
 
 def _by_gate(found: Mapping[float, Iterable[_Found]]) -> dict[_Found, list[float]]:

@@ -117,7 +117,10 @@ def test_estimates_of_one_number_have_to_agree(means, expected):
 )
 def test_what_leaves_a_claim_open_has_a_name(mean, unmet, alternative, expected):
     found = [Expectation(what="", values=np.full(3, float(mean)), unit="nats", side="above")]
-    assert BY_ID["R1"].outcome(Reading(expectations=found, unmet=unmet, alternative=alternative)) == expected
+    reading = Reading(expectations=found, unmet=unmet, alternative=alternative)
+    assert BY_ID["R1"].outcome(reading) == expected
+    reasons = {"premise not met": unmet, "not decidable": alternative}
+    assert BY_ID["R1"].open_because(reading) == reasons.get(expected, "")
 
 
 @given(st.lists(st.floats(-10, 10), min_size=2, max_size=8), st.sampled_from([0.8, 0.95, 0.99]))
