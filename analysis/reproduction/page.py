@@ -58,8 +58,9 @@ _GATE_WORDS = listed([f"{100 * gate:g}%" for gate in GATES])
 _HEAD = """# Reproduction record
 
 Written by `python -m lmc_tune.analysis.reproduction` from the tables in [docs/reproduction](reproduction); no number
-and no outcome here is typed by hand. Every study is a preset: `lmc-tune sweep NAME` runs it again, and
-`python -m lmc_tune.analysis.reproduction --take runs/NAME` copies its tables here and writes this page again.
+and no present outcome is typed by hand. Every study is a preset: `lmc-tune sweep NAME` runs it again, and
+`python -m lmc_tune.analysis.reproduction --take runs/NAME` copies its tables here and writes this page again. Earlier
+outcomes are kept in [outcomes.csv](reproduction/outcomes.csv); those of the first records were copied from this page.
 """
 _RULES = (
     """A claim is stated as expectations: means over replicates, and the side of a limit on which each should lie. An
@@ -171,7 +172,7 @@ def reproduction_page(runs: Mapping[str, Run], recorded: Sequence[Recorded]) -> 
         recorded: outcomes so far, those of these runs last.
     """
     twins = [name for name in presets() if name.endswith(SMALL)]
-    heads = ["claim", "says", "small twin", "full size", "earlier outcomes, small twin"]
+    heads = ["claim", "says", "small twin", "full size", "earlier outcomes of the small twin, latest first"]
     parts = [
         _HEAD,
         *(fill(" ".join(rule.split()), 120) + "\n" for rule in _RULES),
