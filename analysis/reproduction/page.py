@@ -1,22 +1,29 @@
 """The record of published claims, and whether results obtained here support them.
 
-``python -m lmc_tune.analysis.reproduction [--take RUN_FOLDER ...]`` writes docs/reproduction.md from the tables in
-docs/reproduction alone; ``--take`` first copies those of finished sweeps of presets there.
+``python -m lmc_tune.analysis.reproduction [--take RUN_FOLDER ...] [--why TEXT]`` writes docs/reproduction.md from the
+tables in docs/reproduction alone and trains nothing; ``--take`` first copies those of finished sweeps of presets there.
+Outcomes that changed are added to docs/reproduction/outcomes.csv, with the reason.
 """
 
 import argparse
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from textwrap import fill
+from typing import TypeVar
 
 import pandas as pd
 import pyarrow as pa
 
 from lmc_tune.analysis.phase import SHIFT_FIELDS
-from lmc_tune.analysis.reproduction.claims import CLAIMS, Claim, Expectation, Unit
+from lmc_tune.analysis.reproduction.claims import CLAIMS
+from lmc_tune.analysis.reproduction.expectations import Claim, Outcome, Reading, same, value_words
+from lmc_tune.analysis.reproduction.outcomes import Recorded, record_outcomes
 from lmc_tune.analysis.reproduction.sweep_tables import Study
 from lmc_tune.analysis.wording import (
     axis_title,
@@ -29,6 +36,7 @@ from lmc_tune.analysis.wording import (
     percentage_points,
     shift_words,
 )
+from lmc_tune.core.statistics import ESTIMATOR
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.reading import parse_space, presets, read_space
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
@@ -44,42 +52,93 @@ TABLES = PAGE.with_suffix("")
 # Smaller twins of presets.
 SMALL = "_small"
 _KEPT = ("results.parquet", "paths.parquet", "curves.parquet", SPACE_FILE, SWEEP_FILE)
+# Train accuracies that members may have to reach before their pair counts, on both sides of the presets' 0.6.
+GATES = (0.4, 0.5, 0.6, 0.7)
+_GATE_WORDS = listed([f"{100 * gate:g}%" for gate in GATES])
 _HEAD = """# Reproduction record
 
 Written by `python -m lmc_tune.analysis.reproduction` from the tables in [docs/reproduction](reproduction); no number
-and no outcome here is typed by hand. Every study is a preset: `lmc-tune sweep NAME` runs it again, and
-`python -m lmc_tune.analysis.reproduction --take runs/NAME` copies its tables here and writes this page again.
+and no present outcome is typed by hand. Every study is a preset: `lmc-tune sweep NAME` runs it again, and
+`python -m lmc_tune.analysis.reproduction --take runs/NAME` copies its tables here and writes this page again. Earlier
+outcomes are kept in [outcomes.csv](reproduction/outcomes.csv); those of the first records were copied from this page.
 """
-_RULES = f"""A claim is stated as expectations: means over replicates, and the side of a limit on which each should lie.
-An expectation is supported if the whole interval of its mean lies on that side, contradicted if it lies on the other
-side, and not decidable otherwise. Intervals are Student's, each wide enough that all intervals of a claim hold together
-with 95% confidence (Bonferroni). A claim is supported if all its expectations are supported, and contradicted if one is
+_RULES = (
+    """A claim is stated as expectations: means over replicates, and the side of a limit on which each should lie. An
+expectation is supported if the whole interval of its mean lies on that side, contradicted if it lies on the other side,
+and undecided otherwise. Intervals are Student's, each wide enough that all intervals of a claim hold together with 95%
+confidence (Bonferroni). A claim is supported if all its expectations are supported, and contradicted if one is
 contradicted; a claim that something *can* happen needs only one supported expectation. Tables also have numbers without
-an expectation. Pairs that are undertrained or diverged are counted, but left out of the means; a cell that lost half of
-its pairs in this way decides nothing, and neither do fewer than three values. All replicates are tested on the same
-examples, so intervals say nothing about other test sets. Verdicts and intervals of cells are those of the report, whose
-bootstrap covers less than its nominal confidence with few replicates. Presets whose name ends in `{SMALL}` run in
-minutes on two CPU cores, with fewer examples, fewer epochs and smaller networks. What they contradict is contradicted
-at that size."""
+an expectation.""",
+    f"""Which pairs count depends on a gate: the train accuracy that both members have to reach. No gate is the right
+one, so every claim is read at the study's own and at {_GATE_WORDS}. Its outcome is what holds at all of them.""",
+    """A claim can stay open in three ways. It is *undecided* if intervals are too wide or the gates differ. Its
+*premise is not met* if the study has no cell about which the claim says anything. It is *not decidable* if the numbers
+have another explanation that the study does not separate from the claim's: more replicates would not help. Until
+2026-11-30 the record said "not decidable" for all three.""",
+    f"""Pairs that are undertrained or diverged are counted, but left out of the means; a cell that lost half of its
+pairs in this way decides nothing, and neither do fewer than three values. All replicates are tested on the same
+examples, so intervals say nothing about other test sets. Verdicts and intervals of cells are those of the report
+({ESTIMATOR}). Presets whose name ends in `{SMALL}` run in minutes on two CPU cores, with fewer examples, fewer epochs
+and smaller networks. What they contradict is contradicted at that size.""",
+)
+_Found = TypeVar("_Found", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One sweep of a preset, read from its tables."""
+    """One sweep of a preset, read from its tables.
+
+    studies: by the gate on train accuracy; the space's own among them.
+    readings: by the claim's id, then by gate; of claims that this preset tests.
+    """
 
     space: SearchSpace
     record: SweepRecord
-    study: Study
+    studies: Mapping[float, Study]
+    readings: Mapping[str, Mapping[float, Reading]]
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
         store, text = Store(folder), (folder / SPACE_FILE).read_text(encoding="utf-8")
         space = parse_space(text, str(folder / SPACE_FILE))
-        study = Study.of(store.results(), pa.concat_tables(store.parts("paths")), store.table("curves"), space.verdict)
-        return cls(space=space, record=SweepRecord.read(folder), study=study)
+        results, paths, curves = store.results(), pa.concat_tables(store.parts("paths")), store.table("curves")
+        studies = {
+            gate: Study.of(results, paths, curves, space.verdict.model_copy(update={"min_train_accuracy": gate}))
+            for gate in sorted({*GATES, space.verdict.min_train_accuracy})
+        }
+        readings = {
+            claim.id: {gate: claim.reading(study) for gate, study in studies.items()}
+            for claim in CLAIMS
+            if claim.preset == folder.name.removesuffix(SMALL)
+        }
+        return cls(space=space, record=SweepRecord.read(folder), studies=studies, readings=readings)
+
+    @property
+    def study(self) -> Study:
+        """Under the space's own gate."""
+        return self.studies[self.space.verdict.min_train_accuracy]
 
 
-def take(run: Path, tables: Path = TABLES) -> None:
+def read_runs(tables: Path) -> dict[str, Run]:
+    """By the name of their preset."""
+    return {folder.name: Run.read(folder) for folder in sorted(tables.iterdir()) if folder.is_dir()}
+
+
+def outcomes_of(runs: Mapping[str, Run]) -> dict[tuple[str, str], Outcome]:
+    """By claim and study: what holds at every gate."""
+    return {
+        (claim.id, name): same(_by_gates(claim, run).values())
+        for claim in CLAIMS
+        for name, run in runs.items()
+        if claim.id in run.readings
+    }
+
+
+def _by_gates(claim: Claim, run: Run) -> dict[float, Outcome]:
+    return {gate: claim.outcome(reading) for gate, reading in run.readings[claim.id].items()}
+
+
+def take(run: Path, tables: Path) -> None:
     """Copy the tables of a run folder, under the name of its preset.
 
     Raises:
@@ -105,66 +164,112 @@ def take(run: Path, tables: Path = TABLES) -> None:
         shutil.copyfile(run / name, target / name)
 
 
-def reproduction_page(tables: Path = TABLES) -> str:
-    """The page, in Markdown."""
-    runs = {folder.name: Run.read(folder) for folder in sorted(tables.iterdir()) if folder.is_dir()}
+def reproduction_page(runs: Mapping[str, Run], recorded: Sequence[Recorded]) -> str:
+    """The page, in Markdown.
+
+    Args:
+        runs: as :func:`read_runs` gives them.
+        recorded: outcomes so far, those of these runs last.
+    """
     twins = [name for name in presets() if name.endswith(SMALL)]
+    heads = ["claim", "says", "small twin", "full size", "earlier outcomes of the small twin, latest first"]
     parts = [
         _HEAD,
-        fill(" ".join(_RULES.split()), 120) + "\n",
+        *(fill(" ".join(rule.split()), 120) + "\n" for rule in _RULES),
         "## Claims\n",
-        _table(["claim", "says", "small twin", "full size"], [_in_short(claim, runs) for claim in CLAIMS]),
-        *(_claim(claim, runs) for claim in CLAIMS),
+        _table(heads, [_in_short(claim, runs, recorded) for claim in CLAIMS]),
+        *(_claim(claim, runs, recorded) for claim in CLAIMS),
         "## Studies\n",
         *(_study(name, runs) for twin in twins for name in (twin, twin.removesuffix(SMALL))),
     ]
     return "\n".join(parts)
 
 
-def _in_short(claim: Claim, runs: Mapping[str, Run]) -> list[str]:
-    outcomes = [
-        claim.outcome(claim.expectations(runs[name].study)) if name in runs else "not run"
-        for name in (claim.preset + SMALL, claim.preset)
+def _in_short(claim: Claim, runs: Mapping[str, Run], recorded: Sequence[Recorded]) -> list[str]:
+    small, full = claim.preset + SMALL, claim.preset
+    earlier = _of(recorded, claim, small)[:-1]
+    return [
+        f"[{claim.id}](#{claim.id.lower()})",
+        claim.text,
+        *(_outcome(claim, runs[name]) if name in runs else "**not run**" for name in (small, full)),
+        "; ".join(
+            f"{date} {', '.join(one.outcome for one in of_date)}"
+            for date, of_date in groupby(reversed(earlier), key=attrgetter("date"))
+        )
+        or "none",
     ]
-    return [f"[{claim.id}](#{claim.id.lower()})", claim.text, *(f"**{outcome}**" for outcome in outcomes)]
 
 
-def _claim(claim: Claim, runs: Mapping[str, Run]) -> str:
+def _outcome(claim: Claim, run: Run) -> str:
+    """The outcome, and those under each gate if they differ."""
+    outcomes = _by_gates(claim, run)
+    outcome = f"**{same(outcomes.values())}**"
+    if len(set(outcomes.values())) == 1:
+        return outcome
+    gates = defaultdict[Outcome, list[float]](list)
+    for gate, one in outcomes.items():
+        gates[one].append(gate)
+    return f"{outcome} ({'; '.join(f'{one} at {_gates(of_one)}' for one, of_one in gates.items())})"
+
+
+def _gates(gates: Iterable[float]) -> str:
+    return listed([f"{100 * gate:g}%" for gate in gates])
+
+
+def _of(recorded: Sequence[Recorded], claim: Claim, study: str) -> list[Recorded]:
+    return [one for one in recorded if (one.claim, one.study) == (claim.id, study)]
+
+
+def _claim(claim: Claim, runs: Mapping[str, Run], recorded: Sequence[Recorded]) -> str:
     parts = [f"### {claim.id}\n", fill(f"{claim.text} ({claim.source}) {claim.note}", 120) + "\n"]
     for name in (claim.preset + SMALL, claim.preset):
         if name not in runs:
             parts.append(f"`{name}`: not run.\n")
             continue
-        found = claim.expectations(runs[name].study)
-        parts.append(f"`{name}`: **{claim.outcome(found)}**.\n")
-        if found:
-            confidence = claim.confidence(found)
-            heads = ["quantity", "mean", f"{100 * confidence:.4g}% interval", "n", "expected", ""]
-            parts.append(_table(heads, [_expected(expectation, confidence) for expectation in found]))
-        else:
-            parts.append("No cell meets the claim's condition.\n")
+        parts += [f"`{name}`: {_outcome(claim, runs[name])}.\n", *_readings(claim, runs[name])]
+        history = [[one.date, one.outcome, one.why] for one in _of(recorded, claim, name)]
+        parts.append(_table(["recorded", "outcome", "what had changed"], history))
     return "\n".join(parts)
 
 
-def _expected(found: Expectation, confidence: float) -> list[str]:
-    low, high = found.interval(confidence)
-    known = len(found.known)
-    return [
-        found.what,
-        _value(found.mean, found.unit),
-        f"{_value(low, found.unit)} to {_value(high, found.unit)}" if known > 1 else "none",
-        str(known),
-        f"{found.side} {_value(found.limit, found.unit)}" if found.side else "",
-        found.outcome(confidence) if found.side else "",
-    ]
+def _readings(claim: Claim, run: Run) -> Iterator[str]:
+    """Why a claim stays open, and its numbers, each with the gates at which it is found."""
+    readings = run.readings[claim.id]
+    for words, gates in _by_gate({gate: [claim.open_because(one)] for gate, one in readings.items()}).items():
+        if words:
+            yield fill(words if len(gates) == len(readings) else f"Gate {_gates(gates)}: {words}", 120) + "\n"
+    found = _by_gate({gate: _expected(one) for gate, one in readings.items()})
+    if not found:
+        yield "No cell meets the claim's condition.\n"
+        return
+    heads = ["quantity", "mean", "interval", "confidence", "n", "expected", "", "gates"]
+    rows = [(*row, "all" if len(gates) == len(readings) else _gates(gates)) for row, gates in found.items()]
+    quantities = list(dict.fromkeys(row[0] for row in rows))
+    rows.sort(key=lambda row: quantities.index(row[0]))
+    yield _table(heads, rows)
 
 
-def _value(value: float, unit: Unit) -> str:
-    if unit == "fraction":
-        return percent(value, 2)
-    if unit == "percentage points":
-        return f"{percentage_points(value)} pp"
-    return f"{number(value)} nats" if unit == "nats" else number(value)
+def _by_gate(found: Mapping[float, Iterable[_Found]]) -> dict[_Found, list[float]]:
+    """What is found at several gates once, with its gates."""
+    gates = defaultdict[_Found, list[float]](list)
+    for gate, of_gate in found.items():
+        for one in of_gate:
+            gates[one].append(gate)
+    return gates
+
+
+def _expected(reading: Reading) -> Iterator[tuple[str, ...]]:
+    confidence = reading.confidence
+    for found in reading.expectations:
+        yield (
+            found.what,
+            value_words(found.mean, found.unit),
+            found.interval_words(confidence),
+            f"{100 * confidence:.4g}%",
+            str(len(found.known)),
+            f"{found.side} {value_words(found.limit, found.unit)}" if found.side else "",
+            found.outcome(confidence) if found.side else "",
+        )
 
 
 def _study(name: str, runs: Mapping[str, Run]) -> str:
@@ -227,10 +332,14 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--take", nargs="+", type=Path, default=[], metavar="RUN_FOLDER")
+    parser.add_argument("--why", default="", metavar="TEXT", help="what changed since the outcomes were last recorded")
+    arguments = parser.parse_args()
     try:
-        for run in parser.parse_args().take:
-            take(run)
-        write_text(PAGE, reproduction_page())
+        for run in arguments.take:
+            take(run, TABLES)
+        runs = read_runs(TABLES)
+        why = arguments.why or ("New tables." if arguments.take else "")
+        write_text(PAGE, reproduction_page(runs, record_outcomes(TABLES, outcomes_of(runs), why)))
     except (UserError, FileNotFoundError) as error:
         sys.exit(str(error))
     print(PAGE)  # noqa: T201

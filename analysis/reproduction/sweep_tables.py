@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmc_tune.analysis.report.charts.curves import judged_rows
-from lmc_tune.analysis.report.sections.basins import basin_depths
 from lmc_tune.experiment import Condition, VerdictSpec
 from lmc_tune.tables.cells import judge_cells, regate
 from lmc_tune.tables.rows import model_label
@@ -19,8 +19,9 @@ class Study:
     """The tables of one sweep, as a claim needs them.
 
     pairs: as :func:`lmc_tune.tables.cells.regate` gives them, with ``network``; ``verdict``, that of the pair's cell;
-        ``basin_depth``, in nats (``basin_depths``); ``test_midpoint`` and ``train_midpoint``, the
-        accuracies at λ = ½; ``overfitting``, how far the members' last test loss lies above their lowest, in nats.
+        ``midpoint_depth``, how far the test loss at λ = ½ lies below that of the better end, in nats;
+        ``test_midpoint`` and ``train_midpoint``, the accuracies at λ = ½; ``overfitting``, how far the members' last
+        test loss lies above their lowest, in nats.
     cells: as :func:`lmc_tune.tables.cells.judge_cells` gives them, with ``network``.
     """
 
@@ -34,10 +35,11 @@ class Study:
         pairs = regate(results, verdict)
         cells = judge_cells(pairs, verdict)
         networks = {row["cell"]: model_label(row) for row in cells.to_dict("records")}
+        start, middle, end = (_scores(paths, "test", at, verdict.condition) for at in (0.0, 0.5, 1.0))
         measured = {
-            "basin_depth": basin_depths([paths], verdict.condition),
-            "test_midpoint": _midpoint_accuracy(paths, "test", verdict.condition),
-            "train_midpoint": _midpoint_accuracy(paths, "train", verdict.condition),
+            "midpoint_depth": np.minimum(start["loss"], end["loss"]) - middle["loss"],
+            "test_midpoint": middle["accuracy"],
+            "train_midpoint": _scores(paths, "train", 0.5, verdict.condition)["accuracy"],
             "overfitting": _overfitting(curves),
         }
         pairs = pairs.assign(
@@ -54,12 +56,11 @@ class Study:
         return self.pairs[(self.pairs["status"] == "ok") & self.pairs["cell"].isin(judged)]
 
 
-def _midpoint_accuracy(paths: pa.Table, split: Literal["train", "test"], condition: Condition) -> pd.Series:
-    """By the pair's key."""
-    at = pc.and_(pc.equal(paths["split"], split), pc.equal(paths["lambda"], 0.5))
-    rows = paths.filter(pc.and_(at, judged_rows(paths, condition))).to_pandas().set_index("key")
-    accuracy: pd.Series = rows["correct"] / rows["n"]
-    return accuracy
+def _scores(paths: pa.Table, split: Literal["train", "test"], at: float, condition: Condition) -> pd.DataFrame:
+    """``loss`` in nats and ``accuracy`` at this λ, by the pair's key."""
+    here = pc.and_(pc.equal(paths["split"], split), pc.equal(paths["lambda"], at))
+    rows = paths.filter(pc.and_(here, judged_rows(paths, condition))).to_pandas().set_index("key")
+    return pd.DataFrame({"loss": rows["loss_sum"] / rows["n"], "accuracy": rows["correct"] / rows["n"]})
 
 
 def _overfitting(curves: pd.DataFrame) -> pd.Series:

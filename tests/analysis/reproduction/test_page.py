@@ -1,42 +1,129 @@
 """The record is what its tables say."""
 
+import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from lmc_tune.analysis.reproduction import page as page_module
 from lmc_tune.analysis.reproduction.claims import CLAIMS
-from lmc_tune.analysis.reproduction.page import PAGE, TABLES, Run, reproduction_page, take
+from lmc_tune.analysis.reproduction.outcomes import read_outcomes, record_outcomes
+from lmc_tune.analysis.reproduction.page import (
+    GATES,
+    PAGE,
+    SMALL,
+    TABLES,
+    Run,
+    main,
+    outcomes_of,
+    read_runs,
+    reproduction_page,
+    take,
+)
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.reading import read_space
 from lmc_tune.tables.sweep_record import SweepRecord
 from tests.analysis.cases import grid, write_run
 
+BY_ID = {claim.id: claim for claim in CLAIMS}
+COMMITTED = TABLES / "shift_ensemble_spawn_small"
 
-def test_the_committed_page_is_the_one_of_the_committed_tables():
-    assert PAGE.read_text(encoding="utf-8") == reproduction_page(TABLES)
+
+@pytest.fixture(scope="module")
+def runs() -> dict[str, Run]:
+    return read_runs(TABLES)
+
+
+def test_the_committed_page_is_the_one_of_the_committed_tables(runs):
+    assert PAGE.read_text(encoding="utf-8") == reproduction_page(runs, read_outcomes(TABLES))
+
+
+def test_the_last_outcomes_recorded_are_those_of_the_committed_tables(runs):
+    last = {(one.claim, one.study): one.outcome for one in read_outcomes(TABLES)}
+    assert last == outcomes_of(runs)
+    assert {claim for claim, _ in last} == {claim.id for claim in CLAIMS}
+
+
+def test_a_claim_is_read_at_gates_on_both_sides_of_its_own(runs):
+    for run in runs.values():
+        own = run.space.verdict.min_train_accuracy
+        assert min(run.studies) < own < max(run.studies)
+        assert {gate: study.verdict.min_train_accuracy for gate, study in run.studies.items()} == {
+            gate: gate for gate in {*GATES, own}
+        }
+        assert run.study is run.studies[own]
+        n_ok = [int((study.pairs["status"] == "ok").sum()) for _, study in sorted(run.studies.items())]
+        assert n_ok == sorted(n_ok, reverse=True)
 
 
 def test_claims_without_tables_are_not_run(tmp_path):
-    page = reproduction_page(tmp_path)
+    page = reproduction_page(read_runs(tmp_path), read_outcomes(tmp_path))
     for claim in CLAIMS:
-        assert f"| [{claim.id}](#{claim.id.lower()}) | {claim.text} | **not run** | **not run** |" in page
+        assert f"| [{claim.id}](#{claim.id.lower()}) | {claim.text} | **not run** | **not run** | none |" in page
     assert f"### {CLAIMS[0].preset}_small\n\nNot run." in page
 
 
-def test_every_committed_table_is_a_finished_sweep_of_its_preset():
-    for folder in TABLES.iterdir():
-        run = Run.read(folder)
-        assert run.space.model_copy(update={"members": "auto"}) == read_space(folder.name)
+def test_every_committed_table_is_a_finished_sweep_of_its_preset(runs):
+    for name, run in runs.items():
+        assert run.space.model_copy(update={"members": "auto"}) == read_space(name)
         assert len(run.study.pairs) == len(run.space.pairs()) == run.record.planned_pairs
 
 
 def test_a_finished_sweep_of_a_preset_is_taken(tmp_path):
-    committed = next(TABLES.iterdir())
-    take(committed, tmp_path)
-    page = reproduction_page(tmp_path)
-    assert f"`{committed.name}`: not run" not in page
-    assert f"### {committed.name}\n\nNot run." not in page
-    assert {file.name for file in (tmp_path / committed.name).iterdir()} == {file.name for file in committed.iterdir()}
+    take(COMMITTED, tmp_path)
+    page = reproduction_page(read_runs(tmp_path), [])
+    assert f"`{COMMITTED.name}`: not run" not in page
+    assert f"### {COMMITTED.name}\n\nNot run." not in page
+    assert {file.name for file in (tmp_path / COMMITTED.name).iterdir()} == {file.name for file in COMMITTED.iterdir()}
+
+
+def test_earlier_outcomes_are_kept_and_a_change_says_why(tmp_path):
+    first = {("R1", "depth"): "supported", ("R2", "depth"): "undecided"}
+    with pytest.raises(UserError, match=r"\(R1 by depth is supported; R2 by depth is undecided\); say what changed"):
+        record_outcomes(tmp_path, first, "")
+    assert read_outcomes(tmp_path) == []
+    record_outcomes(tmp_path, first, 'First, "small"\ntables.')
+    assert (
+        record_outcomes(tmp_path, first, "") == record_outcomes(tmp_path, first, "Nothing.") == read_outcomes(tmp_path)
+    )
+    record_outcomes(tmp_path, {**first, ("R2", "depth"): "contradicted"}, "More replicates.")
+    record_outcomes(tmp_path, {("R2", "depth"): "undecided"}, "A gate.")
+    found = read_outcomes(tmp_path)
+    assert [(one.claim, one.outcome, one.why) for one in found] == [
+        ("R1", "supported", 'First, "small"\ntables.'),
+        ("R2", "undecided", 'First, "small"\ntables.'),
+        ("R2", "contradicted", "More replicates."),
+        ("R2", "undecided", "A gate."),
+    ]
+    assert {one.study for one in found} == {"depth"}
+    day = re.compile(r"\d{4}-\d{2}-\d{2}")
+    assert all(day.fullmatch(one.date) for one in found)
+    claim, small = BY_ID["R2"], BY_ID["R2"].preset + SMALL
+    recorded = [
+        replace(one, study=small, date=date)
+        for one, date in zip(found[1:], ("2026-01-01", "2026-01-02", "2026-01-02"), strict=True)
+    ]
+    page = reproduction_page({}, recorded)
+    assert f"| {claim.text} | **not run** | **not run** | 2026-01-02 contradicted; 2026-01-01 undecided |" in page
+
+
+def test_the_page_is_written_from_the_tables_at_hand_in_one_call(tmp_path, monkeypatch, capsys):
+    tables, written = tmp_path / "tables", tmp_path / "page.md"
+    shutil.copytree(COMMITTED, tables / COMMITTED.name)
+    monkeypatch.setattr(page_module, "TABLES", tables)
+    monkeypatch.setattr(page_module, "PAGE", written)
+    monkeypatch.setattr("sys.argv", ["reproduction"])
+    with pytest.raises(SystemExit, match="say what changed with --why TEXT"):
+        main()
+    assert not written.exists()
+    monkeypatch.setattr("sys.argv", ["reproduction", "--why", "A test."])
+    main()
+    assert capsys.readouterr().out == f"{written}\n"
+    mine = {(one.claim, one.study): one for one in read_outcomes(tables)}
+    assert mine.keys() == {of for of in outcomes_of(read_runs(tables)) if of[1] == COMMITTED.name}
+    assert {one.why for one in mine.values()} == {"A test."}
+    assert written.read_text(encoding="utf-8") == reproduction_page(read_runs(tables), read_outcomes(tables))
 
 
 def test_what_is_no_finished_sweep_of_a_preset_is_refused(tmp_path):
@@ -50,7 +137,7 @@ def test_what_is_no_finished_sweep_of_a_preset_is_refused(tmp_path):
     with pytest.raises(UserError, match="a changed quickstart"):
         take(other, tmp_path / "tables")
     unfinished = tmp_path / "unfinished"
-    shutil.copytree(next(TABLES.iterdir()), unfinished)
+    shutil.copytree(COMMITTED, unfinished)
     planned = SweepRecord.read(unfinished).planned_pairs
     record = (unfinished / "sweep.json").read_text()
     (unfinished / "sweep.json").write_text(
