@@ -45,10 +45,10 @@ def test_the_last_outcomes_recorded_are_those_of_the_committed_tables(runs):
     assert {claim for claim, _ in last} == {claim.id for claim in CLAIMS}
 
 
-def test_a_claim_is_read_at_gates_on_both_sides_of_its_own(runs):
+def test_a_claim_is_read_at_its_own_gate_and_at_lower_ones(runs):
     for run in runs.values():
         own = run.space.verdict.min_train_accuracy
-        assert min(run.studies) < own < max(run.studies)
+        assert min(run.studies) < own
         assert {gate: study.verdict.min_train_accuracy for gate, study in run.studies.items()} == {
             gate: gate for gate in {*GATES, own}
         }
