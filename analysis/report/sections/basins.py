@@ -1,4 +1,8 @@
-"""Basins: how far the test loss inside a path lies below both of its ends (Hepburn et al. 2025, Fig. 3)."""
+"""Basins: how far the test loss of the members' average lies below that of both (Hepburn et al. 2025, Fig. 3).
+
+The figure reads a path where it is lowest. The lowest of many positions lies below the ends even of a path that is flat
+but for noise, so the depth is read at λ = ½ here, which no loss has chosen.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -22,10 +26,9 @@ ORDER = 40
 
 
 def basin_depths(parts: Iterable[pa.Table], condition: Condition) -> pd.Series:
-    """By key, how far a path's lowest test loss strictly between its ends lies below the better end, in nats.
+    """By key, how far a path's test loss at λ = ½ lies below that of the better end, in nats.
 
-    Positive: some network on the path is better than both members, a *basin*. A loss on the path that is not a number
-    is not low; a pair with such an end has no depth.
+    Positive: the members' average is better than both, a *basin*. Not finite where one of the three losses is not.
 
     Args:
         parts: rows of the paths of whole pairs, as :meth:`lmc_tune.tables.store.Store.parts` gives them.
@@ -39,10 +42,9 @@ def basin_depths(parts: Iterable[pa.Table], condition: Condition) -> pd.Series:
         key = rows["key"].combine_chunks().dictionary_encode()
         start = np.flatnonzero(np.diff(key.indices.to_numpy(), prepend=-1))
         at, loss = rows["lambda"].to_numpy(), rows["loss_sum"].to_numpy() / rows["n"].to_numpy()
-        inside = (at > 0) & (at < 1)
-        lowest = np.fmin.reduceat(np.where(inside, loss, np.inf), start)
-        better_end = np.minimum.reduceat(np.where(inside, np.inf, loss), start)
-        found.append(pd.Series(better_end - lowest, index=key.dictionary.to_pandas()))
+        middle = loss[at == 0.5]
+        better_end = np.minimum.reduceat(np.where((at > 0) & (at < 1), np.inf, loss), start)
+        found.append(pd.Series(better_end - middle, index=key.dictionary.to_pandas()))
     return pd.concat(found) if found else pd.Series(dtype=np.float64)
 
 
@@ -64,11 +66,10 @@ def make(context: Context) -> Section | None:
     return Section(
         id="basins",
         title="Basins",
-        lead=f"In {n} of {counted(n_pairs, 'counted pair')} some network on the path has a lower test loss than both "
-        f"members; in {deep} of {counted(len(table), 'cell')} the whole interval of the mean lies above 0. Depth: how "
-        "far the lowest test loss strictly inside the path lies below that of the better end; positive: interpolated "
-        f"networks are better than both. Bars: {confidence(diagram.verdict)} intervals. Cells with a noise scale g of "
-        "0 are not drawn.",
+        lead=f"In {n} of {counted(n_pairs, 'counted pair')} the average of the members (λ = ½) has a lower test loss "
+        f"than both; in {deep} of {counted(len(table), 'cell')} the whole interval of the mean lies above 0. Depth: "
+        "how far the average's test loss lies below that of the better member. "
+        f"Bars: {confidence(diagram.verdict)} intervals. Cells with a noise scale g of 0 are not drawn.",
         label="Depth of the basin of every judged cell against its noise scale",
         chart=basin_chart(diagram, table[table["g"] > 0], context.picked) if (table["g"] > 0).any() else None,
     )
@@ -98,7 +99,7 @@ def basin_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None =
     depths = table[["depth", "depth_low", "depth_high"]]
     points = Points(
         x=noise_axis(diagram, table),
-        y=fitted(alt.Y, depths, (0.0,), title="basin depth of test loss (nats)", number_format=".2~g"),
+        y=fitted(alt.Y, depths, (0.0,), title="basin depth of test loss at λ = ½ (nats)", number_format=".2~g"),
         colour=point_colour(diagram, table),
         low="depth_low",
         high="depth_high",
