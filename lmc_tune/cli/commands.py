@@ -285,8 +285,14 @@ def space(
 def _print_held(there: Any) -> None:
     if there is not None:
         typer.echo(f"{'finished':>12}  {there.finished} of these pairs are in the folder")
+        if there.failed:
+            typer.echo(f"{'failed':>12}  {there.failed} of these pairs, which are tried again")
         if there.again:
             typer.echo(f"{'':>12}  {there.again}")
+        if there.others:
+            typer.echo(f"{'':>12}  {_pairs(there.others)} of the folder are not in this space")
+        if there.moved:
+            typer.echo(f"{'':>12}  {there.moved}")
 
 
 @app.command()
