@@ -220,6 +220,9 @@ def status(folder: RunFolder, *, json_: Json = False) -> None:
         typer.echo(f"about {in_words(state.seconds_left)} left")
     if state.checkpoints:
         typer.echo(_on_checkpoints(state.checkpoints))
+    if state.stale:
+        again = "answers" if state.stale == 1 else "answer"
+        typer.echo(f"{_pairs(state.stale)} {again} an earlier `measure`: pending, since the sweep measures them again")
     if state.other_pairs:
         typer.echo(f"the folder also holds {_pairs(state.other_pairs)} that {folder}/space.yaml does not plan")
     for failure in state.failures:
