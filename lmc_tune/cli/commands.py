@@ -119,19 +119,14 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     from lmc_tune.data.files import resolve_data_root
     from lmc_tune.experiment.reading import read_space
     from lmc_tune.experiment.sources import folders_beside
-    from lmc_tune.storage import FolderError, place_at
     from lmc_tune.sweeps.interruption import one_interruption
+    from lmc_tune.sweeps.ownership import run_folder
     from lmc_tune.sweeps.run import Options, run_sweep
 
     go_on = f"Continue with the same command: {_this_command()}"
     with _told_plainly(f"Interrupted; every finished pair is kept. {go_on}"), one_interruption():
         study = read_space(space, [*(sets or []), *([f"name={json.dumps(name)}"] if name else [])])
-        if out is not None and storage is not None:
-            raise FolderError("--out names the run folder itself, --storage the folder of all runs: give one of them")
-        runs = "runs" if storage is None else storage
-        folder = (place_at(runs) / study.name if out is None else place_at(out)).absolute()
-        if folder == Path.cwd():
-            raise FolderError("--out is the current folder; name a separate folder for the run, e.g. --out runs/mine")
+        folder = run_folder(study.name, out, storage)
         options = Options(
             data_root=resolve_data_root(data_root),
             folders=folders_beside(Path(space)),

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,14 @@ def presets() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
-    """The space of a YAML file or a preset, with ``key=value`` overrides, and the code of its factories as it is now.
+def read_space(
+    space: str | os.PathLike[str] | Mapping[str, Any] | SearchSpace, sets: Sequence[str] = ()
+) -> SearchSpace:
+    """A search space with ``key=value`` overrides, and the code of its factories as it is now.
 
     Args:
-        space: a file, or a preset's name.
+        space: a YAML file, a preset's name, what a YAML file would hold as a mapping (arrays and tuples count as
+            lists), or a space, which is checked again.
         sets: overrides such as ``train.epochs=3`` or ``axes.lr=[0.1]``; the value is YAML.
 
     Raises:
@@ -66,11 +70,28 @@ def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
         (0.01, 0.1)
         >>> len(space.pairs()) == 2 * len(space.cells())
         True
+        >>> train = {"epochs": 5, "momentum": 0.9, "batch_size": 32}
+        >>> mine = read_space({"name": "mine", "train": train, "axes": {"lr": {"log": [0.01, 1], "steps": 3}}})
+        >>> mine.axes["lr"]
+        (0.01, 0.1, 1.0)
     """
+    if isinstance(space, Mapping | SearchSpace):
+        read = _parsed(_plain(space.plain() if isinstance(space, SearchSpace) else space), "space", {}, sets)
+        folders = folders_beside(Path("space"))  # that is, the current one
+    else:
+        path, text = _found(os.fspath(space))
+        read = parse_space(text, path.name if path.is_file() else str(space), sets)
+        folders = folders_beside(path) if read.factories else ()
+    code = {factory: code_of(factory, folders) for factory in read.factories} | read.code
+    return read.model_copy(update={"code": {factory: found for factory, found in code.items() if found}})
+
+
+def _found(space: str) -> tuple[Path, str]:
+    """The file of a preset, or the one named, and its text."""
     known = presets()
     path = known.get(space, expanded(space))
     try:
-        text = path.read_text(encoding="utf-8")
+        return path, path.read_text(encoding="utf-8")
     except IsADirectoryError as error:
         own = path / SPACE_FILE
         hint = f"its space is {own}" if own.exists() else f"name a YAML file or a preset ({', '.join(known)})"
@@ -82,10 +103,17 @@ def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
         raise SpaceError([f"{space}: cannot be read ({error.strerror}); change that, or name another file"]) from error
     except UnicodeDecodeError as error:
         raise SpaceError([f"{space}: cannot be read as text: {error}"]) from error
-    read = parse_space(text, path.name if path.is_file() else space, sets)
-    folders = folders_beside(path) if read.factories else ()
-    code = {factory: code_of(factory, folders) for factory in read.factories}
-    return read.model_copy(update={"code": {factory: found for factory, found in code.items() if found}})
+
+
+def _plain(value: Any) -> Any:
+    """A copy of a mapping made in Python, as YAML would have given it."""
+    if isinstance(value, Mapping):
+        return {key: _plain(own) for key, own in value.items()}
+    if isinstance(value, Spec):
+        return value.model_dump(mode="json")
+    if hasattr(value, "tolist"):  # an array, or a number out of one
+        return _plain(value.tolist())
+    return [_plain(own) for own in value] if isinstance(value, list | tuple | range) else value
 
 
 def parse_space(text: str, source: str = "space.yaml", sets: Sequence[str] = ()) -> SearchSpace:
@@ -105,6 +133,10 @@ def parse_space(text: str, source: str = "space.yaml", sets: Sequence[str] = ())
         raise SpaceError([f"{source}:{error.line}: {error}"]) from error
     if not isinstance(content, dict):
         raise SpaceError([f"{source}:1: a search space is a mapping that starts with name:"])
+    return _parsed(content, source, lines, sets)
+
+
+def _parsed(content: dict[str, Any], source: str, lines: dict[Location, int], sets: Sequence[str]) -> SearchSpace:
     reader = _Reader(source, lines)
     for override in sets:
         reader.override(content, override)
@@ -112,7 +144,7 @@ def parse_space(text: str, source: str = "space.yaml", sets: Sequence[str] = ())
 
 
 class _Reader:
-    """Collects problems while a plain mapping becomes a SearchSpace."""
+    """Collects problems while a plain mapping becomes a SearchSpace; without ``lines`` it was written in Python."""
 
     def __init__(self, source: str, lines: dict[Location, int]) -> None:
         self.source = source
@@ -127,7 +159,7 @@ class _Reader:
         if len(message) > _LONGEST:  # a value may be as long as the file
             message = f"{message[: _LONGEST // 2]} … {message[-_LONGEST // 2 :]}"
         by_set = any(place[: len(path)] == path or path[: len(place)] == place for path in self.overridden)
-        where = "command line" if by_set else f"{self.source}:{line}"
+        where = "command line" if by_set else f"{self.source}:{line}" if self.lines else self.source
         text = f"{where}: {dotted(place)}: {message}" if place else f"{where}: {message}"
         self.problems.setdefault(text, 0 if by_set else line)
 

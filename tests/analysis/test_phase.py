@@ -272,7 +272,9 @@ def test_impossible_axes_are_refused() -> None:
             ValueError, match=rf"^'{wrong}' is not a numeric column of the spec; did you mean {near}\?$"
         ):
             map_regions(results, x="severity", y=wrong)
-    with pytest.raises(ValueError, match="^'hidden' is not a numeric column of the spec; choose from lr, batch_size, "):
+    with pytest.raises(
+        ValueError, match=r"^'hidden' is not a numeric column of the spec; choose from lr, batch_size, "
+    ):
         map_regions(results, y="hidden")
     with pytest.raises(ValueError, match="two different axes"):
         map_regions(results, x="lr", y="lr")
