@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from lmc_tune.analysis.boundary import find_boundary, tile_edges
 from lmc_tune.analysis.wording import axis_title, setting, shift_words
 from lmc_tune.core.barrier import Array
+from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.experiment.space import SearchSpace
@@ -74,9 +75,9 @@ class Axis:
         return self.value(tile_edges(self.position(self.ticks)))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PhaseDiagram:
-    """Cells with their verdicts, arranged.
+    """Cells with their verdicts, arranged. A notebook shows it as the report draws it.
 
     pairs: the pairs that were judged, as :func:`lmc_tune.tables.cells.regate` gives them.
     cells: as :func:`lmc_tune.tables.cells.judge_cells` gives them, and ``panel``, the panel's title.
@@ -113,6 +114,27 @@ class PhaseDiagram:
     def title(self, column: str) -> str:
         """What a column holds, and whether of A alone."""
         return axis_title(column, self.of_a)
+
+    def chart(self) -> Any:
+        """The diagram as the report draws it, in Altair."""
+        # Altair takes seconds to import, and the charts are made of diagrams.
+        from lmc_tune.analysis.report.charts.phase_chart import phase_chart, phase_table  # noqa: PLC0415
+
+        drawn = self.drawn()
+        return phase_chart(drawn, phase_table(drawn))
+
+    def __repr__(self) -> str:
+        counts = self.cells["verdict"].value_counts()
+        verdicts = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts)
+        axes = " × ".join(axis.column for axis in self.axes) or "no axis"
+        return (
+            f"PhaseDiagram({axes}; panels: {'; '.join(self.panels)}; cells: {verdicts}; not run: {len(self.not_run)})"
+        )
+
+    def _repr_html_(self) -> str:
+        from lmc_tune.analysis.report.standalone import image  # noqa: PLC0415 - as above
+
+        return image(self)
 
     def drawn(self) -> "PhaseDiagram":
         """What a page can draw: all, or the first panels if they are too many, those with a verdict before others."""

@@ -1,6 +1,5 @@
 """A sweep in Python: run one, or open a folder that one has left, and look at its answer."""
 
-import base64
 import json
 import os
 import signal
@@ -31,9 +30,8 @@ if TYPE_CHECKING:
 
     from lmc_tune.analysis.phase import PhaseDiagram
 
-# A picture of more tiles is smaller as pixels than as shapes.
-_MANY_TILES = 1500
 _AXES = ("lr", "batch_size")
+_INTERRUPTED = "every finished pair is kept; the same call resumes the sweep"
 
 
 class Run:
@@ -180,26 +178,10 @@ class Run:
         return f"{n.total()}{total} pairs: {', '.join(f'{n[status]} {status}' for status in STATUSES if n[status])}."
 
     def _picture(self) -> Markup:
-        """The phase diagram, drawn here, so that it shows without a network and in files made of a notebook."""
         try:
-            diagram = self._diagram.drawn()
-        except (UserError, FileNotFoundError):
+            return Markup(self._diagram._repr_html_())  # noqa: S704 - our own
+        except (UserError, FileNotFoundError):  # said in words
             return Markup("")
-        import altair as alt  # noqa: PLC0415
-        import vl_convert  # noqa: PLC0415
-
-        from lmc_tune.analysis.report.charts.phase_chart import phase_chart, phase_table  # noqa: PLC0415
-
-        with alt.data_transformers.enable("default", max_rows=None):
-            spec = phase_chart(diagram, phase_table(diagram)).to_dict()
-        if len(diagram.cells) + len(diagram.not_run) > _MANY_TILES:
-            kind, data = "png", vl_convert.vegalite_to_png(spec, scale=2)
-        else:
-            kind, data = "svg+xml", vl_convert.vegalite_to_svg(spec).encode()
-        # As an image: two drawings on one page would share the names of their parts.
-        return Markup(
-            "<div style='overflow:auto;max-height:640px'><img alt='phase diagram' src='data:image/{};base64,{}'></div>"
-        ).format(kind, base64.b64encode(data).decode())
 
 
 class Charts(dict[str, Any]):
@@ -240,7 +222,7 @@ def open_run(folder: str | os.PathLike[str] | BucketPath) -> Run:
         ...     Store(folder).write_shard("example", [result(pair) for pair in space.pairs()])
         ...     run = open_run(folder)
         ...     print(run.answer)
-        Of 6 cells, 4 are connected, 2 disconnected.
+        Of 6 cells, 4 are connected and 2 disconnected.
         >>> run.cells.groupby("lr")["mean_barrier"].mean().round(3).to_dict()
         {0.01: 0.001, 0.1: 0.01, 1.0: 0.1}
     """
@@ -308,7 +290,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option of the command
     Raises:
         UserError: if the space, the data, the folder or the device cannot be used; nothing is written then.
         ValueError: if an option is impossible.
-        KeyboardInterrupt: on Ctrl-C; every finished pair is kept, and the same call goes on.
+        KeyboardInterrupt: on Ctrl-C; every finished pair is kept, and the same call resumes the sweep.
     """
     _check_options(workers=workers, max_pairs=max_pairs, max_hours=max_hours, device=device, search=search)
     from lmc_tune.cli.terminal import listener_for  # noqa: PLC0415 - so that opening a run needs neither ray nor torch
@@ -339,7 +321,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option of the command
             outcome = run_sweep(study, folder, options, listener)
     over = max_hours is not None and time.monotonic() - began >= 3600 * max_hours
     if outcome.interrupted and not over:
-        raise KeyboardInterrupt(f"every finished pair is kept in {folder}; the same call goes on")
+        raise KeyboardInterrupt(_INTERRUPTED)
     return Run(folder)
 
 
@@ -375,6 +357,8 @@ def _handlers_restored() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(_INTERRUPTED) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

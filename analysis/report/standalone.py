@@ -1,15 +1,17 @@
 """The charts of the report as Altair objects, for notebooks and papers: complete without the page around them."""
 
+import base64
 from typing import Any
 
+import altair as alt
 import numpy as np
 import pandas as pd
+import vl_convert
 
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report import sections as own_sections
 from lmc_tune.analysis.report.charts.curves import Curves, collect_curves, curve_chart
 from lmc_tune.analysis.report.charts.learning import LINES, collect_learning, learning_chart
-from lmc_tune.analysis.report.charts.phase_chart import phase_chart, phase_table
 from lmc_tune.analysis.report.columnar import rows
 from lmc_tune.analysis.report.content import detailed, most_telling
 from lmc_tune.analysis.report.section import Context, find_sections
@@ -20,6 +22,8 @@ from lmc_tune.tables.store import Store
 
 # No cell's id: the outline of the picked cell, which the page moves, is not drawn.
 _NONE_PICKED = ""
+# An image of more tiles is smaller as pixels than as shapes.
+MANY_TILES = 1500
 
 
 def standalone_charts(diagram: PhaseDiagram, space: SearchSpace | None, store: Store) -> dict[str, Any]:
@@ -36,7 +40,7 @@ def standalone_charts(diagram: PhaseDiagram, space: SearchSpace | None, store: S
         store: of the run folder.
     """
     drawn = diagram.drawn()
-    charts = {"phase": phase_chart(drawn, phase_table(drawn))}
+    charts = {"phase": diagram.chart()}
     cell = most_telling(drawn)
     own = diagram.pairs[diagram.pairs["cell"] == cell]
     curves = collect_curves(own, store.parts("paths"), diagram.verdict)
@@ -58,6 +62,19 @@ def standalone_charts(diagram: PhaseDiagram, space: SearchSpace | None, store: S
     )
     sections = (module.make(context) for module in modules)
     return charts | {one.id: one.chart for one in sections if one is not None and one.chart is not None}
+
+
+def image(diagram: PhaseDiagram) -> str:
+    """The phase diagram as an HTML image, drawn here: it shows without a network, and in files made of a notebook."""
+    with alt.data_transformers.enable("default", max_rows=None):
+        spec = diagram.chart().to_dict()
+    if len(diagram.cells) + len(diagram.not_run) > MANY_TILES:
+        kind, data = "png", vl_convert.vegalite_to_png(spec, scale=2)
+    else:
+        kind, data = "svg+xml", vl_convert.vegalite_to_svg(spec).encode()
+    # An image, since two drawings inside one page would share the names of their parts.
+    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return f"<div style='overflow:auto;max-height:640px'><img alt='phase diagram' src='{source}'></div>"
 
 
 def curve_rows(curves: Curves, cell: str, verdict: VerdictSpec) -> pd.DataFrame:
