@@ -293,8 +293,16 @@ def test_options_that_are_impossible_are_refused_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
+# Ray takes this for a notebook, in which it would erase what a cell has shown.
 SWEEPING = """
-import json, sys
+import json, sys, types, unittest.mock
+class ZMQInteractiveShell(unittest.mock.MagicMock):
+    pass
+shell, display = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+shell.get_ipython, shell.display = ZMQInteractiveShell, display
+display.HTML, display.display = str, lambda *shown, **options: print("erased")
+display.clear_output = lambda wait: print("erased")
+sys.modules |= {"IPython": shell, "IPython.display": display}
 import lmc_tune
 out, space = sys.argv[1], json.loads(sys.argv[2])
 first = lmc_tune.sweep(space, out=out, workers=1)
