@@ -126,7 +126,8 @@ class Held:
         again = None
         if self.again:
             again = {name: value for name, value in vars(self.again).items() if name != "untrained"}
-        return {"finished": self.finished, "failed": self.failed, "asked_again": again, "other_pairs": self.others}
+        counts = {"finished": self.finished, "failed": self.failed, "asked_again": again, "other_pairs": self.others}
+        return counts | {"moved": self.moved or None}
 
 
 def held(space: SearchSpace, folder: Place) -> Held:
