@@ -342,6 +342,8 @@ def _check_options(**given: Any) -> None:
             raise ValueError(f"{name} must be a whole number of at least 1, got {given[name]!r}")
     if given["max_hours"] is not None and not 0.001 <= given["max_hours"] <= 10_000:
         raise ValueError(f"max_hours must be between 0.001 and 10000, got {given['max_hours']!r}")
+    if given["max_hours"] is not None and threading.current_thread() is not threading.main_thread():
+        raise ValueError("max_hours ends a sweep by a signal, which only the main thread receives; leave it out here")
     for name, known in (("device", get_args(Device)), ("search", get_args(SearchName))):
         if given[name] not in known:
             near = nearest(given[name], known)

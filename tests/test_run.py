@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import typing
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 
@@ -272,6 +273,23 @@ def test_a_space_may_be_written_in_python() -> None:
         read_space(space, ["train.epochs=0"])
 
 
+def test_a_space_given_again_keeps_the_code_that_it_was_read_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its factory is next to its file: not in the current folder, where a space that is given is looked up first."""
+    for name, text in (("there", "def net(classes): ..."), ("here", "def net(classes): return None")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "my_net_of_test_run.py").write_text(text)
+    file = tmp_path / "there" / "mine.yaml"
+    file.write_text(json.dumps({**SPACE, "model": {"factory": "my_net_of_test_run:net"}}))
+    monkeypatch.chdir(tmp_path)
+    space = read_space(file)
+    assert space.code
+    assert read_space(space).code == space.code
+    monkeypatch.chdir(tmp_path / "here")
+    assert read_space(space).code not in (space.code, {})
+
+
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
@@ -291,6 +309,11 @@ def test_options_that_are_impossible_are_refused_and_nothing_is_written(
     with pytest.raises(error, match=f"^{re.escape(said)}"):
         sweep(SPACE, **options)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+def test_hours_need_the_thread_that_signals_reach() -> None:
+    with ThreadPoolExecutor() as threads, pytest.raises(ValueError, match="which only the main thread receives"):
+        threads.submit(sweep, SPACE, max_hours=1).result()
 
 
 # Ray takes this for a notebook, in which it would erase what a cell has shown.

@@ -17,7 +17,7 @@ from lmc_tune.experiment.data import SHORT_FORMS, DatasetSpec, written_out
 from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.experiment.networks import MODELS, model_name
 from lmc_tune.experiment.ranges import SPACINGS, spaced
-from lmc_tune.experiment.sources import code_of, folders_beside
+from lmc_tune.experiment.sources import Code, code_of, folders_beside
 from lmc_tune.experiment.space import (
     AXES,
     RECIPE,
@@ -75,14 +75,17 @@ def read_space(
         >>> mine.axes["lr"]
         (0.01, 0.1, 1.0)
     """
+    known: Mapping[str, Code] = {}
     if isinstance(space, Mapping | SearchSpace):
         read = _parsed(_plain(space.plain() if isinstance(space, SearchSpace) else space), "space", {}, sets)
         folders = folders_beside(Path("space"))  # that is, the current one
+        if isinstance(space, SearchSpace):
+            known = space.code  # it may have been read in another folder
     else:
         path, text = _found(os.fspath(space))
         read = parse_space(text, path.name if path.is_file() else str(space), sets)
         folders = folders_beside(path) if read.factories else ()
-    code = {factory: code_of(factory, folders) for factory in read.factories} | read.code
+    code = {factory: code_of(factory, folders) or known.get(factory) for factory in read.factories}
     return read.model_copy(update={"code": {factory: found for factory, found in code.items() if found}})
 
 
