@@ -1,6 +1,5 @@
 """The phase diagram: every cell's verdict over two axes of the space, one panel per setting of all the others."""
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -12,11 +11,14 @@ from numpy.typing import ArrayLike
 from lmc_tune.analysis.boundary import find_boundary, tile_edges
 from lmc_tune.analysis.wording import axis_title, setting, shift_words
 from lmc_tune.core.barrier import Array
+from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.experiment.space import SearchSpace
+from lmc_tune.experiment.wording import nearest
 from lmc_tune.tables.cells import CELL_FIELDS, judge_cells, planned_cells, regate
 from lmc_tune.tables.columns import AXIS_SCALES, B_COLUMNS, MODEL_FIELDS, Scale
+from lmc_tune.tables.planned import marked
 
 # Of the mean of an axis: where a tile would be narrower, as between 0, 0.0001 and 0.01, all are drawn alike.
 LEAST_TILE = 0.3
@@ -73,16 +75,17 @@ class Axis:
         return self.value(tile_edges(self.position(self.ticks)))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PhaseDiagram:
-    """Cells with their verdicts, arranged.
+    """Cells with their verdicts, arranged. A notebook shows it as the report draws it.
 
     pairs: the pairs that were judged, as :func:`lmc_tune.tables.cells.regate` gives them.
     cells: as :func:`lmc_tune.tables.cells.judge_cells` gives them; ``panel``, the panel's title; ``beside_diverged``:
         the cell is judged, and one next to it along an axis diverged. There, small causes change barriers a lot.
     not_run: the planned cells of which no pair has finished: ``cell``, the spec's columns and ``panel``.
     other_pairs: how many finished pairs are not planned, and were left out.
-    old_answers: how many planned pairs answer an earlier question than the space asks, and were left out.
+    old_answers: how many planned pairs answer an earlier question than the space asks. They were left out, unless
+        ``outdated``: no pair answers the present one, so the answers to earlier ones are all there is.
     x, y: the axes. One numeric axis varies: ``y`` is None. None varies: both are None, and every panel is one cell.
     facets: the columns that tell the panels apart.
     panels: the panels' titles in drawing order.
@@ -95,6 +98,7 @@ class PhaseDiagram:
     not_run: pd.DataFrame
     other_pairs: int
     old_answers: int
+    outdated: bool
     x: Axis | None
     y: Axis | None
     facets: tuple[str, ...]
@@ -111,6 +115,27 @@ class PhaseDiagram:
     def title(self, column: str) -> str:
         """What a column holds, and whether of A alone."""
         return axis_title(column, self.of_a)
+
+    def chart(self) -> Any:
+        """The diagram as the report draws it, in Altair."""
+        # Altair takes seconds to import, and the charts are made of diagrams.
+        from lmc_tune.analysis.report.charts.phase_chart import phase_chart, phase_table  # noqa: PLC0415
+
+        drawn = self.drawn()
+        return phase_chart(drawn, phase_table(drawn))
+
+    def __repr__(self) -> str:
+        counts = self.cells["verdict"].value_counts()
+        verdicts = ", ".join(f"{counts[name]} {name}" for name in VERDICTS if name in counts)
+        axes = " × ".join(axis.column for axis in self.axes) or "no axis"
+        return (
+            f"PhaseDiagram({axes}; panels: {'; '.join(self.panels)}; cells: {verdicts}; not run: {len(self.not_run)})"
+        )
+
+    def _repr_html_(self) -> str:
+        from lmc_tune.analysis.report.standalone import image  # noqa: PLC0415 - as above
+
+        return image(self)
 
     def drawn(self) -> "PhaseDiagram":
         """What a page can draw: all, or the first panels if they are too many, those with a verdict before others."""
@@ -175,12 +200,15 @@ def map_regions(
         raise UserError("no pair has finished yet: there is nothing to map")
     verdict = verdict or (space.verdict if space else VerdictSpec())
     if space is None:
-        ours, pairs = results, regate(results, verdict)
+        ours, stale, outdated = results, 0, False
+        pairs = regate(results, verdict)
         cells = planned = judge_cells(pairs, verdict)
     else:
         planned = planned_cells(space)
         ours = _planned_pairs(results, planned, space)
-        pairs = regate(_answering(ours, planned), verdict)
+        stale = int(ours["stale"].sum())
+        outdated = stale > 0 and not (~ours["stale"] & (ours["status"] != "failed")).any()
+        pairs = regate(ours if outdated else ours[~ours["stale"]], verdict)
         cells = judge_cells(pairs, verdict)
     of_a = _of_a(planned)
     axes = [_axis(planned, column, of_a) for column in _choose_axes(planned, x, y)]
@@ -195,7 +223,8 @@ def map_regions(
         cells=cells,
         not_run=not_run.assign(panel=not_run["cell"].map(panel_of)).reset_index(drop=True),
         other_pairs=len(results) - len(ours),
-        old_answers=len(ours) - len(pairs),
+        old_answers=stale,
+        outdated=outdated,
         x=x_axis,
         y=y_axis,
         facets=tuple(facets),
@@ -207,7 +236,11 @@ def map_regions(
 
 
 def _planned_pairs(results: pd.DataFrame, planned: pd.DataFrame, space: SearchSpace) -> pd.DataFrame:
-    pairs = results[results["cell"].isin(planned["cell"]) & (results["replicate"] < space.replicates)]
+    """The pairs of the space, ``stale`` where they answer an earlier question than it asks."""
+    asked = dict(zip(planned["cell"], planned["question"], strict=True))
+    known = results if "question" in results else results.assign(question=results["cell"].map(asked))
+    found = marked(known, asked, space.replicates)
+    pairs = found[found["planned"]]
     if pairs.empty:
         raise UserError(
             f"none of the {len(results)} finished pairs belongs to the space {space.name!r}: they were run with "
@@ -217,23 +250,12 @@ def _planned_pairs(results: pd.DataFrame, planned: pd.DataFrame, space: SearchSp
     return pairs
 
 
-def _answering(pairs: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
-    """Those that answer what the space asks of their network, and those that failed; all if none does."""
-    if "question" not in pairs:
-        return pairs
-    asked = pairs["cell"].map(dict(zip(planned["cell"], planned["question"], strict=True)))
-    found = pairs[(pairs["question"] == asked) | (pairs["status"] == "failed")]
-    return found if len(found) else pairs
-
-
 def _check_axes(x: str, y: str) -> None:
     for name in (x, y):
         if name not in AXIS_SCALES:
-            near = difflib.get_close_matches(name, AXIS_SCALES, n=1)
-            raise ValueError(
-                f"{name!r} is not a numeric column of the spec"
-                + (f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(AXIS_SCALES)}")
-            )
+            near = "" if name in CELL_FIELDS else nearest(name, AXIS_SCALES)
+            known = near or f"; choose from {', '.join(AXIS_SCALES)}"
+            raise ValueError(f"{name!r} is not a numeric column of the spec{known}")
     if x == y:
         raise ValueError(f"x and y are both {x!r}; a phase diagram needs two different axes")
 

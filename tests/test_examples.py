@@ -14,7 +14,7 @@ from lmc_tune.experiment import reading
 from lmc_tune.measurement import measure_path
 from lmc_tune.tables import store
 
-PUBLIC = [lmc_tune.load_results, lmc_tune.read_space, barrier, measure_path, map_regions, render]
+PUBLIC = [lmc_tune.load_results, lmc_tune.open_run, lmc_tune.read_space, barrier, measure_path, map_regions, render]
 
 
 def examples(function: Callable[..., object]) -> list[doctest.DocTest]:
@@ -34,7 +34,7 @@ def test_a_public_function_has_an_example_and_it_is_so(function):
 
 
 def test_the_package_hands_on_what_its_rooms_have():
-    assert set(lmc_tune.__all__) == {"__version__", "load_results", "read_space"}
+    assert set(lmc_tune.__all__) == {"Run", "__version__", "load_results", "open_run", "read_space", "sweep"}
     assert lmc_tune.load_results is store.load_results
     assert lmc_tune.read_space is reading.read_space
     with pytest.raises(AttributeError, match="has no attribute 'utils'"):

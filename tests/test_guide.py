@@ -1,12 +1,15 @@
 """The search spaces that README and guide show are spaces, and what the guide says of them is so."""
 
+import ast
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
-from lmc_tune.experiment.reading import parse_space
+from lmc_tune.experiment.reading import parse_space, read_space
 from lmc_tune.experiment.space import SearchSpace
+from lmc_tune.run import Run, sweep
 
 ROOT = Path(__file__).parents[1]
 _BLOCK = re.compile(r"^```yaml\n(.+?)^```$", re.DOTALL | re.MULTILINE)
@@ -20,6 +23,12 @@ def texts(page: str) -> dict[str, str]:
 
 def shown(page: str) -> dict[str, SearchSpace]:
     return {name: parse_space(text, page) for name, text in texts(page).items()}
+
+
+def in_python(page: str) -> list[ast.Module]:
+    """The Python blocks of a page."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [ast.parse(block) for block in re.findall(r"^```python\n(.+?)^```$", text, re.DOTALL | re.MULTILINE)]
 
 
 def trained(space: SearchSpace) -> int:
@@ -50,3 +59,17 @@ def test_another_question_leaves_the_pairs_what_they_are():
     assert before.members == "keep"
     assert before.measure.key != after.measure.key
     assert [pair.key for pair in before.pairs()] == [pair.key for pair in after.pairs()]
+
+
+@pytest.mark.parametrize("page", ["docs/guide.md", "README.md"])
+def test_what_python_is_told_of_a_run_exists(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    members = set(re.findall(r"\brun\.([a-z_]+)\b", text)) - {"py"}
+    assert {"cells", "results"} <= members
+    assert [name for name in members if not hasattr(Run, name)] == []
+    calls = [node for module in in_python(page) for node in ast.walk(module) if isinstance(node, ast.Call)]
+    sweeps = [call for call in calls if ast.unparse(call.func) == "lmc_tune.sweep"]
+    assert {keyword.arg for call in sweeps for keyword in call.keywords} <= set(inspect.signature(sweep).parameters)
+    if page == "docs/guide.md":
+        (mine,) = (call.args[0] for call in sweeps if isinstance(call.args[0], ast.Dict))
+        assert len(read_space(ast.literal_eval(mine)).cells()) == 12

@@ -164,8 +164,9 @@ def cautions(diagram: PhaseDiagram, sweep: Sweep) -> list[str]:
             "change."
         )
     if n := diagram.old_answers:
+        what = "Shown, since none has answered the present one" if diagram.outdated else "Left out"
         found.append(
-            f"Left out: {counted(n, 'finished pair')} measured with an earlier `measure`; run the sweep to measure "
+            f"{what}: {counted(n, 'finished pair')} measured with an earlier `measure`; run the sweep to measure "
             "them again."
         )
     if n := diagram.other_pairs:

@@ -25,18 +25,16 @@ from lmc_tune.core.barrier import Array
 from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
-from lmc_tune.experiment.reading import SpaceError, parse_space
-from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
+from lmc_tune.experiment.space import SPACE_FILE
 from lmc_tune.storage import BucketPath, Place, place_at, replacing, what_fails
 from lmc_tune.tables.cells import judged_columns
+from lmc_tune.tables.planned import space_in
 from lmc_tune.tables.store import Store, load_results
 from lmc_tune.tables.sweep_record import REPORT_FILE, SWEEP_FILE, SweepRecord
 
 Format = Literal["html", "png", "svg", "pdf", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-# A run folder's space has every key, this one last: a file cut short would be read with defaults for what is lost.
-LAST_KEY = "members"
 TEMPLATE = Path(__file__).parent / "template"
 # Beyond this many tiles a browser draws pixels faster than shapes.
 MANY_TILES = 1500
@@ -136,7 +134,7 @@ def read_sweep(folder: Place) -> page.Sweep:
     record = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
     file = folder / SPACE_FILE
     text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
-    space = _parse(file, text) if file.exists() else None
+    space = space_in(file, text) if file.exists() else None
     return page.Sweep(
         name=(record.name if record else "") or (space.name if space else folder.absolute().name),
         id=record.id if record else "",
@@ -145,23 +143,6 @@ def read_sweep(folder: Place) -> page.Sweep:
         versions=dict(record.versions) if record else {},
         space=space,
         space_yaml=text,
-    )
-
-
-def _parse(file: Place, text: str) -> SearchSpace:
-    try:
-        space = parse_space(text, file.name)
-    except SpaceError as error:
-        raise _damaged(file, error.problems[0]) from error
-    if f"\n{LAST_KEY}:" not in text:
-        raise _damaged(file, f"it is cut short: {LAST_KEY} is missing")
-    return space
-
-
-def _damaged(file: Place, problem: str) -> UserError:
-    return UserError(
-        f"{file} is damaged ({problem}). Restore it from a copy, or run the same sweep again, which writes it anew; if "
-        f"it is moved away, the report judges every finished pair by the default verdict."
     )
 
 

@@ -119,19 +119,14 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     from lmc_tune.data.files import resolve_data_root
     from lmc_tune.experiment.reading import read_space
     from lmc_tune.experiment.sources import folders_beside
-    from lmc_tune.storage import FolderError, place_at
     from lmc_tune.sweeps.interruption import one_interruption
+    from lmc_tune.sweeps.ownership import run_folder
     from lmc_tune.sweeps.run import Options, run_sweep
 
     go_on = f"Continue with the same command: {_this_command()}"
     with _told_plainly(f"Interrupted; every finished pair is kept. {go_on}"), one_interruption():
         study = read_space(space, [*(sets or []), *([f"name={json.dumps(name)}"] if name else [])])
-        if out is not None and storage is not None:
-            raise FolderError("--out names the run folder itself, --storage the folder of all runs: give one of them")
-        runs = "runs" if storage is None else storage
-        folder = (place_at(runs) / study.name if out is None else place_at(out)).absolute()
-        if folder == Path.cwd():
-            raise FolderError("--out is the current folder; name a separate folder for the run, e.g. --out runs/mine")
+        folder = run_folder(study.name, out, storage)
         options = Options(
             data_root=resolve_data_root(data_root),
             folders=folders_beside(Path(space)),
@@ -220,6 +215,9 @@ def status(folder: RunFolder, *, json_: Json = False) -> None:
         typer.echo(f"about {in_words(state.seconds_left)} left")
     if state.checkpoints:
         typer.echo(_on_checkpoints(state.checkpoints))
+    if state.stale:
+        again = "answers" if state.stale == 1 else "answer"
+        typer.echo(f"{_pairs(state.stale)} {again} an earlier `measure`: pending, since the sweep measures them again")
     if state.other_pairs:
         typer.echo(f"the folder also holds {_pairs(state.other_pairs)} that {folder}/space.yaml does not plan")
     for failure in state.failures:
@@ -285,8 +283,14 @@ def space(
 def _print_held(there: Any) -> None:
     if there is not None:
         typer.echo(f"{'finished':>12}  {there.finished} of these pairs are in the folder")
+        if there.failed:
+            typer.echo(f"{'failed':>12}  {there.failed} of these pairs, which are tried again")
         if there.again:
             typer.echo(f"{'':>12}  {there.again}")
+        if there.others:
+            typer.echo(f"{'':>12}  {_pairs(there.others)} of the folder are not in this space")
+        if there.moved:
+            typer.echo(f"{'':>12}  {there.moved}")
 
 
 @app.command()

@@ -102,16 +102,13 @@ class ShiftSpec(Spec):
         if not isinstance(given, dict):
             return given
         given = dict(given)
-        for short, skew in (("ratio", "ratio"), ("alpha", "dirichlet")):
-            if short not in given:
-                continue
-            if "severity" in given or given.get("skew", skew) != skew:
+        for short in (short for short in SHORT_FORMS if short in given):
+            said = written_out(short, given.pop(short))
+            if "severity" in said and ("severity" in given or given.get("skew", said["skew"]) != said["skew"]):
                 raise ValueError(f"{short} already sets skew and severity; keep one of them")
-            given["skew"], given["severity"] = skew, _severity(short, given.pop(short))
-        if "bands" in given:
-            if "domain" in given:
+            if "domain" in said and "domain" in given:
                 raise ValueError("bands already set the domain; keep one of them")
-            given["domain"] = _bands(given.pop("bands"))
+            given |= said
         if given.get("kind") == "label":
             given["skew"] = given.get("skew") or "ratio"
         if given.get("kind") == "none":
@@ -153,7 +150,34 @@ class ShiftSpec(Spec):
         return DatasetSpec(name=self.domain.name, validation=first.validation, normalise=False)
 
 
-def _bands(given: Any) -> Bands:
+# Other ways to write a shift, and the fields that each of them sets.
+SHORT_FORMS: dict[str, tuple[str, ...]] = {
+    "ratio": ("severity", "skew"),
+    "alpha": ("severity", "skew"),
+    "bands": ("domain",),
+}
+
+
+def written_out(short: str, value: Any) -> dict[str, Any]:
+    """The fields of a shift that a short form sets, by name, as plain values.
+
+    Raises:
+        ValueError: if the value is impossible; what it may be.
+    """
+    if short == "bands":
+        return {"domain": _bands(value)}
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{short} must be a number, got {value!r}")  # noqa: TRY004 - pydantic collects ValueError
+    if short == "ratio":
+        if not 0.5 <= value <= 1:
+            raise ValueError(f"ratio must be between 0.5 (no skew) and 1 (disjoint classes), got {value}")
+        return {"severity": round(2 * value - 1, 12), "skew": "ratio"}
+    if not value > 0:
+        raise ValueError(f"alpha must be above 0, got {value}")
+    return {"severity": round(1 / (1 + value), 12), "skew": "dirichlet"}
+
+
+def _bands(given: Any) -> str:
     sets = [sorted(bands) for bands in given] if isinstance(given, list | tuple) and all(given) else []
     whole = all(isinstance(band, int) and not isinstance(band, bool) and band >= 0 for bands in sets for band in bands)
     if len(sets) != 2 or not whole:
@@ -161,16 +185,4 @@ def _bands(given: Any) -> Bands:
     if both := sorted(set(sets[0]) & set(sets[1])):
         raise ValueError(f"band {both[0]} is given to both members; the two sets must be disjoint")
     a, b = (tuple(dict.fromkeys(bands)) for bands in sets)
-    return Bands(a=a, b=b)
-
-
-def _severity(short: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{short} must be a number, got {value!r}")  # noqa: TRY004 - pydantic collects ValueError
-    if short == "ratio":
-        if not 0.5 <= value <= 1:
-            raise ValueError(f"ratio must be between 0.5 (no skew) and 1 (disjoint classes), got {value}")
-        return round(2 * value - 1, 12)
-    if not value > 0:
-        raise ValueError(f"alpha must be above 0, got {value}")
-    return round(1 / (1 + value), 12)
+    return str(Bands(a=a, b=b))

@@ -2,21 +2,22 @@
 
 import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.checks import origin, problems
-from lmc_tune.experiment.data import DatasetSpec
+from lmc_tune.experiment.data import SHORT_FORMS, DatasetSpec, written_out
 from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.experiment.networks import MODELS, model_name
-from lmc_tune.experiment.sources import code_of, folders_beside
+from lmc_tune.experiment.ranges import SPACINGS, spaced
+from lmc_tune.experiment.sources import Code, code_of, folders_beside
 from lmc_tune.experiment.space import (
     AXES,
     RECIPE,
@@ -50,11 +51,14 @@ def presets() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
-    """The space of a YAML file or a preset, with ``key=value`` overrides, and the code of its factories as it is now.
+def read_space(
+    space: str | os.PathLike[str] | Mapping[str, Any] | SearchSpace, sets: Sequence[str] = ()
+) -> SearchSpace:
+    """A search space with ``key=value`` overrides, and the code of its factories as it is now.
 
     Args:
-        space: a file, or a preset's name.
+        space: a YAML file, a preset's name, what a YAML file would hold as a mapping (arrays and tuples count as
+            lists), or a space, which is checked again.
         sets: overrides such as ``train.epochs=3`` or ``axes.lr=[0.1]``; the value is YAML.
 
     Raises:
@@ -66,11 +70,31 @@ def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
         (0.01, 0.1)
         >>> len(space.pairs()) == 2 * len(space.cells())
         True
+        >>> train = {"epochs": 5, "momentum": 0.9, "batch_size": 32}
+        >>> mine = read_space({"name": "mine", "train": train, "axes": {"lr": {"log": [0.01, 1], "steps": 3}}})
+        >>> mine.axes["lr"]
+        (0.01, 0.1, 1.0)
     """
+    known: Mapping[str, Code] = {}
+    if isinstance(space, Mapping | SearchSpace):
+        read = _parsed(_plain(space.plain() if isinstance(space, SearchSpace) else space), "space", {}, sets)
+        folders = folders_beside(Path("space"))  # that is, the current one
+        if isinstance(space, SearchSpace):
+            known = space.code  # it may have been read in another folder
+    else:
+        path, text = _found(os.fspath(space))
+        read = parse_space(text, path.name if path.is_file() else str(space), sets)
+        folders = folders_beside(path) if read.factories else ()
+    code = {factory: code_of(factory, folders) or known.get(factory) for factory in read.factories}
+    return read.model_copy(update={"code": {factory: found for factory, found in code.items() if found}})
+
+
+def _found(space: str) -> tuple[Path, str]:
+    """The file of a preset, or the one named, and its text."""
     known = presets()
     path = known.get(space, expanded(space))
     try:
-        text = path.read_text(encoding="utf-8")
+        return path, path.read_text(encoding="utf-8")
     except IsADirectoryError as error:
         own = path / SPACE_FILE
         hint = f"its space is {own}" if own.exists() else f"name a YAML file or a preset ({', '.join(known)})"
@@ -82,10 +106,17 @@ def read_space(space: str, sets: Sequence[str] = ()) -> SearchSpace:
         raise SpaceError([f"{space}: cannot be read ({error.strerror}); change that, or name another file"]) from error
     except UnicodeDecodeError as error:
         raise SpaceError([f"{space}: cannot be read as text: {error}"]) from error
-    read = parse_space(text, path.name if path.is_file() else space, sets)
-    folders = folders_beside(path) if read.factories else ()
-    code = {factory: code_of(factory, folders) for factory in read.factories}
-    return read.model_copy(update={"code": {factory: found for factory, found in code.items() if found}})
+
+
+def _plain(value: Any) -> Any:
+    """A copy of a mapping made in Python, as YAML would have given it."""
+    if isinstance(value, Mapping):
+        return {key: _plain(own) for key, own in value.items()}
+    if isinstance(value, Spec):
+        return value.model_dump(mode="json")
+    if hasattr(value, "tolist"):  # an array, or a number out of one
+        return _plain(value.tolist())
+    return [_plain(own) for own in value] if isinstance(value, list | tuple | range) else value
 
 
 def parse_space(text: str, source: str = "space.yaml", sets: Sequence[str] = ()) -> SearchSpace:
@@ -105,6 +136,10 @@ def parse_space(text: str, source: str = "space.yaml", sets: Sequence[str] = ())
         raise SpaceError([f"{source}:{error.line}: {error}"]) from error
     if not isinstance(content, dict):
         raise SpaceError([f"{source}:1: a search space is a mapping that starts with name:"])
+    return _parsed(content, source, lines, sets)
+
+
+def _parsed(content: dict[str, Any], source: str, lines: dict[Location, int], sets: Sequence[str]) -> SearchSpace:
     reader = _Reader(source, lines)
     for override in sets:
         reader.override(content, override)
@@ -112,12 +147,14 @@ def parse_space(text: str, source: str = "space.yaml", sets: Sequence[str] = ())
 
 
 class _Reader:
-    """Collects problems while a plain mapping becomes a SearchSpace."""
+    """Collects problems while a plain mapping becomes a SearchSpace; without ``lines`` it was written in Python."""
 
     def __init__(self, source: str, lines: dict[Location, int]) -> None:
         self.source = source
         self.lines = lines
         self.overridden: set[Location] = set()
+        # Sections, and fields of sections, of which it is not known what they should hold: one problem has said so.
+        self.unsettled: set[tuple[str, ...]] = set()
         self.problems: dict[str, int] = {}  # each with its line
 
     def problem(self, place: Location, message: str) -> None:
@@ -125,7 +162,7 @@ class _Reader:
         if len(message) > _LONGEST:  # a value may be as long as the file
             message = f"{message[: _LONGEST // 2]} … {message[-_LONGEST // 2 :]}"
         by_set = any(place[: len(path)] == path or path[: len(place)] == place for path in self.overridden)
-        where = "command line" if by_set else f"{self.source}:{line}"
+        where = "command line" if by_set else f"{self.source}:{line}" if self.lines else self.source
         text = f"{where}: {dotted(place)}: {message}" if place else f"{where}: {message}"
         self.problems.setdefault(text, 0 if by_set else line)
 
@@ -158,6 +195,7 @@ class _Reader:
         for key in content:
             if key not in TOP_LEVEL:
                 self.problem((key,), f"unknown key {key!r}{nearest_top_level(key)}")
+                self._leave_unsettled(key, content)
         fixed = self._sections(content)
         axes = self._axes(content.get("axes"))
         self._refuse_fixed_and_varied(fixed, axes)
@@ -170,11 +208,18 @@ class _Reader:
         if n > _MOST_PAIRS:
             self.problem(("axes",), f"{n} pairs in all; one sweep has {_MOST_PAIRS} at most: make the grid coarser")
             self.stop_on_problems()
-        space = _canonical(space)
+        written = {SHORT_FORMS[axis][0]: axis for axis in axes if axis in SHORT_FORMS}
+        space = _canonical(_without_short_forms(space))
         for location, wrong in problems(space):
-            self.problem(location, wrong)
+            names = [written.get(str(name), name) if at == 1 else name for at, name in enumerate(location)]
+            self.problem(tuple(names) if location[0] == "axes" else location, wrong)
         self.stop_on_problems()
         return space
+
+    def _leave_unsettled(self, key: Any, content: dict[str, Any]) -> None:
+        """What an unknown key may have been meant to say is not reported as missing."""
+        meant = {name for name in close_to(key, TOP_LEVEL) if name not in content}
+        self.unsettled |= {(name,) for name in (SECTIONS if "axes" in meant else meant)} | {(name,) for name in meant}
 
     def _sections(self, content: dict[str, Any]) -> Sections:
         fixed: Sections = {}
@@ -187,6 +232,8 @@ class _Reader:
         return fixed
 
     def _axes(self, given: Any) -> dict[str, tuple[Any, ...]]:
+        if ("axes",) in self.unsettled:
+            return {}
         if not isinstance(given, dict) or not given:
             self.problem(("axes",), "name at least one axis, e.g. lr: [0.01, 0.1]")
             return {}
@@ -197,14 +244,28 @@ class _Reader:
                 continue
             if name not in AXES:
                 self.problem(("axes", name), f"unknown axis{nearest(name, AXES)}")
-                for meant in close_to(name, AXES):
-                    axes.setdefault(meant, ())  # so that the key that it was to vary is not reported as missing
+                # So that the key that it was to vary is not reported as missing.
+                self.unsettled |= {AXES[meant] for meant in close_to(name, AXES)}
                 continue
             whole_section = len(AXES[name]) == 1
             axes[name] = tuple(
                 _spelled_out(name, value) if whole_section else value for value in self._values(("axes", name), values)
             )
+            if name in SHORT_FORMS and not self._check_short_form(name, axes[name]):
+                axes[name] = ()
+            if not axes[name]:
+                self.unsettled.add(AXES[name] if name not in SHORT_FORMS else ("shift",))
         return axes
+
+    def _check_short_form(self, name: str, values: Sequence[Any]) -> bool:
+        """Whether all values of a short form's axis are possible."""
+        before = len(self.problems)
+        for index, value in enumerate(values):
+            try:
+                written_out(name, value)
+            except ValueError as error:
+                self.problem(("axes", name, index), str(error))
+        return len(self.problems) == before
 
     def _values(self, place: Location, given: Any) -> list[Any]:
         """The values of one axis: a list, or a linear or logarithmic range."""
@@ -218,8 +279,7 @@ class _Reader:
                 if value in given[:index]:
                     self.problem((*place, index), f"{value!r} is given twice; remove one of them")
             return given
-        kinds = ("linear", "log")
-        kind = next((kind for kind in kinds if isinstance(given, dict) and set(given) == {kind, "steps"}), None)
+        kind = next((kind for kind in SPACINGS if isinstance(given, dict) and set(given) == {kind, "steps"}), None)
         if kind is None:
             self.problem(place, f"write a list, {{log: [low, high], steps: n}} or {{linear: ...}}; got {given!r}")
             return []
@@ -232,26 +292,32 @@ class _Reader:
         if steps > _MOST_ON_AN_AXIS:
             self.problem(place, f"{steps} steps on an axis; ask for {_MOST_ON_AN_AXIS} at most")
             return []
-        low, high = bounds
-        values = np.geomspace(low, high, steps) if kind == "log" else np.linspace(low, high, steps)
-        # Six digits: the same text, and so the same key, whatever the platform's pow() does to the last bits.
-        rounded = [float(f"{value:.6g}") for value in values]
-        return [int(v) for v in rounded] if all(v.is_integer() for v in rounded) and _all_int(bounds) else rounded
+        return spaced(kind, bounds, steps)
 
     def _refuse_fixed_and_varied(self, fixed: Sections, axes: dict[str, tuple[Any, ...]]) -> None:
+        owners: dict[tuple[str, ...], str] = {}  # which axis varies a field
+        for axis in axes:
+            if (other := owners.setdefault(_meant(AXES[axis]), axis)) != axis:
+                self.problem(("axes", axis), f"varies what axes.{other} varies; remove one of them")
+                self.unsettled.add(AXES[axis][:1])
         for axis, values in axes.items():
             section, *field = AXES[axis]
-            varied = field or {key for value in values if isinstance(value, dict) for key in value}
-            for key in sorted(set(varied) & fixed[section].keys()):
-                if (section, key) in self.overridden and field:
+            keys = field or {key for value in values if isinstance(value, dict) for key in value}
+            varied = {_meant((section, key)) for key in keys}
+            for key in sorted(key for key in fixed[section] if _meant((section, str(key))) in varied):
+                if (section, key) in self.overridden and field == [key]:
                     value = json.dumps(fixed[section][key])
                     self.problem((section, key), f"is varied by axes.{axis}; to fix it, say axes.{axis}=[{value}]")
                 else:
                     self.problem((section, key), f"is fixed here and varied by axes.{axis}; remove one of them")
-            for index, value in enumerate(values):
-                twice = set() if field or not isinstance(value, dict) else value.keys() & axes.keys()
-                for key in sorted(key for key in twice if AXES[key] == (section, key)):
-                    self.problem(("axes", axis, index, key), f"is given here and varied by axes.{key}; remove one")
+                self.unsettled |= {(section,)} if section == "shift" else set()
+            for index, value in enumerate(values if not field else ()):
+                for key in sorted(value if isinstance(value, dict) else ()):
+                    if owner := owners.get(_meant((section, key))):
+                        self.problem(
+                            ("axes", axis, index, key), f"is given here and varied by axes.{owner}; remove one"
+                        )
+                        self.unsettled |= {(section,)} if section == "shift" else set()
 
     def _validated(self, fields: dict[str, Any]) -> SearchSpace | None:
         try:
@@ -265,16 +331,13 @@ class _Reader:
         """Validate the sections at the first value of every axis, then every further value of each axis alone."""
         first = {axis: values[0] for axis, values in axes.items() if values}
         indices = dict.fromkeys(first, 0)
-        unknown = {AXES[axis] for axis, values in axes.items() if not values}
-        self._check_point(fixed, first, indices, unknown)
+        self._check_point(fixed, first, indices)
         for axis, values in axes.items():
             for index, value in enumerate(values[1:], start=1):
-                self._check_point(fixed, {**first, axis: value}, {**indices, axis: index}, unknown)
+                self._check_point(fixed, {**first, axis: value}, {**indices, axis: index})
 
-    def _check_point(
-        self, fixed: Sections, coordinates: dict[str, Any], indices: dict[str, int], unknown: set[tuple[str, ...]]
-    ) -> None:
-        """Validate the sections at one point; ``unknown`` places, whose axes have no values, are not reported."""
+    def _check_point(self, fixed: Sections, coordinates: dict[str, Any], indices: dict[str, int]) -> None:
+        """Validate the sections at one point; what is unsettled is not reported."""
         for axis, index in indices.items():
             if len(AXES[axis]) == 1 and not isinstance(coordinates[axis], dict):
                 self.problem(("axes", axis, index), f"must be a mapping or a name, got {coordinates[axis]!r}")
@@ -292,13 +355,43 @@ class _Reader:
                 spec.model_validate(values)
             except ValidationError as error:
                 for detail in error.errors():
-                    if not unknown & {(name,), (name, *detail["loc"][:1])}:
-                        self.problem(origin(name, detail["loc"], indices), message(detail, spec))
+                    if not self.unsettled & {(name,), (name, *detail["loc"][:1])}:
+                        self.problem(self._origin(name, detail["loc"], indices), message(detail, spec))
         dataset = sections["dataset"].get("name", DatasetSpec().name)
         if isinstance(dataset, str) and dataset not in DATASETS:
             self.problem(
                 origin("dataset", ("name",), indices), f"unknown data set {dataset!r}{nearest(dataset, DATASETS)}"
             )
+
+    def _origin(self, section: str, location: tuple[str | int, ...], indices: dict[str, int]) -> Location:
+        """Where a section's value was written; of a section that was not, its first axis."""
+        found = origin(section, location, indices)
+        own = (axis for axis in indices if AXES[axis][0] == section)
+        if found == (section,) and found not in self.lines and (axis := next(own, None)):
+            return ("axes", axis, indices[axis])
+        return found
+
+
+def _meant(place: tuple[str, ...]) -> tuple[str, ...]:
+    """The field of a section that is written, in its short form or not."""
+    return (
+        ("shift", SHORT_FORMS[place[1]][0]) if place[0] == "shift" and place[1:] and place[1] in SHORT_FORMS else place
+    )
+
+
+def _without_short_forms(space: SearchSpace) -> SearchSpace:
+    """The same space: the axis of a short form becomes that of the first field that it sets; its others are fixed."""
+    axes: dict[str, tuple[Any, ...]] = {}
+    shift = space.fixed["shift"]
+    for axis, values in space.axes.items():
+        if axis not in SHORT_FORMS:
+            axes[axis] = values
+            continue
+        said = [written_out(axis, value) for value in values]
+        varied, *same = SHORT_FORMS[axis]
+        axes[varied] = tuple(one[varied] for one in said)
+        shift = {**shift, **{field: said[0][field] for field in same}}
+    return space.model_copy(update={"axes": axes, "fixed": {**space.fixed, "shift": shift}})
 
 
 def _canonical(space: SearchSpace) -> SearchSpace:
@@ -314,10 +407,17 @@ def _canonical(space: SearchSpace) -> SearchSpace:
         full = values if depends or unsaid else spec.model_validate(values).model_dump(mode="json")
         return {field: value for field, value in full.items() if (section, field) not in varied and field != "code"}
 
+    def with_others(section: str, value: dict[str, Any]) -> dict[str, Any]:
+        # A section may be impossible without the fields that other axes vary.
+        own = {
+            AXES[axis][1]: values[0]
+            for axis, values in space.axes.items()
+            if AXES[axis][1:] and AXES[axis][0] == section
+        }
+        return {**space.fixed.get(section, {}), **value, **own}
+
     axes = {
-        axis: tuple(
-            value if field else filled_in(section, {**space.fixed.get(section, {}), **value}) for value in values
-        )
+        axis: tuple(value if field else filled_in(section, with_others(section, value)) for value in values)
         for axis, values in space.axes.items()
         for section, *field in [AXES[axis]]
     }
@@ -337,8 +437,4 @@ def _spelled_out(section: str, value: Any) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
-
-
-def _all_int(values: list[Any]) -> bool:
-    return all(isinstance(value, int) for value in values)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from lmc_tune.experiment.data import DatasetSpec, ShiftSpec
+from lmc_tune.experiment.data import SHORT_FORMS, DatasetSpec, ShiftSpec
 from lmc_tune.experiment.group import GroupSpec
 from lmc_tune.experiment.measuring import MeasureSpec
 from lmc_tune.experiment.member import Perturbation
@@ -30,7 +30,7 @@ SETTING: dict[str, tuple[type[Spec], ...]] = {
 RECIPE: dict[str, tuple[type[Spec], ...]] = {"b": (TrainChanges,), "perturb": (Perturbation,)}
 SECTIONS = SETTING | RECIPE
 # What an axis may vary: a whole section, or one field of a section by its bare name (`lr`, `norm`, `severity`), or by
-# its full name in the recipe's sections (`b.lr`).
+# its full name in the recipe's sections (`b.lr`). A space that has been read has no axis of a short form.
 AXES: Mapping[str, tuple[str, ...]] = {
     **{name: (name,) for name in SECTIONS if name != "train"},
     **{
@@ -40,6 +40,7 @@ AXES: Mapping[str, tuple[str, ...]] = {
         for field in spec.model_fields
         if field not in ("name", "engine", "code")
     },
+    **{short: ("shift", short) for short in SHORT_FORMS},
     **{f"{name}.{field}": (name, field) for name, (spec,) in RECIPE.items() for field in spec.model_fields},
 }
 

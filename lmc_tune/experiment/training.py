@@ -14,8 +14,9 @@ PER_MEMBER = {"lr", "momentum", "weight_decay", "schedule", "warmup"}
 class TrainSpec(Spec):
     """How each member is trained. Exactly one of ``epochs`` and ``steps`` is set.
 
-    schedule: ``constant``; ``step`` divides the rate by 10 after 1/2 and 3/4 of the steps; ``cosine`` goes to 0.
-    warmup: fraction of the steps over which the rate rises linearly from 0, before the schedule.
+    schedule: of the rate after warm-up (docs/definitions.md): ``constant``; ``step`` divides it by 10 after 1/2 and
+        again after 3/4 of these steps; ``cosine`` lets it fall towards 0.
+    warmup: fraction of all steps over which the rate rises linearly to ``lr``, before the schedule.
     crop, flip, jitter: augmentation (:class:`lmc_tune.data.augment.Augmentation`): shifts by up to ``crop`` pixels,
         mirrors half of the images, changes brightness, contrast and saturation by up to the fraction ``jitter``.
     precision: of the forward and backward pass; ``bfloat16`` is automatic mixed precision. Weights, updates and all

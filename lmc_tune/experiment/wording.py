@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from lmc_tune.experiment.data import SHORT_FORMS, ShiftSpec
 from lmc_tune.experiment.networks import MODELS, model_name
 from lmc_tune.experiment.space import AXES, SECTIONS, SETTING, SearchSpace
 
@@ -47,14 +48,20 @@ def _choices(detail: ErrorDetails) -> list[str]:
 def _fields_at(model: Any, location: tuple[str | int, ...]) -> list[str]:
     for step in location[:-1]:
         model = model.model_fields[step].annotation
-    return list(model.model_fields)
+    return _keys(model)
+
+
+def _keys(spec: Any) -> list[str]:
+    """What may be written in a section of this spec; a factory's code is filled in."""
+    short = SHORT_FORMS if spec is ShiftSpec else ()
+    return [*(field for field in spec.model_fields if field != "code"), *short]
 
 
 def sections_with(key: Any) -> list[str]:
     """The sections that have a key; none for ``name``, because every section has its own."""
     if key == "name":
         return []
-    return [section for section, specs in SETTING.items() if any(key in spec.model_fields for spec in specs)]
+    return [section for section, specs in SETTING.items() if any(key in _keys(spec) for spec in specs)]
 
 
 def _elsewhere(name: str, spec: Any) -> str:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from lmc_tune.core.duration import in_words
 from lmc_tune.experiment import GroupSpec, MeasureSpec
-from lmc_tune.experiment.space import SearchSpace
+from lmc_tune.experiment.ranges import moved
+from lmc_tune.experiment.reading import SpaceError, parse_space
+from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.storage import Place
 from lmc_tune.sweeps.plan import workers_here
 from lmc_tune.tables.rows import Status
@@ -90,19 +92,42 @@ def asked_again(
     )
 
 
+def said_of_moved_ranges(space: SearchSpace, folder: Place) -> str:
+    """That a range of the space has other values than in the folder's own, and how many steps keep them; mostly empty.
+
+    ``log: [0.01, 1], steps: 3`` and ``steps: 4`` share their bounds alone, which whoever wants a finer map finds out
+    from pairs that are no longer in the space.
+    """
+    path = folder / SPACE_FILE
+    try:
+        before = parse_space(path.read_text(encoding="utf-8", errors="replace"))
+    except (FileNotFoundError, SpaceError):  # there is none, or it is damaged and will be written again
+        return ""
+    return moved(before.axes, space.axes)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """What a run folder holds of a space: pairs that answer what is asked, and those that are asked again."""
+    """What a run folder holds of a space.
+
+    finished: pairs that answer what is asked. failed: pairs that crashed, and are tried again. again: finished pairs
+    that are asked something else. others: pairs that are not in the space. moved: why they are not, if a range of the
+    space has other steps than in the folder.
+    """
 
     finished: int
+    failed: int
     again: AskedAgain | None
+    others: int
+    moved: str
 
     def plain(self) -> dict[str, object]:
         """As ``lmc-tune space --out DIR --json`` prints it."""
         again = None
         if self.again:
             again = {name: value for name, value in vars(self.again).items() if name != "untrained"}
-        return {"finished": self.finished, "asked_again": again}
+        counts = {"finished": self.finished, "failed": self.failed, "asked_again": again, "other_pairs": self.others}
+        return counts | {"moved": self.moved or None}
 
 
 def held(space: SearchSpace, folder: Place) -> Held:
@@ -111,7 +136,11 @@ def held(space: SearchSpace, folder: Place) -> Held:
     done = store.answers()
     known = answered(pairs, done, space.measure)
     workers = SweepRecord.read(folder).workers if (folder / SWEEP_FILE).exists() else workers_here()
+    others = len(done.keys() - {pair.key for pair in pairs})
     return Held(
         finished=sum(status != "failed" for status in known.values()),
+        failed=sum(status == "failed" for status in known.values()),
         again=asked_again(pairs, done, store, space.measure, workers),
+        others=others,
+        moved=said_of_moved_ranges(space, folder) if others else "",
     )

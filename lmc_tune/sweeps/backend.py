@@ -284,7 +284,14 @@ def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, slots: Slots) -> lis
             ),
             param_space={"cohort": tune.grid_search(list(range(len(cohorts))))},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=slots.number),
-            run_config=tune.RunConfig(name="sweep", storage_path=str(Path(scratch).resolve()), verbose=0, stop=end),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=str(Path(scratch).resolve()),
+                verbose=0,
+                stop=end,
+                # The one that Tune would take in a notebook erases what the cell has shown so far.
+                progress_reporter=tune.CLIReporter(),
+            ),
         )
         with _quiet():
             return [*map(str, tuner.fit().errors), *end.told]

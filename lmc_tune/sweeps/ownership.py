@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import TextIO
 
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.experiment.yaml_lines import dump
-from lmc_tune.storage import BucketPath, FolderError, Place, what_fails, write_text
+from lmc_tune.storage import BucketPath, FolderError, Place, place_at, what_fails, write_text
 from lmc_tune.sweeps.lease import is_leased, leased
 from lmc_tune.tables.sweep_record import SWEEP_FILE, SweepRecord
 
@@ -24,6 +25,20 @@ class StoreFullError(UserError):
     """Results can no longer be written; the message says what to do."""
 
     exit_code = 1
+
+
+def run_folder(name: str, out: Place | str | os.PathLike[str] | None, storage: str | os.PathLike[str] | None) -> Place:
+    """The run folder of a sweep: ``out``, or the folder of its name in ``storage``, or that in ``runs``.
+
+    Raises:
+        FolderError: if both are given, or it is the current folder.
+    """
+    if out is not None and storage is not None:
+        raise FolderError("--out names the run folder itself, --storage the folder of all runs: give one of them")
+    folder = (place_at("runs" if storage is None else storage) / name if out is None else place_at(out)).absolute()
+    if folder == Path.cwd():
+        raise FolderError("--out is the current folder; name a separate folder for the run, e.g. --out runs/mine")
+    return folder
 
 
 @contextmanager

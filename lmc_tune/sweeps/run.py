@@ -21,7 +21,7 @@ from lmc_tune.experiment import FactorySpec, GroupSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.storage import FolderError, Place, StorageError, hurried, written
-from lmc_tune.sweeps.answers import answered, asked_again
+from lmc_tune.sweeps.answers import answered, asked_again, said_of_moved_ranges
 from lmc_tune.sweeps.backend import (
     check_scratch,
     has_token,
@@ -151,7 +151,7 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
         store = Store(folder)
         store.check()
         done = store.answers()
-        _check_same_study(pairs, done, folder, listener)
+        _check_same_study(space, pairs, done, folder, listener)
         known = answered(pairs, done, space.measure)
         if again := asked_again(pairs, done, store, space.measure, options.workers or workers_here()):
             listener.say(str(again))
@@ -270,7 +270,11 @@ def _check_surroundings(space: SearchSpace, pairs: Sequence[GroupSpec], options:
 
 
 def _check_same_study(
-    pairs: Sequence[GroupSpec], done: Mapping[str, object], folder: Place, listener: SweepListener
+    space: SearchSpace,
+    pairs: Sequence[GroupSpec],
+    done: Mapping[str, object],
+    folder: Place,
+    listener: SweepListener,
 ) -> None:
     """Raise if the folder holds only pairs of another study; say so if it holds some."""
     others = done.keys() - {pair.key for pair in pairs}
@@ -280,6 +284,8 @@ def _check_same_study(
     ours = specs[sorted(others)].isin({pair.text for pair in pairs}).sum()
     version = f"; {ours} of them are pairs of this space made by another version of lmc-tune" if ours else ""
     version += said_of_changed_code(pairs, specs[sorted(others)])
+    if moved := said_of_moved_ranges(space, folder):
+        version += f" ({moved})"
     if len(others) == len(done):
         raise FolderError(
             f"{folder} holds another study: none of its {len(others)} finished pairs is in this space{version}; "

@@ -10,6 +10,7 @@ from lmc_tune.experiment.space import SPACE_FILE, Cell
 from lmc_tune.storage import FolderError, Place
 from lmc_tune.sweeps.ownership import is_owned
 from lmc_tune.sweeps.plan import planned_steps
+from lmc_tune.tables.planned import marked, questions
 from lmc_tune.tables.rows import STATUSES, pair_name, spec_columns
 from lmc_tune.tables.store import Store
 from lmc_tune.tables.sweep_record import SweepRecord
@@ -37,6 +38,7 @@ class SweepStatus:
     checkpoints: members of unfinished pairs that have a checkpoint.
     seconds_left: from the time per step of the finished pairs; of a pair that has an answer to another question, and
         whose members are kept, from the mean time of measuring a pair. None before the first pair is finished.
+    stale: finished pairs that answer an earlier question than the space asks. They count as pending.
     other_pairs: finished pairs of the folder that are not (or no longer) in its space.
     """
 
@@ -45,6 +47,7 @@ class SweepStatus:
     failures: list[Failure]
     checkpoints: int
     seconds_left: float | None
+    stale: int
     other_pairs: int
 
     @property
@@ -60,6 +63,7 @@ class SweepStatus:
             "checkpoints": self.checkpoints,
             "seconds_left": self.seconds_left,
             "failed": [{"key": f.key, "pair": f.what, "reason": f.reason} for f in self.failures],
+            "stale": self.stale,
             "other_pairs": self.other_pairs,
         }
 
@@ -78,10 +82,9 @@ def read_status(folder: Place) -> SweepStatus:
     store = Store(folder)
     results = store.results([*_DESCRIBING, *_TIMES])
     # By cell and replicate: computing a key for every planned pair would take longer than everything else.
-    planned = results[results["cell"].isin(list(cells)) & (results["replicate"] < space.replicates)]
-    asked = {key: space.measure.of(cell.first.model).key for key, cell in cells.items()}
-    answers = (planned["question"] == planned["cell"].map(asked)) | (planned["status"] == "failed")
-    mine, trained = planned[answers], _with_members(planned[~answers], store)
+    found = marked(results, questions(space), space.replicates)
+    planned = found[found["planned"]]
+    mine, trained = planned[~planned["stale"]], _with_members(planned[planned["stale"]], store)
     running = store.running() - set(mine["key"]) if is_owned(folder) else set()
     counts: dict[str, int] = {status: int((mine["status"] == status).sum()) for status in STATUSES}
     pending = len(cells) * space.replicates - len(mine) - len(running)
@@ -93,6 +96,7 @@ def read_status(folder: Place) -> SweepStatus:
         failures=_failures(mine, cells),
         checkpoints=len(store.checkpointed()),
         seconds_left=_seconds_left(planned, left, len(trained), workers=SweepRecord.read(folder).workers),
+        stale=len(planned) - len(mine),
         other_pairs=len(results) - len(planned),
     )
 

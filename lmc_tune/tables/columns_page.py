@@ -21,6 +21,9 @@ Written by `python -m lmc_tune.tables.columns_page` from `lmc_tune/tables/column
 The {len(_NAIVE)} columns of `results.parquet` from `{_NAIVE[0]}` to `{_NAIVE[-1]}` repeat the row of
 `barriers.parquet` for the naive path. For each other condition the same columns follow, with its name in front:
 {", ".join(f"`{column}`" for column, (_, name) in VIEW.items() if name == _NAIVE[-1] and column != name)}.
+
+`lmc_tune.load_results` adds two columns that are in no file: `planned`, whether the folder's `space.yaml` plans the
+pair, and `stale`, whether it does, but the pair answers an earlier `measure`.
 """
 _HEADS = ["column", "type", "unit", "title", "axis", "mean", "better"]
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import CONDITIONS, VerdictSpec
+from lmc_tune.experiment.wording import nearest
 from lmc_tune.storage import BucketPath, Place, StorageError, files, place_at, replacing, steadily, write_text, written
 from lmc_tune.tables import version_4
 from lmc_tune.tables.barriers import nested, view_of
@@ -31,6 +32,7 @@ from lmc_tune.tables.columns import (
     Row,
     TableName,
 )
+from lmc_tune.tables.planned import MARKS, marked, planned_space, questions
 from lmc_tune.tables.rows import GATED, PairResult, Status, gate
 
 if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only write, do without it
@@ -301,7 +303,11 @@ class Store:
 
 
 def load_results(folder: str | os.PathLike[str] | BucketPath, columns: Sequence[str] | None = None) -> "pd.DataFrame":
-    """One row per finished pair of a run folder; columns as in :data:`RESULTS_SCHEMA`.
+    """One row per finished pair of a run folder; columns as in :data:`RESULTS_SCHEMA`, and two that mark pairs.
+
+    ``planned``: whether the pair is in the folder's ``space.yaml``. ``stale``: whether it is, but answers an earlier
+    ``measure`` than that asks; the next sweep measures it again. Report, verdicts, ``status`` and ``space`` count the
+    others alone: ``results.query("planned and not stale")``. Without a ``space.yaml`` all pairs are planned.
 
     Args:
         folder: a run folder, finished or not: its path, or its address in a bucket.
@@ -309,7 +315,8 @@ def load_results(folder: str | os.PathLike[str] | BucketPath, columns: Sequence[
 
     Raises:
         FileNotFoundError: if the folder holds no results.
-        DamagedTableError: if a table cannot be read.
+        ValueError: if a column is unknown.
+        UserError: if a table, or the ``space.yaml`` that the marks come from, is damaged.
 
     Example:
         A folder with one pair, as a sweep writes it:
@@ -328,7 +335,18 @@ def load_results(folder: str | os.PathLike[str] | BucketPath, columns: Sequence[
     if not (store.folder / RESULTS_FILE).exists() and not store.shards.exists():
         place = shlex.quote(str(store.folder))
         raise FileNotFoundError(f"no results in {store.folder}; run: lmc-tune sweep SPACE --out {place}")
-    return store.results(columns)
+    wanted = [*RESULTS_SCHEMA.names, *MARKS] if columns is None else list(dict.fromkeys(["key", *columns]))
+    if unknown := [name for name in wanted if name not in (*RESULTS_SCHEMA.names, *MARKS)]:
+        near = nearest(unknown[0], [*RESULTS_SCHEMA.names, *MARKS])
+        raise ValueError(f"results have no column {unknown[0]!r}{near or '; docs/columns.md lists them'}")
+    if not set(MARKS) & set(wanted):
+        return store.results(wanted)
+    needed = [name for name in (*wanted, "cell", "replicate", "status", "question") if name not in MARKS]
+    space = planned_space(store.folder)
+    results = store.results(needed)
+    if space is None:
+        return results.assign(planned=True, stale=False)[wanted]
+    return marked(results, questions(space), space.replicates)[wanted]
 
 
 def _publish(table: pa.Table, path: Place, check: Callable[[], None] = lambda: None) -> None:

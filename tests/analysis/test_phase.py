@@ -279,8 +279,15 @@ def test_cells_that_no_column_tells_apart_are_not_drawn_over_each_other() -> Non
 
 def test_impossible_axes_are_refused() -> None:
     results = results_of([flat(pair_spec())])
-    with pytest.raises(ValueError, match="did you mean 'batch_size'"):
-        map_regions(results, y="batchsize")
+    for wrong, near in (("batchsize", "batch_size"), ("lrr", "lr"), ("learning_rate", "lr")):
+        with pytest.raises(
+            ValueError, match=rf"^'{wrong}' is not a numeric column of the spec; did you mean {near}\?$"
+        ):
+            map_regions(results, x="severity", y=wrong)
+    with pytest.raises(
+        ValueError, match=r"^'hidden' is not a numeric column of the spec; choose from lr, batch_size, "
+    ):
+        map_regions(results, y="hidden")
     with pytest.raises(ValueError, match="two different axes"):
         map_regions(results, x="lr", y="lr")
     with pytest.raises(UserError, match="no pair has finished"):

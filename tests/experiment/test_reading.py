@@ -257,9 +257,9 @@ def test_a_bad_override_says_so(override, message):
         (("lr: [0.1", "rl: [1]\n  lr: [0.1"), ["s.yaml:8: axes.rl: unknown axis; did you mean lr?"]),
         (("batch_size: [16, 32]", "batch_size: [16, 800]"), ["s.yaml:9: axes.batch_size[1]: 800 is above the 718 examples that a member sees (half of the training set); lower it or raise dataset.train"]),
         (("ratio: 0.8}", "ratio: 1.8}"), ["s.yaml:10: axes.shift[1]: ratio must be between 0.5 (no skew) and 1 (disjoint classes), got 1.8"]),
-        (("ratio: 0.8}", "rtio: 0.8}"), ["s.yaml:10: axes.shift[1]: unknown key 'rtio'"]),
+        (("ratio: 0.8}", "rtio: 0.8}"), ["s.yaml:10: axes.shift[1]: unknown key 'rtio'; did you mean ratio?"]),
         (("[covariate, {", "[[covariate], {"), ["s.yaml:10: axes.shift[0]: must be a mapping or a name, got ['covariate']"]),
-        (("shift: [", "severity: [0.5]\n  shift: ["), ["s.yaml:11: axes.shift[1]: ratio already sets skew and severity; keep one of them"]),
+        (("shift: [", "severity: [0.5]\n  shift: ["), ["s.yaml:11: axes.shift[1].ratio: is given here and varied by axes.severity; remove one"]),
         (("seed: 4", "shift: {kind: none}"), ["s.yaml:12: shift.kind: is fixed here and varied by axes.shift; remove one of them"]),
         (("dataset: digits", "dataset: {name: digits, test: 361}"), ["s.yaml:2: dataset.test: digits has 360 test examples; ask for no more"]),
         (("dataset: digits", "dataset: {name: digits, train: 1400, validation: 100}"), ["s.yaml:2: dataset.train: digits has 1437 training examples, of which 100 are held out for validation; ask for 1337 at most"]),
@@ -290,6 +290,63 @@ def test_every_mistake_names_its_line_its_place_the_value_and_the_nearest_name(c
     assert text != GOOD
     found = problems(text)
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("shift", "axis", "cells"),
+    [
+        ("{kind: label}", "ratio: [0.6, 0.8]", "[{kind: label, ratio: 0.6}, {kind: label, ratio: 0.8}]"),
+        ("{kind: label, skew: ratio}", "ratio: {linear: [0.6, 1], steps: 2}", "[{kind: label, ratio: 0.6}, {kind: label, ratio: 1}]"),
+        ("{kind: label}", "alpha: [0.5, 2]", "[{kind: label, alpha: 0.5}, {kind: label, alpha: 2}]"),
+        ("{kind: domain, severity: 0.5}", "bands: [[[0], [1]], [[0, 1], [2]]]", "[{kind: domain, severity: 0.5, bands: [[0], [1]]}, {kind: domain, severity: 0.5, bands: [[0, 1], [2]]}]"),
+    ],
+)  # fmt: skip
+def test_a_short_form_is_an_axis_whose_cells_are_those_of_its_shifts(shift, axis, cells):
+    head = "name: s\ndataset: cifar10\ntrain: {epochs: 1, lr: 0.1, batch_size: 4}\n"
+    short = parse_space(with_axes(f"{{{axis}}}", f"{head}shift: {shift}\n"))
+    assert keys(short) == keys(parse_space(with_axes(f"{{shift: {cells}}}", head)))
+    assert again(short) == short
+    whole = parse_space(with_axes(f"{{shift: [{shift}], {axis}}}", head))
+    assert (keys(whole), again(whole)) == (keys(short), whole)
+
+
+@pytest.mark.parametrize(
+    ("shift", "axes", "expected"),
+    [
+        ("{kind: label}", "ratio: [0.6, 1.8, x]", ["s.yaml:4: axes.ratio[1]: ratio must be between 0.5 (no skew) and 1 (disjoint classes), got 1.8", "s.yaml:4: axes.ratio[2]: ratio must be a number, got 'x'"]),
+        ("{kind: label, severity: 0.2}", "ratio: [0.6]", ["s.yaml:3: shift.severity: is fixed here and varied by axes.ratio; remove one of them"]),
+        ("{kind: label}", "ratio: [0.6], severity: [0.1]", ["s.yaml:4: axes.severity: varies what axes.ratio varies; remove one of them"]),
+        ("{kind: label, skew: dirichlet}", "ratio: [0.6]", ["s.yaml:3: shift: ratio already sets skew and severity; keep one of them"]),
+        ("{kind: domain}", "bands: [[[0], [1]]]", ["s.yaml:4: axes.bands[0]: digits has no band 1; its bands are 0"]),
+        ("covariate", "ratio: [0.6]", ["s.yaml:3: shift: skew, ratio and alpha belong to kind: label, not covariate"]),
+        ("", "ratio: [0.6]", ["s.yaml:4: axes.ratio[0]: skew, ratio and alpha belong to kind: label, not covariate"]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_short_form_is_said_where_it_was_written(shift, axes, expected):
+    third = f"shift: {shift}" if shift else "seed: 0"
+    assert problems(f"name: s\ntrain: {{epochs: 1, lr: 0.1, batch_size: 4}}\n{third}\naxes: {{{axes}}}\n") == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("axes: {rati: [0.6]}", "axes.rati: unknown axis; did you mean ratio?"),
+        ("axes: {trains: [100]}", "axes.trains: unknown axis; did you mean train?"),
+        ("axes: {sevrity: [0.5]}", "axes.sevrity: unknown axis; did you mean severity?"),
+        ("axes: {code: [x]}", "axes.code: unknown axis; did you mean model?"),
+        ("axs: {batch_size: [4]}", "axs: unknown key 'axs'; did you mean axes?"),
+    ],
+)
+def test_a_guessed_name_is_not_checked_as_if_it_were_written(line, said):
+    """What the guess would contradict (dataset.train, shift.severity) and what it would give are not spoken of."""
+    text = "name: s\ndataset: {name: digits, train: 200}\nshift: {severity: 0.5}\ntrain: {epochs: 1, lr: 0.1, batch_size: 4}\n"
+    assert problems(text + line) == [f"s.yaml:5: {said}"]
+
+
+def test_a_section_whose_name_is_misspelt_is_not_missing():
+    found = problems("name: s\ntrian: {epochs: 1, lr: 0.1, batch_size: 4}\nmodel: {hidden: []}\naxes: {norm: [none]}\n")
+    assert [problem.split(":")[1] for problem in found] == ["2", "3"]
+    assert "did you mean train?" in found[0]
 
 
 def test_all_problems_are_reported_at_once():

@@ -7,6 +7,7 @@ import pytest
 from lmc_tune.experiment import GroupSpec, MeasureSpec
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.sweeps.answers import answered, asked_again, held
+from lmc_tune.sweeps.ownership import write_description
 from lmc_tune.tables.rows import PairResult, failed_result, spec_columns
 from lmc_tune.tables.store import MEMBERS, Store
 from tests.cases import pair_of
@@ -87,5 +88,22 @@ def test_what_is_asked_again_is_counted_with_the_members_that_were_not_kept(stor
 
 def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path, store: Store) -> None:
     assert (held(STUDY, tmp_path / "none").finished, held(STUDY, tmp_path / "none").again) == (0, None)
-    assert held(STUDY, tmp_path / "run").plain() == {"finished": 6, "asked_again": None}
+    counts = {"finished": 6, "failed": 1, "asked_again": None, "other_pairs": 0, "moved": None}
+    assert held(STUDY, tmp_path / "run").plain() == counts
     assert not (tmp_path / "none").exists()
+
+
+def test_pairs_that_a_range_lost_to_other_steps_are_counted_with_the_steps_that_keep_them(tmp_path: Path) -> None:
+    text = SPACE.replace("lr: 0.1, ", "").replace("axes:\n", "axes:\n  lr: {log: [0.01, 1], steps: 3}\n")
+    before = parse_space(text)
+    write_description(tmp_path, before, workers=1, planned_pairs=len(before.pairs()))
+    Store(tmp_path).write_shard("c", list(map(finished, before.pairs())))
+    assert held(before, tmp_path).moved == ""
+    finer = held(parse_space(text, sets=["axes.lr={log: [0.01, 1], steps: 4}"]), tmp_path)
+    assert (finer.finished, finer.others) == (16, 8)
+    assert finer.moved.startswith("axes.lr now has 4 steps in place of 3")
+    assert "steps: 5" in finer.moved
+    nested = held(parse_space(text, sets=["axes.lr={log: [0.01, 1], steps: 5}"]), tmp_path)
+    assert (nested.finished, nested.others, nested.moved) == (24, 0, "")
+    (tmp_path / "space.yaml").write_text("name: [")  # cannot be compared with
+    assert held(parse_space(text, sets=["axes.lr={log: [0.01, 1], steps: 4}"]), tmp_path).moved == ""

@@ -474,7 +474,20 @@ def test_load_results_reads_shards_and_tables(tmp_path: Path):
     store.write_shard("d", [result(1)])
     frame = lmc_tune.load_results(str(tmp_path))
     assert frame["key"].tolist() == sorted(keys(0, 1))
-    assert frame.columns.tolist() == RESULTS_SCHEMA.names
+    assert frame.columns.tolist() == [*RESULTS_SCHEMA.names, "planned", "stale"]
+    assert frame[["planned", "stale"]].drop_duplicates().to_dict("records") == [{"planned": True, "stale": False}]
+
+
+def test_an_unknown_column_names_the_nearest(tmp_path: Path):
+    Store(tmp_path).write_shard("c", [result(0)])
+    for wrong, near in (
+        ("lrr", "lr"),
+        ("batchsize", "batch_size"),
+        ("test_eror_barrier_chord", "test_error_barrier_chord"),
+    ):
+        with pytest.raises(ValueError, match=rf"^results have no column '{wrong}'; did you mean {near}\?$"):
+            load_results(tmp_path, ["key", wrong])
+    assert load_results(tmp_path, ["lr", "stale"]).columns.tolist() == ["key", "lr", "stale"]
 
 
 def test_a_shard_that_cannot_be_written_leaves_the_old_one_and_no_parts(tmp_path: Path, monkeypatch):

@@ -1,4 +1,6 @@
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,3 +74,11 @@ def test_every_step_has_a_positive_rate_up_to_the_peak_and_falls_after_the_warm_
     assert found[top] == pytest.approx(0.4)
     assert found[: top + 1] == sorted(found[: top + 1])
     assert found[top:] == sorted(found[top:], reverse=True)
+
+
+def test_the_factors_that_the_definitions_show_are_those_of_training():
+    page = (Path(__file__).parents[2] / "docs" / "definitions.md").read_text(encoding="utf-8")
+    shown = re.search(r"S = 10, `warmup: 0\.2` and `step`, the factors are ([\d., ]+\d)\.", page)
+    assert shown is not None
+    factors = [float(factor) for factor in shown[1].split(", ")]
+    assert [rate / 0.4 for rate in rates("step", 10, warmup=0.2)] == pytest.approx(factors)
