@@ -41,7 +41,6 @@ JUDGED = "barrier"
 # Each metric costs a pair about a tenth of a millisecond: what is looked at or searched; the tables have everything.
 _SHOWN = [
     "noise_scale",
-    "steps",
     *(f"{split}_{name}_{member}" for split in ("train", "test") for name in ("loss", "accuracy") for member in "ab"),
     *(
         condition_column(condition, barrier_column(f"{split}_{quantity}", "chord"))
@@ -56,7 +55,6 @@ _SHOWN = [
     "cka",
     "ensemble_accuracy",
     "average_accuracy",
-    *TIME_FIELDS,
 ]
 
 # The name, the value and the step.

@@ -19,7 +19,7 @@ from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.cells import CellContent, pending_cell
-from lmc_tune.tracking.chart import interpolation_page
+from lmc_tune.tracking.chart import interpolation_page, learning_page
 from lmc_tune.tracking.content import (
     CELL_TAG,
     DIGEST_TAG,
@@ -37,7 +37,7 @@ from lmc_tune.tracking.views import experiment_tags
 if TYPE_CHECKING:  # imports pandas and scipy, which a sweep does without until its end
     from lmc_tune.tracking.outcome import Outcome
 
-CHART_FILE = "interpolation.html"
+PATH_FILE, LEARNING_FILE = "interpolation.html", "learning.html"
 PARENT_TAG = "mlflow.parentRunId"
 RUNNING_NOTE = "The sweep has not ended: its cells get their verdicts at its end, or from `lmc-tune track`."
 
@@ -85,7 +85,7 @@ class Mirror:
         content = run_content(result, self._verdict)
         content = replace(content, tags={**content.tags, PARENT_TAG: self._cell_of(result).id})
         known = self._pairs.get(content.key)
-        if known is not None and known.says(content.tags, _status(content)) and self._has_chart(known):
+        if known is not None and known.says(content.tags, _status(content)) and self._has_charts(known, result):
             return Sent(unchanged=1)
         run = known
         if known is not None and known.tags.get(DIGEST_TAG) not in ("", content.tags[DIGEST_TAG]):
@@ -94,7 +94,9 @@ class Mirror:
             run = None
         run = run or self._runs.create(content.name, content.tags, content.seconds)
         # The tags go last: a run that has them all is complete.
-        self._runs.write_artifact(run, CHART_FILE, interpolation_page(result, content.name))
+        self._runs.write_artifact(run, PATH_FILE, interpolation_page(result, content.name))
+        if result.tables.get("curves"):
+            self._runs.write_artifact(run, LEARNING_FILE, learning_page(result, content.name))
         run = self._fill(run, content)
         self._pairs[content.key] = self._runs.end(run, _status(content), content.seconds)
         return Sent(created=1) if known is None else Sent(updated=1)
@@ -138,21 +140,18 @@ class Mirror:
         self._runs.end(self._parent, status)
 
     def _cell_of(self, result: PairResult) -> Run:
+        """The run of a pair's cell; a new one is filled when the cell is judged."""
         cell = result.row["cell"]
         if cell not in self._cells:
             content = pending_cell(result.row)
-            self._cells[cell] = self._create_cell(replace(content, tags={**content.tags, PARENT_TAG: self._parent.id}))
+            self._cells[cell] = self._runs.create(content.name, {**content.tags, PARENT_TAG: self._parent.id})
         return self._cells[cell]
-
-    def _create_cell(self, content: CellContent) -> Run:
-        run = self._runs.create(content.name, content.tags)
-        return self._log_cell(run, content)
 
     def _send_cell(self, run: Run | None, content: CellContent) -> Run:
         if run is not None and not run.metrics.keys() <= content.metrics.keys():
             self._runs.delete(run)  # what is no longer known could not be taken from it
             run = None
-        run = self._create_cell(content) if run is None else self._log_cell(run, content)
+        run = self._log_cell(run or self._runs.create(content.name, content.tags), content)
         return run if run.status == "FINISHED" else self._runs.end(run, "FINISHED")
 
     def _log_cell(self, run: Run, content: CellContent) -> Run:
@@ -163,8 +162,8 @@ class Mirror:
     def _fill(self, run: Run, content: RunContent) -> Run:
         return self._runs.log(run, content.metrics, timestamp=run.start_time, params=content.params, tags=content.tags)
 
-    def _has_chart(self, run: Run) -> bool:
-        return self._runs.has_artifacts(run, [CHART_FILE])
+    def _has_charts(self, run: Run, result: PairResult) -> bool:
+        return self._runs.has_artifacts(run, [PATH_FILE, *([LEARNING_FILE] if result.tables.get("curves") else [])])
 
     def _find_runs(self) -> tuple[Run | None, dict[str, Run], dict[str, Run]]:
         """The sweep's own run, cells and pairs already in the store, so that sending needs no search for each."""

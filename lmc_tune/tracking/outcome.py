@@ -131,10 +131,11 @@ def _summary(diagram: PhaseDiagram) -> str:
 
 
 def _varied(diagram: PhaseDiagram | None) -> list[str]:
+    """Without those that some cells do not have: MLflow's parallel coordinates would leave these cells out."""
     if diagram is None:
         return ["lr"]
-    axes = [axis.column for axis in diagram.axes]
-    return [*axes, *(name for name in diagram.facets if name in AXIS_SCALES)] or ["lr"]
+    facets = [name for name in diagram.facets if name in AXIS_SCALES and diagram.cells[name].notna().all()]
+    return [axis.column for axis in diagram.axes] + facets or ["lr"]
 
 
 def _counts(pairs: Sequence[str], verdicts: Iterable[str], diagram: PhaseDiagram | None) -> dict[str, int]:

@@ -93,7 +93,6 @@ def _view(
         "selectedColumns": columns,
         "columnOrder": columns,
         "runsHiddenMode": "SHOWALL",
-        "runListHidden": True,  # beside the charts, which have room for their titles then
         "isAccordionReordered": True,  # else sections are sorted by name
         "compareRunSections": [_section(title) for title, _ in charts],
         "compareRunCharts": [_chart(title, settings) for title, settings in charts],

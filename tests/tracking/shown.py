@@ -54,7 +54,8 @@ def content(uri: str, artifacts: Path | None = None) -> dict[Any, Any]:
     found = {}
     for key, run in pair_runs(uri).items():
         tags = {name: value for name, value in run.data.tags.items() if name != "mlflow.parentRunId"}
-        chart = chart_text(uri, run, artifacts)
+        charts = ["interpolation.html", *(["learning.html"] if run.data.tags["status"] == "ok" else [])]
+        chart = [chart_text(uri, run, artifacts, name) for name in charts]
         found[key] = (run.info.run_name, run.info.status, run.data.params, tags, history(uri, run), chart)
     for cell, run in cell_runs(uri).items():
         tags = {name: value for name, value in run.data.tags.items() if name != "mlflow.parentRunId"}
@@ -64,11 +65,10 @@ def content(uri: str, artifacts: Path | None = None) -> dict[Any, Any]:
     return found
 
 
-def chart_text(uri: str, run: Any, artifacts: Path | None) -> str:
+def chart_text(uri: str, run: Any, artifacts: Path | None, name: str = "interpolation.html") -> str:
     if artifacts is None:
-        return Path(MlflowClient(uri).download_artifacts(run.info.run_id, "interpolation.html")).read_text()
-    place = run.info.artifact_uri.removeprefix("mlflow-artifacts:/")
-    return (artifacts / place / "interpolation.html").read_text()
+        return Path(MlflowClient(uri).download_artifacts(run.info.run_id, name)).read_text()
+    return (artifacts / run.info.artifact_uri.removeprefix("mlflow-artifacts:/") / name).read_text()
 
 
 def run_line(line: str) -> "subprocess.CompletedProcess[str]":

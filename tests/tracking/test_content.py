@@ -134,4 +134,4 @@ def test_of_what_was_measured_that_is_shown_which_is_looked_at():
     assert {name for name in names if "_barrier_" in name} == {
         f"{split}_{quantity}_barrier_chord" for split in ("train", "test") for quantity in ("error", "loss")
     }
-    assert {"seconds_train", "steps", "test_accuracy_b", "disagreement"} <= names
+    assert {"test_accuracy_b", "disagreement"} <= names
