@@ -110,13 +110,22 @@ def pair_name(row: Row) -> str:
 
     What is special follows where it belongs: ``b.lr=0.3``, ``perturb 0.1 at step 5``, the norm, the noise.
     """
+    return _named(row, [f"#{row['replicate']}"])
+
+
+def cell_name(row: Mapping[Any, Any]) -> str:
+    """A cell in a few words: the name of its pairs without the replicate."""
+    return _named(row, [])
+
+
+def _named(row: Mapping[Any, Any], replicate: list[str]) -> str:
     parts = [f"lr={row['lr']:g}", f"batch={row['batch_size']}"]
     parts += [f"b.{key}={_short(row[name])}" for key, name in B_COLUMNS.items() if not _missing(row[name])]
-    parts.append(shift_label(row))
+    parts.append(shift_label(dict(row)))
     if not _missing(row["perturb_scale"]):
         weights = "" if row["perturb_weights"] == "all" else f"{row['perturb_weights']} "
-        parts.append(f"perturb {weights}{row['perturb_scale']:g} at step {row['perturb_step']}")
-    parts.append(f"#{row['replicate']}")
+        parts.append(f"perturb {weights}{row['perturb_scale']:g} at step {row['perturb_step']:g}")
+    parts += replicate
     if row["noise"] != "fixed":
         parts.append(f"{row['noise']} noise")
     return " ".join([*parts, model_label(row)])

@@ -10,7 +10,8 @@ from lmc_tune.storage import Place
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking import connection
-from lmc_tune.tracking.mirror import EndStatus, Mirror, open_mirror
+from lmc_tune.tracking.mirror import Mirror, open_mirror
+from lmc_tune.tracking.runs import EndStatus
 from lmc_tune.tracking.track import send_all
 
 _RETRY_SECONDS = 60.0

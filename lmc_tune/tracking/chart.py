@@ -1,4 +1,4 @@
-"""The interactive interpolation chart of one pair: a page of a few kilobytes that needs no network and no library."""
+"""The interactive charts of one pair, path and learning curves: pages of a few kilobytes without network or library."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,23 +15,46 @@ WIDTH, HEIGHT = 520, 240
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 42
 
 
+MAX_CURVE_POINTS = 100
+
+Curve = list[tuple[float, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """The horizontal axis of a page's panels, from 0 to ``top``; ends: what stands at its ends; digits: of a value."""
+
+    name: str
+    top: float
+    ticks: tuple[float, ...]
+    ends: tuple[str, str] = ("", "")
+    digits: int = 0
+
+    def pixel(self, value: float) -> float:
+        return round(LEFT + (WIDTH - LEFT - RIGHT) * value / self.top, 1)
+
+
+LAMBDA = Axis(name="λ", top=1.0, ticks=(0, 0.25, 0.5, 0.75, 1), ends=("member A", "member B"), digits=3)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One split's curve in one panel: values by λ, and their positions in the panel, in pixels."""
+    """One curve in one panel: values along the axis, their positions in pixels, and the classes of its style."""
 
-    split: str
-    points: list[tuple[float, float]]
-    pixels: list[tuple[float, float]]
+    name: str
+    style: str
+    points: Curve
+    pixels: Curve
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One quantity along the path under one condition."""
+    """One quantity along the axis."""
 
     title: str
     unit: str
     lines: list[Line]
-    chord: list[tuple[float, float]]
+    chord: Curve
     ticks: list[tuple[str, float]]
 
 
@@ -41,19 +64,33 @@ def interpolation_page(result: PairResult, title: str) -> str:
     A pair without a path (diverged, failed) gets the page with its status and reason instead.
     """
     panels = path_panels(result.tables.get("paths", []))
+    return _page(result, title, panels, LAMBDA, "" if panels else "No path was measured for this pair.")
+
+
+def learning_page(result: PairResult, title: str) -> str:
+    """A self-contained HTML page: loss and accuracy of both members by epoch, train and test."""
+    points = result.tables.get("curves", [])
+    top, step = _scale(max((point["epoch"] for point in points), default=0.0))
+    ticks = tuple(step * at for at in range(round(top / step) + 1))
+    axis = Axis(name="epoch", top=top, ticks=ticks, digits=1)
+    return _page(result, title, learning_panels(points, axis), axis, "" if points else "No learning curve was kept.")
+
+
+def _page(result: PairResult, title: str, panels: list[Panel], axis: Axis, missing: str) -> str:
     page: str = _template().render(
         title=title,
         row=result.row,
         facts=_facts(result.row),
         panels=panels,
-        data=[[[line.split, line.points, line.pixels] for line in panel.lines] for panel in panels],
+        missing=missing,
+        axis=axis,
+        data=[[[line.name, line.points, line.pixels] for line in panel.lines] for panel in panels],
         width=WIDTH,
         height=HEIGHT,
         left=LEFT,
         right=WIDTH - RIGHT,
         top=TOP,
         bottom=HEIGHT - BOTTOM,
-        lambda_ticks=[(f"{lambda_:g}", _x(lambda_)) for lambda_ in (0, 0.25, 0.5, 0.75, 1)],
     )
     return page
 
@@ -74,31 +111,65 @@ def path_panels(points: Sequence[Row]) -> list[Panel]:
             ]
             for split in _splits(own)
         }
-        panels += [_panel(f"Error{suffix}", "%", errors), _panel(f"Loss{suffix}", "nats", losses)]
+        panels += [
+            _panel(f"Error{suffix} along the path", "%", errors, LAMBDA, chord_of="test"),
+            _panel(f"Loss{suffix} along the path", "nats", losses, LAMBDA, chord_of="test"),
+        ]
     return [panel for panel in panels if panel.lines]
+
+
+def learning_panels(points: Sequence[Row], axis: Axis) -> list[Panel]:
+    """Loss and accuracy during training."""
+    panels = []
+    for title, quantity, unit, factor in (("Loss", "loss", "nats", 1), ("Accuracy", "accuracy", "%", 100)):
+        curves = {
+            f"{split} {member.upper()}": [
+                (point["epoch"], factor * point[f"{split}_{quantity}"])
+                for point in _thinned([point for point in points if point["member"] == member])
+                if is_finite(point.get(f"{split}_{quantity}"))
+            ]
+            for split in ("test", "train")
+            for member in ("a", "b")
+        }
+        panels.append(_panel(f"{title} during training", unit, curves, axis))
+    return [panel for panel in panels if panel.lines]
+
+
+def _thinned(points: list[Row]) -> list[Row]:
+    """In the order of the steps, at most :data:`MAX_CURVE_POINTS`, evenly spaced, the first and the last among them."""
+    ordered = sorted(points, key=lambda point: point["step"])
+    excess = len(ordered) - 1
+    if excess < MAX_CURVE_POINTS:
+        return ordered
+    return [ordered[round(at * excess / (MAX_CURVE_POINTS - 1))] for at in range(MAX_CURVE_POINTS)]
 
 
 def _splits(points: Sequence[Row]) -> list[str]:
     return sorted({point["split"] for point in points})
 
 
-def _panel(title: str, unit: str, curves: dict[str, list[tuple[float, float]]]) -> Panel:
+def _panel(title: str, unit: str, curves: dict[str, Curve], axis: Axis, chord_of: str = "") -> Panel:
     top, step = _scale(max((value for curve in curves.values() for _, value in curve), default=0.0))
 
-    def pixel(lambda_: float, value: float) -> tuple[float, float]:
-        return _x(lambda_), round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top), 1)
+    def pixel(x: float, value: float) -> tuple[float, float]:
+        return axis.pixel(x), round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top), 1)
 
-    test = curves.get("test", [])
+    chord = curves.get(chord_of, [])
     count = round(top / step)
     return Panel(
         title=title,
         unit=unit,
         lines=[
-            Line(split=split, points=[(round(x, 5), round(y, 5)) for x, y in curve], pixels=[pixel(*p) for p in curve])
-            for split, curve in curves.items()
+            Line(
+                name=name,
+                style=name.lower(),
+                points=[(round(x, 5), round(y, 5)) for x, y in curve],
+                pixels=[pixel(*point) for point in curve],
+            )
+            for name, curve in curves.items()
             if curve
         ],
-        chord=[pixel(*test[0]), pixel(*test[-1])] if len(test) > 1 else [],
+        chord=[pixel(*chord[0]), pixel(*chord[-1])] if len(chord) > 1 else [],
         ticks=[(f"{at * step:.10g}", pixel(0, at * step)[1]) for at in range(count + 1)],
     )
 
@@ -109,10 +180,6 @@ def _scale(highest: float) -> tuple[float, float]:
     power = 10 ** floor(log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
     return ceil(max(highest, 1e-6) / step * (1 - 1e-9)) * step, step
-
-
-def _x(lambda_: float) -> float:
-    return round(LEFT + (WIDTH - LEFT - RIGHT) * lambda_, 1)
 
 
 def _facts(row: Row) -> list[tuple[str, str]]:
@@ -136,5 +203,5 @@ def _facts(row: Row) -> list[tuple[str, str]]:
 def _template() -> Any:
     from jinja2 import Environment  # noqa: PLC0415 - only where a page is made
 
-    source = files("lmc_tune.tracking").joinpath("interpolation.html.j2").read_text(encoding="utf-8")
+    source = files("lmc_tune.tracking").joinpath("curves.html.j2").read_text(encoding="utf-8")
     return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)

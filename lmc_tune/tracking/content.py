@@ -3,29 +3,59 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
-from lmc_tune.tables.columns import LAMBDA, MEASURED, SPEC_FIELDS, TIME_FIELDS, TIMES, Row
+from lmc_tune.experiment import (
+    BATCH_NORM_CONDITIONS,
+    CONDITIONS,
+    Condition,
+    VerdictSpec,
+    barrier_column,
+    condition_column,
+)
+from lmc_tune.tables.columns import AXIS_SCALES, INT, RESULTS, SPEC_FIELDS, TIME_FIELDS, Row
 from lmc_tune.tables.rows import PairResult, pair_name, shift_label
 
 # Raise it when the same result would be shown by other metrics: pairs that are already there are then sent again.
-CONTENT_VERSION = 1
+CONTENT_VERSION = 2
 
 SWEEP_TAG = "lmc_tune.sweep"
 KEY_TAG = "lmc_tune.key"
 DIGEST_TAG = "lmc_tune.metrics_digest"
 KIND_TAG = "kind"
+CELL_TAG = "cell"  # of a cell's own run and of those of its pairs
+NOTE_TAG = "mlflow.note.content"  # shown as the run's description
+SOURCE_TAGS = {"mlflow.source.name": "lmc-tune", "mlflow.source.type": "LOCAL"}
 
-LAMBDA_STEPS = 10_000
-MAX_CURVE_POINTS = 50
+LAMBDA_STEPS = 100
+# The learning rate as a metric for charts: MLflow's scatter charts and parallel coordinates have no logarithmic axes.
+LOG_LR = "log10_lr"
 _MAX_NOTE = 4900  # older servers refuse tags of more than 5000 characters
 
-# Positions of all barriers but one are left to the table.
-_SHOWN = [column.name for column in (*MEASURED, *TIMES) if column.unit != LAMBDA or column.name == "barrier_lambda"]
+# The judged barrier of a pair, whichever that is.
+JUDGED = "barrier"
+# Each metric costs a pair about a tenth of a millisecond: what is looked at or searched; the tables have everything.
+_SHOWN = [
+    "noise_scale",
+    *(f"{split}_{name}_{member}" for split in ("train", "test") for name in ("loss", "accuracy") for member in "ab"),
+    *(
+        condition_column(condition, barrier_column(f"{split}_{quantity}", "chord"))
+        for condition in CONDITIONS
+        for split in ("train", "test")
+        for quantity in ("error", "loss")
+    ),
+    "accuracy_difference",
+    "barrier_lambda",
+    "distance",
+    "disagreement",
+    "cka",
+    "ensemble_accuracy",
+    "average_accuracy",
+]
 
 # The name, the value and the step.
 Metric = tuple[str, float, int]
@@ -44,40 +74,64 @@ class RunContent:
     finished: bool
 
 
-def run_content(result: PairResult) -> RunContent:
-    """Everything in a pair's run except its chart.
+def run_content(result: PairResult, verdict: VerdictSpec) -> RunContent:
+    """Everything in a pair's run except its artifacts.
 
-    Parameters repeat the spec, so that they can never change under one key. Metrics are the numeric columns of the
-    results table by their own names (without the positions of the other barriers: those are in the table), then the
-    path as ``path/test_error``… with step = 10 000 λ, then the learning curves as ``curve/train_loss_a``… with
-    step = training step, thinned to at most 50 points a member. Values that are missing, NaN or infinite are not sent:
-    MLflow stores infinity as 1.8e308, which ruins every chart.
+    Parameters repeat the spec, so that they can never change under one key. Metrics are the numeric settings, what is
+    looked at of the results, and what the verdict judges: ``barrier``, and the curve along the path, e.g.
+    ``path/test_error`` with step = 100 λ. Values that are missing, NaN or infinite are not sent: MLflow stores infinity
+    as 1.8e308, which ruins every chart.
     """
-    metrics = [
-        *_scalars(result.row),
-        *path_metrics(result.tables.get("paths", ())),
-        *_curves(result.tables.get("curves", [])),
-    ]
+    row, condition = result.row, _judged_condition(result.row, verdict)
+    judged = {JUDGED: row.get(condition_column(condition, verdict.column))}
+    path = [point for point in result.tables.get("paths", ()) if point["condition"] == condition]
+    measured = [*_at_step_0(numbers({**row, **judged}, [JUDGED, *_SHOWN])), *path_metrics(path, verdict.of)]
     return RunContent(
         key=result.key,
         name=pair_name(result.row),
-        params={name: f"{result.row[name]}" for name in SPEC_FIELDS if _says_something(result.row.get(name))},
-        tags={**_tags(result), DIGEST_TAG: _digest(metrics)},
-        metrics=metrics,
-        seconds=sum(float(value) for name in TIME_FIELDS if is_finite(value := result.row.get(name))),
+        params=spec_params(result.row, SPEC_FIELDS),
+        tags={**_tags(result), DIGEST_TAG: _digest(measured)},
+        metrics=[*_at_step_0(axis_metrics(result.row)), *measured],
+        seconds=sum(numbers(result.row, TIME_FIELDS).values()),
         finished=result.status != "failed",
     )
 
 
-def path_metrics(points: Iterable[Row]) -> Iterator[Metric]:
-    """Error and loss along the path, by λ, as ``path/…`` for the naive path, otherwise as ``path CONDITION/…``."""
-    for point in sorted(points, key=lambda point: (point["condition"], point["split"], point["lambda"])):
-        group = "path" if point["condition"] == "naive" else f"path {point['condition']}"
-        step = round(LAMBDA_STEPS * point["lambda"])
-        if point["n"]:
-            yield f"{group}/{point['split']}_error", float(1 - point["correct"] / point["n"]), step
-            if is_finite(point["loss_sum"]):
-                yield f"{group}/{point['split']}_loss", float(point["loss_sum"] / point["n"]), step
+def spec_params(row: Mapping[Any, Any], fields: Iterable[str]) -> dict[str, str]:
+    """The fields of a spec that say something, as text; the same text for a pair and for a row of pandas."""
+    given = {name: row[name] for name in fields if _says_something(row.get(name))}
+    return {name: f"{int(value) if RESULTS[name].type == INT else value}" for name, value in given.items()}
+
+
+def axis_metrics(row: Mapping[Any, Any]) -> dict[str, float]:
+    """Every numeric setting as a number, so that it can be searched and drawn: ``metrics.lr > 0.1``."""
+    found = numbers(row, AXIS_SCALES)
+    return {**found, LOG_LR: math.log10(found["lr"])}
+
+
+def numbers(row: Mapping[Any, Any], columns: Iterable[str]) -> dict[str, float]:
+    """The finite ones among some columns."""
+    return {name: float(value) for name in columns if is_finite(value := row.get(name))}
+
+
+def path_metrics(points: Iterable[Row], of: str) -> Iterator[Metric]:
+    """One curve along the path, e.g. ``path/test_error``, with step = 100 λ.
+
+    Steps are whole numbers: of the points that share one, that which lies nearest is sent.
+
+    Args:
+        points: rows of ``paths`` under one condition.
+        of: the curve.
+    """
+    split, quantity = of.split("_")
+    nearest: dict[int, Row] = {}
+    for point in sorted(points, key=_off_step):
+        if point["split"] == split and point["n"]:
+            nearest.setdefault(round(LAMBDA_STEPS * point["lambda"]), point)
+    for step, point in sorted(nearest.items()):
+        value = 1 - point["correct"] / point["n"] if quantity == "error" else _mean_loss(point)
+        if is_finite(value):
+            yield f"path/{of}", float(value), step
 
 
 def one_line(text: str, limit: int = 250) -> str:
@@ -91,27 +145,24 @@ def is_finite(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
-def _scalars(row: Row) -> Iterator[Metric]:
-    for name in _SHOWN:
-        if is_finite(value := row.get(name)):
-            yield name, float(value), 0
+def _at_step_0(values: Mapping[str, float]) -> Iterator[Metric]:
+    for name, value in values.items():
+        yield name, value, 0
 
 
-def _curves(points: list[Row]) -> Iterator[Metric]:
-    for member in sorted({point["member"] for point in points}):
-        own = sorted((point for point in points if point["member"] == member), key=lambda point: point["step"])
-        for point in _thinned(own):
-            for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
-                if is_finite(value := point.get(name)):
-                    yield f"curve/{name}_{member}", float(value), int(point["step"])
+def _judged_condition(row: Row, verdict: VerdictSpec) -> Condition:
+    """The verdict's condition; naive where it is the same since the network has no BatchNorm."""
+    same = row["model"] != "factory" and row["norm"] != "batch" and verdict.condition in BATCH_NORM_CONDITIONS
+    return "naive" if same else verdict.condition
 
 
-def _thinned(points: list[Row]) -> list[Row]:
-    """At most :data:`MAX_CURVE_POINTS`, evenly spaced, the first and the last among them."""
-    excess = len(points) - 1
-    if excess < MAX_CURVE_POINTS:
-        return points
-    return [points[round(at * excess / (MAX_CURVE_POINTS - 1))] for at in range(MAX_CURVE_POINTS)]
+def _off_step(point: Row) -> float:
+    place = LAMBDA_STEPS * float(point["lambda"])
+    return abs(place - round(place))
+
+
+def _mean_loss(point: Row) -> float | None:
+    return point["loss_sum"] / point["n"] if is_finite(point["loss_sum"]) else None
 
 
 def _tags(result: PairResult) -> dict[str, str]:
@@ -122,19 +173,18 @@ def _tags(result: PairResult) -> dict[str, str]:
         KIND_TAG: "pair",
         "status": result.status,
         "reason": one_line(reason),
-        "cell": row["cell"],
+        CELL_TAG: row["cell"],
         "shift_label": shift_label(row),
         "under_resolved": str(bool(row.get("under_resolved"))).lower(),
         "device": row.get("device") or "",
         "engine": row.get("engine") or "",
-        "mlflow.note.content": _note(reason),
-        "mlflow.source.name": "lmc-tune",
-        "mlflow.source.type": "LOCAL",
+        NOTE_TAG: note(reason),
+        **SOURCE_TAGS,
     }
 
 
-def _note(reason: str) -> str:
-    """The reason as the run's description; a traceback keeps its lines."""
+def note(reason: str) -> str:
+    """The reason as a run's description; a traceback keeps its lines."""
     cut = reason if len(reason) <= _MAX_NOTE else f"{reason[:_MAX_NOTE]}…"
     return f"```\n{cut}\n```" if "\n" in cut else cut
 
@@ -143,9 +193,9 @@ def _says_something(value: object) -> bool:
     return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
 
 
-def _digest(metrics: list[Metric]) -> str:
+def _digest(measured: list[Metric]) -> str:
     """16 hexadecimal digits; empty if nothing was measured."""
-    if not metrics:
+    if not measured:
         return ""
-    text = json.dumps([CONTENT_VERSION, metrics], separators=(",", ":"))
+    text = json.dumps([CONTENT_VERSION, measured], separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

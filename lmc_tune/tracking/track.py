@@ -1,4 +1,4 @@
-"""Re-sending a whole run folder: the mirror then equals the tables."""
+"""Sending a whole run folder: the mirror then equals the tables, and cells have their verdicts."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -8,14 +8,15 @@ from lmc_tune.storage import Place
 from lmc_tune.tables.store import Store
 from lmc_tune.tables.sweep_record import REPORT_FILE, SweepRecord
 from lmc_tune.tracking import connection
-from lmc_tune.tracking.mirror import EndStatus, Mirror, Sent, open_mirror
+from lmc_tune.tracking.mirror import Mirror, Sent, open_mirror
+from lmc_tune.tracking.runs import EndStatus
 
 PARENT_ARTIFACTS = (REPORT_FILE, SPACE_FILE)
 _PAIRS_PER_READ = 500  # bounds the memory that curves take
 
 
 def track(folder: Place, uri: str | None = None) -> Sent:
-    """Send every finished pair of a run folder to an MLflow store, and the report; runs that are already there stay.
+    """Send cells and finished pairs of a run folder to an MLflow store, and the report; what is already there stays.
 
     Args:
         folder: a run folder.
@@ -37,7 +38,7 @@ def track(folder: Place, uri: str | None = None) -> Sent:
 def send_all(
     mirror: Mirror, folder: Place, status: EndStatus = "FINISHED", progress: Callable[[], None] = lambda: None
 ) -> Sent:
-    """Send what the tables say of every finished pair, then close the parent run with counts, report and space.
+    """Send what the tables say of every cell and pair, then close the parent run with the answer, report and space.
 
     If that fails half-way, the parent run is shown as failed rather than left running, where MLflow still answers.
 
@@ -45,16 +46,18 @@ def send_all(
         mirror: the destination.
         folder: the run folder.
         status: of the parent run; KILLED if the sweep was interrupted.
-        progress: called after each pair.
+        progress: called after each cell and each pair.
 
     Returns:
         How many pairs' runs were created, updated and left as they were.
     """
     try:
-        store = Store(folder)
-        statuses = store.statuses()
-        sent = _send_pairs(mirror, store, sorted(statuses), progress)
-        mirror.finish(statuses, [folder / name for name in PARENT_ARTIFACTS], status)
+        from lmc_tune.tracking.outcome import read_outcome  # noqa: PLC0415 - what judges cells takes seconds to import
+
+        outcome = read_outcome(folder, mirror.space)
+        mirror.send_cells(outcome.cells, progress)
+        sent = _send_pairs(mirror, Store(folder), sorted(outcome.statuses), progress)
+        mirror.finish(outcome, [folder / name for name in PARENT_ARTIFACTS], status)
     except BaseException:
         with suppress(Exception):
             mirror.end("FAILED")

@@ -93,7 +93,7 @@ def ui_command(folder: Place, port: int = 5000) -> tuple[list[str], dict[str, st
 
 
 def ui_address(folder: Place, port: int = 5000) -> str:
-    """The page of that UI which lists the sweep's pairs with their barriers; errors as in :func:`ui_command`."""
+    """The page of that UI which lists the sweep's cells with their verdicts; errors as in :func:`ui_command`."""
     server, file = f"http://{HOST}:{port}", _store_file(folder)
     query = "SELECT experiment_id FROM experiments WHERE artifact_location = ? ORDER BY experiment_id DESC"
     try:

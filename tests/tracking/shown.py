@@ -24,6 +24,14 @@ def pair_runs(uri: str) -> dict[tuple[str, str], Any]:
     return by_key
 
 
+def cell_runs(uri: str) -> dict[str, Any]:
+    """Active runs of cells by the cell's id, of one sweep; fails if a cell has two."""
+    runs = [run for run in all_runs(uri) if run.data.tags.get("kind") == "cell"]
+    by_cell = {run.data.tags["cell"]: run for run in runs}
+    assert len(by_cell) == len(runs), "a cell has two runs"
+    return by_cell
+
+
 def parents(uri: str) -> list[Any]:
     return [run for run in all_runs(uri) if run.data.tags.get("kind") == "sweep"]
 
@@ -42,22 +50,25 @@ def history(uri: str, run: Any) -> dict[str, list[tuple[int, float]]]:
 
 
 def content(uri: str, artifacts: Path | None = None) -> dict[Any, Any]:
-    """Everything that must not depend on when and how often it was sent."""
+    """Everything that must not depend on when and how often it was sent, of one sweep."""
     found = {}
     for key, run in pair_runs(uri).items():
         tags = {name: value for name, value in run.data.tags.items() if name != "mlflow.parentRunId"}
-        chart = chart_text(uri, run, artifacts)
+        charts = ["interpolation.html", *(["learning.html"] if run.data.tags["status"] == "ok" else [])]
+        chart = [chart_text(uri, run, artifacts, name) for name in charts]
         found[key] = (run.info.run_name, run.info.status, run.data.params, tags, history(uri, run), chart)
+    for cell, run in cell_runs(uri).items():
+        tags = {name: value for name, value in run.data.tags.items() if name != "mlflow.parentRunId"}
+        found[cell] = (run.info.run_name, run.info.status, run.data.params, tags, run.data.metrics)
     parent = parents(uri)[0]
     found["parent"] = (parent.info.run_name, parent.info.status, parent.data.metrics, parent.data.tags)
     return found
 
 
-def chart_text(uri: str, run: Any, artifacts: Path | None) -> str:
+def chart_text(uri: str, run: Any, artifacts: Path | None, name: str = "interpolation.html") -> str:
     if artifacts is None:
-        return Path(MlflowClient(uri).download_artifacts(run.info.run_id, "interpolation.html")).read_text()
-    place = run.info.artifact_uri.removeprefix("mlflow-artifacts:/")
-    return (artifacts / place / "interpolation.html").read_text()
+        return Path(MlflowClient(uri).download_artifacts(run.info.run_id, name)).read_text()
+    return (artifacts / run.info.artifact_uri.removeprefix("mlflow-artifacts:/") / name).read_text()
 
 
 def run_line(line: str) -> "subprocess.CompletedProcess[str]":

@@ -15,7 +15,7 @@ from lmc_tune.tracking.mirror import Sent
 from lmc_tune.tracking.track import track
 from tests.tracking.cases import pair_result, six_results, write_folder
 from tests.tracking.conftest import free_port
-from tests.tracking.shown import content, pair_runs, statuses
+from tests.tracking.shown import content, pair_runs, parents, statuses
 from tests.tracking.test_mirror import uri_of
 
 
@@ -47,7 +47,7 @@ def test_close_sends_what_only_the_tables_know(folder):
 def test_an_interrupted_sweep_shows_as_killed(folder):
     write_folder(folder, [pair_result()])
     assert BackgroundMirror(folder, SweepRecord.read(folder)).close("KILLED")
-    assert statuses(uri_of(folder)) == ["FINISHED", "KILLED"]
+    assert statuses(uri_of(folder)) == ["FINISHED", "FINISHED", "KILLED"]
 
 
 def test_a_dead_server_is_told_once_and_caught_up_later(tmp_path, folder):
@@ -125,7 +125,8 @@ def test_a_damaged_table_leaves_no_parent_running(folder):
     (folder / "paths.parquet").write_bytes(b"damaged")
     said: list[str] = []
     assert not BackgroundMirror(folder, SweepRecord.read(folder), say=said.append).close()
-    assert statuses(uri_of(folder)) == ["FAILED"]
+    assert [parent.info.status for parent in parents(uri_of(folder))] == ["FAILED"]
+    assert "RUNNING" not in statuses(uri_of(folder))
     assert "paths.parquet" in said[0]
 
 

@@ -3,7 +3,15 @@ import re
 
 import pytest
 
-from lmc_tune.tracking.chart import BOTTOM, HEIGHT, TOP, interpolation_page, path_panels
+from lmc_tune.tracking.chart import (
+    BOTTOM,
+    HEIGHT,
+    MAX_CURVE_POINTS,
+    TOP,
+    interpolation_page,
+    learning_page,
+    path_panels,
+)
 from tests.cases import pair_of
 from tests.tracking.cases import pair_result
 
@@ -22,6 +30,37 @@ def test_every_measured_point_is_on_the_page():
     assert error[0] == [0, 10.0]
     assert error[-1] == [1, 12.0]
     assert error[14][1] == pytest.approx(31.0)
+
+
+def test_learning_curves_of_both_members_are_on_a_page():
+    result = pair_result(epochs=20)
+    page = learning_page(result, "x")
+    data = page_data(page)
+    names = ["test A", "test B", "train A", "train B"]
+    assert [[line[0] for line in panel] for panel in data] == [names, names]
+    kept = {(point["member"], point["epoch"]): point for point in result.tables["curves"]}
+    for (name, points, _), quantity, factor in ((data[0][3], "train_loss", 1), (data[1][0], "test_accuracy", 100)):
+        member = name[-1].lower()
+        expected = [[epoch, factor * kept[member, epoch][quantity]] for epoch in range(1, 21)]
+        assert points == [[pytest.approx(x), pytest.approx(y, abs=1e-4)] for x, y in expected]
+    assert "Loss during training (nats)" in page
+    assert ">epoch</text>" in page
+
+
+def test_long_learning_curves_are_thinned_but_keep_both_ends():
+    [[_, points, _], *_], _ = page_data(learning_page(pair_result(epochs=400), "x"))
+    assert len(points) == MAX_CURVE_POINTS
+    assert (points[0][0], points[-1][0]) == (1, 400)
+
+
+def test_what_is_not_finite_is_left_out_of_a_learning_curve():
+    result = pair_result(epochs=3)
+    curves = [
+        {**point, "train_loss": float("inf") if point["epoch"] == 2 else point["train_loss"]}
+        for point in result.tables["curves"]
+    ]
+    data = page_data(learning_page(pair_of(result.row, curves=curves), "x"))
+    assert [point[0] for point in data[0][2][1]] == [1, 3]
 
 
 def test_higher_values_stand_higher_and_all_stay_in_the_frame():
@@ -44,6 +83,7 @@ def test_a_flat_path_at_zero_has_an_axis():
 def test_a_pair_without_a_path_shows_why():
     page = interpolation_page(pair_result(status="diverged"), "x")
     assert "No path was measured" in page
+    assert "No learning curve was kept" in learning_page(pair_result(status="diverged"), "x")
     assert "loss is not finite at step 40" in page
 
 
@@ -59,6 +99,6 @@ def test_hostile_text_stays_text():
 
 
 def test_the_page_is_small_and_asks_no_network():
-    page = interpolation_page(pair_result(), "x")
-    assert len(page) < 20_000
-    assert "http" not in page
+    for page in (interpolation_page(pair_result(), "x"), learning_page(pair_result(), "x")):
+        assert len(page) < 20_000
+        assert "http" not in page

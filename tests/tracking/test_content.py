@@ -2,11 +2,22 @@ import math
 
 import pytest
 
-from lmc_tune.experiment import ShiftSpec
+from lmc_tune.experiment import MlpSpec, Pair, ShiftSpec, TrainChanges, VerdictSpec
+from lmc_tune.tables.columns import AXIS_SCALES
+from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import Store
-from lmc_tune.tracking.content import MAX_CURVE_POINTS, one_line, run_content
+from lmc_tune.tracking import content
+from lmc_tune.tracking.content import RunContent, one_line
 from tests.cases import pair_of
-from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
+from tests.tracking.cases import barriers, pair_result, pair_spec, path, six_results, write_folder
+
+
+def run_content(result: PairResult, verdict: VerdictSpec = VerdictSpec()) -> RunContent:  # noqa: B008 - frozen
+    return content.run_content(result, verdict)
+
+
+def numbers(result: PairResult) -> dict[str, float]:
+    return {name: value for name, value, step in run_content(result).metrics if step == 0}
 
 
 def test_a_run_is_named_by_what_a_cell_is_made_of():
@@ -21,19 +32,66 @@ def test_parameters_come_from_the_spec_alone():
     assert "step_budget" not in run_content(one).params  # None says nothing
 
 
-def test_every_step_of_the_path_is_ten_thousand_lambda():
-    result = pair_result()
-    sent = {(name, step): value for name, value, step in run_content(result).metrics if name == "path/test_error"}
-    points = [point for point in result.tables["paths"] if point["split"] == "test"]
-    assert sent == {("path/test_error", round(1e4 * p["lambda"])): 1 - p["correct"] / p["n"] for p in points}
+def test_every_numeric_setting_is_a_metric_as_well():
+    """Of B too; a setting that is not set says nothing."""
+    spec = pair_spec(lr=0.03, batch_size=32).model_copy(update={"recipe": Pair(b=TrainChanges(lr=0.3))})
+    shown = numbers(pair_result(spec, status="failed"))
+    row = pair_result(spec).row
+    assert {name: shown.get(name) for name in AXIS_SCALES} == {name: row[name] for name in AXIS_SCALES}
+    assert (shown["lr"], shown["b_lr"], shown["batch_size"], shown["severity"]) == (0.03, 0.3, 32, 0.6)
+    assert "b_batch_size" not in shown
+    assert shown["log10_lr"] == pytest.approx(-1.5229, abs=1e-4)
 
 
-def test_other_conditions_have_a_section_of_their_own():
+@pytest.mark.parametrize(("of", "other"), [("test_error", "test_loss"), ("train_loss", "test_error")])
+def test_the_judged_curve_is_shown_by_lambda_in_percent(of, other):
+    result, (split, quantity) = pair_result(), of.split("_")
+    metrics = run_content(result, VerdictSpec(of=of)).metrics
+    sent = {(name, step): value for name, value, step in metrics if "/" in name}
+    points = [point for point in result.tables["paths"] if point["split"] == split]
+    values = {
+        round(100 * p["lambda"]): 1 - p["correct"] / p["n"] if quantity == "error" else p["loss_sum"] / p["n"]
+        for p in points
+    }
+    assert sent == {(f"path/{of}", step): value for step, value in values.items()}
+    assert (min(values), max(values), len(values)) == (0, 100, 29)
+
+
+def test_of_positions_in_one_percent_the_nearest_is_shown():
+    """However they are ordered."""
+    places = {0.119: 10, 0.1201: 20, 0.123: 30, 0.126: 40}
+    row = {"condition": "naive", "split": "test", "n": 100, "loss_sum": 1.0}
+    for order in (list(places), list(reversed(places))):
+        paths = [{**row, "lambda": place, "correct": 100 - places[place]} for place in order]
+        metrics = run_content(pair_of(pair_result().row, paths=paths)).metrics
+        assert [point for point in metrics if "/" in point[0]] == [
+            ("path/test_error", pytest.approx(0.2), 12), ("path/test_error", pytest.approx(0.4), 13),
+        ]  # fmt: skip
+
+
+def test_the_judged_barrier_is_a_metric_whichever_it_is():
     result = pair_result()
-    recalibrated = [{**point, "condition": "recalibrated"} for point in result.tables["paths"]]
-    names = {name for name, _, _ in run_content(pair_of(result.row, paths=recalibrated)).metrics}
-    assert "path recalibrated/test_loss" in names
-    assert "path/test_loss" not in names
+    for verdict in (VerdictSpec(), VerdictSpec(of="train_loss", barrier="midpoint")):
+        shown = {name: value for name, value, _ in run_content(result, verdict).metrics}
+        assert shown["barrier"] == result.row[verdict.column]
+
+
+@pytest.mark.parametrize(("norm", "condition"), [("batch", "recalibrated"), ("layer", "naive")])
+def test_barrier_and_path_are_those_of_the_judged_condition(norm, condition):
+    """Of a network without BatchNorm, that is the naive path."""
+    result = pair_result(pair_spec().model_copy(update={"model": MlpSpec(norm=norm)}), height=0.2)
+    lower = path(0.1)
+    both = pair_of(
+        result.row | {f"recalibrated_{name}": value for name, value in barriers(lower).items()},
+        paths=[*result.tables["paths"], *({**point, "condition": "recalibrated"} for point in lower)],
+    )
+    height = {"naive": 0.2, "recalibrated": 0.1}
+    metrics = run_content(both, VerdictSpec(condition="recalibrated")).metrics
+    assert {name: value for name, value, _ in metrics}["barrier"] == pytest.approx(height[condition], abs=0.002)
+    assert max(value for name, value, _ in metrics if name == "path/test_error") == pytest.approx(
+        height[condition] + 0.11, abs=0.005
+    )
+    assert numbers(both)["recalibrated_test_error_barrier_chord"] == pytest.approx(0.1, abs=0.002)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
@@ -42,18 +100,11 @@ def test_what_is_not_a_finite_number_is_not_sent(value):
     broken = pair_of(
         {**result.row, "disagreement": value},
         paths=[{**point, "loss_sum": value} for point in result.tables["paths"]],
-        curves=[{**point, "train_loss": value} for point in result.tables["curves"]],
     )
-    metrics = run_content(broken).metrics
+    metrics = run_content(broken, VerdictSpec(of="test_loss")).metrics
     assert all(math.isfinite(sent) for _, sent, _ in metrics)
-    assert not {"disagreement", "path/test_loss", "curve/train_loss_a"} & {name for name, _, _ in metrics}
-    assert {"path/test_error", "curve/test_loss_b"} <= {name for name, _, _ in metrics}
-
-
-def test_long_learning_curves_are_thinned_but_keep_both_ends():
-    steps = [step for name, _, step in run_content(pair_result(epochs=400)).metrics if name == "curve/train_loss_a"]
-    assert len(steps) == len(set(steps)) == MAX_CURVE_POINTS
-    assert (steps[0], steps[-1]) == (19, 19 * 400)
+    assert not {"disagreement", "path/test_loss"} & {name for name, _, _ in metrics}
+    assert {"distance", "test_error_barrier_chord"} - {name for name, _, _ in metrics} == {"distance"}
 
 
 def test_a_row_says_the_same_before_and_after_the_tables(tmp_path):
@@ -77,7 +128,10 @@ def test_the_reason_is_a_short_tag_and_a_whole_description():
     assert one_line("x" * 900) == "x" * 249 + "…"
 
 
-def test_of_the_positions_of_barriers_one_is_shown():
-    names = {name for name, _, _ in run_content(pair_result()).metrics}
+def test_of_what_was_measured_that_is_shown_which_is_looked_at():
+    names = set(numbers(pair_result()))
     assert {name for name in names if name.endswith("_lambda")} == {"barrier_lambda"}
-    assert {"test_error_barrier_chord", "train_loss_barrier_midpoint", "seconds_train", "steps"} <= names
+    assert {name for name in names if "_barrier_" in name} == {
+        f"{split}_{quantity}_barrier_chord" for split in ("train", "test") for quantity in ("error", "loss")
+    }
+    assert {"test_accuracy_b", "disagreement"} <= names

@@ -15,18 +15,40 @@ from typer.testing import CliRunner
 from lmc_tune.cli.commands import app
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.sweeps.ownership import owned
+from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import DamagedTableError, Store
 from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.connection import TrackingError
-from lmc_tune.tracking.content import run_content
-from lmc_tune.tracking.mirror import Sent, open_mirror
+from lmc_tune.tracking.content import RunContent, run_content
+from lmc_tune.tracking.mirror import Mirror, Sent, open_mirror
+from lmc_tune.tracking.outcome import read_outcome
+from lmc_tune.tracking.runs import Run
 from lmc_tune.tracking.track import send_all, track
-from tests.cases import pair_of
 from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
-from tests.tracking.shown import all_runs, chart_text, content, history, pair_runs, parents, run_line, statuses
+from tests.tracking.shown import (
+    all_runs,
+    cell_runs,
+    chart_text,
+    content,
+    history,
+    pair_runs,
+    parents,
+    run_line,
+    statuses,
+)
 
 SWEEP = SweepRecord(id="5eed0001", name="quickstart", planned_pairs=6)
+
+
+def said_of(result: PairResult) -> RunContent:
+    return run_content(result, VerdictSpec())
+
+
+def begin(mirror: Mirror, result: PairResult) -> Run:
+    """The run of a pair as a kill right after its creation leaves it."""
+    said = said_of(result)
+    return mirror._runs.create(said.name, said.tags, said.seconds)
 
 
 def uri_of(folder: Path) -> str:
@@ -39,7 +61,7 @@ def test_the_mirror_says_what_the_tables_say(folder):
     assert track(folder) == Sent(created=6)
     shown = pair_runs(uri_of(folder))
     for result in Store(folder).pairs([result.key for result in results]):
-        run, said = shown["5eed0001", result.key], run_content(result)
+        run, said = shown["5eed0001", result.key], said_of(result)
         by_name: dict[str, list[tuple[int, float]]] = {}
         for name, value, step in said.metrics:
             by_name.setdefault(name, []).append((step, value))
@@ -63,14 +85,20 @@ def test_a_store_of_somebody_elses_making_cannot_have_files_written_elsewhere(fo
     assert not list(folder.parent.rglob("outside"))
 
 
-def test_pairs_hang_under_one_parent_that_holds_the_report(folder):
+def test_pairs_hang_under_their_cells_and_cells_under_one_parent_that_holds_the_report(folder):
     track(write_folder(folder, six_results()))
     [parent] = parents(uri_of(folder))
     runs = pair_runs(uri_of(folder)).values()
-    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {parent.info.run_id}
+    cells = cell_runs(uri_of(folder))
+    assert {run.data.tags["mlflow.parentRunId"] for run in cells.values()} == {parent.info.run_id}
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {run.info.run_id for run in cells.values()}
+    for run in runs:
+        assert run.data.tags["mlflow.parentRunId"] == cells[run.data.tags["cell"]].info.run_id
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics == {
         "pairs": 6, "pairs_ok": 4, "pairs_undertrained": 0, "pairs_diverged": 1, "pairs_failed": 1,
+        "cells": 4, "cells_connected": 0, "cells_disconnected": 2, "cells_undecided": 1, "cells_undertrained": 0,
+        "cells_diverged": 1, "cells_not_run": 0,
     }  # fmt: skip
     assert parent.data.tags["version.torch"] == "2.13.0"
     report = folder / "artifacts" / "lmc-tune" / parent.info.run_id / "artifacts" / "report.html"
@@ -85,24 +113,12 @@ def test_sending_again_changes_nothing(folder):
     assert {run.info.run_id for run in all_runs(uri_of(folder), ViewType.ALL)} == runs
 
 
-def test_the_filters_of_the_guide_work(folder):
-    track(write_folder(folder, six_results()))
-    client = MlflowClient(uri_of(folder))
-    experiment = client.get_experiment_by_name("lmc-tune/quickstart").experiment_id
-    found = {
-        query: len(client.search_runs([experiment], query))
-        for query in ("tags.kind = 'pair'", "tags.status = 'ok'", "params.lr = '0.03'", "metrics.n_train > 0",
-                      "metrics.test_error_barrier_chord > 0.1")
-    }  # fmt: skip
-    assert list(found.values()) == [6, 4, 2, 4, 2]
-
-
 @pytest.mark.parametrize("filled", [False, True])
 def test_a_run_left_running_is_finished(folder, filled):
     results = six_results()
     mirror = open_mirror(folder, SWEEP, uri_of(folder))
-    said = run_content(results[0])
-    run = mirror._create(said)
+    said = said_of(results[0])
+    run = begin(mirror, results[0])
     if filled:
         mirror._fill(run, said)
     assert statuses(uri_of(folder)) == ["RUNNING", "RUNNING"]
@@ -111,7 +127,7 @@ def test_a_run_left_running_is_finished(folder, filled):
     assert len(shown) == 6
     assert shown["5eed0001", said.key].info.run_id == run.id
     assert len(history(uri_of(folder), shown["5eed0001", said.key])["path/test_error"]) == 29
-    assert statuses(uri_of(folder)) == ["FAILED"] + 6 * ["FINISHED"]
+    assert statuses(uri_of(folder)) == ["FAILED"] + 10 * ["FINISHED"]
 
 
 def test_a_run_whose_creation_was_not_answered_in_time_is_shown_once(folder):
@@ -120,14 +136,14 @@ def test_a_run_whose_creation_was_not_answered_in_time_is_shown_once(folder):
     write_folder(folder, results)
     for late in results[:2]:
         mirror = open_mirror(folder, SWEEP, uri_of(folder))
-        mirror._create(run_content(late))
+        begin(mirror, late)
         send_all(mirror, folder)
         assert len(pair_runs(uri_of(folder))) == 6
-        assert statuses(uri_of(folder)) == ["FAILED"] + 6 * ["FINISHED"]
-    mirror._create(run_content(results[2]))
+        assert statuses(uri_of(folder)) == ["FAILED"] + 10 * ["FINISHED"]
+    begin(mirror, results[2])
     assert track(folder) == Sent(unchanged=6)
     assert len(pair_runs(uri_of(folder))) == 6
-    assert statuses(uri_of(folder)) == ["FAILED"] + 6 * ["FINISHED"]
+    assert statuses(uri_of(folder)) == ["FAILED"] + 10 * ["FINISHED"]
 
 
 def test_a_gate_that_changes_the_status_changes_the_tags_of_the_same_run(folder):
@@ -160,15 +176,6 @@ def test_other_measurements_replace_the_old_ones_instead_of_mixing(folder):
     [run] = pair_runs(uri_of(folder)).values()
     assert len(history(uri_of(folder), run)["path/test_error"]) == 29
     assert run.data.metrics["test_error_barrier_chord"] == pytest.approx(0.1, abs=0.01)
-
-
-def test_more_metrics_than_one_request_takes_all_arrive(folder):
-    result = pair_result()
-    paths = [{**point, "condition": name} for name in "abcdefghij" for point in result.tables["paths"]]
-    track(write_folder(folder, [pair_of(result.row, paths=paths)]))
-    [run] = pair_runs(uri_of(folder)).values()
-    shown = history(uri_of(folder), run)
-    assert sum(len(points) for name, points in shown.items() if name.startswith("path ")) == 10 * 4 * 29
 
 
 def test_two_folders_on_one_store_are_two_sweeps(tmp_path, folder):
@@ -204,20 +211,27 @@ def test_without_a_uri_the_environment_decides(tmp_path, folder, monkeypatch):
 
 
 def test_an_interrupted_sweep_ends_its_parent_and_goes_on_with_it(folder):
-    open_mirror(folder, SWEEP).finish({}, status="KILLED")
+    open_mirror(folder, SWEEP).finish(read_outcome(folder, None), status="KILLED")
     assert statuses(uri_of(folder)) == ["KILLED"]
     open_mirror(folder, SWEEP)
     assert statuses(uri_of(folder)) == ["RUNNING"]
 
 
-def test_pairs_hang_under_the_new_parent_where_the_old_one_was_deleted(folder):
+@pytest.mark.parametrize(("level", "moved"), [("sweep", 0), ("cell", 6), ("both", 6)])
+def test_runs_hang_under_the_new_parent_where_the_old_one_was_deleted(folder, level, moved):
     track(write_folder(folder, six_results()))
-    [old] = parents(uri_of(folder))
-    MlflowClient(uri_of(folder)).delete_run(old.info.run_id)
-    assert track(folder) == Sent(updated=6)
-    [new] = parents(uri_of(folder))
-    runs = pair_runs(uri_of(folder)).values()
-    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {new.info.run_id} != {old.info.run_id}
+    before, gone = content(uri_of(folder), folder / "artifacts"), set()
+    for run in all_runs(uri_of(folder)):
+        if run.data.tags["kind"] in (level, *(["sweep", "cell"] if level == "both" else [])):
+            MlflowClient(uri_of(folder)).delete_run(run.info.run_id)
+            gone.add(run.info.run_id)
+    assert track(folder) == Sent(updated=moved, unchanged=6 - moved)
+    [parent], cells, pairs = parents(uri_of(folder)), cell_runs(uri_of(folder)), pair_runs(uri_of(folder)).values()
+    assert {run.data.tags["mlflow.parentRunId"] for run in cells.values()} == {parent.info.run_id}
+    for run in pairs:
+        assert run.data.tags["mlflow.parentRunId"] == cells[run.data.tags["cell"]].info.run_id
+    assert not gone & {run.info.run_id for run in all_runs(uri_of(folder))}
+    assert content(uri_of(folder), folder / "artifacts") == before
     assert track(folder) == Sent(unchanged=6)
 
 
@@ -280,7 +294,8 @@ def test_killed_in_the_middle_then_sent_again(tmp_path):
     sent = track(folder)
     assert sent.created > 0
     assert sent.unchanged > 0
-    assert statuses(uri_of(folder)) == 61 * ["FINISHED"]
+    assert statuses(uri_of(folder)) == 121 * ["FINISHED"]
+    assert len(cell_runs(uri_of(folder))) == 60
     assert len(pair_runs(uri_of(folder))) == 60
     assert all(len(history(uri_of(folder), run)["path/test_error"]) == 29 for run in pair_runs(uri_of(folder)).values())
 
@@ -291,7 +306,6 @@ from pathlib import Path
 from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking.mirror import open_mirror
 from lmc_tune.tracking.track import send_all
-from tests.cases import pair_of
 folder = Path(sys.argv[1])
 send_all(open_mirror(folder, SweepRecord.read(folder)), folder, progress=lambda: print("sent", flush=True))
 """
@@ -299,7 +313,7 @@ send_all(open_mirror(folder, SweepRecord.read(folder)), folder, progress=lambda:
 
 def test_versions_may_be_any_mapping(folder):
     sweep = SweepRecord(id="5eed0003", name="other", versions=MappingProxyType({"ray": "2.60.0"}))
-    open_mirror(folder, sweep).finish({})
+    open_mirror(folder, sweep).finish(read_outcome(folder, None))
     assert parents(uri_of(folder))[0].data.tags["version.ray"] == "2.60.0"
 
 

@@ -23,9 +23,10 @@ from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking.connection import STORE_FILE, TrackingError
 from lmc_tune.tracking.track import track
 from lmc_tune.tracking.ui import serve_ui, ui_address, ui_command
+from lmc_tune.tracking.views import CELLS_VIEW, PAIRS_VIEW
 from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
 from tests.tracking.conftest import free_port, serving
-from tests.tracking.shown import chart_text, pair_runs
+from tests.tracking.shown import cell_runs, chart_text, pair_runs, parents
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -189,9 +190,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """Seven mirrored pairs, in a folder that was moved afterwards, under the command of ``lmc-tune ui``."""
+    """Fifteen mirrored pairs, in a folder that was moved afterwards, under the command of ``lmc-tune ui``."""
     differs = pair_spec().model_copy(update={"recipe": Pair(b=TrainChanges(lr=0.3))})
-    made = write_folder(tmp_path_factory.mktemp("made") / "run", [*six_results(), pair_result(differs)])
+    more = [pair_result(pair_spec(lr=0.01, replicate=replicate), height=0.005) for replicate in range(8)]
+    made = write_folder(tmp_path_factory.mktemp("made") / "run", [*six_results(), pair_result(differs), *more])
     track(made)
     folder = tmp_path_factory.mktemp("moved") / "run"
     shutil.move(made, folder)
@@ -221,31 +223,94 @@ def first_run(folder: Path, key: str | None = None) -> str:
 
 
 @pytest.mark.slow
-def test_the_table_lists_the_pairs_with_their_barriers(page, served):
+def test_it_opens_with_the_cells_and_their_verdicts(page, served):
     page.set_viewport_size({"width": 1800, "height": 900})  # columns out of sight are not drawn
     page.goto(served[0])
+    expect(page.get_by_text("6 matching runs")).to_be_visible()
+    expect(page.get_by_role("link", name="lr=0.1 batch=32 label 80/20 mlp 64", exact=True)).to_be_visible()
+    for column in ("verdict", "mean_barrier", "low", "high", "n_ok"):
+        expect(page.get_by_role("columnheader", name=column, exact=True).first).to_be_attached()
+    for verdict, count in (("connected", 1), ("disconnected", 2), ("diverged", 1)):
+        expect(page.get_by_role("gridcell", name=verdict, exact=True)).to_have_count(count)
+    picture(page, "cells")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [
+        ("metrics.lr > 0.1", "4 matching runs"),  # two cells with a pair each
+        ("tags.verdict = 'disconnected'", "2 matching runs"),
+        ("tags.kind = 'pair' and metrics.barrier > 0.1", "3 matching runs"),
+    ],
+)
+def test_a_rate_a_verdict_and_a_barrier_are_found(page, served, search, found):
+    page.goto(served[0])
+    expect(page.get_by_text("6 matching runs")).to_be_visible()
+    page.get_by_test_id("search-box").fill(search)
+    page.get_by_test_id("search-box").press("Enter")
+    expect(page.get_by_text(found)).to_be_visible()
+
+
+@pytest.mark.slow
+def test_the_table_lists_the_pairs_with_their_barriers(page, served):
+    page.set_viewport_size({"width": 1800, "height": 900})
+    page.goto(served[0].replace(CELLS_VIEW, PAIRS_VIEW))
     for name in (
         "lr=0.03 batch=32 label 80/20 #1",
         "lr=0.1 batch=32 label 80/20 #0",
         "lr=0.03 batch=32 b.lr=0.3 label 80/20 #0",
     ):
         expect(page.get_by_role("link", name=name)).to_be_visible()
-    expect(page.get_by_text("7 matching runs")).to_be_visible()
-    for column in ("test_error_barrier_chord", "lr", "batch_size", "b_lr", "shift_label", "status"):
+    expect(page.get_by_text("15 matching runs")).to_be_visible()
+    for column in ("barrier", "lr", "b_lr", "shift_label", "status"):
         expect(page.get_by_role("columnheader", name=column, exact=True).first).to_be_attached()
     expect(page.get_by_role("columnheader", name="b_momentum", exact=True)).to_have_count(0)  # no run has it
     picture(page, "table")
 
 
 @pytest.mark.slow
-def test_the_chart_view_draws_barriers_and_paths(page, served):
-    page.goto(served[0])
-    expect(page.get_by_text("7 matching runs")).to_be_visible()
+def test_the_chart_view_draws_all_pairs_under_the_titles_it_was_given(page, served):
+    """MLflow itself shows the first ten, and names a chart after its metrics."""
+    page.set_viewport_size({"width": 1500, "height": 2000})  # charts out of sight are not drawn
+    page.goto(served[0].replace(CELLS_VIEW, PAIRS_VIEW))
+    expect(page.get_by_text("15 matching runs")).to_be_visible()
     page.goto(f"{page.url}&compareRunsMode=CHART")
-    for text in ("Barriers", "path/test_error", "path/test_loss"):
-        expect(page.get_by_text(text, exact=True).first).to_be_attached()
-    page.wait_for_function("document.querySelectorAll('.js-plotly-plot .scatterlayer path.point').length > 50")
+    for title in ("Barrier by learning rate", "Test error over λ (step in %)", "Settings and barrier"):
+        expect(page.get_by_text(title)).to_be_visible()
+    scatter, lines = (page.locator(".js-plotly-plot").nth(at) for at in range(2))
+    expect(scatter.locator(".scatterlayer path.point")).to_have_count(13)  # all with a barrier
+    expect(scatter.locator(".xtitle")).to_have_text("log10_lr")
+    expect(lines.locator(".scatterlayer path.js-line")).to_have_count(2 * 13)  # MLflow draws each twice
+    assert lines.locator(".xtick text").all_inner_texts()[-1] == "100"
+    expect(page.locator(".parcoords .dimension")).to_have_count(2)
     picture(page, "charts")
+
+
+@pytest.mark.slow
+def test_the_chart_view_of_cells_draws_every_mean(page, served):
+    page.set_viewport_size({"width": 1500, "height": 1500})
+    page.goto(served[0])
+    expect(page.get_by_text("6 matching runs")).to_be_visible()
+    page.goto(f"{page.url}&compareRunsMode=CHART")
+    expect(page.get_by_text("Mean barrier by learning rate")).to_be_visible()
+    expect(page.locator(".js-plotly-plot").first.locator(".scatterlayer path.point")).to_have_count(4)
+    picture(page, "cell-charts")
+
+
+@pytest.mark.slow
+def test_pairs_are_nested_in_cells_and_cells_in_the_sweep_that_says_the_answer(page, served):
+    address, folder = served
+    uri = f"sqlite:///{folder}/mlflow.db"
+    [sweep], cells = parents(uri), cell_runs(uri)
+    page.goto(f"{address.split('?')[0]}/{sweep.info.run_id}")
+    expect(page.get_by_text("Of 6 cells, 1 is connected, 2 disconnected, 2 undecided and 1 diverged.")).to_be_visible()
+    cell = cells[pair_spec(lr=0.1).cell]
+    page.get_by_role("link", name="lr=0.1 batch=32 label 80/20 mlp 64", exact=True).click()
+    expect(page.get_by_text(cell.info.run_id).first).to_be_visible()
+    for replicate in (0, 1):
+        expect(page.get_by_role("link", name=f"lr=0.1 batch=32 label 80/20 #{replicate} mlp 64")).to_be_visible()
+    picture(page, "cell")
 
 
 @pytest.mark.slow
@@ -261,6 +326,13 @@ def test_the_interpolation_chart_is_live_inside_the_ui(page, served):
         expect(caption).to_contain_text("λ = 0.500")
     expect(frame.locator("figcaption").first).to_contain_text("test 31 %")
     picture(page, "interpolation")
+    page.goto("about:blank")  # the UI keeps the artifact that is shown while only the part after # changes
+    page.goto(f"{runs_page}/{first_run(folder)}/artifacts/learning.html")
+    frame = chart_frame(page, heading="during training")
+    assert frame.locator("polyline").count() == 8
+    frame.locator("svg").first.get_by_text("10", exact=True).hover()
+    expect(frame.locator("figcaption").first).to_contain_text("epoch = 10.0")
+    picture(page, "learning")
 
 
 @pytest.mark.slow
@@ -279,6 +351,8 @@ def test_a_hostile_name_is_text_in_the_ui(page, folder):
         page.goto(ui_address(folder, port))
         expect(page.get_by_text(hostile).first).to_be_attached()
         expect(page.get_by_text("1 matching run")).to_be_visible()
+        page.goto(ui_address(folder, port).replace(CELLS_VIEW, PAIRS_VIEW))
+        expect(page.get_by_text("1 matching run")).to_be_visible()
         page.goto(f"{ui_address(folder, port).split('?')[0]}/{first_run(folder, pair_result().key)}")
         expect(page.get_by_text(hostile).first).to_be_attached()
         page.goto(f"{page.url}/artifacts/interpolation.html")
@@ -288,11 +362,11 @@ def test_a_hostile_name_is_text_in_the_ui(page, folder):
     assert dialogs == []
 
 
-def chart_frame(page: Page) -> Frame:
+def chart_frame(page: Page, heading: str = "along the path") -> Frame:
     page.wait_for_selector("iframe")
     for _ in range(100):
         for frame in page.frames:
-            if frame.locator("figure").count() == 2:
+            if frame.locator("h2").filter(has_text=heading).count() == 2:
                 return frame
         page.wait_for_timeout(100)
     raise AssertionError("no frame holds the chart")
