@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lmc_tune.analysis.answer import answer, tally
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.curves import Curves
 from lmc_tune.analysis.report.charts.phase_chart import left_out
@@ -133,19 +134,6 @@ def verdict_key(diagram: PhaseDiagram) -> list[Row]:
     ]
 
 
-def answer(diagram: PhaseDiagram) -> str:
-    """The outcome in one sentence."""
-    n, n_planned = len(diagram.cells), len(diagram.cells) + len(diagram.not_run)
-    first, *others = _tally(diagram.cells)
-    count, name = first.split(" ", 1)
-    tally = listed([f"{count} {'is' if count == '1' else 'are'} {name}", *others])
-    if n < n_planned:
-        return f"{n} of {counted(n_planned, 'cell')} {'has' if n == 1 else 'have'} been run: {tally}."
-    if others:
-        return f"Of {counted(n, 'cell')}, {tally}."
-    return f"The one cell is {name}." if n == 1 else f"All {n} cells are {name}."
-
-
 def cautions(diagram: PhaseDiagram, sweep: Sweep) -> list[str]:
     """What a reader must know before trusting the page: what is not run, not finished, left out or not known."""
     space = sweep.space
@@ -199,8 +187,8 @@ def findings(diagram: PhaseDiagram) -> list[tuple[str, str]]:
     if 1 < len(diagram.panels) <= FEW_PANELS:
         for panel in diagram.panels:
             n = int((not_run["panel"] == panel).sum())
-            tally = _tally(cells[cells["panel"] == panel]) + ([f"{n} not run"] if n else [])
-            found.append((panel, listed(tally)))
+            counts = tally(cells[cells["panel"] == panel]) + ([f"{n} not run"] if n else [])
+            found.append((panel, listed(counts)))
     ranges = [
         f"{name} cells {_range(g)}"
         for name in ("connected", "disconnected")
@@ -214,11 +202,6 @@ def findings(diagram: PhaseDiagram) -> list[tuple[str, str]]:
 def _range(values: pd.Series) -> str:
     low, high = number(values.min()), number(values.max())
     return f"at {low}" if low == high else f"from {low} to {high}"
-
-
-def _tally(cells: pd.DataFrame) -> list[str]:
-    counts = cells["verdict"].value_counts()
-    return [f"{counts[name]} {name}" for name in VERDICTS if counts.get(name, 0)]
 
 
 def finished(diagram: PhaseDiagram, sweep: Sweep) -> str:
