@@ -64,13 +64,17 @@ Row = Mapping[Any, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What a run folder says of itself beside its tables; anything may be missing."""
+    """What a run folder says of itself beside its tables; anything may be missing.
+
+    ended: the search wants no more pairs, so that cells which have not been run were left out.
+    """
 
     name: str
     id: str = ""
     created: str = ""
     planned_pairs: int | None = None
     versions: dict[str, str]
+    ended: bool = False
     space: SearchSpace | None = None
     space_yaml: str = ""
 
@@ -142,10 +146,9 @@ def cautions(diagram: PhaseDiagram, sweep: Sweep) -> list[str]:
     found = []
     if n := len(diagram.not_run):
         mark = "a dash" if diagram.y is None else "an empty tile"
-        found.append(
-            f"Not run: {counted(n, 'planned cell')}, each {mark} in the diagram. An adaptive search left them out, or "
-            "the sweep is not finished."
-        )
+        cells = f"{counted(n, 'planned cell')}, each {mark} in the diagram."
+        complete = f"Left out: {cells} The search has ended and did not need them: the sweep is complete."
+        found.append(complete if sweep.ended else f"Not run: {cells} The sweep is not finished.")
     if n := int((diagram.cells["n_pairs"] < space.replicates).sum()):
         found.append(
             f"Not finished: {counted(n, 'cell')} with fewer than {counted(space.replicates, 'pair')}. Verdicts may "
@@ -205,12 +208,16 @@ def _range(values: pd.Series) -> str:
 
 
 def finished(diagram: PhaseDiagram, sweep: Sweep) -> str:
-    """E.g. ``178 of 180 pairs finished``."""
+    """E.g. ``178 of 180 pairs finished``; after a search that left some out, how many."""
     n = int(diagram.cells["n_pairs"].sum())
     planned = sweep.planned_pairs
     if sweep.space is not None:
         planned = (len(diagram.cells) + len(diagram.not_run)) * sweep.space.replicates
-    return f"{counted(n, 'pair')} finished" if planned is None else f"{n} of {counted(planned, 'pair')} finished"
+    if planned is None:
+        return f"{counted(n, 'pair')} finished"
+    if sweep.ended and n < planned:
+        return f"{counted(n, 'pair')} finished, {planned - n} left out by the search"
+    return f"{n} of {counted(planned, 'pair')} finished"
 
 
 def place(diagram: PhaseDiagram, row: Row) -> str:
