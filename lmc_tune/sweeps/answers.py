@@ -92,17 +92,23 @@ def asked_again(
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """What a run folder holds of a space: pairs that answer what is asked, and those that are asked again."""
+    """What a run folder holds of a space: pairs that answer what is asked, and those that are asked again.
+
+    left: the pairs that a sweep would run, those that are asked again among them. left_out: pairs that a search which
+    has ended does not want.
+    """
 
     finished: int
     again: AskedAgain | None
+    left: tuple[GroupSpec, ...]
+    left_out: int
 
     def plain(self) -> dict[str, object]:
         """As ``lmc-tune space --out DIR --json`` prints it."""
         again = None
         if self.again:
             again = {name: value for name, value in vars(self.again).items() if name != "untrained"}
-        return {"finished": self.finished, "asked_again": again}
+        return {"finished": self.finished, "asked_again": again, "left_out": self.left_out}
 
 
 def held(space: SearchSpace, folder: Place) -> Held:
@@ -110,8 +116,12 @@ def held(space: SearchSpace, folder: Place) -> Held:
     pairs, store = space.pairs(), Store(folder)
     done = store.answers()
     known = answered(pairs, done, space.measure)
-    workers = SweepRecord.read(folder).workers if (folder / SWEEP_FILE).exists() else workers_here()
+    record = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
+    left = [pair for pair in pairs if known.get(pair.key, "failed") == "failed"]
+    ended = record is not None and record.has_ended(space)
     return Held(
-        finished=sum(status != "failed" for status in known.values()),
-        again=asked_again(pairs, done, store, space.measure, workers),
+        finished=len(pairs) - len(left),
+        again=asked_again(pairs, done, store, space.measure, record.workers if record else workers_here()),
+        left=() if ended else tuple(left),
+        left_out=len(left) if ended else 0,
     )

@@ -1,5 +1,6 @@
 """What a folder answers, and what asking it something else costs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,10 @@ import pytest
 from lmc_tune.experiment import GroupSpec, MeasureSpec
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.sweeps.answers import answered, asked_again, held
+from lmc_tune.sweeps.ownership import write_description
 from lmc_tune.tables.rows import PairResult, failed_result, spec_columns
 from lmc_tune.tables.store import MEMBERS, Store
+from lmc_tune.tables.sweep_record import SweepRecord, fingerprint
 from tests.cases import pair_of
 
 SPACE = """
@@ -81,11 +84,25 @@ def test_what_is_asked_again_is_counted_with_the_members_that_were_not_kept(stor
     assert str(again).endswith("no member is trained again")
     assert again is not None
     assert (again.untrained, again.seconds) == ({pair.key for pair in PAIRS[:6]}, 0)
-    told = held(STUDY.model_copy(update={"measure": other}), store.folder).plain()
+    there = held(STUDY.model_copy(update={"measure": other}), store.folder)
+    assert {pair.key for pair in there.left} == {pair.key for pair in PAIRS}
+    told = there.plain()
     assert told["asked_again"] == {"pairs": 6, "members": len(members), "lost": 0, "seconds": 0}
 
 
 def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path, store: Store) -> None:
     assert (held(STUDY, tmp_path / "none").finished, held(STUDY, tmp_path / "none").again) == (0, None)
-    assert held(STUDY, tmp_path / "run").plain() == {"finished": 6, "asked_again": None}
+    there = held(STUDY, tmp_path / "run")
+    assert there.plain() == {"finished": 6, "asked_again": None, "left_out": 0}
+    assert [pair.key for pair in there.left] == [pair.key for pair in PAIRS[6:]]  # the failed one among them
     assert not (tmp_path / "none").exists()
+
+
+def test_what_an_ended_search_left_out_is_not_left_to_run(tmp_path: Path, store: Store) -> None:
+    write_description(store.folder, STUDY, workers=1, planned_pairs=len(PAIRS), search="adaptive")
+    record = SweepRecord.read(store.folder)
+    replace(record, ended=fingerprint(STUDY)).write(store.folder)
+    there = held(STUDY, store.folder)
+    assert (there.finished, there.left, there.left_out) == (6, (), 2)
+    more = held(STUDY.model_copy(update={"replicates": 3}), store.folder)
+    assert (more.finished, len(more.left), more.left_out) == (6, 6, 0)
