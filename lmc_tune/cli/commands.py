@@ -9,7 +9,7 @@ import typer
 
 from lmc_tune.cli.doctor import doctor
 from lmc_tune.cli.listings import DataRoot, datasets_app, presets
-from lmc_tune.cli.plainly import INTERRUPTED, Json, examples, note, print_json, this_command, told_plainly
+from lmc_tune.cli.plainly import INTERRUPTED, Json, examples, note, plain_errors, print_json, this_command
 from lmc_tune.cli.streams import prepare_streams
 from lmc_tune.core.duration import in_words
 from lmc_tune.core.printable import printable
@@ -143,7 +143,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     def interrupted() -> str:
         return f"Interrupted; every finished pair is kept. {_go_on()}"
 
-    with told_plainly(interrupted), one_interruption(), listener_for(sys.stderr) as listener:
+    with plain_errors(interrupted), one_interruption(), listener_for(sys.stderr) as listener:
         listener.phase("reading the space")
         from lmc_tune.cli.outcome import on_checkpoints, plain_outcome, print_failures, print_outcome, read_diagram
         from lmc_tune.data.files import resolve_data_root
@@ -219,7 +219,7 @@ def report(
     json_: Json = False,
 ) -> None:
     """Render the report of a run folder. Only its tables are read."""
-    with told_plainly():
+    with plain_errors():
         from lmc_tune.analysis.report import render
 
         wanted = None if formats is None else [part.strip() for part in formats.split(",")]
@@ -241,7 +241,7 @@ def status(folder: RunFolder, *, json_: Json = False) -> None:
     from lmc_tune.storage import place_at
     from lmc_tune.sweeps.status import read_status
 
-    with told_plainly():
+    with plain_errors():
         place = place_at(folder)
         state = read_status(place)
         diagram = read_diagram(place, state.space) if state.judged else None
@@ -279,7 +279,7 @@ def space(
     from lmc_tune.sweeps.answers import held
     from lmc_tune.sweeps.cost import estimate_cost
 
-    with told_plainly():
+    with plain_errors():
         study = read_space(space, sets or [])
         there = None if out is None else held(study, place_at(out))
         folders = folders_beside(Path(space))
@@ -331,7 +331,7 @@ def _time(train: float | None, measure: float | None) -> str:
 )
 def track(folder: RunFolder, *, tracking_uri: TrackingUri = None, json_: Json = False) -> None:
     """Send a run folder to an MLflow store again. Runs that are already there stay as they are."""
-    with told_plainly():
+    with plain_errors():
         from lmc_tune.storage import place_at
         from lmc_tune.sweeps.ownership import owned
         from lmc_tune.tables.sweep_record import SweepRecord
@@ -360,7 +360,7 @@ def ui(
     Serves the UI over the folder's own store until Ctrl-C, to this machine alone. Prints the address of the page that
     lists all pairs, and opens it in the browser of this machine if there is one.
     """
-    with told_plainly():
+    with plain_errors():
         from lmc_tune.cli.browser import open_page
         from lmc_tune.storage import place_at
         from lmc_tune.tracking.ui import serve_ui

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmc_tune.cli.plainly import Json, examples, note, print_json, told_plainly
+from lmc_tune.cli.plainly import Json, examples, note, plain_errors, print_json
 
 if TYPE_CHECKING:
     from lmc_tune.experiment.datasets import DatasetFacts
@@ -28,7 +28,7 @@ def presets(
 
     Presets are search spaces that ship with lmc-tune. Copy one to change it.
     """
-    with told_plainly():
+    with plain_errors():
         from lmc_tune.errors import UserError
         from lmc_tune.experiment.reading import presets as known
         from lmc_tune.experiment.wording import nearest
@@ -119,7 +119,7 @@ def datasets(context: typer.Context, *, data_root: DataRoot = None, json_: Json 
     """List the data sets, or get one. The list has sizes and sources, and says which data sets are here."""
     if context.invoked_subcommand:
         return
-    with told_plainly():
+    with plain_errors():
         from lmc_tune.data.files import resolve_data_root
 
         root = resolve_data_root(data_root)
@@ -143,7 +143,7 @@ def datasets_get(
     data_root: DataRoot = None,
 ) -> None:
     """Download a data set and verify every file of it."""
-    with told_plainly():
+    with plain_errors():
         from lmc_tune.data.files import DataError, resolve_data_root
         from lmc_tune.experiment.datasets import DATASETS
 

@@ -39,7 +39,7 @@ def print_json(content: Any) -> None:
 
 
 @contextmanager
-def told_plainly(interrupted: Callable[[], str] = lambda: "Interrupted.") -> Iterator[None]:
+def plain_errors(interrupted: Callable[[], str] = lambda: "Interrupted.") -> Iterator[None]:
     """Turn errors that a user can fix into one message and an exit code.
 
     interrupted: returns what is said after Ctrl-C.

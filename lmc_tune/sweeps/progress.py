@@ -1,4 +1,4 @@
-"""What is told of a running sweep: phases, pairs, and an estimate of the time left."""
+"""What a running sweep says of itself: phases, pairs, and an estimate of the time left."""
 
 import time
 from collections import Counter
@@ -46,7 +46,7 @@ class SweepListener(Protocol):
 
 
 class Progress:
-    """Follows the batches of a sweep, and tells the listener who is at work and how long it will take.
+    """Follows the batches of a sweep, and says to the listener who is at work and how long it will take.
 
     workers: how many share the work.
     """
@@ -82,7 +82,7 @@ class Progress:
         self._pace = Pace.of_table(results[results["key"].isin(list(planned))])
 
     def announce(self, batch: Sequence[GroupSpec], *, done: int, rounds: bool, last: bool) -> None:
-        """Tell what is going to be run.
+        """Say what is going to be run.
 
         Args:
             batch: the pairs that have just been proposed.
@@ -99,7 +99,7 @@ class Progress:
             self._listener.phase(self._work)
 
     def finished(self, results: Sequence[PairResult]) -> None:
-        """Tell which pairs have finished."""
+        """Say which pairs have finished."""
         self._begin()
         self._pace = self._pace.with_pairs(result.row for result in results)
         self._waiting_since = time.monotonic()
@@ -109,7 +109,7 @@ class Progress:
         self._listener.finished(results)
 
     def look(self) -> None:
-        """Tell every few seconds who is at work and how long that will take, and once if nobody is."""
+        """Say every few seconds who is at work and how long that will take, and once if nobody is."""
         now = time.monotonic()
         if self._over or now - self._looked < self._seconds_between_news:
             return
@@ -128,7 +128,7 @@ class Progress:
             self._listener.working(running, self._seconds_left(silent))
 
     def end(self, phase: str) -> None:
-        """Tell that nobody is at work any more, and what is done instead."""
+        """Say that nobody is at work any more, and what is done instead."""
         self._over = True
         self._listener.working(0, None)
         self._listener.phase(phase)

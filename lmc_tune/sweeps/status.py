@@ -36,7 +36,7 @@ class SweepStatus:
     """Counts by status of the planned pairs, the failed pairs, and an estimate of what is left.
 
     search: of the latest call.
-    counts: beside the statuses ``running``, ``pending``, and ``left_out``: not wanted by a search that has ended.
+    counts: pairs by status, and those that are ``running``, ``pending`` or ``left_out`` by a search that has ended.
     checkpoints: members of unfinished pairs that have a checkpoint.
     seconds_left: from the time per step of the finished pairs; of a pair that has an answer to another question, and
         whose members are kept, from the mean time of measuring a pair. None before the first pair is finished.
