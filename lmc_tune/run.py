@@ -122,7 +122,7 @@ class Run:
     @property
     def answer(self) -> str:
         """The outcome in one sentence; errors as :meth:`phase_diagram`."""
-        from lmc_tune.analysis.report.content import answer  # noqa: PLC0415
+        from lmc_tune.analysis.answer import answer  # noqa: PLC0415
 
         return answer(self._diagram)
 

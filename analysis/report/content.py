@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lmc_tune.analysis.answer import answer, tally
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.curves import Curves
 from lmc_tune.analysis.report.charts.phase_chart import left_out
@@ -63,13 +64,17 @@ Row = Mapping[Any, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What a run folder says of itself beside its tables; anything may be missing."""
+    """What a run folder says of itself beside its tables; anything may be missing.
+
+    ended: the search wants no more pairs, so that cells which have not been run were left out.
+    """
 
     name: str
     id: str = ""
     created: str = ""
     planned_pairs: int | None = None
     versions: dict[str, str]
+    ended: bool = False
     space: SearchSpace | None = None
     space_yaml: str = ""
 
@@ -133,19 +138,6 @@ def verdict_key(diagram: PhaseDiagram) -> list[Row]:
     ]
 
 
-def answer(diagram: PhaseDiagram) -> str:
-    """The outcome in one sentence."""
-    n, n_planned = len(diagram.cells), len(diagram.cells) + len(diagram.not_run)
-    first, *others = _tally(diagram.cells)
-    count, name = first.split(" ", 1)
-    tally = listed([f"{count} {'is' if count == '1' else 'are'} {name}", *others])
-    if n < n_planned:
-        return f"{n} of {counted(n_planned, 'cell')} {'has' if n == 1 else 'have'} been run: {tally}."
-    if others:
-        return f"Of {counted(n, 'cell')}, {tally}."
-    return f"The one cell is {name}." if n == 1 else f"All {n} cells are {name}."
-
-
 def cautions(diagram: PhaseDiagram, sweep: Sweep) -> list[str]:
     """What a reader must know before trusting the page: what is not run, not finished, left out or not known."""
     space = sweep.space
@@ -154,10 +146,9 @@ def cautions(diagram: PhaseDiagram, sweep: Sweep) -> list[str]:
     found = []
     if n := len(diagram.not_run):
         mark = "a dash" if diagram.y is None else "an empty tile"
-        found.append(
-            f"Not run: {counted(n, 'planned cell')}, each {mark} in the diagram. An adaptive search left them out, or "
-            "the sweep is not finished."
-        )
+        cells = f"{counted(n, 'planned cell')}, each {mark} in the diagram."
+        complete = f"Left out: {cells} The search has ended and did not need them: the sweep is complete."
+        found.append(complete if sweep.ended else f"Not run: {cells} The sweep is not finished.")
     if n := int((diagram.cells["n_pairs"] < space.replicates).sum()):
         found.append(
             f"Not finished: {counted(n, 'cell')} with fewer than {counted(space.replicates, 'pair')}. Verdicts may "
@@ -200,8 +191,8 @@ def findings(diagram: PhaseDiagram) -> list[tuple[str, str]]:
     if 1 < len(diagram.panels) <= FEW_PANELS:
         for panel in diagram.panels:
             n = int((not_run["panel"] == panel).sum())
-            tally = _tally(cells[cells["panel"] == panel]) + ([f"{n} not run"] if n else [])
-            found.append((panel, listed(tally)))
+            counts = tally(cells[cells["panel"] == panel]) + ([f"{n} not run"] if n else [])
+            found.append((panel, listed(counts)))
     ranges = [
         f"{name} cells {_range(g)}"
         for name in ("connected", "disconnected")
@@ -217,18 +208,17 @@ def _range(values: pd.Series) -> str:
     return f"at {low}" if low == high else f"from {low} to {high}"
 
 
-def _tally(cells: pd.DataFrame) -> list[str]:
-    counts = cells["verdict"].value_counts()
-    return [f"{counts[name]} {name}" for name in VERDICTS if counts.get(name, 0)]
-
-
 def finished(diagram: PhaseDiagram, sweep: Sweep) -> str:
-    """E.g. ``178 of 180 pairs finished``."""
+    """E.g. ``178 of 180 pairs finished``; after a search that left some out, how many."""
     n = int(diagram.cells["n_pairs"].sum())
     planned = sweep.planned_pairs
     if sweep.space is not None:
         planned = (len(diagram.cells) + len(diagram.not_run)) * sweep.space.replicates
-    return f"{counted(n, 'pair')} finished" if planned is None else f"{n} of {counted(planned, 'pair')} finished"
+    if planned is None:
+        return f"{counted(n, 'pair')} finished"
+    if sweep.ended and n < planned:
+        return f"{counted(n, 'pair')} finished, {planned - n} left out by the search"
+    return f"{n} of {counted(planned, 'pair')} finished"
 
 
 def place(diagram: PhaseDiagram, row: Row) -> str:

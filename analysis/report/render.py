@@ -141,6 +141,7 @@ def read_sweep(folder: Place) -> page.Sweep:
         created=record.created[:16].replace("T", " ") if record else "",
         planned_pairs=record.planned_pairs if record else None,
         versions=dict(record.versions) if record else {},
+        ended=record is not None and space is not None and record.has_ended(space),
         space=space,
         space_yaml=text,
     )

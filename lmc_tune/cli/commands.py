@@ -1,21 +1,23 @@
 """The command line: wiring and printing."""
 
 import json
-import os
-import shlex
-import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lmc_tune.cli.doctor import doctor
+from lmc_tune.cli.listings import DataRoot, datasets_app, presets
+from lmc_tune.cli.plainly import INTERRUPTED, Json, examples, note, plain_errors, print_json, this_command
 from lmc_tune.cli.streams import prepare_streams
 from lmc_tune.core.duration import in_words
 from lmc_tune.core.printable import printable
 from lmc_tune.sweeps.search import SearchName
+
+if TYPE_CHECKING:
+    from lmc_tune.sweeps.answers import Held
+    from lmc_tune.sweeps.cost import Left
 
 # Heavy modules are imported inside the commands, so that --help answers at once.
 
@@ -23,34 +25,33 @@ app = typer.Typer(
     name="lmc-tune",
     help="Map where linear mode connectivity holds and where it breaks, under data shift and SGD noise.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # whole on a narrow terminal and in a pipe
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples("lmc-tune sweep quickstart", "lmc-tune status runs/quickstart", "lmc-tune ui runs/quickstart"),
 )
-datasets_app = typer.Typer(help="List the data sets; `datasets get NAME` downloads and verifies one.")
-app.add_typer(datasets_app, name="datasets")
 
-BAD_INPUT = 2
-INTERRUPTED = 130
-
-Space = Annotated[str, typer.Argument(help="A YAML file, or a preset's name (see `lmc-tune presets`).")]
+Space = Annotated[str, typer.Argument(metavar="SPACE", help="A YAML file, or a preset's name (lmc-tune presets).")]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change one value: `--set train.epochs=3`, `--set axes.lr=[0.01,0.1]`. Repeatable."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
-DataRoot = Annotated[
-    Path | None, typer.Option(help="Folder of the data sets (default: $LMC_TUNE_DATA, else a cache folder).")
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one value: --set train.epochs=3, --set 'axes.lr=[0.01, 0.1]'. Repeatable.",
+    ),
 ]
 TrackingUri = Annotated[
     str | None,
     typer.Option(
+        metavar="URI",
         help="MLflow store, http://HOST:PORT or sqlite:////PATH/mlflow.db "
-        "(default: $MLFLOW_TRACKING_URI, else an embedded one in the run folder)."
+        "(default: $MLFLOW_TRACKING_URI, else an embedded one in the run folder).",
     ),
 ]
 # As text: a Path would turn s3:// into s3:/.
-RunFolder = Annotated[str, typer.Argument(help="A run folder, e.g. runs/quickstart or s3://BUCKET/runs/quickstart.")]
+RunFolder = Annotated[
+    str, typer.Argument(metavar="DIR", help="A run folder, e.g. runs/quickstart or s3://BUCKET/runs/quickstart.")
+]
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
@@ -72,59 +73,86 @@ def _options(
     prepare_streams()
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "lmc-tune sweep quickstart",
+        "lmc-tune sweep mine.yaml --out runs/mine --set replicates=3 --workers 2",
+        "lmc-tune sweep mine.yaml --search adaptive --max-hours 8",
+    )
+)
 def sweep(  # noqa: PLR0913 - one parameter per option
     space: Space,
     *,
-    out: Annotated[str | None, typer.Option(help="Run folder (default: runs/NAME).")] = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Run folder (default: runs/NAME).")] = None,
     storage: Annotated[
         str | None,
         typer.Option(
+            metavar="PLACE",
             help="Where run folders are kept, in place of runs/: a folder that all machines of a cluster share, "
-            "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER."
+            "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER.",
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the sweep (default: the space's).")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the sweep (default: the space's).")] = None,
     sets: Sets = None,
     data_root: DataRoot = None,
     tracking_uri: TrackingUri = None,
     address: Annotated[
-        str | None, typer.Option(help="Address of a Ray cluster (default: run on this machine).")
+        str | None, typer.Option(metavar="ADDRESS", help="Address of a Ray cluster (default: run on this machine).")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes at once (default: one per core or GPU that is there).")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Processes at once (default: one per core or GPU that is there)."),
     ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
-        typer.Option(help="Where to train; on a cluster, cuda also waits for GPUs that have not started yet."),
+        typer.Option(
+            metavar="auto|cpu|cuda",
+            help="Where to train; on a cluster, cuda also waits for GPUs that have not started yet.",
+        ),
     ] = "auto",
     search: Annotated[
         SearchName,
-        typer.Option(help="Run every cell, or start coarse and refine where neighbouring verdicts differ."),
+        typer.Option(
+            metavar="grid|adaptive",
+            help="Run every cell, or start coarse and refine where neighbouring verdicts differ.",
+        ),
     ] = "grid",
     max_pairs: Annotated[
-        int | None, typer.Option(min=1, help="Train or measure at most this many pairs in this call.")
+        int | None, typer.Option(metavar="N", min=1, help="Train or measure at most this many pairs in this call.")
     ] = None,
     max_hours: Annotated[
         float | None,
         typer.Option(
-            min=0.001, max=10_000, help="End after this many hours, as if interrupted: the same command resumes."
+            metavar="HOURS",
+            min=0.001,
+            max=10_000,
+            help="End after this many hours, as if interrupted: the same command resumes.",
         ),
     ] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not render the report at the end.")] = False,
     json_: Json = False,
 ) -> None:
-    """Run or resume a search space: finished pairs are never trained again."""
-    from lmc_tune.cli.terminal import listener_for
-    from lmc_tune.data.files import resolve_data_root
-    from lmc_tune.experiment.reading import read_space
-    from lmc_tune.experiment.sources import folders_beside
-    from lmc_tune.sweeps.interruption import one_interruption
-    from lmc_tune.sweeps.ownership import run_folder
-    from lmc_tune.sweeps.run import Options, run_sweep
+    """Run or resume a search space.
 
-    go_on = f"Continue with the same command: {_this_command()}"
-    with _told_plainly(f"Interrupted; every finished pair is kept. {go_on}"), one_interruption():
+    Finished pairs are never trained again. Ctrl-C ends the sweep early and in order; the same command resumes it. At
+    the end it says what came out, in words and as a map of the cells, and what to do next.
+    """
+    from lmc_tune.cli.terminal import listener_for
+    from lmc_tune.sweeps.interruption import one_interruption
+
+    def interrupted() -> str:
+        return f"Interrupted; every finished pair is kept. {_go_on()}"
+
+    with plain_errors(interrupted), one_interruption(), listener_for(sys.stderr) as listener:
+        listener.phase("reading the space")
+        from lmc_tune.cli.outcome import on_checkpoints, plain_outcome, print_failures, print_outcome, read_diagram
+        from lmc_tune.data.files import resolve_data_root
+        from lmc_tune.experiment.reading import read_space
+        from lmc_tune.experiment.sources import folders_beside
+        from lmc_tune.storage import hurried
+        from lmc_tune.sweeps.ownership import run_folder
+        from lmc_tune.sweeps.run import Options, run_sweep
+
         study = read_space(space, [*(sets or []), *([f"name={json.dumps(name)}"] if name else [])])
         folder = run_folder(study.name, out, storage)
         options = Options(
@@ -139,100 +167,96 @@ def sweep(  # noqa: PLR0913 - one parameter per option
             max_hours=max_hours,
             report=not no_report,
         )
-        with listener_for(sys.stderr) as listener:
-            outcome = run_sweep(study, folder, options, listener)
-        if outcome.mirrored:
-            _note_server(folder, tracking_uri)
+        outcome = run_sweep(study, folder, options, listener)
+        listener.phase("reading the answer")
+        place = hurried(folder) if outcome.interrupted else folder
+        diagram = read_diagram(place, study) if outcome.judged else None
+    if outcome.mirrored:
+        _note_server(folder, tracking_uri)
     if json_:
-        _print_json(
-            {
-                "folder": str(outcome.folder),
-                "trained": outcome.trained,
-                "remeasured": outcome.remeasured,
-                "unanswered": outcome.unanswered,
-                "counts": outcome.counts,
-                "checkpoints": outcome.checkpoints,
-                "report": str(outcome.report) if outcome.report else None,
-                "mirrored": outcome.mirrored,
-                "interrupted": outcome.interrupted,
-            }
-        )
+        print_json(outcome.plain() | plain_outcome(diagram))
     else:
-        _print_outcome(outcome)
-    complete = max_pairs is None and not (outcome.interrupted or outcome.unanswered)
-    if search != "grid" and outcome.counts.get("pending") and complete:
-        _note(f"the {search} search has ended and left {_pairs(outcome.counts['pending'])} out")
+        print_outcome(outcome, study, diagram)
     if outcome.interrupted:
-        rest = _on_checkpoints(outcome.checkpoints) if outcome.checkpoints else "unfinished pairs start again"
-        _note(f"Interrupted; every finished pair is kept, {rest}. {go_on}")
+        rest = "networks that were not finished are trained again"
+        rest = on_checkpoints(outcome.checkpoints) if outcome.checkpoints else rest
+        note(f"Interrupted; every finished pair is kept, {rest}. {_go_on()}")
         raise typer.Exit(INTERRUPTED)
     if outcome.counts.get("failed"):
-        _print_failures(outcome.folder)
+        print_failures(outcome.folder)
     if outcome.counts.get("failed") or outcome.unanswered:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "lmc-tune report runs/quickstart",
+        "lmc-tune report runs/quickstart -o figures/ --formats png,csv",
+    )
+)
 def report(
     folder: RunFolder,
     *,
     output: Annotated[  # as text: a Path would lose the slash that names a folder
         str | None,
         typer.Option(
-            "-o", "--output", help="A file, or a folder: one that exists or ends in / (default: DIR/report.html)."
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="A file, or a folder: one that exists or ends in / (default: DIR/report.html).",
         ),
     ] = None,
     formats: Annotated[
         str | None,
-        typer.Option(help="Comma-separated: html, png, svg, pdf, csv (default: what -o ends in, else html)."),
+        typer.Option(
+            metavar="NAMES", help="Comma-separated: html, png, svg, pdf, csv (default: what -o ends in, else html)."
+        ),
     ] = None,
+    json_: Json = False,
 ) -> None:
-    """Render the phase-diagram report of a run folder from its tables alone."""
-    with _told_plainly():
+    """Render the report of a run folder. Only its tables are read."""
+    with plain_errors():
         from lmc_tune.analysis.report import render
 
         wanted = None if formats is None else [part.strip() for part in formats.split(",")]
-        for path in render(folder, output, wanted):
+        files = render(folder, output, wanted)
+    if json_:
+        print_json({"files": [str(path) for path in files]})
+    else:
+        for path in files:
             typer.echo(path)
 
 
-@app.command()
+@app.command(epilog=examples("lmc-tune status runs/quickstart", "lmc-tune status runs/quickstart --json"))
 def status(folder: RunFolder, *, json_: Json = False) -> None:
-    """Count a run folder's pairs by status; name what failed and why; estimate the time left."""
+    """Show the progress and the answer of a sweep.
+
+    Pairs by status, the time left, the answer with a map of the cells, what to do next, and which pairs failed and why.
+    """
+    from lmc_tune.cli.outcome import plain_outcome, print_status, read_diagram
     from lmc_tune.storage import place_at
     from lmc_tune.sweeps.status import read_status
 
-    with _told_plainly():
-        state = read_status(place_at(folder))
+    with plain_errors():
+        place = place_at(folder)
+        state = read_status(place)
+        diagram = read_diagram(place, state.space) if state.judged else None
     if json_:
-        _print_json(state.plain())
-        return
-    for name, count in state.counts.items():
-        typer.echo(f"{name:>12}  {count}")
-    typer.echo(f"{'total':>12}  {state.total}")
-    unfinished = state.counts["running"] + state.counts["pending"]
-    if unfinished and state.seconds_left is not None:
-        typer.echo(f"about {in_words(state.seconds_left)} left")
-    if state.checkpoints:
-        typer.echo(_on_checkpoints(state.checkpoints))
-    if state.stale:
-        again = "answers" if state.stale == 1 else "answer"
-        typer.echo(f"{_pairs(state.stale)} {again} an earlier `measure`: pending, since the sweep measures them again")
-    if state.other_pairs:
-        typer.echo(f"the folder also holds {_pairs(state.other_pairs)} that {folder}/space.yaml does not plan")
-    for failure in state.failures:
-        typer.echo(printable(f"failed {failure.key} ({failure.what}): {failure.reason}"))
-    if state.failures:
-        typer.echo(_whole_tracebacks(folder))
+        print_json(state.plain() | plain_outcome(diagram))
+    else:
+        print_status(place, state, diagram)
 
 
-@app.command()
+@app.command(
+    epilog=examples("lmc-tune space quickstart", "lmc-tune space mine.yaml --set replicates=10 --out runs/mine")
+)
 def space(
     space: Space,
     *,
     sets: Sets = None,
     out: Annotated[
-        str | None, typer.Option(help="Also print how much of the space this run folder already holds.")
+        str | None,
+        typer.Option(metavar="DIR", help="Also print what this run folder already holds, and the time for the rest."),
     ] = None,
     run_factories: Annotated[
         bool,
@@ -240,19 +264,24 @@ def space(
     ] = False,
     json_: Json = False,
 ) -> None:
-    """Validate a search space without running it; print cells, pairs, cohorts, steps and an estimated cost."""
+    """Check a space and estimate its cost.
+
+    Nothing is trained. Prints cells, pairs, members, cohorts, steps and the time on this machine's cores; with --out
+    also what a run folder already holds, and the time for the rest.
+    """
     from lmc_tune.experiment.reading import read_space
     from lmc_tune.experiment.sources import folders_beside
     from lmc_tune.storage import place_at
     from lmc_tune.sweeps.answers import held
     from lmc_tune.sweeps.cost import estimate_cost
 
-    with _told_plainly():
+    with plain_errors():
         study = read_space(space, sets or [])
-        cost = estimate_cost(study, _note, run_factories=run_factories, folders=folders_beside(Path(space)))
         there = None if out is None else held(study, place_at(out))
+        folders = folders_beside(Path(space))
+        cost = estimate_cost(study, note, run_factories=run_factories, folders=folders, there=there)
     if json_:
-        _print_json(cost.plain() | (there.plain() if there else {}))
+        print_json(cost.plain() | (there.plain() if there else {}))
         return
     for axis, values in study.axes.items():
         typer.echo(printable(f"{axis:>12}  {', '.join(_short(axis, value) for value in values)}"))
@@ -268,89 +297,45 @@ def space(
             f"{'tolerance':>12}  {cost.tolerance_error:.4f} for errors, one test example: "
             f"measure.tolerance_error {study.measure.tolerance_error:g} is smaller"
         )
-    if cost.seconds_train is None or cost.seconds_measure is None:
-        _print_held(there)
-        typer.echo(
-            f"{'time':>12}  not known: to time the networks of its factories, read their code and add --run-factories"
-        )
-        return
-    train, measure = in_words(cost.seconds_train), in_words(cost.seconds_measure)
-    typer.echo(f"{'time':>12}  about {train} of training and {measure} of measuring,")
-    typer.echo(f"{'':>12}  on the CPU with {cost.workers} workers, timed just now on random inputs")
-    _print_held(there)
+    typer.echo(f"{'time':>12}  {_time(cost.seconds_train, cost.seconds_measure)}")
+    if cost.seconds_train is not None:
+        typer.echo(f"{'':>12}  on the CPU with {cost.workers} workers, timed just now on random inputs")
+    if there is not None and cost.left is not None:
+        _print_held(there, cost.left)
 
 
-def _print_held(there: Any) -> None:
-    if there is not None:
-        typer.echo(f"{'finished':>12}  {there.finished} of these pairs are in the folder")
-        if there.failed:
-            typer.echo(f"{'failed':>12}  {there.failed} of these pairs, which are tried again")
-        if there.again:
-            typer.echo(f"{'':>12}  {there.again}")
-        if there.others:
-            typer.echo(f"{'':>12}  {_pairs(there.others)} of the folder are not in this space")
-        if there.moved:
-            typer.echo(f"{'':>12}  {there.moved}")
+def _print_held(there: "Held", left: "Left") -> None:
+    """What a run folder holds of a space, and what the rest costs."""
+    from lmc_tune.cli.outcome import pairs
+
+    typer.echo(f"{'finished':>12}  {there.finished} of these pairs are in the folder")
+    if there.failed:
+        typer.echo(f"{'failed':>12}  {there.failed} of these pairs, which are tried again")
+    if there.again:
+        typer.echo(f"{'':>12}  {there.again}")
+    if there.others:
+        typer.echo(f"{'':>12}  {pairs(there.others)} of the folder are not in this space")
+    if there.moved:
+        typer.echo(f"{'':>12}  {there.moved}")
+    if there.left_out:
+        typer.echo(f"{'left out':>12}  {there.left_out}, by the search, which has ended")
+    typer.echo(f"{'left':>12}  {left.pairs}")
+    if left.pairs:
+        typer.echo(f"{'':>12}  {_time(left.seconds_train, left.seconds_measure)}")
 
 
-@app.command()
-def presets() -> None:
-    """List the search spaces that ship with lmc-tune."""
-    from lmc_tune.experiment.reading import presets as known
-
-    spaces = known()
-    width = max(map(len, spaces))
-    for name, path in spaces.items():
-        about = next((line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")), "")
-        typer.echo(f"{name:<{width}}  {about}")
+def _time(train: float | None, measure: float | None) -> str:
+    if train is None or measure is None:
+        return "not known: to time the networks of its factories, read their code and add --run-factories"
+    return f"about {in_words(train)} of training and {in_words(measure)} of measuring"
 
 
-@datasets_app.callback(invoke_without_command=True)
-def datasets(context: typer.Context, *, data_root: DataRoot = None) -> None:
-    """List the data sets: their size, their source, and whether they are here."""
-    if context.invoked_subcommand:
-        return
-    from lmc_tune.data.files import DamagedDataError, DataError, UnreadableDataError, check_files, resolve_data_root
-    from lmc_tune.experiment.datasets import DATASETS
-
-    with _told_plainly():
-        root = resolve_data_root(data_root)
-    typer.echo(f"data root: {root}\n")
-    for facts in DATASETS.values():
-        try:
-            check_files(facts, root)
-            here = "ready" if facts.files else "bundled"
-        except (DamagedDataError, UnreadableDataError) as error:
-            here = str(error)
-        except DataError:
-            here = f"not here: lmc-tune datasets get {facts.name}"
-        shape = "x".join(map(str, facts.shape))
-        typer.echo(
-            f"{facts.name:<14} {facts.n_train:>6} + {facts.n_test:<6} {shape:<9} {facts.megabytes:>5g} MB  {here}"
-        )
-        typer.echo(f"{'':<14} {facts.title}; {facts.source}; {facts.terms}")
-
-
-@datasets_app.command("get")
-def datasets_get(name: str, *, data_root: DataRoot = None) -> None:
-    """Download a data set and verify every file."""
-    from lmc_tune.data.files import DataError, resolve_data_root
-    from lmc_tune.experiment.datasets import DATASETS
-
-    with _told_plainly():
-        if name not in DATASETS:
-            raise DataError(f"unknown data set {name!r}; there are {', '.join(DATASETS)}")
-        from lmc_tune.data.datasets import download
-
-        root = resolve_data_root(data_root)
-        download(name, root)
-    typer.echo(f"{name} is in {root}" if DATASETS[name].files else f"{name} ships with scikit-learn")
-
-
-@app.command()
+@app.command(
+    epilog=examples("lmc-tune track runs/quickstart", "lmc-tune track runs/quickstart --tracking-uri http://HOST:5000")
+)
 def track(folder: RunFolder, *, tracking_uri: TrackingUri = None, json_: Json = False) -> None:
-    """Send a run folder to an MLflow store again; runs that are already there stay as they are."""
-    with _told_plainly():
+    """Send a run folder to an MLflow store again. Runs that are already there stay as they are."""
+    with plain_errors():
         from lmc_tune.storage import place_at
         from lmc_tune.sweeps.ownership import owned
         from lmc_tune.tables.sweep_record import SweepRecord
@@ -362,76 +347,34 @@ def track(folder: RunFolder, *, tracking_uri: TrackingUri = None, json_: Json = 
             sent = send(place.absolute(), tracking_uri)
         _note_server(place.absolute(), tracking_uri)
     if json_:
-        _print_json({"created": sent.created, "updated": sent.updated, "unchanged": sent.unchanged})
+        print_json({"created": sent.created, "updated": sent.updated, "unchanged": sent.unchanged})
     else:
         typer.echo(f"{sent.created} runs created, {sent.updated} updated, {sent.unchanged} already there")
 
 
-@app.command()
+@app.command(epilog=examples("lmc-tune ui runs/quickstart", "lmc-tune ui runs/quickstart --port 5001 --no-browser"))
 def ui(
     folder: RunFolder = "runs/quickstart",
     *,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, and open no browser.")] = False,
 ) -> None:
-    """Open the MLflow UI over a run folder's own store, on this machine only."""
-    with _told_plainly():
+    """Show a run folder in the MLflow UI.
+
+    Serves the UI over the folder's own store until Ctrl-C, to this machine alone. Prints the address of the page that
+    lists all pairs, and opens it in the browser of this machine if there is one.
+    """
+    with plain_errors():
+        from lmc_tune.cli.browser import open_page
         from lmc_tune.storage import place_at
         from lmc_tune.tracking.ui import serve_ui
 
-        serve_ui(place_at(folder).absolute(), port, _note)
+        ready = (lambda _: None) if no_browser else open_page
+        serve_ui(place_at(folder).absolute(), port, note, ready)
 
 
-@contextmanager
-def _told_plainly(interrupted: str = "Interrupted.") -> Iterator[None]:
-    """Turn errors that a user can fix into one message and an exit code."""
-    from lmc_tune.errors import UserError
-
-    try:
-        yield
-    except UserError as error:
-        _note(str(error))
-        raise typer.Exit(error.exit_code) from error
-    except OSError as error:
-        _note(_what_the_system_says(error))
-        raise typer.Exit(BAD_INPUT if isinstance(error, FileNotFoundError) else 1) from error
-    except KeyboardInterrupt:
-        _note(interrupted)
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _what_the_system_says(error: OSError) -> str:
-    """A sentence for an error of the system; our own errors already are sentences."""
-    from lmc_tune.storage import what_fails
-
-    if error.errno is None:
-        return str(error)
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:
-        return "the current folder has been deleted; change to a folder that exists (cd), and run the command again"
-    where = here if error.filename is None else Path(os.fsdecode(error.filename))
-    return f"{where} cannot be used ({what_fails(where, error)}); change that, or name another place"
-
-
-def _this_command() -> str:
-    """The command line that was typed, without credentials."""
-    from lmc_tune.tracking.connection import without_credentials
-
-    called = sys.argv[0]
-    if called == shutil.which("lmc-tune"):
-        called = "lmc-tune"
-    elif Path(called).name == "__main__.py":
-        called = "python -m lmc_tune"
-    return without_credentials(f"{called} {shlex.join(sys.argv[1:])}")
-
-
-def _print_outcome(outcome: Any) -> None:
-    counts = ", ".join(f"{count} {name}" for name, count in outcome.counts.items())
-    again = f" and {outcome.remeasured} only measured again" if outcome.remeasured else ""
-    _note(f"{_pairs(outcome.trained)} trained{again} in this call; now {counts}")
-    _note(f"tables  {outcome.folder}")
-    if outcome.report:
-        typer.echo(f"report  {outcome.report}")
+def _go_on() -> str:
+    return f"Continue with the same command:\n    {this_command()}"
 
 
 def _note_server(folder: Any, tracking_uri: str | None) -> None:
@@ -440,39 +383,7 @@ def _note_server(folder: Any, tracking_uri: str | None) -> None:
 
     file = connection.embedded_file(connection.tracking_uri(folder, tracking_uri))
     if file is not None and file != connection.own_store(folder):
-        _note(f"show these runs with: {connection.server_command(file)}")
-
-
-def _print_failures(folder: Any) -> None:
-    from lmc_tune.sweeps.status import read_status
-
-    failures = read_status(folder).failures
-    for failure in failures[:5]:
-        _note(f"failed {failure.key} ({failure.what}): {failure.reason}")
-    see = f"lmc-tune status {shlex.quote(str(folder))}"
-    _note(f"{_pairs(len(failures))} failed; run the same command to try them again, or see: {see}")
-    _note(_whole_tracebacks(folder))
-
-
-def _whole_tracebacks(folder: Any) -> str:
-    return f"whole tracebacks: the column 'reason' of lmc_tune.load_results({str(folder)!r})"
-
-
-def _pairs(n: int) -> str:
-    return "1 pair" if n == 1 else f"{n} pairs"
-
-
-def _on_checkpoints(n: int) -> str:
-    unfinished = "1 network of unfinished pairs has" if n == 1 else f"{n} networks of unfinished pairs have"
-    return f"{unfinished} a checkpoint to resume from"
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    typer.echo(json.dumps(content, ensure_ascii=False))
-
-
-def _note(text: str) -> None:
-    typer.echo(printable(text), err=True)
+        note(f"show these runs with: {connection.server_command(file)}")
 
 
 def _short(axis: str, value: object) -> str:
@@ -483,3 +394,10 @@ def _short(axis: str, value: object) -> str:
     if isinstance(value, dict):
         return " ".join(str(part) for part in value.values() if part is not None)
     return str(value)
+
+
+app.command(epilog=examples("lmc-tune presets", "lmc-tune presets quickstart", "lmc-tune presets quickstart --copy"))(
+    presets
+)
+app.add_typer(datasets_app, name="datasets")
+app.command(epilog=examples("lmc-tune doctor", "lmc-tune doctor --json"))(doctor)

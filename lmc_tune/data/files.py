@@ -49,12 +49,17 @@ def prepared_path(spec: DatasetSpec) -> Path:
     """The file of a data set's ready tensors (:mod:`lmc_tune.data.prepared`), named after all that decides them."""
     sources = (_PREPARED_VERSION, spec.model_dump_json(), facts_of(spec).files)
     digest = hashlib.blake2b(repr(sources).encode(), digest_size=8).hexdigest()
-    return _cache_folder() / "prepared" / f"{spec.name}-{digest}.safetensors"
+    return prepared_folder() / f"{spec.name}-{digest}.safetensors"
+
+
+def prepared_folder() -> Path:
+    """Where :func:`prepared_path` puts files."""
+    return _cache_folder() / "prepared"
 
 
 def can_prepare() -> bool:
-    """Whether files can be written where :func:`prepared_path` puts them."""
-    folder = _cache_folder() / "prepared"
+    """Whether files can be written to :func:`prepared_folder`."""
+    folder = prepared_folder()
     there = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
     return os.access(there, os.W_OK | os.X_OK)
 

@@ -111,13 +111,16 @@ class Held:
     """What a run folder holds of a space.
 
     finished: pairs that answer what is asked. failed: pairs that crashed, and are tried again. again: finished pairs
-    that are asked something else. others: pairs that are not in the space. moved: why they are not, if a range of the
-    space has other steps than in the folder.
+    that are asked something else. left: the pairs that a sweep would run, those two among them. left_out: pairs that a
+    search which has ended does not want. others: pairs that are not in the space. moved: why they are not, if a range
+    of the space has other steps than in the folder.
     """
 
     finished: int
     failed: int
     again: AskedAgain | None
+    left: tuple[GroupSpec, ...]
+    left_out: int
     others: int
     moved: str
 
@@ -126,8 +129,14 @@ class Held:
         again = None
         if self.again:
             again = {name: value for name, value in vars(self.again).items() if name != "untrained"}
-        counts = {"finished": self.finished, "failed": self.failed, "asked_again": again, "other_pairs": self.others}
-        return counts | {"moved": self.moved or None}
+        return {
+            "finished": self.finished,
+            "failed": self.failed,
+            "asked_again": again,
+            "left_out": self.left_out,
+            "other_pairs": self.others,
+            "moved": self.moved or None,
+        }
 
 
 def held(space: SearchSpace, folder: Place) -> Held:
@@ -135,12 +144,16 @@ def held(space: SearchSpace, folder: Place) -> Held:
     pairs, store = space.pairs(), Store(folder)
     done = store.answers()
     known = answered(pairs, done, space.measure)
-    workers = SweepRecord.read(folder).workers if (folder / SWEEP_FILE).exists() else workers_here()
+    record = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
+    left = [pair for pair in pairs if known.get(pair.key, "failed") == "failed"]
+    ended = record is not None and record.has_ended(space)
     others = len(done.keys() - {pair.key for pair in pairs})
     return Held(
-        finished=sum(status != "failed" for status in known.values()),
+        finished=len(pairs) - len(left),
         failed=sum(status == "failed" for status in known.values()),
-        again=asked_again(pairs, done, store, space.measure, workers),
+        again=asked_again(pairs, done, store, space.measure, record.workers if record else workers_here()),
+        left=() if ended else tuple(left),
+        left_out=len(left) if ended else 0,
         others=others,
         moved=said_of_moved_ranges(space, folder) if others else "",
     )

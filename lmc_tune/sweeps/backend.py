@@ -127,9 +127,11 @@ def _scratch() -> str:
     )
 
 
-def check_scratch() -> None:
-    """Reject a machine on which a local Ray cannot keep its temporary files; errors as in :func:`ray_session`."""
-    Path(_scratch()).rmdir()
+def check_scratch() -> Path:
+    """The folder for a local Ray's temporary files, or an error as in :func:`ray_session` if there is none."""
+    folder = Path(_scratch())
+    folder.rmdir()
+    return folder.parent
 
 
 def _start(workers: int, scratch: str) -> None:

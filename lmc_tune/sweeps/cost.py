@@ -1,7 +1,7 @@
 """The cost of a search space, measured on this machine before it is run."""
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -20,6 +20,7 @@ from lmc_tune.experiment import (
 from lmc_tune.experiment.datasets import facts_of, part_size
 from lmc_tune.experiment.reading import SpaceError
 from lmc_tune.experiment.space import Cell, SearchSpace, by_replicate
+from lmc_tune.sweeps.answers import Held
 from lmc_tune.sweeps.factories import check_factories
 from lmc_tune.sweeps.plan import Slots, pack, seen_in_training, workers_here
 
@@ -37,6 +38,15 @@ _ESTIMATED = 500  # examples in an estimate of statistics: at most one of its ba
 
 
 @dataclass(frozen=True, kw_only=True)
+class Left:
+    """The pairs that a run folder lacks, and what they cost; an upper bound where some of their members are kept."""
+
+    pairs: int
+    seconds_train: float | None
+    seconds_measure: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """Counts of a space, and the time of all pairs on this machine's cores with all workers busy.
 
@@ -45,7 +55,8 @@ class Cost:
     what another has kept before. steps: of all trainings, and of the trunks that members branch from; an upper bound
     under a target loss. seconds_train: includes the learning curves. seconds_measure: paths under all conditions,
     similarity, and weight averages. Both are None if factories may not be run. tolerance_error: the tolerance to which
-    error barriers settle, a fraction: the space's, but at least one test example of the smallest test set.
+    error barriers settle, a fraction: the space's, but at least one test example of the smallest test set. left: what a
+    run folder lacks, where one is named.
     """
 
     cells: int
@@ -58,10 +69,13 @@ class Cost:
     seconds_train: float | None
     seconds_measure: float | None
     tolerance_error: float
+    left: Left | None = None
 
-    def plain(self) -> dict[str, float | None]:
-        """As ``lmc-tune space --json`` prints it."""
-        return dict(vars(self))
+    def plain(self) -> dict[str, object]:
+        """As ``lmc-tune space --json`` prints it; ``left`` only where a run folder is named."""
+        return {name: value for name, value in vars(self).items() if name != "left"} | (
+            {"left": vars(self.left)} if self.left else {}
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +100,12 @@ class _Scoring:
 
 
 def estimate_cost(
-    space: SearchSpace, say: Callable[[str], None], *, run_factories: bool = False, folders: Sequence[str] = ()
+    space: SearchSpace,
+    say: Callable[[str], None],
+    *,
+    run_factories: bool = False,
+    folders: Sequence[str] = (),
+    there: Held | None = None,
 ) -> Cost:
     """Count a space, and time a few steps of each of its members' programs and forward passes of each of its networks.
 
@@ -100,6 +119,7 @@ def estimate_cost(
         run_factories: whether to build and time the networks of factories, which runs the code that the space names; if
             not, a space with factories is counted but not timed.
         folders: where factories are looked for before ``sys.path``.
+        there: what a run folder holds already.
 
     Raises:
         SpaceError: if a factory gives no network, or one takes more memory than there is.
@@ -110,10 +130,12 @@ def estimate_cost(
     timed = run_factories or not any(isinstance(cell.first.model, FactorySpec) for cell in cells)
     if timed:
         check_factories((cell.first for cell in cells), space.measure, folders)
-    cohorts = pack(by_replicate(cells, space.replicates), slots)
+    planned = by_replicate(cells, space.replicates)
+    cohorts = pack(planned, slots)
     trained = [trainings(cohort.groups) for cohort in cohorts]
     members = [{member.key for pair in cohort.groups for member in pair.members.values()} for cohort in cohorts]
-    seconds = _seconds(space, cells, trained, say) if timed else None
+    times = _times(space, cells, trained, say) if timed else None
+    whole = times and (times.training(trained), times.measuring(planned, space.measure))
     at_once = min(workers, len(cohorts))
     return Cost(
         cells=len(cells),
@@ -123,9 +145,24 @@ def estimate_cost(
         trainings=sum(map(len, members)),
         steps=sum(work.steps for works in trained for work in works.values()),
         workers=workers,
-        seconds_train=seconds[0] / at_once if seconds else None,
-        seconds_measure=seconds[1] / at_once if seconds else None,
+        seconds_train=whole[0] / at_once if whole else None,
+        seconds_measure=whole[1] / at_once if whole else None,
         tolerance_error=max(space.measure.tolerance_error, 1 / min(_tested(cell.first) for cell in cells)),
+        left=_left(there, space.measure, slots, times) if there else None,
+    )
+
+
+def _left(there: Held, measure: MeasureSpec, slots: Slots, times: "_Times | None") -> Left:
+    if times is None or not there.left:
+        seconds = None if times is None else 0.0
+        return Left(pairs=len(there.left), seconds_train=seconds, seconds_measure=seconds)
+    untrained = there.again.untrained if there.again else frozenset[str]()
+    cohorts = pack([pair for pair in there.left if pair.key not in untrained], slots)
+    return Left(
+        pairs=len(there.left),
+        seconds_train=times.training(trainings(cohort.groups) for cohort in cohorts)
+        / max(1, min(slots.number, len(cohorts))),
+        seconds_measure=times.measuring(there.left, measure) / min(slots.number, len(there.left)),
     )
 
 
@@ -184,28 +221,54 @@ def _seen(pair: GroupSpec, n: int) -> int:
     return n + (n if other is None else min(n, facts_of(other).n_test))
 
 
-def _seconds(
+@dataclass(frozen=True, kw_only=True)
+class _Times:
+    """Seconds on one core: of a step by the member's program, and of scoring by the network."""
+
+    step: Mapping[tuple[str, ...], float]
+    scoring: Mapping[tuple[str, ...], _Scoring]
+
+    def training(self, cohorts: Iterable[Mapping[str, Training]]) -> float:
+        """Of everything that some cohorts train."""
+        return sum(
+            work.steps * self.step[work.member.program] + work.scored * self.scoring[_network(work.member)].scored
+            for cohort in cohorts
+            for work in cohort.values()
+        )
+
+    def measuring(self, pairs: Iterable[GroupSpec], measure: MeasureSpec) -> float:
+        """Of all that is asked of some pairs; those of one data set, shift and network take equally long."""
+        known: dict[object, float] = {}
+        total = 0.0
+        for pair in pairs:
+            alike = pair.dataset, pair.shift, pair.model.text
+            if alike not in known:
+                known[alike] = self._measuring(pair, measure.of(pair.model))
+            total += known[alike]
+        return total
+
+    def _measuring(self, pair: GroupSpec, asked: MeasureSpec) -> float:
+        planned, each = measuring_of(pair, asked), self.scoring[_network(pair)]
+        scored = planned.scored_on_path * each.scored_on_path + planned.scored_apart * each.scored
+        return scored + planned.estimated * each.estimated + each.similarity
+
+
+def _times(
     space: SearchSpace, cells: Sequence[Cell], trained: Sequence[Mapping[str, Training]], say: Callable[[str], None]
-) -> tuple[float, float]:
-    """Seconds of all training and of all measuring on one core; ``trained`` is what each cohort trains."""
-    programs: dict[tuple[str, ...], list[Training]] = defaultdict(list)
+) -> _Times:
+    """Time a few steps of each program and a few passes of each network; ``trained`` is what each cohort trains."""
+    first: dict[tuple[str, ...], MemberSpec] = {}
     together: Counter[tuple[str, ...]] = Counter()  # members of a program in the cohort that has most of them
     for cohort in trained:
         for work in cohort.values():
-            programs[work.member.program].append(work)
+            first.setdefault(work.member.program, work.member)
         together |= Counter(work.member.program for work in cohort.values())
-    say("timing 1 program" if len(programs) == 1 else f"timing {len(programs)} programs")
+    say("timing 1 program" if len(first) == 1 else f"timing {len(first)} programs")
     networks = {_network(cell.first): cell.first for cell in cells}
-    scoring = {name: _time_scoring(pair, space.measure.of(pair.model)) for name, pair in networks.items()}
-    seconds_train, seconds_measure = 0.0, 0.0
-    for name, works in programs.items():
-        step = _time_step(works[0].member, together[name])
-        seconds_train += sum(work.steps * step + work.scored * scoring[_network(work.member)].scored for work in works)
-    for cell in cells:
-        planned, each = measuring_of(cell.first, space.measure.of(cell.first.model)), scoring[_network(cell.first)]
-        seconds_measure += planned.scored_on_path * each.scored_on_path + planned.scored_apart * each.scored
-        seconds_measure += planned.estimated * each.estimated + each.similarity
-    return seconds_train, space.replicates * seconds_measure
+    return _Times(
+        step={name: _time_step(member, together[name]) for name, member in first.items()},
+        scoring={name: _time_scoring(pair, space.measure.of(pair.model)) for name, pair in networks.items()},
+    )
 
 
 def _network(spec: GroupSpec | MemberSpec) -> tuple[str, ...]:

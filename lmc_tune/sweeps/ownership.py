@@ -104,15 +104,19 @@ def is_owned(folder: Place) -> bool:
     return False
 
 
-def write_description(folder: Place, space: SearchSpace, workers: int, planned_pairs: int) -> None:
+def write_description(
+    folder: Place, space: SearchSpace, workers: int, planned_pairs: int, search: str = "grid"
+) -> None:
     """Write the description of the sweep: the space with its defaults, and its record, whose id is created once.
 
-    A file that already holds this space is not written again, so it keeps its time.
+    A file that already holds this space is not written again, so it keeps its time. That the search has ended is
+    forgotten when the space or the search changes.
     """
     known = SweepRecord.read(folder) if (folder / SWEEP_FILE).exists() else None
     path, text = folder / SPACE_FILE, dump(space.plain())
     if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
         write_text(path, text)
+    still = known is not None and known.search == search and known.has_ended(space)
     SweepRecord(
         id=known.id if known else uuid.uuid4().hex,
         name=space.name,
@@ -120,4 +124,6 @@ def write_description(folder: Place, space: SearchSpace, workers: int, planned_p
         planned_pairs=planned_pairs,
         workers=workers,
         versions={name: metadata.version(name) for name in _VERSIONS},
+        search=search,
+        ended=known.ended if known and still else "",
     ).write(folder)

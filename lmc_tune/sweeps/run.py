@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from lmc_tune.core.duration import in_words
 from lmc_tune.data.files import can_prepare, check_files, check_memory, prepared_path
@@ -36,13 +36,13 @@ from lmc_tune.sweeps.factories import check_factories, said_of_changed_code
 from lmc_tune.sweeps.keeping import Keeping, keeping
 from lmc_tune.sweeps.ownership import StoreFullError, owned, write_description
 from lmc_tune.sweeps.plan import PASSES, Slots, pack, pending, workers_here
+from lmc_tune.sweeps.progress import Progress, SweepListener
 from lmc_tune.sweeps.search import SearchName, search_named
 from lmc_tune.sweeps.search.propose import SoFar
-from lmc_tune.sweeps.status import read_status
 from lmc_tune.sweeps.watch import Watch
 from lmc_tune.tables.rows import STATUSES, PairResult, Status, failed_result, model_label
 from lmc_tune.tables.store import MEMBERS, RESULTS_FILE, Store
-from lmc_tune.tables.sweep_record import REPORT_FILE, SweepRecord
+from lmc_tune.tables.sweep_record import REPORT_FILE, SweepRecord, fingerprint
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.background import BackgroundMirror
 from lmc_tune.work.bench import Device, Workbench
@@ -82,7 +82,8 @@ class Outcome:
 
     trained: pairs that it trained and measured. remeasured: finished pairs that it measured again, with members that
     had all been kept. unanswered: finished pairs that could not be measured again. counts: all planned pairs by status,
-    ``pending`` included. checkpoints: networks of unfinished pairs that have a checkpoint.
+    ``pending`` and ``left_out`` (by a search that has ended) included. checkpoints: networks of unfinished pairs that
+    have a checkpoint. ended: the search wants no more pairs, and none of those it wanted failed.
     """
 
     folder: Place
@@ -94,30 +95,31 @@ class Outcome:
     report: Place | None
     mirrored: bool
     interrupted: bool
+    ended: bool
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is an answer: some pair has a result that answers what is asked."""
+        return any(self.counts.get(status) for status in STATUSES)
+
+    def plain(self) -> dict[str, object]:
+        """As ``lmc-tune sweep --json`` prints it."""
+        return {
+            "folder": str(self.folder),
+            "trained": self.trained,
+            "remeasured": self.remeasured,
+            "unanswered": self.unanswered,
+            "counts": self.counts,
+            "complete": self.ended,
+            "checkpoints": self.checkpoints,
+            "report": str(self.report) if self.report else None,
+            "mirrored": self.mirrored,
+            "interrupted": self.interrupted,
+        }
 
 
 class DeviceError(UserError):
     """A device that is not there; the message says what to do."""
-
-
-class SweepListener(Protocol):
-    """Receives the news of a sweep."""
-
-    def say(self, message: str) -> None:
-        """A line of news."""
-
-    def start(self, total: int, done: Counter[Status]) -> None:
-        """``total`` pairs are planned; ``done`` counts those that are finished already, by status."""
-
-    def finished(self, results: Sequence[PairResult]) -> None:
-        """Pairs that have just finished."""
-
-    def waiting(self, running: int, seconds_left: float | None) -> None:
-        """No pair has finished for a minute; ``running`` pairs are being trained or measured.
-
-        seconds_left: the estimated time left of the sweep; None before the first pair is finished, and where the
-        call ends before the sweep does.
-        """
 
 
 def run_sweep(space: SearchSpace, folder: Place, options: Options, listener: SweepListener) -> Outcome:
@@ -145,9 +147,11 @@ def run_sweep(space: SearchSpace, folder: Place, options: Options, listener: Swe
 
 
 def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepListener) -> Outcome:
+    listener.phase("reading data")
     pairs = space.pairs()
-    _check_surroundings(space, pairs, options)
+    _check_surroundings(space, pairs, options, listener)
     with owned(folder) as check_owned:
+        listener.phase("reading tables")
         store = Store(folder)
         store.check()
         done = store.answers()
@@ -157,7 +161,8 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
             listener.say(str(again))
         untrained = again.untrained if again else frozenset[str]()
         store.clear_running()
-        write_description(folder, space, options.workers or workers_here(), planned_pairs=len(pairs))
+        workers = options.workers or workers_here()
+        write_description(folder, space, workers, planned_pairs=len(pairs), search=options.search)
         kept = keeping(space, pairs, options.folders)
         listener.start(len(pairs), Counter(status for status in known.values() if status != "failed"))
         mirror = BackgroundMirror(folder, SweepRecord.read(folder), options.tracking_uri, listener.say)
@@ -170,12 +175,14 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
             listener=listener,
             mirror=mirror,
             kept=kept,
+            untrained=untrained,
         )
         try:
             with _ended_after(options.max_hours, listener):
                 interrupted = trainer.train()
             if interrupted:
                 store = Store(hurried(folder))
+            listener.phase("writing tables")
             check_owned()
             store.clear_running()
             changed = store.compact(space.verdict, check_owned)
@@ -187,9 +194,12 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
                     f"question; run the same command to try once more. The first of them:\n"
                     f"{trainer.reasons.get(unanswered[0], '')}"
                 )
-            if len(statuses) == len(pairs) and "failed" not in statuses.values():
+            ended = trainer.ended and trainer.tried <= statuses.keys() and "failed" not in statuses.values()
+            changed |= _record_end(folder, fingerprint(space) if ended else "")
+            if ended:
                 store.clear_checkpoints()
-            report = _report(folder, changed=changed) if options.report and store.statuses() else None
+            report = _report(folder, listener, changed=changed) if options.report and store.statuses() else None
+            listener.phase("sending the rest to MLflow")
             mirrored = mirror.close("KILLED" if interrupted else "FINISHED")
         except BaseException as error:
             mirror.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
@@ -200,12 +210,22 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
             trained=len(finished - untrained),
             remeasured=len(finished & untrained),
             unanswered=len(unanswered),
-            counts=_count(statuses.get(pair.key, "pending") for pair in pairs),
+            counts=_count(statuses.get(pair.key, "left_out" if ended else "pending") for pair in pairs),
             checkpoints=len(store.checkpointed()),
             report=report,
             mirrored=mirrored,
             interrupted=interrupted,
+            ended=ended,
         )
+
+
+def _record_end(folder: Place, ended: str) -> bool:
+    """Store whether the search has ended; True if that is news."""
+    record = SweepRecord.read(folder)
+    if record.ended == ended:
+        return False
+    replace(record, ended=ended).write(folder)
+    return True
 
 
 @contextmanager
@@ -245,10 +265,12 @@ def _fullest(folder: Place) -> Place:
 def _count(states: Iterable[str]) -> dict[str, int]:
     """How often each state occurs, in a fixed order."""
     counts = Counter(states)
-    return {state: counts[state] for state in (*STATUSES, "pending") if counts[state]}
+    return {state: counts[state] for state in (*STATUSES, "pending", "left_out") if counts[state]}
 
 
-def _check_surroundings(space: SearchSpace, pairs: Sequence[GroupSpec], options: Options) -> None:
+def _check_surroundings(
+    space: SearchSpace, pairs: Sequence[GroupSpec], options: Options, listener: SweepListener
+) -> None:
     """Raise if the data, device, tracking address, a factory or the temporary folder cannot be used."""
     if options.address is None:
         check_scratch()
@@ -265,6 +287,7 @@ def _check_surroundings(space: SearchSpace, pairs: Sequence[GroupSpec], options:
     if given := options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
         connection.check(given)
     if any(isinstance(pair.model, FactorySpec) for pair in pairs):
+        listener.phase("trying the factories' networks")
         prepare_environment(options.address)  # a factory's module may import ray
         check_factories(pairs, space.measure, options.folders)
 
@@ -301,7 +324,8 @@ def _check_same_study(
 class _Trainer:
     """Trains what the search proposes, and reports it.
 
-    tried: keys of the pairs that it ran. reasons: why pairs failed, by their keys.
+    untrained: keys of finished pairs that are only measured again. tried: keys of the pairs that it ran. ended: the
+    search proposes no more. reasons: why pairs failed, by their keys.
     """
 
     space: SearchSpace
@@ -312,11 +336,16 @@ class _Trainer:
     listener: SweepListener
     mirror: BackgroundMirror
     kept: Keeping
+    untrained: frozenset[str] = frozenset()
     tried: set[str] = field(default_factory=set)
+    ended: bool = False
     ray_logs: Path | None = None
-    begun: bool = False
     told_engine: bool = field(default=False, init=False)
     reasons: dict[str, str] = field(default_factory=dict, init=False)
+    progress: Progress = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(self.listener, self.store, self.untrained, lambda: why_no_worker(self.ray_logs))
 
     def train(self) -> bool:
         """Run batch by batch until the search proposes no more or the call's share is done; True if interrupted."""
@@ -325,20 +354,25 @@ class _Trainer:
             return False
         self._check_sharing()
         self.listener.say(str(self.kept))
+        self.progress.read_pace([pair.key for pair in self.pairs])
         address, workers = self.options.address, self.options.workers or workers_here()
-        if address is None:
-            self.listener.say(f"starting {workers} workers" if workers > 1 else "starting a worker")
+        started = f"starting {workers} workers" if workers > 1 else "starting a worker"
+        self.listener.phase(started if address is None else "connecting to the cluster")
         try:
             seen = Store(hurried(self.store.folder))
-            with Watch(seen, self._on_results, self._on_silence), ray_session(workers, address) as self.ray_logs:
+            watch = Watch(seen, self._on_results, self.progress.look)
+            with watch, ray_session(workers, address) as self.ray_logs:
                 slots = slots_of(self.options.device, self.options.workers)
                 self._tell(slots)
                 try:
                     while batch:
+                        self._announce(batch)
                         self.tried |= {pair.key for pair in batch}
                         self._run_batch(batch, slots)
                         batch = self._next_batch()
+                    watch.look()
                 finally:
+                    self.progress.end("ending the workers" if address is None else "leaving the cluster")
                     if address is not None:
                         self.listener.say(f"the cluster keeps running {machines()}; end it when you are done")
         except KeyboardInterrupt:
@@ -362,6 +396,7 @@ class _Trainer:
                 self.listener.say(
                     "the cluster has no GPU now; --device cuda --workers N requests N GPUs and waits for them"
                 )
+        self.progress.workers = slots.number
         record = SweepRecord.read(self.store.folder)
         if record.workers != slots.number:
             replace(record, workers=slots.number).write(self.store.folder)
@@ -383,7 +418,16 @@ class _Trainer:
         most = len(self.pairs) if self.options.max_pairs is None else self.options.max_pairs - len(self.tried)
         done = {key for key, status in self._statuses().items() if status != "failed"}
         so_far = SoFar(finished=done | self.tried, judge=self._judge)
-        return [cell.pair(k) for cell, k in search_named(self.options.search)(self.space, so_far, most)]
+        proposed = search_named(self.options.search)(self.space, so_far, max(1, most))
+        self.ended = not proposed
+        return [cell.pair(k) for cell, k in proposed[:most]]
+
+    def _announce(self, batch: Sequence[GroupSpec]) -> None:
+        """Say what is going to be run."""
+        grid = self.options.search == "grid"
+        done = sum(status != "failed" for status in self._statuses().values())
+        last = grid or len(self.tried) + len(batch) == self.options.max_pairs
+        self.progress.announce(batch, done=done, rounds=not grid, last=last)
 
     def _judge(self) -> "pd.DataFrame":
         from lmc_tune.tables.cells import summarise  # noqa: PLC0415 - brings scipy
@@ -392,11 +436,10 @@ class _Trainer:
         return summarise(results[results["key"].isin(list(self._statuses()))], self.space.verdict)
 
     def _on_results(self, results: list[PairResult]) -> None:
-        self.begun = True
+        self.progress.finished(results)
         self.reasons |= {result.key: result.row["reason"] for result in results if result.status == "failed"}
         self._tell_engine(results)
         self.mirror.send(results)
-        self.listener.finished(results)
 
     def _tell_engine(self, results: Sequence[PairResult]) -> None:
         """Say once that pairs are trained by another engine than the usual one, and why."""
@@ -407,17 +450,6 @@ class _Trainer:
                 f"{model_label(rows[0])} is trained by engine: {rows[0]['engine']}: {rows[0]['engine_reason']}. "
                 f"The column engine_reason has the reason for every pair"
             )
-
-    def _on_silence(self) -> None:
-        try:
-            state = read_status(self.store.folder)
-        except (UserError, OSError):
-            return  # compaction reports it
-        if not state.counts["running"] and not self.begun:
-            self.begun = True  # so that it is said once
-            self.listener.say(f"no worker has started: {why_no_worker(self.ray_logs)}; Ctrl-C ends the sweep")
-        whole = self.options.search == "grid" and self.options.max_pairs is None
-        self.listener.waiting(state.counts["running"], state.seconds_left if whole else None)
 
     def _statuses(self) -> dict[str, Status]:
         return answered(self.pairs, self.store.answers(), self.space.measure)
@@ -454,11 +486,12 @@ class _Trainer:
         )
 
 
-def _report(folder: Place, *, changed: bool) -> Place:
+def _report(folder: Place, listener: SweepListener, *, changed: bool) -> Place:
     """Render the report, unless the tables have not changed and a report newer than tables and space exists."""
     path = folder / REPORT_FILE
     # By times alone, a report written before the clock was moved back would count as new.
     if changed or written(path) <= max(written(folder / source) for source in (RESULTS_FILE, SPACE_FILE)):
+        listener.phase("writing the report")
         from lmc_tune.analysis.report import render  # noqa: PLC0415 - altair takes seconds to import
 
         render(folder)

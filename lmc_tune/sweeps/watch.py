@@ -1,7 +1,6 @@
 """Noticing finished pairs: the workers publish shards, the driver reads them."""
 
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -11,25 +10,25 @@ from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import DamagedTableError, Store
 
 _SECONDS_BETWEEN_LOOKS = 0.5
-_SECONDS_OF_SILENCE = 60.0
 
 
 class Watch:
     """Calls ``on_results`` from its own thread with every pair that finishes from now on, each once.
 
-    ``on_silence`` is called whenever none has finished for a minute. Use as a context manager; pairs that are there at
-    its start are not reported, and on exit the shards are read a last time.
+    ``on_look`` is called from that thread too, twice a second, after every look at the shards. Use as a context
+    manager; pairs that are there at its start are not reported, and on exit the shards are read a last time.
     """
 
     def __init__(
-        self, store: Store, on_results: Callable[[list[PairResult]], None], on_silence: Callable[[], None]
+        self, store: Store, on_results: Callable[[list[PairResult]], None], on_look: Callable[[], None]
     ) -> None:
         self._store = store
         self._on_results = on_results
-        self._on_silence = on_silence
+        self._on_look = on_look
         self._seen: set[tuple[str, str | None]] = set()
         self._stamps: dict[Place, tuple[int, int]] = {}
         self._stop = threading.Event()
+        self._looking = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="watch shards", daemon=True)
 
     def __enter__(self) -> Self:
@@ -43,26 +42,22 @@ class Watch:
         self._stop.set()
         self._thread.join()
         if kind is None:  # otherwise there is no time, and the tables have everything
-            self._look()
+            self.look()
 
     def _work(self) -> None:
-        heard = time.monotonic()
         while not self._stop.wait(_SECONDS_BETWEEN_LOOKS):
-            if self._look():
-                heard = time.monotonic()
-            elif time.monotonic() - heard >= _SECONDS_OF_SILENCE:
-                self._on_silence()
-                heard = time.monotonic()
+            self.look()
+            self._on_look()
 
-    def _look(self) -> bool:
-        """Report new results, if there are any."""
-        try:
-            fresh = self._fresh()
-        except StorageError:
-            return False  # compaction reports it
-        if fresh:
-            self._on_results(fresh)
-        return bool(fresh)
+    def look(self) -> None:
+        """Report new results now, if there are any."""
+        with self._looking:
+            try:
+                fresh = self._fresh()
+            except StorageError:
+                return  # compaction reports it
+            if fresh:
+                self._on_results(fresh)
 
     def _fresh(self) -> list[PairResult]:
         fresh = []

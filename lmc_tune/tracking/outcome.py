@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from lmc_tune.analysis import wording
+from lmc_tune.analysis.answer import answer
 from lmc_tune.analysis.phase import PhaseDiagram, map_regions
-from lmc_tune.analysis.report.content import answer
 from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec

@@ -35,13 +35,16 @@ _END_SECONDS = 5
 _OF_SERVERS = ("MLFLOW_", "_MLFLOW_", "UVICORN_", "GUNICORN_", "FLASK_")
 
 
-def serve_ui(folder: Place, port: int, say: Callable[[str], None]) -> None:
+def serve_ui(
+    folder: Place, port: int, say: Callable[[str], None], ready: Callable[[str], object] = lambda _: None
+) -> None:
     """Serve the MLflow UI over a run folder's store until Ctrl-C, SIGTERM or a hang-up. For the main thread.
 
     Args:
         folder: a run folder.
         port: on loopback.
-        say: called with the address as soon as it answers.
+        say: called with news, the address among them.
+        ready: called with the address as soon as it answers.
 
     Raises:
         FileNotFoundError: if the folder is not a run folder.
@@ -49,7 +52,7 @@ def serve_ui(folder: Place, port: int, say: Callable[[str], None]) -> None:
     """
     command, environment = ui_command(folder, port)
     address = ui_address(folder, port)
-    _check_port(port)
+    check_port(port)
     asked: list[int] = []  # signals that asked to end; one might come between the server's start and our knowing of it
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup's choice stays
@@ -63,6 +66,7 @@ def serve_ui(folder: Place, port: int, say: Callable[[str], None]) -> None:
             if not answered and _answers(port):
                 answered = True
                 say(f"MLflow UI over {folder}: {address}  (Ctrl-C ends it)")
+                ready(address)
             if not answered and time.monotonic() > until:
                 raise TrackingError(f"the MLflow server did not answer on port {port} within {_START_SECONDS} s")
             time.sleep(0.1)
@@ -120,7 +124,7 @@ def _how_to_make(folder: Place, file: Path) -> str:
     return f"make one from the tables with: {track_command(folder, sqlite_address(file))}"
 
 
-def _check_port(port: int) -> None:
+def check_port(port: int) -> None:
     """Reject a port that cannot be used: the server itself would end with a log and exit code 0."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lmc_tune.experiment.reading import presets
 from tests.analysis.cases import failed_pair, pair_spec, write_run
 from tests.sweeps.cases import PAIRS, SPACE, command, environment, lmc_tune, lmc_tune_json, write_space
 
@@ -216,8 +217,11 @@ def test_space_says_how_many_trainings_shared_members_take(tmp_path: Path) -> No
 
 def test_space_says_what_a_run_folder_holds_of_it(tmp_path: Path) -> None:
     done = lmc_tune("space", write_space(tmp_path), "--out", tmp_path / "none")
-    assert "\n    finished  0 of these pairs are in the folder\n" in done.stdout
-    assert lmc_tune_json("space", write_space(tmp_path), "--out", tmp_path / "none")["finished"] == 0
+    assert f"\n    finished  0 of these pairs are in the folder\n        left  {PAIRS}\n" in done.stdout
+    assert done.stdout.endswith(" of measuring\n")
+    found = lmc_tune_json("space", write_space(tmp_path), "--out", tmp_path / "none")
+    assert (found["finished"], found["left"]["pairs"]) == (0, PAIRS)
+    assert found["left"]["seconds_train"] == found["seconds_train"]
 
 
 def test_space_says_that_it_times_and_how_many_programs(tmp_path: Path) -> None:
@@ -227,11 +231,81 @@ def test_space_says_that_it_times_and_how_many_programs(tmp_path: Path) -> None:
 
 
 def test_presets_and_data_sets_are_listed(tmp_path: Path) -> None:
-    presets = lmc_tune("presets").stdout
-    assert all(name in presets for name in ("quickstart", "mnist_mlp", "fashion_mlp", "cifar10_mlp"))
+    listed = lmc_tune("presets").stdout
+    assert all(name in listed for name in ("quickstart", "mnist_mlp", "fashion_mlp", "cifar10_mlp"))
     datasets = lmc_tune("datasets", "--data-root", tmp_path).stdout
     assert re.search(r"digits .* bundled", datasets)
     assert "not here: lmc-tune datasets get cifar10" in datasets
+
+
+def test_listings_are_json_too(tmp_path: Path) -> None:
+    listed = {preset["name"]: preset["about"] for preset in lmc_tune_json("presets")["presets"]}
+    assert listed["quickstart"].startswith("Where can two small networks")
+    found = lmc_tune_json("datasets", "--data-root", tmp_path)
+    ready = {dataset["name"]: dataset["ready"] for dataset in found["datasets"]}
+    assert (found["data_root"], ready["digits"], ready["cifar10"]) == (str(tmp_path), True, False)
+
+
+def test_a_preset_is_printed_as_it_is(tmp_path: Path) -> None:
+    text = presets()["quickstart"].read_text(encoding="utf-8")
+    assert lmc_tune("presets", "quickstart").stdout == text
+    assert lmc_tune_json("presets", "quickstart")["yaml"] == text
+    done = lmc_tune("presets", "quikstart")
+    assert (done.returncode, done.stderr) == (2, "quikstart: no such preset; did you mean quickstart?\n")
+
+
+def test_a_preset_is_copied_and_no_file_is_replaced(tmp_path: Path) -> None:
+    def copy() -> subprocess.CompletedProcess[str]:
+        copying = command("presets", "quickstart", "--copy")
+        return subprocess.run(copying, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert copy().stderr == "wrote quickstart.yaml; change it, then: lmc-tune sweep quickstart.yaml\n"
+    file = tmp_path / "quickstart.yaml"
+    assert file.read_text() == presets()["quickstart"].read_text(encoding="utf-8")
+    file.write_text("mine")
+    again = copy()
+    assert again.returncode == 2
+    assert again.stderr.startswith("quickstart.yaml exists already and is not replaced")
+    assert file.read_text() == "mine"
+    assert lmc_tune("presets", "--copy").returncode == 2
+
+
+COMMANDS = ["sweep", "report", "status", "space", "track", "ui", "presets", "datasets", "datasets get", "doctor"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_words_and_an_example(name: str) -> None:
+    """Its types read as words, and its lines are whole on a narrow terminal."""
+    done = lmc_tune(*name.split(), "-h", COLUMNS="60")
+    assert done.returncode == 0
+    assert f"\n    lmc-tune {name} " in done.stdout.replace("\n    lmc-tune doctor\n", "\n    lmc-tune doctor \n")
+    assert "Example" in done.stdout
+    options = done.stdout.split("Options:")[1].split("Example")[0]
+    assert not re.search(r"-[\w-]+ (<|TEXT|INTEGER|FLOAT|PATH)", options)
+    commands = done.stdout.split("Example")[1]
+    assert max(map(len, done.stdout.replace(commands, "").splitlines())) <= 60
+
+
+def test_every_command_is_listed_whole() -> None:
+    done = lmc_tune("-h", COLUMNS="60")
+    listed = done.stdout.split("Commands:")[1].split("Example")[0]
+    assert set(re.findall(r"^  (\w+)", listed, re.MULTILINE)) == {name.split()[0] for name in COMMANDS}
+    assert "..." not in listed
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("lmc-tune st", ["status"]),
+        ("lmc-tune sweep --max", ["--max-pairs", "--max-hours"]),
+        ("lmc-tune sweep --search ", ["grid", "adaptive"]),
+    ],
+)
+def test_a_shell_completes_commands_options_and_values(typed: str, completed: list[str]) -> None:
+    script = Path(sys.executable).with_name("lmc-tune")
+    asked = {"_LMC_TUNE_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    done = subprocess.run([script], capture_output=True, text=True, check=True, env=environment(**asked))
+    assert done.stdout.split() == completed
 
 
 def test_getting_an_unknown_data_set_names_the_known_ones(tmp_path: Path) -> None:

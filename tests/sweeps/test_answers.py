@@ -1,5 +1,6 @@
 """What a folder answers, and what asking it something else costs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from lmc_tune.sweeps.answers import answered, asked_again, held
 from lmc_tune.sweeps.ownership import write_description
 from lmc_tune.tables.rows import PairResult, failed_result, spec_columns
 from lmc_tune.tables.store import MEMBERS, Store
+from lmc_tune.tables.sweep_record import SweepRecord, fingerprint
 from tests.cases import pair_of
 
 SPACE = """
@@ -82,14 +84,18 @@ def test_what_is_asked_again_is_counted_with_the_members_that_were_not_kept(stor
     assert str(again).endswith("no member is trained again")
     assert again is not None
     assert (again.untrained, again.seconds) == ({pair.key for pair in PAIRS[:6]}, 0)
-    told = held(STUDY.model_copy(update={"measure": other}), store.folder).plain()
+    there = held(STUDY.model_copy(update={"measure": other}), store.folder)
+    assert {pair.key for pair in there.left} == {pair.key for pair in PAIRS}
+    told = there.plain()
     assert told["asked_again"] == {"pairs": 6, "members": len(members), "lost": 0, "seconds": 0}
 
 
 def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path, store: Store) -> None:
     assert (held(STUDY, tmp_path / "none").finished, held(STUDY, tmp_path / "none").again) == (0, None)
-    counts = {"finished": 6, "failed": 1, "asked_again": None, "other_pairs": 0, "moved": None}
-    assert held(STUDY, tmp_path / "run").plain() == counts
+    there = held(STUDY, tmp_path / "run")
+    counts = {"finished": 6, "failed": 1, "asked_again": None, "left_out": 0, "other_pairs": 0, "moved": None}
+    assert there.plain() == counts
+    assert [pair.key for pair in there.left] == [pair.key for pair in PAIRS[6:]]  # the failed one among them
     assert not (tmp_path / "none").exists()
 
 
@@ -107,3 +113,13 @@ def test_pairs_that_a_range_lost_to_other_steps_are_counted_with_the_steps_that_
     assert (nested.finished, nested.others, nested.moved) == (24, 0, "")
     (tmp_path / "space.yaml").write_text("name: [")  # cannot be compared with
     assert held(parse_space(text, sets=["axes.lr={log: [0.01, 1], steps: 4}"]), tmp_path).moved == ""
+
+
+def test_what_an_ended_search_left_out_is_not_left_to_run(tmp_path: Path, store: Store) -> None:
+    write_description(store.folder, STUDY, workers=1, planned_pairs=len(PAIRS), search="adaptive")
+    record = SweepRecord.read(store.folder)
+    replace(record, ended=fingerprint(STUDY)).write(store.folder)
+    there = held(STUDY, store.folder)
+    assert (there.finished, there.left, there.left_out) == (6, (), 2)
+    more = held(STUDY.model_copy(update={"replicates": 3}), store.folder)
+    assert (more.finished, len(more.left), more.left_out) == (6, 6, 0)

@@ -11,12 +11,23 @@ from lmc_tune.experiment.reading import SpaceError, parse_space
 from lmc_tune.measurement import conditions
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.sweeps import cost as estimating
-from lmc_tune.sweeps.cost import _Scoring, _time_scoring, _time_step, estimate_cost, measuring_of, trainings
-from lmc_tune.tables.store import Store
+from lmc_tune.sweeps.answers import held
+from lmc_tune.sweeps.cost import (
+    Left,
+    _Scoring,
+    _time_scoring,
+    _time_step,
+    estimate_cost,
+    measuring_of,
+    trainings,
+)
+from lmc_tune.tables.rows import spec_columns
+from lmc_tune.tables.store import MEMBERS, Store
 from lmc_tune.training import engines
 from lmc_tune.training.task import Task
 from lmc_tune.work import cohort as pipeline
 from lmc_tune.work.bench import Workbench
+from tests.cases import pair_of
 
 SPACE = """
 name: s
@@ -241,3 +252,32 @@ def _with_times(monkeypatch: pytest.MonkeyPatch, step: object, scoring: _Scoring
     monkeypatch.setattr(estimating, "workers_here", lambda: 1)
     monkeypatch.setattr(estimating, "_time_step", step)
     monkeypatch.setattr(estimating, "_time_scoring", lambda *_: scoring)
+
+
+@pytest.mark.parametrize(
+    ("finished", "asked_again", "left"),
+    [
+        (0, 0, Left(pairs=6, seconds_train=6 * 2 * 264, seconds_measure=6)),
+        (4, 0, Left(pairs=2, seconds_train=2 * 2 * 264, seconds_measure=2)),
+        (6, 0, Left(pairs=0, seconds_train=0, seconds_measure=0)),
+        # Of the first, the members are kept: it is only measured again.
+        (6, 3, Left(pairs=3, seconds_train=2 * 2 * 264, seconds_measure=3)),
+    ],
+)
+def test_the_rest_of_a_run_folder_costs_what_its_pairs_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int, asked_again: int, left: Left
+) -> None:
+    """A step takes a second, and so does the similarity of a pair; all else takes no time."""
+    _with_times(monkeypatch, lambda *_: 1.0, _Scoring(scored=0, scored_on_path=0, estimated=0, similarity=1))
+    space = parse_space(f"{SHARED}  lr: [0.1, 0.2]\nreplicates: 3\n".replace("lr: 0.1, ", ""))
+    first, *_ = planned = space.pairs()
+    for at, pair in enumerate(planned[:finished]):
+        question = "another" if at < asked_again else space.measure.of(pair.model).key
+        row = {**spec_columns(pair), "question": question, "status": "ok", "reason": "", "seconds_train": 1.0}
+        Store(tmp_path).write_shard(f"c{at}", [pair_of(row)])
+    (tmp_path / MEMBERS).mkdir()
+    for member in first.members.values() if finished else ():
+        (tmp_path / MEMBERS / f"{member.key}.safetensors").touch()
+    found = estimate_cost(space, print, there=held(space, tmp_path))
+    assert found.left == left
+    assert (found.seconds_train, found.seconds_measure) == (6 * 2 * 264, 6)

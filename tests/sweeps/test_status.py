@@ -1,5 +1,6 @@
 """What a run folder holds, counted as one would by hand: pair by pair, by its key."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from lmc_tune.sweeps.plan import planned_steps
 from lmc_tune.sweeps.status import read_status
 from lmc_tune.tables.rows import PairResult, Status, pair_name, spec_columns
 from lmc_tune.tables.store import MEMBERS, Store
+from lmc_tune.tables.sweep_record import SweepRecord, fingerprint
 from lmc_tune.training.checkpoint import Checkpoint
 from lmc_tune.training.progress import Progress
 from tests.sweeps.cases import PAIRS, SPACE, lmc_tune, lmc_tune_json
@@ -138,3 +140,43 @@ def test_networks_of_unfinished_pairs_that_have_a_checkpoint_are_counted(folder:
 def test_a_folder_without_a_sweep_is_told_so(tmp_path: Path):
     with pytest.raises(FolderError, match=r"space\.yaml is missing; start one with: lmc-tune sweep SPACE"):
         read_status(tmp_path)
+
+
+def test_what_an_ended_search_left_out_is_not_pending(folder: Path):
+    """Until the space or the search changes."""
+    record = SweepRecord.read(folder)
+    replace(record, ended=fingerprint(SPACE_HERE)).write(folder)
+    state = read_status(folder)
+    assert state.counts | {"pending": 0, "left_out": PAIRS - 6} == state.counts
+    assert (state.seconds_left, state.total) == (0, PAIRS)
+    assert not state.complete  # a pair has failed
+    assert f"   left out  {PAIRS - 6}\n" in lmc_tune("status", folder).stdout
+    write_description(folder, SPACE_HERE, workers=2, planned_pairs=PAIRS)
+    assert read_status(folder).counts["pending"] == 0
+    write_description(folder, SPACE_HERE, workers=2, planned_pairs=PAIRS, search="adaptive")
+    assert read_status(folder).counts["pending"] == PAIRS - 6
+    replace(SweepRecord.read(folder), ended=fingerprint(SPACE_HERE)).write(folder)
+    more = SPACE_HERE.model_copy(update={"replicates": 3})
+    write_description(folder, more, workers=2, planned_pairs=24, search="adaptive")
+    assert read_status(folder).counts["left_out"] == 0
+
+
+def test_status_says_what_has_come_out_so_far_and_what_to_do(folder: Path):
+    told = lmc_tune("status", folder)
+    assert told.returncode == 0, told.stderr
+    assert re.search(r"^\d of 8 cells have been run: .*undecided", told.stdout, re.MULTILINE)
+    assert "\nlearning rate  0.01 0.1      0.01 0.1\n" in told.stdout
+    assert (
+        f"pairs left: this resumes the sweep:\n    lmc-tune sweep {folder}/space.yaml --out {folder}\n" in told.stdout
+    )
+    assert f"the report:\n    lmc-tune report {folder}\n" in told.stdout
+    found = lmc_tune_json("status", folder)
+    assert sum(found["verdicts"].values()) == 8
+    assert len(found["cells"]) == 8 - found["verdicts"]["not_run"]
+    assert found["answer"] in told.stdout
+
+
+def test_before_the_first_pair_there_is_no_answer(tmp_path: Path):
+    write_description(tmp_path, SPACE_HERE, workers=2, planned_pairs=PAIRS)
+    found = lmc_tune_json("status", tmp_path)
+    assert (found["answer"], found["verdicts"], found["cells"]) == (None, {}, [])

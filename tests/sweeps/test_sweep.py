@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,8 @@ import pytest
 from lmc_tune.data.files import DataError
 from lmc_tune.experiment.reading import read_space
 from lmc_tune.sweeps.ownership import StoreFullError
-from lmc_tune.sweeps.run import Options, SweepListener, run_sweep
+from lmc_tune.sweeps.progress import SweepListener
+from lmc_tune.sweeps.run import Options, run_sweep
 from lmc_tune.tables.rows import PairResult, Status
 from lmc_tune.tables.store import Store
 from tests.sweeps.cases import (
@@ -55,13 +57,19 @@ class Silent(SweepListener):
     def say(self, message: str) -> None:
         pass
 
+    def phase(self, name: str) -> None:
+        pass
+
     def start(self, total: int, done: Counter[Status]) -> None:
+        pass
+
+    def aim(self, total: int, *, last: bool) -> None:
         pass
 
     def finished(self, results: Sequence[PairResult]) -> None:
         pass
 
-    def waiting(self, running: int, seconds_left: float | None) -> None:
+    def working(self, running: int, seconds_left: float | None) -> None:
         pass
 
 
@@ -88,6 +96,28 @@ def test_running_again_trains_nothing(reference: Path) -> None:
     assert mlflow_statuses(reference / "run") == {"FINISHED": PAIRS + 1}
 
 
+def test_the_end_says_the_answer_a_map_and_what_may_come_next(reference: Path) -> None:
+    """On stderr; stdout has the report's path alone."""
+    run = reference / "run"
+    arguments = ("sweep", reference / "tiny.yaml", "--out", run)
+    done, found = lmc_tune(*arguments), lmc_tune_json(*arguments)
+    assert done.stdout == f"report  {run}/report.html\n"
+    assert (
+        f"nothing was left to run; now {', '.join(f'{n} {name}' for name, n in found['counts'].items())}\n"
+        in done.stderr
+    )
+    assert f"\n\n{found['answer']}\n   batch size  covariate     label 80/20\n" in done.stderr
+    assert f"every pair with its curves, in MLflow:\n    lmc-tune ui {run}\n" in done.stderr
+    undecided = found["verdicts"]["undecided"]
+    assert (f"{undecided} cell" in done.stderr and "--set replicates=4\n" in done.stderr) == (undecided > 0)
+    letters = Counter(re.sub(r"[^CD?U×]", "", "".join(re.findall(r"^ +(?:50|10)  (.*)$", done.stderr, re.MULTILINE))))
+    assert sorted(letters.values()) == sorted(filter(None, found["verdicts"].values()))
+    state = lmc_tune_json("status", run)
+    assert [state[name] for name in ("answer", "verdicts", "cells")] == [
+        found[name] for name in ("answer", "verdicts", "cells")
+    ]
+
+
 def test_two_folders_hold_the_same_rows_whatever_the_number_of_workers(reference: Path, tmp_path: Path) -> None:
     lmc_tune_json("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--workers", "1", "--no-report")
     assert_same_tables(reference / "run", tmp_path / "run")
@@ -107,7 +137,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(reference: Path, tmp_path: Path,
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     kept = "every finished pair is kept, 1 network of unfinished pairs has a checkpoint to resume from"
-    assert f"{kept}. Continue with the same command: python -m lmc_tune sweep {reference}" in told
+    assert f"{kept}. Continue with the same command:\n    python -m lmc_tune sweep {reference}" in told
     assert "Traceback" not in told
     assert 2 <= finished(tmp_path / "run") < PAIRS
     assert "RUNNING" not in mlflow_statuses(tmp_path / "run")
@@ -135,7 +165,10 @@ def test_tidying_up_is_not_cut_short_by_more_signals(reference: Path, tmp_path: 
         time.sleep(0.2)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "every finished pair is kept, unfinished pairs start again. Continue with the same command" in told
+    assert (
+        "every finished pair is kept, networks that were not finished are trained again. Continue with the same command"
+        in told
+    )
     assert "Traceback" not in told
     statuses = mlflow_statuses(tmp_path / "run")
     assert statuses.pop("KILLED") == 1
@@ -407,8 +440,20 @@ def test_an_adaptive_sweep_runs_fewer_pairs_and_a_grid_fills_in_the_rest(tmp_pat
         "replicates: 2", "replicates: 1"
     )
     arguments = ("sweep", write_space(tmp_path, text), "--out", tmp_path / "run", "--no-report")
+    first = lmc_tune_json(*arguments, "--search", "adaptive", "--max-pairs", "3")
+    assert (first["trained"], first["complete"], first["counts"]["pending"]) == (3, False, 2 * 2 * 5 - 3)
     first = lmc_tune_json(*arguments, "--search", "adaptive")
-    assert 2 * 2 * 3 <= first["trained"] <= 2 * 2 * 5
-    assert lmc_tune_json(*arguments, "--search", "adaptive")["trained"] == 0
+    assert 2 * 2 * 3 <= 3 + first["trained"] < 2 * 2 * 5
+    left = 2 * 2 * 5 - 3 - first["trained"]
+    assert (first["complete"], first["counts"]["left_out"], first["verdicts"]["not_run"]) == (True, left, left)
+    again = lmc_tune_json(*arguments, "--search", "adaptive")
+    assert (again["trained"], again["complete"]) == (0, True)
+    state = lmc_tune_json("status", tmp_path / "run")
+    assert state["counts"] | {"pending": 0, "left_out": left} == state["counts"]
+    assert (state["complete"], state["seconds_left"]) == (True, 0)
+    assert state["cells"] == again["cells"]
+    told = lmc_tune("status", tmp_path / "run").stdout
+    assert f"the search left {left} cell" in told
+    assert f"    lmc-tune sweep {tmp_path}/run/space.yaml --out {tmp_path}/run --search grid\n" in told
     rest = lmc_tune_json(*arguments)
-    assert first["trained"] + rest["trained"] == 2 * 2 * 5
+    assert (rest["trained"], rest["complete"], rest["verdicts"]["not_run"]) == (left, True, 0)

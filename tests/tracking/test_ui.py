@@ -87,6 +87,23 @@ def test_the_address_is_told_when_it_answers_and_ctrl_c_ends_everything(folder, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--no-browser",)])
+def test_the_browser_opens_its_page_unless_that_is_not_wanted(folder, tmp_path, monkeypatch, options):
+    opened, browser = tmp_path / "opened", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(browser))
+    with ui(folder, port := free_port(), *options) as running:
+        told = next(text for text in running.stderr if text.startswith("MLflow UI over"))
+        running.send_signal(signal.SIGINT)
+        assert running.wait() == 0
+    assert opened.exists() == (not options)
+    if not options:
+        assert opened.read_text().strip() in told
+        assert opened.read_text().startswith(f"http://127.0.0.1:{port}/#/experiments/")
+
+
+@pytest.mark.slow
 def test_only_this_machine_can_reach_it_and_no_page_of_another_site(folder, monkeypatch):
     """Whatever the user's environment says of servers for others."""
     for name in ("ALLOWED_HOSTS", "CORS_ALLOWED_ORIGINS"):
@@ -169,8 +186,8 @@ def test_a_server_that_ends_before_it_answers_is_a_failure(folder):
 
 
 @contextmanager
-def ui(folder: Path, port: int) -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, "-m", "lmc_tune", "ui", str(folder), "--port", str(port)]
+def ui(folder: Path, port: int, *options: str) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-m", "lmc_tune", "ui", str(folder), "--port", str(port), *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         try:
             yield running

@@ -24,6 +24,7 @@ from lmc_tune.experiment import GroupSpec, ShiftSpec, VerdictSpec
 from lmc_tune.tables.cells import mean_intervals
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import load_results
+from lmc_tune.tables.sweep_record import SweepRecord, fingerprint
 from tests.analysis.cases import (
     COVARIATE,
     NETWORKS,
@@ -241,6 +242,16 @@ def test_an_unfinished_sweep_says_so(tmp_path: Path) -> None:
     assert "Not run: 32 planned cells, each an empty tile" in html
     assert "and 16 not run" in html
     assert len(embedded(html)["cells"]) == 4
+
+
+def test_a_search_that_has_ended_is_complete_though_cells_were_left_out(tmp_path: Path) -> None:
+    space = space_of(replicates=2)
+    folder = write_run(tmp_path, grid(lrs=(0.01,), batch_sizes=(16, 64), replicates=2), space=space)
+    replace(SweepRecord.read(folder), ended=fingerprint(space)).write(folder)
+    html = render(folder)[0].read_text(encoding="utf-8")
+    assert "8 pairs finished, 64 left out by the search" in html
+    assert "Left out: 32 planned cells, each an empty tile in the diagram. The search has ended" in html
+    assert "not finished" not in html
 
 
 def test_pairs_of_another_space_are_counted_and_left_out(tmp_path: Path) -> None:

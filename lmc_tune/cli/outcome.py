@@ -1,0 +1,200 @@
+"""What came out, on a terminal and as JSON: the answer, the map, and what to do next."""
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lmc_tune.cli.plainly import note, this_command
+from lmc_tune.cli.terminal import folded, width_of
+from lmc_tune.core.duration import in_words
+from lmc_tune.core.printable import printable
+
+if TYPE_CHECKING:
+    from lmc_tune.analysis.answer import Step
+    from lmc_tune.analysis.phase import PhaseDiagram
+    from lmc_tune.experiment.space import SearchSpace
+    from lmc_tune.storage import Place
+    from lmc_tune.sweeps.run import Outcome
+    from lmc_tune.sweeps.status import SweepStatus
+
+_WIDTH_OF_A_PIPE = 100
+
+
+def read_diagram(folder: "Place", space: "SearchSpace") -> "PhaseDiagram":
+    """The phase diagram of a run folder in which some pair has answered what its space asks."""
+    from lmc_tune.analysis.phase import map_regions
+    from lmc_tune.tables.cells import judged_columns
+    from lmc_tune.tables.store import load_results
+
+    return map_regions(load_results(folder, judged_columns(space.verdict)), space=space)
+
+
+def plain_outcome(diagram: "PhaseDiagram | None") -> dict[str, Any]:
+    """The part of ``--json`` that says what came out: ``answer``, ``verdicts`` and ``cells``."""
+    from lmc_tune.analysis.answer import answer, plain_cells, verdict_counts
+
+    if diagram is None:
+        return {"answer": None, "verdicts": {}, "cells": []}
+    return {"answer": answer(diagram), "verdicts": verdict_counts(diagram), "cells": plain_cells(diagram)}
+
+
+def answer_lines(diagram: "PhaseDiagram", width: int | None) -> list[str]:
+    """The answer and, where it fits, the map."""
+    from lmc_tune.analysis.answer import answer, character_map
+
+    width = width or _WIDTH_OF_A_PIPE
+    return ["", folded(answer(diagram), width), *(character_map(diagram, width) or []), ""]
+
+
+def print_outcome(outcome: "Outcome", space: "SearchSpace", diagram: "PhaseDiagram | None") -> None:
+    """What a sweep did and what came out: news on stderr, the report's path on stdout."""
+    counts = in_order(outcome.counts)
+    again = f" and {outcome.remeasured} only measured again" if outcome.remeasured else ""
+    idle = outcome.ended and not outcome.trained and not outcome.remeasured
+    did = "nothing was left to run" if idle else f"{pairs(outcome.trained)} trained{again} in this call"
+    note(f"{did}; now {counts}")
+    if diagram is not None:
+        for line in answer_lines(diagram, width_of(sys.stderr)):
+            note(line)
+    note(f"tables  {outcome.folder}")
+    if outcome.report:
+        typer.echo(f"report  {outcome.report}")
+    for step in _next_steps(outcome, space, diagram):
+        print_step(step, err=True)
+
+
+def _next_steps(outcome: "Outcome", space: "SearchSpace", diagram: "PhaseDiagram | None") -> "list[Step]":
+    from lmc_tune.analysis.answer import Step, next_steps
+
+    def again(*options: str) -> str:
+        return _with_options(this_command(), options)
+
+    steps = [*_looks(outcome.folder)]
+    if diagram is not None:
+        steps += next_steps(diagram, space.replicates, again, ended=outcome.ended)
+    left = outcome.counts.get("pending", 0)
+    if left and not outcome.interrupted:
+        steps.append(Step(words=f"{pairs(left)} left: the same command runs more of them", command=again()))
+    return steps
+
+
+def _with_options(command: str, options: Sequence[str]) -> str:
+    """A command with further options; a search takes the place of the one before."""
+    kept = re.sub(r" --search[ =]\S+", "", command) if "--search" in options else command
+    return f"{kept} {shlex.join(options)}".rstrip()
+
+
+def _looks(folder: "Place") -> "list[Step]":
+    """How to look at the pairs in MLflow, if the folder has a store of its own."""
+    from lmc_tune.analysis.answer import Step
+    from lmc_tune.tracking.connection import own_store
+
+    if not own_store(folder).exists():
+        return []
+    return [Step(words="every pair with its curves, in MLflow", command=f"lmc-tune ui {shlex.quote(str(folder))}")]
+
+
+def print_status(folder: "Place", state: "SweepStatus", diagram: "PhaseDiagram | None") -> None:
+    """Counts, the time left, what came out and what to do next, on stdout."""
+    _print_progress(folder, state)
+    if diagram is not None:
+        for line in answer_lines(diagram, width_of(sys.stdout)):
+            _echo(line)
+    for step in _steps_of(folder, state, diagram):
+        print_step(step, err=False)
+    for failure in state.failures:
+        _echo(f"failed {failure.key} ({failure.what}): {failure.reason}")
+    if state.failures:
+        _echo(whole_tracebacks(folder))
+
+
+def _print_progress(folder: "Place", state: "SweepStatus") -> None:
+    for name, count in state.counts.items():
+        if count or name != "left_out":
+            typer.echo(f"{name.replace('_', ' '):>12}  {count}")
+    typer.echo(f"{'total':>12}  {state.total}")
+    if state.complete:
+        typer.echo("complete")
+    elif state.seconds_left and state.counts["running"] + state.counts["pending"]:
+        typer.echo(f"about {in_words(state.seconds_left)} left")
+    if state.checkpoints:
+        typer.echo(on_checkpoints(state.checkpoints))
+    if state.stale:
+        again = "answers" if state.stale == 1 else "answer"
+        _echo(f"{pairs(state.stale)} {again} an earlier `measure`: pending, since the sweep measures them again")
+    if state.other_pairs:
+        _echo(f"the folder also holds {pairs(state.other_pairs)} that {folder}/space.yaml does not plan")
+
+
+def _steps_of(folder: "Place", state: "SweepStatus", diagram: "PhaseDiagram | None") -> "list[Step]":
+    from lmc_tune.analysis.answer import Step, next_steps
+    from lmc_tune.experiment.space import SPACE_FILE
+    from lmc_tune.tables.sweep_record import REPORT_FILE
+
+    # A factory is looked for in the folder of the space's file, and a bucket is no folder to read one from.
+    own = isinstance(folder, Path) and not state.space.factories
+    start = ["lmc-tune", "sweep", str(folder / SPACE_FILE) if own else "SPACE", "--out", str(folder)]
+    start += [] if state.search in ("", "grid") else ["--search", state.search]
+
+    def again(*options: str) -> str:
+        return _with_options(shlex.join(start), options)
+
+    steps = []
+    if not state.complete and not state.counts["running"]:
+        left = state.counts["pending"] + state.counts["failed"]
+        steps.append(Step(words=f"{pairs(left)} left: this resumes the sweep", command=again()))
+    if diagram is not None:
+        if not (folder / REPORT_FILE).exists():
+            steps.append(Step(words="the report", command=f"lmc-tune report {shlex.quote(str(folder))}"))
+        steps += [*_looks(folder), *next_steps(diagram, state.space.replicates, again, ended=state.complete)]
+    return steps
+
+
+def print_step(step: "Step", *, err: bool) -> None:
+    """The words in lines cut between words, and the command in a line of its own, to be copied whole."""
+    stream = sys.stderr if err else sys.stdout
+    width = width_of(stream)
+    words = f"{step.words}:"
+    typer.echo(printable(folded(words, width) if width else words), err=err)
+    typer.echo(printable(f"    {step.command}"), err=err)
+
+
+def print_failures(folder: "Place") -> None:
+    """The first pairs that failed, and how to see all of them."""
+    from lmc_tune.sweeps.status import read_status
+
+    failures = read_status(folder).failures
+    for failure in failures[:5]:
+        note(f"failed {failure.key} ({failure.what}): {failure.reason}")
+    see = f"lmc-tune status {shlex.quote(str(folder))}"
+    note(f"{pairs(len(failures))} failed; run the same command to try them again, or see: {see}")
+    note(whole_tracebacks(folder))
+
+
+def whole_tracebacks(folder: "Place") -> str:
+    return f"whole tracebacks: the column 'reason' of lmc_tune.load_results({str(folder)!r})"
+
+
+def in_order(counts: dict[str, int]) -> str:
+    """E.g. ``44 ok, 4 diverged, 20 left out by the search``."""
+    words = {"left_out": "left out by the search"}
+    return ", ".join(f"{count} {words.get(name, name)}" for name, count in counts.items())
+
+
+def pairs(n: int) -> str:
+    return "1 pair" if n == 1 else f"{n} pairs"
+
+
+def on_checkpoints(n: int) -> str:
+    unfinished = "1 network of unfinished pairs has" if n == 1 else f"{n} networks of unfinished pairs have"
+    return f"{unfinished} a checkpoint to resume from"
+
+
+def _echo(text: str) -> None:
+    width = width_of(sys.stdout)
+    typer.echo(printable(folded(text, width) if width else text))

@@ -1,0 +1,85 @@
+"""What every command says in the same way: news, JSON, errors in one sentence, examples in its help."""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lmc_tune.core.printable import printable
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help: click keeps the lines of a paragraph that begins with a backspace."""
+    return "\b\n" + "\n".join(["Example:" if len(commands) == 1 else "Examples:", *(f"  {line}" for line in commands)])
+
+
+def note(text: str) -> None:
+    """A message on stderr; on a terminal its lines are cut between words."""
+    from lmc_tune.cli.terminal import folded, width_of
+
+    width = width_of(sys.stderr)
+    typer.echo(printable(text if width is None else folded(text, width)), err=True)
+
+
+def print_json(content: Any) -> None:
+    """Plain values as one line of JSON on stdout."""
+    typer.echo(json.dumps(content, ensure_ascii=False))
+
+
+@contextmanager
+def plain_errors(interrupted: Callable[[], str] = lambda: "Interrupted.") -> Iterator[None]:
+    """Turn errors that a user can fix into one message and an exit code.
+
+    interrupted: returns what is said after Ctrl-C.
+    """
+    from lmc_tune.errors import UserError
+
+    try:
+        yield
+    except UserError as error:
+        note(str(error))
+        raise typer.Exit(error.exit_code) from error
+    except OSError as error:
+        note(_what_the_system_says(error))
+        raise typer.Exit(BAD_INPUT if isinstance(error, FileNotFoundError) else 1) from error
+    except KeyboardInterrupt:
+        note(interrupted())
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _what_the_system_says(error: OSError) -> str:
+    """A sentence for an error of the system; our own errors already are sentences."""
+    from lmc_tune.storage import what_fails
+
+    if error.errno is None:
+        return str(error)
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return "the current folder has been deleted; change to a folder that exists (cd), and run the command again"
+    where = here if error.filename is None else Path(os.fsdecode(error.filename))
+    return f"{where} cannot be used ({what_fails(where, error)}); change that, or name another place"
+
+
+def this_command() -> str:
+    """The command line that was typed, without credentials."""
+    from lmc_tune.tracking.connection import without_credentials
+
+    called = sys.argv[0]
+    if called == shutil.which("lmc-tune"):
+        called = "lmc-tune"
+    elif Path(called).name == "__main__.py":
+        called = "python -m lmc_tune"
+    return without_credentials(f"{called} {shlex.join(sys.argv[1:])}")
