@@ -13,6 +13,8 @@ from lmc_tune.core.statistics import VERDICTS
 
 NOT_RUN = "·"
 MOST_LINES = 12
+# What rests on fewer is said.
+FEW_PAIRS = 5
 _GAP = 2  # between an axis' words and its cells
 _BETWEEN_PANELS = 3
 
@@ -36,6 +38,24 @@ def tally(cells: pd.DataFrame) -> list[str]:
     return [f"{counts[name]} {name}" for name in VERDICTS if counts.get(name, 0)]
 
 
+def remarks(diagram: PhaseDiagram) -> list[str]:
+    """What qualifies the answer, in sentences: the other split, divergence nearby, and few pairs."""
+    cells, judged = diagram.cells, diagram.verdict.split
+    other = "train" if judged == "test" else "test"
+    found = []
+    for verdict, opposite in (("connected", "disconnected"), ("disconnected", "connected")):
+        alike = cells[cells["verdict"] == verdict]
+        if n := int((alike[f"on_{other}"] == opposite).sum()):
+            are = f"of {counted(len(alike), f'{verdict} cell')} {n} {'is' if n == 1 else 'are'}"
+            found.append(f"On {other} {diagram.verdict.quantity}, {are} {opposite}.")
+    if n := int(cells["beside_diverged"].sum()):
+        lie = "judged cell lies" if n == 1 else "judged cells lie"
+        found.append(f"{n} {lie} next to a diverged one, where small causes change barriers a lot.")
+    if n := int((cells["judged"] & (cells["n_ok"] < FEW_PAIRS)).sum()):
+        found.append(f"{counted(n, 'cell')} {'rests' if n == 1 else 'rest'} on fewer than {FEW_PAIRS} pairs.")
+    return found
+
+
 def verdict_counts(diagram: PhaseDiagram) -> dict[str, int]:
     """How many cells have which verdict, all five of them, and how many planned cells are ``not_run``."""
     counts = diagram.cells["verdict"].value_counts()
@@ -46,7 +66,8 @@ def plain_cells(diagram: PhaseDiagram) -> list[dict[str, Any]]:
     """Every cell that has been run, in the order of panels and axes, as plain values for JSON.
 
     ``cell``, its id; ``place``, the values of the columns that tell it from others; ``verdict``; ``mean``, ``low`` and
-    ``high`` of the mean barrier in the unit of the judged curve, None where they are not known; ``n``, the ok pairs.
+    ``high`` of the mean barrier in the unit of the judged curve, None where they are not known; ``n``, the ok pairs;
+    ``on_test`` and ``on_train``, the verdicts on both splits; ``beside_diverged``.
     """
     columns = [*diagram.facets, *(axis.column for axis in diagram.axes)]
     panels = {panel: at for at, panel in enumerate(diagram.panels)}
@@ -61,6 +82,9 @@ def plain_cells(diagram: PhaseDiagram) -> list[dict[str, Any]]:
             "low": _plain(row["low"]),
             "high": _plain(row["high"]),
             "n": int(row["n_ok"]),
+            "on_test": row["on_test"],
+            "on_train": row["on_train"],
+            "beside_diverged": bool(row["beside_diverged"]),
         }
         for row in ordered.to_dict("records")
     ]

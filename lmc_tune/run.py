@@ -163,11 +163,17 @@ class Run:
 
     def _in_words(self) -> list[str]:
         """Answer, counts, and what to know before trusting them; or why there are none."""
+        from lmc_tune.analysis.answer import remarks  # noqa: PLC0415
         from lmc_tune.analysis.report.content import cautions  # noqa: PLC0415
         from lmc_tune.analysis.report.render import read_sweep  # noqa: PLC0415
 
         try:
-            return [self.answer, self._counts(), *cautions(self._diagram, read_sweep(self.folder))]
+            return [
+                self.answer,
+                self._counts(),
+                *remarks(self._diagram),
+                *cautions(self._diagram, read_sweep(self.folder)),
+            ]
         except (UserError, FileNotFoundError) as error:
             return [str(error)]
 

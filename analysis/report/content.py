@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lmc_tune.analysis.answer import answer, tally
+from lmc_tune.analysis.answer import answer, remarks, tally
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.curves import Curves
 from lmc_tune.analysis.report.charts.phase_chart import left_out
@@ -89,7 +89,7 @@ def content(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
         "finished": finished(diagram, sweep),
         "answer": answer(diagram),
         "findings": findings(diagram),
-        "cautions": [*cautions(diagram, sweep), *undrawn(diagram), *undetailed(diagram)],
+        "cautions": [*remarks(diagram), *cautions(diagram, sweep), *undrawn(diagram), *undetailed(diagram)],
         "quantity": quantity(verdict),
         "limit": height(verdict.threshold, verdict),
         "confidence": confidence(verdict),

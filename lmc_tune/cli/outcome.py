@@ -44,11 +44,12 @@ def plain_outcome(diagram: "PhaseDiagram | None") -> dict[str, Any]:
 
 
 def answer_lines(diagram: "PhaseDiagram", width: int | None) -> list[str]:
-    """The answer and, where it fits, the map."""
-    from lmc_tune.analysis.answer import answer, character_map
+    """The answer, what qualifies it and, where it fits, the map."""
+    from lmc_tune.analysis.answer import answer, character_map, remarks
 
     width = width or _WIDTH_OF_A_PIPE
-    return ["", folded(answer(diagram), width), *(character_map(diagram, width) or []), ""]
+    said = " ".join([answer(diagram), *remarks(diagram)])
+    return ["", folded(said, width), *(character_map(diagram, width) or []), ""]
 
 
 def print_outcome(outcome: "Outcome", space: "SearchSpace", diagram: "PhaseDiagram | None") -> None:

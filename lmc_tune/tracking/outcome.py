@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from lmc_tune.analysis import wording
-from lmc_tune.analysis.answer import answer
+from lmc_tune.analysis.answer import answer, remarks
 from lmc_tune.analysis.phase import PhaseDiagram, map_regions
 from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.errors import UserError
@@ -116,7 +116,7 @@ def _summary(diagram: PhaseDiagram) -> str:
         f"{wording.height(verdict.threshold, verdict)}, with a {wording.confidence(verdict)} interval."
     )
     lines = [
-        f"**{answer(diagram)}**",
+        " ".join([f"**{answer(diagram)}**", *remarks(diagram)]),
         "",
         judged,
         "",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from lmc_tune.analysis.answer import Step, answer, character_map, next_steps, plain_cells, verdict_counts
+from lmc_tune.analysis.answer import Step, answer, character_map, next_steps, plain_cells, remarks, verdict_counts
 from lmc_tune.analysis.phase import PhaseDiagram, map_regions
 from lmc_tune.experiment import GroupSpec
 from lmc_tune.experiment.space import SearchSpace
@@ -66,6 +66,24 @@ ONE = space_of(lrs=(0.1,), batch_sizes=(16,), shifts=(COVARIATE,))
 def test_the_answer_is_one_sentence(space: SearchSpace, letters: str, words: str | None) -> None:
     words = words or "Of 3 cells, 1 is connected, 1 disconnected and 1 diverged."
     assert answer(diagram_of(space, letters)) == words
+
+
+def test_what_qualifies_the_answer_is_said() -> None:
+    diagram = diagram_of(space_of(lrs=(0.01, 0.1, 1.0), batch_sizes=(16,), shifts=(COVARIATE,)), "CD×")
+    assert remarks(diagram) == ["1 judged cell lies next to a diverged one, where small causes change barriers a lot."]
+    assert remarks(diagram_of(TWO, "CC")) == []
+    assert remarks(diagram_of(TWO, "DD", replicates=4)) == ["2 cells rest on fewer than 5 pairs."]
+
+
+def test_a_split_that_says_the_opposite_is_named() -> None:
+    results = diagram_of(TWO, "CC").pairs
+    overfitted = results["lr"] == 0.1
+    results.loc[overfitted, "train_error_barrier_chord"] = 0.3 + 0.01 * results.loc[overfitted, "replicate"]
+    of_test = map_regions(results, space=TWO)
+    assert remarks(of_test) == ["On train error, of 2 connected cells 1 is disconnected."]
+    of_train = map_regions(results, space=TWO, verdict=of_test.verdict.on("train"))
+    assert remarks(of_train) == ["On test error, of 1 disconnected cell 1 is connected."]
+    assert [cell["on_train"] for cell in plain_cells(of_test)] == ["connected", "disconnected"]
 
 
 # Cells run through the learning rates, then through the batch sizes from below, then through the shifts.
@@ -148,7 +166,9 @@ def test_cells_are_plain_and_in_the_order_of_the_page() -> None:
         ("label", 0.01, "diverged"),
         ("label", 0.1, "disconnected"),
     ]
-    assert set(cells[0]) == {"cell", "place", "verdict", "mean", "low", "high", "n"}
+    of_a_cell = {"cell", "place", "verdict", "mean", "low", "high", "n", "on_test", "on_train", "beside_diverged"}
+    assert set(cells[0]) == of_a_cell
+    assert [cell["beside_diverged"] for cell in cells] == [False, False, False, True]
     assert [cell["n"] for cell in cells] == [5, 5, 0, 5]
     assert cells[1]["low"] <= cells[1]["mean"] <= cells[1]["high"]
     row = diagram.cells.set_index("cell").loc[cells[1]["cell"]]
