@@ -253,7 +253,7 @@ def _other_runs(folder: Place) -> str:
 def sweep(  # noqa: PLR0913 - one parameter per option of the command
     space: str | os.PathLike[str] | Mapping[str, Any] | SearchSpace,
     *,
-    out: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | BucketPath | None = None,
     storage: str | os.PathLike[str] | None = None,
     name: str | None = None,
     sets: Sequence[str] = (),
@@ -275,7 +275,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option of the command
 
     Args:
         space: a YAML file, a preset's name, a mapping or a space, as :func:`lmc_tune.read_space` takes them.
-        out: run folder (default: ``runs/NAME``).
+        out: run folder, such as the ``folder`` of a run (default: ``runs/NAME``).
         storage: where run folders are kept, in place of ``runs``: a folder, or an address in a bucket.
         name: of the sweep (default: the space's).
         sets: overrides such as ``train.epochs=3``.
