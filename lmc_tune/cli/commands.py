@@ -9,10 +9,9 @@ import typer
 
 from lmc_tune.cli.doctor import doctor
 from lmc_tune.cli.listings import DataRoot, datasets_app, presets
-from lmc_tune.cli.plainly import INTERRUPTED, Json, examples, note, plain_errors, print_json, this_command
+from lmc_tune.cli.plainly import INTERRUPTED, Json, examples, note, plain_errors, print_entry, print_json, this_command
 from lmc_tune.cli.streams import prepare_streams
 from lmc_tune.core.duration import in_words
-from lmc_tune.core.printable import printable
 from lmc_tune.sweeps.search import SearchName
 
 if TYPE_CHECKING:
@@ -284,22 +283,18 @@ def space(
         print_json(cost.plain() | (there.plain() if there else {}))
         return
     for axis, values in study.axes.items():
-        typer.echo(printable(f"{axis:>12}  {', '.join(_short(axis, value) for value in values)}"))
+        print_entry(f"{axis:>12}", ", ".join(_short(axis, value) for value in values), 14)
     for name in ("cells", "pairs", "members", "cohorts", "steps"):
         typer.echo(f"{name:>12}  {getattr(cost, name):,}")
         if name == "members" and cost.trainings > cost.members:
-            typer.echo(
-                f"{'':>12}  in {cost.trainings:,} trainings, since more pairs share members than a cohort holds; fewer "
-                f"where members are kept"
-            )
+            more = f"in {cost.trainings:,} trainings, since more pairs share members than a cohort holds; fewer where "
+            print_entry("", f"{more}members are kept", 14)
     if cost.tolerance_error > study.measure.tolerance_error:
-        typer.echo(
-            f"{'tolerance':>12}  {cost.tolerance_error:.4f} for errors, one test example: "
-            f"measure.tolerance_error {study.measure.tolerance_error:g} is smaller"
-        )
-    typer.echo(f"{'time':>12}  {_time(cost.seconds_train, cost.seconds_measure)}")
+        given = f"measure.tolerance_error {study.measure.tolerance_error:g} is smaller"
+        print_entry(f"{'tolerance':>12}", f"{cost.tolerance_error:.4f} for errors, one test example: {given}", 14)
+    print_entry(f"{'time':>12}", _time(cost.seconds_train, cost.seconds_measure), 14)
     if cost.seconds_train is not None:
-        typer.echo(f"{'':>12}  on the CPU with {cost.workers} workers, timed just now on random inputs")
+        print_entry("", f"on the CPU with {cost.workers} workers, timed just now on random inputs", 14)
     if there is not None and cost.left is not None:
         _print_held(there, cost.left)
 
@@ -312,16 +307,16 @@ def _print_held(there: "Held", left: "Left") -> None:
     if there.failed:
         typer.echo(f"{'failed':>12}  {there.failed} of these pairs, which are tried again")
     if there.again:
-        typer.echo(f"{'':>12}  {there.again}")
+        print_entry("", str(there.again), 14)
     if there.others:
-        typer.echo(f"{'':>12}  {pairs(there.others)} of the folder are not in this space")
+        print_entry("", f"{pairs(there.others)} of the folder are not in this space", 14)
     if there.moved:
-        typer.echo(f"{'':>12}  {there.moved}")
+        print_entry("", there.moved, 14)
     if there.left_out:
         typer.echo(f"{'left out':>12}  {there.left_out}, by the search, which has ended")
     typer.echo(f"{'left':>12}  {left.pairs}")
     if left.pairs:
-        typer.echo(f"{'':>12}  {_time(left.seconds_train, left.seconds_measure)}")
+        print_entry("", _time(left.seconds_train, left.seconds_measure), 14)
 
 
 def _time(train: float | None, measure: float | None) -> str:

@@ -1,12 +1,13 @@
 """The commands that say what is there: presets and data sets."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmc_tune.cli.plainly import Json, examples, note, plain_errors, print_json
+from lmc_tune.cli.plainly import Json, examples, note, plain_errors, print_entry, print_json
 
 if TYPE_CHECKING:
     from lmc_tune.experiment.datasets import DatasetFacts
@@ -52,7 +53,7 @@ def presets(
     else:
         width = max(map(len, texts))
         for one, text in texts.items():
-            typer.echo(f"{one:<{width}}  {_about(text)}")
+            print_entry(one, _about(text), width + 2)
 
 
 def _about(text: str) -> str:
@@ -120,6 +121,7 @@ def datasets(context: typer.Context, *, data_root: DataRoot = None, json_: Json 
     if context.invoked_subcommand:
         return
     with plain_errors():
+        from lmc_tune.cli.terminal import width_of
         from lmc_tune.data.files import resolve_data_root
 
         root = resolve_data_root(data_root)
@@ -132,8 +134,13 @@ def datasets(context: typer.Context, *, data_root: DataRoot = None, json_: Json 
         facts = one.facts
         shape = "x".join(map(str, facts.shape))
         sizes = f"{facts.n_train:>6} + {facts.n_test:<6} {shape:<9} {facts.megabytes:>5g} MB"
-        typer.echo(f"{facts.name:<14} {sizes}  {one.here}")
-        typer.echo(f"{'':<14} {facts.title}; {facts.source}; {facts.terms}")
+        first, width = f"{facts.name:<14} {sizes}", width_of(sys.stdout)
+        if width is None or len(first) + 2 + len(one.here) <= width:
+            typer.echo(f"{first}  {one.here}")
+        else:
+            typer.echo(first)
+            print_entry("", one.here, 15)
+        print_entry("", f"{facts.title}; {facts.source}; {facts.terms}", 15)
 
 
 @datasets_app.command("get", epilog=examples("lmc-tune datasets get cifar10 --data-root /scratch/data"))

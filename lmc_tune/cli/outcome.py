@@ -62,7 +62,7 @@ def print_outcome(outcome: "Outcome", space: "SearchSpace", diagram: "PhaseDiagr
     if diagram is not None:
         for line in answer_lines(diagram, width_of(sys.stderr)):
             note(line)
-    note(f"tables  {outcome.folder}")
+    typer.echo(printable(f"tables  {outcome.folder}"), err=True)  # whole, to be copied
     if outcome.report:
         typer.echo(f"report  {outcome.report}")
     for step in _next_steps(outcome, space, diagram):

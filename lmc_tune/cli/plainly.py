@@ -17,6 +17,8 @@ from lmc_tune.core.printable import printable
 BAD_INPUT = 2
 INTERRUPTED = 130
 
+_LEAST_ROOM = 40
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
 
 
@@ -31,6 +33,25 @@ def note(text: str) -> None:
 
     width = width_of(sys.stderr)
     typer.echo(printable(text if width is None else folded(text, width)), err=True)
+
+
+def print_entry(name: str, text: str, column: int) -> None:
+    """A line of a list on stdout: a name, and a text that begins in a column.
+
+    On a terminal the text is cut between words and continues below itself, or below the name where it has little room.
+    """
+    from lmc_tune.cli.terminal import folded, width_of
+
+    width = width_of(sys.stdout)
+    start = f"{name:<{column}}"
+    if width is None or len(start) + len(text) <= width:
+        typer.echo(printable(start + text))
+        return
+    if width - len(start) < _LEAST_ROOM:
+        typer.echo(printable(name))
+        start = " " * min(column, 4)
+    lines = folded(text, width - len(start)).split("\n")
+    typer.echo(printable("\n".join([start + lines[0], *(" " * len(start) + line for line in lines[1:])])))
 
 
 def print_json(content: Any) -> None:

@@ -1,15 +1,20 @@
 """Whole sweeps on the real Ray and the real MLflow."""
 
 import errno
+import fcntl
 import json
 import os
+import pty
 import re
 import shutil
 import signal
+import struct
 import subprocess
+import termios
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +32,9 @@ from tests.sweeps.cases import (
     PAIRS,
     SPACE,
     assert_same_tables,
+    command,
     descendants,
+    environment,
     finished,
     lmc_tune,
     lmc_tune_json,
@@ -116,6 +123,31 @@ def test_the_end_says_the_answer_a_map_and_what_may_come_next(reference: Path) -
     assert [state[name] for name in ("answer", "verdicts", "cells")] == [
         found[name] for name in ("answer", "verdicts", "cells")
     ]
+
+
+def test_on_a_narrow_terminal_every_line_is_whole(reference: Path, tmp_path: Path) -> None:
+    """But for commands and the report's path, which have to be copied. From the first moment it says what it does."""
+    shutil.copytree(reference / "run", tmp_path / "run")
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    arguments = command("sweep", reference / "tiny.yaml", "--out", tmp_path / "run")
+    process = subprocess.Popen(
+        arguments, stdin=follower, stdout=follower, stderr=follower, env=environment(TERM="xterm")
+    )
+    os.close(follower)
+    drawn = ""
+    with suppress(OSError):  # the end of a terminal, on Linux
+        while part := os.read(leader, 2**16):
+            drawn += part.decode()
+    os.close(leader)
+    assert process.wait() == 0
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", re.sub(r"\r|\x1b\[1A", "\n", drawn)).split("\n")
+    phases = [name for line in lines for name in re.findall(r"^\S (reading [a-z ]+[a-z])  0:0\d", line)]
+    assert phases[0] == "reading the space"
+    assert phases[-1] == "reading the answer"
+    long = [line for line in lines if len(line) > 60]
+    assert all(line.startswith(("    ", "tables  ", "report  ")) for line in long), long
+    assert "nothing was left to run; now" in drawn
 
 
 def test_two_folders_hold_the_same_rows_whatever_the_number_of_workers(reference: Path, tmp_path: Path) -> None:
