@@ -335,6 +335,15 @@ def test_report_renders_every_format_from_the_tables_alone(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_the_files_of_a_report_are_named_as_json(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [pair_spec()])
+    assert lmc_tune_json("report", run, "--formats", "html,csv") == {
+        "files": [str(run / "report.html"), str(run / "report.csv")]
+    }
+    assert (run / "report.csv").exists()
+
+
+@pytest.mark.slow
 def test_a_dead_server_stops_nothing_and_track_sends_the_rest(tmp_path: Path) -> None:
     space, folder = write_space(tmp_path), tmp_path / "run"
     dead = ("--tracking-uri", "http://127.0.0.1:9")
