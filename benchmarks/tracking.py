@@ -2,8 +2,7 @@
 
 The cells and pairs of the quickstart are sent to fresh SQLite stores, and then once more to the same store, which
 changes nothing. Sending is one thread's work and is counted in its processor time, which other programs on the machine
-change little. The table also says how long it took to train and measure such a pair; a sweep does this in other
-processes.
+change little.
 """
 
 import statistics
@@ -29,9 +28,8 @@ def main() -> None:
         sweep = command("sweep", "quickstart", "--out", str(run), "--no-report")
         subprocess.run(sweep, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         sent = [_send_twice(run, Path(scratch) / f"store-{number}") for number in range(RUNS)]
-        results = Store(run).results()
+        results = Store(run).results(["cell"])
         pairs, cells = len(results), results["cell"].nunique()
-        own = float((results["seconds_train"] + results["seconds_measure"]).mean())
     first, again, database, artifacts = (statistics.median(column) / pairs for column in zip(*sent, strict=True))
     publish(
         "tracking",
@@ -42,8 +40,6 @@ def main() -> None:
                 "runs": RUNS,
                 "cpu_ms_per_pair": 1000 * first,
                 "again_cpu_ms_per_pair": 1000 * again,
-                "training_and_measuring_ms_per_pair": 1000 * own,
-                "share": first / own,
                 "database_kb_per_pair": database / 1e3,
                 "artifacts_kb_per_pair": artifacts / 1e3,
             }
