@@ -145,8 +145,8 @@ SECTIONS = (
         title="Logging to MLflow",
         result="tracking",
         command="python -m benchmarks.tracking",
-        text="The time to send a pair of the quickstart to a fresh SQLite store and to send it again, and the pair's "
-        "size in the store. In a sweep this happens in parallel with training.",
+        text="The processor time to send the quickstart's cells and pairs to a fresh SQLite store and to send them "
+        "again, and the size in the store, per pair. In a sweep this happens in parallel with training.",
     ),
     Section(
         title="Reports",

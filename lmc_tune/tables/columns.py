@@ -2,8 +2,8 @@
 
 A run folder holds these tables: ``results.parquet`` has one row per pair, ``barriers.parquet`` the barriers of its path
 under every condition, ``paths.parquet`` the measured paths, ``curves.parquet`` the learning curves, ``layers.parquet``
-the similarity of the members layer by layer. Schemas, the means of a cell, the axes of a phase diagram, titles,
-MLflow's metrics and docs/columns.md follow from these lists.
+the similarity of the members layer by layer. Schemas, the means of a cell, the axes of a phase diagram, titles
+and docs/columns.md follow from these lists.
 """
 
 from collections.abc import Iterable

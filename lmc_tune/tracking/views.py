@@ -92,7 +92,8 @@ def _view(
         "lifecycleFilter": "Active",
         "selectedColumns": columns,
         "columnOrder": columns,
-        "runsHiddenMode": "SHOWALL",
+        "columnWidths": {"tags.`verdict`": 125, "metrics.`mean_barrier`": 125},  # else cut off
+        "runsHiddenMode": "SHOW_ALL",
         "isAccordionReordered": True,  # else sections are sorted by name
         "compareRunSections": [_section(title) for title, _ in charts],
         "compareRunCharts": [_chart(title, settings) for title, settings in charts],
@@ -163,15 +164,17 @@ def _drawn(axis: str) -> str:
 
 
 def _note() -> str:
-    hints = "\n".join(f"- `{query}`: {finds}" for query, finds in HINTS.items())
-    return f"""One run per sweep, below it one per cell, below that one per pair of networks. The sweep's own run has
-the answer as its description and the report as an artifact. The menu "Views" holds views of the cells and of the pairs.
-
-Filters:
-
-{hints}
-
-Charts show what is loaded: 100 runs, then more with "Load more" below the table. Numeric settings are metrics as well
-as parameters. In `path/…` the step is λ in percent (0 is member A, 100 member B). A pair's `interpolation.html` shows
-error and loss along the path under every condition; everything that was measured is in the run folder's tables.
-"""
+    """Markdown; the UI shows the first line until it is unfolded."""
+    levels = (
+        "One run per sweep, below it one per cell, below that one per pair of networks. The sweep's own run has the "
+        'answer as its description and the report as an artifact. The menu "Views" holds views of the cells and of the '
+        "pairs."
+    )
+    charts = (
+        'Charts show what is loaded: 100 runs, then more with "Load more" below the table. Numeric settings are '
+        "metrics as well as parameters. In `path/…` the step is λ in percent (0 is member A, 100 member B). A pair's "
+        "`interpolation.html` shows error and loss along the path under every condition, its `learning.html` the "
+        "learning curves; everything that was measured is in the run folder's tables."
+    )
+    hints = [f"- `{query}`: {finds}" for query, finds in HINTS.items()]
+    return "\n".join([levels, "", "Filters:", "", *hints, "", charts])

@@ -28,7 +28,7 @@ axes:
 replicates: 3
 measure: {lambdas: 5, refinements: 1}
 """
-PAIRS = 12
+CELLS, PAIRS = 4, 12
 _ROOT = str(Path(__file__).resolve().parents[2])
 
 
@@ -145,7 +145,7 @@ def assert_whole(sweep: Sweep, reference: Sweep, *, mirror: bool = True) -> None
     assert not list(sweep.run.glob(".*.part"))
     assert_no_process(sweep)
     if mirror:
-        assert shown_in(sweep.run / "mlflow.db") == {"FINISHED": (len(found) + 1, len(found))}
+        assert shown_in(sweep.run / "mlflow.db") == {"FINISHED": (1 + found["cell"].nunique() + len(found), len(found))}
 
 
 def assert_no_process(sweep: Sweep, seconds: float = 20) -> None:

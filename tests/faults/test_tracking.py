@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from lmc_tune.tables.columns import TIME_FIELDS
 from lmc_tune.tables.sweep_record import SweepRecord
-from tests.faults.cases import PAIRS, Sweep, assert_whole
+from tests.faults.cases import CELLS, PAIRS, Sweep, assert_whole
 from tests.sweeps.cases import lmc_tune_json
 from tests.tracking.conftest import free_port, serving
 from tests.tracking.shown import all_runs, history
@@ -56,7 +56,7 @@ def expected(server: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     sweep = Sweep(home=tmp_path_factory.mktemp("calm")).prepare()
     assert sweep.again("--tracking-uri", server)["mirrored"]
     shown = shown_of(server, sweep)
-    assert len(shown) == PAIRS + 1
+    assert len(shown) == PAIRS + CELLS + 1
     return shown
 
 
@@ -64,10 +64,15 @@ def shown_of(server: str, sweep: Sweep) -> dict[str, Any]:
     """Of every run of a sweep what does not depend on the sweep's id and on how long things took, by key."""
     sweep_id, shown, client = SweepRecord.read(sweep.run).id, dict[str, Any](), MlflowClient(server)
     for run in all_runs(server):
-        if run.data.tags["lmc_tune.sweeps"] != sweep_id:
+        if run.data.tags["lmc_tune.sweep"] != sweep_id:
             continue
-        key, name = run.data.tags.get("lmc_tune.key", "parent"), run.info.run_name.replace(sweep_id[:8], "ID")
-        assert key not in shown, "a pair has two runs"
+        own = {
+            "sweep": "parent",
+            "cell": f"cell {run.data.tags.get('cell')}",
+            "pair": run.data.tags.get("lmc_tune.key"),
+        }
+        key, name = own[run.data.tags["kind"]], run.info.run_name.replace(sweep_id[:8], "ID")
+        assert key not in shown, "a pair or a cell has two runs"
         tags = {name: value for name, value in run.data.tags.items() if name not in _OF_ONE_SWEEP}
         metrics = {name: points for name, points in history(server, run).items() if name not in TIME_FIELDS}
         files = sorted(file.path for file in client.list_artifacts(run.info.run_id))
@@ -76,7 +81,7 @@ def shown_of(server: str, sweep: Sweep) -> dict[str, Any]:
     return shown
 
 
-_OF_ONE_SWEEP = {"lmc_tune.sweeps", "lmc_tune.metrics_digest", "mlflow.parentRunId", "mlflow.runName"}
+_OF_ONE_SWEEP = {"lmc_tune.sweep", "lmc_tune.metrics_digest", "mlflow.parentRunId", "mlflow.runName"}
 
 
 def _text(client: MlflowClient, run: Any, file: str) -> str:

@@ -29,7 +29,7 @@ axes:
 replicates: 2
 measure: {lambdas: 5, refinements: 1}
 """
-PAIRS = 16
+CELLS, PAIRS = 8, 16
 
 
 def write_space(folder: Path, text: str = SPACE) -> Path:

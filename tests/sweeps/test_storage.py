@@ -63,6 +63,7 @@ def test_a_sweep_in_a_bucket_has_the_tables_of_one_on_disk(in_bucket: tuple[Plac
     assert {path.name for path in here.rglob("*") if path.is_file()} == {
         "mlflow.db",
         "interpolation.html",
+        "learning.html",
         "report.html",
         "space.yaml",
     }

@@ -29,6 +29,7 @@ from lmc_tune.sweeps.run import Options, run_sweep
 from lmc_tune.tables.rows import PairResult, Status
 from lmc_tune.tables.store import Store
 from tests.sweeps.cases import (
+    CELLS,
     PAIRS,
     SPACE,
     assert_same_tables,
@@ -89,7 +90,7 @@ def test_every_pair_gets_a_row_a_curve_and_a_finished_run(reference: Path) -> No
     results = rows(folder)
     assert len(results) == results["key"].nunique() == PAIRS
     assert set(Store(folder).table("paths")["key"]) == set(results["key"])
-    assert mlflow_statuses(folder) == {"FINISHED": PAIRS + 1}
+    assert mlflow_statuses(folder) == {"FINISHED": PAIRS + CELLS + 1}
     assert (folder / "report.html").stat().st_size > 100_000
     assert not list((folder / "shards").iterdir())
 
@@ -100,7 +101,7 @@ def test_running_again_trains_nothing(reference: Path) -> None:
     assert outcome["trained"] == 0
     assert outcome["counts"] == dict(Counter(before["status"]))
     assert Store(reference / "run").results().equals(before)
-    assert mlflow_statuses(reference / "run") == {"FINISHED": PAIRS + 1}
+    assert mlflow_statuses(reference / "run") == {"FINISHED": PAIRS + CELLS + 1}
 
 
 def test_the_end_says_the_answer_a_map_and_what_may_come_next(reference: Path) -> None:
@@ -204,7 +205,7 @@ def test_tidying_up_is_not_cut_short_by_more_signals(reference: Path, tmp_path: 
     assert "Traceback" not in told
     statuses = mlflow_statuses(tmp_path / "run")
     assert statuses.pop("KILLED") == 1
-    assert statuses == {"FINISHED": finished(tmp_path / "run")}
+    assert statuses == {"FINISHED": finished(tmp_path / "run") + rows(tmp_path / "run")["cell"].nunique()}
     assert (tmp_path / "run" / "report.html").exists()
     assert not list((tmp_path / "run" / "shards").iterdir())
 
@@ -223,10 +224,11 @@ def test_failing_pairs_are_kept_with_their_traceback_and_tried_again(tmp_path: P
     assert state["counts"] | {"failed": 3, "pending": PAIRS - 3} == state["counts"]
     assert "FileExistsError" in state["failed"][0]["reason"]
     assert set(rows(tmp_path / "run")["reason"].str[:9]) == {"Traceback"}
-    assert mlflow_statuses(tmp_path / "run") == {"FINISHED": 1, "FAILED": 3}
+    cells = rows(tmp_path / "run")["cell"].nunique()
+    assert mlflow_statuses(tmp_path / "run") == {"FINISHED": cells + 1, "FAILED": 3}
     obstacle.unlink()
     assert lmc_tune_json(*arguments, "--max-pairs", "3")["trained"] == 3
-    assert mlflow_statuses(tmp_path / "run") == {"FINISHED": 4}
+    assert mlflow_statuses(tmp_path / "run") == {"FINISHED": cells + 4}
 
 
 def test_a_second_driver_is_refused_and_the_first_named(reference: Path, tmp_path: Path) -> None:
@@ -325,7 +327,7 @@ def test_a_report_is_rendered_again_when_the_tables_have_moved_on(reference: Pat
 def test_a_copied_run_folder_is_complete(reference: Path, tmp_path: Path) -> None:
     shutil.copytree(reference / "run", tmp_path / "copy")
     assert lmc_tune_json("sweep", reference / "tiny.yaml", "--out", tmp_path / "copy")["trained"] == 0
-    assert mlflow_statuses(tmp_path / "copy") == {"FINISHED": PAIRS + 1}
+    assert mlflow_statuses(tmp_path / "copy") == {"FINISHED": PAIRS + CELLS + 1}
 
 
 def test_a_folder_with_another_study_is_refused_untouched(reference: Path, tmp_path: Path) -> None:

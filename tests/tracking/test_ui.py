@@ -299,7 +299,7 @@ def test_the_chart_view_draws_all_pairs_under_the_titles_it_was_given(page, serv
     expect(scatter.locator(".scatterlayer path.point")).to_have_count(13)  # all with a barrier
     expect(scatter.locator(".xtitle")).to_have_text("log10_lr")
     expect(lines.locator(".scatterlayer path.js-line")).to_have_count(2 * 13)  # MLflow draws each twice
-    assert lines.locator(".xtick text").all_inner_texts()[-1] == "100"
+    assert lines.locator(".xtick text").all_text_contents()[-1] == "100"
     expect(page.locator(".parcoords .dimension")).to_have_count(2)
     picture(page, "charts")
 
