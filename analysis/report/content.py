@@ -44,7 +44,7 @@ MOST_DETAILED = 2000
 FEW_PANELS = 6
 ALL_CELLS = "All cells, in full precision: lmc-tune report with --formats csv."
 ALL_REASONS = f"{ALL_CELLS} The reason of every pair: results.parquet."
-LIBRARIES = ("lmc-tune", "altair", "contourpy", "numpy", "pandas", "scipy", "vl-convert-python")
+LIBRARIES = ("lmc-tune", "altair", "numpy", "pandas", "scipy", "vl-convert-python")
 
 # What the path is compared with, after "how far the error rises above".
 BASELINES: dict[Definition, str] = {
@@ -54,6 +54,11 @@ BASELINES: dict[Definition, str] = {
     "local_minima": "the mean of the lowest points on the two sides of its bump",
     "max_endpoint": "the worse of its values at A and B",
 }
+
+PICKING = (
+    "Point at a {0} to see its curves and numbers; click it to keep them. Arrow keys move from {0} to {0}, and Escape "
+    "frees it."
+)
 
 # Null says that none are left out.
 ALL_EXAMPLES = ("train_examples", "test_examples")
@@ -85,6 +90,8 @@ def content(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
         "answer": answer(diagram),
         "findings": findings(diagram),
         "cautions": [*cautions(diagram, sweep), *undrawn(diagram), *undetailed(diagram)],
+        "reading_diagram": reading_diagram(diagram),
+        "picking_words": PICKING.format("tile" if diagram.y is not None else "point"),
         "quantity": quantity(verdict),
         "limit": height(verdict.threshold, verdict),
         "confidence": confidence(verdict),
@@ -105,6 +112,22 @@ def content(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
         "judgement": judgement(diagram),
         "versions": versions(sweep),
     }
+
+
+def reading_diagram(diagram: PhaseDiagram) -> str:
+    """What a mark and a line of the diagram stand for."""
+    limit = height(diagram.verdict.threshold, diagram.verdict)
+    cell = "is a cell: pairs of networks trained from one initialisation, each member on its own part of the data"
+    if diagram.y is not None:
+        return (
+            f"Each tile {cell}. The line separates the tiles whose mean barrier is below {limit} from those where it "
+            "is not."
+        )
+    bars = f"bars are {confidence(diagram.verdict)} intervals of the mean barrier, the dashed line is {limit}"
+    if diagram.x is None:
+        return f"Each point {cell}; {bars}."
+    lines = "a line joins the cells of one setting" if len(diagram.panels) > 1 else "a line joins the cells"
+    return f"Each point {cell}; {lines}, {bars}. Letters at the top: cells whose verdict rests on no barrier."
 
 
 def verdict_key(diagram: PhaseDiagram) -> list[Row]:

@@ -19,6 +19,7 @@ from lmc_tune.analysis.report import sections as own_sections
 from lmc_tune.analysis.report.charts.curves import MANY_CELLS, Curves, collect_curves, curve_chart
 from lmc_tune.analysis.report.charts.learning import collect_learning, learning_chart
 from lmc_tune.analysis.report.charts.phase_chart import phase_chart, phase_table
+from lmc_tune.analysis.report.charts.style import THEMES
 from lmc_tune.analysis.report.columnar import pack, rows
 from lmc_tune.analysis.report.section import Context, Section, find_sections
 from lmc_tune.core.barrier import Array
@@ -200,6 +201,7 @@ def _page(folder: Place, diagram: PhaseDiagram, sweep: page.Sweep, modules: Sequ
         "lambdas": curves.lambdas.round(4).tolist(),
         "judged": diagram.verdict.of,
         "picked": picked,
+        "dark": THEMES["dark"],
         "renderer": "canvas" if len(drawn.cells) + len(drawn.not_run) > MANY_TILES else "svg",
     }
     return environment.get_template("report.html.j2").render(
@@ -207,6 +209,7 @@ def _page(folder: Place, diagram: PhaseDiagram, sweep: page.Sweep, modules: Sequ
         n_positions=len(curves.lambdas),
         thinned=curves.thinned,
         sections=sections,
+        dark=THEMES["dark"],
         vega=_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
         data=_embedded(data),
     )

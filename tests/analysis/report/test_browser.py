@@ -39,8 +39,12 @@ def browser() -> Iterator[Browser]:
 class Visit:
     """A page opened offline, with everything that it complained of or asked the network for."""
 
-    def __init__(self, browser: Browser, path: Path) -> None:
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    def __init__(
+        self, browser: Browser, path: Path, *, width: int = 1280, colours: str = "light", at: str = ""
+    ) -> None:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, offline=True, color_scheme=colours, accept_downloads=True
+        )
         self.page: Page = context.new_page()
         self.complaints: list[str] = []
         self.requests: list[str] = []
@@ -48,7 +52,7 @@ class Visit:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", lambda dialog: (self.complaints.append(dialog.message), dialog.dismiss()))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
+        self.page.goto(path.as_uri() + at)
         self.page.wait_for_selector("body[data-ready]", timeout=60_000)
 
     def marks(self, chart: str, kind: str) -> int:
@@ -57,9 +61,28 @@ class Visit:
     def curves(self) -> list[dict]:
         return self.page.evaluate("window.report.views.curves.data('curves')")
 
-    def point_at(self, cell: str, chart: str = "phase") -> None:
-        """Move the pointer to the middle of the cell's first mark."""
-        where = self.page.evaluate(
+    @property
+    def shown(self) -> str | None:
+        return self.page.get_attribute("#cell", "data-cell")
+
+    @property
+    def pinned(self) -> bool:
+        return self.page.get_attribute("#cell", "data-pinned") == "true"
+
+    def signal(self, name: str, chart: str = "phase") -> str:
+        return self.page.evaluate("([chart, name]) => window.report.views[chart].signal(name)", [chart, name])
+
+    def settle(self) -> None:
+        self.page.evaluate("window.report.settled()")
+
+    def cell(self, verdict: str) -> str:
+        """A cell of this verdict."""
+        cells = self.page.evaluate("window.report.page.cells")
+        return next(key for key, cell in cells.items() if cell["verdict"] == verdict)
+
+    def place_of(self, cell: str, chart: str = "phase") -> tuple[float, float]:
+        """The middle of the cell's first mark, scrolled into the window."""
+        x, y = self.page.evaluate(
             """([chart, cell]) => {
                 const marks = [...document.querySelectorAll(`#${chart} svg path`)];
                 const mark = marks.find((mark) => mark.__data__?.datum?.cell === cell);
@@ -69,9 +92,32 @@ class Visit:
             }""",
             [chart, cell],
         )
+        return x, y
+
+    def point_at(self, cell: str, chart: str = "phase") -> None:
+        where = self.place_of(cell, chart)
         self.page.mouse.move(0, 0)
         self.page.mouse.move(*where)
         self.page.wait_for_selector(f"#cell[data-cell='{cell}']", timeout=10_000)
+        self.settle()
+
+    def click(self, cell: str) -> None:
+        self.point_at(cell)
+        self.page.mouse.click(*self.place_of(cell))
+        self.page.wait_for_selector(f"#cell[data-cell='{cell}'][data-pinned='true']", timeout=10_000)
+        self.settle()
+
+    def texts(self, kind: str, chart: str = "phase") -> list[str]:
+        return self.page.locator(f"#{chart} svg .{kind} text").all_text_contents()
+
+    def outside(self, selector: str) -> list[str]:
+        """Elements that reach beyond the window to the right, except inside of what scrolls."""
+        return self.page.evaluate(
+            """(selector) => [...document.querySelectorAll(selector)]
+                .filter((element) => element.getBoundingClientRect().right > innerWidth + 0.5)
+                .map((element) => element.outerHTML.slice(0, 80))""",
+            selector,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +128,7 @@ def visit(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Visit:
 
 def test_all_charts_are_drawn(visit: Visit) -> None:
     assert visit.marks("phase", "mark-rect") >= 2 * 36
-    assert visit.marks("phase", "mark-line") >= 4
+    assert visit.page.locator("#phase svg .mark-rule line").count() >= 2 * 2 * 6  # a line and its halo, on two maps
     assert visit.marks("noise", "mark-symbol") >= 20
     assert visit.marks("curves", "mark-line") >= 4
     assert visit.page.locator("#cell-table tbody tr").count() == 36
@@ -111,11 +157,99 @@ def test_the_tooltip_covers_little(visit: Visit) -> None:
     assert visit.page.locator("#vg-tooltip-element tr").count() <= 4
 
 
-def test_what_was_pointed_at_stays(visit: Visit) -> None:
-    picked = visit.page.locator("#cell").get_attribute("data-cell")
+def test_pointing_shows_a_cell_for_as_long_as_the_pointer_is_on_it(visit: Visit) -> None:
+    own = visit.page.evaluate("window.report.page.picked")
+    connected = visit.cell("connected")
+    visit.point_at(connected)
+    assert (visit.signal("picked"), visit.signal("shown")) == (own, connected)
     visit.page.mouse.move(2, 2)
-    assert visit.page.locator("#cell").get_attribute("data-cell") == picked
-    assert visit.page.evaluate("window.report.views.phase.signal('picked')") == picked
+    visit.page.wait_for_selector(f"#cell[data-cell='{own}']")
+
+
+def test_a_click_pins_and_neither_pointing_nor_scrolling_nor_the_way_to_the_panel_changes_it(visit: Visit) -> None:
+    pinned, other = visit.cell("connected"), visit.cell("undecided")
+    visit.click(pinned)
+    assert visit.page.url.endswith(f"#cell={pinned}")
+    visit.point_at(other)
+    assert (visit.signal("picked"), visit.signal("shown"), visit.pinned) == (pinned, other, False)
+    panel = visit.page.locator("#cell-place").bounding_box()
+    assert panel
+    visit.page.mouse.move(panel["x"] + 5, panel["y"] + 5, steps=25)
+    visit.page.wait_for_selector(f"#cell[data-cell='{pinned}'][data-pinned='true']")
+    visit.page.mouse.move(*visit.place_of(pinned))
+    for _ in range(4):
+        visit.page.mouse.wheel(0, 60)
+        visit.page.wait_for_timeout(60)
+    visit.settle()
+    assert (visit.shown, visit.pinned) == (pinned, True)
+    visit.page.keyboard.press("Escape")
+    visit.settle()
+    assert visit.shown == visit.page.evaluate("window.report.page.picked")
+    assert not visit.pinned
+    assert "#" not in visit.page.url
+
+
+def test_scrolling_under_a_pointer_at_rest_changes_nothing(visit: Visit) -> None:
+    visit.point_at(visit.cell("connected"))
+    before = visit.shown
+    visit.page.evaluate("scrollBy(0, 70)")
+    visit.page.wait_for_timeout(300)
+    visit.settle()
+    assert visit.shown == before
+    visit.page.mouse.move(2, 2)
+
+
+def test_the_keyboard_moves_pins_and_frees(visit: Visit) -> None:
+    def place() -> dict:
+        places = visit.page.evaluate("[...window.report.picking.places.values()]")
+        return next(tile for tile in places if tile["cell"] == visit.shown)
+
+    visit.page.mouse.move(2, 2)
+    visit.page.locator("#phase").focus()
+    own = visit.shown
+    start = place()
+    visit.page.keyboard.press("ArrowLeft")
+    visit.settle()
+    left = place()
+    assert (left["y"], left["panel"]) == (start["y"], start["panel"])
+    assert left["x"] < start["x"]
+    assert visit.signal("picked") == own
+    visit.page.keyboard.press("Enter")
+    visit.settle()
+    assert (visit.pinned, visit.signal("picked")) == (True, left["cell"])
+    place_said, verdict_said = (visit.page.locator(f"#cell-{part}").inner_text() for part in ("place", "verdict"))
+    assert visit.page.locator("#said").text_content() == f"{place_said}: {verdict_said}, pinned"
+    visit.page.keyboard.press("ArrowDown")
+    visit.settle()
+    below = place()
+    assert (below["x"], below["y"] < left["y"], visit.pinned) == (left["x"], True, True)
+    for _ in range(4):  # on to the lower map
+        visit.page.keyboard.press("ArrowDown")
+    visit.settle()
+    assert place()["panel"] == visit.page.evaluate("[...window.report.picking.places.values()].at(-1).panel")
+    visit.page.keyboard.press("Escape")
+    visit.settle()
+    assert (visit.shown, visit.pinned) == (own, False)
+
+
+def test_an_address_names_a_cell(browser: Browser, visit: Visit) -> None:
+    cell = visit.cell("undecided")
+    path = Path(visit.page.evaluate("decodeURIComponent(location.pathname)"))
+    other = Visit(browser, path, at=f"#cell={cell}")
+    assert (other.shown, other.pinned, other.signal("picked")) == (cell, True, cell)
+    assert other.page.locator("#cell-link").get_attribute("href") == f"#cell={cell}"
+    unknown = Visit(browser, path, at="#cell=nobody")
+    assert (unknown.shown, unknown.pinned) == (unknown.page.evaluate("window.report.page.picked"), False)
+    assert [*other.complaints, *unknown.complaints] == []
+
+
+def test_the_panel_never_scrolls_inside_itself(visit: Visit) -> None:
+    panel = visit.page.locator("#cell")
+    for height in (900, 400):
+        visit.page.set_viewport_size({"width": 1280, "height": height})
+        assert panel.evaluate("panel => panel.scrollHeight <= panel.clientHeight")
+        assert panel.evaluate("panel => getComputedStyle(panel).overflowY") == "visible"
+    visit.page.set_viewport_size({"width": 1280, "height": 900})
 
 
 def test_a_cell_without_curves_says_why(visit: Visit) -> None:
@@ -129,7 +263,11 @@ def test_a_cell_without_curves_says_why(visit: Visit) -> None:
 def test_a_row_of_the_table_picks_its_cell_and_heads_sort(visit: Visit) -> None:
     row = visit.page.locator("#cell-table tbody tr").nth(5)
     row.hover()
-    assert visit.page.locator("#cell").get_attribute("data-cell") == row.get_attribute("data-cell")
+    assert visit.shown == row.get_attribute("data-cell")
+    row.click()
+    visit.page.mouse.move(2, 2)
+    assert (visit.shown, visit.pinned) == (row.get_attribute("data-cell"), True)
+    visit.page.keyboard.press("Escape")
     visit.page.get_by_role("button", name="mean barrier").click()
     heights = visit.page.locator("#cell-table tbody tr td:nth-child(5)").all_inner_texts()
     known = [float(text.removesuffix("%")) for text in heights if text != "–"]
@@ -229,7 +367,7 @@ def test_a_page_of_too_many_cells_still_works_and_unpacks_to_what_was_packed(
         assert cell["numbers"] == {name: mine[name] for name in cell["numbers"]}
     assert {name for cell in cells.values() for name in cell["curves"]} == {"test_error"}
     for key in [key for key, cell in cells.items() if cell["curves"]][:3]:
-        visit.page.evaluate("key => window.report.pick(key)", key)
+        visit.page.evaluate("key => window.report.picking.pin(key)", key)
         assert visit.page.locator("#cell-place").inner_text() == cells[key]["place"]
         assert visit.page.evaluate("window.report.views.phase.signal('picked')") == key
         assert [row["mean"] for row in visit.curves()] == cells[key]["curves"]["test_error"][0]
@@ -252,7 +390,7 @@ def test_every_section_is_drawn(full: Visit) -> None:
 def test_learning_curves_follow_the_picked_cell(full: Visit) -> None:
     cells = full.page.evaluate("window.report.page.cells")
     key = next(key for key in cells if key != full.page.evaluate("window.report.page.picked"))
-    full.page.evaluate("key => window.report.pick(key)", key)
+    full.page.evaluate("key => window.report.picking.pin(key)", key)
     rows = full.page.evaluate("window.report.views.learning.data('learning')")
     epochs, *lines = cells[key]["learning"]
     names = [("train", "loss"), ("test", "loss"), ("train", "error"), ("test", "error")]
@@ -270,7 +408,8 @@ def test_a_point_of_any_chart_picks_its_cell_in_all_of_them(full: Visit, chart: 
             const picked = document.getElementById("cell").dataset.cell;
             const marks = [...document.querySelectorAll(`#${chart} svg path`)];
             const mark = marks.find((mark) => ![undefined, picked].includes(mark.__data__?.datum?.cell));
-            mark.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+            mark.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true }));
+            mark.dispatchEvent(new MouseEvent("click", { bubbles: true }));
             return mark.__data__.datum.cell;
         }""",
         chart,

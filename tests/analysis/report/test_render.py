@@ -41,6 +41,7 @@ from tests.analysis.cases import (
 from tests.analysis.measured import Measured
 from tests.extending import sections as toy
 
+SCRIPTS = 8  # the theme, the data, Vega, and the page's own
 HOSTILE = "</script><script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'>"
 
 
@@ -204,7 +205,7 @@ def test_hostile_names_and_reasons_are_only_text(tmp_path: Path) -> None:
     space = folder / "space.yaml"
     space.write_text(f"{space.read_text()}# {HOSTILE}\n")
     html = render(folder)[0].read_text(encoding="utf-8")
-    assert html.count("<script") == 3
+    assert html.count("<script") == SCRIPTS
     assert "<img src=x" not in html
     assert "&lt;script&gt;window.hostile" in html
     assert any(HOSTILE in cell["reason"] for cell in embedded(html)["cells"].values())
@@ -433,7 +434,7 @@ def test_hostile_networks_and_layers_are_only_text(tmp_path: Path) -> None:
 
     space = networks_space(NETWORKS[:2], replicates=2)
     html = render(write_run(tmp_path, space.pairs(), make=hostile, space=space))[0].read_text(encoding="utf-8")
-    assert html.count("<script") == 3
+    assert html.count("<script") == SCRIPTS
     assert "<img src=x" not in html
     layers = embedded(html)["charts"]["layers"]["datasets"]
     assert any(HOSTILE in row["layer"] for rows in layers.values() for row in rows)
