@@ -178,7 +178,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
 
 
 @app.command()
-def report(
+def report(  # noqa: PLR0913 - one parameter per option
     folder: RunFolder,
     *,
     output: Annotated[  # as text: a Path would lose the slash that names a folder
@@ -191,13 +191,40 @@ def report(
         str | None,
         typer.Option(help="Comma-separated: html, png, svg, pdf, csv (default: what -o ends in, else html)."),
     ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Judge cells by this barrier: a fraction for errors, nats for losses.")
+    ] = None,
+    confidence: Annotated[float | None, typer.Option(help="Of the intervals, e.g. 0.9.")] = None,
+    barrier: Annotated[str | None, typer.Option(help="Its definition, e.g. midpoint.")] = None,
+    condition: Annotated[str | None, typer.Option(help="Of the path, e.g. naive.")] = None,
+    x: Annotated[str | None, typer.Option("--x", help="Column along the horizontal axis, e.g. epochs.")] = None,
+    y: Annotated[str | None, typer.Option("--y", help="Column along the vertical axis.")] = None,
+    theme: Annotated[
+        Literal["light", "dark", "paper"] | None,
+        typer.Option(help="Colours; paper: black on white without a title (default: as the screen, pictures light)."),
+    ] = None,
+    width: Annotated[float | None, typer.Option(min=20, max=1000, help="Of pictures, in mm.")] = None,
+    chart: Annotated[
+        str, typer.Option(help="The chart of png, svg and pdf, by its name on the page, e.g. noise.")
+    ] = "phase",
 ) -> None:
-    """Render the phase-diagram report of a run folder from its tables alone."""
+    """Render the phase-diagram report of a run folder from its tables alone; the folder's space stays as it is."""
     with _told_plainly():
-        from lmc_tune.analysis.report import render
+        from lmc_tune.analysis.report import View, render
 
         wanted = None if formats is None else [part.strip() for part in formats.split(",")]
-        for path in render(folder, output, wanted):
+        view = View(
+            threshold=threshold,
+            confidence=confidence,
+            barrier=barrier,
+            condition=condition,
+            x=x,
+            y=y,
+            theme=theme,
+            width=width,
+            chart=chart,
+        )
+        for path in render(folder, output, wanted, view=view):
             typer.echo(path)
 
 

@@ -1,5 +1,6 @@
 """Where the maps of a phase diagram stand: which panels form rows and columns, and how large their maps are."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -9,13 +10,14 @@ import pandas as pd
 
 from lmc_tune.analysis.phase import SHIFT_FIELDS, Axis, PhaseDiagram, facet_title
 from lmc_tune.tables.cells import CELL_FIELDS
+from lmc_tune.tables.columns import MODEL_FIELDS
 
 # The column of the page that the maps stand in, at 1280 px and beside the cell that is shown.
 MAPS_WIDTH = 752
 # What the title of a vertical axis takes; what stands between two maps; a character of a label.
 AXIS_TITLE_WIDTH, GAP, LABEL_WIDTH = 24, 16, 6.3
-# With more columns of tiles, verdicts stand above barriers.
-MANY_COLUMNS = 9
+# With more columns of tiles, or over fewer pixels, verdicts stand above barriers.
+MANY_COLUMNS, NARROW = 9, 520
 # A tile that a number fits into, and the least that a letter fits into.
 NUMBER_WIDTH, LETTER_WIDTH = 34, 14
 
@@ -50,7 +52,7 @@ def lay_out(diagram: PhaseDiagram, x: Axis, y: Axis, width: float = MAPS_WIDTH) 
             if map_width >= least * n_columns:
                 return Layout(rows=rows, grid=True, beside=False, map_width=map_width, map_height=height)
     named = len(diagram.panels) > 1
-    beside = n_columns <= MANY_COLUMNS
+    beside = n_columns <= MANY_COLUMNS and width > NARROW
     maps = 2 if beside else 1
     return Layout(
         rows=tuple((panel if named else "", ((panel, ""),)) for panel in diagram.panels),
@@ -102,10 +104,22 @@ def facet_grid(diagram: PhaseDiagram, *, turned: bool = False) -> Rows:
 
 
 def independent(facets: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
-    """The columns in groups that vary independently: those that tell the same rows apart are one factor."""
+    """The columns in groups that vary independently: those that tell the same rows apart are one factor.
+
+    So are the fields of a network, unless all of their values are combined.
+    """
+    network = [name for name in names if name in ("model", *MODEL_FIELDS)]
+    parts = _factors(facets, [[name] for name in network])
+    if _settings(facets, network) < math.prod(_settings(facets, part) for part in parts):
+        parts = [network]
     shift = [name for name in names if name in SHIFT_FIELDS]
-    groups = ([shift] if shift else []) + [[name] for name in names if name not in SHIFT_FIELDS]
-    return reduce(lambda factors, group: _with(facets, factors, group), groups, [])
+    others = [[name] for name in names if name not in {*network, *shift}]
+    return _factors(facets, [*([shift] if shift else []), *parts, *others])
+
+
+def _factors(facets: pd.DataFrame, groups: list[list[str]]) -> list[list[str]]:
+    start: list[list[str]] = []
+    return reduce(lambda factors, group: _with(facets, factors, group), groups, start)
 
 
 def _with(facets: pd.DataFrame, factors: list[list[str]], group: list[str]) -> list[list[str]]:
@@ -116,4 +130,4 @@ def _with(facets: pd.DataFrame, factors: list[list[str]], group: list[str]) -> l
 
 
 def _settings(facets: pd.DataFrame, names: list[str]) -> int:
-    return len(facets[names].drop_duplicates())
+    return len(facets[names].drop_duplicates()) if names else 1

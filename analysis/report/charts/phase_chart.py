@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lmc_tune.analysis.phase import Axis, PhaseDiagram
-from lmc_tune.analysis.report.charts.layout import GAP, MAPS_WIDTH, Layout, lay_out
+from lmc_tune.analysis.report.charts.layout import GAP, MAPS_WIDTH, NARROW, Layout, lay_out
 from lmc_tune.analysis.report.charts.style import (
     BLANK,
     DARK_VERDICTS,
@@ -42,6 +42,8 @@ NOT_RUN = "not run"
 # The maps of a panel, by the column that stands in their tiles.
 TITLES = {"letter": "Verdict", "barrier_text": "Mean barrier"}
 SUBTITLE: dict[str, Any] = {"fontSize": 11.5, "fontWeight": "normal", "color": FAINT}
+# Less than that is too narrow for both legends in a row.
+BOTH_LEGENDS = 720
 # Of the type in tiles: its least size in pixels, and the mean width of a character in parts of its size.
 LEAST_TYPE, TYPE_WIDTH = 8.5, 0.66
 LINES_HEIGHT, AXIS_WIDTH = 280, 64
@@ -102,7 +104,7 @@ def phase_chart(
     if diagram.x is None or diagram.y is None:
         return finish(_lines(diagram, table, picked, width), picked)
     layout = lay_out(diagram, diagram.x, diagram.y, width)
-    draw = _Maps(diagram=diagram, table=table, picked=picked, layout=layout)
+    draw = _Maps(diagram=diagram, table=table, picked=picked, layout=layout, width=width)
     if layout.grid:
         blocks = [_titled(draw.block(kind), TITLES[kind]) for kind in TITLES]
         chart: Any = alt.vconcat(*blocks, spacing=30)
@@ -125,6 +127,7 @@ class _Maps:
     table: pd.DataFrame
     picked: str | None
     layout: Layout
+    width: float
 
     def row(self, panel: str, title: str) -> Any:
         """One panel: its verdicts and its barriers."""
@@ -154,11 +157,13 @@ class _Maps:
         everywhere, base = (alt.Chart(data).encode(**_frame(diagram, titled=first)) for data in (planned, tiles))
         tile: dict[str, Any] = {"stroke": PAPER, "strokeWidth": 1 if self._least_tile > 8 else 0}
         fills = (
-            [base.mark_rect(**tile).encode(fill=_verdict_fill())]
+            [base.mark_rect(**tile).encode(fill=_verdict_fill(self.width))]
             if kind == "letter"
             else [
                 base.transform_filter("!datum.judged").mark_rect(fill=NOT_JUDGED, **tile),
-                base.transform_filter("datum.judged").mark_rect(**tile).encode(color=_barrier_colour(diagram)),
+                base.transform_filter("datum.judged")
+                .mark_rect(**tile)
+                .encode(color=_barrier_colour(diagram, self.width)),
             ]
         )
         layers = [
@@ -193,10 +198,10 @@ class _Maps:
         height_ = self.layout.map_height
         if height_ / len(y.ticks) < LEAST_TYPE + 2:
             return []
-        mean = f"min(map_width / {3.4 * len(x.ticks)}, {height_ / (1.8 * len(y.ticks)):.3f})"
+        mean = f"min(map_width / {3.8 * len(x.ticks):.6g}, {height_ / (1.8 * len(y.ticks)):.3f})"
         size = f"clamp({mean}, {LEAST_TYPE}, 13)"
         fits = (
-            f"{TYPE_WIDTH} * length(datum.{text}) * {size} + 4 <= map_width * {_share(x, 'x')}"
+            f"{TYPE_WIDTH} * length(datum.{text}) * {size} + 8 <= map_width * {_share(x, 'x')}"
             f" && {size} + 2 <= {height_} * {_share(y, 'y')}"
         )
         base = alt.Chart(tiles).transform_filter(fits).encode(text=f"{text}:N", **_centre(self.diagram))
@@ -261,10 +266,15 @@ def _verdict_scale() -> alt.Scale:
     return alt.Scale(domain=list(VERDICTS), range=[VERDICT_COLOURS[name] for name in VERDICTS])
 
 
-def _verdict_fill() -> alt.Fill:
+def _verdict_fill(width: float) -> alt.Fill:
     names = {name: f"{letter}  {name}" for name, letter in LETTERS.items()}
     legend = alt.Legend(
-        orient="top", symbolType="square", symbolStrokeWidth=0, symbolSize=170, labelExpr=f"({names})[datum.label]"
+        orient="top",
+        symbolType="square",
+        symbolStrokeWidth=0,
+        symbolSize=170,
+        labelExpr=f"({names})[datum.label]",
+        columns=5 if width > NARROW else 2,
     )
     return alt.Fill("verdict:N", title=None, scale=_verdict_scale(), legend=legend)
 
@@ -273,9 +283,14 @@ def _barrier_scale(diagram: PhaseDiagram) -> alt.Scale:
     return alt.Scale(scheme="viridis", domain=[_bottom(diagram), _top(diagram)])
 
 
-def _barrier_colour(diagram: PhaseDiagram) -> alt.Color:
+def _barrier_colour(diagram: PhaseDiagram, width: float) -> alt.Color:
     verdict = diagram.verdict
-    legend = alt.Legend(orient="top", format=barrier_format(verdict), gradientLength=150, tickCount=3)
+    legend = alt.Legend(
+        orient="top" if width >= BOTH_LEGENDS else "bottom",
+        format=barrier_format(verdict),
+        gradientLength=130,
+        tickCount=3,
+    )
     return alt.Color("shown_barrier:Q", title=barrier_title(verdict), scale=_barrier_scale(diagram), legend=legend)
 
 

@@ -49,7 +49,7 @@ THEMES: dict[Theme, dict[str, str]] = {
         "#b98d00": "#d9b13b",
         "#1f6f92": "#5fb2d6",
         "#b5651d": "#e0935a",
-        "[0.05, 0.8]": "[0.35, 1]",
+        "[0.05,0.8]": "[0.35,1]",
     },
     "paper": {INK: "#000000", FAINT: "#000000", RULE: "#000000", GRID: "#e2e2e2"},
 }
@@ -67,7 +67,8 @@ Channel = TypeVar("Channel", alt.X, alt.Y)
 
 def themed(spec: dict[str, Any], theme: Theme) -> dict[str, Any]:
     """The spec of a light chart in another theme; its ``datasets`` stay as they are."""
-    drawing = json.dumps({name: part for name, part in spec.items() if name != "datasets"})
+    plain = {name: part for name, part in spec.items() if name != "datasets"}
+    drawing = json.dumps(plain, separators=(",", ":"))  # as the page's script writes it
     for light, other in THEMES[theme].items():
         drawing = drawing.replace(light, other)
     return {**json.loads(drawing), "datasets": spec["datasets"]}
@@ -278,6 +279,8 @@ def finish(chart: Any, picked: str | None = None) -> Any:
         labelColor=INK,
         titleColor=INK,
         padding=7,
+        symbolBaseFillColor=FAINT,
+        symbolBaseStrokeColor=FAINT,
     )
     title = alt.TitleConfig(fontSize=13, fontWeight=600, color=INK, anchor="start")
     chart.config = alt.Config(

@@ -7,26 +7,44 @@ const AXIS_WIDTH = 76;
 // Columns that only place a mark, and are in no file.
 const DRAWN = /^(x|y|[xy]_(low|high)|letter|barrier_text|colour)(_light)?$/;
 
+// The lines of a title whose parts are joined by dots, for so many pixels; as charts/style.py wraps them.
+function wrapped(lines, width) {
+  const most = Math.max(8, Math.floor(width / 7.4));
+  const words = lines.join(" · ").split(" ");
+  return words.reduce(
+    (found, word) => {
+      const joined = `${found.at(-1)} ${word}`.trim();
+      return joined.length <= most ? [...found.slice(0, -1), joined] : [...found, word];
+    },
+    [""],
+  );
+}
+
 // One column of charts, none wider than the page.
 function narrowed(spec, width) {
+  const maps = spec.params?.some(({ name }) => name === "map_width");
+  const titled = ({ title, ...view }) => {
+    if (Array.isArray(title)) return { ...view, title: wrapped(title, width) };
+    return Array.isArray(title?.text) ? { ...view, title: { ...title, text: wrapped(title.text, width) } } : { ...view, title };
+  };
   const narrow = ({ hconcat, vconcat, concat, layer, columns, ...view }) => {
     const parts = hconcat ?? vconcat ?? concat;
-    if (parts) return { ...view, spacing: 20, vconcat: parts.map(narrow) };
+    if (parts) return { ...titled(view), spacing: 20, vconcat: parts.map(narrow) };
     const legends = (encoding) =>
       Object.fromEntries(
         Object.entries(encoding).map(([name, channel]) => [
           name, channel.legend ? { ...channel, legend: { ...channel.legend, columns: 2 } } : channel,
         ]),
       );
-    const drawn = { ...view };
+    const drawn = titled(view);
     if (drawn.encoding) drawn.encoding = legends(drawn.encoding);
     if (layer) drawn.layer = layer.map(narrow);
-    if (typeof drawn.width === "number") drawn.width = Math.min(drawn.width, width);
+    if (typeof drawn.width === "number") drawn.width = maps ? width : Math.min(drawn.width, width);
     return drawn;
   };
   const params = spec.params?.map((param) => (param.name === "map_width" ? { ...param, value: width } : param));
-  const title = spec.title?.subtitle ? { title: { ...spec.title, limit: width } } : {};
-  return { ...narrow(spec), ...(params ? { params } : {}), ...title };
+  const legend = { ...spec.config.legend, layout: { top: { direction: "vertical", anchor: "start", margin: 4 } } };
+  return { ...narrow(spec), ...(params ? { params } : {}), config: { ...spec.config, legend } };
 }
 
 function themed(spec, pairs) {
@@ -35,16 +53,26 @@ function themed(spec, pairs) {
   return { ...JSON.parse(text), datasets };
 }
 
-function drawnSpec(page, id) {
+function drawnSpec(page, id, less = 0) {
   const own = document.getElementById(id);
-  const spec = NARROW.matches && !(id in OF_CELL) ? narrowed(page.charts[id], own.clientWidth - AXIS_WIDTH) : page.charts[id];
+  const width = Math.max(own.clientWidth - AXIS_WIDTH - less, 120);
+  const spec = NARROW.matches && !(id in OF_CELL) ? narrowed(page.charts[id], width) : page.charts[id];
   return currentTheme() === "dark" ? themed(spec, page.dark) : spec;
 }
 
+// The view and the spec that it draws; a narrow page gets a second one where labels took more than was left for them.
 async function embed(page, id) {
+  const own = document.getElementById(id);
   const options = { renderer: page.renderer, actions: false, tooltip: { offsetX: 16, offsetY: 16, theme: currentTheme() } };
-  const { view } = await vegaEmbed(`#${id}`, drawnSpec(page, id), options);
-  return view;
+  let spec = drawnSpec(page, id);
+  let { view } = await vegaEmbed(own, spec, options);
+  const over = own.scrollWidth - own.clientWidth;
+  if (NARROW.matches && over > 0) {
+    view.finalize();
+    spec = drawnSpec(page, id, over);
+    ({ view } = await vegaEmbed(own, spec, options));
+  }
+  return { view, spec };
 }
 
 function download(name, content, type) {

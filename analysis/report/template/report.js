@@ -2,6 +2,7 @@
 (async () => {
   const page = readPage();
   const views = {};
+  const specs = {};
   for (const id of Object.keys(OF_CELL)) {
     if (id in page.charts) page.charts[id].datasets = { [id]: OF_CELL[id](page, page.cells[page.picked]) };
   }
@@ -11,7 +12,7 @@
     document.documentElement.dataset.theme = currentTheme();
     for (const id of Object.keys(page.charts)) {
       views[id]?.finalize();
-      views[id] = await embed(page, id);
+      ({ view: views[id], spec: specs[id] } = await embed(page, id));
       picking.watch(id);
     }
     await picking.redraw();
@@ -20,7 +21,7 @@
   await drawAll();
   for (const id of Object.keys(page.charts)) {
     const label = document.getElementById(id).getAttribute("aria-label");
-    offer(id, label, () => ({ view: views[id], spec: drawnSpec(page, id) }));
+    offer(id, label, () => ({ view: views[id], spec: specs[id] }));
   }
   sortable();
   picking.listen();
@@ -31,7 +32,7 @@
   const again = () => (drawing = drawing.then(drawAll));
   NARROW.addEventListener("change", again);
   DARK.addEventListener("change", () => {
-    if (storedTheme()) return;
+    if (storedTheme() || document.documentElement.dataset.asked) return;
     delete document.documentElement.dataset.theme;
     again();
   });

@@ -1,5 +1,5 @@
 "use strict";
-// Light or dark: what was chosen on this page, else what was stored, else what the system prefers. Before anything is drawn.
+// Light or dark: what was chosen on this page or when it was made, else what was stored, else what the system prefers. Before anything is drawn.
 
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 const STORED = "lmc-tune-theme";
@@ -14,7 +14,8 @@ function storedTheme() {
 }
 
 function currentTheme() {
-  return document.documentElement.dataset.theme || storedTheme() || (DARK.matches ? "dark" : "light");
+  const { theme, asked } = document.documentElement.dataset;
+  return theme || asked || storedTheme() || (DARK.matches ? "dark" : "light");
 }
 
 function storeTheme(theme) {

@@ -1,5 +1,6 @@
 """The page in a real browser without a network: drawn, answering the pointer, and silent on the console."""
 
+import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,18 @@ from lmc_tune.analysis.report.charts import style as charts
 from lmc_tune.analysis.report.render import render
 from lmc_tune.experiment import ShiftSpec
 from lmc_tune.experiment.reading import parse_space
-from tests.analysis.cases import COVARIATE, failed_pair, grid, measured_pair, realistic_pair, space_of, write_run
+from lmc_tune.experiment.space import SearchSpace
+from tests.analysis.cases import (
+    COVARIATE,
+    NETWORKS,
+    failed_pair,
+    grid,
+    measured_pair,
+    networks_space,
+    realistic_pair,
+    space_of,
+    write_run,
+)
 from tests.analysis.measured import Measured
 from tests.analysis.report.test_render import HOSTILE, embedded
 
@@ -452,3 +464,205 @@ def test_it_prints_on_a_few_pages(visit: Visit) -> None:
     paper = visit.page.pdf(prefer_css_page_size=True, print_background=True)
     assert paper.startswith(b"%PDF-")
     assert 3 <= paper.count(b"/Type /Page\n") <= 9
+
+
+def two_factors() -> SearchSpace:
+    """Two shifts × three networks, with maps of two by two cells."""
+    return networks_space(NETWORKS[:3], lrs=(0.01, 0.1), replicates=2).model_copy(
+        update={"axes": {**networks_space(NETWORKS[:3]).axes, "lr": (0.01, 0.1), "batch_size": (16, 64)}}
+    )
+
+
+def colour(visit: Visit, selector: str, what: str) -> str:
+    return visit.page.eval_on_selector(selector, f"element => getComputedStyle(element).{what}")
+
+
+def test_a_dark_screen_gets_a_dark_page_and_the_switch_is_remembered(browser: Browser, visit: Visit) -> None:
+    path = Path(visit.page.evaluate("decodeURIComponent(location.pathname)"))
+    dark = Visit(browser, path, colours="dark")
+    assert colour(visit, "body", "backgroundColor") == "rgb(255, 255, 255)"
+    assert colour(dark, "body", "backgroundColor") == "rgb(21, 25, 28)"
+    assert colour(dark, "#phase svg", "backgroundColor") == "rgb(21, 25, 28)"
+    labels = dark.page.locator("#noise svg .role-axis-label text").first.get_attribute("fill")
+    assert labels == charts.THEMES["dark"][charts.FAINT]
+    dark.click(dark.cell("connected"))
+    dark.page.locator("#theme").click()
+    dark.page.wait_for_function("document.documentElement.dataset.theme === 'light'")
+    dark.settle()
+    assert colour(dark, "#phase svg", "backgroundColor") == "rgb(255, 255, 255)"
+    assert dark.signal("picked") == dark.shown == dark.cell("connected")
+    dark.page.reload()
+    dark.page.wait_for_selector("body[data-ready]", timeout=60_000)
+    assert colour(dark, "body", "backgroundColor") == "rgb(255, 255, 255)"
+    assert dark.complaints == []
+
+
+def test_what_is_dark_on_the_screen_is_light_on_paper(browser: Browser, visit: Visit) -> None:
+    path = Path(visit.page.evaluate("decodeURIComponent(location.pathname)"))
+    dark = Visit(browser, path, colours="dark")
+    dark.page.emulate_media(media="print", color_scheme="dark")
+    assert colour(dark, "body", "backgroundColor") == "rgb(255, 255, 255)"
+    assert colour(dark, "#phase svg", "backgroundColor") == "rgb(255, 255, 255)"
+    assert colour(dark, "#phase svg .role-axis-label text", "fill") == "rgb(74, 81, 87)"
+
+
+def test_on_a_phone_maps_stand_below_each_other_and_a_tap_pins(browser: Browser, tmp_path: Path) -> None:
+    space = two_factors()
+    visit = Visit(browser, render(write_run(tmp_path, space.pairs(), measured_pair, space=space))[0], width=390)
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert visit.outside(".chart svg") == []
+    visit.page.mouse.click(*visit.place_of(visit.cell("connected")))
+    visit.settle()
+    assert (visit.shown, visit.pinned) == (visit.cell("connected"), True)
+    visit.page.locator("#pin").click()
+    visit.settle()
+    assert not visit.pinned
+    assert visit.complaints == []
+
+
+def test_two_factors_make_rows_and_columns_of_maps(browser: Browser, tmp_path: Path) -> None:
+    space = two_factors()
+    visit = Visit(browser, render(write_run(tmp_path, space.pairs(), measured_pair, space=space))[0])
+    maps = visit.page.evaluate(
+        """() => {
+            const places = {};
+            for (const mark of document.querySelectorAll("#phase svg .mark-rect path")) {
+                const panel = mark.__data__?.datum?.panel;
+                const { left } = mark.getBoundingClientRect();
+                if (panel) places[panel] = Math.min(places[panel] ?? left, left);
+            }
+            return places;
+        }"""
+    )
+    assert len(maps) == 6
+    assert len({round(left / 10) for left in maps.values()}) == 3
+    titles = [title for title in visit.texts("role-title-text") if "hidden" in title]
+    assert [title.startswith("covariate") for title in titles] == 2 * (3 * [True] + 3 * [False])
+    assert visit.outside("#phase svg, #phase svg text") == []
+    assert visit.complaints == []
+
+
+@pytest.fixture(scope="module")
+def many(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Visit:
+    space = parse_space(
+        "name: twenty\ndataset: digits\ntrain: {momentum: 0.9, epochs: 20}\nreplicates: 1\n"
+        f"axes: {{batch_size: {list(range(10, 210, 10))}, lr: {{log: [0.002, 1.2], steps: 20}}}}\n"
+    )
+    return Visit(browser, render(write_run(tmp_path_factory.mktemp("many"), space.pairs(), space=space))[0])
+
+
+def test_twenty_by_twenty_tiles_can_be_read_and_no_text_leaves_its_tile(many: Visit) -> None:
+    tiles, overflowing = many.page.evaluate(
+        """() => {
+            const own = (mark) => mark.__data__?.datum?.cell;
+            const boxes = new Map();
+            for (const mark of document.querySelectorAll("#phase svg .mark-rect path")) {
+                if (own(mark)) boxes.set(own(mark), mark.getBoundingClientRect());
+            }
+            const texts = [...document.querySelectorAll("#phase svg .mark-text.role-mark text")].filter(own);
+            const bad = texts.filter((text) => {
+                const [inner, outer] = [text.getBoundingClientRect(), boxes.get(own(text))];
+                return inner.width > outer.width || inner.height > outer.height + 3;
+            });
+            const sizes = [...boxes.values()].map(({ width, height }) => [width, height]);
+            return [sizes, bad.map((text) => text.textContent)];
+        }"""
+    )
+    assert len(tiles) == 400
+    assert min(width for width, _ in tiles) > 30
+    assert overflowing == []
+    letters = [text for text in many.texts("mark-text.role-mark") if text in set("CD?U×")]
+    assert len(letters) >= sum(height > 16 for _, height in tiles) > 100
+    assert many.outside("#phase svg") == []
+    assert many.complaints == []
+
+
+def test_the_boundary_crosses_no_text(many: Visit) -> None:
+    assert many.page.locator("#phase svg .mark-rule line").count() > 20
+    crossed = many.page.evaluate(
+        """() => {
+            const boxes = [...document.querySelectorAll("#phase svg .mark-text.role-mark text")]
+                .map((text) => text.getBoundingClientRect());
+            const lines = [...document.querySelectorAll("#phase svg .mark-rule line")]
+                .map((line) => line.getBoundingClientRect());
+            return lines.filter((line) => boxes.some((box) => line.left < box.right && line.right > box.left
+                && line.top < box.bottom - 3 && line.bottom > box.top + 3)).length;
+        }"""
+    )
+    assert crossed == 0
+
+
+def test_a_zero_among_logarithmic_values_has_a_tile_and_a_label(browser: Browser, tmp_path: Path) -> None:
+    space = parse_space(
+        "name: zero\ndataset: digits\ntrain: {momentum: 0.9, epochs: 20, batch_size: 64}\nreplicates: 2\n"
+        "axes: {weight_decay: [0, 0.0001, 0.001, 0.01], lr: [0.01, 0.03, 0.1]}\n"
+    )
+    visit = Visit(browser, render(write_run(tmp_path, space.pairs(), space=space))[0])
+    assert visit.texts("role-axis-title").count("weight decay (equal steps)") == 2
+    assert [text for text in visit.texts("role-axis-label") if text in ("0", "0.0001", "0.001", "0.01")].count("0") == 2
+    heights = visit.page.evaluate(
+        """() => [...document.querySelectorAll("#phase svg .mark-rect path")]
+            .filter((mark) => mark.__data__?.datum?.cell)
+            .map((mark) => Math.round(mark.getBoundingClientRect().height))"""
+    )
+    assert max(heights) - min(heights) <= 6  # but for the outline
+    assert visit.outside("#phase svg") == []
+
+
+def test_one_axis_is_one_chart_of_lines_with_a_sentence_that_fits(browser: Browser, tmp_path: Path) -> None:
+    visit = Visit(browser, render(write_run(tmp_path, grid(batch_sizes=(64,), replicates=3)))[0])
+    assert visit.texts("role-axis-title").count("learning rate (log scale)") == 1
+    lines = visit.page.locator("#phase svg .mark-line path").all()
+    assert len({line.get_attribute("stroke") for line in lines}) == 2
+    lead = visit.page.locator("#diagram .lead").inner_text()
+    assert "tile" not in lead
+    assert "a line joins the cells of one setting" in lead
+    assert visit.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("chart", "name", "start"),
+    [
+        ("phase", "SVG", b"<svg"),
+        ("phase", "PNG", b"\x89PNG"),
+        ("phase", "CSV", b"cell,"),
+        ("phase", "Vega-Lite", b"{"),
+        ("noise", "PNG", b"\x89PNG"),
+        ("curves", "CSV", b"split,"),
+        ("curves", "Vega-Lite", b"{"),
+    ],
+)
+def test_every_chart_can_be_saved(visit: Visit, chart: str, name: str, start: bytes) -> None:
+    menu = visit.page.locator(f"#{chart} + .exports")
+    with visit.page.expect_download() as saved:
+        menu.get_by_role("button", name=name, exact=True).click()
+    content = Path(saved.value.path()).read_bytes()
+    assert content.startswith(start)
+    if (chart, name) == ("phase", "CSV"):
+        assert content.count(b"\n") == 1 + 36
+        assert b"verdict" in content.split(b"\n")[0]
+    if (chart, name) == ("curves", "Vega-Lite"):
+        assert [row["mean"] for row in json.loads(content)["datasets"]["curves"]] == [
+            row["mean"] for row in visit.curves()
+        ]
+    assert visit.complaints == []
+
+
+def test_the_menus_cover_nothing_and_are_never_cut_off(visit: Visit) -> None:
+    boxes = visit.page.evaluate(
+        """() => [...document.querySelectorAll(".exports")].map((menu) => {
+            const [own, chart] = [menu, menu.previousElementSibling].map((element) => element.getBoundingClientRect());
+            return [own.top - chart.bottom, innerWidth - own.right];
+        })"""
+    )
+    assert len(boxes) == len(visit.page.evaluate("Object.keys(window.report.views)"))
+    assert all(below >= 0 and right >= 0 for below, right in boxes)
+
+
+def test_contents_lead_to_sections_and_all_cells_fit(visit: Visit) -> None:
+    targets = visit.page.eval_on_selector_all("nav.contents a", "links => links.map((link) => link.hash.slice(1))")
+    headings = visit.page.eval_on_selector_all("h2 a.anchor", "links => links.map((link) => link.hash.slice(1))")
+    assert targets == headings
+    assert all(visit.page.locator(f"section#{target}").count() == 1 for target in targets)
+    assert visit.page.eval_on_selector("#cells .wide", "box => box.scrollWidth <= box.clientWidth")
+    assert colour(visit, "#cell-table td:nth-child(5)", "textAlign") == "right"
