@@ -89,7 +89,7 @@ def content(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
         "findings": findings(diagram),
         "cautions": [*cautions(diagram, sweep), *undrawn(diagram), *undetailed(diagram)],
         "reading_diagram": reading_diagram(diagram),
-        "picking_words": PICKING.format("tile" if diagram.y is not None else "point"),
+        "picking_words": PICKING.format("tile" if diagram.y is not None else "point") if len(diagram.cells) > 1 else "",
         "quantity": quantity(verdict),
         "limit": height(verdict.threshold, verdict),
         "confidence": confidence(verdict),
@@ -132,10 +132,8 @@ def reading_diagram(diagram: PhaseDiagram) -> str:
     limit = height(diagram.verdict.threshold, diagram.verdict)
     cell = "is a cell: pairs of networks trained from one initialisation, each member on its own part of the data"
     if diagram.y is not None:
-        return (
-            f"Each tile {cell}. The line separates the tiles whose mean barrier is below {limit} from those where it "
-            "is not."
-        )
+        line = f" The line separates the tiles whose mean barrier is below {limit} from those where it is not."
+        return f"Each tile {cell}.{line if len(diagram.boundary) else ''}"
     bars = f"bars are {confidence(diagram.verdict)} intervals of the mean barrier, the dashed line is {limit}"
     if diagram.x is None:
         return f"Each point {cell}; {bars}."

@@ -1,7 +1,7 @@
 "use strict";
 // Draws the charts in the page's theme and width, and offers each of them as a file.
 
-const NARROW = matchMedia("(max-width: 800px)");
+const NARROW = matchMedia("screen and (max-width: 800px)");
 // What a map's axis and labels take of a narrow page.
 const AXIS_WIDTH = 76;
 // Columns that only place a mark, and are in no file.
