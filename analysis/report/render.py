@@ -104,10 +104,10 @@ def render(
     files = choose_files(folder, out, formats)
     sweep = read_sweep(folder)
     verdict = view.judging(sweep.space.verdict if sweep.space else VerdictSpec())
-    results = load_results(folder, judged_columns(verdict))
-    x, y = view.axes
-    try:
-        diagram = map_regions(results, x, y, verdict=verdict, space=sweep.space)
+    try:  # the results are kept by no name: their memory is needed again
+        diagram = map_regions(
+            load_results(folder, judged_columns(verdict)), *view.axes, verdict=verdict, space=sweep.space
+        )
     except ValueError as error:  # of the axes
         raise UserError(str(error)) from error
     report = _Report(folder=folder, diagram=diagram, sweep=sweep, modules=find_sections(*sections), view=view)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from lmc_tune.analysis.phase import PhaseDiagram
+from lmc_tune.analysis.phase import SHIFT_FIELDS, PhaseDiagram
 from lmc_tune.analysis.wording import (
     UNKNOWN,
     UNSET,
@@ -42,7 +42,8 @@ def studied(diagram: PhaseDiagram) -> str:
     """Data, networks, training, shifts and pairs per cell in one line; what varies as its range or its values."""
     cells = planned(diagram)
     severity = "severity" in [axis.column for axis in diagram.axes]
-    shifts = [shift_words(row, severity_is_axis=severity) for row in cells.to_dict("records")]
+    kinds = cells[SHIFT_FIELDS].drop_duplicates().to_dict("records")
+    shifts = [shift_words(row, severity_is_axis=severity) for row in kinds]
     if severity:
         shifts = [f"{shift} of severity {_spread(cells['severity'])}" for shift in shifts]
     networks = cells[["model", *MODEL_FIELDS]].drop_duplicates()

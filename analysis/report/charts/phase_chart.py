@@ -104,7 +104,7 @@ def phase_chart(
     if diagram.x is None or diagram.y is None:
         return finish(_lines(diagram, table, picked, width), picked)
     layout = lay_out(diagram, diagram.x, diagram.y, width)
-    draw = _Maps(diagram=diagram, table=table, picked=picked, layout=layout, width=width)
+    draw = _Maps(diagram=diagram, tables=_tables(diagram, table), picked=picked, layout=layout, width=width)
     if layout.grid:
         blocks = [_titled(draw.block(kind), TITLES[kind]) for kind in TITLES]
         chart: Any = alt.vconcat(*blocks, spacing=30)
@@ -119,12 +119,28 @@ def _titled(chart: Any, title: str, **style: Any) -> Any:
     return chart.properties(title=alt.Title(title, offset=6, **style)) if title else chart
 
 
+_Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
+
+
+def _tables(diagram: PhaseDiagram, table: pd.DataFrame) -> dict[str, _Tables]:
+    """By panel: the planned cells, those that were run, and the pieces of the boundary as they are drawn."""
+    x, y = _axes(diagram)
+    drawn = table.drop(columns=["shown_low", "shown_high"])
+    found = {}
+    for panel in diagram.panels:
+        planned, line = drawn[drawn["panel"] == panel], diagram.boundary[diagram.boundary["panel"] == panel]
+        tiles = planned if diagram.not_run.empty else planned[planned["verdict"] != NOT_RUN]
+        pieces = {name: (x if name[0] == "x" else y).drawn(line[name]) for name in ("x", "y", "x2", "y2")}
+        found[panel] = (planned, tiles, pd.DataFrame(pieces))
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Maps:
-    """Draws the maps of one diagram."""
+    """Draws the maps of one diagram; ``tables``: of each panel, shared by its maps, so that a page has them once."""
 
     diagram: PhaseDiagram
-    table: pd.DataFrame
+    tables: Mapping[str, _Tables]
     picked: str | None
     layout: Layout
     width: float
@@ -151,9 +167,7 @@ class _Maps:
 
     def map(self, kind: str, panel: str, *, first: bool = True) -> Any:
         """One map; its vertical axis has a title where it is the ``first`` of its row."""
-        diagram, own = self.diagram, self.table["panel"] == panel
-        planned = self.table[own].drop(columns=["shown_low", "shown_high"])
-        tiles = planned if diagram.not_run.empty else planned[planned["verdict"] != NOT_RUN]
+        diagram, (planned, tiles, line) = self.diagram, self.tables[panel]
         everywhere, base = (alt.Chart(data).encode(**_frame(diagram, titled=first)) for data in (planned, tiles))
         tile: dict[str, Any] = {"stroke": PAPER, "strokeWidth": 1 if self._least_tile > 8 else 0}
         fills = (
@@ -169,7 +183,7 @@ class _Maps:
         layers = [
             *self._blanks(everywhere),
             *fills,
-            *_boundary(diagram, panel),
+            *_boundary(diagram, line),
             *self._texts(tiles, kind),
             *_touch(everywhere, diagram, self.picked),
         ]
@@ -242,14 +256,11 @@ def _axes(diagram: PhaseDiagram) -> tuple[Axis, Axis]:
     return diagram.x, diagram.y
 
 
-def _boundary(diagram: PhaseDiagram, panel: str) -> list[alt.Chart]:
+def _boundary(diagram: PhaseDiagram, line: pd.DataFrame) -> list[alt.Chart]:
     """Dark on a light halo, so that it stands out from any tile."""
-    line = diagram.boundary[diagram.boundary["panel"] == panel]
     if line.empty:
         return []
-    x, y = _axes(diagram)
-    drawn = pd.DataFrame({name: (x if name[0] == "x" else y).drawn(line[name]) for name in ("x", "y", "x2", "y2")})
-    base = alt.Chart(drawn).encode(**_centre(diagram), x2="x2:Q", y2="y2:Q")
+    base = alt.Chart(line).encode(**_centre(diagram), x2="x2:Q", y2="y2:Q")
     return [
         base.mark_rule(color=PAPER, strokeWidth=5, strokeCap="square"),
         base.mark_rule(color=INK, strokeWidth=2.5, strokeCap="square"),
