@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -35,6 +35,7 @@ from lmc_tune.experiment.reading import SpaceError, parse_space
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.storage import BucketPath, Place, place_at, replacing, what_fails
 from lmc_tune.tables.cells import judged_columns
+from lmc_tune.tables.columns import AXIS_SCALES
 from lmc_tune.tables.store import Store, load_results
 from lmc_tune.tables.sweep_record import REPORT_FILE, SWEEP_FILE, SweepRecord
 
@@ -65,7 +66,7 @@ def render(
         folder: a run folder, finished or not: its path, or its address in a bucket.
         out: a file, or a folder for ``report.html``, one that exists or whose name ends in a slash; the run folder by
             default. A file's suffix may be left out, and several formats stand beside each other.
-        formats: ``html``; ``png``, ``svg`` or ``pdf`` for the phase diagram alone; ``csv`` for all cells, as
+        formats: ``html``; ``png``, ``svg`` or ``pdf`` for one chart; ``csv`` for all cells, as
             :func:`~lmc_tune.analysis.report.cell_table.full_table` has them. By default what the suffix of ``out``
             says, else ``html``.
         sections: the packages that the page's sections are found in, as
@@ -110,6 +111,7 @@ def render(
         )
     except ValueError as error:  # of the axes
         raise UserError(str(error)) from error
+    _check(view, diagram, files)
     report = _Report(folder=folder, diagram=diagram, sweep=sweep, modules=find_sections(*sections), view=view)
     for name, path in files.items():
         _write(path, report.content(name))
@@ -186,6 +188,21 @@ def _write(path: Place, content: bytes) -> None:
             file.write(content)
     except OSError as error:
         raise UserError(f"cannot write {path} ({what_fails(path, error)}); choose another place with -o") from error
+
+
+def _check(view: View, diagram: PhaseDiagram, formats: Collection[str]) -> None:
+    """Refuse what would change nothing, or leave nothing to see."""
+    if not set(formats) & {"png", "svg", "pdf"}:
+        for option, value, usual in (("--width", view.width, None), ("--chart", view.chart, "phase")):
+            if value != usual:
+                raise UserError(f"{option} {value} is for pictures; add --formats png, svg or pdf, or end -o in one")
+    if view.condition is not None and diagram.pairs[diagram.verdict.column].isna().all():
+        raise UserError(f"no pair of this run was measured under --condition {view.condition}")
+    used = [axis.column for axis in diagram.axes]
+    for option, column in (("--x", view.x), ("--y", view.y)):
+        if column is not None and column not in used:
+            known = ", ".join(name for name in AXIS_SCALES if len(diagram.cells[name].unique()) > 1)
+            raise UserError(f"{option} {column}: it is the same in all cells; choose from {known}")
 
 
 @dataclass(frozen=True, kw_only=True)

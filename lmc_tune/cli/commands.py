@@ -192,20 +192,25 @@ def report(  # noqa: PLR0913 - one parameter per option
         typer.Option(help="Comma-separated: html, png, svg, pdf, csv (default: what -o ends in, else html)."),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Judge cells by this barrier: a fraction for errors, nats for losses.")
+        float | None,
+        typer.Option(metavar="HEIGHT", help="Judge cells by this barrier: a fraction for errors, nats for losses."),
     ] = None,
-    confidence: Annotated[float | None, typer.Option(help="Of the intervals, e.g. 0.9.")] = None,
-    barrier: Annotated[str | None, typer.Option(help="Its definition, e.g. midpoint.")] = None,
-    condition: Annotated[str | None, typer.Option(help="Of the path, e.g. naive.")] = None,
-    x: Annotated[str | None, typer.Option("--x", help="Column along the horizontal axis, e.g. epochs.")] = None,
-    y: Annotated[str | None, typer.Option("--y", help="Column along the vertical axis.")] = None,
+    confidence: Annotated[float | None, typer.Option(metavar="LEVEL", help="Of the intervals, e.g. 0.9.")] = None,
+    barrier: Annotated[str | None, typer.Option(metavar="DEFINITION", help="Its definition, e.g. midpoint.")] = None,
+    condition: Annotated[str | None, typer.Option(metavar="CONDITION", help="Of the path, e.g. naive.")] = None,
+    x: Annotated[
+        str | None, typer.Option("--x", metavar="COLUMN", help="Column along the horizontal axis, e.g. epochs.")
+    ] = None,
+    y: Annotated[str | None, typer.Option("--y", metavar="COLUMN", help="Column along the vertical axis.")] = None,
     theme: Annotated[
         Literal["light", "dark", "paper"] | None,
         typer.Option(help="Colours; paper: black on white without a title (default: as the screen, pictures light)."),
     ] = None,
-    width: Annotated[float | None, typer.Option(min=20, max=1000, help="Of pictures, in mm.")] = None,
+    width: Annotated[
+        float | None, typer.Option(metavar="MM", min=20, max=1000, help="Of pictures, in millimetres.")
+    ] = None,
     chart: Annotated[
-        str, typer.Option(help="The chart of png, svg and pdf, by its name on the page, e.g. noise.")
+        str, typer.Option(metavar="NAME", help="The chart of png, svg and pdf, by its name on the page, e.g. noise.")
     ] = "phase",
 ) -> None:
     """Render the phase-diagram report of a run folder from its tables alone; the folder's space stays as it is."""

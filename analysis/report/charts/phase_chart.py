@@ -46,6 +46,8 @@ SUBTITLE: dict[str, Any] = {"fontSize": 11.5, "fontWeight": "normal", "color": F
 BOTH_LEGENDS = 720
 # Of the type in tiles: its least size in pixels, and the mean width of a character in parts of its size.
 LEAST_TYPE, TYPE_WIDTH = 8.5, 0.66
+# What must be left of a tile's width, in pixels.
+MARGINS = {"letter": 3, "barrier_text": 8}
 LINES_HEIGHT, AXIS_WIDTH = 280, 64
 # Okabe and Ito's, which the colour-blind can tell apart; their yellow is too light for a line.
 PANEL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#7a5c00")
@@ -215,7 +217,7 @@ class _Maps:
         mean = f"min(map_width / {3.8 * len(x.ticks):.6g}, {height_ / (1.8 * len(y.ticks)):.3f})"
         size = f"clamp({mean}, {LEAST_TYPE}, 13)"
         fits = (
-            f"{TYPE_WIDTH} * length(datum.{text}) * {size} + 8 <= map_width * {_share(x, 'x')}"
+            f"{TYPE_WIDTH} * length(datum.{text}) * {size} + {MARGINS[text]} <= map_width * {_share(x, 'x')}"
             f" && {size} + 2 <= {height_} * {_share(y, 'y')}"
         )
         base = alt.Chart(tiles).transform_filter(fits).encode(text=f"{text}:N", **_centre(self.diagram))
@@ -301,6 +303,8 @@ def _barrier_colour(diagram: PhaseDiagram, width: float) -> alt.Color:
         format=barrier_format(verdict),
         gradientLength=130,
         tickCount=3,
+        labelOverlap="greedy",
+        labelSeparation=6,
     )
     return alt.Color("shown_barrier:Q", title=barrier_title(verdict), scale=_barrier_scale(diagram), legend=legend)
 

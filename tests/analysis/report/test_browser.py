@@ -201,13 +201,24 @@ def test_a_click_pins_and_neither_pointing_nor_scrolling_nor_the_way_to_the_pane
     assert "#" not in visit.page.url
 
 
-def test_scrolling_under_a_pointer_at_rest_changes_nothing(visit: Visit) -> None:
+def test_a_tile_that_comes_under_a_pointer_at_rest_is_not_shown(visit: Visit) -> None:
+    visit.page.evaluate(
+        "addEventListener('pointermove', ({ screenX, screenY }) => (window.rests = { screenX, screenY }))"
+    )
     visit.point_at(visit.cell("connected"))
     before = visit.shown
-    visit.page.evaluate("scrollBy(0, 70)")
-    visit.page.wait_for_timeout(300)
+    send = """([cell, by]) => {
+        const marks = [...document.querySelectorAll("#phase svg path")];
+        const at = { screenX: window.rests.screenX + by, screenY: window.rests.screenY, bubbles: true };
+        marks.find((mark) => mark.__data__?.datum?.cell === cell).dispatchEvent(new PointerEvent("pointermove", at));
+    }"""  # as browsers do while a page scrolls
+    other = visit.cell("undecided")
+    visit.page.evaluate(send, [other, 0])
     visit.settle()
     assert visit.shown == before
+    visit.page.evaluate(send, [other, 1])
+    visit.settle()
+    assert visit.shown == other
     visit.page.mouse.move(2, 2)
 
 
@@ -331,7 +342,11 @@ def test_a_tile_that_has_not_been_run_says_so_and_picks_nothing(browser: Browser
     visit.page.mouse.move(*where)
     visit.page.wait_for_selector("#vg-tooltip-element.visible")
     assert "not run" in visit.page.locator("#vg-tooltip-element").inner_text()
-    assert visit.page.locator("#cell").get_attribute("data-cell") == picked
+    assert visit.shown == picked
+    with visit.page.expect_download() as saved:
+        visit.page.locator("#phase + .exports").get_by_role("button", name="CSV").click()
+    rows = Path(saved.value.path()).read_text(encoding="utf-8").splitlines()
+    assert (len(rows), sum("not run" in row for row in rows)) == (1 + 36, 24)
     assert visit.complaints == []
 
 
@@ -551,8 +566,9 @@ def many(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Visit:
     return Visit(browser, render(write_run(tmp_path_factory.mktemp("many"), space.pairs(), space=space))[0])
 
 
-def test_twenty_by_twenty_tiles_can_be_read_and_no_text_leaves_its_tile(many: Visit) -> None:
-    tiles, overflowing = many.page.evaluate(
+def tiles_and_overflows(visit: Visit) -> tuple[list[list[float]], list[str]]:
+    """Width and height of every tile, and the texts that are larger than theirs."""
+    tiles, overflowing = visit.page.evaluate(
         """() => {
             const own = (mark) => mark.__data__?.datum?.cell;
             const boxes = new Map();
@@ -568,6 +584,11 @@ def test_twenty_by_twenty_tiles_can_be_read_and_no_text_leaves_its_tile(many: Vi
             return [sizes, bad.map((text) => text.textContent)];
         }"""
     )
+    return tiles, overflowing
+
+
+def test_twenty_by_twenty_tiles_can_be_read_and_no_text_leaves_its_tile(many: Visit) -> None:
+    tiles, overflowing = tiles_and_overflows(many)
     assert len(tiles) == 400
     assert min(width for width, _ in tiles) > 30
     assert overflowing == []
@@ -575,6 +596,16 @@ def test_twenty_by_twenty_tiles_can_be_read_and_no_text_leaves_its_tile(many: Vi
     assert len(letters) >= sum(height > 16 for _, height in tiles) > 100
     assert many.outside("#phase svg") == []
     assert many.complaints == []
+
+
+def test_on_a_phone_letters_stay_and_numbers_that_do_not_fit_are_dropped(browser: Browser, many: Visit) -> None:
+    phone = Visit(browser, Path(many.page.evaluate("decodeURIComponent(location.pathname)")), width=390)
+    tiles, overflowing = tiles_and_overflows(phone)
+    assert max(width for width, _ in tiles) < 16
+    assert overflowing == []
+    texts = phone.texts("mark-text.role-mark")
+    assert sum(text in set("C?D") for text in texts) > 100
+    assert not [text for text in texts if "%" in text]
 
 
 def test_the_boundary_crosses_no_text(many: Visit) -> None:

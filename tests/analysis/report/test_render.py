@@ -513,12 +513,18 @@ def test_other_axes_and_what_there_is_not(folder: Path, tmp_path: Path) -> None:
     assert pd.read_csv(path).columns[1:3].tolist() == ["batch_size", "lr"]
     for view, said in (
         (View(x="lrr"), "'lrr' is not a numeric column of the spec; did you mean 'lr'?"),
+        (View(x="weight_decay"), "--x weight_decay: it is the same in all cells; choose from lr, batch_size"),
+        (View(condition="repaired"), "no pair of this run was measured under --condition repaired"),
         (View(barrier="cord"), "--barrier cord: Input should be 'chord'"),
         (View(threshold=-1.0), "--threshold -1.0: Input should be greater than 0"),
         (View(chart="nose"), "there is no chart 'nose' of this run; choose from phase, noise, basins, similarity"),
     ):
         with pytest.raises(UserError, match=re.escape(said)):
             render(folder, tmp_path / "x.svg", view=view)
+    for view in (View(width=85.0), View(chart="noise")):
+        with pytest.raises(UserError, match="is for pictures; add --formats png, svg or pdf"):
+            render(folder, tmp_path / "x.html", view=view)
+    assert not list(tmp_path.glob("x.[sh]*"))
 
 
 @pytest.mark.parametrize(("width", "beside"), [(170.0, True), (85.0, False)])
