@@ -1,20 +1,21 @@
-"""The line between connected and disconnected: where the mean barrier crosses the threshold."""
+"""The line between connected and disconnected: the borders of tiles across which the mean barrier passes the threshold.
 
-import contourpy
+It is drawn where it is known, between two cells, and not interpolated within them: decision 0020.
+"""
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from lmc_tune.core.barrier import Array
 
-COLUMNS = ["line", "order", "x", "y"]
+COLUMNS = ["x", "y", "x2", "y2"]
 
 
 def find_boundary(x: ArrayLike, y: ArrayLike, means: ArrayLike, threshold: float) -> pd.DataFrame:
-    """Contour of a field of mean barriers at the threshold, by linear interpolation between the cells' centres.
+    """The borders between neighbouring tiles of which one mean lies below the threshold and the other does not.
 
-    Each cell stands for its whole tile, so the field goes on unchanged for half a step beyond the outermost centres:
-    a line that leaves the map reaches its edge. It stops at cells without a known mean.
+    Between a tile with a known mean and one without there is none.
 
     Args:
         x: (nx,) increasing positions of the columns, in the scale they are drawn in (logarithms on a log axis).
@@ -23,23 +24,17 @@ def find_boundary(x: ArrayLike, y: ArrayLike, means: ArrayLike, threshold: float
         threshold: in the unit of the means.
 
     Returns:
-        Columns ``line`` (number of the line), ``order`` (along it), ``x`` and ``y`` in the given positions.
+        One straight piece per row, from (``x``, ``y``) to (``x2``, ``y2``) in the given positions; first the vertical
+        ones, row by row.
     """
-    columns, rows = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    field = np.ma.masked_invalid(np.asarray(means, dtype=np.float64))
-    if columns.size < 2 or rows.size < 2 or field.count() == 0:
-        return pd.DataFrame(columns=COLUMNS)
-    padded = np.ma.array(
-        np.pad(field.filled(np.nan), 1, mode="edge"), mask=np.pad(np.ma.getmaskarray(field), 1, mode="edge")
-    )
-    generator = contourpy.contour_generator(
-        x=_with_borders(columns), y=_with_borders(rows), z=padded, corner_mask=True, name="serial"
-    )
-    parts = [
-        pd.DataFrame({"line": at, "order": np.arange(len(line)), "x": line[:, 0], "y": line[:, 1]})
-        for at, line in enumerate(np.asarray(line) for line in generator.lines(threshold))
-    ]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+    field = np.asarray(means, dtype=np.float64)
+    known, above = np.isfinite(field), field >= threshold
+    right, top = tile_edges(x), tile_edges(y)
+    row, column = np.nonzero(known[:, :-1] & known[:, 1:] & (above[:, :-1] != above[:, 1:]))
+    vertical = [right[column + 1], top[row], right[column + 1], top[row + 1]]
+    row, column = np.nonzero(known[:-1] & known[1:] & (above[:-1] != above[1:]))
+    horizontal = [right[column], top[row + 1], right[column + 1], top[row + 1]]
+    return pd.DataFrame(np.concatenate([np.stack(vertical), np.stack(horizontal)], axis=1).T, columns=COLUMNS)
 
 
 def tile_edges(positions: ArrayLike) -> Array:
@@ -52,8 +47,3 @@ def tile_edges(positions: ArrayLike) -> Array:
         return np.array([centres[0] - 0.5, centres[0] + 0.5])
     inner = (centres[:-1] + centres[1:]) / 2
     return np.concatenate([[2 * centres[0] - inner[0]], inner, [2 * centres[-1] - inner[-1]]])
-
-
-def _with_borders(centres: Array) -> Array:
-    edges = tile_edges(centres)
-    return np.concatenate([edges[:1], centres, edges[-1:]])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lmc_tune.analysis.boundary import find_boundary, tile_edges
+from lmc_tune.analysis.boundary import COLUMNS, find_boundary, tile_edges
 from lmc_tune.analysis.wording import axis_title, setting, shift_words
 from lmc_tune.core.barrier import Array
 from lmc_tune.core.statistics import VERDICTS
@@ -90,7 +90,8 @@ class PhaseDiagram:
     facets: the columns that tell the panels apart.
     panels: the panels' titles in drawing order.
     of_a: the columns that say something of A alone, since B is trained otherwise in some cell.
-    boundary: where the mean barrier crosses the threshold: ``panel``, ``line``, ``order``, ``x``, ``y``.
+    boundary: borders of tiles across which the mean barrier passes the threshold: ``panel``, and from ``x``, ``y`` to
+        ``x2``, ``y2``.
     """
 
     pairs: pd.DataFrame
@@ -375,7 +376,7 @@ def _beside_diverged(cells: pd.DataFrame, axes: Sequence[Axis]) -> list[bool]:
 
 
 def _boundaries(cells: pd.DataFrame, panels: list[str], axes: list[Axis], threshold: float) -> pd.DataFrame:
-    parts = [pd.DataFrame(columns=["line", "order", "x", "y", "panel"])]
+    parts = [pd.DataFrame(columns=[*COLUMNS, "panel"])]
     if len(axes) == 2:
         x, y = axes
         for panel in panels:
@@ -384,5 +385,8 @@ def _boundaries(cells: pd.DataFrame, panels: list[str], axes: list[Axis], thresh
             at = np.searchsorted(y.ticks, known[y.column]), np.searchsorted(x.ticks, known[x.column])
             means[at] = known["mean_barrier"]
             found = find_boundary(x.position(x.ticks), y.position(y.ticks), means, threshold)
-            parts.append(found.assign(x=x.value(found["x"]), y=y.value(found["y"]), panel=panel))
+            values = {
+                name: axis.value(found[name]) for axis, names in ((x, ("x", "x2")), (y, ("y", "y2"))) for name in names
+            }
+            parts.append(found.assign(**values, panel=panel))
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)

@@ -56,6 +56,13 @@ def percentage_points(value: Any, digits: int = 1) -> str:
     return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")  # no −0.0
 
 
+def nats(value: Any) -> str:
+    """A loss in nats, without its unit."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
+
+
 def height(value: Any, verdict: VerdictSpec) -> str:
     """A barrier in the unit of the judged curve: percent for errors, nats for losses."""
     if is_error(verdict):
@@ -104,6 +111,8 @@ def setting(column: str, value: Any, of_a: Collection[str] = ()) -> str:
         return "normalised inputs" if value else "raw inputs"
     if column == "norm" and isinstance(value, str):
         return "no norm" if value == "none" else f"{value} norm"
+    if column == "optimizer":
+        return str(value)
     if isinstance(value, bool):
         return title if value else f"no {title}"
     if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -157,8 +157,8 @@ def make_run(folder: Path, size: Size) -> None:
         for cell, (before, after) in enumerate(specs)
         for k in range(size.replicates)
     )
-    if len(cells) != size.cells or pairs[0][0] != cells[pairs[0][1]].model_copy(update={"replicate": pairs[0][2]}).key:
-        raise RuntimeError("the made-up pairs are not those of the space")
+    if len(cells) != size.cells:
+        raise RuntimeError("the made-up cells are not those of the space")
     files: dict[str, pa.Schema] = {name: table.schema for name, table in TABLES.items() if name != "barriers"}
     writers = {
         name: pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="zstd") for name, schema in files.items()
@@ -174,6 +174,7 @@ def make_run(folder: Path, size: Size) -> None:
 
 
 def _key(content: str) -> str:
+    """Distinct and made fast; a report joins tables by keys and reads nothing from them."""
     return blake2b(f"{SCHEMA_VERSION} {content}".encode(), digest_size=12).hexdigest()
 
 

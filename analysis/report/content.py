@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 
 from lmc_tune.analysis.answer import answer, remarks, tally
 from lmc_tune.analysis.phase import PhaseDiagram
+from lmc_tune.analysis.report.cell_table import MOST_ROWS, both, cell_table, in_order, numeric
 from lmc_tune.analysis.report.charts.curves import Curves
 from lmc_tune.analysis.report.charts.phase_chart import left_out
 from lmc_tune.analysis.report.charts.style import DARK_VERDICTS, VERDICT_COLOURS
 from lmc_tune.analysis.report.columnar import pack
+from lmc_tune.analysis.report.section import Section
+from lmc_tune.analysis.report.studied import judgement, settings, studied
+from lmc_tune.analysis.report.view import differences
 from lmc_tune.analysis.wording import (
     LETTERS,
     UNKNOWN,
-    UNSET,
-    axis_title,
     confidence,
     counted,
     height,
@@ -32,20 +34,18 @@ from lmc_tune.analysis.wording import (
     quantity,
 )
 from lmc_tune.core.barrier import Definition
-from lmc_tune.core.statistics import ESTIMATOR, VERDICTS, Verdict
+from lmc_tune.core.statistics import VERDICTS, Verdict
 from lmc_tune.experiment.space import SearchSpace
-from lmc_tune.tables.cells import CELL_FIELDS, compare_definitions, exclusions
+from lmc_tune.tables.cells import compare_definitions, exclusions
 
 # A longer table of cells is folded away until it is asked for.
 LONG_TABLE = 60
-# What a longer one leaves out is said, and where it is.
-MOST_ROWS = 1000
 # Beyond this many cells, what shows each in detail is left out.
 MOST_DETAILED = 2000
 FEW_PANELS = 6
 ALL_CELLS = "All cells, in full precision: lmc-tune report with --formats csv."
 ALL_REASONS = f"{ALL_CELLS} The reason of every pair: results.parquet."
-LIBRARIES = ("lmc-tune", "altair", "contourpy", "numpy", "pandas", "scipy", "vl-convert-python")
+LIBRARIES = ("lmc-tune", "altair", "numpy", "pandas", "scipy", "vl-convert-python")
 
 # What the path is compared with, after "how far the error rises above".
 BASELINES: dict[Definition, str] = {
@@ -56,8 +56,10 @@ BASELINES: dict[Definition, str] = {
     "max_endpoint": "the worse of its values at A and B",
 }
 
-# Null says that none are left out.
-ALL_EXAMPLES = ("train_examples", "test_examples")
+PICKING = (
+    "Point at a {0} to see its curves and numbers; click it to keep them. Arrow keys move from {0} to {0}, and Escape "
+    "frees it."
+)
 
 Row = Mapping[Any, Any]
 
@@ -88,8 +90,11 @@ def content(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
         "diagram": diagram,
         "finished": finished(diagram, sweep),
         "answer": answer(diagram),
+        "studied": studied(diagram),
         "findings": findings(diagram),
         "cautions": [*remarks(diagram), *cautions(diagram, sweep), *undrawn(diagram), *undetailed(diagram)],
+        "reading_diagram": reading_diagram(diagram),
+        "picking_words": PICKING.format("tile" if diagram.y is not None else "point") if len(diagram.cells) > 1 else "",
         "quantity": quantity(verdict),
         "limit": height(verdict.threshold, verdict),
         "confidence": confidence(verdict),
@@ -102,14 +107,43 @@ def content(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
         "cells_end": ends_early(
             len(cells), len(diagram.cells), "cells", f"{ALL_CELLS} A column's head sorts these alone."
         ),
+        "numeric": numeric,
         "long_table": LONG_TABLE,
         "accounting": accounting(diagram),
         "exclusions": excluded.head(MOST_ROWS),
         "exclusions_end": ends_early(min(MOST_ROWS, len(excluded)), len(excluded), "entries", ALL_REASONS),
-        "settings": dict(zip(("Varied", "Fixed"), settings(diagram), strict=True)),
+        "settings": settings(diagram),
         "judgement": judgement(diagram),
         "versions": versions(sweep),
     }
+
+
+def contents(sections: Sequence[Section], *, with_panels: bool) -> list[tuple[str, str]]:
+    """The page's sections in order: ids and titles."""
+    return [
+        ("diagram", "Phase diagram"),
+        ("reading", "How to read it"),
+        *((f"{section.id}-section", section.title) for section in sections),
+        *([("panels", "Panels")] if with_panels else []),
+        ("definitions", "Other barrier definitions"),
+        ("cells", "All cells"),
+        ("exclusions", "What was left out"),
+        ("settings", "Settings"),
+    ]
+
+
+def reading_diagram(diagram: PhaseDiagram) -> str:
+    """What a mark and a line of the diagram stand for."""
+    limit = height(diagram.verdict.threshold, diagram.verdict)
+    cell = "is a cell: pairs of networks trained from one initialisation, each member on its own part of the data"
+    if diagram.y is not None:
+        line = f" The line separates the tiles whose mean barrier is below {limit} from those where it is not."
+        return f"Each tile {cell}.{line if len(diagram.boundary) else ''}"
+    bars = f"bars are {confidence(diagram.verdict)} intervals of the mean barrier, the dashed line is {limit}"
+    if diagram.x is None:
+        return f"Each point {cell}; {bars}."
+    lines = "a line joins the cells of one setting" if len(diagram.panels) > 1 else "a line joins the cells"
+    return f"Each point {cell}; {lines}, {bars}. Letters at the top: cells whose verdict rests on no barrier."
 
 
 def verdict_key(diagram: PhaseDiagram) -> list[Row]:
@@ -143,7 +177,7 @@ def cautions(diagram: PhaseDiagram, sweep: Sweep) -> list[str]:
     space = sweep.space
     if space is None:
         return ["space.yaml is not in the folder: all finished pairs are judged, by the default verdict."]
-    found = []
+    found = differences(diagram.verdict, space.verdict)
     if n := len(diagram.not_run):
         mark = "a dash" if diagram.y is None else "an empty tile"
         cells = f"{counted(n, 'planned cell')}, each {mark} in the diagram."
@@ -243,60 +277,9 @@ def panel_table(diagram: PhaseDiagram) -> pd.DataFrame:
     return counts.head(MOST_ROWS)
 
 
-def cell_table(diagram: PhaseDiagram) -> pd.DataFrame:
-    """The first cells in words, in order; indexed by the cell's id, columns as headed."""
-    cells = _in_order(diagram).head(MOST_ROWS)
-    rows = [_cell_row(diagram, row) for row in cells.to_dict("records")]
-    return pd.DataFrame(rows, index=cells["cell"])
-
-
-def cell_places(diagram: PhaseDiagram) -> pd.DataFrame:
-    """Where the first cells stand, in words, in order; indexed by the cell's id, columns as headed."""
-    cells = _in_order(diagram).head(MOST_ROWS)
-    return pd.DataFrame([_headed_place(diagram, row) for row in cells.to_dict("records")], index=cells["cell"])
-
-
-def _in_order(diagram: PhaseDiagram) -> pd.DataFrame:
-    """The cells in the order of the panels and axes."""
-    order = diagram.cells["panel"].map({panel: at for at, panel in enumerate(diagram.panels)})
-    columns = [axis.column for axis in reversed(diagram.axes)]
-    return diagram.cells.assign(order=order).sort_values(["order", *columns, "cell"])
-
-
-def _cell_row(diagram: PhaseDiagram, row: Row) -> Row:
-    verdict = diagram.verdict
-    return {
-        **_headed_place(diagram, row),
-        "verdict": row["verdict"],
-        "mean barrier": height(row["mean_barrier"], verdict),
-        f"{confidence(verdict)} interval": interval(row["low"], row["high"], verdict),
-        "n": str(row["n_ok"]),
-        "left out": left_out(row),
-        "under-resolved": str(row["n_under_resolved"]),
-        diagram.title("noise_scale"): number(row["noise_scale"]),
-        "test accuracy A, B": _both(row, "test_accuracy"),
-        "train accuracy A, B": _both(row, "train_accuracy"),
-        axis_title("disagreement"): percent(row["disagreement"]),
-        axis_title("distance"): number(row["distance"]),
-    }
-
-
-def _headed_place(diagram: PhaseDiagram, row: Row) -> Row:
-    axes = diagram.axes
-    return {
-        **({"panel": row["panel"]} if len(diagram.panels) > 1 or not axes else {}),
-        **{axis.title: number(row[axis.column]) for axis in axes},
-    }
-
-
-def _both(row: Row, name: str) -> str:
-    a, b = (percent(row[f"{name}_{member}"]) for member in ("a", "b"))
-    return UNKNOWN if UNKNOWN == a == b else f"{a}, {b}"
-
-
 def exclusion_table(diagram: PhaseDiagram) -> pd.DataFrame:
     """What was left out: cell in words, status, count and the first reason; in order, indexed by the cell's id."""
-    cells = _in_order(diagram)
+    cells = in_order(diagram)
     table = cells.merge(exclusions(diagram.pairs, diagram.verdict), on="cell")
     table["place"] = [place(diagram, row) for row in table.to_dict("records")]
     return table.set_index("cell")[["place", "status", "count", "reason"]]
@@ -322,25 +305,6 @@ def definition_table(diagram: PhaseDiagram) -> list[Row]:
     ]
 
 
-def settings(diagram: PhaseDiagram) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """The fields of the space that were varied, over which values, and those that were not; unset ones are left out."""
-    planned = pd.concat([diagram.cells[CELL_FIELDS], diagram.not_run[CELL_FIELDS]])
-    varied: list[tuple[str, str]] = []
-    fixed: list[tuple[str, str]] = []
-    for column in CELL_FIELDS:
-        if planned[column].isna().all() and column not in ALL_EXAMPLES:
-            continue
-        values = [_value(column, value) for value in planned[column].drop_duplicates().sort_values()]
-        (varied if len(values) > 1 else fixed).append((diagram.title(column), ", ".join(values)))
-    return varied, fixed
-
-
-def _value(column: str, value: Any) -> str:
-    if pd.isna(value) or value == "":
-        return UNSET.get(column, UNKNOWN)
-    return number(value) if isinstance(value, float) else str(value)
-
-
 def caption(diagram: PhaseDiagram) -> list[str]:
     """What a picture of the diagram alone must say: outcome, criterion and number of pairs."""
     verdict = diagram.verdict
@@ -351,19 +315,6 @@ def caption(diagram: PhaseDiagram) -> list[str]:
         return [*outcome, criterion]
     pairs = counted(int(n.max()), "pair") if n.min() == n.max() else f"{n.min()} to {n.max()} pairs"
     return [*outcome, f"{criterion}; {confidence(verdict)} intervals, {pairs} per judged cell"]
-
-
-def judgement(diagram: PhaseDiagram) -> list[tuple[str, str]]:
-    """The verdict's settings."""
-    verdict = diagram.verdict
-    return [
-        ("barrier", f"{verdict.barrier} of {quantity(verdict)} (column {verdict.column})"),
-        ("path", f"condition {verdict.condition}"),
-        ("threshold", height(verdict.threshold, verdict)),
-        ("confidence", confidence(verdict)),
-        ("estimator", ESTIMATOR),
-        ("train-accuracy gate", percent(verdict.min_train_accuracy, 0)),
-    ]
 
 
 def versions(sweep: Sweep) -> list[tuple[str, str, str]]:
@@ -402,7 +353,7 @@ def _detail(diagram: PhaseDiagram, row: Row) -> Row:
         "counted": f"{row['n_ok']} of {counted(row['n_pairs'], 'pair')}",
         "left out": left_out(row),
         diagram.title("noise_scale"): number(row["noise_scale"]),
-        "test accuracy A, B": _both(row, "test_accuracy"),
+        "test accuracy A, B": both(row, "test_accuracy"),
     }
 
 

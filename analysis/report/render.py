@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
 
-import altair as alt
-import pandas as pd
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,11 +17,16 @@ from markupsafe import Markup
 from lmc_tune.analysis.phase import PhaseDiagram, map_regions
 from lmc_tune.analysis.report import content as page
 from lmc_tune.analysis.report import sections as own_sections
+from lmc_tune.analysis.report.cell_table import full_table
 from lmc_tune.analysis.report.charts.curves import MANY_CELLS, Curves, collect_curves, curve_chart
+from lmc_tune.analysis.report.charts.layout import MAPS_WIDTH
 from lmc_tune.analysis.report.charts.learning import collect_learning, learning_chart
 from lmc_tune.analysis.report.charts.phase_chart import phase_chart, phase_table
-from lmc_tune.analysis.report.columnar import pack, rows
+from lmc_tune.analysis.report.charts.style import THEMES
+from lmc_tune.analysis.report.picture import picture
 from lmc_tune.analysis.report.section import Context, Section, find_sections
+from lmc_tune.analysis.report.spec import packed_spec
+from lmc_tune.analysis.report.view import View
 from lmc_tune.core.barrier import Array
 from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
@@ -28,6 +34,7 @@ from lmc_tune.experiment import VerdictSpec
 from lmc_tune.experiment.space import SPACE_FILE
 from lmc_tune.storage import BucketPath, Place, place_at, replacing, what_fails
 from lmc_tune.tables.cells import judged_columns
+from lmc_tune.tables.columns import AXIS_SCALES
 from lmc_tune.tables.planned import space_in
 from lmc_tune.tables.store import Store, load_results
 from lmc_tune.tables.sweep_record import REPORT_FILE, SWEEP_FILE, SweepRecord
@@ -46,6 +53,7 @@ def render(
     formats: Sequence[str] | None = None,
     *,
     sections: Sequence[ModuleType] = (own_sections,),
+    view: View | None = None,
 ) -> list[Place]:
     """Write the report of a run folder from its tables alone.
 
@@ -56,11 +64,12 @@ def render(
         folder: a run folder, finished or not: its path, or its address in a bucket.
         out: a file, or a folder for ``report.html``, one that exists or whose name ends in a slash; the run folder by
             default. A file's suffix may be left out, and several formats stand beside each other.
-        formats: ``html``; ``png``, ``svg`` or ``pdf`` for the phase diagram alone; ``csv`` for all cells, their
-            columns as :func:`~lmc_tune.tables.cells.judge_cells` names them. By default what the suffix of ``out``
+        formats: ``html``; ``png``, ``svg`` or ``pdf`` for one chart; ``csv`` for all cells, as
+            :func:`~lmc_tune.analysis.report.cell_table.full_table` has them. By default what the suffix of ``out``
             says, else ``html``.
         sections: the packages that the page's sections are found in, as
             :func:`~lmc_tune.analysis.report.section.find_sections` says.
+        view: how cells are judged, arranged and drawn otherwise than the folder says, which stays as it is.
 
     Returns:
         The files written, in the order of the formats.
@@ -68,7 +77,7 @@ def render(
     Raises:
         FileNotFoundError: if the folder holds no results.
         UserError: if no planned pair has finished, the format is unknown or contradicts the file's name, what the
-            folder says of its sweep is damaged, or a file cannot be written.
+            folder says of its sweep is damaged, the view asks for what there is not, or a file cannot be written.
 
     Example:
         A folder with pairs whose barrier grows with the learning rate, as a sweep would have written them:
@@ -90,22 +99,21 @@ def render(
         report.html True
         report.csv True
     """
-    folder = place_at(folder)
+    folder, view = place_at(folder), view or View()
     files = choose_files(folder, out, formats)
     sweep = read_sweep(folder)
-    verdict = sweep.space.verdict if sweep.space else VerdictSpec()
-    diagram = map_regions(load_results(folder, judged_columns(verdict)), verdict=verdict, space=sweep.space)
+    verdict = view.judging(sweep.space.verdict if sweep.space else VerdictSpec())
+    try:  # the results are kept by no name: their memory is needed again
+        diagram = map_regions(
+            load_results(folder, judged_columns(verdict)), *view.axes, verdict=verdict, space=sweep.space
+        )
+    except ValueError as error:  # of the axes
+        raise UserError(str(error)) from error
+    _check(view, diagram, files)
+    report = _Report(folder=folder, diagram=diagram, sweep=sweep, modules=find_sections(*sections), view=view)
     for name, path in files.items():
-        _write(path, _content(folder, diagram, sweep, name, sections))
+        _write(path, report.content(name))
     return list(files.values())
-
-
-def _content(
-    folder: Place, diagram: PhaseDiagram, sweep: page.Sweep, name: str, sections: Sequence[ModuleType]
-) -> bytes:
-    if name == "html":
-        return _page(folder, diagram, sweep, find_sections(*sections)).encode()
-    return diagram.cells.to_csv(index=False).encode() if name == "csv" else _picture(diagram, sweep, name)
 
 
 def choose_files(folder: Place, out: str | os.PathLike[str] | None, formats: Sequence[str] | None) -> dict[str, Place]:
@@ -138,13 +146,21 @@ def read_sweep(folder: Place) -> page.Sweep:
     return page.Sweep(
         name=(record.name if record else "") or (space.name if space else folder.absolute().name),
         id=record.id if record else "",
-        created=record.created[:16].replace("T", " ") if record else "",
+        created=_moment(record.created) if record else "",
         planned_pairs=record.planned_pairs if record else None,
         versions=dict(record.versions) if record else {},
         ended=record is not None and space is not None and record.has_ended(space),
         space=space,
         space_yaml=text,
     )
+
+
+def _moment(created: str) -> str:
+    """A time of the record with its zone, e.g. ``2026-11-20 08:00 UTC``; whatever else it says as it is."""
+    try:
+        return f"{datetime.fromisoformat(created).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return created
 
 
 def _write(path: Place, content: bytes) -> None:
@@ -156,42 +172,115 @@ def _write(path: Place, content: bytes) -> None:
         raise UserError(f"cannot write {path} ({what_fails(path, error)}); choose another place with -o") from error
 
 
-def _page(folder: Place, diagram: PhaseDiagram, sweep: page.Sweep, modules: Sequence[ModuleType]) -> str:
-    store, drawn = Store(folder), diagram.drawn()
-    curves = collect_curves(diagram.pairs, store.parts("paths"), diagram.verdict)
-    learning = _learning(store, drawn)
-    picked = page.most_telling(drawn)
-    context = Context(
-        diagram=drawn,
-        whole=diagram,
-        space=sweep.space,
-        picked=picked,
-        detailed=page.detailed(drawn),
-        parts=store.parts,
-        numbers=[module.numbers for module in modules if hasattr(module, "numbers")],
-    )
-    sections = [section for module in modules if (section := module.make(context)) is not None]
-    charts = _specs(drawn, curves, learning, sections, picked)
+def _check(view: View, diagram: PhaseDiagram, formats: Collection[str]) -> None:
+    """Refuse what would change nothing, or leave nothing to see."""
+    if not set(formats) & {"png", "svg", "pdf"}:
+        for option, value, usual in (("--width", view.width, None), ("--chart", view.chart, "phase")):
+            if value != usual:
+                raise UserError(f"{option} {value} is for pictures; add --formats png, svg or pdf, or end -o in one")
+    if view.condition is not None and diagram.pairs[diagram.verdict.column].isna().all():
+        raise UserError(f"no pair of this run was measured under --condition {view.condition}")
+    used = [axis.column for axis in diagram.axes]
+    for option, column in (("--x", view.x), ("--y", view.y)):
+        if column is not None and column not in used:
+            known = ", ".join(name for name in AXIS_SCALES if len(diagram.cells[name].unique()) > 1)
+            raise UserError(f"{option} {column}: it is the same in all cells; choose from {known}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Report:
+    """What the files of one report are made from; ``modules``: those of its sections."""
+
+    folder: Place
+    diagram: PhaseDiagram
+    sweep: page.Sweep
+    modules: Sequence[ModuleType]
+    view: View
+
+    def content(self, name: str) -> bytes:
+        """The content of the file of a format."""
+        if name == "html":
+            return self.page().encode()
+        return full_table(self.diagram).to_csv(index=False).encode() if name == "csv" else self.picture(name)
+
+    def page(self) -> str:
+        store, diagram, drawn = Store(self.folder), self.diagram, self.drawn
+        curves = collect_curves(diagram.pairs, store.parts("paths"), diagram.verdict)
+        learning = _learning(store, drawn)
+        sections, words = self.sections, page.content(diagram, self.sweep)
+        data = {
+            "charts": _specs(drawn, curves, learning, sections, self.picked),
+            "cells": page.cell_details(drawn, curves, learning),
+            "lambdas": curves.lambdas.round(4).tolist(),
+            "judged": diagram.verdict.of,
+            "picked": self.picked,
+            "dark": THEMES["dark"],
+            "renderer": "canvas" if len(drawn.cells) + len(drawn.not_run) > MANY_TILES else "svg",
+        }
+        return (
+            _environment()
+            .get_template("report.html.j2")
+            .render(
+                **words,
+                contents=page.contents(sections, with_panels=len(words["panels"]) > 0),
+                n_positions=len(curves.lambdas),
+                thinned=curves.thinned,
+                sections=sections,
+                dark=THEMES["dark"],
+                theme="light" if self.view.theme == "paper" else self.view.theme or "",
+                vega=_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
+                data=_embedded(data),
+            )
+        )
+
+    def picture(self, name: str) -> bytes:
+        """The chart that is asked for alone, with what a reader without the page must know above it."""
+        theme, width = self.view.theme or "light", self.view.width
+        if self.view.chart == "phase":
+            title = [self.sweep.name, *page.caption(self.diagram)]
+            return picture(self._phase, name, title=title, theme=theme, width=width)
+        found = {section.id: section for section in self.sections if section.chart is not None}
+        if self.view.chart not in found:
+            known = ", ".join(["phase", *found])
+            raise UserError(f"there is no chart {self.view.chart!r} of this run; choose from {known}")
+        section = found[self.view.chart]
+        title = [f"{self.sweep.name}: {section.title}"]
+        return picture(lambda _: section.chart, name, title=title, theme=theme, width=width)
+
+    def _phase(self, width: float | None) -> Any:
+        return phase_chart(self.drawn, phase_table(self.drawn), width=width or MAPS_WIDTH)
+
+    @cached_property
+    def drawn(self) -> PhaseDiagram:
+        """What a page can draw of the diagram."""
+        return self.diagram.drawn()
+
+    @cached_property
+    def picked(self) -> str:
+        """The cell that is picked at first."""
+        return page.most_telling(self.drawn)
+
+    @cached_property
+    def sections(self) -> list[Section]:
+        """Those that there is something to show in."""
+        context = Context(
+            diagram=self.drawn,
+            whole=self.diagram,
+            space=self.sweep.space,
+            picked=self.picked,
+            detailed=page.detailed(self.drawn),
+            parts=Store(self.folder).parts,
+            numbers=[module.numbers for module in self.modules if hasattr(module, "numbers")],
+        )
+        return [section for module in self.modules if (section := module.make(context)) is not None]
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.globals["asset"] = lambda name: Markup((TEMPLATE / name).read_text(encoding="utf-8"))  # noqa: S704 - our own
-    data = {
-        "charts": charts,
-        "cells": page.cell_details(drawn, curves, learning),
-        "lambdas": curves.lambdas.round(4).tolist(),
-        "judged": diagram.verdict.of,
-        "picked": picked,
-        "renderer": "canvas" if len(drawn.cells) + len(drawn.not_run) > MANY_TILES else "svg",
-    }
-    return environment.get_template("report.html.j2").render(
-        **page.content(diagram, sweep),
-        n_positions=len(curves.lambdas),
-        thinned=curves.thinned,
-        sections=sections,
-        vega=_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
-        data=_embedded(data),
-    )
+    return environment
 
 
 def _learning(store: Store, diagram: PhaseDiagram) -> dict[str, Array]:
@@ -211,37 +300,7 @@ def _specs(
     if picked in learning:
         charts["learning"] = learning_chart()
     charts |= {section.id: section.chart for section in sections if section.chart is not None}
-    return {name: _spec(chart, pack) for name, chart in charts.items()}
-
-
-def _spec(chart: Any, as_data: Callable[[pd.DataFrame], Any]) -> dict[str, Any]:
-    """The chart's spec with every table in it once, as ``as_data`` gives it.
-
-    Altair itself would turn a table into rows for each of the layers that show it.
-    """
-    tables: list[pd.DataFrame] = []
-
-    def refer(table: Any) -> dict[str, str]:
-        if not any(table is known for known in tables):
-            tables.append(table)
-        return {"name": f"table-{next(at for at, known in enumerate(tables) if table is known)}"}
-
-    alt.data_transformers.register("refer", refer)
-    with alt.data_transformers.enable("refer", consolidate_datasets=False):
-        spec: dict[str, Any] = chart.to_dict()
-    return {**spec, "datasets": {f"table-{at}": as_data(table) for at, table in enumerate(tables)}}
-
-
-def _picture(diagram: PhaseDiagram, sweep: page.Sweep, name: str) -> bytes:
-    """The phase diagram alone, with what a reader without the page must know above it."""
-    drawn = diagram.drawn()
-    chart = phase_chart(drawn, phase_table(drawn))
-    chart.title = alt.Title(sweep.name, subtitle=page.caption(diagram), fontSize=17, offset=12)
-    chart.config.padding = 24
-    spec = _spec(chart, rows)
-    if name == "svg":
-        return vl_convert.vegalite_to_svg(spec).encode()
-    return vl_convert.vegalite_to_pdf(spec) if name == "pdf" else vl_convert.vegalite_to_png(spec, scale=2)
+    return {name: packed_spec(chart) for name, chart in charts.items()}
 
 
 def _embedded(content: object) -> Markup:

@@ -191,9 +191,10 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     epilog=examples(
         "lmc-tune report runs/quickstart",
         "lmc-tune report runs/quickstart -o figures/ --formats png,csv",
+        "lmc-tune report runs/quickstart -o strict.html --threshold 0.01 --confidence 0.99",
     )
 )
-def report(
+def report(  # noqa: PLR0913 - one parameter per option
     folder: RunFolder,
     *,
     output: Annotated[  # as text: a Path would lose the slash that names a folder
@@ -211,14 +212,49 @@ def report(
             metavar="NAMES", help="Comma-separated: html, png, svg, pdf, csv (default: what -o ends in, else html)."
         ),
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(metavar="HEIGHT", help="Judge cells by this barrier: a fraction for errors, nats for losses."),
+    ] = None,
+    confidence: Annotated[float | None, typer.Option(metavar="LEVEL", help="Of the intervals, e.g. 0.9.")] = None,
+    barrier: Annotated[str | None, typer.Option(metavar="DEFINITION", help="Its definition, e.g. midpoint.")] = None,
+    condition: Annotated[str | None, typer.Option(metavar="CONDITION", help="Of the path, e.g. naive.")] = None,
+    x: Annotated[
+        str | None, typer.Option("--x", metavar="COLUMN", help="Column along the horizontal axis, e.g. epochs.")
+    ] = None,
+    y: Annotated[str | None, typer.Option("--y", metavar="COLUMN", help="Column along the vertical axis.")] = None,
+    theme: Annotated[
+        Literal["light", "dark", "paper"] | None,
+        typer.Option(
+            metavar="light|dark|paper",
+            help="Colours; paper: black on white without a title (default: as the screen, pictures light).",
+        ),
+    ] = None,
+    width: Annotated[
+        float | None, typer.Option(metavar="MM", min=20, max=1000, help="Of pictures, in millimetres.")
+    ] = None,
+    chart: Annotated[
+        str, typer.Option(metavar="NAME", help="The chart of png, svg and pdf, by its name on the page, e.g. noise.")
+    ] = "phase",
     json_: Json = False,
 ) -> None:
-    """Render the report of a run folder. Only its tables are read."""
+    """Render the report of a run folder. Only its tables are read, and its space stays as it is."""
     with plain_errors():
-        from lmc_tune.analysis.report import render
+        from lmc_tune.analysis.report import View, render
 
         wanted = None if formats is None else [part.strip() for part in formats.split(",")]
-        files = render(folder, output, wanted)
+        view = View(
+            threshold=threshold,
+            confidence=confidence,
+            barrier=barrier,
+            condition=condition,
+            x=x,
+            y=y,
+            theme=theme,
+            width=width,
+            chart=chart,
+        )
+        files = render(folder, output, wanted, view=view)
     if json_:
         print_json({"files": [str(path) for path in files]})
     else:

@@ -47,16 +47,14 @@ def test_two_axes_and_a_panel_per_shift() -> None:
     assert set(diagram.boundary["panel"]) == set(diagram.panels)
 
 
-def test_the_boundary_of_a_barrier_linear_in_log_lr_is_where_it_crosses() -> None:
-    crossing = 0.05
+def test_the_boundary_stands_between_the_tiles_where_the_mean_crosses() -> None:
     pairs = [
-        ok_pair(spec, 0.02 + 0.01 * float(np.log10(spec.train.lr / crossing)))
+        ok_pair(spec, 0.01 if spec.train.lr < 0.05 else 0.03)
         for spec in grid(lrs=(0.01, 0.03, 0.1, 0.3), shifts=(COVARIATE,), replicates=2)
     ]
     boundary = map_regions(results_of(pairs)).boundary
-    np.testing.assert_allclose(boundary["x"].astype(float), crossing, rtol=1e-6)
-    assert boundary["y"].min() == pytest.approx(8)
-    assert boundary["y"].max() == pytest.approx(512)
+    np.testing.assert_allclose(boundary[["x", "x2"]].astype(float), np.sqrt(0.03 * 0.1), rtol=1e-9)
+    np.testing.assert_allclose(boundary[["y", "y2"]].astype(float), [[8, 32], [32, 128], [128, 512]])
 
 
 def decaying(decay: float, hump: float = 0.01, lr: float = 0.1) -> PairResult:
@@ -83,8 +81,9 @@ def test_the_boundary_of_an_axis_with_equal_steps_is_between_its_values() -> Non
     diagram = map_regions(results_of(pairs))
     assert diagram.y is not None
     assert (diagram.y.scale, diagram.y.ticks) == ("steps", (0.0, 1e-4, 0.01))
-    np.testing.assert_allclose(diagram.y.position(diagram.boundary["y"].astype(float)), 1.5, rtol=1e-6)
-    np.testing.assert_allclose(diagram.boundary["y"].astype(float), (1e-4 + 0.01) / 2, rtol=1e-6)
+    rows = diagram.boundary[["y", "y2"]].astype(float)
+    np.testing.assert_allclose(diagram.y.position(rows), 1.5, rtol=1e-6)
+    np.testing.assert_allclose(rows, (1e-4 + 0.01) / 2, rtol=1e-6)
 
 
 def test_the_order_of_results_never_changes_the_diagram() -> None:

@@ -75,7 +75,7 @@ def learning_chart() -> Any:
         "split:N", title=None, scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())), legend=None
     )
     dash = alt.StrokeDash("split:N", scale=alt.Scale(domain=list(DASHES), range=list(DASHES.values())), legend=None)
-    scale, axis = alt.Scale(nice=False), alt.Axis(tickCount=5, format="~g")
+    scale, axis = alt.Scale(nice=False), alt.Axis(tickCount=5, tickMinStep=1, format="d")
     above, below = (alt.X("epoch:Q", title=title, scale=scale, axis=axis) for title in (None, "epoch"))
     places = (
         ("error", above, alt.Y("value:Q", title="error", axis=alt.Axis(format=".3~%", tickCount=4))),

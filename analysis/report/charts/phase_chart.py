@@ -1,6 +1,8 @@
-"""The phase diagram as a chart: verdicts and mean barriers side by side, with the boundary between the regions."""
+"""The phase diagram as a chart: maps of verdicts and of mean barriers, with the boundary between the regions."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
@@ -8,11 +10,15 @@ import numpy as np
 import pandas as pd
 
 from lmc_tune.analysis.phase import Axis, PhaseDiagram
+from lmc_tune.analysis.report.charts.layout import GAP, MAPS_WIDTH, NARROW, Layout, lay_out
 from lmc_tune.analysis.report.charts.style import (
+    BLANK,
     DARK_VERDICTS,
     FAINT,
     INK,
-    PANEL_WIDTH,
+    NOT_JUDGED,
+    ON_DARK,
+    ON_LIGHT,
     PAPER,
     VERDICT_COLOURS,
     Points,
@@ -26,17 +32,25 @@ from lmc_tune.analysis.report.charts.style import (
     tile_scale,
     tooltips,
     verdict_colour,
+    wrapped,
 )
 from lmc_tune.analysis.wording import LETTERS, UNKNOWN, height, is_error
 from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.experiment import VerdictSpec
 
-NOT_JUDGED = "#e9ebed"
 NOT_RUN = "not run"
-BLANK = "#ccd2d6"
-# What fits into a tile of so many pixels.
-LEAST_WIDTHS = {"letter": 14, "barrier_text": 34}
+# The maps of a panel, by the column that stands in their tiles.
+TITLES = {"letter": "Verdict", "barrier_text": "Mean barrier"}
 SUBTITLE: dict[str, Any] = {"fontSize": 11.5, "fontWeight": "normal", "color": FAINT}
+# Less than that is too narrow for both legends in a row.
+BOTH_LEGENDS = 720
+# Of the type in tiles: its least size in pixels, and the mean width of a character in parts of its size.
+LEAST_TYPE, TYPE_WIDTH = 8.5, 0.66
+# What must be left of a tile's width, in pixels.
+MARGINS = {"letter": 3, "barrier_text": 8}
+LINES_HEIGHT, AXIS_WIDTH = 280, 64
+# Okabe and Ito's, which the colour-blind can tell apart; their yellow is too light for a line.
+PANEL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#7a5c00")
 
 
 def phase_table(diagram: PhaseDiagram) -> pd.DataFrame:
@@ -75,72 +89,160 @@ def left_out(row: Mapping[Any, Any]) -> str:
     return ", ".join(parts) or "none"
 
 
-def phase_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None = None) -> Any:
-    """One row per panel: verdicts on the left, mean barriers on the right, the boundary over both.
+def phase_chart(
+    diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None = None, width: float = MAPS_WIDTH
+) -> Any:
+    """Maps of verdicts and of mean barriers, one of each per panel, with the boundary on both.
 
     A sweep over one axis, or none, is drawn as mean barriers with their intervals along it.
 
     Args:
+        diagram: what is drawn.
         table: as :func:`phase_table` gives it.
-        picked: outlines this cell and adds the parameter ``picked``, which moves the outline.
+        picked: outlines this cell and adds the parameters of :func:`~lmc_tune.analysis.report.charts.style.outline`.
+        width: of the whole chart, in pixels. The parameter ``map_width`` is that of each map; who changes it in the
+            spec changes the maps' ``width`` too.
     """
     if diagram.x is None or diagram.y is None:
-        chart: Any = _strips(diagram, table, picked)
+        return finish(_lines(diagram, table, picked, width), picked)
+    layout = lay_out(diagram, diagram.x, diagram.y, width)
+    draw = _Maps(diagram=diagram, tables=_tables(diagram, table), picked=picked, layout=layout, width=width)
+    if layout.grid:
+        blocks = [_titled(draw.block(kind), TITLES[kind]) for kind in TITLES]
+        chart: Any = alt.vconcat(*blocks, spacing=30)
     else:
-        rows = [_panel_row(diagram, table, panel, picked) for panel in diagram.panels]
-        chart = alt.vconcat(*rows, spacing=24).resolve_scale(fill="shared", color="shared")
+        chart = alt.vconcat(*(draw.row(panels[0][0], title) for title, panels in layout.rows), spacing=24)
+    chart = chart.resolve_scale(fill="shared", color="shared")
+    chart.params = [alt.param(name="map_width", value=layout.map_width).param]
     return finish(chart, picked)
 
 
-def _panel_row(diagram: PhaseDiagram, table: pd.DataFrame, panel: str, picked: str | None) -> Any:
-    planned = table[table["panel"] == panel].drop(columns=["shown_low", "shown_high"])
-    tiles = planned if diagram.not_run.empty else planned[planned["verdict"] != NOT_RUN]
-    everywhere, base = (alt.Chart(data).encode(**_frame(diagram)) for data in (planned, tiles))
-    tile: dict[str, Any] = {"stroke": PAPER, "strokeWidth": 1 if min(_tile_size(diagram)) > 8 else 0}
-    verdicts = [
-        *_blanks(diagram, everywhere),
-        base.mark_rect(**tile).encode(fill=_verdict_fill()),
-        *_boundary(diagram, panel),
-        *_texts(diagram, tiles, "letter", alt.Stroke("verdict:N", scale=_verdict_scale(), legend=None)),
-    ]
-    halo = alt.Stroke("shown_barrier:Q", scale=_barrier_scale(diagram), legend=None)
-    barriers = [
-        *_blanks(diagram, everywhere),
-        base.transform_filter("!datum.judged").mark_rect(fill=NOT_JUDGED, **tile),
-        base.transform_filter("datum.judged").mark_rect(**tile).encode(color=_barrier_colour(diagram)),
-        *_boundary(diagram, panel),
-        *_texts(diagram, tiles, "barrier_text", halo),
-    ]
-    maps = (
-        alt.layer(*layers, *_touch(everywhere, diagram, picked)).properties(
-            width=PANEL_WIDTH, height=_panel_height(diagram), title=alt.Title(title, **SUBTITLE)
+def _titled(chart: Any, title: str, **style: Any) -> Any:
+    return chart.properties(title=alt.Title(title, offset=6, **style)) if title else chart
+
+
+_Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
+
+
+def _tables(diagram: PhaseDiagram, table: pd.DataFrame) -> dict[str, _Tables]:
+    """By panel: the planned cells, those that were run, and the pieces of the boundary as they are drawn."""
+    x, y = _axes(diagram)
+    drawn = table.drop(columns=["shown_low", "shown_high"])
+    found = {}
+    for panel in diagram.panels:
+        planned, line = drawn[drawn["panel"] == panel], diagram.boundary[diagram.boundary["panel"] == panel]
+        tiles = planned if diagram.not_run.empty else planned[planned["verdict"] != NOT_RUN]
+        pieces = {name: (x if name[0] == "x" else y).drawn(line[name]) for name in ("x", "y", "x2", "y2")}
+        found[panel] = (planned, tiles, pd.DataFrame(pieces))
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Maps:
+    """Draws the maps of one diagram; ``tables``: of each panel, shared by its maps, so that a page has them once."""
+
+    diagram: PhaseDiagram
+    tables: Mapping[str, _Tables]
+    picked: str | None
+    layout: Layout
+    width: float
+
+    def row(self, panel: str, title: str) -> Any:
+        """One panel: its verdicts and its barriers."""
+        maps = [_titled(self.map(kind, panel), TITLES[kind], **SUBTITLE) for kind in TITLES]
+        row: Any = alt.hconcat(*maps, spacing=GAP) if self.layout.beside else alt.vconcat(*maps, spacing=GAP)
+        lines = wrapped(title, self.layout.map_width * len(maps if self.layout.beside else maps[:1]))
+        return row.properties(title=alt.Title(lines, offset=2)) if title else row
+
+    def block(self, kind: str) -> Any:
+        """The maps of one kind of all panels, in rows and columns."""
+        rows = []
+        for row, panels in self.layout.rows:
+            maps = [
+                self.map(kind, panel, first=at == 0).properties(
+                    title=alt.Title(wrapped(f"{row} · {column}", self.layout.map_width), **SUBTITLE)
+                )
+                for at, (panel, column) in enumerate(panels)
+            ]
+            rows.append(alt.hconcat(*maps, spacing=GAP))
+        return alt.vconcat(*rows, spacing=14)
+
+    def map(self, kind: str, panel: str, *, first: bool = True) -> Any:
+        """One map; its vertical axis has a title where it is the ``first`` of its row."""
+        diagram, (planned, tiles, line) = self.diagram, self.tables[panel]
+        everywhere, base = (alt.Chart(data).encode(**_frame(diagram, titled=first)) for data in (planned, tiles))
+        tile: dict[str, Any] = {"stroke": PAPER, "strokeWidth": 1 if self._least_tile > 8 else 0}
+        fills = (
+            [base.mark_rect(**tile).encode(fill=_verdict_fill(self.width))]
+            if kind == "letter"
+            else [
+                base.transform_filter("!datum.judged").mark_rect(fill=NOT_JUDGED, **tile),
+                base.transform_filter("datum.judged")
+                .mark_rect(**tile)
+                .encode(color=_barrier_colour(diagram, self.width)),
+            ]
         )
-        for title, layers in (("Verdict", verdicts), ("Mean barrier", barriers))
-    )
-    row = alt.hconcat(*maps, spacing=16).resolve_scale(fill="shared", color="shared", stroke="independent")
-    return _titled(row, diagram, panel)
+        layers = [
+            *self._blanks(everywhere),
+            *fills,
+            *_boundary(diagram, line),
+            *self._texts(tiles, kind),
+            *_touch(everywhere, diagram, self.picked),
+        ]
+        return alt.layer(*layers).properties(width=self.layout.map_width, height=self.layout.map_height)
+
+    @property
+    def _least_tile(self) -> float:
+        """Mean width or height of a tile in pixels, whichever is less."""
+        x, y = _axes(self.diagram)
+        return min(self.layout.map_width / len(x.ticks), self.layout.map_height / len(y.ticks))
+
+    def _blanks(self, everywhere: alt.Chart) -> list[alt.Chart]:
+        """Dashed outlines where nothing has been run, set in a little so that neighbours stay apart."""
+        if self.diagram.not_run.empty or self._least_tile <= 8:
+            return []
+        base = everywhere.transform_filter(f"datum.verdict === '{NOT_RUN}'")
+        inset: dict[str, Any] = {"xOffset": 2, "x2Offset": -2, "yOffset": -2, "y2Offset": 2}
+        return [base.mark_rect(fill=None, stroke=BLANK, strokeDash=[3, 3], **inset)]
+
+    def _texts(self, tiles: pd.DataFrame, text: str) -> list[alt.Chart]:
+        """Light on dark tiles and dark on light ones; only in tiles that are large enough for them.
+
+        Their type follows the mean tile, between 8.5 and 13 pixels.
+        """
+        x, y = _axes(self.diagram)
+        height_ = self.layout.map_height
+        if height_ / len(y.ticks) < LEAST_TYPE + 2:
+            return []
+        mean = f"min(map_width / {3.8 * len(x.ticks):.6g}, {height_ / (1.8 * len(y.ticks)):.3f})"
+        size = f"clamp({mean}, {LEAST_TYPE}, 13)"
+        fits = (
+            f"{TYPE_WIDTH} * length(datum.{text}) * {size} + {MARGINS[text]} <= map_width * {_share(x, 'x')}"
+            f" && {size} + 2 <= {height_} * {_share(y, 'y')}"
+        )
+        base = alt.Chart(tiles).transform_filter(fits).encode(text=f"{text}:N", **_centre(self.diagram))
+        style: dict[str, Any] = {"fontSize": alt.ExprRef(size), "fontWeight": 600}
+        return [
+            base.transform_filter(f"datum.{text}_light").mark_text(color=ON_DARK, **style),
+            base.transform_filter(f"!datum.{text}_light").mark_text(color=ON_LIGHT, **style),
+        ]
 
 
-def _blanks(diagram: PhaseDiagram, everywhere: alt.Chart) -> list[alt.Chart]:
-    """Dashed outlines where nothing has been run, set in a little so that neighbours stay apart."""
-    if diagram.not_run.empty or min(_tile_size(diagram)) <= 8:
-        return []
-    base = everywhere.transform_filter(f"datum.verdict === '{NOT_RUN}'")
-    inset: dict[str, Any] = {"xOffset": 2, "x2Offset": -2, "yOffset": -2, "y2Offset": 2}
-    return [base.mark_rect(fill=None, stroke=BLANK, strokeDash=[3, 3], **inset)]
+def _share(axis: Axis, name: str) -> str:
+    """An expression: which part of the axis a tile takes."""
+    low, high = axis.position(axis.edges)[[0, -1]]
+    ends = [f"datum.{name}_{end}" for end in ("high", "low")]
+    if axis.scale == "log":
+        return f"(log({ends[0]} / {ends[1]}) / {(high - low) * math.log(10):.6g})"
+    return f"(({ends[0]} - {ends[1]}) / {high - low:.6g})"
 
 
-def _titled(chart: Any, diagram: PhaseDiagram, panel: str) -> Any:
-    """With the panel's title, unless it is the only one."""
-    return chart if len(diagram.panels) == 1 else chart.properties(title=alt.Title(panel, offset=2))
-
-
-def _frame(diagram: PhaseDiagram) -> dict[str, Any]:
+def _frame(diagram: PhaseDiagram, *, titled: bool) -> dict[str, Any]:
     x, y = _axes(diagram)
     return {
         "x": alt.X("x_low:Q", scale=tile_scale(x), axis=tick_axis(x)),
         "x2": "x_high:Q",
-        "y": alt.Y("y_low:Q", scale=tile_scale(y), axis=tick_axis(y)),
+        "y": alt.Y("y_low:Q", scale=tile_scale(y), axis=tick_axis(y, titled=titled)),
         "y2": "y_high:Q",
     }
 
@@ -156,34 +258,14 @@ def _axes(diagram: PhaseDiagram) -> tuple[Axis, Axis]:
     return diagram.x, diagram.y
 
 
-def _texts(diagram: PhaseDiagram, tiles: pd.DataFrame, text: str, halo: alt.Stroke) -> list[alt.Chart]:
-    """Light on dark tiles and dark on light ones, with a halo in the tile's colour that keeps the boundary off.
-
-    Nothing where the tiles are too small for it.
-    """
-    width, height_ = _tile_size(diagram)
-    if width < LEAST_WIDTHS[text] or height_ < 13:
-        return []
-    base = alt.Chart(tiles).encode(text=f"{text}:N", **_centre(diagram))
-    style: dict[str, Any] = {"fontSize": 11.5, "fontWeight": 600}
-    return [
-        base.transform_filter("datum.judged").mark_text(strokeWidth=9, strokeJoin="round", **style).encode(stroke=halo),
-        base.transform_filter(f"datum.{text}_light").mark_text(color=PAPER, **style),
-        base.transform_filter(f"!datum.{text}_light").mark_text(color=INK, **style),
-    ]
-
-
-def _boundary(diagram: PhaseDiagram, panel: str) -> list[alt.Chart]:
+def _boundary(diagram: PhaseDiagram, line: pd.DataFrame) -> list[alt.Chart]:
     """Dark on a light halo, so that it stands out from any tile."""
-    line = diagram.boundary[diagram.boundary["panel"] == panel]
     if line.empty:
         return []
-    x, y = _axes(diagram)
-    line = line.assign(x=x.drawn(line["x"]), y=y.drawn(line["y"]))
-    base = alt.Chart(line).encode(order="order:Q", detail="line:N", **_centre(diagram))
+    base = alt.Chart(line).encode(**_centre(diagram), x2="x2:Q", y2="y2:Q")
     return [
-        base.mark_line(color=PAPER, strokeWidth=4, opacity=0.85, strokeCap="butt"),
-        base.mark_line(color=INK, strokeWidth=2, strokeCap="butt"),
+        base.mark_rule(color=PAPER, strokeWidth=5, strokeCap="square"),
+        base.mark_rule(color=INK, strokeWidth=2.5, strokeCap="square"),
     ]
 
 
@@ -197,10 +279,15 @@ def _verdict_scale() -> alt.Scale:
     return alt.Scale(domain=list(VERDICTS), range=[VERDICT_COLOURS[name] for name in VERDICTS])
 
 
-def _verdict_fill() -> alt.Fill:
+def _verdict_fill(width: float) -> alt.Fill:
     names = {name: f"{letter}  {name}" for name, letter in LETTERS.items()}
     legend = alt.Legend(
-        orient="top", symbolType="square", symbolStrokeWidth=0, symbolSize=170, labelExpr=f"({names})[datum.label]"
+        orient="top",
+        symbolType="square",
+        symbolStrokeWidth=0,
+        symbolSize=170,
+        labelExpr=f"({names})[datum.label]",
+        columns=5 if width > NARROW else 2,
     )
     return alt.Fill("verdict:N", title=None, scale=_verdict_scale(), legend=legend)
 
@@ -209,9 +296,16 @@ def _barrier_scale(diagram: PhaseDiagram) -> alt.Scale:
     return alt.Scale(scheme="viridis", domain=[_bottom(diagram), _top(diagram)])
 
 
-def _barrier_colour(diagram: PhaseDiagram) -> alt.Color:
+def _barrier_colour(diagram: PhaseDiagram, width: float) -> alt.Color:
     verdict = diagram.verdict
-    legend = alt.Legend(orient="top", format=barrier_format(verdict), gradientLength=150, tickCount=3)
+    legend = alt.Legend(
+        orient="top" if width >= BOTH_LEGENDS else "bottom",
+        format=barrier_format(verdict),
+        gradientLength=130,
+        tickCount=3,
+        labelOverlap="greedy",
+        labelSeparation=6,
+    )
     return alt.Color("shown_barrier:Q", title=barrier_title(verdict), scale=_barrier_scale(diagram), legend=legend)
 
 
@@ -226,16 +320,6 @@ def _bottom(diagram: PhaseDiagram) -> float:
     return min(0.0, judged.min() if len(judged) else 0.0)
 
 
-def _panel_height(diagram: PhaseDiagram) -> int:
-    return int(np.clip(56 * len(_axes(diagram)[1].ticks), 130, 320))
-
-
-def _tile_size(diagram: PhaseDiagram) -> tuple[float, float]:
-    """Mean width and height of a tile in pixels."""
-    x, y = _axes(diagram)
-    return PANEL_WIDTH / len(x.ticks), _panel_height(diagram) / len(y.ticks)
-
-
 def _in_tile(value: float, verdict: VerdictSpec) -> str:
     if not np.isfinite(value):
         return ""
@@ -244,29 +328,64 @@ def _in_tile(value: float, verdict: VerdictSpec) -> str:
     return f"{value:.2g}"
 
 
-def _strips(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None) -> Any:
-    """Mean barriers along the one axis that varies, or over the panels where none does."""
+def _lines(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None, width: float) -> Any:
+    """Mean barriers along the one axis that varies, a line per panel; or over the panels where none does."""
     y = barrier_axis(alt.Y, table, diagram.verdict)
+    map_width = width - AXIS_WIDTH
     if diagram.x is None:
         x = alt.X("panel:N", title=None, sort=list(diagram.panels), axis=alt.Axis(labelAngle=0, labelLimit=150))
-        return _strip(diagram, table, (x, y), picked).properties(width=max(PANEL_WIDTH, 130 * len(diagram.panels)))
+        points = Points(x=x, y=y, colour=verdict_colour(), guide=diagram.verdict.threshold)
+        layers = [*interval_layers(table, points, diagram, picked), _letters(table, x, diagram)]
+        return alt.layer(*layers).properties(width=min(map_width, 180 * len(diagram.panels)), height=LINES_HEIGHT)
     x = alt.X("x:Q", scale=tile_scale(diagram.x), axis=tick_axis(diagram.x))
-    strips = [
-        _titled(_strip(diagram, table[table["panel"] == panel], (x, y), picked), diagram, panel).properties(
-            width=2 * PANEL_WIDTH
+    groups = [diagram.panels[at : at + len(PANEL_COLOURS)] for at in range(0, len(diagram.panels), len(PANEL_COLOURS))]
+    charts = [
+        _line_chart(diagram, table[table["panel"].isin(panels)], panels, (x, y), picked).properties(
+            width=map_width, height=LINES_HEIGHT
         )
-        for panel in diagram.panels
+        for panels in groups
     ]
-    return alt.vconcat(*strips, spacing=24).resolve_scale(y="shared", color="shared", shape="shared")
+    return alt.vconcat(*charts, spacing=24).resolve_scale(y="shared", color="independent", shape="shared")
 
 
-def _strip(diagram: PhaseDiagram, table: pd.DataFrame, place: tuple[alt.X, alt.Y], picked: str | None) -> Any:
+def _line_chart(
+    diagram: PhaseDiagram,
+    table: pd.DataFrame,
+    panels: Sequence[str],
+    place: tuple[alt.X, alt.Y],
+    picked: str | None,
+) -> Any:
     x, y = place
-    points = Points(x=x, y=y, colour=verdict_colour(), guide=diagram.verdict.threshold)
-    letters = (
-        alt.Chart(table)
-        .transform_filter("!datum.judged")
-        .mark_text(fontSize=12, fontWeight=600, color=FAINT)
-        .encode(x=x, y=alt.value(8), text="letter:N", tooltip=tooltips(diagram))
+    colour = _panel_colour(panels) if len(diagram.panels) > 1 else None
+    points = Points(x=x, y=y, colour=colour or verdict_colour(), guide=diagram.verdict.threshold)
+    ink: dict[str, Any] = {"color": colour} if colour is not None else {}
+    return alt.layer(
+        alt.Chart(table).mark_line(strokeWidth=1.8, opacity=0.8, color=FAINT).encode(x=x, y=y, detail="panel:N", **ink),
+        *interval_layers(table, points, diagram, picked),
+        *(
+            _letters(table[table["panel"] == panel], x, diagram, at).encode(**ink)
+            for at, panel in enumerate(panels)
+            if not table.loc[table["panel"] == panel, "judged"].all()
+        ),
     )
-    return alt.layer(*interval_layers(table, points, diagram, picked), letters).properties(height=200)
+
+
+def _panel_colour(panels: Sequence[str]) -> alt.Color:
+    lines = {panel: wrapped(panel, 640) for panel in panels}
+    legend = alt.Legend(
+        orient="top",
+        columns=1 if max(map(len, panels)) > 24 else 4,
+        labelLimit=660,
+        labelExpr=f"({lines})[datum.label]",
+    )
+    scale = alt.Scale(domain=list(panels), range=list(PANEL_COLOURS[: len(panels)]))
+    return alt.Color("panel:N", title=None, scale=scale, legend=legend)
+
+
+def _letters(table: pd.DataFrame, x: alt.X, diagram: PhaseDiagram, line: int = 0) -> alt.Chart:
+    """The letters of the verdicts that rest on no mean barrier, in a line at the top."""
+    base = alt.Chart(table).transform_filter("!datum.judged")
+    letters: alt.Chart = base.mark_text(fontSize=12, fontWeight=600, color=FAINT).encode(
+        x=x, y=alt.value(8 + 14 * line), text="letter:N", tooltip=tooltips(diagram)
+    )
+    return letters

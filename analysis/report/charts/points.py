@@ -8,7 +8,7 @@ import pandas as pd
 
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.phase_chart import phase_table
-from lmc_tune.analysis.report.charts.style import PANEL_WIDTH, Points, finish, interval_layers
+from lmc_tune.analysis.report.charts.style import LEGIBLE, PANEL_WIDTH, Points, finish, interval_layers, wrapped
 from lmc_tune.analysis.wording import number
 
 MANY_COLOURS = 8
@@ -40,8 +40,7 @@ def point_colour(diagram: PhaseDiagram, table: pd.DataFrame) -> alt.Color | None
     if column is None:
         return None
     values = np.unique(table["colour"])
-    # The end of viridis that reads on white.
-    scheme = alt.SchemeParams(name="viridis", extent=[0.05, 0.8])
+    scheme = alt.SchemeParams(name="viridis", extent=list(LEGIBLE))
     if len(values) > MANY_COLOURS:
         named = values[np.linspace(0, len(values) - 1, MANY_COLOURS).round().astype(int)].tolist()
         legend = alt.Legend(orient="top", values=named, format=".3~g")
@@ -67,7 +66,7 @@ def panels_of_points(diagram: PhaseDiagram, table: pd.DataFrame, points: Points,
     """
     panels = [
         alt.layer(*interval_layers(table[table["panel"] == panel], points, diagram, picked)).properties(
-            width=PANEL_WIDTH, height=210, title=panel if len(diagram.panels) > 1 else ""
+            width=PANEL_WIDTH, height=210, title=wrapped(panel, PANEL_WIDTH) if len(diagram.panels) > 1 else ""
         )
         for panel in diagram.panels
         if (table["panel"] == panel).any()

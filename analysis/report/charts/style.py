@@ -1,5 +1,7 @@
 """What all charts share: palette, type, axes, and cells drawn as points with the intervals of their means."""
 
+import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -23,14 +25,66 @@ VERDICT_COLOURS: dict[Verdict, str] = {
 }
 DARK_VERDICTS: tuple[Verdict, ...] = ("connected", "diverged")
 VERDICT_SHAPES: dict[Verdict, str] = {"connected": "circle", "disconnected": "diamond", "undecided": "triangle-up"}
-INK, FAINT, PAPER, RULE = "#1d2226", "#4a5157", "#ffffff", "#b9bfc4"
+INK, FAINT, PAPER, RULE, GRID = "#1d2226", "#4a5157", "#ffffff", "#b9bfc4", "#eceef0"
+# On tiles, whose colours are much the same in every theme.
+ON_LIGHT, ON_DARK = "#1d2225", "#fefefe"
+NOT_JUDGED, BLANK = "#e9ebed", "#ccd2d6"
+# The part of viridis that can be read on the page.
+LEGIBLE = (0.05, 0.8)
+
+Theme = Literal["light", "dark", "paper"]
+# What takes the place of a text in the spec of a light chart.
+THEMES: dict[Theme, dict[str, str]] = {
+    "light": {},
+    "dark": {
+        INK: "#e6e9eb",
+        FAINT: "#a9b1b7",
+        PAPER: "#15191c",
+        RULE: "#4d555b",
+        GRID: "#272d31",
+        NOT_JUDGED: "#868d93",
+        BLANK: "#41494f",
+        VERDICT_COLOURS["undecided"]: "#e6d9a8",
+        VERDICT_COLOURS["undertrained"]: "#a5acb1",
+        "#b98d00": "#d9b13b",
+        "#1f6f92": "#5fb2d6",
+        "#b5651d": "#e0935a",
+        "[0.05,0.8]": "[0.35,1]",
+    },
+    "paper": {INK: "#000000", FAINT: "#000000", RULE: "#000000", GRID: "#e2e2e2"},
+}
 FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, sans-serif"
 # Two panels side by side leave room for the curves at 1280 px.
 PANEL_WIDTH = 312
 # So many points of one panel lie on top of each other unless they are small.
 MANY_POINTS = 250
 
+# So many characters of a title in bold stand over so many pixels.
+CHARACTER_WIDTH = 7.4
+
 Channel = TypeVar("Channel", alt.X, alt.Y)
+
+
+def themed(spec: dict[str, Any], theme: Theme) -> dict[str, Any]:
+    """The spec of a light chart in another theme; its ``datasets`` stay as they are."""
+    plain = {name: part for name, part in spec.items() if name != "datasets"}
+    drawing = json.dumps(plain, separators=(",", ":"))  # as the page's script writes it
+    for light, other in THEMES[theme].items():
+        drawing = drawing.replace(light, other)
+    return {**json.loads(drawing), "datasets": spec["datasets"]}
+
+
+def wrapped(title: str, width: float) -> list[str]:
+    """A title of parts ``a · b`` in lines that fit over so many pixels, broken between parts where possible."""
+    most = max(8, int(width / CHARACTER_WIDTH))
+    lines = [""]
+    for part in title.split(" · "):
+        joined = f"{lines[-1]} · {part}" if lines[-1] else part
+        if len(joined) <= most:
+            lines[-1] = joined
+        else:
+            lines = [line for line in lines if line] + (textwrap.wrap(part, most) or [""])
+    return lines
 
 
 def barrier_title(verdict: VerdictSpec) -> str:
@@ -42,12 +96,12 @@ def barrier_format(verdict: VerdictSpec) -> str:
     return ".3~%" if is_error(verdict) else ".3~g"
 
 
-def tick_axis(axis: Axis) -> alt.Axis:
+def tick_axis(axis: Axis, *, titled: bool = True) -> alt.Axis:
     """Ticks at the values themselves; the title says the scale."""
-    number_format = "d" if all(value.is_integer() for value in axis.ticks) else ".3~g"
+    number_format = tick_format(axis.ticks)
     steps = axis.scale == "steps"
     return alt.Axis(
-        title=f"{axis.title} ({'equal steps' if steps else f'{axis.scale} scale'})",
+        title=f"{axis.title} ({'equal steps' if steps else f'{axis.scale} scale'})" if titled else None,
         values=axis.drawn(axis.ticks).tolist(),
         format=number_format,
         labelExpr=f"format({list(axis.ticks)}[datum.value], '{number_format}')" if steps else alt.Undefined,
@@ -55,6 +109,13 @@ def tick_axis(axis: Axis) -> alt.Axis:
         labelSeparation=5,
         grid=False,
     )
+
+
+def tick_format(ticks: Sequence[float]) -> str:
+    """Whole numbers in full; of others three digits, or two where they still tell the values apart."""
+    if all(value.is_integer() for value in ticks):
+        return "d"
+    return ".2~g" if len({f"{value:.2g}" for value in ticks}) == len(ticks) else ".3~g"
 
 
 def tile_scale(axis: Axis) -> alt.Scale:
@@ -80,7 +141,7 @@ def fitted(
     beside: Sequence[float],
     *,
     title: str | None,
-    number_format: str = "~g",
+    number_format: str = "~f",
 ) -> Channel:
     """The first column along an axis that holds all finite values of the table, and those beside them.
 
@@ -167,13 +228,16 @@ def verdict_shape() -> alt.Shape:
 
 
 def outline(chart: alt.Chart, picked: str | None) -> list[alt.Chart]:
-    """The chart of the picked cell alone, moved by the parameter ``picked``; nothing if none is picked.
+    """The chart of the picked cell and, dashed, of the one that is shown for the moment; nothing if none is picked.
 
-    One mark that moves: a mark on every cell, clear but for one, would have all of them drawn again.
+    The parameters ``picked`` and ``shown`` move them. Two marks that move: a mark on every cell, clear but for two,
+    would have all of them drawn again.
     """
     if picked is None:
         return []
-    return [chart.transform_filter("datum.cell === picked")]
+    moving = chart.transform_filter("datum.cell === picked || datum.cell === shown")
+    moving.mark.strokeDash = alt.ExprRef("datum.cell === picked ? [1, 0] : [3, 2]")
+    return [moving]
 
 
 def tooltips(diagram: PhaseDiagram) -> list[alt.Tooltip]:
@@ -187,8 +251,13 @@ def tooltips(diagram: PhaseDiagram) -> list[alt.Tooltip]:
     return [*places, alt.Tooltip("verdict:N"), alt.Tooltip("mean:N", title="mean barrier")]
 
 
+def as_list(params: Any) -> list[Any]:
+    """The parameters that a chart has already."""
+    return params if isinstance(params, list) else []
+
+
 def finish(chart: Any, picked: str | None = None) -> Any:
-    """The chart with the page's type and rules, and the parameter ``picked`` where a cell is picked.
+    """The chart with the page's type and rules, and the parameters of :func:`outline` where a cell is picked.
 
     Set in place: each of Altair's own ``configure_x`` and ``add_params`` copies every layer of every panel.
     """
@@ -201,7 +270,7 @@ def finish(chart: Any, picked: str | None = None) -> Any:
         titlePadding=7,
         domainColor=RULE,
         tickColor=RULE,
-        gridColor="#eceef0",
+        gridColor=GRID,
     )
     legend = alt.LegendConfig(
         labelFontSize=11.5,
@@ -210,11 +279,16 @@ def finish(chart: Any, picked: str | None = None) -> Any:
         labelColor=INK,
         titleColor=INK,
         padding=7,
+        symbolBaseFillColor=FAINT,
+        symbolBaseStrokeColor=FAINT,
     )
     title = alt.TitleConfig(fontSize=13, fontWeight=600, color=INK, anchor="start")
     chart.config = alt.Config(
         font=FONT, background=PAPER, padding=4, view=alt.ViewConfig(stroke=None), axis=axis, legend=legend, title=title
     )
     if picked is not None:
-        chart.params = [alt.param(name="picked", value=picked).param]
+        chart.params = [
+            *as_list(chart.params),
+            *(alt.param(name=name, value=picked).param for name in ("picked", "shown")),
+        ]
     return chart

@@ -9,7 +9,16 @@ import pandas as pd
 
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.points import judged_cells, point_colour
-from lmc_tune.analysis.report.charts.style import FAINT, INK, PANEL_WIDTH, barrier_axis, finish, outline, tooltips
+from lmc_tune.analysis.report.charts.style import (
+    FAINT,
+    INK,
+    PANEL_WIDTH,
+    barrier_axis,
+    finish,
+    outline,
+    tooltips,
+    wrapped,
+)
 from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.wording import confidence, height, quantity
 from lmc_tune.core.statistics import VERDICTS, verdict_of_interval
@@ -151,4 +160,5 @@ def _panel(diagram: PhaseDiagram, table: pd.DataFrame, panel: str, picked: str |
         ),
         *outline(base.mark_point(size=140, strokeWidth=2, color=INK).encode(x=x, y="shown_barrier:Q"), picked),
     ]
-    return alt.layer(*layers).properties(width=PANEL_WIDTH, height=210, title=panel if len(diagram.panels) > 1 else "")
+    title = wrapped(panel, PANEL_WIDTH) if len(diagram.panels) > 1 else ""
+    return alt.layer(*layers).properties(width=PANEL_WIDTH, height=210, title=title)

@@ -6,11 +6,12 @@ import altair as alt
 import pandas as pd
 
 from lmc_tune.analysis.phase import PhaseDiagram
+from lmc_tune.analysis.report.cell_table import cell_places
 from lmc_tune.analysis.report.charts.points import judged_cells
 from lmc_tune.analysis.report.charts.style import FAINT, INK, PANEL_WIDTH, barrier_axis, finish, outline, tooltips
-from lmc_tune.analysis.report.content import ALL_CELLS, cell_places, ends_early
+from lmc_tune.analysis.report.content import ALL_CELLS, ends_early
 from lmc_tune.analysis.report.section import Context, Section
-from lmc_tune.analysis.wording import number, percent, percentage_points
+from lmc_tune.analysis.wording import nats, percent, percentage_points
 
 ORDER = 60
 COMBINED = {"average": "#2f7d9f", "ensemble": "#b5651d"}
@@ -69,8 +70,8 @@ def ensemble_words(table: pd.DataFrame, places: pd.DataFrame) -> pd.DataFrame:
             "mean member": percent(rows[cell]["member_accuracy"]),
             **{name: percent(rows[cell][f"{name}_accuracy"]) for name in COMBINED},
             **{f"{name}'s gain": percentage_points(100 * rows[cell][f"{name}_gain_accuracy"]) for name in COMBINED},
-            **{f"{name}'s NLL": number(rows[cell][f"{name}_nll"]) for name in COMBINED},
-            **{f"{name}'s gain in NLL": number(rows[cell][f"{name}_gain_nll"]) for name in COMBINED},
+            **{f"{name}'s NLL": nats(rows[cell][f"{name}_nll"]) for name in COMBINED},
+            **{f"{name}'s gain in NLL": nats(rows[cell][f"{name}_gain_nll"]) for name in COMBINED},
         }
         for cell, where in zip(places.index, places.to_dict("records"), strict=True)
         if cell in rows

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from lmc_tune.analysis.phase import PhaseDiagram
-from lmc_tune.analysis.report.charts.style import finish, verdict_colour, verdict_shape
+from lmc_tune.analysis.report.charts.style import finish, verdict_colour, verdict_shape, wrapped
 from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.tables.columns import LAYERS
 
@@ -106,4 +106,4 @@ def _panel(rows: pd.DataFrame, title: str) -> Any:
             points = base.mark_point(filled=True, size=46, opacity=1).encode(shape=verdict_shape(), tooltip=tooltip)
             charts.append(alt.layer(line, points).properties(width=WIDTH, height=110))
     column: Any = alt.vconcat(*charts, spacing=10)
-    return column.properties(title=alt.Title(title, offset=2)) if title else column
+    return column.properties(title=alt.Title(wrapped(title, WIDTH), offset=2)) if title else column

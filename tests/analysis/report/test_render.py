@@ -13,12 +13,14 @@ import pytest
 
 from lmc_tune.analysis import phase
 from lmc_tune.analysis.phase import map_regions
+from lmc_tune.analysis.report import View, cell_table
 from lmc_tune.analysis.report import content as page_module
 from lmc_tune.analysis.report import section as section_module
 from lmc_tune.analysis.report import sections as own_sections
 from lmc_tune.analysis.report.charts import curves
 from lmc_tune.analysis.report.charts.learning import collect_learning
 from lmc_tune.analysis.report.render import choose_files, read_sweep, render
+from lmc_tune.analysis.report.studied import judgement, settings, studied
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import GroupSpec, ShiftSpec, VerdictSpec
 from lmc_tune.tables.cells import mean_intervals
@@ -42,6 +44,7 @@ from tests.analysis.cases import (
 from tests.analysis.measured import Measured
 from tests.extending import sections as toy
 
+SCRIPTS = 8  # the theme, the data, Vega, and the page's own
 HOSTILE = "</script><script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'>"
 
 
@@ -86,17 +89,23 @@ def test_all_cells_can_be_had_as_a_table(folder: Path, tmp_path: Path) -> None:
     (path,) = render(folder, tmp_path / "cells.csv")
     diagram = map_regions(load_results(folder), space=read_sweep(folder).space)
     read = pd.read_csv(path, dtype={"skew": "str"}, keep_default_na=False, na_values={"mean_barrier": [""]})
-    assert read.columns.tolist() == diagram.cells.columns.tolist()
-    assert read["cell"].tolist() == diagram.cells["cell"].tolist()
-    assert read["verdict"].tolist() == diagram.cells["verdict"].tolist()
-    np.testing.assert_array_equal(read["mean_barrier"], diagram.cells["mean_barrier"])
+    assert read.columns[:5].tolist() == ["panel", "lr", "batch_size", "shift", "severity"]
+    assert read.columns[6:10].tolist() == ["verdict", "mean_barrier", "low", "high"]
+    known = diagram.cells.columns[diagram.cells.notna().any()]
+    assert set(read.columns) == set(known)
+    places = read[["panel", "batch_size", "lr"]].apply(tuple, axis="columns").tolist()
+    assert places == sorted(places)
+    mine = read.set_index("cell").loc[diagram.cells["cell"]]
+    assert mine["verdict"].tolist() == diagram.cells["verdict"].tolist()
+    np.testing.assert_array_equal(mine["mean_barrier"], diagram.cells["mean_barrier"])
 
 
 def test_long_lists_end_early_and_say_what_is_left_out_and_where(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = render(folder)[0].read_text(encoding="utf-8")
     assert "The first" not in whole
     entries = whole.count("<tr data-cell=") - 36
-    monkeypatch.setattr(page_module, "MOST_ROWS", 7)
+    for module in (page_module, cell_table):
+        monkeypatch.setattr(module, "MOST_ROWS", 7)
     html = render(folder)[0].read_text(encoding="utf-8")
     assert html.count("<tr data-cell=") == 2 * 7
     assert "The first 7 of 36 cells, in the order of the panels. All cells, in full precision" in html
@@ -172,8 +181,11 @@ def test_the_page_says_what_came_out(html: str) -> None:
 
 def test_the_settings_name_what_the_space_has_and_no_more(folder: Path) -> None:
     sweep = read_sweep(folder)
-    varied, fixed = page_module.settings(map_regions(load_results(folder), x="lr", y="batch_size", space=sweep.space))
-    names = {name for name, _ in (*varied, *fixed)}
+    found = settings(map_regions(load_results(folder), x="lr", y="batch_size", space=sweep.space))
+    assert list(found) == ["Varied", "Fixed", "Left at the default"]
+    assert dict(found["Varied"])["batch size"] == "16, 64, 256"
+    assert dict(found["Fixed"]) == {"dataset": "digits", "model": "mlp", "momentum": "0.9", "epochs": "20"}
+    names = {name for rows in found.values() for name, _ in rows}
     assert {"learning rate", "hidden", "activation", "dropout", "crop", "schedule", "training examples"} <= names
     assert not {"depth", "shortcut", "patch", "factory"} & names
     assert not {"steps", "target loss", "learning rate of B", "scale of the disturbance"} & names
@@ -205,7 +217,7 @@ def test_hostile_names_and_reasons_are_only_text(tmp_path: Path) -> None:
     space = folder / "space.yaml"
     space.write_text(f"{space.read_text()}# {HOSTILE}\n")
     html = render(folder)[0].read_text(encoding="utf-8")
-    assert html.count("<script") == 3
+    assert html.count("<script") == SCRIPTS
     assert "<img src=x" not in html
     assert "&lt;script&gt;window.hostile" in html
     assert any(HOSTILE in cell["reason"] for cell in embedded(html)["cells"].values())
@@ -394,7 +406,8 @@ def test_a_file_in_another_folder_is_a_section_at_its_place(folder: Path, html: 
     found = path.read_text(encoding="utf-8")
     assert sections(found) == ["noise", "steps", "basins", "similarity"]
     before, section, after = re.split(r'(<section id="steps-section">.*?</section>\n)', found, flags=re.DOTALL)
-    assert before + after == html
+    (link,) = re.findall(r'<a href="#steps-section">.*?</a> ', before)
+    assert before.replace(link, "") + after == html
     results = load_results(folder)
     ok = results[results["status"] == "ok"]
     for cell, steps in ok.groupby("cell")["steps"]:
@@ -433,7 +446,8 @@ def test_the_table_of_cells_has_the_new_means(measured: Measured, tmp_path: Path
     (path,) = render(measured.store.folder, tmp_path / "cells.csv")
     read = pd.read_csv(path)
     for name in ("naive_barrier", "recalibrated_barrier", "cka", "jensen_shannon", "ensemble_gain_accuracy"):
-        np.testing.assert_allclose(read[name], measured.diagram.cells[name])
+        mine = read.set_index("cell")[name].loc[measured.diagram.cells["cell"]]
+        np.testing.assert_allclose(mine, measured.diagram.cells[name])
 
 
 def test_hostile_networks_and_layers_are_only_text(tmp_path: Path) -> None:
@@ -444,7 +458,7 @@ def test_hostile_networks_and_layers_are_only_text(tmp_path: Path) -> None:
 
     space = networks_space(NETWORKS[:2], replicates=2)
     html = render(write_run(tmp_path, space.pairs(), make=hostile, space=space))[0].read_text(encoding="utf-8")
-    assert html.count("<script") == 3
+    assert html.count("<script") == SCRIPTS
     assert "<img src=x" not in html
     layers = embedded(html)["charts"]["layers"]["datasets"]
     assert any(HOSTILE in row["layer"] for rows in layers.values() for row in rows)
@@ -459,3 +473,92 @@ def test_bad_calls_are_refused(folder: Path, tmp_path: Path) -> None:
         render(folder, formats=["jpg"])
     with pytest.raises(FileNotFoundError, match="no results in"):
         render(tmp_path)
+
+
+def test_the_header_says_what_was_studied(folder: Path, html: str) -> None:
+    line = (
+        "digits, 700 training examples per member · mlp 64 · sgd, learning rate 0.003 to 1, batch size 16 to 256, "
+        "momentum 0.9, 20 epochs · shift: covariate and label 80/20 · 3 pairs per cell"
+    )
+    assert studied(map_regions(load_results(folder), space=read_sweep(folder).space)) == line
+    assert f'<p class="studied">{line}</p>' in html
+    assert "begun 2026-11-20 08:00 UTC" in html
+
+
+def test_the_condition_that_is_judged_is_told_apart_from_those_measured(folder: Path, measured: Measured) -> None:
+    plain = dict(judgement(map_regions(load_results(folder), space=read_sweep(folder).space)))
+    assert plain["condition that is judged"].startswith("naive: the networks have no BatchNorm")
+    assert plain["conditions that were measured"] == "naive"
+    mixed = dict(judgement(measured.diagram))
+    assert mixed["condition that is judged"].startswith("recalibrated; naive for networks without BatchNorm")
+    assert mixed["conditions that were measured"] == "naive, recalibrated"
+
+
+def test_numbers_of_a_column_have_one_precision() -> None:
+    assert cell_table.evenly(pd.Series([0.003, 0.0095, 1.0, np.nan])) == ["0.0030", "0.0095", "1.0000", "–"]
+    assert cell_table.evenly(pd.Series([16, 256])) == ["16", "256"]
+    assert cell_table.evenly(pd.Series([0.0, -0.5, 2.25])) == ["0.00", "−0.50", "2.25"]
+
+
+def test_cells_can_be_judged_otherwise_and_the_folder_stays_as_it_is(folder: Path, tmp_path: Path) -> None:
+    before = (folder / "space.yaml").read_bytes()
+    view = View(threshold=0.3, confidence=0.9, barrier="midpoint")
+    html, csv = (path.read_text() for path in render(folder, tmp_path / "x", ["html", "csv"], view=view))
+    assert "Judged otherwise than space.yaml says: barrier midpoint instead of chord, threshold 30.0% instead" in html
+    assert "a 90% bootstrap interval" in html
+    read = pd.read_csv(tmp_path / "x.csv")
+    assert set(read["threshold"]) == {0.3}
+    expected = map_regions(
+        load_results(folder), verdict=view.judging(VerdictSpec()), space=read_sweep(folder).space
+    ).cells["verdict"]
+    assert sorted(read["verdict"]) == sorted(expected)
+    assert csv.startswith("panel,lr,batch_size")
+    assert (folder / "space.yaml").read_bytes() == before
+
+
+def test_other_axes_and_what_there_is_not(folder: Path, tmp_path: Path) -> None:
+    assert View(x="batch_size").axes == ("batch_size", "lr")
+    assert View(y="lr").axes == ("batch_size", "lr")
+    assert View(x="epochs").axes == ("epochs", "batch_size")
+    (path,) = render(folder, tmp_path / "x.csv", view=View(x="batch_size"))
+    assert pd.read_csv(path).columns[1:3].tolist() == ["batch_size", "lr"]
+    for view, said in (
+        (View(x="lrr"), "'lrr' is not a numeric column of the spec; did you mean 'lr'?"),
+        (View(x="weight_decay"), "--x weight_decay: it is the same in all cells; choose from lr, batch_size"),
+        (View(condition="repaired"), "no pair of this run was measured under --condition repaired"),
+        (View(barrier="cord"), "--barrier cord: Input should be 'chord'"),
+        (View(threshold=-1.0), "--threshold -1.0: Input should be greater than 0"),
+        (View(chart="nose"), "there is no chart 'nose' of this run; choose from phase, noise, basins, similarity"),
+    ):
+        with pytest.raises(UserError, match=re.escape(said)):
+            render(folder, tmp_path / "x.svg", view=view)
+    for view in (View(width=85.0), View(chart="noise")):
+        with pytest.raises(UserError, match="is for pictures; add --formats png, svg or pdf"):
+            render(folder, tmp_path / "x.html", view=view)
+    assert not list(tmp_path.glob("x.[sh]*"))
+
+
+@pytest.mark.parametrize(("width", "beside"), [(170.0, True), (85.0, False)])
+def test_a_picture_is_as_wide_as_a_column_of_a_paper(folder: Path, tmp_path: Path, width: float, beside: bool) -> None:  # noqa: FBT001
+    svg, pdf = render(folder, tmp_path / "x", ["svg", "pdf"], view=View(theme="paper", width=width))
+    root = ET.fromstring(svg.read_text(encoding="utf-8"))  # noqa: S314
+    assert root.get("width") == f"{width:g}mm"
+    drawn = float((root.get("viewBox") or "").split()[2])
+    assert drawn == pytest.approx(width / 25.4 * 96, abs=6)  # so that type keeps its size
+    box = re.search(rb"MediaBox ?\[0 0 ([\d.]+)", pdf.read_bytes())
+    assert box
+    assert float(box[1]) == pytest.approx(width / 25.4 * 72, abs=0.5)
+    heights = float(root.get("height", "").removesuffix("mm")) / width
+    assert (heights < 1.2) == beside
+    assert "quickstart" not in svg.read_text(encoding="utf-8")
+
+
+def test_any_chart_can_be_a_picture_in_any_theme(folder: Path, tmp_path: Path) -> None:
+    for chart in ("noise", "basins", "similarity"):
+        light, dark = (
+            render(folder, tmp_path / f"{theme}.svg", view=View(chart=chart, theme=theme))[0].read_text()
+            for theme in ("light", "dark")
+        )
+        assert light != dark
+        assert "#15191c" in dark
+        assert "#15191c" not in light

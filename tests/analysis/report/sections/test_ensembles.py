@@ -3,7 +3,7 @@
 import pytest
 
 from lmc_tune.analysis.phase import map_regions
-from lmc_tune.analysis.report.content import cell_places
+from lmc_tune.analysis.report.cell_table import cell_places
 from lmc_tune.analysis.report.sections.ensembles import (
     COLUMNS,
     ensemble_chart,

@@ -1,0 +1,166 @@
+"""What was studied, in words: the line under the answer, the settings, and how cells were judged."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from lmc_tune.analysis.phase import SHIFT_FIELDS, PhaseDiagram
+from lmc_tune.analysis.wording import (
+    UNKNOWN,
+    UNSET,
+    confidence,
+    counted,
+    height,
+    listed,
+    number,
+    percent,
+    quantity,
+    shift_words,
+)
+from lmc_tune.core.statistics import ESTIMATOR
+from lmc_tune.experiment import BATCH_NORM_CONDITIONS, DatasetSpec, GroupSpec, MlpSpec, ShiftSpec, TrainSpec
+from lmc_tune.experiment.networks import MODELS
+from lmc_tune.tables.cells import CELL_FIELDS, CONDITION_BARRIERS
+from lmc_tune.tables.columns import MODEL_FIELDS
+from lmc_tune.tables.rows import model_label, spec_fields
+
+# More values are summed up by their range, or by their number.
+FEW_VALUES = 4
+# Null says that none are left out.
+ALL_EXAMPLES = ("train_examples", "test_examples")
+
+Rows = list[tuple[str, str]]
+
+
+def planned(diagram: PhaseDiagram) -> pd.DataFrame:
+    """The spec's columns of all cells, run or not."""
+    return pd.concat([diagram.cells[CELL_FIELDS], diagram.not_run[CELL_FIELDS]], ignore_index=True)
+
+
+def studied(diagram: PhaseDiagram) -> str:
+    """Data, networks, training, shifts and pairs per cell in one line; what varies as its range or its values."""
+    cells = planned(diagram)
+    severity = "severity" in [axis.column for axis in diagram.axes]
+    kinds = cells[SHIFT_FIELDS].drop_duplicates().to_dict("records")
+    shifts = [shift_words(row, severity_is_axis=severity) for row in kinds]
+    if severity:
+        shifts = [f"{shift} of severity {_spread(cells['severity'])}" for shift in shifts]
+    networks = cells[["model", *MODEL_FIELDS]].drop_duplicates()
+    parts = [
+        _data(diagram, cells),
+        _several([model_label(row) for row in networks.to_dict("records")], "networks"),
+        ", ".join([_several(list(cells["optimizer"]), "optimizers"), *_training(diagram, cells)]),
+        f"shift: {_several(shifts, 'shifts')}",
+        _pairs(diagram),
+    ]
+    return " · ".join(parts)
+
+
+def _data(diagram: PhaseDiagram, cells: pd.DataFrame) -> str:
+    names = _several(list(cells["dataset"]), "data sets")
+    sizes = diagram.pairs["n_train"].dropna() if "n_train" in diagram.pairs else pd.Series(dtype=float)
+    return f"{names}, {_spread(sizes)} training examples per member" if len(sizes) else names
+
+
+def _training(diagram: PhaseDiagram, cells: pd.DataFrame) -> list[str]:
+    """The most important numbers of training that are set."""
+    parts = []
+    for column in ("lr", "batch_size", "momentum", "epochs", "step_budget"):
+        values = cells[column].dropna()
+        if len(values) and (column != "momentum" or values.any()):
+            spread = _spread(values)
+            of_a = " of A" if column in diagram.of_a else ""
+            parts.append(f"{spread} epochs{of_a}" if column == "epochs" else f"{diagram.title(column)} {spread}")
+    return parts
+
+
+def _pairs(diagram: PhaseDiagram) -> str:
+    n = diagram.cells["n_pairs"]
+    return f"{counted(int(n.max()), 'pair') if n.min() == n.max() else f'{n.min()} to {n.max()} pairs'} per cell"
+
+
+def _several(names: list[str], what: str) -> str:
+    known = list(dict.fromkeys(names))
+    return listed(known) if len(known) <= FEW_VALUES else f"{len(known)} {what}"
+
+
+def _spread(values: pd.Series) -> str:
+    low, high = number(values.min()), number(values.max())
+    return low if low == high else f"{low} to {high}"
+
+
+def settings(diagram: PhaseDiagram) -> dict[str, Rows]:
+    """The fields of the space by title: what was varied, over which values; what was fixed; what was left as it is.
+
+    Fields that are not set are left out.
+    """
+    cells = planned(diagram)
+    usual = _defaults(cells.iloc[0].to_dict())
+    found: dict[str, Rows] = {"Varied": [], "Fixed": [], "Left at the default": []}
+    for column in CELL_FIELDS:
+        unset = cells[column].isna() | (cells[column] == "")
+        if unset.all() and column not in ALL_EXAMPLES:
+            continue
+        distinct = cells[column].drop_duplicates().sort_values()
+        kind = "Varied" if len(distinct) > 1 else "Fixed"
+        if kind != "Varied" and column in usual and _same(distinct.iloc[0], usual[column]):
+            kind = "Left at the default"
+        found[kind].append((diagram.title(column), ", ".join(_value(column, value) for value in distinct)))
+    return found
+
+
+def _defaults(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """The defaults of the fields that have one, where data set, network and kind of shift are those of the row."""
+    model = MlpSpec() if row["model"] == "factory" else MODELS[row["model"]]()
+    usual = GroupSpec(
+        dataset=DatasetSpec(),
+        model=model,
+        train=TrainSpec(lr=1.0, batch_size=1, epochs=1),
+        shift=ShiftSpec(kind="covariate" if row["shift"] == "domain" else row["shift"]),
+        replicate=0,
+    )
+    chosen = {"lr", "batch_size", "epochs", "dataset", "model", "shift", "domain"}
+    if row["model"] == "factory":
+        chosen |= set(MODEL_FIELDS)
+    return {name: value for name, value in spec_fields(usual).items() if name not in chosen}
+
+
+def _same(value: Any, usual: Any) -> bool:
+    return bool(pd.isna(value)) if usual is None else bool(value == usual)
+
+
+def _value(column: str, value: Any) -> str:
+    if pd.isna(value) or value == "":
+        return UNSET.get(column, UNKNOWN)
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def judgement(diagram: PhaseDiagram) -> Rows:
+    """How cells were judged, and under which conditions their paths were measured."""
+    verdict = diagram.verdict
+    return [
+        ("barrier", f"{verdict.barrier} of {quantity(verdict)} (column {verdict.column})"),
+        ("condition that is judged", _judged_condition(diagram)),
+        ("conditions that were measured", _measured(diagram)),
+        ("threshold", height(verdict.threshold, verdict)),
+        ("confidence", confidence(verdict)),
+        ("estimator", ESTIMATOR),
+        ("train-accuracy gate", percent(verdict.min_train_accuracy, 0)),
+    ]
+
+
+def _judged_condition(diagram: PhaseDiagram) -> str:
+    """The verdict's condition, or naive for the networks whose path it does not change."""
+    asked = diagram.verdict.condition
+    if asked == "naive" or asked not in BATCH_NORM_CONDITIONS:
+        return asked
+    cells = diagram.cells
+    without = (cells["model"] != "factory") & (cells["norm"] != "batch")
+    if without.all():
+        return f"naive: the networks have no BatchNorm, so {asked} would change nothing"
+    return f"{asked}; naive for networks without BatchNorm, where it would change nothing" if without.any() else asked
+
+
+def _measured(diagram: PhaseDiagram) -> str:
+    return ", ".join(CONDITION_BARRIERS[name] for name in CONDITION_BARRIERS if diagram.pairs[name].notna().any())

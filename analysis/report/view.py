@@ -1,0 +1,73 @@
+"""How a report is to be made otherwise than the run folder says: judged, arranged and drawn."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from lmc_tune.analysis.report.charts.style import Theme
+from lmc_tune.analysis.wording import confidence, height, listed
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import VerdictSpec
+
+# Where no other axes are asked for.
+X, Y = "lr", "batch_size"
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What was asked for; None is what the run folder says.
+
+    threshold: in the unit of the judged curve. confidence, barrier, condition: as in ``VerdictSpec``.
+    x, y: the columns of the phase diagram's axes. theme: of page and pictures; by default a page follows the screen,
+    and pictures are light. width: of pictures, in millimetres. chart: which one pictures show, by its name on the page.
+    """
+
+    threshold: float | None = None
+    confidence: float | None = None
+    barrier: str | None = None
+    condition: str | None = None
+    x: str | None = None
+    y: str | None = None
+    theme: Theme | None = None
+    width: float | None = None
+    chart: str = "phase"
+
+    def judging(self, verdict: VerdictSpec) -> VerdictSpec:
+        """The verdict with what was asked for in its place.
+
+        Raises:
+            UserError: if that is impossible.
+        """
+        asked = {name: getattr(self, name) for name in ("threshold", "confidence", "barrier", "condition")}
+        try:
+            return VerdictSpec.model_validate(
+                verdict.model_dump() | {name: value for name, value in asked.items() if value is not None}
+            )
+        except ValidationError as error:
+            problems = [f"--{problem['loc'][0]} {problem['input']}: {problem['msg']}" for problem in error.errors()]
+            raise UserError("; ".join(problems)) from error
+
+    @property
+    def axes(self) -> tuple[str, str]:
+        """The columns of both axes: of one that is asked for, the other is the usual one that is left."""
+        if self.x is not None or self.y is not None:
+            x = self.x or (Y if self.y == X else X)
+            return x, self.y or (X if x == Y else Y)
+        return X, Y
+
+
+def differences(asked: VerdictSpec, own: VerdictSpec) -> list[str]:
+    """That cells are judged otherwise than the space says; nothing if they are not."""
+    words: dict[str, Any] = {
+        "barrier": lambda verdict: verdict.barrier,
+        "condition": lambda verdict: verdict.condition,
+        "threshold": lambda verdict: height(verdict.threshold, verdict),
+        "confidence": confidence,
+    }
+    changed = [
+        f"{name} {said(asked)} instead of {said(own)}"
+        for name, said in words.items()
+        if getattr(asked, name) != getattr(own, name)
+    ]
+    return [f"Judged otherwise than space.yaml says: {listed(changed)}."] if changed else []
