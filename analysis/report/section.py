@@ -21,7 +21,8 @@ from lmc_tune.tables.columns import NestedName
 class Section:
     """One section.
 
-    id: of the element that the chart is drawn in. title, lead: in words. note: what comes after chart and table.
+    id: of the element that the chart is drawn in, and the chart's name for ``lmc-tune report --chart``. title, lead: in
+        words. note: what comes after chart and table.
     label: the chart in words, for those who do not see it. chart: an Altair chart, or None.
     table: in words, columns as headed; indexed by the cell's id if ``of_cells``. marked: the row of the page's own
         choice.

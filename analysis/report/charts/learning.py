@@ -75,7 +75,11 @@ def learning_chart() -> Any:
         "split:N", title=None, scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())), legend=None
     )
     dash = alt.StrokeDash("split:N", scale=alt.Scale(domain=list(DASHES), range=list(DASHES.values())), legend=None)
-    scale, axis = alt.Scale(nice=False), alt.Axis(tickCount=5, tickMinStep=1, format="d")
+    whole = alt.condition("datum.value % 1 === 0", alt.value(1), alt.value(0))
+    axis = alt.Axis(  # Vega ticks halves of a few epochs, whatever least step it is given
+        tickCount=5, format="d", labelOpacity=whole, tickOpacity=whole, gridOpacity=whole, labelOverlap=False
+    )
+    scale = alt.Scale(nice=False)
     above, below = (alt.X("epoch:Q", title=title, scale=scale, axis=axis) for title in (None, "epoch"))
     places = (
         ("error", above, alt.Y("value:Q", title="error", axis=alt.Axis(format=".3~%", tickCount=4))),

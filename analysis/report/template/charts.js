@@ -27,17 +27,20 @@ function narrowed(spec, width) {
     if (Array.isArray(title)) return { ...view, title: wrapped(title, width) };
     return Array.isArray(title?.text) ? { ...view, title: { ...title, text: wrapped(title.text, width) } } : { ...view, title };
   };
+  const fitted = (name, channel) => {
+    if (Array.isArray(channel)) return channel;
+    const longest = Math.max(0, ...[channel.scale?.domain ?? []].flat().map((value) => String(value).length));
+    const legend = channel.legend ? { legend: { ...channel.legend, columns: longest > 14 ? 1 : 2 } } : {};
+    const title = name === "x" && typeof channel.title === "string" ? { title: wrapped([channel.title], width) } : {};
+    return { ...channel, ...legend, ...title };
+  };
   const narrow = ({ hconcat, vconcat, concat, layer, columns, ...view }) => {
     const parts = hconcat ?? vconcat ?? concat;
     if (parts) return { ...titled(view), spacing: 20, vconcat: parts.map(narrow) };
-    const legends = (encoding) =>
-      Object.fromEntries(
-        Object.entries(encoding).map(([name, channel]) => [
-          name, channel.legend ? { ...channel, legend: { ...channel.legend, columns: 2 } } : channel,
-        ]),
-      );
+    const fitting = (encoding) =>
+      Object.fromEntries(Object.entries(encoding).map(([name, channel]) => [name, fitted(name, channel)]));
     const drawn = titled(view);
-    if (drawn.encoding) drawn.encoding = legends(drawn.encoding);
+    if (drawn.encoding) drawn.encoding = fitting(drawn.encoding);
     if (layer) drawn.layer = layer.map(narrow);
     if (typeof drawn.width === "number") drawn.width = maps ? width : Math.min(drawn.width, width);
     return drawn;

@@ -427,6 +427,14 @@ def test_learning_curves_follow_the_picked_cell(full: Visit) -> None:
         assert [row["value"] for row in own] == line
 
 
+def test_epochs_are_whole(full: Visit) -> None:
+    labels = full.page.eval_on_selector_all(
+        "#learning svg .role-axis-label text",
+        "labels => labels.filter((label) => getComputedStyle(label).opacity !== '0').map((label) => label.textContent)",
+    )
+    assert [label for label in labels if "%" not in label and "." not in label][:3] == ["1", "2", "3"]
+
+
 @pytest.mark.parametrize("chart", ["networks", "conditions", "basins", "similarity", "ensembles"])
 def test_a_point_of_any_chart_picks_its_cell_in_all_of_them(full: Visit, chart: str) -> None:
     full.page.mouse.move(0, 0)
@@ -454,7 +462,10 @@ def test_a_point_of_any_chart_picks_its_cell_in_all_of_them(full: Visit, chart: 
 def test_the_full_page_fits_its_window_and_a_phones(full: Visit) -> None:
     assert full.page.evaluate("document.documentElement.scrollWidth") <= 1280
     full.page.set_viewport_size({"width": 390, "height": 844})
+    full.page.wait_for_function("document.querySelector('#noise svg').getBoundingClientRect().width < 390")
+    full.settle()
     assert full.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert full.outside(".chart svg") == []
     full.page.set_viewport_size({"width": 1280, "height": 900})
 
 
