@@ -283,7 +283,7 @@ def test_killed_in_the_middle_then_sent_again(tmp_path):
     """SIGKILL at several depths; what is left is always completed to one finished run per pair."""
     results = [pair_result(pair_spec(lr=0.01 * (1 + i))) for i in range(60)]
     folder = write_folder(tmp_path / "run", results)
-    for runs in (1, 7, 20):
+    for runs in (1, 30, 67, 80):  # of 60 cells, then 60 pairs
         sender = subprocess.Popen([sys.executable, "-c", _SENDER, str(folder)], stdout=subprocess.PIPE, text=True)
         lines = iter(sender.stdout.readline, "")
         assert sum(1 for _, _ in zip(range(runs), lines, strict=False)) == runs
