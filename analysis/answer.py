@@ -40,9 +40,7 @@ def tally(cells: pd.DataFrame) -> list[str]:
 
 def remarks(diagram: PhaseDiagram) -> list[str]:
     """What qualifies the answer, in sentences: the other split, divergence nearby, and few pairs."""
-    cells, judged = diagram.cells, diagram.verdict.split
-    other = "train" if judged == "test" else "test"
-    found = []
+    cells, other, found = diagram.cells, diagram.verdict.other_split, []
     for verdict, opposite in (("connected", "disconnected"), ("disconnected", "connected")):
         alike = cells[cells["verdict"] == verdict]
         if n := int((alike[f"on_{other}"] == opposite).sum()):

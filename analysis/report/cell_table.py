@@ -52,6 +52,7 @@ def cell_table(diagram: PhaseDiagram) -> pd.DataFrame:
         "verdict": cells["verdict"],
         "mean barrier": [height(row["mean_barrier"], verdict) for row in rows],
         f"{confidence(verdict)} interval": [interval(row["low"], row["high"], verdict) for row in rows],
+        f"on {diagram.verdict.other_split}": [on_other_split(diagram, row) for row in rows],
         "n": cells["n_ok"].astype(str),
         "left out": [left_out(row) for row in rows],
         "under-resolved": cells["n_under_resolved"].astype(str),
@@ -80,6 +81,13 @@ def _places(diagram: PhaseDiagram, cells: pd.DataFrame) -> dict[str, Any]:
         **({"panel": cells["panel"]} if len(diagram.panels) > 1 or not axes else {}),
         **{axis.title: evenly(cells[axis.column]) for axis in axes},
     }
+
+
+def on_other_split(diagram: PhaseDiagram, row: Row) -> str:
+    """What the split says that is not judged, e.g. ``disconnected, 9.1%``."""
+    split = diagram.verdict.other_split
+    said = row[f"on_{split}"]
+    return UNKNOWN if pd.isna(said) else f"{said}, {height(row[f'{split}_barrier'], diagram.verdict)}"
 
 
 def both(row: Row, name: str) -> str:

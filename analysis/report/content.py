@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lmc_tune.analysis.answer import answer, remarks, tally
 from lmc_tune.analysis.phase import PhaseDiagram
-from lmc_tune.analysis.report.cell_table import MOST_ROWS, both, cell_table, in_order, numeric
+from lmc_tune.analysis.report.cell_table import MOST_ROWS, both, cell_table, in_order, numeric, on_other_split
 from lmc_tune.analysis.report.charts.curves import Curves
 from lmc_tune.analysis.report.charts.phase_chart import left_out
 from lmc_tune.analysis.report.charts.style import DARK_VERDICTS, VERDICT_COLOURS
@@ -137,13 +137,28 @@ def reading_diagram(diagram: PhaseDiagram) -> str:
     limit = height(diagram.verdict.threshold, diagram.verdict)
     cell = "is a cell: pairs of networks trained from one initialisation, each member on its own part of the data"
     if diagram.y is not None:
+        marks = _marks(diagram)
         line = f" The line separates the tiles whose mean barrier is below {limit} from those where it is not."
-        return f"Each tile {cell}.{line if len(diagram.boundary) else ''}"
+        return f"Each tile {cell}.{line if len(diagram.boundary) else ''}{marks}"
     bars = f"bars are {confidence(diagram.verdict)} intervals of the mean barrier, the dashed line is {limit}"
     if diagram.x is None:
         return f"Each point {cell}; {bars}."
     lines = "a line joins the cells of one setting" if len(diagram.panels) > 1 else "a line joins the cells"
     return f"Each point {cell}; {lines}, {bars}. Letters at the top: cells whose verdict rests on no barrier."
+
+
+def _marks(diagram: PhaseDiagram) -> str:
+    """What the marks in tiles stand for, if there are any."""
+    cells, verdict = diagram.cells, diagram.verdict
+    apart = set(cells.loc[cells["split_apart"], "verdict"])
+    opposite: dict[Verdict, Verdict] = {"connected": "disconnected", "disconnected": "connected"}
+    said = [
+        f"{LETTERS[name]}/{LETTERS[other]}: {name} on {verdict.split}, {other} on {verdict.other_split}"
+        for name, other in opposite.items()
+        if name in apart
+    ]
+    said += ["*: next to a diverged cell"] if cells["beside_diverged"].any() else []
+    return f" {'; '.join(said)}." if said else ""
 
 
 def verdict_key(diagram: PhaseDiagram) -> list[Row]:
@@ -350,6 +365,7 @@ def _detail(diagram: PhaseDiagram, row: Row) -> Row:
         "verdict": row["verdict"],
         "mean barrier": height(row["mean_barrier"], verdict),
         f"{confidence(verdict)} interval": interval(row["low"], row["high"], verdict),
+        f"on {verdict.other_split}": on_other_split(diagram, row),
         "counted": f"{row['n_ok']} of {counted(row['n_pairs'], 'pair')}",
         "left out": left_out(row),
         diagram.title("noise_scale"): number(row["noise_scale"]),

@@ -40,6 +40,11 @@ class VerdictSpec(Spec):
         return "test" if self.of.startswith("test_") else "train"
 
     @property
+    def other_split(self) -> PathSplit:
+        """The examples whose curve is not judged."""
+        return "train" if self.split == "test" else "test"
+
+    @property
     def quantity(self) -> Literal["error", "loss"]:
         """The quantity whose curve is judged."""
         return "error" if self.of.endswith("_error") else "loss"

@@ -70,13 +70,24 @@ def phase_table(diagram: PhaseDiagram) -> pd.DataFrame:
             table[f"{name}_low"], table[f"{name}_high"] = edges[at], edges[at + 1]
     shown = cells[["mean_barrier", "low", "high"]].where(cells["judged"]).replace([np.inf, -np.inf], np.nan)
     table[["shown_barrier", "shown_low", "shown_high"]] = shown
-    table["letter"] = cells["verdict"].map(LETTERS).fillna(UNKNOWN)
+    table["letter"] = [letters(row) for row in cells.to_dict("records")]
     table["barrier_text"] = [_in_tile(value, verdict) for value in shown["mean_barrier"]]
     table.loc[~cells["judged"], "barrier_text"] = table["letter"]
     table["letter_light"] = cells["verdict"].isin(DARK_VERDICTS)
     table["barrier_text_light"] = table["shown_barrier"] < 0.65 * _top(diagram)
     table["mean"] = [height(mean, verdict) for mean in cells["mean_barrier"]]
     return table
+
+
+def letters(row: Mapping[Any, Any]) -> str:
+    """What stands in a cell's tile: its verdict's letter; ``C/D`` if the other split says the opposite; ``C*`` next to
+    a diverged cell; a dash if it was not run."""
+    if row["verdict"] == NOT_RUN:
+        return UNKNOWN
+    letter = LETTERS[row["verdict"]]
+    if row["split_apart"]:
+        letter += "/D" if letter == "C" else "/C"
+    return f"{letter}*" if row["beside_diverged"] else letter
 
 
 def left_out(row: Mapping[Any, Any]) -> str:
@@ -293,7 +304,7 @@ def _verdict_fill(width: float) -> alt.Fill:
 
 
 def _barrier_scale(diagram: PhaseDiagram) -> alt.Scale:
-    return alt.Scale(scheme="viridis", domain=[_bottom(diagram), _top(diagram)])
+    return alt.Scale(scheme="viridis", domain=[_bottom(diagram), _top(diagram)], nice=True)
 
 
 def _barrier_colour(diagram: PhaseDiagram, width: float) -> alt.Color:

@@ -19,6 +19,7 @@ from lmc_tune.analysis.report import section as section_module
 from lmc_tune.analysis.report import sections as own_sections
 from lmc_tune.analysis.report.charts import curves
 from lmc_tune.analysis.report.charts.learning import collect_learning
+from lmc_tune.analysis.report.charts.phase_chart import letters
 from lmc_tune.analysis.report.render import choose_files, read_sweep, render
 from lmc_tune.analysis.report.studied import judgement, settings, studied
 from lmc_tune.errors import UserError
@@ -567,3 +568,36 @@ def test_any_chart_can_be_a_picture_in_any_theme(folder: Path, tmp_path: Path) -
         assert light != dark
         assert "#15191c" in dark
         assert "#15191c" not in light
+
+
+@pytest.mark.parametrize(
+    ("verdict", "apart", "beside", "letter"),
+    [
+        ("connected", False, False, "C"),
+        ("connected", True, False, "C/D"),
+        ("disconnected", True, True, "D/C*"),
+        ("undecided", False, True, "?*"),
+        ("diverged", False, False, "×"),
+        ("not run", np.nan, np.nan, "–"),
+    ],
+)
+def test_marks_of_a_tile(verdict: str, *, apart: bool, beside: bool, letter: str) -> None:
+    assert letters({"verdict": verdict, "split_apart": apart, "beside_diverged": beside}) == letter
+
+
+def test_the_page_says_where_the_other_split_says_the_opposite(tmp_path: Path) -> None:
+    def make(spec: GroupSpec) -> PairResult:
+        pair = ok_pair(spec, 0.0)
+        if spec.train.lr > 0.05:
+            for row in pair.tables["barriers"]:
+                row["train_error_barrier_chord"] = 0.3 + 0.01 * spec.replicate
+        return pair
+
+    folder = write_run(tmp_path, grid(lrs=(0.01, 0.1), replicates=5), make=make)
+    html, csv = (path.read_text(encoding="utf-8") for path in render(folder, tmp_path / "x", ["html", "csv"]))
+    n = len([row for row in pd.read_csv(tmp_path / "x.csv").to_dict("records") if row["lr"] == 0.1])
+    assert f"On train error, of {2 * n} connected cells {n} are disconnected." in html
+    assert "C/D: connected on test, disconnected on train." in html
+    assert "<td>disconnected, 32.0%</td>" in html
+    assert set(pd.read_csv(tmp_path / "x.csv").query("lr == 0.1")["on_train"]) == {"disconnected"}
+    assert csv.count("disconnected") == n
