@@ -501,7 +501,7 @@ def test_the_condition_that_is_judged_is_told_apart_from_those_measured(folder: 
 
 
 def test_numbers_of_a_column_have_one_precision() -> None:
-    assert cell_table.evenly(pd.Series([0.003, 0.0095, 1.0, np.nan])) == ["0.0030", "0.0095", "1.0000", "–"]
+    assert cell_table.evenly(pd.Series([0.003, 0.00959, 1.0, np.nan])) == ["0.0030", "0.0096", "1.0000", "–"]
     assert cell_table.evenly(pd.Series([16, 256])) == ["16", "256"]
     assert cell_table.evenly(pd.Series([0.0, -0.5, 2.25])) == ["0.00", "−0.50", "2.25"]
 

@@ -21,8 +21,9 @@ def crossed(**values: list[object]) -> pd.DataFrame:
 
 def test_columns_that_vary_together_are_one_factor() -> None:
     facets = crossed(**FACTORS).assign(severity=lambda table: np.where(table["shift"] == "label", 0.6, 1.0))
-    names = ["shift", "severity", "momentum", "hidden", "norm"]
-    assert independent(facets, names) == [["shift", "severity"], ["hidden", "norm"], ["momentum"]]
+    facets["epochs"] = np.where(facets["momentum"] == 0, 20, 10)
+    names = ["shift", "severity", "momentum", "epochs", "hidden", "norm"]
+    assert independent(facets, names) == [["shift", "severity"], ["hidden", "norm"], ["momentum", "epochs"]]
 
 
 def test_networks_are_one_factor_unless_their_fields_are_all_combined() -> None:
