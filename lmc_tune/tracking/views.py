@@ -68,7 +68,7 @@ def _pairs_view(varied: Sequence[str], of: str) -> str:
     curve = of.replace("_", " ").capitalize()
     charts = [
         (f"Barrier by {RESULTS[varied[0]].title}", _scatter(varied[0], JUDGED)),
-        (f"{curve} over λ (step in %)", _line(f"path/{of}")),
+        (f"{curve}, step: λ in %", _line(f"path/{of}")),
         ("Settings and barrier", _parallel(varied, JUDGED)),
     ]
     columns = [

@@ -279,7 +279,7 @@ def test_views_follow_what_varies_and_what_is_judged(folder):
     for text in (
         "Barrier by spawn epoch",
         "path/train_loss",
-        "Train loss over λ (step in %)",
+        "Train loss, step: λ in %",
     ):
         assert text in view
     assert "path/test_error" not in view

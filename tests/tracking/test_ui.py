@@ -293,7 +293,7 @@ def test_the_chart_view_draws_all_pairs_under_the_titles_it_was_given(page, serv
     page.goto(served[0].replace(CELLS_VIEW, PAIRS_VIEW))
     expect(page.get_by_text("15 matching runs")).to_be_visible()
     page.goto(f"{page.url}&compareRunsMode=CHART")
-    for title in ("Barrier by learning rate", "Test error over λ (step in %)", "Settings and barrier"):
+    for title in ("Barrier by learning rate", "Test error, step: λ in %", "Settings and barrier"):
         expect(page.get_by_text(title)).to_be_visible()
     scatter, lines = (page.locator(".js-plotly-plot").nth(at) for at in range(2))
     expect(scatter.locator(".scatterlayer path.point")).to_have_count(13)  # all with a barrier
