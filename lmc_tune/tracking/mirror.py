@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lmc_tune.experiment import VerdictSpec
-from lmc_tune.experiment.reading import parse_space
-from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
+from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.storage import Place
+from lmc_tune.tables.planned import planned_space
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking import connection
@@ -207,10 +207,9 @@ def open_mirror(folder: Place, sweep: SweepRecord, uri: str | None = None) -> Mi
         uri: of the MLflow store; by default ``MLFLOW_TRACKING_URI``, else the folder's own SQLite file.
 
     Raises:
-        SpaceError: if the folder's ``space.yaml`` is damaged.
+        UserError: if the folder's ``space.yaml`` is damaged.
     """
-    target, file = connection.tracking_uri(folder, uri), folder / SPACE_FILE
-    space = parse_space(file.read_text(encoding="utf-8"), SPACE_FILE) if file.exists() else None
+    target, space = connection.tracking_uri(folder, uri), planned_space(folder)
     client = connection.connect(target)
     store = connection.embedded_file(target)
     artifacts = None if store is None else store.parent / connection.ARTIFACTS

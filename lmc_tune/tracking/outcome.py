@@ -88,10 +88,10 @@ def judged_cell(row: Mapping[Any, Any], verdict: VerdictSpec, replicates: int | 
         replicates: pairs that the space plans for a cell; None if that is not known.
     """
     planned = row["n_pairs"] if replicates is None else replicates
-    complete = row["n_pairs"] >= planned
+    complete, finished = row["n_pairs"] >= planned, wording.counted(row["n_pairs"], "finished pair")
     words = (
-        f"**{row['verdict']}**: {row['n_ok']} of {wording.counted(row['n_pairs'], 'finished pair')} ok; their mean "
-        f"barrier is {wording.height(row['mean_barrier'], verdict)} ({wording.confidence(verdict)} interval: "
+        f"**{wording.verdict_words(row)}**: {row['n_ok']} of {finished} ok; "
+        f"their mean barrier is {wording.height(row['mean_barrier'], verdict)} ({wording.confidence(verdict)} interval: "
         f"{wording.interval(row['low'], row['high'], verdict)}), the threshold is "
         f"{wording.height(verdict.threshold, verdict)}."
     )

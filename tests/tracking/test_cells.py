@@ -16,7 +16,7 @@ from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import load_results
 from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking.cells import pending_cell
-from lmc_tune.tracking.content import KIND_TAG
+from lmc_tune.tracking.content import KIND_TAG, NOTE_TAG
 from lmc_tune.tracking.mirror import RUNNING_NOTE, Sent, open_mirror
 from lmc_tune.tracking.outcome import judged_cell
 from lmc_tune.tracking.track import track
@@ -221,7 +221,10 @@ def test_what_the_tables_say_of_train_and_test_is_shown_where_they_say_it():
         "on_test": "connected", "on_train": "disconnected", "split_apart": "true",
     }  # fmt: skip
     assert shown.metrics["train_low"] == 0.09
-    unknown = judged_cell({**row, "on_test": "connected", "on_train": None}, VerdictSpec(), 3).tags
+    assert shown.tags[NOTE_TAG].startswith("**connected on test, disconnected on train**: 3 of 3 finished pairs ok")
+    unknown = judged_cell(
+        {**row, "on_test": "connected", "on_train": None, "split_apart": False}, VerdictSpec(), 3
+    ).tags
     assert (unknown["on_test"], "on_train" in unknown) == ("connected", False)
 
 
