@@ -90,8 +90,8 @@ def judged_cell(row: Mapping[Any, Any], verdict: VerdictSpec, replicates: int | 
     planned = row["n_pairs"] if replicates is None else replicates
     complete, finished = row["n_pairs"] >= planned, wording.counted(row["n_pairs"], "finished pair")
     words = (
-        f"**{wording.verdict_words(row)}**: {row['n_ok']} of {finished} ok; "
-        f"their mean barrier is {wording.height(row['mean_barrier'], verdict)} ({wording.confidence(verdict)} interval: "
+        f"**{wording.verdict_words(row)}**: {row['n_ok']} of {finished} ok; their mean "
+        f"barrier is {wording.height(row['mean_barrier'], verdict)} ({wording.confidence(verdict)} interval: "
         f"{wording.interval(row['low'], row['high'], verdict)}), the threshold is "
         f"{wording.height(verdict.threshold, verdict)}."
     )
