@@ -209,7 +209,10 @@ def browser() -> Iterator[Browser]:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """Fifteen mirrored pairs, in a folder that was moved afterwards, under the command of ``lmc-tune ui``."""
     differs = pair_spec().model_copy(update={"recipe": Pair(b=TrainChanges(lr=0.3))})
-    more = [pair_result(pair_spec(lr=0.01, replicate=replicate), height=0.005) for replicate in range(8)]
+    more = [pair_result(pair_spec(lr=0.01, replicate=replicate), height=0.005) for replicate in range(4)]
+    more += [
+        pair_result(pair_spec(lr=lr, replicate=replicate), height=2 * lr) for lr in (0.03, 0.1) for replicate in (2, 3)
+    ]
     made = write_folder(tmp_path_factory.mktemp("made") / "run", [*six_results(), pair_result(differs), *more])
     track(made)
     folder = tmp_path_factory.mktemp("moved") / "run"
@@ -258,7 +261,7 @@ def test_it_opens_with_the_cells_and_their_verdicts(page, served):
     [
         ("metrics.lr > 0.1", "4 matching runs"),  # two cells with a pair each
         ("tags.verdict = 'disconnected'", "2 matching runs"),
-        ("tags.kind = 'pair' and metrics.barrier > 0.1", "3 matching runs"),
+        ("tags.kind = 'pair' and metrics.barrier > 0.1", "5 matching runs"),
     ],
 )
 def test_a_rate_a_verdict_and_a_barrier_are_found(page, served, search, found):
