@@ -48,7 +48,7 @@ def remarks(diagram: PhaseDiagram) -> list[str]:
             found.append(f"On {other} {diagram.verdict.quantity}, {are} {opposite}.")
     if n := int(cells["beside_diverged"].sum()):
         lie = "judged cell lies" if n == 1 else "judged cells lie"
-        found.append(f"{n} {lie} next to a diverged one, where small causes change barriers a lot.")
+        found.append(f"{n} {lie} next to divergence, where small causes change barriers a lot.")
     if n := int((cells["judged"] & (cells["n_ok"] < FEW_PAIRS)).sum()):
         found.append(f"{counted(n, 'cell')} {'rests' if n == 1 else 'rest'} on fewer than {FEW_PAIRS} pairs.")
     return found

@@ -81,7 +81,8 @@ class PhaseDiagram:
 
     pairs: the pairs that were judged, as :func:`lmc_tune.tables.cells.regate` gives them.
     cells: as :func:`lmc_tune.tables.cells.judge_cells` gives them; ``panel``, the panel's title; ``beside_diverged``:
-        the cell is judged, and one next to it along an axis diverged. There, small causes change barriers a lot.
+        the cell is judged, and one next to it along an axis of the map diverged, or some of its own pairs did. There,
+        small causes change barriers a lot.
     not_run: the planned cells of which no pair has finished: ``cell``, the spec's columns and ``panel``.
     other_pairs: how many finished pairs are not planned, and were left out.
     old_answers: how many planned pairs answer an earlier question than the space asks. They were left out, unless
@@ -370,8 +371,8 @@ def _beside_diverged(cells: pd.DataFrame, axes: Sequence[Axis]) -> list[bool]:
                 yield (*place[:axis], place[axis] + step, *place[axis + 1 :])
 
     return [
-        judged and any(neighbour in diverged for neighbour in neighbours(place))
-        for place, judged in zip(places, cells["judged"].tolist(), strict=True)
+        judged and (lost > 0 or any(neighbour in diverged for neighbour in neighbours(place)))
+        for place, judged, lost in zip(places, cells["judged"].tolist(), cells["n_diverged"].tolist(), strict=True)
     ]
 
 

@@ -157,7 +157,7 @@ def _marks(diagram: PhaseDiagram) -> str:
         for name, other in opposite.items()
         if name in apart
     ]
-    said += ["*: next to a diverged cell"] if cells["beside_diverged"].any() else []
+    said += ["*: next to divergence"] if cells["beside_diverged"].any() else []
     return f" {'; '.join(said)}." if said else ""
 
 

@@ -18,7 +18,6 @@ from lmc_tune.analysis.wording import (
     quantity,
     shift_words,
 )
-from lmc_tune.core.statistics import ESTIMATOR
 from lmc_tune.experiment import BATCH_NORM_CONDITIONS, DatasetSpec, GroupSpec, MlpSpec, ShiftSpec, TrainSpec
 from lmc_tune.experiment.networks import MODELS
 from lmc_tune.tables.cells import CELL_FIELDS, CONDITION_BARRIERS
@@ -145,7 +144,7 @@ def judgement(diagram: PhaseDiagram) -> Rows:
         ("conditions that were measured", _measured(diagram)),
         ("threshold", height(verdict.threshold, verdict)),
         ("confidence", confidence(verdict)),
-        ("estimator", ESTIMATOR),
+        ("estimator", str(diagram.cells["estimator"].iloc[0])),
         ("train-accuracy gate", percent(verdict.min_train_accuracy, 0)),
     ]
 

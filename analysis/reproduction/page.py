@@ -37,7 +37,7 @@ from lmc_tune.analysis.wording import (
     shift_words,
     verdict_words,
 )
-from lmc_tune.core.statistics import ESTIMATOR
+from lmc_tune.core.statistics import MODERATED
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.reading import parse_space, presets, read_space
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
@@ -74,13 +74,14 @@ an expectation.""",
 one, so every claim is read at the study's own and at {_GATE_WORDS}. Its outcome is what holds at all of them.""",
     """A claim can stay open in three ways. It is *undecided* if intervals are too wide or the gates differ. Its
 *premise is not met* if the study has no cell about which the claim says anything. It is *not decidable* if the numbers
-have another explanation that the study does not separate from the claim's: more replicates would not help. Until
-2026-11-30 the record said "not decidable" for all three.""",
+have another explanation, and the study's replicates do not separate it from the claim's. Until 2026-11-30 the record
+said "not decidable" for all three.""",
     f"""Pairs that are undertrained or diverged are counted, but left out of the means; a cell that lost half of its
 pairs in this way decides nothing, and neither do fewer than three values. All replicates are tested on the same
 examples, so intervals say nothing about other test sets. Verdicts and intervals of cells are those of the report
-({ESTIMATOR}). Presets whose name ends in `{SMALL}` run in minutes on two CPU cores, with fewer examples, fewer epochs
-and smaller networks. What they contradict is contradicted at that size.""",
+({MODERATED}; Student's where fewer than five cells tell how much pairs differ);
+those of claims are Student's. Presets whose name ends in `{SMALL}` run in minutes on two CPU cores, with fewer
+examples, fewer epochs and smaller networks. What they contradict is contradicted at that size.""",
 )
 _Found = TypeVar("_Found", bound=Hashable)
 

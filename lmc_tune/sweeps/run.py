@@ -432,8 +432,11 @@ class _Trainer:
     def _judge(self) -> "pd.DataFrame":
         from lmc_tune.tables.cells import summarise  # noqa: PLC0415 - brings scipy
 
+        # Whole cells alone: half of a cell would change the intervals of the others, and what is run by when it was.
         results = self.store.results()
-        return summarise(results[results["key"].isin(list(self._statuses()))], self.space.verdict)
+        results = results[results["key"].isin(list(self._statuses()))]
+        whole = results.groupby("cell")["key"].transform("size") >= self.space.replicates
+        return summarise(results[whole], self.space.verdict)
 
     def _on_results(self, results: list[PairResult]) -> None:
         self.progress.finished(results)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from lmc_tune.core.barrier import DEFINITIONS, MAY_BE_NEGATIVE, Array
 from lmc_tune.core.statistics import (
-    ESTIMATOR,
+    MODERATED,
+    STUDENTS,
     VERDICTS,
     Verdict,
     fit_spread,
@@ -41,6 +42,9 @@ OK_MEANS = [column.name for column in RESULTS.columns if column.mean == "ok"]
 
 # The judged barrier of a pair, by condition.
 CONDITION_BARRIERS: dict[str, Condition] = {f"{condition}_barrier": condition for condition in CONDITIONS}
+
+# Values that differ by no more are equal.
+ROUNDING = 1e-12
 
 # On both, a cell has a mean barrier and, unless it is excluded, a verdict.
 SPLITS: tuple[PathSplit, ...] = ("test", "train")
@@ -104,7 +108,8 @@ def judge_cells(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     condition (:data:`CONDITION_BARRIERS`) among them.
 
     One ok pair without a finite barrier leaves the cell's mean unknown: leaving it out would flatter the cell. A cell's
-    interval also depends on how much the pairs of the other cells differ (:func:`lmc_tune.core.statistics.fit_spread`).
+    interval also depends on how much the pairs of the other cells differ
+    (:func:`~lmc_tune.core.statistics.fit_spread`); ``estimator`` says whether that is known.
 
     Args:
         pairs: as :func:`regate` gives them.
@@ -121,7 +126,9 @@ def judge_cells(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     cells["n_without_barrier"] = np.bincount(code[ok & ~np.isfinite(_barriers(pairs, verdict))], minlength=n)
     excluded = _excluded(cells)
     for split in SPLITS:
-        found = _barrier_intervals(pairs, code, ok, cells, verdict.on(split))
+        found, estimator = _barrier_intervals(pairs, code, ok, cells, verdict.on(split))
+        if split == verdict.split:
+            cells["estimator"] = estimator
         cells[[f"{split}_barrier", f"{split}_low", f"{split}_high"]] = found
         on_split = _verdicts(found, verdict.threshold)
         on_split[excluded.notna()] = None
@@ -132,7 +139,7 @@ def judge_cells(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     ]
     judged = verdict.split
     cells[["mean_barrier", "low", "high"]] = cells[[f"{judged}_barrier", f"{judged}_low", f"{judged}_high"]]
-    cells["estimator"], cells["threshold"], cells["confidence"] = ESTIMATOR, verdict.threshold, verdict.confidence
+    cells["threshold"], cells["confidence"] = verdict.threshold, verdict.confidence
     cells["verdict"] = excluded.fillna(cells[f"on_{judged}"]).fillna("undecided")
     cells["judged"] = excluded.isna() & np.isfinite(cells["mean_barrier"])
     return pd.concat([cells, _means(pairs, code, n, ok)], axis="columns")
@@ -158,9 +165,12 @@ def mean_intervals(
     for name in columns:
         values = counted[name].to_numpy(dtype=np.float64, na_value=np.nan)
         mean, variance, size = _moments(code, values, len(cells))
-        if name in CONDITION_BARRIERS:
+        if CONDITION_BARRIERS.get(name) == verdict.condition:
+            bounds = cells[["low", "high"]].to_numpy()
+            bounds[~np.isfinite(mean)] = -np.inf, np.inf
+        elif name in CONDITION_BARRIERS:
             one = _one_example(counted, code, cells, verdict)
-            bounds = _barrier_bounds(mean, variance, size, one, verdict)
+            bounds, _ = _barrier_bounds(mean, variance, size, one, verdict)
         else:
             bounds = mean_interval(mean, variance, size, verdict.confidence)
         tables[name] = pd.DataFrame({"mean": mean, "low": bounds[:, 0], "high": bounds[:, 1]}, index=cells.index)
@@ -233,7 +243,7 @@ def compare_definitions(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFra
     for definition in DEFINITIONS:
         other = verdict.model_copy(update={"barrier": definition})
         if other.column in pairs:
-            found = _barrier_intervals(pairs, code, ok, cells, other)
+            found, _ = _barrier_intervals(pairs, code, ok, cells, other)
             counts = excluded.fillna(_verdicts(found, verdict.threshold)).fillna("undecided").value_counts()
             table.append({name: int(counts.get(name, 0)) for name in VERDICTS} | {"definition": definition})
     return pd.DataFrame(table, columns=["definition", *VERDICTS])
@@ -257,29 +267,39 @@ def _barriers(rows: pd.DataFrame, verdict: VerdictSpec) -> Array:
 
 def _barrier_intervals(
     pairs: pd.DataFrame, code: NDArray[np.intp], ok: NDArray[np.bool_], cells: pd.DataFrame, verdict: VerdictSpec
-) -> Array:
-    """(cells, 3) mean, low and high of the barrier that a verdict judges.
+) -> tuple[Array, str]:
+    """(cells, 3) mean, low and high of the barrier that a verdict judges, and the estimator.
 
     NaN, −∞ and ∞ where it was not measured, no pair is ok, or one of them has no finite barrier.
     """
     if verdict.column not in pairs:
-        return np.tile([np.nan, -np.inf, np.inf], (len(cells), 1))
+        return np.tile([np.nan, -np.inf, np.inf], (len(cells), 1)), STUDENTS
     mean, variance, size = _moments(code[ok], _barriers(pairs, verdict)[ok], len(cells))
     one = _one_example(pairs, code, cells, verdict)
-    return np.column_stack([mean, _barrier_bounds(mean, variance, size, one, verdict)])
+    bounds, estimator = _barrier_bounds(mean, variance, size, one, verdict)
+    return np.column_stack([mean, bounds]), estimator
 
 
-def _barrier_bounds(mean: Array, variance: Array, size: Array, one_example: Array, verdict: VerdictSpec) -> Array:
-    """(cells, 2) bounds of the mean barrier of each cell of a sweep.
+def _barrier_bounds(
+    mean: Array, variance: Array, size: Array, one_example: Array, verdict: VerdictSpec
+) -> tuple[Array, str]:
+    """(cells, 2) bounds of the mean barrier of each cell of a sweep, and the estimator.
 
-    A barrier is known to one example: the bounds are at least so far from the mean.
+    A barrier is known to one example: the bounds are at least so far from the mean, and a smaller variance than that of
+    rounding to whole examples is not told apart from it. Bounds stay where barriers can be. Of barriers that may be
+    negative they are Student's, since the spread says nothing about negative means.
     """
-    spread = fit_spread(mean, variance, size)
+    signed = verdict.barrier in MAY_BE_NEGATIVE
+    seen = np.where(variance > 0, np.maximum(variance, one_example**2 / 12), variance)
+    spread = None if signed else fit_spread(mean, seen, size)
     bounds = mean_interval(mean, variance, size, verdict.confidence, spread=spread)
     low, high = np.fmin(bounds[:, 0], mean - one_example), np.fmax(bounds[:, 1], mean + one_example)
-    if verdict.barrier not in MAY_BE_NEGATIVE:
-        low = np.where(np.isfinite(low), np.maximum(low, 0), low)
-    return np.column_stack([low, high])
+    known = np.isfinite(low)
+    if not signed:
+        low = np.where(known, np.maximum(low, 0), low)
+    if verdict.quantity == "error":
+        high = np.where(known, np.minimum(high, 1), high)
+    return np.column_stack([low, high]), MODERATED if spread else STUDENTS
 
 
 def _moments(code: NDArray[np.intp], values: Array, n_cells: int) -> tuple[Array, Array, Array]:
@@ -297,6 +317,10 @@ def _moments(code: NDArray[np.intp], values: Array, n_cells: int) -> tuple[Array
 
     mean = summed(values) / np.maximum(size, 1)
     variance = summed((values - mean[code]) ** 2) / np.maximum(size - 1, 1)
+    lowest, highest = values[start[filled]], values[(start + size - 1)[filled]]
+    alike = np.zeros(n_cells, dtype=bool)
+    alike[filled] = highest - lowest <= ROUNDING
+    variance[alike] = 0.0  # otherwise the rounding of the mean would pass for a spread
     return mean, variance, size.astype(np.float64)
 
 

@@ -102,7 +102,8 @@ def judged_cell(row: Mapping[Any, Any], verdict: VerdictSpec, replicates: int | 
         "complete": str(complete).lower(),
         "panel": str(row["panel"]),
         NOTE_TAG: words,
-        **{name: str(row[name]).lower() for name in _SPLIT_TAGS if not pd.isna(row.get(name))},
+        # A tag that is no longer true has to be replaced.
+        **{name: "none" if pd.isna(row[name]) else str(row[name]).lower() for name in _SPLIT_TAGS if name in row},
     }
     return cell_content(row, tags, numbers(row, _METRICS))
 

@@ -70,7 +70,7 @@ def test_the_answer_is_one_sentence(space: SearchSpace, letters: str, words: str
 
 def test_what_qualifies_the_answer_is_said() -> None:
     diagram = diagram_of(space_of(lrs=(0.01, 0.1, 1.0), batch_sizes=(16,), shifts=(COVARIATE,)), "CD×")
-    assert remarks(diagram) == ["1 judged cell lies next to a diverged one, where small causes change barriers a lot."]
+    assert remarks(diagram) == ["1 judged cell lies next to divergence, where small causes change barriers a lot."]
     assert remarks(diagram_of(TWO, "CC")) == []
     assert remarks(diagram_of(TWO, "DD", replicates=4)) == ["2 cells rest on fewer than 5 pairs."]
 

@@ -120,6 +120,11 @@ def test_fewer_than_three_pairs_and_unknown_means_have_no_interval():
         assert np.isfinite(found[3]).all()
 
 
+def test_an_interval_too_narrow_for_the_means_rounding_has_an_end():
+    narrow = mean_interval([0.3, 0.3], [0.0, 0.0], [3, 5], spread=Spread(power=0.0, offset=-80.0, least=0.1))
+    np.testing.assert_allclose(narrow, 0.3, rtol=1e-8)
+
+
 @pytest.mark.parametrize("confidence", [0.0, 1.0, -0.5, 95.0, math.nan])
 def test_a_confidence_outside_0_and_1_is_refused(confidence):
     with pytest.raises(ValueError, match="confidence must be between 0 and 1, got"):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from lmc_tune.core.statistics import VERDICTS, fit_spread, mean_interval, verdict_of_interval
 from lmc_tune.experiment import VerdictSpec
@@ -93,6 +94,56 @@ def test_a_midpoint_may_lie_below_its_ends() -> None:
     results = one_cell(*["low"] * 3).assign(test_error_barrier_midpoint=[-0.02, -0.03, -0.025])
     cell = summarise(results, VERDICT.model_copy(update={"barrier": "midpoint"})).iloc[0]
     assert cell["low"] < cell["mean_barrier"] == pytest.approx(-0.025)
+
+
+def _cells_of(*barriers: list[float]) -> pd.DataFrame:
+    """Results with a cell for each list."""
+    template = results_of([ok_pair(pair_spec(), 0.1)])
+    sizes = [len(some) for some in barriers]
+    results = pd.concat([template] * sum(sizes), ignore_index=True)
+    results["cell"] = np.repeat([f"c{at:02d}" for at in range(len(barriers))], sizes)
+    results["key"] = [f"k{at:03d}" for at in range(len(results))]
+    results["replicate"] = np.concatenate([np.arange(size) for size in sizes])
+    results[VERDICT.column] = np.concatenate(barriers)
+    return results
+
+
+def test_cells_with_equal_barriers_say_nothing_of_the_spread_of_others() -> None:
+    rng = np.random.default_rng(0)
+    ordinary = [list(rng.uniform(0.5, 1.5, 3) * mean) for mean in np.geomspace(0.005, 0.2, 12)]
+    alone = summarise(_cells_of(*ordinary), VERDICT)[["low", "high", "verdict"]]
+    with_ties = summarise(_cells_of(*ordinary, [9 / 360] * 3, [0.3 / 3] * 3), VERDICT)[["low", "high", "verdict"]]
+    assert np.var([0.1] * 3, ddof=1) > 0, "rounding of the mean"
+    pd.testing.assert_frame_equal(with_ties[:12], alone)
+    ties = summarise(_cells_of(*[[k / 1000] * 100 for k in range(8)]), VERDICT)
+    assert ties["estimator"].unique().tolist() == ["mean, Student's interval"]
+
+
+def test_a_spread_of_less_than_an_example_is_taken_for_that_of_rounding() -> None:
+    rng = np.random.default_rng(0)
+    ordinary = [list(rng.uniform(0.5, 1.5, 3) * mean) for mean in np.geomspace(0.005, 0.2, 12)]
+    near = [[0.025, 0.025, 0.025 + 1e-9], [0.025, 0.025, 0.025 + 1e-4]]
+    once, again = (summarise(_cells_of(*ordinary, one), VERDICT)["high"] for one in near)
+    np.testing.assert_allclose(once[:12], again[:12], rtol=1e-3)
+
+
+def test_the_estimator_is_named_as_it_was_used() -> None:
+    few = summarise(_cells_of([0.004, 0.012, 0.02]), VERDICT)
+    assert few["estimator"].tolist() == ["mean, Student's interval"]
+    low, high = stats.t.interval(0.95, 2, loc=0.012, scale=stats.sem([0.004, 0.012, 0.02]))
+    assert few[["low", "high"]].iloc[0].tolist() == pytest.approx([max(low, 0), high])
+    many = summarise(_cells_of(*[[mean, 1.2 * mean, 1.4 * mean] for mean in np.geomspace(0.01, 0.3, 6)]), VERDICT)
+    assert many["estimator"].unique().tolist() == ["mean, score interval with a moderated variance"]
+
+
+def test_an_error_barrier_is_never_above_one_and_midpoints_have_students_interval() -> None:
+    rng = np.random.default_rng(0)
+    wild = [list(np.minimum(1, rng.exponential(mean, 3))) for mean in (0.01, 0.05, 0.2, 0.4, 0.6, 0.7)]
+    assert summarise(_cells_of(*wild), VERDICT)["high"].max() <= 1
+    verdict = VERDICT.model_copy(update={"barrier": "midpoint"})
+    results = _cells_of(*wild)
+    midpoints = summarise(results.assign(test_error_barrier_midpoint=results[VERDICT.column] - 0.1), verdict)
+    assert midpoints["estimator"].unique().tolist() == ["mean, Student's interval"]
 
 
 def test_both_splits_are_judged_whichever_the_verdict_is_of() -> None:

@@ -17,7 +17,7 @@ class SoFar:
     """The results of a space so far.
 
     finished: keys of the pairs that need not be run any more.
-    judge: returns the cells that have a finished pair, one row each and in any order, as
+    judge: returns the cells whose pairs are all finished, one row each and in any order, as
         :func:`lmc_tune.tables.cells.judge_cells` gives them. It takes time, so a search that needs no verdicts, such
         as a grid, does not call it.
     """
