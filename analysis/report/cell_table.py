@@ -10,7 +10,7 @@ import pandas as pd
 
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.phase_chart import left_out
-from lmc_tune.analysis.wording import UNKNOWN, axis_title, confidence, height, interval, percent
+from lmc_tune.analysis.wording import LETTERS, UNKNOWN, axis_title, confidence, height, interval, percent
 
 # What a longer one leaves out is said, and where it is.
 MOST_ROWS = 1000
@@ -52,7 +52,7 @@ def cell_table(diagram: PhaseDiagram) -> pd.DataFrame:
         "verdict": cells["verdict"],
         "mean barrier": [height(row["mean_barrier"], verdict) for row in rows],
         f"{confidence(verdict)} interval": [interval(row["low"], row["high"], verdict) for row in rows],
-        f"on {diagram.verdict.other_split}": [on_other_split(diagram, row) for row in rows],
+        f"on {diagram.verdict.other_split}": [_on_other_split_briefly(diagram, row) for row in rows],
         "n": cells["n_ok"].astype(str),
         "left out": [left_out(row) for row in rows],
         "under-resolved": cells["n_under_resolved"].astype(str),
@@ -88,6 +88,13 @@ def on_other_split(diagram: PhaseDiagram, row: Row) -> str:
     split = diagram.verdict.other_split
     said = row[f"on_{split}"]
     return UNKNOWN if pd.isna(said) else f"{said}, {height(row[f'{split}_barrier'], diagram.verdict)}"
+
+
+def _on_other_split_briefly(diagram: PhaseDiagram, row: Row) -> str:
+    """E.g. ``9.1% D``."""
+    split = diagram.verdict.other_split
+    said = row[f"on_{split}"]
+    return UNKNOWN if pd.isna(said) else f"{height(row[f'{split}_barrier'], diagram.verdict)} {LETTERS[said]}"
 
 
 def both(row: Row, name: str) -> str:

@@ -114,7 +114,8 @@ def test_the_end_says_the_answer_a_map_and_what_may_come_next(reference: Path) -
         f"nothing was left to run; now {', '.join(f'{n} {name}' for name, n in found['counts'].items())}\n"
         in done.stderr
     )
-    assert f"\n\n{found['answer']}\n   batch size  covariate     label 80/20\n" in done.stderr
+    few = "6 cells rest on fewer than 5 pairs."
+    assert f"\n\n{found['answer']} {few}\n   batch size  covariate     label 80/20\n" in done.stderr
     assert f"every pair with its curves, in MLflow:\n    lmc-tune ui {run}\n" in done.stderr
     undecided = found["verdicts"]["undecided"]
     assert (f"{undecided} cell" in done.stderr and "--set replicates=4\n" in done.stderr) == (undecided > 0)
@@ -133,7 +134,7 @@ def test_on_a_narrow_terminal_every_line_is_whole(reference: Path, tmp_path: Pat
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
     arguments = command("sweep", reference / "tiny.yaml", "--out", tmp_path / "run")
     process = subprocess.Popen(
-        arguments, stdin=follower, stdout=follower, stderr=follower, env=environment(TERM="xterm")
+        arguments, stdin=follower, stdout=follower, stderr=follower, env=environment(TERM="xterm", COLUMNS="")
     )
     os.close(follower)
     drawn = ""

@@ -494,7 +494,7 @@ def test_it_prints_on_a_few_pages(visit: Visit) -> None:
 
 def two_factors() -> SearchSpace:
     """Two shifts × three networks, with maps of two by two cells."""
-    return networks_space(NETWORKS[:3], lrs=(0.01, 0.1), replicates=2).model_copy(
+    return networks_space(NETWORKS[:3], lrs=(0.01, 0.1), replicates=5).model_copy(
         update={"axes": {**networks_space(NETWORKS[:3]).axes, "lr": (0.01, 0.1), "batch_size": (16, 64)}}
     )
 
@@ -537,9 +537,9 @@ def test_on_a_phone_maps_stand_below_each_other_and_a_tap_pins(browser: Browser,
     visit = Visit(browser, render(write_run(tmp_path, space.pairs(), measured_pair, space=space))[0], width=390)
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert visit.outside(".chart svg") == []
-    visit.page.mouse.click(*visit.place_of(visit.cell("connected")))
+    visit.page.mouse.click(*visit.place_of(visit.cell("undecided")))
     visit.settle()
-    assert (visit.shown, visit.pinned) == (visit.cell("connected"), True)
+    assert (visit.shown, visit.pinned) == (visit.cell("undecided"), True)
     visit.page.locator("#pin").click()
     visit.settle()
     assert not visit.pinned
