@@ -75,6 +75,21 @@ class Axis:
         return self.value(tile_edges(self.position(self.ticks)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Arrangement:
+    """Where the cells of a space stand.
+
+    axes: at most two. facets: the columns that tell the panels apart. panels: their titles in drawing order.
+    panel_of: the panel's title by the cell's id. of_a: the columns that say something of A alone.
+    """
+
+    axes: tuple[Axis, ...]
+    facets: tuple[str, ...]
+    panels: tuple[str, ...]
+    panel_of: Mapping[str, str]
+    of_a: frozenset[str]
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PhaseDiagram:
     """Cells with their verdicts, arranged. A notebook shows it as the report draws it.
@@ -138,6 +153,11 @@ class PhaseDiagram:
         from lmc_tune.analysis.report.standalone import image  # noqa: PLC0415 - as above
 
         return image(self)
+
+    def arranged(self, where: Arrangement) -> "PhaseDiagram":
+        """The same cells in another arrangement; those without a panel there are left out."""
+        cells, not_run = (table[table["cell"].isin(where.panel_of.keys())] for table in (self.cells, self.not_run))
+        return replace(self, **_placed(cells, not_run, where, self.verdict.threshold))
 
     def drawn(self) -> "PhaseDiagram":
         """What a page can draw: all, or the first panels if they are too many, those with a verdict before others."""
@@ -212,29 +232,47 @@ def map_regions(
         outdated = stale > 0 and not (~ours["stale"] & (ours["status"] != "failed")).any()
         pairs = regate(ours if outdated else ours[~ours["stale"]], verdict)
         cells = judge_cells(pairs, verdict)
-    of_a = _of_a(planned)
-    axes = [_axis(planned, column, of_a) for column in _choose_axes(planned, x, y)]
-    facets = _varying(planned, without=[axis.column for axis in axes])
-    panel_of, panels = _panels(planned, facets, axes, of_a)
-    cells["panel"] = cells["cell"].map(panel_of)
     not_run = planned.loc[~planned["cell"].isin(cells["cell"]), ["cell", *CELL_FIELDS]]
-    cells["beside_diverged"] = _beside_diverged(cells, axes)
-    x_axis, y_axis = (*axes, None, None)[:2]
     return PhaseDiagram(
         pairs=pairs,
-        cells=cells,
-        not_run=not_run.assign(panel=not_run["cell"].map(panel_of)).reset_index(drop=True),
         other_pairs=len(results) - len(ours),
         old_answers=stale,
         outdated=outdated,
-        x=x_axis,
-        y=y_axis,
-        facets=tuple(facets),
-        panels=tuple(panels),
-        of_a=of_a,
         verdict=verdict,
-        boundary=_boundaries(cells, panels, axes, verdict.threshold),
+        **_placed(cells, not_run, arrange(planned, x, y), verdict.threshold),
     )
+
+
+def arrange(cells: pd.DataFrame, x: str = "lr", y: str = "batch_size") -> Arrangement:
+    """Where cells stand: over two axes, a panel per combination of everything else that varies.
+
+    Args:
+        cells: their ids, ``cell``, and the spec's columns.
+        x, y: as in :func:`map_regions`.
+    """
+    of_a = _of_a(cells)
+    axes = [_axis(cells, column, of_a) for column in _choose_axes(cells, x, y)]
+    facets = _varying(cells, without=[axis.column for axis in axes])
+    panel_of, panels = _panels(cells, facets, axes, of_a)
+    return Arrangement(axes=tuple(axes), facets=tuple(facets), panels=tuple(panels), panel_of=panel_of, of_a=of_a)
+
+
+def _placed(cells: pd.DataFrame, not_run: pd.DataFrame, where: Arrangement, threshold: float) -> dict[str, Any]:
+    """The fields of a diagram that depend on its arrangement."""
+    cells, not_run = (
+        table.assign(panel=table["cell"].map(where.panel_of)).reset_index(drop=True) for table in (cells, not_run)
+    )
+    x, y = (*where.axes, None, None)[:2]
+    return {
+        "cells": cells.assign(beside_diverged=_beside_diverged(cells, where.axes)),
+        "not_run": not_run,
+        "x": x,
+        "y": y,
+        "facets": where.facets,
+        "panels": where.panels,
+        "of_a": where.of_a,
+        "boundary": _boundaries(cells, where.panels, where.axes, threshold),
+    }
 
 
 def _planned_pairs(results: pd.DataFrame, planned: pd.DataFrame, space: SearchSpace) -> pd.DataFrame:
@@ -376,7 +414,7 @@ def _beside_diverged(cells: pd.DataFrame, axes: Sequence[Axis]) -> list[bool]:
     ]
 
 
-def _boundaries(cells: pd.DataFrame, panels: list[str], axes: list[Axis], threshold: float) -> pd.DataFrame:
+def _boundaries(cells: pd.DataFrame, panels: Sequence[str], axes: Sequence[Axis], threshold: float) -> pd.DataFrame:
     parts = [pd.DataFrame(columns=[*COLUMNS, "panel"])]
     if len(axes) == 2:
         x, y = axes

@@ -46,7 +46,8 @@ SECTIONS = (
         title="Start-up",
         result="startup",
         command="python -m benchmarks.startup",
-        text="The time from starting `lmc-tune sweep quickstart` to the first step of training.",
+        text="The time from starting `lmc-tune sweep quickstart` to the first step of training, and that of a whole "
+        "sweep whose training takes no time, with two workers.",
     ),
     Section(
         title="A sweep against a bare loop",

@@ -69,7 +69,7 @@ _SIZES = (
     Size(lrs=50, batch_sizes=20, severities=10, replicates=10, target_seconds=20, target_peak_gib=2),
     Size(lrs=50, batch_sizes=20, severities=10, replicates=100, target_seconds=120, target_peak_gib=6),
     Size(lrs=50, batch_sizes=40, severities=25, replicates=20, target_seconds=120, target_peak_gib=6),
-    Size(lrs=6, batch_sizes=3, severities=2, replicates=27_778, target_seconds=120, target_peak_gib=6),
+    Size(lrs=6, batch_sizes=3, severities=2, replicates=27_777, target_seconds=120, target_peak_gib=6),
 )
 
 
@@ -226,8 +226,8 @@ def _paths(results: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """A hump of each measured pair's height on both splits, on its own grid: refined points differ by pair."""
     pairs = results[results["status"] != "diverged"]
     grid = path_grid(_LAMBDAS)
-    inside = np.abs(grid - 0.5) < 0.49
-    lambdas = np.where(inside, grid + rng.uniform(-0.01, 0.01, (len(pairs), 2, _LAMBDAS)), grid)
+    refined = (grid > 0) & (grid < 1) & (grid != 0.5)
+    lambdas = np.where(refined, grid + rng.uniform(-0.01, 0.01, (len(pairs), 2, _LAMBDAS)), grid)
     height, end = (
         column.to_numpy()[:, None, None] for column in (pairs["height"], 1 - pairs["test_accuracy_a"].fillna(1.0))
     )

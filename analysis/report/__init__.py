@@ -1,6 +1,8 @@
-"""The report: one self-contained page, and pictures of its charts."""
+"""The report: one self-contained page, and pictures of its charts; of one run, or of two side by side."""
 
+from lmc_tune.analysis.report.compare import render_comparison
+from lmc_tune.analysis.report.html import prepare
 from lmc_tune.analysis.report.render import render
 from lmc_tune.analysis.report.view import View
 
-__all__ = ["View", "render"]
+__all__ = ["View", "prepare", "render", "render_comparison"]

@@ -16,7 +16,6 @@ from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.cell_table import MOST_ROWS, both, cell_table, in_order, numeric, on_other_split
 from lmc_tune.analysis.report.charts.curves import Curves
 from lmc_tune.analysis.report.charts.phase_chart import left_out
-from lmc_tune.analysis.report.charts.style import DARK_VERDICTS, VERDICT_COLOURS
 from lmc_tune.analysis.report.columnar import pack
 from lmc_tune.analysis.report.section import Section
 from lmc_tune.analysis.report.studied import judgement, settings, studied
@@ -162,7 +161,7 @@ def _marks(diagram: PhaseDiagram) -> str:
 
 
 def verdict_key(diagram: PhaseDiagram) -> list[Row]:
-    """The five verdicts: letter, colours, number of cells and the rule in plain words."""
+    """The five verdicts: letter, number of cells and the rule in plain words."""
     verdict = diagram.verdict
     limit = height(verdict.threshold, verdict)
     rules: dict[Verdict, str] = {
@@ -178,8 +177,6 @@ def verdict_key(diagram: PhaseDiagram) -> list[Row]:
         {
             "name": name,
             "letter": LETTERS[name],
-            "colour": VERDICT_COLOURS[name],
-            "dark": name in DARK_VERDICTS,
             "count": int(counts.get(name, 0)),
             "rule": rules[name],
         }

@@ -1,6 +1,5 @@
 """The report of a run folder: one self-contained page that works offline, and the phase diagram as a picture."""
 
-import json
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -8,11 +7,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args
-
-import vl_convert
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from typing import Any
 
 from lmc_tune.analysis.phase import PhaseDiagram, map_regions
 from lmc_tune.analysis.report import content as page
@@ -22,27 +17,23 @@ from lmc_tune.analysis.report.charts.curves import MANY_CELLS, Curves, collect_c
 from lmc_tune.analysis.report.charts.layout import MAPS_WIDTH
 from lmc_tune.analysis.report.charts.learning import collect_learning, learning_chart
 from lmc_tune.analysis.report.charts.phase_chart import phase_chart, phase_table
-from lmc_tune.analysis.report.charts.style import THEMES
+from lmc_tune.analysis.report.files import PICTURES, choose_files, write
+from lmc_tune.analysis.report.html import html_page
 from lmc_tune.analysis.report.picture import picture
 from lmc_tune.analysis.report.section import Context, Section, find_sections
 from lmc_tune.analysis.report.spec import packed_spec
 from lmc_tune.analysis.report.view import View
 from lmc_tune.core.barrier import Array
-from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.experiment.space import SPACE_FILE
-from lmc_tune.storage import BucketPath, Place, place_at, replacing, what_fails
+from lmc_tune.storage import BucketPath, Place, place_at
 from lmc_tune.tables.cells import judged_columns
 from lmc_tune.tables.columns import AXIS_SCALES
 from lmc_tune.tables.planned import space_in
 from lmc_tune.tables.store import Store, load_results
 from lmc_tune.tables.sweep_record import REPORT_FILE, SWEEP_FILE, SweepRecord
 
-Format = Literal["html", "png", "svg", "pdf", "csv"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-
-TEMPLATE = Path(__file__).parent / "template"
 # Beyond this many tiles a browser draws pixels faster than shapes.
 MANY_TILES = 1500
 
@@ -100,7 +91,7 @@ def render(
         report.csv True
     """
     folder, view = place_at(folder), view or View()
-    files = choose_files(folder, out, formats)
+    files = choose_files(folder, Path(REPORT_FILE).stem, out, formats)
     sweep = read_sweep(folder)
     verdict = view.judging(sweep.space.verdict if sweep.space else VerdictSpec())
     try:  # the results are kept by no name: their memory is needed again
@@ -109,32 +100,16 @@ def render(
         )
     except ValueError as error:  # of the axes
         raise UserError(str(error)) from error
-    _check(view, diagram, files)
+    check_pictures(view, files)
+    if view.chart != "phase" and not set(files) & set(PICTURES):
+        raise UserError(f"--chart {view.chart} is for pictures; add --formats png, svg or pdf, or end -o in one")
+    if view.condition is not None and diagram.pairs[diagram.verdict.column].isna().all():
+        raise UserError(f"no pair of this run was measured under --condition {view.condition}")
+    check_axes(view, diagram)
     report = _Report(folder=folder, diagram=diagram, sweep=sweep, modules=find_sections(*sections), view=view)
     for name, path in files.items():
-        _write(path, report.content(name))
+        write(path, report.content(name))
     return list(files.values())
-
-
-def choose_files(folder: Place, out: str | os.PathLike[str] | None, formats: Sequence[str] | None) -> dict[str, Place]:
-    """The file of every format, as :func:`render` names them."""
-    if unknown := [name for name in formats or () if name not in FORMATS]:
-        raise UserError(f"unknown format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
-    if out is not None and "://" in os.fspath(out):
-        raise UserError(f"-o names a file or folder on this machine, not {out}; leave it out for the run folder")
-    place = None if out is None else expanded(out)
-    if place is None or place.is_dir() or os.fspath(out or "").endswith(("/", os.sep)):
-        return {name: (place or folder) / f"{Path(REPORT_FILE).stem}.{name}" for name in formats or ("html",)}
-    suffix = place.suffix.removeprefix(".")
-    if formats is None:
-        if suffix not in ("", *FORMATS):
-            raise UserError(f"{place}: {suffix!r} is no format; end the name in one of {', '.join(FORMATS)}")
-        formats = (suffix or "html",)
-    if suffix in FORMATS:
-        if suffix not in formats:
-            raise UserError(f"{place} is not a name for {', '.join(formats)}; leave its suffix out, or the formats")
-        place = place.with_suffix("")
-    return {name: place.with_name(f"{place.name}.{name}") for name in formats}
 
 
 def read_sweep(folder: Place) -> page.Sweep:
@@ -163,23 +138,14 @@ def _moment(created: str) -> str:
         return created
 
 
-def _write(path: Place, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            file.write(content)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({what_fails(path, error)}); choose another place with -o") from error
+def check_pictures(view: View, formats: Collection[str]) -> None:
+    """Refuse a width where nothing has one."""
+    if view.width is not None and not set(formats) & set(PICTURES):
+        raise UserError(f"--width {view.width} is for pictures; add --formats png, svg or pdf, or end -o in one")
 
 
-def _check(view: View, diagram: PhaseDiagram, formats: Collection[str]) -> None:
-    """Refuse what would change nothing, or leave nothing to see."""
-    if not set(formats) & {"png", "svg", "pdf"}:
-        for option, value, usual in (("--width", view.width, None), ("--chart", view.chart, "phase")):
-            if value != usual:
-                raise UserError(f"{option} {value} is for pictures; add --formats png, svg or pdf, or end -o in one")
-    if view.condition is not None and diagram.pairs[diagram.verdict.column].isna().all():
-        raise UserError(f"no pair of this run was measured under --condition {view.condition}")
+def check_axes(view: View, diagram: PhaseDiagram) -> None:
+    """Refuse axes along which nothing varies."""
     used = [axis.column for axis in diagram.axes]
     for option, column in (("--x", view.x), ("--y", view.y)):
         if column is not None and column not in used:
@@ -214,24 +180,15 @@ class _Report:
             "lambdas": curves.lambdas.round(4).tolist(),
             "judged": diagram.verdict.of,
             "picked": self.picked,
-            "dark": THEMES["dark"],
             "renderer": "canvas" if len(drawn.cells) + len(drawn.not_run) > MANY_TILES else "svg",
         }
-        return (
-            _environment()
-            .get_template("report.html.j2")
-            .render(
-                **words,
-                contents=page.contents(sections, with_panels=len(words["panels"]) > 0),
-                n_positions=len(curves.lambdas),
-                thinned=curves.thinned,
-                sections=sections,
-                dark=THEMES["dark"],
-                theme="light" if self.view.theme == "paper" else self.view.theme or "",
-                vega=_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
-                data=_embedded(data),
-            )
-        )
+        words |= {
+            "contents": page.contents(sections, with_panels=len(words["panels"]) > 0),
+            "n_positions": len(curves.lambdas),
+            "thinned": curves.thinned,
+            "sections": sections,
+        }
+        return html_page("report.html.j2", data, self.view, words)
 
     def picture(self, name: str) -> bytes:
         """The chart that is asked for alone, with what a reader without the page must know above it."""
@@ -275,14 +232,6 @@ class _Report:
         return [section for module in self.modules if (section := module.make(context)) is not None]
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.globals["asset"] = lambda name: Markup((TEMPLATE / name).read_text(encoding="utf-8"))  # noqa: S704 - our own
-    return environment
-
-
 def _learning(store: Store, diagram: PhaseDiagram) -> dict[str, Array]:
     """Learning curves of the cells, unless they are so many that their interpolation curves are thinned as well."""
     if len(diagram.cells) > MANY_CELLS:
@@ -301,13 +250,3 @@ def _specs(
         charts["learning"] = learning_chart()
     charts |= {section.id: section.chart for section in sections if section.chart is not None}
     return {name: packed_spec(chart) for name, chart in charts.items()}
-
-
-def _embedded(content: object) -> Markup:
-    """JSON that cannot end the script element it stands in."""
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028"))  # noqa: S704 - escaped here
-
-
-def _script(text: str) -> Markup:
-    return Markup(text.replace("</script", "<\\/script"))  # noqa: S704 - a library's own code

@@ -105,7 +105,7 @@ def settings(diagram: PhaseDiagram) -> dict[str, Rows]:
         kind = "Varied" if len(distinct) > 1 else "Fixed"
         if kind != "Varied" and column in usual and _same(distinct.iloc[0], usual[column]):
             kind = "Left at the default"
-        found[kind].append((diagram.title(column), ", ".join(_value(column, value) for value in distinct)))
+        found[kind].append((diagram.title(column), ", ".join(spec_value(column, value) for value in distinct)))
     return found
 
 
@@ -129,7 +129,8 @@ def _same(value: Any, usual: Any) -> bool:
     return bool(pd.isna(value)) if usual is None else bool(value == usual)
 
 
-def _value(column: str, value: Any) -> str:
+def spec_value(column: str, value: Any) -> str:
+    """What a column of the spec holds, in words."""
     if pd.isna(value) or value == "":
         return UNSET.get(column, UNKNOWN)
     return number(value) if isinstance(value, float) else str(value)

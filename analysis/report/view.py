@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lmc_tune.analysis.report.charts.style import Theme
-from lmc_tune.analysis.wording import confidence, height, listed
+from lmc_tune.analysis.wording import confidence, height, listed, percent, quantity
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
 
@@ -60,10 +60,12 @@ class View:
 def differences(asked: VerdictSpec, own: VerdictSpec) -> list[str]:
     """That cells are judged otherwise than the space says; nothing if they are not."""
     words: dict[str, Any] = {
+        "of": quantity,
         "barrier": lambda verdict: verdict.barrier,
         "condition": lambda verdict: verdict.condition,
         "threshold": lambda verdict: height(verdict.threshold, verdict),
         "confidence": confidence,
+        "min_train_accuracy": lambda verdict: percent(verdict.min_train_accuracy, 0),
     }
     changed = [
         f"{name} {said(asked)} instead of {said(own)}"

@@ -1,5 +1,7 @@
 """The command line: wiring and printing."""
 
+import atexit
+import gc
 import json
 import sys
 from pathlib import Path
@@ -70,6 +72,9 @@ def _options(
 ) -> None:
     """Map where linear mode connectivity holds and where it breaks, under data shift and SGD noise."""
     prepare_streams()
+    atexit.register(
+        gc.freeze
+    )  # Python would end by collecting what MLflow and Ray leave, object by object, for a second
 
 
 @app.command(
@@ -192,10 +197,15 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         "lmc-tune report runs/quickstart",
         "lmc-tune report runs/quickstart -o figures/ --formats png,csv",
         "lmc-tune report runs/quickstart -o strict.html --threshold 0.01 --confidence 0.99",
+        "lmc-tune report runs/quickstart runs/wide",
     )
 )
 def report(  # noqa: PLR0913 - one parameter per option
     folder: RunFolder,
+    other: Annotated[
+        str | None,
+        typer.Argument(metavar="[OTHER]", help="A second run folder: both are set side by side, judged as DIR says."),
+    ] = None,
     *,
     output: Annotated[  # as text: a Path would lose the slash that names a folder
         str | None,
@@ -203,7 +213,8 @@ def report(  # noqa: PLR0913 - one parameter per option
             "-o",
             "--output",
             metavar="FILE",
-            help="A file, or a folder: one that exists or ends in / (default: DIR/report.html).",
+            help="A file, or a folder: one that exists or ends in / (default: DIR/report.html, or "
+            "DIR/report-NAME.html for a second folder NAME).",
         ),
     ] = None,
     formats: Annotated[
@@ -238,9 +249,12 @@ def report(  # noqa: PLR0913 - one parameter per option
     ] = "phase",
     json_: Json = False,
 ) -> None:
-    """Render the report of a run folder. Only its tables are read, and its space stays as it is."""
+    """Render the report of a run folder, or of two side by side: which cells changed their verdict, and by how much.
+
+    Only tables are read, and folders stay as they are.
+    """
     with plain_errors():
-        from lmc_tune.analysis.report import View, render
+        from lmc_tune.analysis.report import View, render, render_comparison
 
         wanted = None if formats is None else [part.strip() for part in formats.split(",")]
         view = View(
@@ -254,7 +268,10 @@ def report(  # noqa: PLR0913 - one parameter per option
             width=width,
             chart=chart,
         )
-        files = render(folder, output, wanted, view=view)
+        if other is None:
+            files = render(folder, output, wanted, view=view)
+        else:
+            files = render_comparison(folder, other, output, wanted, view=view)
     if json_:
         print_json({"files": [str(path) for path in files]})
     else:

@@ -5,6 +5,7 @@ import pickle
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -298,11 +299,14 @@ def _some_patches(root: Path, split: Literal["train", "test"], n: int | None) ->
 
 
 def _read_digits() -> Raw:
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - seconds that other data sets need not pay
-
-    images, labels = load_digits(return_X_y=True)
-    images = (images / 16).astype(np.float32).reshape(-1, 8, 8)
-    labels = labels.astype(np.int64)
+    """The file of scikit-learn's load_digits, without importing scikit-learn, which takes most of a second."""
+    package = find_spec("sklearn")
+    if package is None or not package.submodule_search_locations:
+        raise DataError("scikit-learn, which brings the digits, is not installed: pip install scikit-learn")
+    file = Path(package.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
+    table = np.loadtxt(file, delimiter=",")
+    images = (table[:, :-1] / 16).astype(np.float32).reshape(-1, 8, 8)
+    labels = table[:, -1].astype(np.int64)
     test = stratified(labels, DATASETS["digits"].n_test, child_seed(0, "digits", "test part"))
     train = np.setdiff1d(np.arange(len(labels)), test)
     return images[train], labels[train], images[test], labels[test]

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
-from lmc_tune.core.home import expanded
+from lmc_tune.core.home import cache_folder, expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.data import DatasetSpec
 from lmc_tune.experiment.datasets import DatasetFacts, facts_of
@@ -42,7 +42,7 @@ def resolve_data_root(given: str | os.PathLike[str] | None = None) -> Path:
         return expanded(given).resolve()
     if from_environment := os.environ.get("LMC_TUNE_DATA"):
         return expanded(from_environment).resolve()
-    return _cache_folder() / "data"
+    return cache_folder() / "data"
 
 
 def prepared_path(spec: DatasetSpec) -> Path:
@@ -54,7 +54,7 @@ def prepared_path(spec: DatasetSpec) -> Path:
 
 def prepared_folder() -> Path:
     """Where :func:`prepared_path` puts files."""
-    return _cache_folder() / "prepared"
+    return cache_folder() / "prepared"
 
 
 def can_prepare() -> bool:
@@ -62,11 +62,6 @@ def can_prepare() -> bool:
     folder = prepared_folder()
     there = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
     return os.access(there, os.W_OK | os.X_OK)
-
-
-def _cache_folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return expanded(cache) / "lmc-tune"
 
 
 def check_package(facts: DatasetFacts) -> None:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,11 +70,18 @@ def prepare_environment(address: str | None) -> None:
 
 
 @contextmanager
-def ray_session(workers: int, address: str | None = None) -> Iterator[Path | None]:
+def ray_session(
+    workers: int, address: str | None = None, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[Path | None]:
     """Our own Ray instance on loopback, or a connection to the cluster at ``address``.
 
     The local instance sends no telemetry, binds every port to loopback, keeps its token in memory, and leaves no
     file behind when it ends in order.
+
+    Args:
+        workers: how many a local instance has.
+        address: of a cluster.
+        meanwhile: done in a thread while Ray starts, since a core is free for some seconds; Ray Tune is imported first.
 
     Yields:
         The folder of the local instance's logs, None for a cluster.
@@ -86,7 +93,16 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[Path | Non
     """
     prepare_environment(address)
     scratch = _scratch() if address is None else None
+    import ray  # noqa: F401, PLC0415 - after the environment is set, and before a thread imports the rest of it
+
+    def work() -> None:
+        from ray import tune  # noqa: F401, PLC0415
+
+        meanwhile()
+
+    aside = threading.Thread(target=work, name="meanwhile")
     try:
+        aside.start()
         with _sigterm_kept():
             if scratch is not None:
                 _start(workers, scratch)
@@ -94,6 +110,7 @@ def ray_session(workers: int, address: str | None = None) -> Iterator[Path | Non
                 _connect(address)
         yield Path(scratch, "ray", "session_latest", "logs") if scratch else None
     finally:
+        aside.join()
         with _sigterm_kept():
             _shut_down()
         if scratch:

@@ -361,7 +361,7 @@ class _Trainer:
         try:
             seen = Store(hurried(self.store.folder))
             watch = Watch(seen, self._on_results, self.progress.look)
-            with watch, ray_session(workers, address) as self.ray_logs:
+            with watch, ray_session(workers, address, self._prepare_end) as self.ray_logs:
                 slots = slots_of(self.options.device, self.options.workers)
                 self._tell(slots)
                 try:
@@ -379,6 +379,13 @@ class _Trainer:
             self.listener.say("interrupted: finishing tables and report")
             return True
         return False
+
+    def _prepare_end(self) -> None:
+        """Import what the end of the sweep needs."""
+        if self.options.report:
+            from lmc_tune.analysis.report import prepare  # noqa: PLC0415 - altair takes seconds to import
+
+            prepare()
 
     def _tell(self, slots: Slots) -> None:
         """Say what a cluster provides, and store the number of workers for estimates of the time left."""

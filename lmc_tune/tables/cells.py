@@ -43,6 +43,9 @@ OK_MEANS = [column.name for column in RESULTS.columns if column.mean == "ok"]
 # The judged barrier of a pair, by condition.
 CONDITION_BARRIERS: dict[str, Condition] = {f"{condition}_barrier": condition for condition in CONDITIONS}
 
+# The judged barrier of a pair less that of another run's.
+BARRIER_DIFFERENCE = "barrier_difference"
+
 # Values that differ by no more are equal.
 ROUNDING = 1e-12
 
@@ -151,7 +154,7 @@ def mean_intervals(
     """Of each column the ``mean`` over the ok pairs of each cell, with the bounds ``low`` and ``high``.
 
     NaN, −∞ and ∞ where a cell has no ok pair, or one of them has no finite value. Barriers have the intervals that the
-    verdicts rest on, other numbers Student's.
+    verdicts rest on, other numbers Student's; that of a :data:`BARRIER_DIFFERENCE` is no narrower than one example.
 
     Args:
         pairs: as :func:`regate` gives them.
@@ -173,6 +176,9 @@ def mean_intervals(
             bounds, _ = _barrier_bounds(mean, variance, size, one, verdict)
         else:
             bounds = mean_interval(mean, variance, size, verdict.confidence)
+            if name == BARRIER_DIFFERENCE:
+                one = _one_example(counted, code, cells, verdict)
+                bounds = np.column_stack([np.fmin(bounds[:, 0], mean - one), np.fmax(bounds[:, 1], mean + one)])
         tables[name] = pd.DataFrame({"mean": mean, "low": bounds[:, 0], "high": bounds[:, 1]}, index=cells.index)
     return tables
 

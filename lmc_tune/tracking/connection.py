@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -17,9 +18,9 @@ from tempfile import TemporaryFile
 from typing import Any
 from urllib.parse import quote, unquote
 
-from lmc_tune.core.home import expanded
+from lmc_tune.core.home import cache_folder, expanded
 from lmc_tune.errors import UserError
-from lmc_tune.storage import BucketPath, Place, what_fails
+from lmc_tune.storage import BucketPath, Place, replacing, what_fails
 from lmc_tune.tracking.content import one_line
 
 STORE_FILE = "mlflow.db"
@@ -203,10 +204,16 @@ def check_schema(folder: Place) -> None:
         sqlite3.Error: if the file cannot be read.
     """
     file = own_store(folder)
+    found = _revision(file)
+    if found and found not in _schemas()[1]:
+        raise TrackingError(_schema_problem(found, sqlite_address(file), folder))
+
+
+def _revision(file: Path) -> str | None:
+    """Which revision of MLflow's tables an SQLite file has."""
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
         found = store.execute("SELECT version_num FROM alembic_version").fetchone()
-    if found and found[0] not in _schemas()[1]:
-        raise TrackingError(_schema_problem(found[0], sqlite_address(file), folder))
+    return found and str(found[0])
 
 
 def _schema_problem(found: str, uri: str, folder: Place | None) -> str:
@@ -270,17 +277,45 @@ def _check_file(file: Path, where: str) -> None:
 
 
 def _create_store(file: Path) -> None:
-    """Create the tables under another name first: a store that is killed half-made would never open again."""
+    """Create the tables under another name first: a store that is killed half-made would never open again.
+
+    MLflow makes them by all of its migrations, one after the other, which takes seconds; nothing in an empty store is
+    of its folder, so a copy of the first one is kept, and the next stores are copies of it.
+    """
     if file.exists():
         return
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
-
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    part, kept = file.with_name(f".{file.name}.{os.getpid()}.part"), empty_store()
     try:
-        # The artifact root ends up in the default experiment, where the client would write an absolute path.
-        store: Any = SqlAlchemyStore(sqlite_address(part), ARTIFACT_ROOT)  # type: ignore[no-untyped-call]
-        store.engine.dispose()
+        if _is_current(kept):
+            shutil.copyfile(kept, part)
+        else:
+            _make_tables(part)
+            with suppress(OSError):  # without a cache folder, every store is made so
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(kept) as copy:
+                    copy.write(part.read_bytes())
         with suppress(FileExistsError):  # another process was faster: its store is in use by now
             os.link(part, file)
     finally:
         part.unlink(missing_ok=True)
+
+
+def empty_store() -> Path:
+    """Where the tables of a store without runs are kept, for the installed MLflow."""
+    return cache_folder() / f"mlflow-{version('mlflow')}.db"
+
+
+def _is_current(file: Path) -> bool:
+    """Whether it is a store with the tables of the installed MLflow."""
+    try:
+        return _revision(file) in _schemas()[1]
+    except sqlite3.Error:
+        return False
+
+
+def _make_tables(file: Path) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
+
+    # The artifact root ends up in the default experiment, where the client would write an absolute path.
+    store: Any = SqlAlchemyStore(sqlite_address(file), ARTIFACT_ROOT)  # type: ignore[no-untyped-call]
+    store.engine.dispose()

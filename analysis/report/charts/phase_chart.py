@@ -47,7 +47,7 @@ BOTH_LEGENDS = 720
 # Of the type in tiles: its least size in pixels, and the mean width of a character in parts of its size.
 LEAST_TYPE, TYPE_WIDTH = 8.5, 0.66
 # What must be left of a tile's width, in pixels.
-MARGINS = {"letter": 3, "barrier_text": 8}
+MARGIN, MARGINS = 8, {"letter": 3}
 LINES_HEIGHT, AXIS_WIDTH = 280, 64
 # Okabe and Ito's, which the colour-blind can tell apart; their yellow is too light for a line.
 PANEL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#7a5c00")
@@ -117,9 +117,9 @@ def phase_chart(
     if diagram.x is None or diagram.y is None:
         return finish(_lines(diagram, table, picked, width), picked)
     layout = lay_out(diagram, diagram.x, diagram.y, width)
-    draw = _Maps(diagram=diagram, tables=_tables(diagram, table), picked=picked, layout=layout, width=width)
+    draw = Maps(diagram=diagram, tables=tables_of(diagram, table), picked=picked, layout=layout, width=width)
     if layout.grid:
-        blocks = [_titled(draw.block(kind), TITLES[kind]) for kind in TITLES]
+        blocks = [titled_chart(draw.block(kind), TITLES[kind]) for kind in TITLES]
         chart: Any = alt.vconcat(*blocks, spacing=30)
     else:
         chart = alt.vconcat(*(draw.row(panels[0][0], title) for title, panels in layout.rows), spacing=24)
@@ -128,39 +128,40 @@ def phase_chart(
     return finish(chart, picked)
 
 
-def _titled(chart: Any, title: str, **style: Any) -> Any:
+def titled_chart(chart: Any, title: str | list[str], **style: Any) -> Any:
     return chart.properties(title=alt.Title(title, offset=6, **style)) if title else chart
 
 
-_Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
+Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
 
 
-def _tables(diagram: PhaseDiagram, table: pd.DataFrame) -> dict[str, _Tables]:
+def tables_of(diagram: PhaseDiagram, table: pd.DataFrame) -> dict[str, Tables]:
     """By panel: the planned cells, those that were run, and the pieces of the boundary as they are drawn."""
-    x, y = _axes(diagram)
+    x, y = map_axes(diagram)
     drawn = table.drop(columns=["shown_low", "shown_high"])
     found = {}
     for panel in diagram.panels:
         planned, line = drawn[drawn["panel"] == panel], diagram.boundary[diagram.boundary["panel"] == panel]
-        tiles = planned if diagram.not_run.empty else planned[planned["verdict"] != NOT_RUN]
+        run = planned["verdict"] != NOT_RUN
+        tiles = planned if run.all() else planned[run]
         pieces = {name: (x if name[0] == "x" else y).drawn(line[name]) for name in ("x", "y", "x2", "y2")}
         found[panel] = (planned, tiles, pd.DataFrame(pieces))
     return found
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Maps:
+class Maps:
     """Draws the maps of one diagram; ``tables``: of each panel, shared by its maps, so that a page has them once."""
 
     diagram: PhaseDiagram
-    tables: Mapping[str, _Tables]
+    tables: Mapping[str, Tables]
     picked: str | None
     layout: Layout
     width: float
 
     def row(self, panel: str, title: str) -> Any:
         """One panel: its verdicts and its barriers."""
-        maps = [_titled(self.map(kind, panel), TITLES[kind], **SUBTITLE) for kind in TITLES]
+        maps = [titled_chart(self.map(kind, panel), TITLES[kind], **SUBTITLE) for kind in TITLES]
         row: Any = alt.hconcat(*maps, spacing=GAP) if self.layout.beside else alt.vconcat(*maps, spacing=GAP)
         lines = wrapped(title, self.layout.map_width * len(maps if self.layout.beside else maps[:1]))
         return row.properties(title=alt.Title(lines, offset=2)) if title else row
@@ -182,35 +183,40 @@ class _Maps:
         """One map; its vertical axis has a title where it is the ``first`` of its row."""
         diagram, (planned, tiles, line) = self.diagram, self.tables[panel]
         everywhere, base = (alt.Chart(data).encode(**_frame(diagram, titled=first)) for data in (planned, tiles))
-        tile: dict[str, Any] = {"stroke": PAPER, "strokeWidth": 1 if self._least_tile > 8 else 0}
-        fills = (
-            [base.mark_rect(**tile).encode(fill=_verdict_fill(self.width))]
-            if kind == "letter"
-            else [
-                base.transform_filter("!datum.judged").mark_rect(fill=NOT_JUDGED, **tile),
-                base.transform_filter("datum.judged")
-                .mark_rect(**tile)
-                .encode(color=_barrier_colour(diagram, self.width)),
-            ]
-        )
         layers = [
-            *self._blanks(everywhere),
-            *fills,
+            *self._blanks(everywhere, planned),
+            *self.fills(kind, base, {"stroke": PAPER, "strokeWidth": 1 if self.least_tile > 8 else 0}),
             *_boundary(diagram, line),
             *self._texts(tiles, kind),
-            *_touch(everywhere, diagram, self.picked),
+            *self.touch(everywhere),
         ]
         return alt.layer(*layers).properties(width=self.layout.map_width, height=self.layout.map_height)
 
+    def fills(self, kind: str, base: alt.Chart, tile: Mapping[str, Any]) -> list[alt.Chart]:
+        """The tiles in colour, drawn in a style."""
+        if kind == "letter":
+            return [base.mark_rect(**tile).encode(fill=_verdict_fill(self.width))]
+        return [
+            base.transform_filter("!datum.judged").mark_rect(fill=NOT_JUDGED, **tile),
+            base.transform_filter("datum.judged")
+            .mark_rect(**tile)
+            .encode(color=_barrier_colour(self.diagram, self.width)),
+        ]
+
+    def touch(self, base: alt.Chart) -> list[alt.Chart]:
+        """The picked cell's outline, and over everything a clear layer that takes the pointer."""
+        clear = base.mark_rect(opacity=0).encode(tooltip=tooltips(self.diagram))
+        return [*outline(base.mark_rect(fill=None, stroke=INK, strokeWidth=2.5), self.picked), clear]
+
     @property
-    def _least_tile(self) -> float:
+    def least_tile(self) -> float:
         """Mean width or height of a tile in pixels, whichever is less."""
-        x, y = _axes(self.diagram)
+        x, y = map_axes(self.diagram)
         return min(self.layout.map_width / len(x.ticks), self.layout.map_height / len(y.ticks))
 
-    def _blanks(self, everywhere: alt.Chart) -> list[alt.Chart]:
+    def _blanks(self, everywhere: alt.Chart, planned: pd.DataFrame) -> list[alt.Chart]:
         """Dashed outlines where nothing has been run, set in a little so that neighbours stay apart."""
-        if self.diagram.not_run.empty or self._least_tile <= 8:
+        if self.least_tile <= 8 or not (planned["verdict"] == NOT_RUN).any():
             return []
         base = everywhere.transform_filter(f"datum.verdict === '{NOT_RUN}'")
         inset: dict[str, Any] = {"xOffset": 2, "x2Offset": -2, "yOffset": -2, "y2Offset": 2}
@@ -221,14 +227,15 @@ class _Maps:
 
         Their type follows the mean tile, between 8.5 and 13 pixels.
         """
-        x, y = _axes(self.diagram)
+        x, y = map_axes(self.diagram)
         height_ = self.layout.map_height
         if height_ / len(y.ticks) < LEAST_TYPE + 2:
             return []
         mean = f"min(map_width / {3.8 * len(x.ticks):.6g}, {height_ / (1.8 * len(y.ticks)):.3f})"
         size = f"clamp({mean}, {LEAST_TYPE}, 13)"
+        margin = MARGINS.get(text, MARGIN)
         fits = (
-            f"{TYPE_WIDTH} * length(datum.{text}) * {size} + {MARGINS[text]} <= map_width * {_share(x, 'x')}"
+            f"{TYPE_WIDTH} * length(datum.{text}) * {size} + {margin} <= map_width * {_share(x, 'x')}"
             f" && {size} + 2 <= {height_} * {_share(y, 'y')}"
         )
         base = alt.Chart(tiles).transform_filter(fits).encode(text=f"{text}:N", **_centre(self.diagram))
@@ -249,7 +256,7 @@ def _share(axis: Axis, name: str) -> str:
 
 
 def _frame(diagram: PhaseDiagram, *, titled: bool) -> dict[str, Any]:
-    x, y = _axes(diagram)
+    x, y = map_axes(diagram)
     return {
         "x": alt.X("x_low:Q", scale=tile_scale(x), axis=tick_axis(x)),
         "x2": "x_high:Q",
@@ -259,11 +266,11 @@ def _frame(diagram: PhaseDiagram, *, titled: bool) -> dict[str, Any]:
 
 
 def _centre(diagram: PhaseDiagram) -> dict[str, Any]:
-    x, y = _axes(diagram)
+    x, y = map_axes(diagram)
     return {"x": alt.X("x:Q", scale=tile_scale(x)), "y": alt.Y("y:Q", scale=tile_scale(y))}
 
 
-def _axes(diagram: PhaseDiagram) -> tuple[Axis, Axis]:
+def map_axes(diagram: PhaseDiagram) -> tuple[Axis, Axis]:
     if diagram.x is None or diagram.y is None:
         raise ValueError("a map needs two axes")
     return diagram.x, diagram.y
@@ -278,12 +285,6 @@ def _boundary(diagram: PhaseDiagram, line: pd.DataFrame) -> list[alt.Chart]:
         base.mark_rule(color=PAPER, strokeWidth=5, strokeCap="square"),
         base.mark_rule(color=INK, strokeWidth=2.5, strokeCap="square"),
     ]
-
-
-def _touch(base: alt.Chart, diagram: PhaseDiagram, picked: str | None) -> list[alt.Chart]:
-    """The picked cell's outline, and over everything a clear layer that takes the pointer."""
-    clear = base.mark_rect(opacity=0).encode(tooltip=tooltips(diagram))
-    return [*outline(base.mark_rect(fill=None, stroke=INK, strokeWidth=2.5), picked), clear]
 
 
 def _verdict_scale() -> alt.Scale:
@@ -346,7 +347,7 @@ def _lines(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None, width
     if diagram.x is None:
         x = alt.X("panel:N", title=None, sort=list(diagram.panels), axis=alt.Axis(labelAngle=0, labelLimit=150))
         points = Points(x=x, y=y, colour=verdict_colour(), guide=diagram.verdict.threshold)
-        layers = [*interval_layers(table, points, diagram, picked), _letters(table, x, diagram)]
+        layers = [*interval_layers(table, points, diagram, picked), letters_at_the_top(table, x, diagram)]
         return alt.layer(*layers).properties(width=min(map_width, 180 * len(diagram.panels)), height=LINES_HEIGHT)
     x = alt.X("x:Q", scale=tile_scale(diagram.x), axis=tick_axis(diagram.x))
     groups = [diagram.panels[at : at + len(PANEL_COLOURS)] for at in range(0, len(diagram.panels), len(PANEL_COLOURS))]
@@ -374,7 +375,7 @@ def _line_chart(
         alt.Chart(table).mark_line(strokeWidth=1.8, opacity=0.8, color=FAINT).encode(x=x, y=y, detail="panel:N", **ink),
         *interval_layers(table, points, diagram, picked),
         *(
-            _letters(table[table["panel"] == panel], x, diagram, at).encode(**ink)
+            letters_at_the_top(table[table["panel"] == panel], x, diagram, at).encode(**ink)
             for at, panel in enumerate(panels)
             if not table.loc[table["panel"] == panel, "judged"].all()
         ),
@@ -393,7 +394,7 @@ def _panel_colour(panels: Sequence[str]) -> alt.Color:
     return alt.Color("panel:N", title=None, scale=scale, legend=legend)
 
 
-def _letters(table: pd.DataFrame, x: alt.X, diagram: PhaseDiagram, line: int = 0) -> alt.Chart:
+def letters_at_the_top(table: pd.DataFrame, x: alt.X, diagram: PhaseDiagram, line: int = 0) -> alt.Chart:
     """The letters of the verdicts that rest on no mean barrier, in a line at the top."""
     base = alt.Chart(table).transform_filter("!datum.judged")
     letters: alt.Chart = base.mark_text(fontSize=12, fontWeight=600, color=FAINT).encode(

@@ -28,7 +28,8 @@ ORDER = 40
 def basin_depths(parts: Iterable[pa.Table], condition: Condition) -> pd.Series:
     """By key, how far a path's test loss at λ = ½ lies below that of the better end, in nats.
 
-    Positive: the members' average is better than both, a *basin*. Not finite where one of the three losses is not.
+    Positive: the members' average is better than both, a *basin*. Not finite where one of the three losses is not
+    known.
 
     Args:
         parts: rows of the paths of whole pairs, as :meth:`lmc_tune.tables.store.Store.parts` gives them.
@@ -42,7 +43,7 @@ def basin_depths(parts: Iterable[pa.Table], condition: Condition) -> pd.Series:
         key = rows["key"].combine_chunks().dictionary_encode()
         start = np.flatnonzero(np.diff(key.indices.to_numpy(), prepend=-1))
         at, loss = rows["lambda"].to_numpy(), rows["loss_sum"].to_numpy() / rows["n"].to_numpy()
-        middle = loss[at == 0.5]
+        middle = np.fmax.reduceat(np.where(at == 0.5, loss, np.nan), start)
         better_end = np.minimum.reduceat(np.where((at > 0) & (at < 1), np.inf, loss), start)
         found.append(pd.Series(better_end - middle, index=key.dictionary.to_pandas()))
     return pd.concat(found) if found else pd.Series(dtype=np.float64)

@@ -128,3 +128,39 @@ function offer(id, label, found) {
   }
   document.getElementById(id).after(menu);
 }
+
+// Draws all charts, offers their files, and draws them again when the page's width or theme changes.
+// views: is filled with what is drawn. each, all: called when one is drawn, and when all are.
+async function keepDrawn(page, views, { each = () => {}, all = async () => {} } = {}) {
+  const specs = {};
+  async function drawAll() {
+    document.documentElement.dataset.theme = currentTheme();
+    for (const id of Object.keys(page.charts)) {
+      views[id]?.finalize();
+      ({ view: views[id], spec: specs[id] } = await embed(page, id));
+      each(id);
+    }
+    await all();
+  }
+
+  await drawAll();
+  for (const id of Object.keys(page.charts)) {
+    const label = document.getElementById(id).getAttribute("aria-label");
+    offer(id, label, () => ({ view: views[id], spec: specs[id] }));
+  }
+
+  // One after the other: a chart must not be drawn twice at once.
+  let drawing = Promise.resolve();
+  const again = () => (drawing = drawing.then(drawAll));
+  NARROW.addEventListener("change", again);
+  DARK.addEventListener("change", () => {
+    if (storedTheme() || document.documentElement.dataset.asked) return;
+    delete document.documentElement.dataset.theme;
+    again();
+  });
+  document.getElementById("theme").addEventListener("click", () => {
+    storeTheme(currentTheme() === "dark" ? "light" : "dark");
+    again();
+  });
+  return { settled: () => drawing };
+}

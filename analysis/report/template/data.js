@@ -24,7 +24,7 @@ function unpackCells({ table, places, curves, learning }) {
 
 function readPage() {
   const page = JSON.parse(document.getElementById("page-data").textContent);
-  page.cells = unpackCells(page.cells);
+  if (page.cells) page.cells = unpackCells(page.cells);
   for (const spec of Object.values(page.charts)) {
     for (const [name, table] of Object.entries(spec.datasets)) spec.datasets[name] = unpack(table);
   }

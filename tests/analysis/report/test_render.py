@@ -20,7 +20,8 @@ from lmc_tune.analysis.report import sections as own_sections
 from lmc_tune.analysis.report.charts import curves
 from lmc_tune.analysis.report.charts.learning import collect_learning
 from lmc_tune.analysis.report.charts.phase_chart import letters
-from lmc_tune.analysis.report.render import choose_files, read_sweep, render
+from lmc_tune.analysis.report.files import choose_files
+from lmc_tune.analysis.report.render import read_sweep, render
 from lmc_tune.analysis.report.studied import judgement, settings, studied
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import GroupSpec, ShiftSpec, VerdictSpec
@@ -351,7 +352,7 @@ def test_the_name_chooses_the_format(
 ) -> None:
     for existing in ("run", "figures"):
         (tmp_path / existing).mkdir()
-    files = choose_files(tmp_path / "run", None if out is None else f"{tmp_path}/{out}", formats)
+    files = choose_files(tmp_path / "run", "report", None if out is None else f"{tmp_path}/{out}", formats)
     assert list(files.values()) == [tmp_path / name for name in names]
     assert [path.suffix for path in files.values()] == [f".{name}" for name in files]
 

@@ -39,7 +39,11 @@ def test_depths_by_hand() -> None:
     )
     assert found.pop("spike") == -np.inf
     assert found == pytest.approx({"basin": 0.2, "flat": 0.0, "hump": -0.5, "slope": -0.3})
-    lost = depths(path("no number", [0.5, np.nan, 0.6]), path("lost end", [np.nan, 0.1, 0.6]))
+    lost = depths(
+        path("no number", [0.5, np.nan, 0.6]),
+        path("lost end", [np.nan, 0.1, 0.6]),
+        path("no middle", [0.5, 0.1, 0.1, 0.6]),
+    )
     assert np.isnan(list(lost.values())).all()
 
 
