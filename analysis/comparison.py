@@ -62,7 +62,7 @@ def compare(
 
     Raises:
         UserError: if no cell is finished in both, or cells of a run differ in no column.
-        ValueError: if the verdicts differ.
+        ValueError: if the verdicts differ, or an axis is unknown.
     """
     if first.verdict != second.verdict:
         raise ValueError("the two runs are judged by different verdicts")
@@ -192,7 +192,7 @@ def _why_none(
     if set(ids[0]) & set(ids[1]):
         return "the cells that both plan have not been run yet"
     for name in keys:
-        values = [cells[name].drop_duplicates() for cells in planned]
+        values = [cells[name].drop_duplicates().sort_values() for cells in planned]
         if not set(map(str, values[0])) & set(map(str, values[1])):
             a, b = (", ".join(map(str, value)) for value in values)
             return f"{name} is {a} in {names[0]}, and {b} in {names[1]}"

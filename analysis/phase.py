@@ -217,7 +217,6 @@ def map_regions(
         >>> diagram.cells.groupby("lr")["verdict"].unique().explode().to_dict()
         {0.01: 'connected', 0.1: 'connected', 1.0: 'disconnected'}
     """
-    _check_axes(x, y)
     if results.empty:
         raise UserError("no pair has finished yet: there is nothing to map")
     verdict = verdict or (space.verdict if space else VerdictSpec())
@@ -249,7 +248,11 @@ def arrange(cells: pd.DataFrame, x: str = "lr", y: str = "batch_size") -> Arrang
     Args:
         cells: their ids, ``cell``, and the spec's columns.
         x, y: as in :func:`map_regions`.
+
+    Raises:
+        ValueError: if a column is unknown, or x and y are the same.
     """
+    _check_axes(x, y)
     of_a = _of_a(cells)
     axes = [_axis(cells, column, of_a) for column in _choose_axes(cells, x, y)]
     facets = _varying(cells, without=[axis.column for axis in axes])

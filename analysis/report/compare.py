@@ -76,7 +76,10 @@ def render_comparison(
     check_pictures(view, files)
     runs = _read(folders, view)
     names = _names(runs)
-    comparison = compare(runs[0].diagram, runs[1].diagram, *view.axes, names=names)
+    try:
+        comparison = compare(runs[0].diagram, runs[1].diagram, *view.axes, names=names)
+    except ValueError as error:  # of the axes
+        raise UserError(str(error)) from error
     check_axes(view, comparison.first)
     for name, path in files.items():
         write(path, _content(name, comparison, runs, view))

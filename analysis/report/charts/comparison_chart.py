@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lmc_tune.analysis.comparison import Comparison
-from lmc_tune.analysis.phase import PhaseDiagram
+from lmc_tune.analysis.phase import Axis
 from lmc_tune.analysis.report.charts.layout import AXIS_TITLE_WIDTH, GAP, LETTER_WIDTH, Layout, labels_width, map_height
 from lmc_tune.analysis.report.charts.phase_chart import (
     AXIS_WIDTH,
@@ -39,6 +39,7 @@ from lmc_tune.analysis.report.charts.style import (
     wrapped,
 )
 from lmc_tune.analysis.wording import confidence, is_error, nats, percentage_points
+from lmc_tune.core.barrier import Array
 from lmc_tune.experiment import VerdictSpec
 
 # The whole width of the page at 1280 px.
@@ -48,6 +49,8 @@ SAME = "#f4f2ec"
 # The least that the scale's ends may be from 0, in percentage points.
 LEAST_SCALE = 0.1
 LINES_WIDTH = 2 * PANEL_WIDTH
+# How far points of both runs stand from their place, in parts of the axis.
+ASIDE = 0.004
 
 
 def comparison_chart(comparison: Comparison, width: float = PAGE_WIDTH) -> Any:
@@ -170,10 +173,14 @@ class _Differences(Maps):
 
 def _lines(comparison: Comparison, width: float) -> Any:
     """Mean barriers of both runs with their intervals along the one axis that varies, a chart per panel."""
+    first = comparison.first
     tables = [
         phase_table(run).assign(run=name)
         for run, name in zip((comparison.first, comparison.second), comparison.names, strict=True)
     ]
+    if first.x is not None:  # so that intervals do not cover each other
+        for table, by in zip(tables, (-ASIDE, ASIDE), strict=True):
+            table["x"] = _moved(first.x, table["x"], by)
     table = pd.concat(tables, ignore_index=True)
     table = table[table["verdict"] != NOT_RUN]
     colour = alt.Color(
@@ -182,10 +189,9 @@ def _lines(comparison: Comparison, width: float) -> Any:
         scale=alt.Scale(domain=list(comparison.names), range=list(PANEL_COLOURS[:2])),
         legend=alt.Legend(orient="top", labelLimit=400, columns=1 if max(map(len, comparison.names)) > 30 else 2),
     )
-    first = comparison.first
     panels = first.panels if first.x is not None else ("",)
     charts = [
-        _panel(first, table[table["panel"] == panel] if panel else table, colour).properties(
+        _panel(comparison, table[table["panel"] == panel] if panel else table, colour).properties(
             width=int(min(width - AXIS_WIDTH, LINES_WIDTH)),
             height=LINES_HEIGHT,
             title=wrapped(panel, LINES_WIDTH) if len(panels) > 1 else "",
@@ -195,21 +201,31 @@ def _lines(comparison: Comparison, width: float) -> Any:
     return alt.vconcat(*charts, spacing=24).resolve_scale(y="shared", color="shared", shape="shared")
 
 
-def _panel(first: PhaseDiagram, table: pd.DataFrame, colour: alt.Color) -> Any:
-    x = (
-        alt.X("x:Q", scale=tile_scale(first.x), axis=tick_axis(first.x))
-        if first.x is not None
-        else alt.X("panel:N", title=None, sort=list(first.panels), axis=alt.Axis(labelAngle=0, labelLimit=150))
+def _moved(axis: Axis, drawn: pd.Series, by: float) -> Array:
+    """Values as they are drawn, moved along the axis by a part of its length."""
+    edges, values = axis.drawn(axis.edges), drawn.to_numpy(dtype=np.float64)
+    moved: Array = (
+        values * (edges[-1] / edges[0]) ** by if axis.scale == "log" else values + by * (edges[-1] - edges[0])
     )
-    y = barrier_axis(alt.Y, table, first.verdict)
-    points = Points(x=x, y=y, colour=colour, guide=first.verdict.threshold)
-    lines = alt.Chart(table).mark_line(strokeWidth=1.8, opacity=0.8).encode(x=x, y=y, detail="run:N", color=colour)
+    return moved
+
+
+def _panel(comparison: Comparison, table: pd.DataFrame, colour: alt.Color) -> Any:
+    first, names = comparison.first, comparison.names
+    y, chart, offset, lines = barrier_axis(alt.Y, table, first.verdict), alt.Chart(table), None, []
+    if first.x is not None:
+        x = alt.X("x:Q", scale=tile_scale(first.x), axis=tick_axis(first.x))
+        lines = [chart.mark_line(strokeWidth=1.8, opacity=0.8).encode(x=x, y=y, detail="run:N", color=colour)]
+    else:
+        x = alt.X("panel:N", title=None, sort=list(first.panels), axis=alt.Axis(labelAngle=0, labelLimit=150))
+        offset = alt.XOffset("run:N", sort=list(names), scale=alt.Scale(padding=0.9))
+    points = Points(x=x, y=y, colour=colour, offset=offset, guide=first.verdict.threshold)
     letters = [
         letters_at_the_top(rows, x, first, at).encode(color=colour)
         for at, (_, rows) in enumerate(table.groupby("run", sort=False))
         if not rows["judged"].all()
     ]
-    return alt.layer(lines, *interval_layers(table, points, first, None), *letters)
+    return alt.layer(*lines, *interval_layers(table, points, first, None), *letters)
 
 
 def legend_words(comparison: Comparison) -> str:

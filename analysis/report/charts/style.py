@@ -161,7 +161,7 @@ def fitted(
 class Points:
     """How the rows of a table stand as points with intervals.
 
-    x, y: the axes. colour: None for all alike. offset: sets points of one place apart.
+    x, y: the axes. colour: None for all alike. offset: sets points of one place apart, across their intervals.
     channel: the axis that the intervals run along. low, high: the columns of their bounds.
     guide: the value of the dashed line across them.
     """
@@ -169,7 +169,7 @@ class Points:
     x: alt.X
     y: alt.Y
     colour: alt.Color | None = None
-    offset: alt.YOffset | None = None
+    offset: alt.XOffset | alt.YOffset | None = None
     channel: Literal["x", "y"] = "y"
     low: str = "shown_low"
     high: str = "shown_high"
@@ -178,7 +178,8 @@ class Points:
     @property
     def place(self) -> dict[str, Any]:
         """Where a point stands."""
-        return {"x": self.x, "y": self.y} | ({"yOffset": self.offset} if self.offset is not None else {})
+        across = "xOffset" if self.channel == "y" else "yOffset"
+        return {"x": self.x, "y": self.y} | ({across: self.offset} if self.offset is not None else {})
 
     @property
     def bar(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from lmc_tune.analysis import phase
 from lmc_tune.analysis.report.charts import curves, points
 from lmc_tune.analysis.report.charts import style as charts
+from lmc_tune.analysis.report.compare import render_comparison
 from lmc_tune.analysis.report.render import render
 from lmc_tune.experiment import ShiftSpec
 from lmc_tune.experiment.reading import parse_space
@@ -708,3 +709,26 @@ def test_contents_lead_to_sections_and_all_cells_fit(visit: Visit) -> None:
     assert all(visit.page.locator(f"section#{target}").count() == 1 for target in targets)
     assert visit.page.eval_on_selector("#cells .wide", "box => box.scrollWidth <= box.clientWidth")
     assert colour(visit, "#cell-table td:nth-child(5)", "textAlign") == "right"
+
+
+@pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (1280, "dark"), (390, "light")])
+def test_two_runs_stand_side_by_side(browser: Browser, tmp_path: Path, width: int, colours: str) -> None:
+    ours, theirs = (write_run(tmp_path / name, name=name) for name in ("ours", "theirs_with_a_rather_long_name"))
+    visit = Visit(browser, render_comparison(ours, theirs)[0], width=width, colours=colours)
+    assert visit.complaints == []
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in visit.requests)
+    page = visit.page
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("document.documentElement.dataset.theme") == colours
+    drawn = page.evaluate("Object.keys(window.report.page.charts.comparison.datasets).length")
+    assert drawn >= 6
+    letters = page.locator("#comparison svg text", has_text="×").count()
+    assert letters >= 2
+    column = page.locator("#cell-table th [role=button]").nth(2)
+    column.click()
+    sizes = [int(text) for text in page.locator("#cell-table tbody td:nth-child(3)").all_text_contents()]
+    assert sizes == sorted(sizes)
+    page.click("#theme")
+    visit.settle()
+    assert page.evaluate("document.documentElement.dataset.theme") != colours
+    assert visit.complaints == []

@@ -67,6 +67,8 @@ def embedded(html: str) -> dict:
     page = json.loads(found[1])
     for spec in page["charts"].values():
         spec["datasets"] = {name: unpacked(table) for name, table in spec["datasets"].items()}
+    if "cells" not in page:  # of two runs
+        return page
     bands = page["cells"]["curves"]
     page["cells"] = {
         row["cell"]: row | {"curves": {name: bands[name][at] for name in bands if bands[name][at]}}
