@@ -185,9 +185,58 @@ def test_track_refuses_a_file_that_cannot_be_written(tmp_path):
         track(run, f"sqlite:///{run}/report.html/x.db")
 
 
+def tables(file: Path) -> dict[str, tuple[list, list]]:
+    """By name, the columns in no order, and the rows without times."""
+    with closing(connect(file)) as store:
+        names = [name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        columns = {name: sorted(row[1:4] for row in store.execute(f"PRAGMA table_info('{name}')")) for name in names}
+        kept = {
+            name: ", ".join(f'"{column}"' for column, *_ in columns[name] if not column.endswith("time"))
+            for name in names
+        }
+        return {name: (columns[name], list(store.execute(f"SELECT {kept[name]} FROM '{name}'"))) for name in names}  # noqa: S608
+
+
+def test_stores_are_copies_of_an_empty_one_that_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first, second, third = (tmp_path / name / "mlflow.db" for name in "abc")
+    for file in (first, second, third):
+        file.parent.mkdir()
+    connection._create_store(first)
+    kept = connection.empty_store()
+    assert kept.read_bytes() == first.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "_make_tables", lambda file: pytest.fail(f"{file} was made anew"))
+        connection._create_store(second)
+    assert second.read_bytes() == first.read_bytes()
+    for content in (b"", b"damaged", kept.read_bytes()[:5000]):
+        kept.write_bytes(content)
+        connection._create_store(third)
+        assert tables(third) == tables(first) == tables(kept)
+        third.unlink()
+
+
+def test_a_kept_store_of_another_mlflow_is_not_copied(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    connection._create_store(tmp_path / "first.db")
+    with closing(connect(connection.empty_store())) as store, store:
+        store.execute("UPDATE alembic_version SET version_num = 'older'")
+    connection._create_store(tmp_path / "second.db")
+    assert tables(tmp_path / "second.db") == tables(tmp_path / "first.db")
+
+
+def test_without_a_cache_folder_every_store_is_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/cache")
+    for name in ("first.db", "second.db"):
+        connection._create_store(tmp_path / name)
+    assert tables(tmp_path / "first.db") == tables(tmp_path / "second.db")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.db", "second.db"]
+
+
 def test_a_store_that_another_process_made_meanwhile_is_left_alone(tmp_path, monkeypatch):
     from mlflow.store.tracking import sqlalchemy_store
 
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/cache")
     file = tmp_path / "shared.db"
 
     class Slow(sqlalchemy_store.SqlAlchemyStore):
