@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from lmc_tune.analysis.phase import PhaseDiagram
-from lmc_tune.analysis.wording import LETTERS, counted, listed, number
+from lmc_tune.analysis.wording import LETTERS, counted, listed, number, percent
 from lmc_tune.core.statistics import VERDICTS
 
 NOT_RUN = "·"
@@ -39,7 +39,7 @@ def tally(cells: pd.DataFrame) -> list[str]:
 
 
 def remarks(diagram: PhaseDiagram) -> list[str]:
-    """What qualifies the answer, in sentences: the other split, divergence nearby, and few pairs."""
+    """What qualifies the answer, in sentences: the other split, divergence nearby, few examples, and few pairs."""
     cells, other, found = diagram.cells, diagram.verdict.other_split, []
     for verdict, opposite in (("connected", "disconnected"), ("disconnected", "connected")):
         alike = cells[cells["verdict"] == verdict]
@@ -49,9 +49,21 @@ def remarks(diagram: PhaseDiagram) -> list[str]:
     if n := int(cells["beside_diverged"].sum()):
         lie = "judged cell lies" if n == 1 else "judged cells lie"
         found.append(f"{n} {lie} next to divergence, where small causes change barriers a lot.")
+    if n := int(_coarse(diagram).sum()):
+        one, threshold = cells["one_example"].max(), diagram.verdict.threshold
+        found.append(
+            f"{counted(n, 'cell')} cannot be connected: one {diagram.verdict.split} example is {percent(one)} of the "
+            f"error, and the threshold is {percent(threshold)}. Use more examples, or a higher threshold."
+        )
     if n := int((cells["judged"] & (cells["n_ok"] < FEW_PAIRS)).sum()):
         found.append(f"{counted(n, 'cell')} {'rests' if n == 1 else 'rest'} on fewer than {FEW_PAIRS} pairs.")
     return found
+
+
+def _coarse(diagram: PhaseDiagram) -> "pd.Series[bool]":
+    """The judged cells whose barrier is measured so coarsely that no interval lies below the threshold."""
+    cells = diagram.cells
+    return cells["judged"] & (cells["one_example"] >= diagram.verdict.threshold)
 
 
 def verdict_counts(diagram: PhaseDiagram) -> dict[str, int]:
@@ -116,7 +128,7 @@ def next_steps(diagram: PhaseDiagram, replicates: int, again: Callable[..., str]
     if not ended:
         return []
     cells, steps = diagram.cells, []
-    undecided = int(((cells["verdict"] == "undecided") & (cells["n_ok"] > 0)).sum())
+    undecided = int(((cells["verdict"] == "undecided") & (cells["n_ok"] > 0) & ~_coarse(diagram)).sum())
     if undecided:
         more = len(cells) * replicates
         words = f"{counted(undecided, 'cell')} {'is' if undecided == 1 else 'are'} undecided; twice as many replicates"

@@ -63,18 +63,26 @@ def nats(value: Any) -> str:
     return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
 
 
-def height(value: Any, verdict: VerdictSpec) -> str:
-    """A barrier in the unit of the judged curve: percent for errors, nats for losses."""
+def height(value: Any, verdict: VerdictSpec, digits: int = 1) -> str:
+    """A barrier in the unit of the judged curve: percent for errors, with digits after the point; nats for losses."""
     if is_error(verdict):
-        return percent(value)
+        return percent(value, digits)
     return f"{number(value)} nats" if number(value) != UNKNOWN else UNKNOWN
 
 
 def interval(low: float, high: float, verdict: VerdictSpec) -> str:
-    """An interval of the mean barrier, e.g. ``9.1 to 15.0%``, or that there is none."""
+    """An interval of the mean barrier, e.g. ``9.1 to 15.0%``, or that there is none.
+
+    A bound that is not the threshold has as many digits as tell it from the threshold.
+    """
     if not (math.isfinite(low) and math.isfinite(high)):
         return "no interval"
-    return f"{height(low, verdict).removesuffix('%').removesuffix(' nats')} to {height(high, verdict)}"
+    digits, most, limit = 1, 4, verdict.threshold
+    while digits < most and any(
+        bound != limit and percent(bound, digits) == percent(limit, digits) for bound in (low, high)
+    ):
+        digits += 1
+    return f"{height(low, verdict, digits).removesuffix('%').removesuffix(' nats')} to {height(high, verdict, digits)}"
 
 
 def verdict_words(cell: Mapping[Any, Any]) -> str:

@@ -134,7 +134,8 @@ class Run:
         """
         from lmc_tune.analysis.report.standalone import standalone_charts  # noqa: PLC0415 - altair takes seconds
 
-        return Charts(standalone_charts(self._diagram, self.space, Store(self.folder)))
+        charts = standalone_charts(self._diagram, self.space, Store(self.folder))
+        return Charts({name: chart for name, (_, chart) in charts.items()})
 
     def report(self, out: str | os.PathLike[str] | None = None) -> Place:
         """Write the report, or a picture of the phase diagram, or the table of cells.

@@ -30,12 +30,12 @@ def in_order(diagram: PhaseDiagram) -> pd.DataFrame:
 
 
 def full_table(diagram: PhaseDiagram) -> pd.DataFrame:
-    """Every cell in the order of the panels and axes, in full precision.
+    """Every cell in the order of the panels and axes, in full precision; bounds that are not known are missing.
 
     First where it is, then what came out, then all else that :func:`lmc_tune.tables.cells.judge_cells` says, the cell's
     id last. Columns without any value are left out.
     """
-    cells = in_order(diagram).dropna(axis="columns", how="all")
+    cells = in_order(diagram).replace([np.inf, -np.inf], np.nan).dropna(axis="columns", how="all")
     first = ["panel", *(axis.column for axis in diagram.axes), *diagram.facets, *OUTCOME]
     rest = [name for name in cells.columns if name not in {*first, "cell"}]
     common = [name for name in rest if len(cells[name].unique()) == 1]

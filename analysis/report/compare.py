@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lmc_tune.analysis.comparison import Comparison, answer, compare, drift
@@ -121,7 +122,7 @@ def _names(runs: tuple[_Run, _Run]) -> tuple[str, str]:
 def _content(name: str, comparison: Comparison, runs: tuple[_Run, _Run], view: View) -> bytes:
     """The content of the file of a format."""
     if name == "csv":
-        return comparison.cells.to_csv(index=False).encode()
+        return comparison.cells.replace([np.inf, -np.inf], np.nan).to_csv(index=False).encode()
     drawn = _drawn(comparison)
     if name == "html":
         data = {

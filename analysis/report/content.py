@@ -167,7 +167,8 @@ def verdict_key(diagram: PhaseDiagram) -> list[Row]:
     rules: dict[Verdict, str] = {
         "connected": f"the whole interval of the mean barrier lies below {limit}",
         "disconnected": f"the whole interval lies above {limit}",
-        "undecided": f"the interval straddles {limit}, or too few pairs are ok for one",
+        "undecided": f"the interval straddles {limit}, or there is none: fewer than three pairs are ok, one of them "
+        "has no finite barrier, or most pairs failed",
         "undertrained": "at least half of the finished pairs are left out, most often because a member stayed below "
         f"{percent(verdict.min_train_accuracy, 0)} train accuracy: a flat path between such members means nothing",
         "diverged": "at least half of the finished pairs are left out, most often because the loss of a member blew up",

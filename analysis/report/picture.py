@@ -46,11 +46,13 @@ def picture(
 
 
 def _svg(draw: Callable[[float | None], Any], pixels: float | None, title: list[str], theme: Theme) -> str:
-    """Laid out so that it is as wide as was asked for, text keeping its size."""
+    """Laid out so that it is as wide as was asked for, text keeping its size; its title is no wider than it is."""
+    if pixels is None:
+        return _drawn(draw(None), title, theme, _width(_drawn(draw(None), [], theme, None)))
     given = pixels
     for _ in range(MOST_TRIES):
         svg = _drawn(draw(given), title, theme, pixels)
-        if pixels is None or given is None or abs(_width(svg) - pixels) <= TOLERANCE:
+        if abs(_width(svg) - pixels) <= TOLERANCE:
             break
         given += pixels - _width(svg)
     return svg
@@ -58,8 +60,8 @@ def _svg(draw: Callable[[float | None], Any], pixels: float | None, title: list[
 
 def _drawn(chart: Any, title: list[str], theme: Theme, pixels: float | None) -> str:
     chart.config.padding = PADDING[theme]
-    if theme != "paper":
-        most = max(24, int(((pixels or 760) - 2 * PADDING[theme]) / 6.4))
+    if title and pixels is not None and theme != "paper":
+        most = max(24, int((pixels - 2 * PADDING[theme]) / 6.4))
         lines = [line for text in title[1:] for line in _lines(text, most)]
         chart.title = alt.Title(_lines(title[0], most), subtitle=lines, fontSize=17, offset=12)
     svg: str = vl_convert.vegalite_to_svg(themed(plain_spec(chart), theme))

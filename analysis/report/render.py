@@ -22,6 +22,7 @@ from lmc_tune.analysis.report.html import html_page
 from lmc_tune.analysis.report.picture import picture
 from lmc_tune.analysis.report.section import Context, Section, find_sections
 from lmc_tune.analysis.report.spec import packed_spec
+from lmc_tune.analysis.report.standalone import standalone_charts
 from lmc_tune.analysis.report.view import View
 from lmc_tune.core.barrier import Array
 from lmc_tune.errors import UserError
@@ -194,15 +195,13 @@ class _Report:
         """The chart that is asked for alone, with what a reader without the page must know above it."""
         theme, width = self.view.theme or "light", self.view.width
         if self.view.chart == "phase":
-            title = [self.sweep.name, *page.caption(self.diagram)]
-            return picture(self._phase, name, title=title, theme=theme, width=width)
-        found = {section.id: section for section in self.sections if section.chart is not None}
-        if self.view.chart not in found:
-            known = ", ".join(["phase", *found])
-            raise UserError(f"there is no chart {self.view.chart!r} of this run; choose from {known}")
-        section = found[self.view.chart]
-        title = [f"{self.sweep.name}: {section.title}"]
-        return picture(lambda _: section.chart, name, title=title, theme=theme, width=width)
+            caption = [self.sweep.name, *page.caption(self.diagram)]
+            return picture(self._phase, name, title=caption, theme=theme, width=width)
+        charts = standalone_charts(self.diagram, self.sweep.space, Store(self.folder), self.modules)
+        if self.view.chart not in charts:
+            raise UserError(f"there is no chart {self.view.chart!r} of this run; choose from {', '.join(charts)}")
+        title, chart = charts[self.view.chart]
+        return picture(lambda _: chart, name, title=[f"{self.sweep.name}: {title}"], theme=theme, width=width)
 
     def _phase(self, width: float | None) -> Any:
         return phase_chart(self.drawn, phase_table(self.drawn), width=width or MAPS_WIDTH)

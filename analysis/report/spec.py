@@ -34,4 +34,5 @@ def _spec(chart: Any, as_data: Callable[[pd.DataFrame], Any]) -> dict[str, Any]:
     alt.data_transformers.register("refer", refer)
     with alt.data_transformers.enable("refer", consolidate_datasets=False):
         spec: dict[str, Any] = chart.to_dict(validate=False)  # which took a third of a page's time; a test does it
-    return {**spec, "datasets": {f"table-{at}": as_data(table) for at, table in enumerate(tables)}}
+    named = {f"table-{at}": as_data(table) for at, table in enumerate(tables)}
+    return {**spec, "datasets": {**spec.get("datasets", {}), **named}}

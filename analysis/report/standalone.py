@@ -1,6 +1,8 @@
 """The charts of the report as Altair objects, for notebooks and papers: complete without the page around them."""
 
 import base64
+from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import altair as alt
@@ -13,7 +15,7 @@ from lmc_tune.analysis.report import sections as own_sections
 from lmc_tune.analysis.report.charts.curves import Curves, collect_curves, curve_chart
 from lmc_tune.analysis.report.charts.learning import LINES, collect_learning, learning_chart
 from lmc_tune.analysis.report.columnar import rows
-from lmc_tune.analysis.report.content import detailed, most_telling
+from lmc_tune.analysis.report.content import detailed, most_telling, place
 from lmc_tune.analysis.report.section import Context, find_sections
 from lmc_tune.core.barrier import Array
 from lmc_tune.experiment import VerdictSpec
@@ -26,8 +28,10 @@ _NONE_PICKED = ""
 MANY_TILES = 1500
 
 
-def standalone_charts(diagram: PhaseDiagram, space: SearchSpace | None, store: Store) -> dict[str, Any]:
-    """Every chart that the report draws, by name.
+def standalone_charts(
+    diagram: PhaseDiagram, space: SearchSpace | None, store: Store, modules: Sequence[ModuleType] | None = None
+) -> dict[str, tuple[str, Any]]:
+    """Every chart that the report draws with its title, by name.
 
     ``phase`` is the phase diagram; ``curves`` and ``learning`` are the interpolation and learning curves of the cell
     that the page shows first, :func:`~lmc_tune.analysis.report.content.most_telling`; the others are named after the
@@ -38,19 +42,23 @@ def standalone_charts(diagram: PhaseDiagram, space: SearchSpace | None, store: S
             (:func:`~lmc_tune.tables.cells.judged_columns`).
         space: what was planned, if known.
         store: of the run folder.
+        modules: those of the page's sections.
     """
     drawn = diagram.drawn()
-    charts = {"phase": diagram.chart()}
+    charts = {"phase": ("Phase diagram", diagram.chart())}
     cell = most_telling(drawn)
+    where = place(drawn, drawn.cells[drawn.cells["cell"] == cell].iloc[0].to_dict())
     own = diagram.pairs[diagram.pairs["cell"] == cell]
     curves = collect_curves(own, store.parts("paths"), diagram.verdict)
     if curves.of(cell):
         chart = curve_chart(diagram.verdict, curves.bands)
-        charts["curves"] = _with_rows(chart, "curves", curve_rows(curves, cell, diagram.verdict))
+        rows_ = curve_rows(curves, cell, diagram.verdict)
+        charts["curves"] = (f"Interpolation curves at {where}", _with_rows(chart, "curves", rows_))
     learning = collect_learning(own, store.parts("curves"))
     if cell in learning:
-        charts["learning"] = _with_rows(learning_chart(), "learning", learning_rows(learning[cell]))
-    modules = find_sections(own_sections)
+        rows_ = learning_rows(learning[cell])
+        charts["learning"] = (f"Learning curves at {where}", _with_rows(learning_chart(legend=True), "learning", rows_))
+    modules = find_sections(own_sections) if modules is None else modules
     context = Context(
         diagram=drawn,
         whole=diagram,
@@ -61,7 +69,7 @@ def standalone_charts(diagram: PhaseDiagram, space: SearchSpace | None, store: S
         numbers=[module.numbers for module in modules if hasattr(module, "numbers")],
     )
     sections = (module.make(context) for module in modules)
-    return charts | {one.id: one.chart for one in sections if one is not None and one.chart is not None}
+    return charts | {one.id: (one.title, one.chart) for one in sections if one is not None and one.chart is not None}
 
 
 def image(diagram: PhaseDiagram) -> str:

@@ -321,6 +321,7 @@ def space(
     Nothing is trained. Prints cells, pairs, members, cohorts, steps and the time on this machine's cores; with --out
     also what a run folder already holds, and the time for the rest.
     """
+    from lmc_tune.experiment.checks import too_few_examples
     from lmc_tune.experiment.reading import read_space
     from lmc_tune.experiment.sources import folders_beside
     from lmc_tune.storage import place_at
@@ -345,6 +346,8 @@ def space(
     if cost.tolerance_error > study.measure.tolerance_error:
         given = f"measure.tolerance_error {study.measure.tolerance_error:g} is smaller"
         print_entry(f"{'tolerance':>12}", f"{cost.tolerance_error:.4f} for errors, one test example: {given}", 14)
+    if coarse := too_few_examples(study):
+        print_entry(f"{'threshold':>12}", coarse, 14)
     print_entry(f"{'time':>12}", _time(cost.seconds_train, cost.seconds_measure), 14)
     if cost.seconds_train is not None:
         print_entry("", f"on the CPU with {cost.workers} workers, timed just now on random inputs", 14)

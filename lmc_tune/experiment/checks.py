@@ -40,6 +40,18 @@ def problems(space: SearchSpace) -> Iterator[Problem]:
             return
 
 
+def too_few_examples(space: SearchSpace) -> str:
+    """That one test example is no less than the threshold, and what to do; empty where some cell can be connected."""
+    verdict = space.verdict
+    sizes = [pair.dataset.test or facts_of(pair.dataset).n_test for pair in (cell.first for cell in space.cells())]
+    if verdict.of != "test_error" or 1 / max(sizes) < verdict.threshold:
+        return ""
+    return (
+        f"no cell can be connected: one test example is {100 / max(sizes):.2g}% of the error, and the threshold is "
+        f"{100 * verdict.threshold:.2g}%; raise dataset.test or verdict.threshold"
+    )
+
+
 def _conditions(space: SearchSpace, pairs: Sequence[GroupSpec]) -> Iterator[Problem]:
     asked = {pair.model.text: space.measure.of(pair.model).conditions or () for pair in pairs}
     measured = {condition for conditions in asked.values() for condition in conditions}

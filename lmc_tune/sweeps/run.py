@@ -18,6 +18,7 @@ from lmc_tune.core.duration import in_words
 from lmc_tune.data.files import can_prepare, check_files, check_memory, prepared_path
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import FactorySpec, GroupSpec
+from lmc_tune.experiment.checks import too_few_examples
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.storage import FolderError, Place, StorageError, hurried, written
@@ -160,6 +161,10 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
         if again := asked_again(pairs, done, store, space.measure, options.workers or workers_here()):
             listener.say(str(again))
         untrained = again.untrained if again else frozenset[str]()
+        if coarse := too_few_examples(space):
+            listener.say(coarse)
+        if options.search == "adaptive":
+            _check_deciding(space, listener)
         store.clear_running()
         workers = options.workers or workers_here()
         write_description(folder, space, workers, planned_pairs=len(pairs), search=options.search)
@@ -290,6 +295,17 @@ def _check_surroundings(
         listener.phase("trying the factories' networks")
         prepare_environment(options.address)  # a factory's module may import ray
         check_factories(pairs, space.measure, options.folders)
+
+
+def _check_deciding(space: SearchSpace, listener: SweepListener) -> None:
+    """Say so if cells have too few pairs for a verdict that a search could follow."""
+    from lmc_tune.core.statistics import LEAST_PAIRS  # noqa: PLC0415 - brings scipy
+
+    if space.replicates < LEAST_PAIRS:
+        listener.say(
+            f"fewer than {LEAST_PAIRS} pairs decide nothing, so the search refines only where training fails; set "
+            f"replicates to {LEAST_PAIRS} or more"
+        )
 
 
 def _check_same_study(

@@ -103,12 +103,13 @@ def judge_cells(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     Columns: ``cell`` and the spec's columns; ``n_pairs`` finished pairs, of which ``n_ok``, ``n_undertrained``,
     ``n_diverged`` and ``n_failed`` add up to it; ``n_under_resolved`` and ``n_without_barrier`` of the ok pairs;
     ``mean_barrier``, ``low`` and ``high`` over the ok pairs, in the unit of the judged curve (fraction or nats);
-    ``estimator``, ``threshold``, ``confidence``; ``verdict`` and ``judged`` (the mean is known and the verdict rests on
-    it). The same on both splits, whichever is judged: ``test_barrier``, ``test_low``, ``test_high`` and ``on_test``
-    (connected, disconnected or undecided; None where the split was not measured or the cell is excluded), ``train_…``
-    and ``on_train``; ``split_apart``: connected on one split, disconnected on the other. And means of what was
-    measured: noise scale, steps and shifts over all pairs, the rest over the ok pairs, the mean barriers under every
-    condition (:data:`CONDITION_BARRIERS`) among them.
+    ``estimator``, ``threshold``, ``confidence``, ``one_example`` (what one example adds to a judged error, 0 for
+    losses: bounds are at least so far from the mean); ``verdict`` and ``judged`` (the mean is known and the verdict
+    rests on it). The same on both splits, whichever is judged: ``test_barrier``, ``test_low``, ``test_high`` and
+    ``on_test`` (connected, disconnected or undecided; None where the split was not measured or the cell is excluded),
+    ``train_…`` and ``on_train``; ``split_apart``: connected on one split, disconnected on the other. And means of what
+    was measured: noise scale, steps and shifts over all pairs, the rest over the ok pairs, the mean barriers under
+    every condition (:data:`CONDITION_BARRIERS`) among them.
 
     One ok pair without a finite barrier leaves the cell's mean unknown: leaving it out would flatter the cell. A cell's
     interval also depends on how much the pairs of the other cells differ
@@ -129,9 +130,10 @@ def judge_cells(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     cells["n_without_barrier"] = np.bincount(code[ok & ~np.isfinite(_barriers(pairs, verdict))], minlength=n)
     excluded = _excluded(cells)
     for split in SPLITS:
-        found, estimator = _barrier_intervals(pairs, code, ok, cells, verdict.on(split))
+        one_example = _one_example(pairs, code, cells, verdict.on(split))
+        found, estimator = _barrier_intervals(pairs, code, ok, one_example, verdict.on(split))
         if split == verdict.split:
-            cells["estimator"] = estimator
+            cells["estimator"], cells["one_example"] = estimator, one_example
         cells[[f"{split}_barrier", f"{split}_low", f"{split}_high"]] = found
         on_split = _verdicts(found, verdict.threshold)
         on_split[excluded.notna()] = None
@@ -172,12 +174,11 @@ def mean_intervals(
             bounds = cells[["low", "high"]].to_numpy()
             bounds[~np.isfinite(mean)] = -np.inf, np.inf
         elif name in CONDITION_BARRIERS:
-            one = _one_example(counted, code, cells, verdict)
-            bounds, _ = _barrier_bounds(mean, variance, size, one, verdict)
+            bounds, _ = _barrier_bounds(mean, variance, size, cells["one_example"].to_numpy(), verdict)
         else:
             bounds = mean_interval(mean, variance, size, verdict.confidence)
             if name == BARRIER_DIFFERENCE:
-                one = _one_example(counted, code, cells, verdict)
+                one = cells["one_example"].to_numpy()
                 bounds = np.column_stack([np.fmin(bounds[:, 0], mean - one), np.fmax(bounds[:, 1], mean + one)])
         tables[name] = pd.DataFrame({"mean": mean, "low": bounds[:, 0], "high": bounds[:, 1]}, index=cells.index)
     return tables
@@ -249,7 +250,7 @@ def compare_definitions(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFra
     for definition in DEFINITIONS:
         other = verdict.model_copy(update={"barrier": definition})
         if other.column in pairs:
-            found, _ = _barrier_intervals(pairs, code, ok, cells, other)
+            found, _ = _barrier_intervals(pairs, code, ok, _one_example(pairs, code, cells, other), other)
             counts = excluded.fillna(_verdicts(found, verdict.threshold)).fillna("undecided").value_counts()
             table.append({name: int(counts.get(name, 0)) for name in VERDICTS} | {"definition": definition})
     return pd.DataFrame(table, columns=["definition", *VERDICTS])
@@ -272,17 +273,16 @@ def _barriers(rows: pd.DataFrame, verdict: VerdictSpec) -> Array:
 
 
 def _barrier_intervals(
-    pairs: pd.DataFrame, code: NDArray[np.intp], ok: NDArray[np.bool_], cells: pd.DataFrame, verdict: VerdictSpec
+    pairs: pd.DataFrame, code: NDArray[np.intp], ok: NDArray[np.bool_], one_example: Array, verdict: VerdictSpec
 ) -> tuple[Array, str]:
     """(cells, 3) mean, low and high of the barrier that a verdict judges, and the estimator.
 
     NaN, −∞ and ∞ where it was not measured, no pair is ok, or one of them has no finite barrier.
     """
     if verdict.column not in pairs:
-        return np.tile([np.nan, -np.inf, np.inf], (len(cells), 1)), STUDENTS
-    mean, variance, size = _moments(code[ok], _barriers(pairs, verdict)[ok], len(cells))
-    one = _one_example(pairs, code, cells, verdict)
-    bounds, estimator = _barrier_bounds(mean, variance, size, one, verdict)
+        return np.tile([np.nan, -np.inf, np.inf], (len(one_example), 1)), STUDENTS
+    mean, variance, size = _moments(code[ok], _barriers(pairs, verdict)[ok], len(one_example))
+    bounds, estimator = _barrier_bounds(mean, variance, size, one_example, verdict)
     return np.column_stack([mean, bounds]), estimator
 
 

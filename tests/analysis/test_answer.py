@@ -3,13 +3,15 @@
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lmc_tune.analysis.answer import Step, answer, character_map, next_steps, plain_cells, remarks, verdict_counts
 from lmc_tune.analysis.phase import PhaseDiagram, map_regions
-from lmc_tune.experiment import GroupSpec
+from lmc_tune.analysis.wording import interval
+from lmc_tune.experiment import GroupSpec, VerdictSpec
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.rows import PairResult
 from tests.analysis.cases import (
@@ -73,6 +75,31 @@ def test_what_qualifies_the_answer_is_said() -> None:
     assert remarks(diagram) == ["1 judged cell lies next to divergence, where small causes change barriers a lot."]
     assert remarks(diagram_of(TWO, "CC")) == []
     assert remarks(diagram_of(TWO, "DD", replicates=4)) == ["2 cells rest on fewer than 5 pairs."]
+
+
+def test_cells_that_are_measured_too_coarsely_are_counted_and_more_pairs_are_not_advised() -> None:
+    diagram = diagram_of(TWO, "C?")
+    coarse = replace(diagram, cells=diagram.cells.assign(one_example=[0.05, 0.001]))
+    (said,) = remarks(coarse)
+    assert said.startswith("1 cell cannot be connected: one test example is 5.0% of the error, and the threshold is 2.")
+    undecided = diagram.cells["verdict"] == "undecided"
+    coarse = replace(diagram, cells=diagram.cells.assign(one_example=np.where(undecided, 0.05, 0.001)))
+    assert len(next_steps(diagram, 5, lambda *_: "again", ended=True)) == 1
+    assert next_steps(coarse, 5, lambda *_: "again", ended=True) == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.091, 0.15, "9.1 to 15.0%"),
+        (0.001, 0.0196, "0.10 to 1.96%"),  # not "to 2.0%", which the threshold is
+        (0.02004, 0.03, "2.004 to 3.000%"),
+        (0.02, 0.03, "2.0 to 3.0%"),
+        (0.0, np.inf, "no interval"),
+    ],
+)
+def test_a_bound_is_told_apart_from_the_threshold(low: float, high: float, said: str) -> None:
+    assert interval(low, high, VerdictSpec(threshold=0.02)) == said
 
 
 def test_a_split_that_says_the_opposite_is_named() -> None:

@@ -202,6 +202,14 @@ def test_space_counts_cells_pairs_and_steps(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("run*"))
 
 
+def test_space_says_that_a_test_set_is_too_small_for_the_threshold(tmp_path: Path) -> None:
+    space = write_space(tmp_path)
+    coarse = lmc_tune("space", space, "--set", "dataset.test=40", "--set", "verdict.threshold=0.02").stdout
+    assert "no cell can be connected: one test example is 2.5% of the error, and the threshold is 2%; raise" in coarse
+    fine = lmc_tune("space", space, "--set", "dataset.test=60", "--set", "verdict.threshold=0.02").stdout
+    assert "can be connected" not in fine
+
+
 def test_space_says_how_many_trainings_shared_members_take(tmp_path: Path) -> None:
     """Twenty severities share A, which two cohorts train."""
     for n, said in ((20, "in 22 trainings, since more pairs share members than a cohort holds"), (16, "")):

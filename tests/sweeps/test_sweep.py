@@ -481,7 +481,9 @@ def test_an_adaptive_sweep_runs_fewer_pairs_and_a_grid_fills_in_the_rest(tmp_pat
     assert 2 * 2 * 3 <= 3 + first["trained"] < 2 * 2 * 5
     left = 2 * 2 * 5 - 3 - first["trained"]
     assert (first["complete"], first["counts"]["left_out"], first["verdicts"]["not_run"]) == (True, left, left)
-    again = lmc_tune_json(*arguments, "--search", "adaptive")
+    done = lmc_tune(*arguments, "--search", "adaptive", "--json")
+    assert "fewer than 3 pairs decide nothing, so the search refines only where training fails; set" in done.stderr
+    again = json.loads(done.stdout)
     assert (again["trained"], again["complete"]) == (0, True)
     state = lmc_tune_json("status", tmp_path / "run")
     assert state["counts"] | {"pending": 0, "left_out": left} == state["counts"]

@@ -65,14 +65,18 @@ def _thinned(curve: Array) -> Array:
     return curve[:, np.unique(np.linspace(0, n - 1, min(n, MOST_EPOCHS)).round().astype(int))]
 
 
-def learning_chart() -> Any:
+def learning_chart(*, legend: bool = False) -> Any:
     """Error above loss by epoch of one cell, whose rows are put into the data set ``learning`` by the page.
 
-    Rows: ``quantity``, ``split``, ``epoch``, ``value``. The axes start at 0 and fit the cell.
+    Rows: ``quantity``, ``split``, ``epoch``, ``value``. The axes start at 0 and fit the cell. On the page, the legend
+    is that of the curves above.
     """
     data = alt.NamedData(name="learning")
     colour = alt.Color(
-        "split:N", title=None, scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())), legend=None
+        "split:N",
+        title=None,
+        scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
+        legend=alt.Legend(orient="top", symbolType="stroke", symbolStrokeWidth=2.5) if legend else None,
     )
     dash = alt.StrokeDash("split:N", scale=alt.Scale(domain=list(DASHES), range=list(DASHES.values())), legend=None)
     whole = alt.condition("datum.value % 1 === 0", alt.value(1), alt.value(0))

@@ -537,7 +537,10 @@ def test_other_axes_and_what_there_is_not(folder: Path, tmp_path: Path) -> None:
         (View(condition="repaired"), "no pair of this run was measured under --condition repaired"),
         (View(barrier="cord"), "--barrier cord: Input should be 'chord'"),
         (View(threshold=-1.0), "--threshold -1.0: Input should be greater than 0"),
-        (View(chart="nose"), "there is no chart 'nose' of this run; choose from phase, noise, basins, similarity"),
+        (
+            View(chart="nose"),
+            "there is no chart 'nose' of this run; choose from phase, curves, noise, basins, similarity",
+        ),
     ):
         with pytest.raises(UserError, match=re.escape(said)):
             render(folder, tmp_path / "x.svg", view=view)
@@ -560,6 +563,16 @@ def test_a_picture_is_as_wide_as_a_column_of_a_paper(folder: Path, tmp_path: Pat
     heights = float(root.get("height", "").removesuffix("mm")) / width
     assert (heights < 1.2) == beside
     assert "quickstart" not in svg.read_text(encoding="utf-8")
+
+
+def test_every_chart_of_the_page_can_be_a_picture(measured: Measured, tmp_path: Path) -> None:
+    titles = {"phase": "quickstart", "curves": "Interpolation curves at", "learning": "Learning curves at"}
+    for chart in ("phase", "curves", "learning", *ALL_SECTIONS):
+        svg = render(measured.store.folder, tmp_path / f"{chart}.svg", view=View(chart=chart))[0].read_text("utf-8")
+        assert titles.get(chart, "quickstart: ") in svg
+        assert svg.count("<path") > 5
+        if chart in ("curves", "learning"):
+            assert all(f">{split}</text>" in svg for split in ("test", "train"))
 
 
 def test_any_chart_can_be_a_picture_in_any_theme(folder: Path, tmp_path: Path) -> None:
