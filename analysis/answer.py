@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from lmc_tune.analysis.phase import PhaseDiagram
-from lmc_tune.analysis.wording import LETTERS, counted, listed, number, percent
+from lmc_tune.analysis.wording import LETTERS, listed, number, percent, threshold
+from lmc_tune.core.counted import counted
 from lmc_tune.core.statistics import VERDICTS
 
 NOT_RUN = "·"
@@ -39,8 +40,10 @@ def tally(cells: pd.DataFrame) -> list[str]:
 
 
 def remarks(diagram: PhaseDiagram) -> list[str]:
-    """What qualifies the answer, in sentences: the other split, divergence nearby, few examples, and few pairs."""
+    """What qualifies the answer, in sentences: an earlier question, the other split, divergence, few data."""
     cells, other, found = diagram.cells, diagram.verdict.other_split, []
+    if diagram.outdated:
+        found.append("All pairs answer an earlier `measure` than space.yaml asks; run the sweep to measure them again.")
     for verdict, opposite in (("connected", "disconnected"), ("disconnected", "connected")):
         alike = cells[cells["verdict"] == verdict]
         if n := int((alike[f"on_{other}"] == opposite).sum()):
@@ -50,10 +53,10 @@ def remarks(diagram: PhaseDiagram) -> list[str]:
         lie = "judged cell lies" if n == 1 else "judged cells lie"
         found.append(f"{n} {lie} next to divergence, where small causes change barriers a lot.")
     if n := int(_coarse(diagram).sum()):
-        one, threshold = cells["one_example"].max(), diagram.verdict.threshold
+        one = percent(cells["one_example"].max())
         found.append(
-            f"{counted(n, 'cell')} cannot be connected: one {diagram.verdict.split} example is {percent(one)} of the "
-            f"error, and the threshold is {percent(threshold)}. Use more examples, or a higher threshold."
+            f"{counted(n, 'cell')} cannot be connected: one {diagram.verdict.split} example is {one} of the error, and "
+            f"the threshold is {threshold(diagram.verdict)}. Use more examples, or a higher threshold."
         )
     if n := int((cells["judged"] & (cells["n_ok"] < FEW_PAIRS)).sum()):
         found.append(f"{counted(n, 'cell')} {'rests' if n == 1 else 'rest'} on fewer than {FEW_PAIRS} pairs.")
@@ -80,9 +83,6 @@ def plain_cells(diagram: PhaseDiagram) -> list[dict[str, Any]]:
     ``on_test`` and ``on_train``, the verdicts on both splits; ``beside_diverged``.
     """
     columns = [*diagram.facets, *(axis.column for axis in diagram.axes)]
-    panels = {panel: at for at, panel in enumerate(diagram.panels)}
-    placed = diagram.cells.assign(panel=diagram.cells["panel"].map(panels))
-    ordered = placed.sort_values(["panel", *(axis.column for axis in reversed(diagram.axes)), "cell"])
     return [
         {
             "cell": row["cell"],
@@ -96,7 +96,7 @@ def plain_cells(diagram: PhaseDiagram) -> list[dict[str, Any]]:
             "on_train": row["on_train"],
             "beside_diverged": bool(row["beside_diverged"]),
         }
-        for row in ordered.to_dict("records")
+        for row in diagram.in_order(diagram.cells).to_dict("records")
     ]
 
 
@@ -128,7 +128,7 @@ def next_steps(diagram: PhaseDiagram, replicates: int, again: Callable[..., str]
     if not ended:
         return []
     cells, steps = diagram.cells, []
-    undecided = int(((cells["verdict"] == "undecided") & (cells["n_ok"] > 0) & ~_coarse(diagram)).sum())
+    undecided = int(((cells["verdict"] == "undecided") & cells["judged"] & ~_coarse(diagram)).sum())
     if undecided:
         more = len(cells) * replicates
         words = f"{counted(undecided, 'cell')} {'is' if undecided == 1 else 'are'} undecided; twice as many replicates"

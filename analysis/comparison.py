@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from lmc_tune.analysis.phase import Arrangement, PhaseDiagram, arrange
-from lmc_tune.analysis.wording import counted, listed
+from lmc_tune.analysis.wording import listed
+from lmc_tune.core.counted import counted
 from lmc_tune.errors import UserError
 from lmc_tune.tables.cells import BARRIER_DIFFERENCE, CELL_FIELDS, mean_intervals
 
@@ -100,7 +101,7 @@ def answer(comparison: Comparison) -> str:
     changed = cells[cells["changed"]]
     both = f"{counted(len(cells), 'cell')} that both runs have"
     if changed.empty:
-        return f"No verdict changed: {both}."
+        return f"No verdict changed in the {both}."
     kinds = Counter(zip(changed["first_verdict"], changed["second_verdict"], strict=True)).most_common()
     said = [f"{n} from {before} to {after}" for (before, after), n in kinds]
     have = "has" if len(changed) == 1 else "have"
@@ -108,7 +109,7 @@ def answer(comparison: Comparison) -> str:
 
 
 def drift(comparison: Comparison) -> str:
-    """In how many cells the barrier rose or fell for sure, and how many would by chance, in one sentence."""
+    """In how many cells the interval of the difference leaves out 0, and in how many it would by chance."""
     cells, confidence = comparison.cells, comparison.first.verdict.confidence
     known = cells[cells["difference_low"] > -float("inf")]
     if known.empty:
@@ -117,8 +118,8 @@ def drift(comparison: Comparison) -> str:
     chance = (1 - confidence) * len(known)
     return (
         f"In {comparison.names[1]} the barrier is higher in {higher} and lower in {lower} of "
-        f"{counted(len(known), 'cell')}, as far as the {100 * confidence:g}% interval of the difference says; where "
-        f"nothing differs, about {chance:.2g} would be."
+        f"{counted(len(known), 'cell')}, by {100 * confidence:g}% intervals of the difference; if the runs did not "
+        f"differ, chance alone would give about {chance:.2g} such cells."
     )
 
 
@@ -167,8 +168,7 @@ def _cells(first: PhaseDiagram, second: PhaseDiagram, found: dict[str, str]) -> 
     theirs = second.cells[["cell", *OUTCOME]].add_prefix("second_")
     cells = cells.merge(theirs, on="second_cell", validate="one_to_one")
     cells["changed"] = cells["first_verdict"] != cells["second_verdict"]
-    order = cells["panel"].map({panel: at for at, panel in enumerate(first.panels)})
-    return cells.assign(order=order).sort_values(["order", *places[:0:-1]]).drop(columns="order").reset_index(drop=True)
+    return first.in_order(cells).reset_index(drop=True)
 
 
 def _pairs_of_both(first: PhaseDiagram, second: PhaseDiagram, found: dict[str, str]) -> pd.DataFrame:

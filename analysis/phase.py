@@ -25,6 +25,9 @@ LEAST_TILE = 0.3
 SHIFT_FIELDS = ["shift", "severity", "skew", "domain"]
 SHIFT_ORDER = ["none", "covariate", "label", "domain"]
 
+# What the axes are where nothing else is asked for.
+USUAL_AXES = ("lr", "batch_size")
+
 # A page with more of them no longer opens smoothly.
 MOST_PANELS = 40
 MOST_TILES = 50_000
@@ -133,6 +136,16 @@ class PhaseDiagram:
         """What a column holds, and whether of A alone."""
         return axis_title(column, self.of_a)
 
+    def in_order(self, cells: pd.DataFrame) -> pd.DataFrame:
+        """A table of cells in the order of the panels and axes.
+
+        Args:
+            cells: with ``cell``, ``panel`` and the columns of the axes.
+        """
+        order = cells["panel"].map({panel: at for at, panel in enumerate(self.panels)})
+        columns = [axis.column for axis in reversed(self.axes)]
+        return cells.assign(order=order).sort_values(["order", *columns, "cell"]).drop(columns="order")
+
     def chart(self) -> Any:
         """The diagram as the report draws it, in Altair."""
         # Altair takes seconds to import, and the charts are made of diagrams.
@@ -240,6 +253,13 @@ def map_regions(
         verdict=verdict,
         **_placed(cells, not_run, arrange(planned, x, y), verdict.threshold),
     )
+
+
+def usual_axes(x: str | None, y: str | None) -> tuple[str, str]:
+    """The columns of both axes: of one that is asked for, the other is the usual one that is left."""
+    first, second = USUAL_AXES
+    x = x or (second if y == first else first)
+    return x, y or (first if x == second else second)
 
 
 def arrange(cells: pd.DataFrame, x: str = "lr", y: str = "batch_size") -> Arrangement:

@@ -65,9 +65,19 @@ def nats(value: Any) -> str:
 
 def height(value: Any, verdict: VerdictSpec, digits: int = 1) -> str:
     """A barrier in the unit of the judged curve: percent for errors, with digits after the point; nats for losses."""
-    if is_error(verdict):
+    if verdict.quantity == "error":
         return percent(value, digits)
     return f"{number(value)} nats" if number(value) != UNKNOWN else UNKNOWN
+
+
+def threshold(verdict: VerdictSpec) -> str:
+    """The threshold as it was given, e.g. ``0.05%`` or ``0.1 nats``: unlike measured barriers, it is not rounded."""
+    return f"{100 * verdict.threshold:.12g}%" if verdict.quantity == "error" else f"{verdict.threshold:.12g} nats"
+
+
+def gate(verdict: VerdictSpec) -> str:
+    """The least train accuracy as it was given, e.g. ``87.5%``."""
+    return f"{100 * verdict.min_train_accuracy:.12g}%"
 
 
 def interval(low: float, high: float, verdict: VerdictSpec) -> str:
@@ -92,13 +102,19 @@ def verdict_words(cell: Mapping[Any, Any]) -> str:
     return str(cell["verdict"])
 
 
+def left_out(row: Mapping[Any, Any]) -> str:
+    """The pairs of a cell that its mean leaves out, by status, e.g. ``2 diverged, 1 failed``."""
+    parts = [
+        f"{row[f'n_{status}']} {status}" for status in ("undertrained", "diverged", "failed") if row[f"n_{status}"]
+    ]
+    if row["n_without_barrier"]:
+        parts.append(f"{row['n_without_barrier']} without a finite barrier")
+    return ", ".join(parts) or "none"
+
+
 def confidence(verdict: VerdictSpec) -> str:
     """The confidence level, e.g. ``95%``."""
     return f"{100 * verdict.confidence:g}%"
-
-
-def is_error(verdict: VerdictSpec) -> bool:
-    return verdict.of.endswith("_error")
 
 
 def quantity(verdict: VerdictSpec) -> str:
@@ -142,7 +158,3 @@ def shift_words(row: Mapping[Any, Any], *, severity_is_axis: bool) -> str:
 def listed(parts: list[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def counted(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

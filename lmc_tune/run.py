@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     from lmc_tune.analysis.phase import PhaseDiagram
 
-_AXES = ("lr", "batch_size")
 _INTERRUPTED = "every finished pair is kept; the same call resumes the sweep"
 
 
@@ -38,7 +36,8 @@ class Run:
     """A run folder: its tables, its verdicts, its charts.
 
     Everything is read when it is first asked for, and kept: to see what a sweep has finished since, open the folder
-    again. A notebook shows a run as its answer, its counts and its phase diagram.
+    again. Only :meth:`report` always reads the folder as it is. A notebook shows a run as its answer, its counts and
+    its phase diagram.
 
     Pairs that count are those that ``space.yaml`` plans and that answer what it asks: verdicts, counts, charts and
     report are made of them. The tables hold all finished pairs; in ``results`` the columns ``planned`` and ``stale``
@@ -99,8 +98,7 @@ class Run:
         """
         if x is None and y is None:
             return self._diagram
-        free = [name for name in _AXES if name not in (x, y)]
-        diagram = self._mapped(x or free[0], y or free[-1])
+        diagram = self._mapped(x, y)
         varying = [axis.column for axis in diagram.axes]
         if fixed := [name for name in (x, y) if name is not None and name not in varying]:
             raise ValueError(f"{fixed[0]!r} does not vary in this run; what does: {', '.join(varying) or 'no number'}")
@@ -108,16 +106,22 @@ class Run:
 
     @cached_property
     def _diagram(self) -> "PhaseDiagram":
-        return self._mapped(*_AXES)
+        return self._mapped(None, None)
 
-    def _mapped(self, x: str, y: str) -> "PhaseDiagram":
-        from lmc_tune.analysis.phase import map_regions  # noqa: PLC0415 - pandas and scipy take a second to import
+    def _mapped(self, x: str | None, y: str | None) -> "PhaseDiagram":
+        from lmc_tune.analysis.phase import map_regions, usual_axes  # noqa: PLC0415 - pandas and scipy take a second to import
         from lmc_tune.experiment import VerdictSpec  # noqa: PLC0415
-        from lmc_tune.tables.cells import judged_columns  # noqa: PLC0415
 
         verdict = self.space.verdict if self.space else VerdictSpec()
-        results = load_results(self.folder, judged_columns(verdict))
-        return map_regions(results, x, y, verdict=verdict, space=self.space)
+        return map_regions(self._judged, *usual_axes(x, y), verdict=verdict, space=self.space)
+
+    @cached_property
+    def _judged(self) -> "pd.DataFrame":
+        """Of the results what verdicts are made of: all columns of a million pairs are gigabytes."""
+        from lmc_tune.experiment import VerdictSpec  # noqa: PLC0415 - as above
+        from lmc_tune.tables.cells import judged_columns  # noqa: PLC0415
+
+        return load_results(self.folder, judged_columns(self.space.verdict if self.space else VerdictSpec()))
 
     @property
     def answer(self) -> str:
@@ -196,9 +200,6 @@ class Charts(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         raise KeyError(f"there is no chart {name!r}{nearest(name, self)}; there are {', '.join(self)}")
-
-    def _ipython_key_completions_(self) -> list[str]:
-        return list(self)
 
 
 def open_run(folder: str | os.PathLike[str] | BucketPath) -> Run:
@@ -297,6 +298,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option of the command
     Raises:
         UserError: if the space, the data, the folder or the device cannot be used; nothing is written then.
         ValueError: if an option is impossible.
+        RuntimeError: if ray was imported before the first sweep of this machine's own Ray.
         KeyboardInterrupt: on Ctrl-C; every finished pair is kept, and the same call resumes the sweep.
     """
     _check_options(workers=workers, max_pairs=max_pairs, max_hours=max_hours, device=device, search=search)
@@ -305,10 +307,10 @@ def sweep(  # noqa: PLR0913 - one parameter per option of the command
     from lmc_tune.experiment.reading import read_space  # noqa: PLC0415
     from lmc_tune.experiment.sources import folders_beside  # noqa: PLC0415
     from lmc_tune.sweeps.interruption import one_interruption  # noqa: PLC0415
+    from lmc_tune.sweeps.options import Options  # noqa: PLC0415
     from lmc_tune.sweeps.ownership import run_folder  # noqa: PLC0415
-    from lmc_tune.sweeps.run import Options, run_sweep  # noqa: PLC0415
+    from lmc_tune.sweeps.run import run_sweep  # noqa: PLC0415
 
-    began = time.monotonic()
     with _handlers_restored(), one_interruption():
         study = read_space(space, [*sets, *([f"name={json.dumps(name)}"] if name else [])])
         folder = run_folder(study.name, out, storage)
@@ -326,8 +328,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option of the command
         )
         with _stream(quiet=quiet) as stream, listener_for(stream) as listener:
             outcome = run_sweep(study, folder, options, listener)
-    over = max_hours is not None and time.monotonic() - began >= 3600 * max_hours
-    if outcome.interrupted and not over:
+    if outcome.interrupted and not outcome.over:
         raise KeyboardInterrupt(_INTERRUPTED)
     return Run(folder)
 

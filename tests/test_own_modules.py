@@ -16,5 +16,5 @@ def test_modules_of_the_users_project_take_no_name_of_ours(tmp_path: Path, monke
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = lmc_tune("sweep", write_space(tmp_path), "--workers", "1", "--max-pairs", "1", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"report  {tmp_path}/runs/tiny/report.html\n"
+    assert done.stdout == f"{tmp_path}/runs/tiny/report.html\n"
     assert lmc_tune("report", "runs/tiny", PYTHONPATH=path).returncode == 0

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lmc_tune.analysis.phase import PhaseDiagram
-from lmc_tune.analysis.report.charts.phase_chart import left_out
-from lmc_tune.analysis.wording import LETTERS, UNKNOWN, axis_title, confidence, height, interval, percent
+from lmc_tune.analysis.wording import LETTERS, UNKNOWN, axis_title, confidence, height, interval, left_out, percent
 
 # What a longer one leaves out is said, and where it is.
 MOST_ROWS = 1000
@@ -22,20 +21,13 @@ OUTCOME = ["verdict", "mean_barrier", "low", "high", "n_ok", "n_pairs", "n_under
 Row = Mapping[Any, Any]
 
 
-def in_order(diagram: PhaseDiagram) -> pd.DataFrame:
-    """The cells in the order of the panels and axes."""
-    order = diagram.cells["panel"].map({panel: at for at, panel in enumerate(diagram.panels)})
-    columns = [axis.column for axis in reversed(diagram.axes)]
-    return diagram.cells.assign(order=order).sort_values(["order", *columns, "cell"]).drop(columns="order")
-
-
 def full_table(diagram: PhaseDiagram) -> pd.DataFrame:
     """Every cell in the order of the panels and axes, in full precision; bounds that are not known are missing.
 
     First where it is, then what came out, then all else that :func:`lmc_tune.tables.cells.judge_cells` says, the cell's
     id last. Columns without any value are left out.
     """
-    cells = in_order(diagram).replace([np.inf, -np.inf], np.nan).dropna(axis="columns", how="all")
+    cells = diagram.in_order(diagram.cells).replace([np.inf, -np.inf], np.nan).dropna(axis="columns", how="all")
     first = ["panel", *(axis.column for axis in diagram.axes), *diagram.facets, *OUTCOME]
     rest = [name for name in cells.columns if name not in {*first, "cell"}]
     common = [name for name in rest if len(cells[name].unique()) == 1]
@@ -45,10 +37,10 @@ def full_table(diagram: PhaseDiagram) -> pd.DataFrame:
 
 def cell_table(diagram: PhaseDiagram) -> pd.DataFrame:
     """The first cells in words, in order; indexed by the cell's id, columns as headed."""
-    verdict, cells = diagram.verdict, in_order(diagram).head(MOST_ROWS)
+    verdict, cells = diagram.verdict, diagram.in_order(diagram.cells).head(MOST_ROWS)
     rows = cells.to_dict("records")
     table = {
-        **_places(diagram, cells),
+        **places(diagram, cells),
         "verdict": cells["verdict"],
         "mean barrier": [height(row["mean_barrier"], verdict) for row in rows],
         f"{confidence(verdict)} interval": [interval(row["low"], row["high"], verdict) for row in rows],
@@ -67,15 +59,16 @@ def cell_table(diagram: PhaseDiagram) -> pd.DataFrame:
 
 def cell_places(diagram: PhaseDiagram) -> pd.DataFrame:
     """Where the first cells stand, in words, in order; indexed by the cell's id, columns as headed."""
-    cells = in_order(diagram).head(MOST_ROWS)
-    return _indexed(_places(diagram, cells), cells)
+    cells = diagram.in_order(diagram.cells).head(MOST_ROWS)
+    return _indexed(places(diagram, cells), cells)
 
 
 def _indexed(table: Mapping[str, Any], cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: list(column) for name, column in table.items()}, index=pd.Index(cells["cell"]))
 
 
-def _places(diagram: PhaseDiagram, cells: pd.DataFrame) -> dict[str, Any]:
+def places(diagram: PhaseDiagram, cells: pd.DataFrame) -> dict[str, Any]:
+    """Where cells stand, in words; columns as headed."""
     axes = diagram.axes
     return {
         **({"panel": cells["panel"]} if len(diagram.panels) > 1 or not axes else {}),

@@ -11,7 +11,7 @@ DIGITS = 8
 
 
 def pack(table: pd.DataFrame) -> dict[str, Any]:
-    """The table for ``report.js`` to unpack: by column its values, or its distinct ones and which stands in each row.
+    """The table for ``data.js`` to unpack: by column its values, or its distinct ones and which stands in each row.
 
     Numbers keep eight significant digits; what is missing or not finite becomes None, which JSON can say.
     """

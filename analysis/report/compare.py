@@ -9,23 +9,26 @@ import numpy as np
 import pandas as pd
 
 from lmc_tune.analysis.comparison import Comparison, answer, compare, drift
-from lmc_tune.analysis.phase import MOST_PANELS, PhaseDiagram, map_regions
+from lmc_tune.analysis.phase import PhaseDiagram, map_regions
 from lmc_tune.analysis.report import content as page
-from lmc_tune.analysis.report.cell_table import MOST_ROWS, evenly, numeric
+from lmc_tune.analysis.report.cell_table import MOST_ROWS, numeric, places
 from lmc_tune.analysis.report.charts.comparison_chart import (
     PAGE_WIDTH,
     comparison_chart,
     difference_words,
     legend_words,
 )
+from lmc_tune.analysis.report.columnar import pack
 from lmc_tune.analysis.report.files import choose_files, write
 from lmc_tune.analysis.report.html import html_page
 from lmc_tune.analysis.report.picture import picture
-from lmc_tune.analysis.report.render import MANY_TILES, check_axes, check_pictures, read_sweep
+from lmc_tune.analysis.report.render import check_axes, check_pictures, read_sweep
 from lmc_tune.analysis.report.spec import packed_spec
+from lmc_tune.analysis.report.standalone import MANY_TILES
 from lmc_tune.analysis.report.studied import spec_value, studied
 from lmc_tune.analysis.report.view import View
-from lmc_tune.analysis.wording import confidence, counted, height, interval, quantity
+from lmc_tune.analysis.wording import UNKNOWN, confidence, height, interval, quantity
+from lmc_tune.core.counted import counted
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.storage import BucketPath, Place, place_at
@@ -36,7 +39,7 @@ Folder = str | os.PathLike[str] | BucketPath
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Run:
+class _Side:
     """One of the two. diagram: judged by the verdict of both."""
 
     folder: Place
@@ -87,11 +90,11 @@ def render_comparison(
     return list(files.values())
 
 
-def _read(folders: tuple[Place, Place], view: View) -> tuple[_Run, _Run]:
+def _read(folders: tuple[Place, Place], view: View) -> tuple[_Side, _Side]:
     first, second = (read_sweep(folder) for folder in folders)
     verdict = view.judging(first.space.verdict if first.space else VerdictSpec())
     runs = tuple(
-        _Run(folder=folder, sweep=sweep, diagram=_diagram(folder, sweep, verdict))
+        _Side(folder=folder, sweep=sweep, diagram=_diagram(folder, sweep, verdict))
         for folder, sweep in zip(folders, (first, second), strict=True)
     )
     return runs[0], runs[1]
@@ -107,7 +110,7 @@ def _diagram(folder: Place, sweep: page.Sweep, verdict: VerdictSpec) -> PhaseDia
     return diagram
 
 
-def _names(runs: tuple[_Run, _Run]) -> tuple[str, str]:
+def _names(runs: tuple[_Side, _Side]) -> tuple[str, str]:
     """What tells the runs apart: their names, else those of their folders, else the folders."""
     for names in (
         [run.sweep.name for run in runs],
@@ -119,14 +122,15 @@ def _names(runs: tuple[_Run, _Run]) -> tuple[str, str]:
     raise UserError(f"{runs[0].folder} cannot be compared with itself; name two run folders")
 
 
-def _content(name: str, comparison: Comparison, runs: tuple[_Run, _Run], view: View) -> bytes:
+def _content(name: str, comparison: Comparison, runs: tuple[_Side, _Side], view: View) -> bytes:
     """The content of the file of a format."""
     if name == "csv":
-        return comparison.cells.replace([np.inf, -np.inf], np.nan).to_csv(index=False).encode()
+        return _known(comparison.cells).to_csv(index=False).encode()
     drawn = _drawn(comparison)
     if name == "html":
         data = {
             "charts": {"comparison": packed_spec(comparison_chart(drawn))},
+            "exports": {"comparison": pack(_known(comparison.cells))},
             "renderer": "canvas" if 3 * len(drawn.first.cells) > MANY_TILES else "svg",
         }
         return html_page("comparison.html.j2", data, view, _words(comparison, runs)).encode()
@@ -139,35 +143,37 @@ def _content(name: str, comparison: Comparison, runs: tuple[_Run, _Run], view: V
     )
 
 
+def _known(cells: pd.DataFrame) -> pd.DataFrame:
+    """Bounds that are not known are missing."""
+    return cells.replace([np.inf, -np.inf], np.nan)
+
+
 def _drawn(comparison: Comparison) -> Comparison:
     """What a page can draw of it."""
-    panels = comparison.first.panels[:MOST_PANELS]
-    return replace(
-        comparison,
-        first=replace(comparison.first, panels=panels),
-        second=replace(comparison.second, panels=panels),
+    panels = comparison.first.drawn().panels
+    first, second = (
+        replace(run, panels=panels, cells=run.cells[run.cells["panel"].isin(panels)])
+        for run in (comparison.first, comparison.second)
     )
+    return replace(comparison, first=first, second=second)
 
 
 def _undrawn(comparison: Comparison) -> list[str]:
-    n = len(comparison.first.panels)
-    return [f"Drawn: the first {MOST_PANELS} of {n} panels."] if n > MOST_PANELS else []
+    n, drawn = len(comparison.first.panels), len(comparison.first.drawn().panels)
+    return [f"Drawn: the first {drawn} of {n} panels."] if drawn < n else []
 
 
-def _words(comparison: Comparison, runs: tuple[_Run, _Run]) -> dict[str, Any]:
+def _words(comparison: Comparison, runs: tuple[_Side, _Side]) -> dict[str, Any]:
     """Everything the template sets in type, by the name it uses."""
-    verdict, names, first = comparison.first.verdict, comparison.names, comparison.first
-    cells = cell_table(comparison)
+    verdict, names = comparison.first.verdict, comparison.names
+    cells = common_cells(comparison)
     return {
         "names": names,
         "answer": answer(comparison),
         "drift": drift(comparison),
         "studied": [(name, studied(run.diagram)) for name, run in zip(names, runs, strict=True)],
         "cautions": [*_cautions(comparison, runs), *_undrawn(comparison)],
-        "settings": [
-            (first.title(name), spec_value(name, one), spec_value(name, other))
-            for name, one, other in comparison.settings
-        ],
+        "settings": _settings(comparison, runs),
         "reading": legend_words(comparison),
         "quantity": quantity(verdict),
         "confidence": confidence(verdict),
@@ -180,7 +186,29 @@ def _words(comparison: Comparison, runs: tuple[_Run, _Run]) -> dict[str, Any]:
     }
 
 
-def _cautions(comparison: Comparison, runs: tuple[_Run, _Run]) -> list[str]:
+def _settings(comparison: Comparison, runs: tuple[_Side, _Side]) -> list[tuple[str, str, str]]:
+    """What is fixed in both runs and differs: the spec, what was measured, the code of factories, versions."""
+    rows = [
+        (comparison.first.title(name), spec_value(name, one), spec_value(name, other))
+        for name, one, other in comparison.settings
+    ]
+    one, other = (_beside_the_spec(run.sweep) for run in runs)
+    names = dict.fromkeys([*one, *other])
+    known = [(name, str(one.get(name, UNKNOWN)), str(other.get(name, UNKNOWN))) for name in names]
+    return rows + [(name, a, b) for name, a, b in known if a != b]
+
+
+def _beside_the_spec(sweep: page.Sweep) -> dict[str, Any]:
+    found = {f"version of {name}": version for name, version in sweep.versions.items()}
+    if sweep.space is not None:
+        found |= {f"measure.{name}": value for name, value in sweep.space.measure.model_dump(mode="json").items()}
+        model = sweep.space.fixed.get("model")
+        if isinstance(model, dict) and "code" in model:
+            found["code of the factory"] = model["code"]
+    return found
+
+
+def _cautions(comparison: Comparison, runs: tuple[_Side, _Side]) -> list[str]:
     """What a reader must know of either run, and which cells are in one alone."""
     found = []
     for name, run, n in zip(comparison.names, runs, comparison.alone, strict=True):
@@ -190,12 +218,11 @@ def _cautions(comparison: Comparison, runs: tuple[_Run, _Run]) -> list[str]:
     return found
 
 
-def cell_table(comparison: Comparison) -> pd.DataFrame:
+def common_cells(comparison: Comparison) -> pd.DataFrame:
     """The first cells in words, those whose verdict changed before the others; columns as headed."""
     verdict, first = comparison.first.verdict, comparison.first
     cells = comparison.cells.sort_values("changed", ascending=False, kind="stable").head(MOST_ROWS)
-    table: dict[str, Any] = {"panel": cells["panel"]} if len(first.panels) > 1 or not first.axes else {}
-    table |= {axis.title: evenly(cells[axis.column]) for axis in first.axes}
+    table = places(first, cells)
     for run, name in zip(("first", "second"), comparison.names, strict=True):
         table[f"verdict in {name}"] = cells[f"{run}_verdict"]
         rows = cells[[f"{run}_mean_barrier", f"{run}_low", f"{run}_high"]].itertuples(index=False)
@@ -203,7 +230,6 @@ def cell_table(comparison: Comparison) -> pd.DataFrame:
             f"{height(mean, verdict)} ({interval(low, high, verdict)})" for mean, low, high in rows
         ]
     rows = cells[["difference", "difference_low", "difference_high"]].itertuples(index=False)
-    scale = 100 if verdict.quantity == "error" else 1
-    table["difference"] = [difference_words([scale * value for value in row], verdict) for row in rows]
+    table["difference"] = [difference_words(row, verdict) for row in rows]
     table["n"] = cells["n_both"].astype(str)
     return pd.DataFrame({name: list(column) for name, column in table.items()})

@@ -13,34 +13,34 @@ from numpy.typing import NDArray
 
 from lmc_tune.analysis.answer import answer, remarks, tally
 from lmc_tune.analysis.phase import PhaseDiagram
-from lmc_tune.analysis.report.cell_table import MOST_ROWS, both, cell_table, in_order, numeric, on_other_split
+from lmc_tune.analysis.report.cell_table import MOST_ROWS, both, cell_table, numeric, on_other_split
 from lmc_tune.analysis.report.charts.curves import Curves
-from lmc_tune.analysis.report.charts.phase_chart import left_out
 from lmc_tune.analysis.report.columnar import pack
-from lmc_tune.analysis.report.section import Section
+from lmc_tune.analysis.report.section import Section, is_detailed
 from lmc_tune.analysis.report.studied import judgement, settings, studied
 from lmc_tune.analysis.report.view import differences
 from lmc_tune.analysis.wording import (
     LETTERS,
     UNKNOWN,
     confidence,
-    counted,
+    gate,
     height,
     interval,
+    left_out,
     listed,
     number,
-    percent,
     quantity,
+    threshold,
 )
 from lmc_tune.core.barrier import Definition
+from lmc_tune.core.counted import counted
 from lmc_tune.core.statistics import VERDICTS, Verdict
+from lmc_tune.experiment import VerdictSpec
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.cells import compare_definitions, exclusions
 
 # A longer table of cells is folded away until it is asked for.
 LONG_TABLE = 60
-# Beyond this many cells, what shows each in detail is left out.
-MOST_DETAILED = 2000
 FEW_PANELS = 6
 ALL_CELLS = "All cells, in full precision: lmc-tune report with --formats csv."
 ALL_REASONS = f"{ALL_CELLS} The reason of every pair: results.parquet."
@@ -95,7 +95,7 @@ def content(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
         "reading_diagram": reading_diagram(diagram),
         "picking_words": PICKING.format("tile" if diagram.y is not None else "point") if len(diagram.cells) > 1 else "",
         "quantity": quantity(verdict),
-        "limit": height(verdict.threshold, verdict),
+        "limit": threshold(verdict),
         "confidence": confidence(verdict),
         "baseline": BASELINES[verdict.barrier],
         "verdicts": verdict_key(diagram),
@@ -133,7 +133,7 @@ def contents(sections: Sequence[Section], *, with_panels: bool) -> list[tuple[st
 
 def reading_diagram(diagram: PhaseDiagram) -> str:
     """What a mark and a line of the diagram stand for."""
-    limit = height(diagram.verdict.threshold, diagram.verdict)
+    limit = threshold(diagram.verdict)
     cell = "is a cell: pairs of networks trained from one initialisation, each member on its own part of the data"
     if diagram.y is not None:
         marks = _marks(diagram)
@@ -163,14 +163,14 @@ def _marks(diagram: PhaseDiagram) -> str:
 def verdict_key(diagram: PhaseDiagram) -> list[Row]:
     """The five verdicts: letter, number of cells and the rule in plain words."""
     verdict = diagram.verdict
-    limit = height(verdict.threshold, verdict)
+    limit = threshold(verdict)
     rules: dict[Verdict, str] = {
         "connected": f"the whole interval of the mean barrier lies below {limit}",
         "disconnected": f"the whole interval lies above {limit}",
         "undecided": f"the interval straddles {limit}, or there is none: fewer than three pairs are ok, one of them "
         "has no finite barrier, or most pairs failed",
         "undertrained": "at least half of the finished pairs are left out, most often because a member stayed below "
-        f"{percent(verdict.min_train_accuracy, 0)} train accuracy: a flat path between such members means nothing",
+        f"{gate(verdict)} train accuracy: a flat path between such members means nothing",
         "diverged": "at least half of the finished pairs are left out, most often because the loss of a member blew up",
     }
     counts = diagram.cells["verdict"].value_counts()
@@ -189,8 +189,9 @@ def cautions(diagram: PhaseDiagram, sweep: Sweep) -> list[str]:
     """What a reader must know before trusting the page: what is not run, not finished, left out or not known."""
     space = sweep.space
     if space is None:
-        return ["space.yaml is not in the folder: all finished pairs are judged, by the default verdict."]
-    found = differences(diagram.verdict, space.verdict)
+        asked = differences(diagram.verdict, VerdictSpec(), "the default verdict")
+        return ["space.yaml is not in the folder: all finished pairs are judged, by the default verdict.", *asked]
+    found = differences(diagram.verdict, space.verdict, "space.yaml")
     if n := len(diagram.not_run):
         mark = "a dash" if diagram.y is None else "an empty tile"
         cells = f"{counted(n, 'planned cell')}, each {mark} in the diagram."
@@ -201,10 +202,9 @@ def cautions(diagram: PhaseDiagram, sweep: Sweep) -> list[str]:
             f"Not finished: {counted(n, 'cell')} with fewer than {counted(space.replicates, 'pair')}. Verdicts may "
             "change."
         )
-    if n := diagram.old_answers:
-        what = "Shown, since none has answered the present one" if diagram.outdated else "Left out"
+    if (n := diagram.old_answers) and not diagram.outdated:
         found.append(
-            f"{what}: {counted(n, 'finished pair')} measured with an earlier `measure`; run the sweep to measure "
+            f"Left out: {counted(n, 'finished pair')} measured with an earlier `measure`; run the sweep to measure "
             "them again."
         )
     if n := diagram.other_pairs:
@@ -218,14 +218,9 @@ def undrawn(diagram: PhaseDiagram) -> list[str]:
     return [f"Drawn: the first {drawn} of {n} panels. {ALL_CELLS}"] if drawn < n else []
 
 
-def detailed(diagram: PhaseDiagram) -> bool:
-    """Whether its cells are so few that each is shown in detail."""
-    return len(diagram.cells) <= MOST_DETAILED
-
-
 def undetailed(diagram: PhaseDiagram) -> list[str]:
     """What is left out because there are too many cells, and where it is; nothing if nothing is."""
-    if detailed(diagram.drawn()):
+    if is_detailed(diagram.drawn()):
         return []
     sections = "networks, conditions, basins, similarity, ensembles and learning curves"
     return [f"Too many cells for the sections on {sections}. {ALL_CELLS} Learning curves: curves.parquet."]
@@ -292,7 +287,7 @@ def panel_table(diagram: PhaseDiagram) -> pd.DataFrame:
 
 def exclusion_table(diagram: PhaseDiagram) -> pd.DataFrame:
     """What was left out: cell in words, status, count and the first reason; in order, indexed by the cell's id."""
-    cells = in_order(diagram)
+    cells = diagram.in_order(diagram.cells)
     table = cells.merge(exclusions(diagram.pairs, diagram.verdict), on="cell")
     table["place"] = [place(diagram, row) for row in table.to_dict("records")]
     return table.set_index("cell")[["place", "status", "count", "reason"]]
@@ -322,7 +317,7 @@ def caption(diagram: PhaseDiagram) -> list[str]:
     """What a picture of the diagram alone must say: outcome, criterion and number of pairs."""
     verdict = diagram.verdict
     outcome = [answer(diagram), *undrawn(diagram)]
-    criterion = f"Line: mean {verdict.barrier} barrier of {quantity(verdict)} = {height(verdict.threshold, verdict)}"
+    criterion = f"Line: mean {verdict.barrier} barrier of {quantity(verdict)} = {threshold(verdict)}"
     n = diagram.cells.loc[diagram.cells["judged"], "n_ok"]
     if n.empty:
         return [*outcome, criterion]

@@ -22,7 +22,7 @@ from lmc_tune.analysis.report.html import html_page
 from lmc_tune.analysis.report.picture import picture
 from lmc_tune.analysis.report.section import Context, Section, find_sections
 from lmc_tune.analysis.report.spec import packed_spec
-from lmc_tune.analysis.report.standalone import standalone_charts
+from lmc_tune.analysis.report.standalone import MANY_TILES, standalone_charts
 from lmc_tune.analysis.report.view import View
 from lmc_tune.core.barrier import Array
 from lmc_tune.errors import UserError
@@ -34,9 +34,6 @@ from lmc_tune.tables.columns import AXIS_SCALES
 from lmc_tune.tables.planned import space_in
 from lmc_tune.tables.store import Store, load_results
 from lmc_tune.tables.sweep_record import REPORT_FILE, SWEEP_FILE, SweepRecord
-
-# Beyond this many tiles a browser draws pixels faster than shapes.
-MANY_TILES = 1500
 
 
 def render(
@@ -219,15 +216,7 @@ class _Report:
     @cached_property
     def sections(self) -> list[Section]:
         """Those that there is something to show in."""
-        context = Context(
-            diagram=self.drawn,
-            whole=self.diagram,
-            space=self.sweep.space,
-            picked=self.picked,
-            detailed=page.detailed(self.drawn),
-            parts=Store(self.folder).parts,
-            numbers=[module.numbers for module in self.modules if hasattr(module, "numbers")],
-        )
+        context = Context.of(self.diagram, self.sweep.space, Store(self.folder), self.modules, self.picked)
         return [section for module in self.modules if (section := module.make(context)) is not None]
 
 

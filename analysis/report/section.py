@@ -15,6 +15,15 @@ from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.cells import mean_intervals
 from lmc_tune.tables.columns import NestedName
+from lmc_tune.tables.store import Store
+
+# Beyond this many cells, what shows each in detail is left out.
+MOST_DETAILED = 2000
+
+
+def is_detailed(diagram: PhaseDiagram) -> bool:
+    """Whether its cells are so few that each is shown in detail."""
+    return len(diagram.cells) <= MOST_DETAILED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +66,30 @@ class Context:
     detailed: bool
     parts: Callable[[NestedName], Iterable[pa.Table]]
     numbers: Sequence[Callable[["Context"], Mapping[str, pd.Series]]] = ()
+
+    @classmethod
+    def of(
+        cls, diagram: PhaseDiagram, space: SearchSpace | None, store: Store, modules: Iterable[ModuleType], picked: str
+    ) -> "Context":
+        """That of the page's sections.
+
+        Args:
+            diagram: all of it.
+            space: as above.
+            store: of the run folder.
+            modules: the sections.
+            picked: as above.
+        """
+        drawn = diagram.drawn()
+        return cls(
+            diagram=drawn,
+            whole=diagram,
+            space=space,
+            picked=picked,
+            detailed=is_detailed(drawn),
+            parts=store.parts,
+            numbers=[module.numbers for module in modules if hasattr(module, "numbers")],
+        )
 
     @cached_property
     def added(self) -> dict[str, pd.Series]:

@@ -15,7 +15,7 @@ from lmc_tune.analysis.report import sections as own_sections
 from lmc_tune.analysis.report.charts.curves import Curves, collect_curves, curve_chart
 from lmc_tune.analysis.report.charts.learning import LINES, collect_learning, learning_chart
 from lmc_tune.analysis.report.columnar import rows
-from lmc_tune.analysis.report.content import detailed, most_telling, place
+from lmc_tune.analysis.report.content import most_telling, place
 from lmc_tune.analysis.report.section import Context, find_sections
 from lmc_tune.core.barrier import Array
 from lmc_tune.experiment import VerdictSpec
@@ -24,7 +24,7 @@ from lmc_tune.tables.store import Store
 
 # No cell's id: the outline of the picked cell, which the page moves, is not drawn.
 _NONE_PICKED = ""
-# An image of more tiles is smaller as pixels than as shapes.
+# More tiles are drawn faster, and are smaller in a file, as pixels than as shapes.
 MANY_TILES = 1500
 
 
@@ -59,15 +59,7 @@ def standalone_charts(
         rows_ = learning_rows(learning[cell])
         charts["learning"] = (f"Learning curves at {where}", _with_rows(learning_chart(legend=True), "learning", rows_))
     modules = find_sections(own_sections) if modules is None else modules
-    context = Context(
-        diagram=drawn,
-        whole=diagram,
-        space=space,
-        picked=_NONE_PICKED,
-        detailed=detailed(drawn),
-        parts=store.parts,
-        numbers=[module.numbers for module in modules if hasattr(module, "numbers")],
-    )
+    context = Context.of(diagram, space, store, modules, _NONE_PICKED)
     sections = (module.make(context) for module in modules)
     return charts | {one.id: (one.title, one.chart) for one in sections if one is not None and one.chart is not None}
 

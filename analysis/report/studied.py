@@ -6,18 +6,8 @@ from typing import Any
 import pandas as pd
 
 from lmc_tune.analysis.phase import SHIFT_FIELDS, PhaseDiagram
-from lmc_tune.analysis.wording import (
-    UNKNOWN,
-    UNSET,
-    confidence,
-    counted,
-    height,
-    listed,
-    number,
-    percent,
-    quantity,
-    shift_words,
-)
+from lmc_tune.analysis.wording import UNKNOWN, UNSET, confidence, gate, listed, number, quantity, shift_words, threshold
+from lmc_tune.core.counted import counted
 from lmc_tune.experiment import BATCH_NORM_CONDITIONS, DatasetSpec, GroupSpec, MlpSpec, ShiftSpec, TrainSpec
 from lmc_tune.experiment.networks import MODELS
 from lmc_tune.tables.cells import CELL_FIELDS, CONDITION_BARRIERS
@@ -133,7 +123,7 @@ def spec_value(column: str, value: Any) -> str:
     """What a column of the spec holds, in words."""
     if pd.isna(value) or value == "":
         return UNSET.get(column, UNKNOWN)
-    return number(value) if isinstance(value, float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def judgement(diagram: PhaseDiagram) -> Rows:
@@ -143,10 +133,10 @@ def judgement(diagram: PhaseDiagram) -> Rows:
         ("barrier", f"{verdict.barrier} of {quantity(verdict)} (column {verdict.column})"),
         ("condition that is judged", _judged_condition(diagram)),
         ("conditions that were measured", _measured(diagram)),
-        ("threshold", height(verdict.threshold, verdict)),
+        ("threshold", threshold(verdict)),
         ("confidence", confidence(verdict)),
         ("estimator", str(diagram.cells["estimator"].iloc[0])),
-        ("train-accuracy gate", percent(verdict.min_train_accuracy, 0)),
+        ("train-accuracy gate", gate(verdict)),
     ]
 
 

@@ -5,13 +5,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lmc_tune.analysis.phase import usual_axes
 from lmc_tune.analysis.report.charts.style import Theme
-from lmc_tune.analysis.wording import confidence, height, listed, percent, quantity
+from lmc_tune.analysis.wording import confidence, gate, listed, quantity, threshold
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
-
-# Where no other axes are asked for.
-X, Y = "lr", "batch_size"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,26 +48,23 @@ class View:
 
     @property
     def axes(self) -> tuple[str, str]:
-        """The columns of both axes: of one that is asked for, the other is the usual one that is left."""
-        if self.x is not None or self.y is not None:
-            x = self.x or (Y if self.y == X else X)
-            return x, self.y or (X if x == Y else Y)
-        return X, Y
+        """The columns of both axes."""
+        return usual_axes(self.x, self.y)
 
 
-def differences(asked: VerdictSpec, own: VerdictSpec) -> list[str]:
-    """That cells are judged otherwise than the space says; nothing if they are not."""
+def differences(asked: VerdictSpec, own: VerdictSpec, source: str) -> list[str]:
+    """That cells are judged otherwise than a source says; nothing if they are not."""
     words: dict[str, Any] = {
         "of": quantity,
         "barrier": lambda verdict: verdict.barrier,
         "condition": lambda verdict: verdict.condition,
-        "threshold": lambda verdict: height(verdict.threshold, verdict),
+        "threshold": threshold,
         "confidence": confidence,
-        "min_train_accuracy": lambda verdict: percent(verdict.min_train_accuracy, 0),
+        "min_train_accuracy": gate,
     }
     changed = [
         f"{name} {said(asked)} instead of {said(own)}"
         for name, said in words.items()
         if getattr(asked, name) != getattr(own, name)
     ]
-    return [f"Judged otherwise than space.yaml says: {listed(changed)}."] if changed else []
+    return [f"Judged otherwise than {source} says: {listed(changed)}."] if changed else []

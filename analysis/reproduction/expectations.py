@@ -12,18 +12,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from lmc_tune.analysis.reproduction.sweep_tables import Study
 from lmc_tune.analysis.wording import UNKNOWN, number, percent, percentage_points
 from lmc_tune.core.barrier import Array
+from lmc_tune.core.statistics import mean_interval
 
 Outcome = Literal["supported", "contradicted", "undecided", "premise not met", "not decidable"]
 Side = Literal["below", "above"]
 Unit = Literal["fraction", "percentage points", "nats", "correlation"]
-
-# Fewer values decide nothing.
-_LEAST = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +49,15 @@ class Expectation:
         return float(self.known.mean()) if len(self.known) else np.nan
 
     def interval(self, confidence: float) -> tuple[float, float]:
-        """Student's interval of the mean; infinite for fewer than two values."""
+        """Student's interval of the mean; infinite for fewer than three values."""
         n = len(self.known)
-        if n < 2:
-            return -np.inf, np.inf
-        reach = stats.t.ppf(0.5 + confidence / 2, n - 1) * self.known.std(ddof=1) / np.sqrt(n)
-        return self.mean - reach, self.mean + reach
+        variance = self.known.var(ddof=1) if n > 1 else np.nan
+        low, high = mean_interval(self.mean, variance, n, confidence)
+        return float(low), float(high)
 
     def outcome(self, confidence: float) -> Outcome:
         """Decided by the side on which the whole interval lies."""
-        if len(self.known) < max(_LEAST, len(self.values)):
+        if len(self.known) < len(self.values):
             return "undecided"
         low, high = self.interval(confidence)
         if high < self.limit:
@@ -71,10 +67,10 @@ class Expectation:
         return "undecided"
 
     def interval_words(self, confidence: float) -> str:
-        """E.g. ``1.70% to 7.90%``; ``none`` for fewer than two values."""
-        if len(self.known) < 2:
-            return "none"
+        """E.g. ``1.70% to 7.90%``; ``none`` for fewer than three values."""
         low, high = self.interval(confidence)
+        if not np.isfinite([low, high]).all():
+            return "none"
         return f"{value_words(low, self.unit)} to {value_words(high, self.unit)}"
 
     def words(self, confidence: float) -> str:

@@ -27,7 +27,6 @@ from lmc_tune.analysis.reproduction.outcomes import Recorded, record_outcomes
 from lmc_tune.analysis.reproduction.sweep_tables import Study
 from lmc_tune.analysis.wording import (
     axis_title,
-    counted,
     height,
     interval,
     listed,
@@ -37,6 +36,7 @@ from lmc_tune.analysis.wording import (
     shift_words,
     verdict_words,
 )
+from lmc_tune.core.counted import counted
 from lmc_tune.core.statistics import MODERATED
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.reading import parse_space, presets, read_space

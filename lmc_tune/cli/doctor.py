@@ -15,6 +15,7 @@ import typer
 from lmc_tune.cli.listings import DataRoot, listed_datasets
 from lmc_tune.cli.plainly import Json, print_json
 from lmc_tune.cli.terminal import folded, width_of
+from lmc_tune.core.counted import counted
 from lmc_tune.core.printable import printable
 
 State = Literal["ok", "warning", "wrong"]
@@ -52,14 +53,10 @@ def doctor(*, data_root: DataRoot = None, json_: Json = False) -> None:
     if json_:
         print_json({"ok": not wrong, "checks": [asdict(finding) for finding in found]})
     elif wrong or warnings:
-        typer.echo(f"\n{_counted(wrong, 'thing')} wrong, {_counted(warnings, 'warning')}")
+        typer.echo(f"\n{counted(wrong, 'thing')} wrong, {counted(warnings, 'warning')}")
     else:
         typer.echo("\neverything is in order")
     raise typer.Exit(1 if wrong else 0)
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _print(finding: Finding) -> None:
@@ -128,7 +125,7 @@ def _memory() -> Finding:
 
     workers = workers_here()
     there, free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _available_bytes()
-    said = f"{_counted(workers, 'core')}, {there / 2**30:.3g} GB of memory"
+    said = f"{counted(workers, 'core')}, {there / 2**30:.3g} GB of memory"
     said += f", {free / 2**30:.3g} GB of it available" if free is not None else ""
     fitting = max(1, int(((there if free is None else free) - _RAY_BYTES) / _WORKER_BYTES))
     if fitting >= workers:
@@ -221,12 +218,13 @@ def _settings() -> Iterator[Finding]:
             said = f"runs go to {without_credentials(uri)}, not to the run folder's own store"
             yield Finding(name=name, state="warning", said=said, fix=f"if you do not mean that: unset {name}")
     if address := os.environ.get("RAY_ADDRESS"):
-        said = f"{address} is ignored: a sweep runs on this machine unless --address is given"
-        yield Finding(name="RAY_ADDRESS", state="warning", said=said, fix=f"to use it: --address {address}")
+        shown = without_credentials(address)
+        said = f"{shown} is ignored: a sweep runs on this machine unless --address is given"
+        yield Finding(name="RAY_ADDRESS", state="warning", said=said, fix=f"to use it: --address {shown}")
     others = sorted(name for name in os.environ if name.startswith(("RAY_", "MLFLOW_")))
     others = [name for name in others if name not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")]
     for name in others:
         hidden = any(word in name for word in _SECRET)
-        yield Finding(name=name, said="set (not shown)" if hidden else os.environ[name])
+        yield Finding(name=name, said="set (not shown)" if hidden else without_credentials(os.environ[name]))
     if not any(name.startswith(("RAY_", "MLFLOW_")) for name in os.environ):
         yield Finding(name="settings", said="neither Ray nor MLflow has any in the environment")

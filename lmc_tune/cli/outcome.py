@@ -11,6 +11,7 @@ import typer
 
 from lmc_tune.cli.plainly import note, this_command
 from lmc_tune.cli.terminal import folded, width_of
+from lmc_tune.core.counted import counted
 from lmc_tune.core.duration import in_words
 from lmc_tune.core.printable import printable
 
@@ -57,14 +58,15 @@ def print_outcome(outcome: "Outcome", space: "SearchSpace", diagram: "PhaseDiagr
     counts = in_order(outcome.counts)
     again = f" and {outcome.remeasured} only measured again" if outcome.remeasured else ""
     idle = outcome.ended and not outcome.trained and not outcome.remeasured
-    did = "nothing was left to run" if idle else f"{pairs(outcome.trained)} trained{again} in this call"
+    did = "nothing was left to run" if idle else f"{counted(outcome.trained, 'pair')} trained{again} in this call"
     note(f"{did}; now {counts}")
     if diagram is not None:
         for line in answer_lines(diagram, width_of(sys.stderr)):
             note(line)
     typer.echo(printable(f"tables  {outcome.folder}"), err=True)  # whole, to be copied
     if outcome.report:
-        typer.echo(f"report  {outcome.report}")
+        label = "report  " if sys.stdout.isatty() else ""
+        typer.echo(f"{label}{outcome.report}")
     for step in _next_steps(outcome, space, diagram):
         print_step(step, err=True)
 
@@ -80,7 +82,7 @@ def _next_steps(outcome: "Outcome", space: "SearchSpace", diagram: "PhaseDiagram
         steps += next_steps(diagram, space.replicates, again, ended=outcome.ended)
     left = outcome.counts.get("pending", 0)
     if left and not outcome.interrupted:
-        steps.append(Step(words=f"{pairs(left)} left: the same command runs more of them", command=again()))
+        steps.append(Step(words=f"{counted(left, 'pair')} left: the same command runs more of them", command=again()))
     return steps
 
 
@@ -127,9 +129,11 @@ def _print_progress(folder: "Place", state: "SweepStatus") -> None:
         typer.echo(on_checkpoints(state.checkpoints))
     if state.stale:
         again = "answers" if state.stale == 1 else "answer"
-        _echo(f"{pairs(state.stale)} {again} an earlier `measure`: pending, since the sweep measures them again")
+        _echo(
+            f"{counted(state.stale, 'pair')} {again} an earlier `measure`: pending, since the sweep measures them again"
+        )
     if state.other_pairs:
-        _echo(f"the folder also holds {pairs(state.other_pairs)} that {folder}/space.yaml does not plan")
+        _echo(f"the folder also holds {counted(state.other_pairs, 'pair')} that {folder}/space.yaml does not plan")
 
 
 def _steps_of(folder: "Place", state: "SweepStatus", diagram: "PhaseDiagram | None") -> "list[Step]":
@@ -148,7 +152,7 @@ def _steps_of(folder: "Place", state: "SweepStatus", diagram: "PhaseDiagram | No
     steps = []
     if not state.complete and not state.counts["running"]:
         left = state.counts["pending"] + state.counts["failed"]
-        steps.append(Step(words=f"{pairs(left)} left: this resumes the sweep", command=again()))
+        steps.append(Step(words=f"{counted(left, 'pair')} left: this resumes the sweep", command=again()))
     if diagram is not None:
         if not (folder / REPORT_FILE).exists():
             steps.append(Step(words="the report", command=f"lmc-tune report {shlex.quote(str(folder))}"))
@@ -173,7 +177,7 @@ def print_failures(folder: "Place") -> None:
     for failure in failures[:5]:
         note(f"failed {failure.key} ({failure.what}): {failure.reason}")
     see = f"lmc-tune status {shlex.quote(str(folder))}"
-    note(f"{pairs(len(failures))} failed; run the same command to try them again, or see: {see}")
+    note(f"{counted(len(failures), 'pair')} failed; run the same command to try them again, or see: {see}")
     note(whole_tracebacks(folder))
 
 
@@ -185,10 +189,6 @@ def in_order(counts: dict[str, int]) -> str:
     """E.g. ``44 ok, 4 diverged, 20 left out by the search``."""
     words = {"left_out": "left out by the search"}
     return ", ".join(f"{count} {words.get(name, name)}" for name, count in counts.items())
-
-
-def pairs(n: int) -> str:
-    return "1 pair" if n == 1 else f"{n} pairs"
 
 
 def on_checkpoints(n: int) -> str:

@@ -15,6 +15,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from lmc_tune.core.counted import counted
 from lmc_tune.core.duration import in_words
 from lmc_tune.core.printable import printable
 
@@ -103,7 +104,7 @@ class _Lines:
         self.close()
         self._started = True
         self._pairs.start(total, done)
-        pairs = "1 pair" if total == 1 else f"{total} pairs"
+        pairs = counted(total, "pair")
         self.say(f"{pairs}, {done.total()} of them finished already" if done else pairs)
 
     def aim(self, total: int, *, last: bool) -> None:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lmc_tune.core.counted import counted
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import Cohort
 from lmc_tune.experiment.space import SPACE_FILE
@@ -264,11 +265,7 @@ def machines() -> str:
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     cores, gpus = (int(sum(resources.get(kind, 0) for resources in alive)) for kind in ("CPU", "GPU"))
     counts = [(cores, "CPU core"), *([(gpus, "GPU")] if gpus else [])]
-    return f"{_counted(len(alive), 'machine')} ({', '.join(_counted(*count) for count in counts)})"
-
-
-def _counted(number: int, name: str) -> str:
-    return f"{number} {name}{'' if number == 1 else 's'}"
+    return f"{counted(len(alive), 'machine')} ({', '.join(counted(*count) for count in counts)})"
 
 
 def run_on_ray(cohorts: Sequence[Cohort], bench: Workbench, slots: Slots) -> list[str]:

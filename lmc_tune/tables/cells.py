@@ -103,13 +103,13 @@ def judge_cells(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     Columns: ``cell`` and the spec's columns; ``n_pairs`` finished pairs, of which ``n_ok``, ``n_undertrained``,
     ``n_diverged`` and ``n_failed`` add up to it; ``n_under_resolved`` and ``n_without_barrier`` of the ok pairs;
     ``mean_barrier``, ``low`` and ``high`` over the ok pairs, in the unit of the judged curve (fraction or nats);
-    ``estimator``, ``threshold``, ``confidence``, ``one_example`` (what one example adds to a judged error, 0 for
-    losses: bounds are at least so far from the mean); ``verdict`` and ``judged`` (the mean is known and the verdict
-    rests on it). The same on both splits, whichever is judged: ``test_barrier``, ``test_low``, ``test_high`` and
-    ``on_test`` (connected, disconnected or undecided; None where the split was not measured or the cell is excluded),
-    ``train_…`` and ``on_train``; ``split_apart``: connected on one split, disconnected on the other. And means of what
-    was measured: noise scale, steps and shifts over all pairs, the rest over the ok pairs, the mean barriers under
-    every condition (:data:`CONDITION_BARRIERS`) among them.
+    ``estimator``, ``threshold``, ``confidence``, ``one_example`` (one example of the test set or of a member's part, as
+    a fraction; 0 for losses: bounds are at least so far from the mean); ``verdict`` and ``judged`` (the mean is known
+    and the verdict rests on it). The same on both splits, whichever is judged: ``test_barrier``, ``test_low``,
+    ``test_high`` and ``on_test`` (connected, disconnected or undecided; None where the split was not measured or the
+    cell is excluded), ``train_…`` and ``on_train``; ``split_apart``: connected on one split, disconnected on the other.
+    And means of what was measured: noise scale, steps and shifts over all pairs, the rest over the ok pairs, the mean
+    barriers under every condition (:data:`CONDITION_BARRIERS`) among them.
 
     One ok pair without a finite barrier leaves the cell's mean unknown: leaving it out would flatter the cell. A cell's
     interval also depends on how much the pairs of the other cells differ
@@ -339,7 +339,11 @@ def _verdicts(intervals: Array, threshold: float) -> pd.Series:
 
 
 def _one_example(pairs: pd.DataFrame, code: NDArray[np.intp], cells: pd.DataFrame, verdict: VerdictSpec) -> Array:
-    """(cells,) what one example adds to the judged error; 0 for losses, and where no pair was trained."""
+    """(cells,) one example as a fraction of the test set or of a member's part of the training set.
+
+    0 for losses, and where no pair was trained. A path on train is measured on both parts, so this errs on the safe
+    side.
+    """
     if verdict.quantity == "loss":
         return np.zeros(len(cells))
     if verdict.split == "train":

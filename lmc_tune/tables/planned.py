@@ -40,8 +40,8 @@ def space_in(file: Place, text: str) -> SearchSpace:
 
 def _damaged(file: Place, problem: str) -> UserError:
     return UserError(
-        f"{file} is damaged ({problem}). Restore it from a copy, or run the same sweep again, which writes it anew; if "
-        f"it is moved away, the report judges every finished pair by the default verdict."
+        f"{file} is damaged ({problem}). Restore it from a copy, or run the same sweep, which writes it again; if it "
+        f"is moved away, the report judges every finished pair by the default verdict."
     )
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from lmc_tune.errors import UserError
 from lmc_tune.storage import Place
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.sweep_record import SweepRecord
@@ -113,7 +114,7 @@ class BackgroundMirror:
         except Exception as error:  # noqa: BLE001 - nothing that happens to the window may reach the sweep
             self._mirror = None
             self._closed_until = time.monotonic() + _RETRY_SECONDS
-            self._warn(str(error))
+            self._warn(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
             return False
         self._progress()
         return True

@@ -9,6 +9,7 @@ import pandas as pd
 from lmc_tune.analysis import wording
 from lmc_tune.analysis.answer import answer, remarks
 from lmc_tune.analysis.phase import PhaseDiagram, map_regions
+from lmc_tune.core.counted import counted
 from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
@@ -88,12 +89,12 @@ def judged_cell(row: Mapping[Any, Any], verdict: VerdictSpec, replicates: int | 
         replicates: pairs that the space plans for a cell; None if that is not known.
     """
     planned = row["n_pairs"] if replicates is None else replicates
-    complete, finished = row["n_pairs"] >= planned, wording.counted(row["n_pairs"], "finished pair")
+    complete, finished = row["n_pairs"] >= planned, counted(row["n_pairs"], "finished pair")
     words = (
         f"**{wording.verdict_words(row)}**: {row['n_ok']} of {finished} ok; their mean "
         f"barrier is {wording.height(row['mean_barrier'], verdict)} ({wording.confidence(verdict)} interval: "
         f"{wording.interval(row['low'], row['high'], verdict)}), the threshold is "
-        f"{wording.height(verdict.threshold, verdict)}."
+        f"{wording.threshold(verdict)}."
     )
     if not complete:
         words += f" {row['n_pairs']} of {planned} planned pairs have finished: the verdict may change."
@@ -103,7 +104,7 @@ def judged_cell(row: Mapping[Any, Any], verdict: VerdictSpec, replicates: int | 
         "panel": str(row["panel"]),
         NOTE_TAG: words,
         # A tag that is no longer true has to be replaced.
-        **{name: "none" if pd.isna(row[name]) else str(row[name]).lower() for name in _SPLIT_TAGS if name in row},
+        **{name: "none" if pd.isna(row[name]) else str(row[name]).lower() for name in _SPLIT_TAGS},
     }
     return cell_content(row, tags, numbers(row, _METRICS))
 
@@ -114,7 +115,7 @@ def _summary(diagram: PhaseDiagram) -> str:
     counts = diagram.cells["verdict"].value_counts()
     judged = (
         f"Judged: the mean {verdict.barrier.replace('_', ' ')} barrier of the {wording.quantity(verdict)} against "
-        f"{wording.height(verdict.threshold, verdict)}, with a {wording.confidence(verdict)} interval."
+        f"{wording.threshold(verdict)}, with a {wording.confidence(verdict)} interval."
     )
     lines = [
         " ".join([f"**{answer(diagram)}**", *remarks(diagram)]),

@@ -81,7 +81,9 @@ def test_cells_that_are_measured_too_coarsely_are_counted_and_more_pairs_are_not
     diagram = diagram_of(TWO, "C?")
     coarse = replace(diagram, cells=diagram.cells.assign(one_example=[0.05, 0.001]))
     (said,) = remarks(coarse)
-    assert said.startswith("1 cell cannot be connected: one test example is 5.0% of the error, and the threshold is 2.")
+    assert said.startswith(
+        "1 cell cannot be connected: one test example is 5.0% of the error, and the threshold is 2%."
+    )
     undecided = diagram.cells["verdict"] == "undecided"
     coarse = replace(diagram, cells=diagram.cells.assign(one_example=np.where(undecided, 0.05, 0.001)))
     assert len(next_steps(diagram, 5, lambda *_: "again", ended=True)) == 1

@@ -59,7 +59,7 @@ def test_a_run_and_itself_differ_in_nothing() -> None:
     known = cells["n_both"] > 0
     assert (cells.loc[known, "difference"] == 0).all()
     np.testing.assert_allclose(cells.loc[cells["n_both"] >= 3, "difference_high"], 1 / N_TEST)  # one example
-    assert answer(comparison) == "No verdict changed: 36 cells that both runs have."
+    assert answer(comparison) == "No verdict changed in the 36 cells that both runs have."
     pd.testing.assert_frame_equal(comparison.first.cells, diagram.cells, check_like=True)
 
 
@@ -98,8 +98,8 @@ def test_verdicts_that_changed_are_counted() -> None:
         "connected to diverged."
     )
     assert drift(comparison) == (
-        "In two the barrier is higher in 2 and lower in 0 of 4 cells, as far as the 95% interval of the difference "
-        "says; where nothing differs, about 0.2 would be."
+        "In two the barrier is higher in 2 and lower in 0 of 4 cells, by 95% intervals of the difference; if the runs "
+        "did not differ, chance alone would give about 0.2 such cells."
     )
 
 

@@ -23,9 +23,10 @@ import pytest
 
 from lmc_tune.data.files import DataError
 from lmc_tune.experiment.reading import read_space
+from lmc_tune.sweeps.options import Options
 from lmc_tune.sweeps.ownership import StoreFullError
 from lmc_tune.sweeps.progress import SweepListener
-from lmc_tune.sweeps.run import Options, run_sweep
+from lmc_tune.sweeps.run import run_sweep
 from lmc_tune.tables.rows import PairResult, Status
 from lmc_tune.tables.store import Store
 from tests.sweeps.cases import (
@@ -109,7 +110,7 @@ def test_the_end_says_the_answer_a_map_and_what_may_come_next(reference: Path) -
     run = reference / "run"
     arguments = ("sweep", reference / "tiny.yaml", "--out", run)
     done, found = lmc_tune(*arguments), lmc_tune_json(*arguments)
-    assert done.stdout == f"report  {run}/report.html\n"
+    assert done.stdout == f"{run}/report.html\n"
     assert (
         f"nothing was left to run; now {', '.join(f'{n} {name}' for name, n in found['counts'].items())}\n"
         in done.stderr

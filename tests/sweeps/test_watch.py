@@ -9,9 +9,10 @@ import pytest
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.sweeps import progress, watch
 from lmc_tune.sweeps.keeping import Keeping
+from lmc_tune.sweeps.options import Options
 from lmc_tune.sweeps.ownership import write_description
 from lmc_tune.sweeps.plan import planned_steps
-from lmc_tune.sweeps.run import Options, _Trainer
+from lmc_tune.sweeps.trainer import Trainer
 from lmc_tune.sweeps.watch import Watch
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import Store
@@ -76,10 +77,10 @@ class Mirror:
         pass
 
 
-def trainer_of(folder: Path, listener: object, untrained: frozenset[str] = frozenset(), **given: object) -> _Trainer:
+def trainer_of(folder: Path, listener: object, untrained: frozenset[str] = frozenset(), **given: object) -> Trainer:
     space = parse_space(SPACE)
     write_description(folder, space, workers=1, planned_pairs=PAIRS)
-    return _Trainer(
+    return Trainer(
         space=space,
         pairs=space.pairs(),
         store=Store(folder),
@@ -92,7 +93,7 @@ def trainer_of(folder: Path, listener: object, untrained: frozenset[str] = froze
     )
 
 
-def answered(trainer: _Trainer, at: int) -> PairResult:
+def answered(trainer: Trainer, at: int) -> PairResult:
     """One of the planned pairs: 380 steps in 1.75 s."""
     found, pair = pair_result(trainer.pairs[at]), trainer.pairs[at]
     return replace(found, columns={**found.columns, "question": trainer.space.measure.of(pair.model).key})

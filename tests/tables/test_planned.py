@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lmc_tune.analysis.answer import remarks
 from lmc_tune.analysis.phase import map_regions
 from lmc_tune.analysis.report.content import cautions
 from lmc_tune.analysis.report.render import read_sweep
@@ -64,9 +65,9 @@ def test_table_status_space_and_report_count_the_same_pairs(tmp_path: Path, stal
     assert diagram.outdated == (stale > 0 and fresh == 0)
     judged = table[table["planned"]] if diagram.outdated else counted
     assert sorted(diagram.pairs["key"]) == sorted(judged["key"])
-    said = [line for line in cautions(diagram, read_sweep(folder)) if "earlier `measure`" in line]
-    start = "Shown, since none has answered the present one" if diagram.outdated else "Left out"
-    assert [line.startswith(f"{start}: {stale} finished pair") for line in said] == [True] * bool(stale)
+    said = [line for line in [*remarks(diagram), *cautions(diagram, read_sweep(folder))] if "earlier `measure`" in line]
+    start = "All pairs answer an" if diagram.outdated else f"Left out: {stale} finished pair"
+    assert [line.startswith(start) for line in said] == [True] * bool(stale)
 
 
 def test_a_space_that_is_damaged_is_named_and_columns_without_marks_need_none(tmp_path: Path):

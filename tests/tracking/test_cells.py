@@ -78,7 +78,7 @@ def test_the_sweep_has_the_counts_and_the_answer_as_its_description(folder):
     [parent] = parents(uri_of(folder))
     note = parent.data.tags["mlflow.note.content"]
     assert note.startswith("**Of 3 cells, 1 is connected, 1 disconnected and 1 diverged.**")
-    assert "chord barrier of the test error against 2.0%, with a 95% interval" in note
+    assert "chord barrier of the test error against 2%, with a 95% interval" in note
     assert "| disconnected | 1 |" in note
     counts = {name: value for name, value in parent.data.metrics.items() if value}
     assert counts == {
@@ -213,6 +213,7 @@ def test_what_the_tables_say_of_train_and_test_is_shown_where_they_say_it():
         "n_pairs": 3,
         "n_ok": 3,
         "verdict": "connected",
+        "beside_diverged": False,
     }
     row |= {"mean_barrier": 0.01, "low": 0.0, "high": 0.015, "train_barrier": 0.1, "train_low": 0.09, "train_high": 0.2}
     apart = {"on_test": "connected", "on_train": "disconnected", "split_apart": np.True_}

@@ -38,7 +38,7 @@ from lmc_tune.analysis.report.charts.style import (
     tooltips,
     wrapped,
 )
-from lmc_tune.analysis.wording import confidence, is_error, nats, percentage_points
+from lmc_tune.analysis.wording import confidence, nats, percentage_points
 from lmc_tune.core.barrier import Array
 from lmc_tune.experiment import VerdictSpec
 
@@ -108,10 +108,10 @@ def difference_table(comparison: Comparison) -> pd.DataFrame:
     table = phase_table(comparison.first).merge(cells[["cell", "changed"]], on="cell", how="left")
     both = table["changed"].notna()
     own = cells.set_index("cell").reindex(table["cell"]).reset_index()
-    scale = 100 if is_error(verdict) else 1
-    bounds = own[["difference", "difference_low", "difference_high"]] * scale
-    table["difference"] = bounds["difference"].replace([np.inf, -np.inf], np.nan)
-    table["difference_text"] = [_signed(value, verdict) if np.isfinite(value) else "" for value in table["difference"]]
+    bounds = own[["difference", "difference_low", "difference_high"]]
+    known = bounds["difference"].replace([np.inf, -np.inf], np.nan)
+    table["difference"] = known * (100 if verdict.quantity == "error" else 1)
+    table["difference_text"] = [_signed(value, verdict) if np.isfinite(value) else "" for value in known]
     table["difference_text_light"] = False
     table["difference_words"] = [difference_words(row, verdict) for row in bounds.itertuples(index=False)]
     words = [_both(before, after) for before, after in zip(own["first_verdict"], own["second_verdict"], strict=True)]
@@ -119,17 +119,22 @@ def difference_table(comparison: Comparison) -> pd.DataFrame:
 
 
 def difference_words(values: Sequence[float], verdict: VerdictSpec) -> str:
-    """A difference and its bounds, in percentage points or nats: ``+3.1 pp (+1.0 to +5.2)``."""
+    """A difference of barriers and its bounds, e.g. ``+3.1 pp (+1.0 to +5.2)``.
+
+    Args:
+        values: fractions or nats.
+        verdict: that they are judged by.
+    """
     difference, low, high = values
     if not np.isfinite(difference):
         return "not known"
-    unit = "pp" if is_error(verdict) else "nats"
+    unit = "pp" if verdict.quantity == "error" else "nats"
     said = f"{_signed(difference, verdict)} {unit}"
     return f"{said} ({_signed(low, verdict)} to {_signed(high, verdict)})" if np.isfinite([low, high]).all() else said
 
 
 def _signed(value: float, verdict: VerdictSpec) -> str:
-    return percentage_points(value) if is_error(verdict) else ("+" if value > 0 else "") + nats(value)
+    return percentage_points(100 * value) if verdict.quantity == "error" else ("+" if value > 0 else "") + nats(value)
 
 
 def _both(before: Any, after: Any) -> str:
@@ -148,7 +153,7 @@ class _Differences(Maps):
     ) -> list[alt.Chart]:
         """The tiles in colour, and outlines where the verdict changed."""
         table = pd.concat(planned for planned, _, _ in self.tables.values())
-        of_errors = is_error(self.diagram.verdict)
+        of_errors = self.diagram.verdict.quantity == "error"
         most = max(table["difference"].abs().max(), LEAST_SCALE if of_errors else LEAST_SCALE / 100)
         colours = [VERDICT_COLOURS["connected"], SAME, VERDICT_COLOURS["disconnected"]]
         unit = "percentage points" if of_errors else "nats"

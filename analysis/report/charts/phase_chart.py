@@ -34,7 +34,7 @@ from lmc_tune.analysis.report.charts.style import (
     verdict_colour,
     wrapped,
 )
-from lmc_tune.analysis.wording import LETTERS, UNKNOWN, height, is_error
+from lmc_tune.analysis.wording import LETTERS, UNKNOWN, height
 from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.experiment import VerdictSpec
 
@@ -88,16 +88,6 @@ def letters(row: Mapping[Any, Any]) -> str:
     if row["split_apart"]:
         letter += "/D" if letter == "C" else "/C"
     return f"{letter}*" if row["beside_diverged"] else letter
-
-
-def left_out(row: Mapping[Any, Any]) -> str:
-    """The pairs of a cell that its mean leaves out, by status, e.g. ``2 diverged, 1 failed``."""
-    parts = [
-        f"{row[f'n_{status}']} {status}" for status in ("undertrained", "diverged", "failed") if row[f"n_{status}"]
-    ]
-    if row["n_without_barrier"]:
-        parts.append(f"{row['n_without_barrier']} without a finite barrier")
-    return ", ".join(parts) or "none"
 
 
 def phase_chart(
@@ -335,7 +325,7 @@ def _bottom(diagram: PhaseDiagram) -> float:
 def _in_tile(value: float, verdict: VerdictSpec) -> str:
     if not np.isfinite(value):
         return ""
-    if is_error(verdict):
+    if verdict.quantity == "error":
         return f"{100 * value:.0f}%" if value >= 0.0995 else f"{100 * value:.1f}%"
     return f"{value:.2g}"
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lmc_tune.analysis.phase import Axis, PhaseDiagram
-from lmc_tune.analysis.wording import is_error, quantity
+from lmc_tune.analysis.wording import quantity
 from lmc_tune.core.statistics import Verdict
 from lmc_tune.experiment import VerdictSpec
 
@@ -88,12 +88,12 @@ def wrapped(title: str, width: float) -> list[str]:
 
 
 def barrier_title(verdict: VerdictSpec) -> str:
-    return f"mean barrier of {quantity(verdict)}" + ("" if is_error(verdict) else " (nats)")
+    return f"mean barrier of {quantity(verdict)}" + ("" if verdict.quantity == "error" else " (nats)")
 
 
 def barrier_format(verdict: VerdictSpec) -> str:
     """A d3 format for barriers in the unit of the judged curve."""
-    return ".3~%" if is_error(verdict) else ".3~g"
+    return ".3~%" if verdict.quantity == "error" else ".3~g"
 
 
 def tick_axis(axis: Axis, *, titled: bool = True) -> alt.Axis:

@@ -19,7 +19,8 @@ from lmc_tune.analysis.report.charts.points import judged_cells, panels_of_point
 from lmc_tune.analysis.report.charts.style import Points, fitted
 from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.report.sections.noise_scale import noise_axis
-from lmc_tune.analysis.wording import confidence, counted
+from lmc_tune.analysis.wording import confidence
+from lmc_tune.core.counted import counted
 from lmc_tune.experiment import Condition
 
 ORDER = 40

@@ -7,7 +7,7 @@ const AXIS_WIDTH = 76;
 // Columns that only place a mark, and are in no file.
 const DRAWN = /^(x|y|[xy]_(low|high)|letter|barrier_text|colour)(_light)?$/;
 
-// The lines of a title whose parts are joined by dots, for so many pixels; as charts/style.py wraps them.
+// The lines of a title for so many pixels, broken between words.
 function wrapped(lines, width) {
   const most = Math.max(8, Math.floor(width / 7.4));
   const words = lines.join(" · ").split(" ");
@@ -91,9 +91,13 @@ function tableOf(view, spec) {
   const columns = (rows) => Object.keys(rows[0]);
   const largest = tables.reduce((most, rows) => (rows.length > most.length ? rows : most));
   const alike = tables.filter((rows) => columns(rows).join() === columns(largest).join());
-  const names = columns(largest).filter((name) => !DRAWN.test(name));
+  return csvOf(alike.flat(), columns(largest).filter((name) => !DRAWN.test(name)));
+}
+
+// Rows as text, each once.
+function csvOf(rows, names) {
   const quoted = (value) => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
-  const lines = alike.flat().map((row) => names.map((name) => quoted(String(row[name] ?? ""))).join(","));
+  const lines = rows.map((row) => names.map((name) => quoted(String(row[name] ?? ""))).join(","));
   return [names.join(","), ...new Set(lines), ""].join("\n");
 }
 
@@ -105,7 +109,7 @@ function dataOf(view, { datasets }) {
 const EXPORTS = {
   SVG: async (view) => [await view.toSVG(), "svg", "image/svg+xml"],
   PNG: async (view) => [await view.toImageURL("png", 2), "png", "image/png"],
-  CSV: async (view, spec) => [tableOf(view, spec), "csv", "text/csv"],
+  CSV: async (view, spec, rows) => [rows ? csvOf(rows, Object.keys(rows[0])) : tableOf(view, spec), "csv", "text/csv"],
   "Vega-Lite": async (view, spec) => [JSON.stringify({ ...spec, datasets: dataOf(view, spec) }), "vl.json", "application/json"],
 };
 
@@ -120,8 +124,8 @@ function offer(id, label, found) {
     button.type = "button";
     button.textContent = name;
     button.addEventListener("click", async () => {
-      const { view, spec } = found();
-      const [content, suffix, type] = await made(view, spec);
+      const { view, spec, rows } = found();
+      const [content, suffix, type] = await made(view, spec, rows);
       download(`${document.title.split(" · ")[0]}-${id}.${suffix}`, content, type);
     });
     menu.append(button);
@@ -146,7 +150,7 @@ async function keepDrawn(page, views, { each = () => {}, all = async () => {} } 
   await drawAll();
   for (const id of Object.keys(page.charts)) {
     const label = document.getElementById(id).getAttribute("aria-label");
-    offer(id, label, () => ({ view: views[id], spec: specs[id] }));
+    offer(id, label, () => ({ view: views[id], spec: specs[id], rows: page.exports?.[id] }));
   }
 
   // One after the other: a chart must not be drawn twice at once.

@@ -25,6 +25,7 @@ function unpackCells({ table, places, curves, learning }) {
 function readPage() {
   const page = JSON.parse(document.getElementById("page-data").textContent);
   if (page.cells) page.cells = unpackCells(page.cells);
+  for (const [id, table] of Object.entries(page.exports ?? {})) page.exports[id] = unpack(table);
   for (const spec of Object.values(page.charts)) {
     for (const [name, table] of Object.entries(spec.datasets)) spec.datasets[name] = unpack(table);
   }

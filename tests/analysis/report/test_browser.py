@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -728,6 +729,12 @@ def test_two_runs_stand_side_by_side(browser: Browser, tmp_path: Path, width: in
     column.click()
     sizes = [int(text) for text in page.locator("#cell-table tbody td:nth-child(3)").all_text_contents()]
     assert sizes == sorted(sizes)
+    with page.expect_download() as saved:
+        page.locator("#comparison + .exports").get_by_role("button", name="CSV").click()
+    table = pd.read_csv(saved.value.path())
+    assert len(table) == 36
+    assert {"first_verdict", "second_verdict", "difference", "difference_low"} <= set(table.columns)
+    assert (table["first_mean_barrier"].dropna() == table["second_mean_barrier"].dropna()).all()
     page.click("#theme")
     visit.settle()
     assert page.evaluate("document.documentElement.dataset.theme") != colours

@@ -1,5 +1,7 @@
 """The report of two run folders: its files, what it says, and what it refuses."""
 
+import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -9,8 +11,8 @@ from typer.testing import CliRunner
 from lmc_tune.analysis.report import View, render_comparison
 from lmc_tune.cli.commands import app
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import VerdictSpec
-from tests.analysis.cases import COVARIATE, grid, ok_pair, realistic_pair, space_of, write_run
+from lmc_tune.experiment import ShiftSpec, VerdictSpec
+from tests.analysis.cases import COVARIATE, LABEL, grid, ok_pair, space_of, write_run
 from tests.analysis.report.test_render import embedded
 from tests.analysis.test_comparison import drawn
 
@@ -35,7 +37,7 @@ def test_the_page_says_what_became_of_the_verdicts(folders: tuple[Path, Path]) -
     for text in (
         "Of 4 cells that both runs have, 4 have another verdict in higher: 4 from connected to disconnected.",
         SHIFTED,
-        "No setting of data, network or training",
+        "Nothing that is fixed in both runs",
     ):
         assert text in html
     assert html.count('class="chip connected"') == html.count('class="chip disconnected"') == 4
@@ -62,9 +64,22 @@ def test_both_are_judged_as_the_first_says(tmp_path: Path) -> None:
     theirs = write_run(tmp_path / "theirs", SMALL, lambda spec: ok_pair(spec, 0.01), space=strict)
     html = render_comparison(ours, theirs)[0].read_text(encoding="utf-8")
     assert "No verdict changed" in html
-    assert "theirs: Judged otherwise than space.yaml says: threshold 2.0% instead of 0.1%." in html
+    assert "theirs: Judged otherwise than space.yaml says: threshold 2% instead of 0.1%." in html
     html = render_comparison(theirs, ours)[0].read_text(encoding="utf-8")
-    assert "ours: Judged otherwise than space.yaml says: threshold 0.1% instead of 2.0%." in html
+    assert "ours: Judged otherwise than space.yaml says: threshold 0.1% instead of 2%." in html
+
+
+def test_another_measurement_and_other_versions_are_named(tmp_path: Path) -> None:
+    space = space_of((0.01, 0.1), (16, 64), (COVARIATE,))
+    finer = space.model_copy(update={"measure": space.measure.model_copy(update={"lambdas": 51})})
+    ours = write_run(tmp_path / "ours", SMALL)
+    theirs = write_run(tmp_path / "theirs", SMALL, space=finer)
+    record = json.loads((theirs / "sweep.json").read_text())
+    (theirs / "sweep.json").write_text(json.dumps(record | {"versions": {"torch": "9.9"}}))
+    html = render_comparison(ours, theirs)[0].read_text(encoding="utf-8")
+    settings = re.findall(r"<tr><td>([^<]*)</td><td>([^<]*)</td><td>([^<]*)</td></tr>", html)
+    assert ("measure.lambdas", "25", "51") in settings
+    assert [other for name, _, other in settings if name == "version of torch"] == ["9.9"]
 
 
 def test_cells_of_one_run_alone_are_counted(tmp_path: Path) -> None:
@@ -108,9 +123,10 @@ def test_the_command_takes_two_folders(folders: tuple[Path, Path], tmp_path: Pat
 
 
 def test_many_panels_are_cut_and_the_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmc_tune.analysis.report.compare.MOST_PANELS", 1)
-    ours, theirs = (write_run(tmp_path / name, make=realistic_pair) for name in ("ours", "theirs"))
+    monkeypatch.setattr("lmc_tune.analysis.phase.MOST_PANELS", 2)
+    specs = grid(lrs=(0.01, 0.1), shifts=(COVARIATE, LABEL, ShiftSpec(kind="label", severity=0.9)))
+    ours, theirs = (write_run(tmp_path / name, specs) for name in ("ours", "theirs"))
     html = render_comparison(ours, theirs)[0].read_text(encoding="utf-8")
-    assert "Drawn: the first 1 of 2 panels." in html
+    assert "Drawn: the first 2 of 3 panels." in html
     rows = [row for table in embedded(html)["charts"]["comparison"]["datasets"].values() for row in table]
-    assert {row["panel"] for row in rows if "panel" in row} == {"covariate"}
+    assert {row["panel"] for row in rows if "panel" in row} == {"covariate", "label 80/20"}

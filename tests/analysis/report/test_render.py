@@ -402,7 +402,7 @@ def test_what_the_tables_do_not_have_is_left_out(html: str) -> None:
 def test_of_too_many_cells_details_are_left_out_and_the_page_says_so(
     measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page_module, "MOST_DETAILED", 15)
+    monkeypatch.setattr(section_module, "MOST_DETAILED", 15)
     monkeypatch.setattr(sys.modules[render.__module__], "MANY_CELLS", 15)
     html = render(measured.store.folder)[0].read_text(encoding="utf-8")
     assert sections(html) == ["noise", "layers"]
@@ -435,7 +435,7 @@ def test_the_sections_share_their_intervals_and_none_is_made_that_nobody_asks_fo
     monkeypatch.setattr(section_module, "mean_intervals", counted)
     render(measured.store.folder)
     assert asked == [["accuracy_difference", "basin_depth", "naive_barrier", "recalibrated_barrier"]]
-    monkeypatch.setattr(page_module, "MOST_DETAILED", 15)
+    monkeypatch.setattr(section_module, "MOST_DETAILED", 15)
     render(measured.store.folder)
     assert len(asked) == 1
 
@@ -513,7 +513,7 @@ def test_cells_can_be_judged_otherwise_and_the_folder_stays_as_it_is(folder: Pat
     before = (folder / "space.yaml").read_bytes()
     view = View(threshold=0.3, confidence=0.9, barrier="midpoint")
     html, csv = (path.read_text() for path in render(folder, tmp_path / "x", ["html", "csv"], view=view))
-    assert "Judged otherwise than space.yaml says: barrier midpoint instead of chord, threshold 30.0% instead" in html
+    assert "Judged otherwise than space.yaml says: barrier midpoint instead of chord, threshold 30% instead" in html
     assert "a 90% interval of the mean over replicates" in html
     read = pd.read_csv(tmp_path / "x.csv")
     assert set(read["threshold"]) == {0.3}

@@ -122,12 +122,14 @@ def test_what_leaves_a_claim_open_has_a_name(mean, unmet, alternative, expected)
     assert BY_ID["R1"].open_because(reading) == reasons.get(expected, "")
 
 
-@given(st.lists(st.floats(-10, 10), min_size=2, max_size=8), st.sampled_from([0.8, 0.95, 0.99]))
+@given(st.lists(st.floats(-10, 10), min_size=3, max_size=8), st.sampled_from([0.8, 0.95, 0.99]))
 def test_the_interval_is_students(values, confidence):
     found = Expectation(what="", values=np.array([*values, np.nan]), unit="nats")
     scale = stats.sem(values)
     expected = stats.t.interval(confidence, len(values) - 1, np.mean(values), scale) if scale else 2 * [np.mean(values)]
     np.testing.assert_allclose(found.interval(confidence), expected, atol=1e-9)
+    two = Expectation(what="", values=np.array(values[:2]), unit="nats")
+    assert two.interval_words(confidence) == "none"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from lmc_tune.experiment.reading import parse_space
 from lmc_tune.experiment.space import Cell, SearchSpace
-from lmc_tune.sweeps.run import Options, _Trainer
+from lmc_tune.sweeps.options import Options
 from lmc_tune.sweeps.search.coarse_to_fine import boundary_cells, coarse_to_fine
+from lmc_tune.sweeps.trainer import Trainer
 from lmc_tune.tables.rows import failed_result
 from lmc_tune.tables.store import Store
 from tests.sweeps.search.contract import SearchContract
@@ -108,7 +109,7 @@ def test_a_cell_with_a_pair_to_be_tried_again_is_not_judged_yet(tmp_path: Path) 
     space = parse_space(
         "name: s\ntrain: {steps: 2, batch_size: 10}\naxes: {lr: {log: [0.001, 0.1], steps: 5}}\nreplicates: 2\n"
     )
-    trainer = _Trainer(
+    trainer = Trainer(
         space=space,
         pairs=space.pairs(),
         store=Store(tmp_path),
