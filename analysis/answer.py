@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from lmc_tune.analysis.phase import PhaseDiagram
-from lmc_tune.analysis.wording import LETTERS, listed, number, percent, threshold
+from lmc_tune.analysis.wording import LETTERS, gate, listed, number, percent, threshold
 from lmc_tune.core.counted import counted
-from lmc_tune.core.statistics import VERDICTS
+from lmc_tune.core.statistics import LEAST_PAIRS, VERDICTS
 
 NOT_RUN = "·"
 MOST_LINES = 12
@@ -58,8 +58,17 @@ def remarks(diagram: PhaseDiagram) -> list[str]:
             f"{counted(n, 'cell')} cannot be connected: one {diagram.verdict.split} example is {one} of the error, and "
             f"the threshold is {threshold(diagram.verdict)}. Use more examples, or a higher threshold."
         )
-    if n := int((cells["judged"] & (cells["n_ok"] < FEW_PAIRS)).sum()):
+    if n := int((cells["judged"] & (cells["n_ok"] < LEAST_PAIRS)).sum()):
+        found.append(
+            f"{counted(n, 'cell')} {'has' if n == 1 else 'have'} fewer than {LEAST_PAIRS} ok pairs: too few to decide."
+        )
+    if n := int((cells["judged"] & cells["n_ok"].between(LEAST_PAIRS, FEW_PAIRS - 1)).sum()):
         found.append(f"{counted(n, 'cell')} {'rests' if n == 1 else 'rest'} on fewer than {FEW_PAIRS} pairs.")
+    if (cells["verdict"] == "undertrained").all():
+        found.append(
+            f"In no cell do most pairs reach {gate(diagram.verdict)} train accuracy: train longer or with other learning "
+            "rates, or lower verdict.min_train_accuracy."
+        )
     return found
 
 

@@ -75,6 +75,9 @@ def test_what_qualifies_the_answer_is_said() -> None:
     assert remarks(diagram) == ["1 judged cell lies next to divergence, where small causes change barriers a lot."]
     assert remarks(diagram_of(TWO, "CC")) == []
     assert remarks(diagram_of(TWO, "DD", replicates=4)) == ["2 cells rest on fewer than 5 pairs."]
+    assert remarks(diagram_of(TWO, "D.", replicates=2)) == ["1 cell has fewer than 3 ok pairs: too few to decide."]
+    (said,) = remarks(diagram_of(TWO, "UU"))
+    assert said.startswith("In no cell do most pairs reach 50% train accuracy: train longer or")
 
 
 def test_cells_that_are_measured_too_coarsely_are_counted_and_more_pairs_are_not_advised() -> None:
