@@ -66,8 +66,8 @@ def remarks(diagram: PhaseDiagram) -> list[str]:
         found.append(f"{counted(n, 'cell')} {'rests' if n == 1 else 'rest'} on fewer than {FEW_PAIRS} pairs.")
     if (cells["verdict"] == "undertrained").all():
         found.append(
-            f"In no cell do most pairs reach {gate(diagram.verdict)} train accuracy: train longer or with other learning "
-            "rates, or lower verdict.min_train_accuracy."
+            f"In no cell do most pairs reach {gate(diagram.verdict)} train accuracy: train longer or with other "
+            "learning rates, or lower verdict.min_train_accuracy."
         )
     return found
 
