@@ -95,11 +95,11 @@ def plain_cells(diagram: PhaseDiagram) -> list[dict[str, Any]]:
     return [
         {
             "cell": row["cell"],
-            "place": {column: _plain(row[column]) for column in columns},
+            "place": {column: plain_value(row[column]) for column in columns},
             "verdict": row["verdict"],
-            "mean": _plain(row["mean_barrier"]),
-            "low": _plain(row["low"]),
-            "high": _plain(row["high"]),
+            "mean": plain_value(row["mean_barrier"]),
+            "low": plain_value(row["low"]),
+            "high": plain_value(row["high"]),
             "n": int(row["n_ok"]),
             "on_test": row["on_test"],
             "on_train": row["on_train"],
@@ -109,7 +109,7 @@ def plain_cells(diagram: PhaseDiagram) -> list[dict[str, Any]]:
     ]
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """A value of a table as JSON has it: None for what is missing or not finite."""
     if pd.isna(value) or (isinstance(value, float) and not isfinite(value)):
         return None
@@ -139,10 +139,13 @@ def next_steps(diagram: PhaseDiagram, replicates: int, again: Callable[..., str]
     cells, steps = diagram.cells, []
     undecided = int(((cells["verdict"] == "undecided") & cells["judged"] & ~_coarse(diagram)).sum())
     if undecided:
-        more = len(cells) * replicates
-        words = f"{counted(undecided, 'cell')} {'is' if undecided == 1 else 'are'} undecided; twice as many replicates"
-        words += f" ({counted(more, 'more pair')}) give narrower intervals"
-        steps.append(Step(words=words, command=again("--set", f"replicates={2 * replicates}")))
+        wanted = max(LEAST_PAIRS, 2 * replicates)
+        more = counted(len(cells) * (wanted - replicates), "more pair")
+        words = (
+            f"{counted(undecided, 'cell')} {'is' if undecided == 1 else 'are'} undecided; {wanted} replicates ({more})"
+        )
+        words += " give narrower intervals" if replicates >= LEAST_PAIRS else " are enough for intervals"
+        steps.append(Step(words=words, command=again("--set", f"replicates={wanted}")))
     if left_out := len(diagram.not_run):
         words = f"the search left {counted(left_out, 'cell')} out; this runs {'it' if left_out == 1 else 'them'} too"
         steps.append(Step(words=words, command=again("--search", "grid")))

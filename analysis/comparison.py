@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from lmc_tune.analysis.answer import plain_value
 from lmc_tune.analysis.phase import Arrangement, PhaseDiagram, arrange
 from lmc_tune.analysis.wording import listed
 from lmc_tune.core.counted import counted
@@ -28,7 +29,7 @@ class Comparison:
         ids; ``panel``, the columns of the axes; of each run ``first_verdict``, ``first_mean_barrier``, ``first_low``,
         ``first_high``, ``first_n_ok``, ``second_verdict``, …; ``changed``, whether the verdict did; ``difference``, the
         mean over pairs that are ok in both of the second run's barrier less the first's, with ``difference_low`` and
-        ``difference_high``; ``n_both``, their number.
+        ``difference_high``; ``n_both``, their number. Where a cell is not judged in both, there is no difference.
     settings: what is fixed in both runs and differs: column, value in the first, value in the second.
     alone: how many cells only the first run has, and only the second.
     """
@@ -123,6 +124,20 @@ def drift(comparison: Comparison) -> str:
     )
 
 
+def plain_comparison(comparison: Comparison) -> dict[str, Any]:
+    """The answer, and every cell of both in the order of panels and axes, as plain values for JSON.
+
+    Columns as in :class:`Comparison`; None for what is not known.
+    """
+    return {
+        "answer": answer(comparison),
+        "drift": drift(comparison),
+        "cells": [
+            {name: plain_value(value) for name, value in row.items()} for row in comparison.cells.to_dict("records")
+        ],
+    }
+
+
 _Key = tuple[Any, ...]
 
 
@@ -154,7 +169,10 @@ def _arrangement(
 
 def _cells(first: PhaseDiagram, second: PhaseDiagram, found: dict[str, str]) -> pd.DataFrame:
     ours = first.cells[first.cells["cell"].isin(found.keys())]
-    pairs = _pairs_of_both(first, second, found)
+    judged = second.cells[second.cells["judged"]]["cell"]
+    both = {cell: other for cell, other in found.items() if other in set(judged)}
+    pairs = _pairs_of_both(first, second, both)
+    pairs = pairs[pairs["cell"].isin(ours.loc[ours["judged"], "cell"])]
     difference = mean_intervals(pairs, [BARRIER_DIFFERENCE], ours, first.verdict)[BARRIER_DIFFERENCE]
     places = ["panel", *(axis.column for axis in first.axes)]
     cells = ours[["cell", *places]].join(ours[[*OUTCOME]].add_prefix("first_"))

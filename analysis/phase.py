@@ -328,6 +328,27 @@ def _choose_axes(cells: pd.DataFrame, x: str, y: str) -> list[str]:
     return [column for column in wanted if _spreads(cells, column)][:2]
 
 
+def why_no_axis(diagram: PhaseDiagram, column: str, name: str) -> str:
+    """Why cells are not arranged along a column, and along which they can be.
+
+    Args:
+        diagram: of the cells.
+        column: of the spec.
+        name: what the column was given as, e.g. ``--x``.
+    """
+    columns = ["cell", *CELL_FIELDS]
+    cells = pd.concat([diagram.cells[columns], diagram.not_run[columns]], ignore_index=True)
+    same = "it is the same in all cells"
+    if column == "severity" and _varies(cells[column]):
+        same = "it varies from one kind of shift to another, not within one"
+    return f"{name} {column}: {same}; choose from {', '.join(possible_axes(cells)) or 'nothing: no number varies'}"
+
+
+def possible_axes(cells: pd.DataFrame) -> list[str]:
+    """The columns along which cells can be arranged."""
+    return [column for column in AXIS_SCALES if _spreads(cells, column)]
+
+
 def _spreads(cells: pd.DataFrame, column: str) -> bool:
     """Whether the column varies; a severity must vary within one kind of shift, not from kind to kind."""
     if column == "severity":

@@ -19,7 +19,7 @@ from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.experiment.wording import nearest
 from lmc_tune.storage import BucketPath, Place, place_at
 from lmc_tune.sweeps.search import SearchName
-from lmc_tune.tables.planned import planned_space
+from lmc_tune.tables.planned import planned_space, why_no_run
 from lmc_tune.tables.rows import STATUSES
 from lmc_tune.tables.store import RESULTS_FILE, Store, load_results
 from lmc_tune.work.bench import Device
@@ -83,7 +83,7 @@ class Run:
 
         The columns are those of :func:`lmc_tune.tables.cells.judge_cells`, and ``panel``.
         """
-        return self._diagram.cells
+        return self._diagram.in_order(self._diagram.cells).reset_index(drop=True)
 
     def phase_diagram(self, x: str | None = None, y: str | None = None) -> "PhaseDiagram":
         """The cells over two axes, a panel for each combination of everything else that varies.
@@ -96,12 +96,15 @@ class Run:
             ValueError: if a column is unknown, does not vary, or is given twice.
             UserError: if no planned pair has finished.
         """
+        from lmc_tune.analysis.phase import why_no_axis  # noqa: PLC0415 - pandas and scipy take a second to import
+
         if x is None and y is None:
             return self._diagram
         diagram = self._mapped(x, y)
         varying = [axis.column for axis in diagram.axes]
-        if fixed := [name for name in (x, y) if name is not None and name not in varying]:
-            raise ValueError(f"{fixed[0]!r} does not vary in this run; what does: {', '.join(varying) or 'no number'}")
+        for name, column in (("x", x), ("y", y)):
+            if column is not None and column not in varying:
+                raise ValueError(why_no_axis(diagram, column, name))
         return diagram
 
     @cached_property
@@ -236,20 +239,8 @@ def open_run(folder: str | os.PathLike[str] | BucketPath) -> Run:
     """
     run = Run(folder)
     if not any((run.folder / name).exists() for name in (SPACE_FILE, RESULTS_FILE, "shards")):
-        raise FileNotFoundError(
-            f"no sweep in {run.folder}{_other_runs(run.folder)}; start one with: lmc-tune sweep SPACE, or "
-            f"lmc_tune.sweep(space)"
-        )
+        raise FileNotFoundError(f"no sweep in {run.folder}{why_no_run(run.folder)}")
     return run
-
-
-def _other_runs(folder: Place) -> str:
-    """The runs in a folder of runs, or the run whose name is nearest to a name that is not there."""
-    if not isinstance(folder, Path):
-        return ""
-    if inside := sorted(file.parent.name for file in folder.glob(f"*/{SPACE_FILE}")):
-        return f"; it holds the runs {', '.join(inside)}"
-    return nearest(folder.name, [file.parent.name for file in folder.parent.glob(f"*/{SPACE_FILE}")])
 
 
 def sweep(  # noqa: PLR0913 - one parameter per option of the command

@@ -120,7 +120,7 @@ def test_a_diagram_is_shown_in_words_and_as_the_reports_chart(folder: Path) -> N
     [
         ({"x": "lrr"}, "'lrr' is not a numeric column of the spec; did you mean lr?"),
         ({"y": "batchsize"}, "'batchsize' is not a numeric column of the spec; did you mean batch_size?"),
-        ({"x": "momentum"}, "'momentum' does not vary in this run; what does: batch_size, lr"),
+        ({"x": "momentum"}, "x momentum: it is the same in all cells; choose from lr, batch_size"),
         ({"x": "lr", "y": "lr"}, "x and y are both 'lr'"),
     ],
 )
@@ -168,9 +168,9 @@ def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_run_is_named_with_the_nearest(tmp_path: Path) -> None:
     write_run(tmp_path / "quickstart", grid((0.01,), (16,), replicates=1))
-    with pytest.raises(FileNotFoundError, match=r"^no sweep in .*quikstart; did you mean quickstart\?; start"):
+    with pytest.raises(FileNotFoundError, match=r"^no sweep in .*quikstart; did you mean quickstart\? Or start"):
         open_run(tmp_path / "quikstart")
-    with pytest.raises(FileNotFoundError, match=f"^no sweep in {tmp_path}; it holds the runs quickstart; start one"):
+    with pytest.raises(FileNotFoundError, match=f"^no sweep in {tmp_path}; it holds the runs quickstart$"):
         open_run(tmp_path)
 
 

@@ -54,7 +54,7 @@ def render_comparison(
     formats: Sequence[str] | None = None,
     *,
     view: View | None = None,
-) -> list[Place]:
+) -> tuple[list[Place], Comparison]:
     """Write what became of the verdicts from one run to another, from their tables alone.
 
     Both are judged as the first folder says.
@@ -66,7 +66,7 @@ def render_comparison(
         view: how cells are judged, arranged and drawn otherwise than the first folder says.
 
     Returns:
-        The files written, in the order of the formats.
+        The files written, in the order of the formats, and what they say.
 
     Raises:
         FileNotFoundError: if a folder holds no results.
@@ -87,7 +87,7 @@ def render_comparison(
     check_axes(view, comparison.first)
     for name, path in files.items():
         write(path, _content(name, comparison, runs, view))
-    return list(files.values())
+    return list(files.values()), comparison
 
 
 def _read(folders: tuple[Place, Place], view: View) -> tuple[_Side, _Side]:
@@ -111,12 +111,8 @@ def _diagram(folder: Place, sweep: page.Sweep, verdict: VerdictSpec) -> PhaseDia
 
 
 def _names(runs: tuple[_Side, _Side]) -> tuple[str, str]:
-    """What tells the runs apart: their names, else those of their folders, else the folders."""
-    for names in (
-        [run.sweep.name for run in runs],
-        [run.folder.absolute().name for run in runs],
-        [str(run.folder) for run in runs],
-    ):
+    """What tells the runs apart: the names of their folders, else the folders."""
+    for names in ([run.folder.absolute().name for run in runs], [str(run.folder) for run in runs]):
         if names[0] != names[1]:
             return names[0], names[1]
     raise UserError(f"{runs[0].folder} cannot be compared with itself; name two run folders")
@@ -199,8 +195,9 @@ def _settings(comparison: Comparison, runs: tuple[_Side, _Side]) -> list[tuple[s
 
 
 def _beside_the_spec(sweep: page.Sweep) -> dict[str, Any]:
-    found = {f"version of {name}": version for name, version in sweep.versions.items()}
+    found: dict[str, Any] = {f"version of {name}": version for name, version in sweep.versions.items()}
     if sweep.space is not None:
+        found["replicates"] = sweep.space.replicates
         found |= {f"measure.{name}": value for name, value in sweep.space.measure.model_dump(mode="json").items()}
         model = sweep.space.fixed.get("model")
         if isinstance(model, dict) and "code" in model:

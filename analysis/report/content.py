@@ -56,8 +56,8 @@ BASELINES: dict[Definition, str] = {
 }
 
 PICKING = (
-    "Point at a {0} to see its curves and numbers; click it to keep them. Arrow keys move from {0} to {0}, and Escape "
-    "frees it."
+    "Point at a {0} to see its curves and numbers; click it to keep them, and once more to let it go. Arrow keys move "
+    "from {0} to {0}, and Escape frees the one that is kept."
 )
 
 Row = Mapping[Any, Any]

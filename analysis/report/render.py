@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lmc_tune.analysis.phase import PhaseDiagram, map_regions
+from lmc_tune.analysis.phase import PhaseDiagram, map_regions, why_no_axis
 from lmc_tune.analysis.report import content as page
 from lmc_tune.analysis.report import sections as own_sections
 from lmc_tune.analysis.report.cell_table import full_table
@@ -30,7 +30,6 @@ from lmc_tune.experiment import VerdictSpec
 from lmc_tune.experiment.space import SPACE_FILE
 from lmc_tune.storage import BucketPath, Place, place_at
 from lmc_tune.tables.cells import judged_columns
-from lmc_tune.tables.columns import AXIS_SCALES
 from lmc_tune.tables.planned import space_in
 from lmc_tune.tables.store import Store, load_results
 from lmc_tune.tables.sweep_record import REPORT_FILE, SWEEP_FILE, SweepRecord
@@ -58,7 +57,8 @@ def render(
             says, else ``html``.
         sections: the packages that the page's sections are found in, as
             :func:`~lmc_tune.analysis.report.section.find_sections` says.
-        view: how cells are judged, arranged and drawn otherwise than the folder says, which stays as it is.
+        view: how cells are judged, arranged and drawn otherwise than the folder says, which stays as it is. Where cells
+            are judged or arranged otherwise, files that ``out`` does not name are ``report-view``.
 
     Returns:
         The files written, in the order of the formats.
@@ -89,7 +89,8 @@ def render(
         report.csv True
     """
     folder, view = place_at(folder), view or View()
-    files = choose_files(folder, Path(REPORT_FILE).stem, out, formats)
+    stem = Path(REPORT_FILE).stem
+    files = choose_files(folder, f"{stem}-view" if view.is_other else stem, out, formats)
     sweep = read_sweep(folder)
     verdict = view.judging(sweep.space.verdict if sweep.space else VerdictSpec())
     try:  # the results are kept by no name: their memory is needed again
@@ -147,8 +148,7 @@ def check_axes(view: View, diagram: PhaseDiagram) -> None:
     used = [axis.column for axis in diagram.axes]
     for option, column in (("--x", view.x), ("--y", view.y)):
         if column is not None and column not in used:
-            known = ", ".join(name for name in AXIS_SCALES if len(diagram.cells[name].unique()) > 1)
-            raise UserError(f"{option} {column}: it is the same in all cells; choose from {known}")
+            raise UserError(why_no_axis(diagram, column, option))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +180,10 @@ class _Report:
             "picked": self.picked,
             "renderer": "canvas" if len(drawn.cells) + len(drawn.not_run) > MANY_TILES else "svg",
         }
+        if not any(curves.bands.values()) and (diagram.pairs["status"] == "ok").any():
+            words["cautions"].append("No curves: paths.parquet is not in the folder, or has no path of these pairs.")
         words |= {
+            "folder": self.folder.absolute().name,
             "contents": page.contents(sections, with_panels=len(words["panels"]) > 0),
             "n_positions": len(curves.lambdas),
             "thinned": curves.thinned,

@@ -10,6 +10,7 @@ from lmc_tune.analysis.report.charts.style import Theme
 from lmc_tune.analysis.wording import confidence, gate, listed, quantity, threshold
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
+from lmc_tune.experiment.wording import message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,12 @@ class View:
     width: float | None = None
     chart: str = "phase"
 
+    @property
+    def is_other(self) -> bool:
+        """Whether cells are judged or arranged otherwise; such a report does not take the place of the folder's own."""
+        asked = (self.threshold, self.confidence, self.barrier, self.condition, self.x, self.y)
+        return any(value is not None for value in asked)
+
     def judging(self, verdict: VerdictSpec) -> VerdictSpec:
         """The verdict with what was asked for in its place.
 
@@ -43,7 +50,12 @@ class View:
                 verdict.model_dump() | {name: value for name, value in asked.items() if value is not None}
             )
         except ValidationError as error:
-            problems = [f"--{problem['loc'][0]} {problem['input']}: {problem['msg']}" for problem in error.errors()]
+            problems = [
+                f"--{problem['loc'][0]}: {message(problem, VerdictSpec)}"
+                if problem["loc"]
+                else message(problem, VerdictSpec)
+                for problem in error.errors()
+            ]
             raise UserError("; ".join(problems)) from error
 
     @property

@@ -204,8 +204,8 @@ def report(  # noqa: PLR0913 - one parameter per option
             "-o",
             "--output",
             metavar="FILE",
-            help="A file, or a folder: one that exists or ends in / (default: DIR/report.html, or "
-            "DIR/report-NAME.html for a second folder NAME).",
+            help="A file, or a folder: one that exists or ends in / (default: DIR/report.html; "
+            "report-view.html if cells are judged or arranged otherwise; report-NAME.html for a second folder NAME).",
         ),
     ] = None,
     formats: Annotated[
@@ -246,6 +246,7 @@ def report(  # noqa: PLR0913 - one parameter per option
     are read, and folders stay as they are.
     """
     with plain_errors():
+        from lmc_tune.analysis.comparison import answer, drift, plain_comparison
         from lmc_tune.analysis.report import View, render, render_comparison
 
         wanted = None if formats is None else [part.strip() for part in formats.split(",")]
@@ -260,15 +261,18 @@ def report(  # noqa: PLR0913 - one parameter per option
             width=width,
             chart=chart,
         )
+        comparison = None
         if other is None:
             files = render(folder, output, wanted, view=view)
         else:
-            files = render_comparison(folder, other, output, wanted, view=view)
+            files, comparison = render_comparison(folder, other, output, wanted, view=view)
     if json_:
-        print_json({"files": [str(path) for path in files]})
-    else:
-        for path in files:
-            typer.echo(path)
+        print_json({"files": [str(path) for path in files]} | (plain_comparison(comparison) if comparison else {}))
+        return
+    if comparison:
+        note(f"{answer(comparison)} {drift(comparison)}")
+    for path in files:
+        typer.echo(path)
 
 
 @app.command(epilog=examples("lmc-tune status runs/quickstart", "lmc-tune status runs/quickstart --json"))
@@ -323,7 +327,7 @@ def ui(
     """Show a run folder in the MLflow UI.
 
     Serves the UI over the folder's own store until Ctrl-C, to this machine alone. Prints the address of the page that
-    lists all pairs, and opens it in the browser of this machine if there is one.
+    lists all cells, and opens it in the browser of this machine if there is one.
     """
     with plain_errors():
         from lmc_tune.cli.browser import open_page

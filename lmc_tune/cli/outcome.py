@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from lmc_tune.cli.plainly import note, this_command
+from lmc_tune.cli.plainly import note, program, this_command
 from lmc_tune.cli.terminal import folded, width_of
 from lmc_tune.core.counted import counted
 from lmc_tune.core.duration import in_words
@@ -36,12 +36,17 @@ def read_diagram(folder: "Place", space: "SearchSpace") -> "PhaseDiagram":
 
 
 def plain_outcome(diagram: "PhaseDiagram | None") -> dict[str, Any]:
-    """The part of ``--json`` that says what came out: ``answer``, ``verdicts`` and ``cells``."""
-    from lmc_tune.analysis.answer import answer, plain_cells, verdict_counts
+    """The part of ``--json`` that says what came out: ``answer``, ``remarks``, ``verdicts`` and ``cells``."""
+    from lmc_tune.analysis.answer import answer, plain_cells, remarks, verdict_counts
 
     if diagram is None:
-        return {"answer": None, "verdicts": {}, "cells": []}
-    return {"answer": answer(diagram), "verdicts": verdict_counts(diagram), "cells": plain_cells(diagram)}
+        return {"answer": None, "remarks": [], "verdicts": {}, "cells": []}
+    return {
+        "answer": answer(diagram),
+        "remarks": remarks(diagram),
+        "verdicts": verdict_counts(diagram),
+        "cells": plain_cells(diagram),
+    }
 
 
 def answer_lines(diagram: "PhaseDiagram", width: int | None) -> list[str]:
@@ -87,8 +92,11 @@ def _next_steps(outcome: "Outcome", space: "SearchSpace", diagram: "PhaseDiagram
 
 
 def _with_options(command: str, options: Sequence[str]) -> str:
-    """A command with further options; a search takes the place of the one before."""
+    """A command with further options; a search, or a value, takes the place of the one before."""
     kept = re.sub(r" --search[ =]\S+", "", command) if "--search" in options else command
+    for option in options:
+        if "=" in option:
+            kept = re.sub(rf" --set[ =]{re.escape(option.partition('=')[0])}=\S+", "", kept)
     return f"{kept} {shlex.join(options)}".rstrip()
 
 
@@ -99,7 +107,7 @@ def _looks(folder: "Place") -> "list[Step]":
 
     if not own_store(folder).exists():
         return []
-    return [Step(words="every pair with its curves, in MLflow", command=f"lmc-tune ui {shlex.quote(str(folder))}")]
+    return [Step(words="every pair with its curves, in MLflow", command=f"{program()} ui {shlex.quote(str(folder))}")]
 
 
 def print_status(folder: "Place", state: "SweepStatus", diagram: "PhaseDiagram | None") -> None:
@@ -143,11 +151,11 @@ def _steps_of(folder: "Place", state: "SweepStatus", diagram: "PhaseDiagram | No
 
     # A factory is looked for in the folder of the space's file, and a bucket is no folder to read one from.
     own = isinstance(folder, Path) and not state.space.factories
-    start = ["lmc-tune", "sweep", str(folder / SPACE_FILE) if own else "SPACE", "--out", str(folder)]
+    start = ["sweep", str(folder / SPACE_FILE) if own else "SPACE", "--out", str(folder)]
     start += [] if state.search in ("", "grid") else ["--search", state.search]
 
     def again(*options: str) -> str:
-        return _with_options(shlex.join(start), options)
+        return _with_options(f"{program()} {shlex.join(start)}", options)
 
     steps = []
     if not state.complete and not state.counts["running"]:
@@ -155,7 +163,7 @@ def _steps_of(folder: "Place", state: "SweepStatus", diagram: "PhaseDiagram | No
         steps.append(Step(words=f"{counted(left, 'pair')} left: this resumes the sweep", command=again()))
     if diagram is not None:
         if not (folder / REPORT_FILE).exists():
-            steps.append(Step(words="the report", command=f"lmc-tune report {shlex.quote(str(folder))}"))
+            steps.append(Step(words="the report", command=f"{program()} report {shlex.quote(str(folder))}"))
         steps += [*_looks(folder), *next_steps(diagram, state.space.replicates, again, ended=state.complete)]
     return steps
 
@@ -176,7 +184,7 @@ def print_failures(folder: "Place") -> None:
     failures = read_status(folder).failures
     for failure in failures[:5]:
         note(f"failed {failure.key} ({failure.what}): {failure.reason}")
-    see = f"lmc-tune status {shlex.quote(str(folder))}"
+    see = f"{program()} status {shlex.quote(str(folder))}"
     note(f"{counted(len(failures), 'pair')} failed; run the same command to try them again, or see: {see}")
     note(whole_tracebacks(folder))
 

@@ -94,13 +94,18 @@ def _what_the_system_says(error: OSError) -> str:
     return f"{where} cannot be used ({what_fails(where, error)}); change that, or name another place"
 
 
+def program() -> str:
+    """How lmc-tune was called, such that it can be called again."""
+    called = sys.argv[0]
+    if called == shutil.which("lmc-tune") or not Path(called).name:
+        return "lmc-tune"
+    if Path(called).name == "__main__.py":
+        return "python -m lmc_tune"
+    return shlex.quote(called)
+
+
 def this_command() -> str:
     """The command line that was typed, without credentials."""
     from lmc_tune.tracking.connection import without_credentials
 
-    called = sys.argv[0]
-    if called == shutil.which("lmc-tune"):
-        called = "lmc-tune"
-    elif Path(called).name == "__main__.py":
-        called = "python -m lmc_tune"
-    return without_credentials(f"{called} {shlex.join(sys.argv[1:])}")
+    return without_credentials(f"{program()} {shlex.join(sys.argv[1:])}")

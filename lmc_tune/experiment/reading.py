@@ -349,7 +349,8 @@ class _Reader:
             spec = Spec if name in RECIPE and not values else section_spec(name, values)
             if spec is None:
                 wrong = model_name(values)
-                self.problem(origin(name, ("name",), indices), f"unknown model {wrong!r}{nearest(wrong, MODELS)}")
+                near = nearest(wrong, MODELS) or f"; choose from {', '.join(MODELS)}"
+                self.problem(origin(name, ("name",), indices), f"unknown model {wrong!r}{near}")
                 continue
             try:
                 spec.model_validate(values)

@@ -1,8 +1,8 @@
 """How a cell's pairs are judged."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lmc_tune.core.barrier import Definition
 from lmc_tune.experiment.measuring import Condition
@@ -28,6 +28,12 @@ class VerdictSpec(Spec):
     threshold: Positive = 0.02
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     min_train_accuracy: Fraction = 0.5
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.quantity == "error" and self.threshold >= 1:
+            raise ValueError(f"threshold {self.threshold:g} is no error: errors are fractions, so write 0.02 for 2%")
+        return self
 
     @property
     def column(self) -> str:

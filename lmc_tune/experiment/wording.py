@@ -94,4 +94,6 @@ def close_to(name: Any, known: Iterable[str]) -> list[str]:
         return [name]
     if _SYNONYMS.get(name) in names:
         return [_SYNONYMS[name]]
+    if same := [known for known in names if known.lower() == name.lower()]:
+        return same[:1]
     return difflib.get_close_matches(name, names, n=1, cutoff=0.5)

@@ -39,6 +39,10 @@ def answered(
     return found
 
 
+# Of what has changed in a space, so much is named.
+MOST_CHANGES = 4
+
+
 @dataclass(frozen=True, kw_only=True)
 class AskedAgain:
     """Finished pairs that have to answer a new question.
@@ -98,12 +102,38 @@ def said_of_moved_ranges(space: SearchSpace, folder: Place) -> str:
     ``log: [0.01, 1], steps: 3`` and ``steps: 4`` share their bounds alone, which whoever wants a finer map finds out
     from pairs that are no longer in the space.
     """
-    path = folder / SPACE_FILE
-    try:
-        before = parse_space(path.read_text(encoding="utf-8", errors="replace"))
-    except (FileNotFoundError, SpaceError):  # there is none, or it is damaged and will be written again
+    before = _space_before(folder)
+    return moved(before.axes, space.axes) if before else ""
+
+
+def said_of_changes(space: SearchSpace, folder: Place) -> str:
+    """Which settings of the folder's own space are others, in brackets; empty if that is not known."""
+    before = _space_before(folder)
+    if before is None:
         return ""
-    return moved(before.axes, space.axes)
+    old, new = _settings(before), _settings(space)
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    shown = [
+        f"{key}: {old.get(key, 'not set')} there, {new.get(key, 'not set')} here" for key in changed[:MOST_CHANGES]
+    ]
+    more = [f"{len(changed) - len(shown)} more"] if len(changed) > len(shown) else []
+    return f" ({'; '.join([*shown, *more])})" if shown else ""
+
+
+def _settings(space: SearchSpace) -> dict[str, str]:
+    """What decides a space's pairs, as text by its key."""
+    found = {f"axes.{name}": str(list(values)) for name, values in space.axes.items()}
+    for section, values in space.fixed.items():
+        found |= {f"{section}.{name}": str(value) for name, value in values.items()}
+    return found | {"seed": str(space.seed)}
+
+
+def _space_before(folder: Place) -> SearchSpace | None:
+    """That of the folder; None if there is none, or it is damaged and will be written again."""
+    try:
+        return parse_space((folder / SPACE_FILE).read_text(encoding="utf-8", errors="replace"))
+    except (FileNotFoundError, SpaceError):
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

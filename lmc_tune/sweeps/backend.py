@@ -30,6 +30,8 @@ class ClusterError(UserError):
     """A cluster that cannot be used; the message says what to do."""
 
 
+_SECONDS_TO_CONNECT = 10.0
+
 # The workers' C library reads these at its start; cluster.yaml and the like set them for their machines. Tune runs
 # every trial in its own thread, and glibc gives each thread its own heap: these heaps kept 0.9 GB of what earlier pairs
 # had freed. glibc also gave the pages of layers' outputs back to the system a thousand times a second and requested
@@ -188,6 +190,24 @@ def why_no_worker(logs: Path | None) -> str:
             if said:
                 return f"Ray's log {file} says: {said[-1]}"
     return f"Ray's logs in {logs} do not say why"
+
+
+def check_address(address: str) -> None:
+    """Raise ClusterError if nothing listens where a cluster should be; Ray itself would warn twenty times before.
+
+    A name such as ``auto``, or an address of Ray Client, is left to Ray.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in address:
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_CONNECT):
+            pass
+    except OSError as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}); check that it runs (ray status) and "
+            f"that this machine may reach it"
+        ) from error
 
 
 def _connect(address: str) -> None:

@@ -18,8 +18,9 @@ from lmc_tune.experiment.checks import too_few_examples
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
 from lmc_tune.storage import FolderError, Place, hurried, written
-from lmc_tune.sweeps.answers import answered, asked_again, said_of_moved_ranges
+from lmc_tune.sweeps.answers import answered, asked_again, said_of_changes, said_of_moved_ranges
 from lmc_tune.sweeps.backend import (
+    check_address,
     check_scratch,
     prepare_environment,
 )
@@ -241,6 +242,8 @@ def _check_surroundings(
     """Raise if the data, device, tracking address, a factory or the temporary folder cannot be used."""
     if options.address is None:
         check_scratch()
+    else:
+        check_address(options.address)
     datasets = {dataset for pair in pairs for dataset in pair.datasets}
     for facts in sorted(set(map(facts_of, datasets)), key=lambda facts: facts.name):
         check_files(facts, options.data_root)
@@ -289,8 +292,8 @@ def _check_same_study(
         version += f" ({moved})"
     if len(others) == len(done):
         raise FolderError(
-            f"{folder} holds another study: none of its {len(others)} finished pairs is in this space{version}; "
-            f"choose another folder with --out"
+            f"{folder} holds another study: none of its {len(others)} finished pairs is in this space"
+            f"{version or said_of_changes(space, folder)}; choose another folder with --out"
         )
     listener.say(
         f"{len(others)} finished pairs in this folder are not in this space: its tables keep them, its report leaves "

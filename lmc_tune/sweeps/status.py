@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from lmc_tune.experiment.space import SPACE_FILE, Cell, SearchSpace
+from lmc_tune.experiment.space import Cell, SearchSpace
 from lmc_tune.storage import FolderError, Place
 from lmc_tune.sweeps.ownership import is_owned
 from lmc_tune.sweeps.plan import planned_steps
 from lmc_tune.tables.columns import Row
-from lmc_tune.tables.planned import marked, planned_space, questions
+from lmc_tune.tables.planned import marked, planned_space, questions, why_no_run
 from lmc_tune.tables.rows import STATUSES, pair_name, spec_columns
 from lmc_tune.tables.store import Store
 from lmc_tune.tables.sweep_record import SweepRecord
@@ -92,7 +92,7 @@ def read_status(folder: Place) -> SweepStatus:
     """
     space = planned_space(folder)
     if space is None:
-        raise FolderError(f"no sweep in {folder}: {SPACE_FILE} is missing; start one with: lmc-tune sweep SPACE")
+        raise FolderError(f"no sweep in {folder}{why_no_run(folder)}")
     cells = {cell.key: cell for cell in space.cells()}
     store = Store(folder)
     results = store.results([*_DESCRIBING, *_TIMES])

@@ -1,11 +1,14 @@
 """Which finished pairs of a run folder its space plans, and which of those answer what it asks now."""
 
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.reading import SpaceError, parse_space
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
+from lmc_tune.experiment.wording import nearest
 from lmc_tune.storage import Place
 
 if TYPE_CHECKING:
@@ -71,3 +74,16 @@ def marked(results: "pd.DataFrame", asked: Mapping[str, str], replicates: int) -
     planned = results["cell"].isin(list(asked)) & (results["replicate"] < replicates)
     answers = results["question"] == results["cell"].map(dict(asked))
     return results.assign(planned=planned, stale=planned & (results["status"] != "failed") & ~answers)
+
+
+def why_no_run(folder: Place) -> str:
+    """What may be meant by a place that is no run folder, as the end of a sentence; else how to make one there."""
+    if isinstance(folder, Path):
+        if folder.is_file():
+            inside = folder.parent if (folder.parent / SPACE_FILE).exists() else None
+            return f", which is a file{f'; the run folder is {inside}' if inside else '; name a run folder'}"
+        if runs := sorted(file.parent.name for file in folder.glob(f"*/{SPACE_FILE}")):
+            return f"; it holds the runs {', '.join(runs)}"
+        if near := nearest(folder.name, [file.parent.name for file in folder.parent.glob(f"*/{SPACE_FILE}")]):
+            return f"{near} Or start one with: lmc-tune sweep SPACE --out {shlex.quote(str(folder))}"
+    return f"; start one with: lmc-tune sweep SPACE --out {shlex.quote(str(folder))}"

@@ -5,7 +5,6 @@ While a sweep runs, every cohort writes one *shard* of its own (rows with their 
 """
 
 import os
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,7 +31,7 @@ from lmc_tune.tables.columns import (
     Row,
     TableName,
 )
-from lmc_tune.tables.planned import MARKS, marked, planned_space, questions
+from lmc_tune.tables.planned import MARKS, marked, planned_space, questions, why_no_run
 from lmc_tune.tables.rows import GATED, PairResult, Status, gate
 
 if TYPE_CHECKING:  # imported by the first .to_pandas(); workers, which only write, do without it
@@ -333,8 +332,7 @@ def load_results(folder: str | os.PathLike[str] | BucketPath, columns: Sequence[
     """
     store = Store(folder)
     if not (store.folder / RESULTS_FILE).exists() and not store.shards.exists():
-        place = shlex.quote(str(store.folder))
-        raise FileNotFoundError(f"no results in {store.folder}; run: lmc-tune sweep SPACE --out {place}")
+        raise FileNotFoundError(f"no results in {store.folder}{why_no_run(store.folder)}")
     wanted = [*RESULTS_SCHEMA.names, *MARKS] if columns is None else list(dict.fromkeys(["key", *columns]))
     if unknown := [name for name in wanted if name not in (*RESULTS_SCHEMA.names, *MARKS)]:
         near = nearest(unknown[0], [*RESULTS_SCHEMA.names, *MARKS])

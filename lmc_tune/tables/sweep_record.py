@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Self
@@ -10,6 +9,7 @@ from typing import Self
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.storage import Place, write_text
+from lmc_tune.tables.planned import why_no_run
 
 SWEEP_FILE = "sweep.json"
 REPORT_FILE = "report.html"
@@ -47,10 +47,7 @@ class SweepRecord:
         """
         path = folder / SWEEP_FILE
         if not path.exists():
-            raise FileNotFoundError(
-                f"no sweep in {folder}: {SWEEP_FILE} is missing; start one with: "
-                f"lmc-tune sweep SPACE --out {shlex.quote(str(folder))}"
-            )
+            raise FileNotFoundError(f"no sweep in {folder}: {SWEEP_FILE} is missing{why_no_run(folder)}")
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:

@@ -212,9 +212,8 @@ def _again(*options: str) -> str:
     return f"lmc-tune sweep s.yaml {shlex.join(options)}"
 
 
-_MORE = "twice as many replicates"
 _UNDECIDED = Step(
-    words=f"1 cell is undecided; {_MORE} (10 more pairs) give narrower intervals",
+    words="1 cell is undecided; 10 replicates (10 more pairs) give narrower intervals",
     command="lmc-tune sweep s.yaml --set replicates=10",
 )
 
@@ -237,6 +236,12 @@ def test_before_the_search_has_ended_pairs_are_still_to_come(letters: str) -> No
     assert next_steps(diagram_of(TWO, letters), 5, _again, ended=False) == []
 
 
+def test_one_pair_per_cell_is_not_doubled_to_two_which_decide_nothing() -> None:
+    (step,) = next_steps(diagram_of(TWO, "CD", replicates=1), 1, _again, ended=True)
+    assert step.words == "2 cells are undecided; 3 replicates (4 more pairs) are enough for intervals"
+    assert step.command == "lmc-tune sweep s.yaml --set replicates=3"
+
+
 def test_several_undecided_cells_are_counted() -> None:
     (step,) = next_steps(diagram_of(space_of(lrs=(0.01, 0.1), batch_sizes=(16,)), "C???"), 3, _again, ended=True)
-    assert step.words == f"3 cells are undecided; {_MORE} (12 more pairs) give narrower intervals"
+    assert step.words == "3 cells are undecided; 6 replicates (12 more pairs) give narrower intervals"

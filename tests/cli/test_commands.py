@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lmc_tune.cli.outcome import _with_options
+from lmc_tune.cli.plainly import program
 from lmc_tune.experiment.reading import presets
 from tests.analysis.cases import failed_pair, pair_spec, write_run
 from tests.sweeps.cases import PAIRS, SPACE, command, environment, lmc_tune, lmc_tune_json, write_space
@@ -363,3 +365,27 @@ def test_a_dead_server_stops_nothing_and_track_sends_the_rest(tmp_path: Path) ->
     store = f"sqlite:///{tmp_path}/mlflow.db"
     assert lmc_tune_json("track", folder, "--tracking-uri", store) == {"created": 4, "updated": 0, "unchanged": 0}
     assert lmc_tune_json("track", folder, "--tracking-uri", store) == {"created": 0, "updated": 0, "unchanged": 4}
+
+
+def test_an_option_takes_the_place_of_the_one_before() -> None:
+    command = "lmc-tune sweep s.yaml --set replicates=3 --set train.epochs=2 --search adaptive"
+    assert _with_options(command, ["--set", "replicates=6"]) == (
+        "lmc-tune sweep s.yaml --set train.epochs=2 --search adaptive --set replicates=6"
+    )
+    assert _with_options(command, ["--search", "grid"]).endswith("--set train.epochs=2 --search grid")
+
+
+@pytest.mark.parametrize(
+    ("called", "shown"),
+    [
+        ("/some/.venv/bin/lmc-tune", "/some/.venv/bin/lmc-tune"),
+        ("/a b/lmc-tune", "'/a b/lmc-tune'"),
+        ("/x/lmc_tune/__main__.py", "python -m lmc_tune"),
+        ("", "lmc-tune"),
+    ],
+)
+def test_suggested_commands_call_lmc_tune_as_it_was_called(
+    monkeypatch: pytest.MonkeyPatch, called: str, shown: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
+    assert program() == shown

@@ -240,6 +240,10 @@ def test_a_bad_override_says_so(override, message):
         (("dataset: digits", "dataset: {name: [digits]}"), ["s.yaml:2: dataset.name: should be a valid string, got ['digits']"]),
         (("dataset: digits", "dataset: 3"), ["s.yaml:2: dataset: must be a mapping, got 3"]),
         (("hidden: [8]", "widths: [8]"), ["s.yaml:3: model.widths: unknown key 'widths'; did you mean hidden?"]),
+        (
+            ("name: mlp", "name: cnn"),
+            ["s.yaml:3: model.name: unknown model 'cnn'; choose from mlp, vgg, resnet, vit, factory"],
+        ),
         (("name: mlp", "name: mpl"), ["s.yaml:3: model.name: unknown model 'mpl'; did you mean mlp?"]),
         (("lambdas: 7", "lambdas: 8"), ["s.yaml:13: measure: lambdas must be odd so that λ = ½ is on the grid; use 9"]),
         (("lambdas: 7", "lambda: 7"), ["s.yaml:13: measure.lambda: unknown key 'lambda'; did you mean lambdas?"]),

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,8 +16,10 @@ import ray
 from lmc_tune.storage import FolderError, StorageError, write_text
 from lmc_tune.sweeps.backend import (
     _LONGEST_TMP,
+    ClusterError,
     _check_shared,
     _scratch,
+    check_address,
     check_scratch,
     machines,
     slots_of,
@@ -191,3 +195,14 @@ def test_storage_that_is_refused_once_is_not_asked_by_every_cohort(tmp_path):
     errors, told = run.stdout.split()
     assert int(errors) <= 3, "of the first trial, as error and as result, or of the second at most"
     assert told == "True"
+
+
+def test_an_address_where_nobody_listens_is_refused_before_ray_warns():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        here = f"127.0.0.1:{server.getsockname()[1]}"
+        check_address(here)
+    for address in (here, here.replace("127.0.0.1", "[::1]")):
+        with pytest.raises(ClusterError, match=rf"^no Ray cluster answers at {re.escape(address)} \(.*; check that it"):
+            check_address(address)
+    for left_to_ray in ("auto", "ray://127.0.0.1:1", "local"):
+        check_address(left_to_ray)

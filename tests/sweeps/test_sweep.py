@@ -338,7 +338,7 @@ def test_a_folder_with_another_study_is_refused_untouched(reference: Path, tmp_p
     done = lmc_tune("sweep", reference / "tiny.yaml", "--out", tmp_path / "run", "--set", "train.epochs=1")
     assert done.returncode == 2
     assert f"holds another study: none of its {PAIRS} finished pairs is in this space" in done.stderr
-    assert "--out" in done.stderr
+    assert "(train.epochs: 20 there, 1 here); choose another folder with --out" in done.stderr
     assert files(tmp_path / "run") == before
 
 

@@ -15,7 +15,7 @@ from lmc_tune.experiment.reading import parse_space
 from lmc_tune.sweeps.answers import held
 from lmc_tune.sweeps.ownership import write_description
 from lmc_tune.sweeps.status import read_status
-from lmc_tune.tables.planned import planned_space
+from lmc_tune.tables.planned import planned_space, why_no_run
 from lmc_tune.tables.rows import PairResult, failed_result
 from lmc_tune.tables.store import Store, load_results
 from tests.analysis.cases import ok_pair
@@ -80,3 +80,15 @@ def test_a_space_that_is_damaged_is_named_and_columns_without_marks_need_none(tm
     (folder / "space.yaml").unlink()
     assert planned_space(folder) is None
     assert load_results(folder)["planned"].all()
+
+
+def test_what_may_be_meant_by_a_place_that_is_no_run_is_said(tmp_path: Path):
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    run = folder_with(tmp_path / "runs" / "mine", 3, 2, 0)
+    assert why_no_run(run / "space.yaml") == f", which is a file; the run folder is {run}"
+    assert why_no_run(tmp_path / "runs") == "; it holds the runs mine"
+    assert why_no_run(tmp_path / "runs" / "mien").startswith("; did you mean mine? Or start one with: lmc-tune sweep")
+    (tmp_path / "file").touch()
+    assert why_no_run(tmp_path / "file") == ", which is a file; name a run folder"
+    nothing = tmp_path / "quite" / "elsewhere"
+    assert why_no_run(nothing) == f"; start one with: lmc-tune sweep SPACE --out {nothing}"

@@ -461,7 +461,7 @@ def test_after_moving_a_damaged_table_away_the_rest_is_still_there(tmp_path: Pat
 
 def test_a_folder_without_results_is_named_with_the_command_that_makes_them(tmp_path: Path):
     with pytest.raises(
-        FileNotFoundError, match=f"^no results in {tmp_path}; run: lmc-tune sweep SPACE --out {tmp_path}$"
+        FileNotFoundError, match=f"^no results in {tmp_path}; start one with: lmc-tune sweep SPACE --out {tmp_path}$"
     ):
         load_results(tmp_path)
 

@@ -111,9 +111,13 @@ def difference_table(comparison: Comparison) -> pd.DataFrame:
     bounds = own[["difference", "difference_low", "difference_high"]]
     known = bounds["difference"].replace([np.inf, -np.inf], np.nan)
     table["difference"] = known * (100 if verdict.quantity == "error" else 1)
-    table["difference_text"] = [_signed(value, verdict) if np.isfinite(value) else "" for value in known]
-    table["difference_text_light"] = False
-    table["difference_words"] = [difference_words(row, verdict) for row in bounds.itertuples(index=False)]
+    sure = np.isfinite(own["difference_low"].to_numpy(dtype=np.float64, na_value=np.nan))
+    table["difference_text"] = [_in_tile(value, verdict) if has else "" for value, has in zip(known, sure, strict=True)]
+    table["difference_text_light"] = table["difference"] < -0.6 * _most(table, verdict)
+    table["difference_words"] = [
+        f"{difference_words(row, verdict)}, n = {n:g}" if n > 0 else "not known"
+        for row, n in zip(bounds.itertuples(index=False), own["n_both"], strict=True)
+    ]
     words = [_both(before, after) for before, after in zip(own["first_verdict"], own["second_verdict"], strict=True)]
     return table.assign(verdict=np.where(both, words, NOT_RUN), changed=table["changed"].eq(other=True))
 
@@ -137,6 +141,19 @@ def _signed(value: float, verdict: VerdictSpec) -> str:
     return percentage_points(100 * value) if verdict.quantity == "error" else ("+" if value > 0 else "") + nats(value)
 
 
+def _in_tile(value: float, verdict: VerdictSpec) -> str:
+    """As short as it can be: tiles of three maps side by side are narrow."""
+    if verdict.quantity == "error" and abs(value) >= 0.0995:
+        return f"{100 * value:+.0f}".replace("-", "−")
+    return _signed(value, verdict)
+
+
+def _most(table: pd.DataFrame, verdict: VerdictSpec) -> float:
+    """The end of the colour scale."""
+    least = LEAST_SCALE if verdict.quantity == "error" else LEAST_SCALE / 100
+    return max(float(table["difference"].abs().max()), least) if table["difference"].notna().any() else least
+
+
 def _both(before: Any, after: Any) -> str:
     return f"{before}, then {after}" if before != after else f"{before} in both"
 
@@ -153,10 +170,9 @@ class _Differences(Maps):
     ) -> list[alt.Chart]:
         """The tiles in colour, and outlines where the verdict changed."""
         table = pd.concat(planned for planned, _, _ in self.tables.values())
-        of_errors = self.diagram.verdict.quantity == "error"
-        most = max(table["difference"].abs().max(), LEAST_SCALE if of_errors else LEAST_SCALE / 100)
+        most = _most(table, self.diagram.verdict)
         colours = [VERDICT_COLOURS["connected"], SAME, VERDICT_COLOURS["disconnected"]]
-        unit = "percentage points" if of_errors else "nats"
+        unit = "percentage points" if self.diagram.verdict.quantity == "error" else "nats"
         colour = alt.Color(
             "difference:Q",
             title=f"difference ({unit})",
@@ -238,6 +254,8 @@ def legend_words(comparison: Comparison) -> str:
     if comparison.first.y is None:
         return f"Bars are {confidence(comparison.first.verdict)} intervals of the mean barrier; dashed: threshold."
     return (
-        f"Right: how much higher the mean barrier is in {comparison.names[1]}, over the pairs that are ok in both; "
-        "outlined: another verdict. The line separates tiles whose mean barrier is below the threshold from the others."
+        f"Right: how much higher the mean barrier is in {comparison.names[1]}, over the pairs that are ok in both, "
+        "where at least three are; outlined: another verdict. The line separates tiles whose mean barrier is below the "
+        "threshold from the others. *: next to divergence; C/D: connected on the split that is judged, disconnected on "
+        "the other."
     )

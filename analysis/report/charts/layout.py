@@ -18,6 +18,8 @@ MAPS_WIDTH = 752
 AXIS_TITLE_WIDTH, GAP, LABEL_WIDTH = 24, 16, 6.3
 # With more columns of tiles, or over fewer pixels, verdicts stand above barriers.
 MANY_COLUMNS, NARROW = 9, 520
+# Of the maps that stand above each other over few pixels: their height in parts of their width.
+HIGHEST = 0.5
 # A tile that a number fits into, and the least that a letter fits into.
 NUMBER_WIDTH, LETTER_WIDTH = 34, 14
 
@@ -54,12 +56,13 @@ def lay_out(diagram: PhaseDiagram, x: Axis, y: Axis, width: float = MAPS_WIDTH) 
     named = len(diagram.panels) > 1
     beside = n_columns <= MANY_COLUMNS and width > NARROW
     maps = 2 if beside else 1
+    map_width = int((width - (maps - 1) * GAP) / maps - AXIS_TITLE_WIDTH - labels)
     return Layout(
         rows=tuple((panel if named else "", ((panel, ""),)) for panel in diagram.panels),
         grid=False,
         beside=beside,
-        map_width=int((width - (maps - 1) * GAP) / maps - AXIS_TITLE_WIDTH - labels),
-        map_height=height,
+        map_width=map_width,
+        map_height=min(height, max(int(HIGHEST * map_width), 16 * len(y.ticks))) if width <= NARROW else height,
     )
 
 

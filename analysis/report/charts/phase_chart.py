@@ -20,6 +20,7 @@ from lmc_tune.analysis.report.charts.style import (
     ON_DARK,
     ON_LIGHT,
     PAPER,
+    PICKED,
     VERDICT_COLOURS,
     Points,
     barrier_axis,
@@ -49,6 +50,8 @@ LEAST_TYPE, TYPE_WIDTH = 8.5, 0.66
 # What must be left of a tile's width, in pixels.
 MARGIN, MARGINS = 8, {"letter": 3}
 LINES_HEIGHT, AXIS_WIDTH = 280, 64
+# With more panels than that, or longer names, cells of a sweep without axes stand in rows.
+FEW_COLUMNS, LONG_NAME, ROW_HEIGHT, NAME_WIDTH = 6, 24, 24, 420
 # Okabe and Ito's, which the colour-blind can tell apart; their yellow is too light for a line.
 PANEL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#7a5c00")
 
@@ -196,7 +199,7 @@ class Maps:
     def touch(self, base: alt.Chart) -> list[alt.Chart]:
         """The picked cell's outline, and over everything a clear layer that takes the pointer."""
         clear = base.mark_rect(opacity=0).encode(tooltip=tooltips(self.diagram))
-        return [*outline(base.mark_rect(fill=None, stroke=INK, strokeWidth=2.5), self.picked), clear]
+        return [*outline(base.mark_rect(fill=None, stroke=PICKED, strokeWidth=3), self.picked), clear]
 
     @property
     def least_tile(self) -> float:
@@ -334,6 +337,8 @@ def _lines(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None, width
     """Mean barriers along the one axis that varies, a line per panel; or over the panels where none does."""
     y = barrier_axis(alt.Y, table, diagram.verdict)
     map_width = width - AXIS_WIDTH
+    if diagram.x is None and (len(diagram.panels) > FEW_COLUMNS or max(map(len, diagram.panels)) > LONG_NAME):
+        return _rows(diagram, table, picked, map_width)
     if diagram.x is None:
         x = alt.X("panel:N", title=None, sort=list(diagram.panels), axis=alt.Axis(labelAngle=0, labelLimit=150))
         points = Points(x=x, y=y, colour=verdict_colour(), guide=diagram.verdict.threshold)
@@ -347,7 +352,30 @@ def _lines(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None, width
         )
         for panels in groups
     ]
-    return alt.vconcat(*charts, spacing=24).resolve_scale(y="shared", color="independent", shape="shared")
+    colours: Any = "independent" if len(charts) > 1 else "shared"
+    return alt.vconcat(*charts, spacing=24).resolve_scale(y="shared", color=colours, shape="shared")
+
+
+def _rows(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None, width: float) -> Any:
+    """Mean barriers from left to right, a row per panel: names have room there."""
+    axis = alt.Axis(labelLimit=NAME_WIDTH, labelFontSize=11, title=None)
+    y = alt.Y("panel:N", sort=list(diagram.panels), axis=axis)
+    points = Points(
+        x=barrier_axis(alt.X, table, diagram.verdict),
+        y=y,
+        colour=verdict_colour(),
+        channel="x",
+        guide=diagram.verdict.threshold,
+    )
+    letters = alt.Chart(table).transform_filter("!datum.judged").mark_text(fontSize=12, fontWeight=600, color=FAINT)
+    layers = [
+        *interval_layers(table, points, diagram, picked),
+        letters.encode(y=y, x=alt.value(8), text="letter:N", tooltip=tooltips(diagram)),
+    ]
+    longest = 6.2 * max(map(len, diagram.panels))
+    return alt.layer(*layers).properties(
+        width=max(200, width - min(NAME_WIDTH, longest)), height=ROW_HEIGHT * len(diagram.panels)
+    )
 
 
 def _line_chart(

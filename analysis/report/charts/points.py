@@ -64,12 +64,15 @@ def panels_of_points(diagram: PhaseDiagram, table: pd.DataFrame, points: Points,
         points: how its rows stand.
         picked: the cell that is outlined.
     """
+    parts = {panel: table[table["panel"] == panel] for panel in diagram.panels}
+    if diagram.x is None:  # every panel is one cell
+        parts = {"": table}
     panels = [
-        alt.layer(*interval_layers(table[table["panel"] == panel], points, diagram, picked)).properties(
-            width=PANEL_WIDTH, height=210, title=wrapped(panel, PANEL_WIDTH) if len(diagram.panels) > 1 else ""
+        alt.layer(*interval_layers(part, points, diagram, picked)).properties(
+            width=PANEL_WIDTH, height=210, title=wrapped(panel, PANEL_WIDTH) if len(parts) > 1 else ""
         )
-        for panel in diagram.panels
-        if (table["panel"] == panel).any()
+        for panel, part in parts.items()
+        if len(part)
     ]
     chart: Any = alt.concat(*panels, columns=3, spacing=28).resolve_scale(
         x="shared", y="shared", color="shared", shape="shared"

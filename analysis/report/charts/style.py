@@ -28,6 +28,8 @@ VERDICT_SHAPES: dict[Verdict, str] = {"connected": "circle", "disconnected": "di
 INK, FAINT, PAPER, RULE, GRID = "#1d2226", "#4a5157", "#ffffff", "#b9bfc4", "#eceef0"
 # On tiles, whose colours are much the same in every theme.
 ON_LIGHT, ON_DARK = "#1d2225", "#fefefe"
+# Of the outline of a tile that is picked: no other line has it.
+PICKED = "#c2185b"
 NOT_JUDGED, BLANK = "#e9ebed", "#ccd2d6"
 # The part of viridis that can be read on the page.
 LEGIBLE = (0.05, 0.8)
@@ -44,6 +46,7 @@ THEMES: dict[Theme, dict[str, str]] = {
         GRID: "#272d31",
         NOT_JUDGED: "#868d93",
         BLANK: "#41494f",
+        PICKED: "#ff6f9f",
         VERDICT_COLOURS["undecided"]: "#e6d9a8",
         VERDICT_COLOURS["undertrained"]: "#a5acb1",
         "#b98d00": "#d9b13b",
@@ -283,7 +286,7 @@ def finish(chart: Any, picked: str | None = None) -> Any:
         symbolBaseFillColor=FAINT,
         symbolBaseStrokeColor=FAINT,
     )
-    title = alt.TitleConfig(fontSize=13, fontWeight=600, color=INK, anchor="start")
+    title = alt.TitleConfig(fontSize=13, fontWeight=600, color=INK, subtitleColor=FAINT, anchor="start")
     chart.config = alt.Config(
         font=FONT, background=PAPER, padding=4, view=alt.ViewConfig(stroke=None), axis=axis, legend=legend, title=title
     )

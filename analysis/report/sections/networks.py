@@ -108,7 +108,7 @@ def _block(diagram: PhaseDiagram, table: pd.DataFrame, setting: str, picked: str
     values = len(rows["colour"].unique())
     differences = table[["difference", "difference_low", "difference_high"]]
     sides: tuple[tuple[alt.X, alt.Axis, dict[str, Any]], ...] = (
-        (barrier_axis(alt.X, table, diagram.verdict), alt.Axis(labelLimit=240), {"guide": diagram.verdict.threshold}),
+        (barrier_axis(alt.X, table, diagram.verdict), alt.Axis(labelLimit=420), {"guide": diagram.verdict.threshold}),
         (
             fitted(alt.X, differences, (0.0, SMALL_DIFFERENCE), title=f"Δ, {RESULTS['accuracy_difference'].heading}"),
             alt.Axis(labels=False, ticks=False),

@@ -1,6 +1,6 @@
 "use strict";
-// One cell is picked: the page's own choice until a click, Enter or a permalink pins another. The pointer shows a cell
-// only as long as it is on it.
+// One cell is picked: the page's own choice until a click, Enter or a permalink pins another. Until then the pointer
+// shows a cell as long as it is on it.
 
 const ANCHOR = /^#cell=(.+)$/;
 
@@ -39,9 +39,9 @@ class Picking {
     return this.draw();
   }
 
-  // Show a cell without picking it; with null, the picked one again.
+  // Show a cell without picking it; with null, the picked one again. A pinned cell stays.
   glance(id) {
-    const known = id in this.page.cells ? id : null;
+    const known = id in this.page.cells && !this.pinned ? id : null;
     if (known === this.glanced) return null;
     this.glanced = known;
     return this.draw();
@@ -49,7 +49,16 @@ class Picking {
 
   followAddress() {
     const found = ANCHOR.exec(location.hash);
-    return found ? this.pin(decodeURIComponent(found[1]), { inAddress: false }) : null;
+    if (!found) return null;
+    const drawn = this.pin(decodeURIComponent(found[1]), { inAddress: false });
+    return drawn?.then(() => this.reveal());
+  }
+
+  // Scroll to what is shown of the cell, unless it can be seen.
+  reveal() {
+    const panel = document.getElementById("cell");
+    const { top, bottom } = panel.getBoundingClientRect();
+    if (bottom < 80 || top > innerHeight - 80) panel.scrollIntoView({ block: "start" });
   }
 
   // The nearest cell of the same map in a direction, else the same place in the map before or after.
@@ -145,7 +154,9 @@ class Picking {
     document.addEventListener("click", (event) => {
       if (event.target.closest("a, button, summary") || getSelection().toString()) return;
       const id = this.cellUnder(event.target);
-      if (id !== null) this.pin(id);
+      if (id === null) return;
+      if (this.pinned && id === this.picked) this.free();
+      else this.pin(id)?.then(() => this.reveal());
     });
     document.addEventListener("keydown", (event) => this.onKey(event));
     document.getElementById("pin").addEventListener("click", () => {

@@ -184,8 +184,9 @@ def test_a_click_pins_and_neither_pointing_nor_scrolling_nor_the_way_to_the_pane
     pinned, other = visit.cell("connected"), visit.cell("undecided")
     visit.click(pinned)
     assert visit.page.url.endswith(f"#cell={pinned}")
-    visit.point_at(other)
-    assert (visit.signal("picked"), visit.signal("shown"), visit.pinned) == (pinned, other, False)
+    visit.page.mouse.move(*visit.place_of(other), steps=3)
+    visit.settle()
+    assert (visit.signal("picked"), visit.signal("shown"), visit.pinned) == (pinned, pinned, True)
     panel = visit.page.locator("#cell-place").bounding_box()
     assert panel
     visit.page.mouse.move(panel["x"] + 5, panel["y"] + 5, steps=25)
@@ -196,11 +197,52 @@ def test_a_click_pins_and_neither_pointing_nor_scrolling_nor_the_way_to_the_pane
         visit.page.wait_for_timeout(60)
     visit.settle()
     assert (visit.shown, visit.pinned) == (pinned, True)
+    for free in (lambda: visit.page.keyboard.press("Escape"), lambda: visit.page.mouse.click(*visit.place_of(pinned))):
+        free()
+        visit.page.mouse.move(2, 2)
+        visit.settle()
+        assert visit.shown == visit.page.evaluate("window.report.page.picked")
+        assert not visit.pinned
+        assert "#" not in visit.page.url
+        visit.click(pinned)
     visit.page.keyboard.press("Escape")
     visit.settle()
-    assert visit.shown == visit.page.evaluate("window.report.page.picked")
-    assert not visit.pinned
-    assert "#" not in visit.page.url
+
+
+def test_on_a_phone_a_tap_or_an_address_brings_the_cell_into_view(browser: Browser, visit: Visit) -> None:
+    cell = visit.cell("undecided")
+    path = Path(visit.page.evaluate("decodeURIComponent(location.pathname)"))
+    phone = Visit(browser, path, width=390, at=f"#cell={cell}")
+    in_sight = """(() => {
+        const { top, bottom } = document.getElementById("cell").getBoundingClientRect();
+        return bottom > 0 && top < innerHeight;
+    })()"""
+    assert phone.page.evaluate(in_sight)
+    phone.page.keyboard.press("Escape")
+    phone.page.evaluate("scrollTo(0, 0)")
+    phone.page.mouse.click(*phone.place_of(phone.cell("connected")))
+    phone.page.wait_for_selector("#cell[data-pinned='true']")
+    phone.settle()
+    assert phone.page.evaluate(in_sight)
+    row = phone.page.locator("#cell-table tbody tr").nth(8)
+    row.scroll_into_view_if_needed()
+    row.locator("td").nth(2).click()
+    phone.page.wait_for_selector(f"#cell[data-cell='{row.get_attribute('data-cell')}'][data-pinned='true']")
+    phone.settle()
+    assert phone.page.evaluate(in_sight)
+    assert phone.complaints == []
+
+
+def test_on_paper_no_column_of_the_cells_is_cut_off(browser: Browser, visit: Visit, tmp_path: Path) -> None:
+    ours, theirs = (write_run(tmp_path / name) for name in ("ours", "theirs_with_a_rather_long_name"))
+    comparison = render_comparison(ours, theirs)[0][0]
+    path = Path(visit.page.evaluate("decodeURIComponent(location.pathname)"))
+    landscape = (297 - 2 * 14) / 25.4 * 96  # A4 without its margins
+    for file in (path, comparison):
+        page = Visit(browser, file).page
+        page.emulate_media(media="print")
+        page.set_viewport_size({"width": int(landscape), "height": 700})
+        assert page.evaluate("document.getElementById('cell-table').scrollWidth") <= landscape + 1
 
 
 def test_a_tile_that_comes_under_a_pointer_at_rest_is_not_shown(visit: Visit) -> None:
@@ -715,7 +757,7 @@ def test_contents_lead_to_sections_and_all_cells_fit(visit: Visit) -> None:
 @pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (1280, "dark"), (390, "light")])
 def test_two_runs_stand_side_by_side(browser: Browser, tmp_path: Path, width: int, colours: str) -> None:
     ours, theirs = (write_run(tmp_path / name, name=name) for name in ("ours", "theirs_with_a_rather_long_name"))
-    visit = Visit(browser, render_comparison(ours, theirs)[0], width=width, colours=colours)
+    visit = Visit(browser, render_comparison(ours, theirs)[0][0], width=width, colours=colours)
     assert visit.complaints == []
     assert all(url.startswith(("file:", "data:", "blob:")) for url in visit.requests)
     page = visit.page

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -535,8 +536,13 @@ def test_other_axes_and_what_there_is_not(folder: Path, tmp_path: Path) -> None:
         (View(x="lrr"), "'lrr' is not a numeric column of the spec; did you mean lr?"),
         (View(x="weight_decay"), "--x weight_decay: it is the same in all cells; choose from lr, batch_size"),
         (View(condition="repaired"), "no pair of this run was measured under --condition repaired"),
-        (View(barrier="cord"), "--barrier cord: Input should be 'chord'"),
-        (View(threshold=-1.0), "--threshold -1.0: Input should be greater than 0"),
+        (View(barrier="cord"), "--barrier: should be 'chord'"),
+        (View(threshold=-1.0), "--threshold: should be greater than 0, got -1.0"),
+        (View(threshold=2.0), "threshold 2 is no error: errors are fractions, so write 0.02 for 2%"),
+        (
+            View(x="severity"),
+            "--x severity: it varies from one kind of shift to another, not within one; choose",
+        ),
         (
             View(chart="nose"),
             "there is no chart 'nose' of this run; choose from phase, curves, noise, basins, similarity",
@@ -548,6 +554,22 @@ def test_other_axes_and_what_there_is_not(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="is for pictures; add --formats png, svg or pdf"):
             render(folder, tmp_path / "x.html", view=view)
     assert not list(tmp_path.glob("x.[sh]*"))
+
+
+def test_a_report_that_judges_otherwise_does_not_replace_the_folders_own(folder: Path) -> None:
+    own = render(folder)[0]
+    before = own.read_bytes()
+    assert render(folder, view=View(threshold=0.3))[0].name == "report-view.html"
+    assert render(folder, view=View(theme="dark"), out=folder / "dark.svg")[0].name == "dark.svg"
+    assert own.read_bytes() == before
+
+
+def test_paths_that_are_gone_are_said(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    assert "No curves" not in render(copy)[0].read_text(encoding="utf-8")
+    (copy / "paths.parquet").unlink()
+    shutil.rmtree(copy / "shards", ignore_errors=True)
+    assert "No curves: paths.parquet is not in the folder" in render(copy)[0].read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("width", "beside"), [(170.0, True), (85.0, False)])
