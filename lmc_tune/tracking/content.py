@@ -57,6 +57,9 @@ _SHOWN = [
     "average_accuracy",
 ]
 
+# Of a curve along the path, so far apart are the points that are sent.
+PATH_STEPS = 5
+
 # The name, the value and the step.
 Metric = tuple[str, float, int]
 
@@ -117,21 +120,29 @@ def numbers(row: Mapping[Any, Any], columns: Iterable[str]) -> dict[str, float]:
 def path_metrics(points: Iterable[Row], of: str) -> Iterator[Metric]:
     """One curve along the path, e.g. ``path/test_error``, with step = 100 λ.
 
-    Steps are whole numbers: of the points that share one, that which lies nearest is sent.
+    Where it is highest, and the points next to every :data:`PATH_STEPS` steps; the tables have all points.
 
     Args:
         points: rows of ``paths`` under one condition.
         of: the curve.
     """
     split, quantity = of.split("_")
-    nearest: dict[int, Row] = {}
-    for point in sorted(points, key=_off_step):
-        if point["split"] == split and point["n"]:
-            nearest.setdefault(round(LAMBDA_STEPS * point["lambda"]), point)
-    for step, point in sorted(nearest.items()):
-        value = 1 - point["correct"] / point["n"] if quantity == "error" else _mean_loss(point)
-        if is_finite(value):
-            yield f"path/{of}", float(value), step
+    values = {
+        LAMBDA_STEPS * float(point["lambda"]): float(value)
+        for point in points
+        if point["split"] == split and point["n"] and is_finite(value := _value(point, quantity))
+    }
+    if not values:
+        return
+    places = range(0, LAMBDA_STEPS + 1, PATH_STEPS)
+    top = max(values, key=lambda at: (values[at], -at))
+    shown = {round(at): values[at] for at in (*(_nearest(values, place) for place in places), top)}
+    for step, value in sorted(shown.items()):
+        yield f"path/{of}", value, step
+
+
+def _nearest(positions: Iterable[float], place: float) -> float:
+    return min(positions, key=lambda at: (abs(at - place), at))
 
 
 def one_line(text: str, limit: int = 250) -> str:
@@ -156,12 +167,9 @@ def _judged_condition(row: Row, verdict: VerdictSpec) -> Condition:
     return "naive" if same else verdict.condition
 
 
-def _off_step(point: Row) -> float:
-    place = LAMBDA_STEPS * float(point["lambda"])
-    return abs(place - round(place))
-
-
-def _mean_loss(point: Row) -> float | None:
+def _value(point: Row, quantity: str) -> float | None:
+    if quantity == "error":
+        return float(1 - point["correct"] / point["n"])
     return point["loss_sum"] / point["n"] if is_finite(point["loss_sum"]) else None
 
 

@@ -115,9 +115,10 @@ def test_the_end_says_the_answer_a_map_and_what_may_come_next(reference: Path) -
         f"nothing was left to run; now {', '.join(f'{n} {name}' for name, n in found['counts'].items())}\n"
         in done.stderr
     )
-    few = "6 cells rest on fewer than 5 pairs."
-    assert f"\n\n{found['answer']} {few}\n   batch size  covariate     label 80/20\n" in done.stderr
-    assert f"every pair with its curves, in MLflow:\n    lmc-tune ui {run}\n" in done.stderr
+    assert "6 cells have fewer than 3 ok pairs: too few to decide." in found["remarks"]
+    assert " ".join([found["answer"], *found["remarks"]]) in " ".join(done.stderr.split())
+    assert "\n   batch size  covariate     label 80/20\n" in done.stderr
+    assert f"every pair with its curves, in MLflow:\n    python -m lmc_tune ui {run}\n" in done.stderr
     undecided = found["verdicts"]["undecided"]
     assert (f"{undecided} cell" in done.stderr and "--set replicates=4\n" in done.stderr) == (undecided > 0)
     letters = Counter(re.sub(r"[^CD?U×]", "", "".join(re.findall(r"^ +(?:50|10)  (.*)$", done.stderr, re.MULTILINE))))
@@ -492,6 +493,6 @@ def test_an_adaptive_sweep_runs_fewer_pairs_and_a_grid_fills_in_the_rest(tmp_pat
     assert state["cells"] == again["cells"]
     told = lmc_tune("status", tmp_path / "run").stdout
     assert f"the search left {left} cell" in told
-    assert f"    lmc-tune sweep {tmp_path}/run/space.yaml --out {tmp_path}/run --search grid\n" in told
+    assert f"    python -m lmc_tune sweep {tmp_path}/run/space.yaml --out {tmp_path}/run --search grid\n" in told
     rest = lmc_tune_json(*arguments)
     assert (rest["trained"], rest["complete"], rest["verdicts"]["not_run"]) == (left, True, 0)

@@ -126,7 +126,7 @@ def test_a_run_left_running_is_finished(folder, filled):
     shown = pair_runs(uri_of(folder))
     assert len(shown) == 6
     assert shown["5eed0001", said.key].info.run_id == run.id
-    assert len(history(uri_of(folder), shown["5eed0001", said.key])["path/test_error"]) == 29
+    assert len(history(uri_of(folder), shown["5eed0001", said.key])["path/test_error"]) == 21
     assert statuses(uri_of(folder)) == ["FAILED"] + 10 * ["FINISHED"]
 
 
@@ -174,7 +174,7 @@ def test_other_measurements_replace_the_old_ones_instead_of_mixing(folder):
     track(write_folder(folder, [pair_result(height=0.2)]))
     assert track(write_folder(folder, [pair_result(height=0.1)])) == Sent(updated=1)
     [run] = pair_runs(uri_of(folder)).values()
-    assert len(history(uri_of(folder), run)["path/test_error"]) == 29
+    assert len(history(uri_of(folder), run)["path/test_error"]) == 21
     assert run.data.metrics["test_error_barrier_chord"] == pytest.approx(0.1, abs=0.01)
 
 
@@ -297,7 +297,7 @@ def test_killed_in_the_middle_then_sent_again(tmp_path):
     assert statuses(uri_of(folder)) == 121 * ["FINISHED"]
     assert len(cell_runs(uri_of(folder))) == 60
     assert len(pair_runs(uri_of(folder))) == 60
-    assert all(len(history(uri_of(folder), run)["path/test_error"]) == 29 for run in pair_runs(uri_of(folder)).values())
+    assert all(len(history(uri_of(folder), run)["path/test_error"]) == 21 for run in pair_runs(uri_of(folder)).values())
 
 
 _SENDER = """
