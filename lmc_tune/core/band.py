@@ -30,9 +30,7 @@ class Band:
         return float(self.mean.max()), float(self.low.max()), float(self.high.max())
 
 
-def simultaneous_band(
-    excess: ArrayLike, confidence: float = 0.95, *, resolution: float = 0.0, seed: int = 0
-) -> Band:
+def simultaneous_band(excess: ArrayLike, confidence: float = 0.95, *, resolution: float = 0.0, seed: int = 0) -> Band:
     """A band that holds the true curve at all positions with a given confidence.
 
     The interval of a maximum cannot be had by bootstrapping it: the maximum of a noisy flat curve lies above 0, and its

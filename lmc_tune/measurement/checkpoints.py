@@ -23,11 +23,26 @@ from lmc_tune.models.state import State
 
 # Where programs keep the weights in a checkpoint, in the order in which they are looked for. timm evaluates the moving
 # average where there is one.
-_PLACES = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "module", "net", "weights", "params")
+_PLACES = (
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+    "net",
+    "weights",
+    "params",
+)
 # What wrappers put before every name: DataParallel, torch.compile.
 _WRAPPERS = ("module.", "_orig_mod.")
 # Hugging Face's names, in the order in which they are looked for.
-_FOLDER_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_FOLDER_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +68,9 @@ class Checkpoint:
         Raises:
             UserError: naming the first entry that is missing, left over, of another shape, or not finite.
         """
-        best, prefix = self.state, ""
-        for prefix, renamed in _renamings(self.state):
-            if not expected.keys() - renamed.keys():
-                best = renamed
-                break
-        else:
-            prefix = ""
-        beside = sorted(best.keys() - expected.keys()) if prefix else []
-        state = {name: best[name] for name in expected if name in best} if beside or prefix else dict(best)
+        whole = ((prefix, found) for prefix, found in _renamings(self.state) if not expected.keys() - found.keys())
+        prefix, named = next(whole, ("", self.state))
+        state = {name: named[name] for name in expected} if prefix else dict(named)
         self._check(expected, state)
         words = [self.took]
         if prefix:

@@ -69,7 +69,7 @@ def test_safetensors_and_folders_of_hugging_face_are_read(tmp_path):
     found = read_checkpoint(sharded).of(STATE)
     assert found.took == "sharded, 2 files"
     assert all(torch.equal(found.state[entry], STATE[entry]) for entry in STATE)
-    index["weight_map"] = {entry: "../model.safetensors" for entry in STATE}
+    index["weight_map"] = dict.fromkeys(STATE, "../model.safetensors")
     (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match=r"names a file outside of its folder: \.\./model\.safetensors"):
         read_checkpoint(sharded)
@@ -87,7 +87,9 @@ class Harmful:
 
 def test_nothing_is_executed(tmp_path):
     torch.save({"state_dict": STATE, "more": Harmful(tmp_path / "executed")}, tmp_path / "harmful.pt")
-    with pytest.raises(UserError, match=r"holds more than weights: reading it would run code from it, which is refused"):
+    with pytest.raises(
+        UserError, match=r"holds more than weights: reading it would run code from it, which is refused"
+    ):
         read_checkpoint(tmp_path / "harmful.pt")
     torch.save(NETWORK, tmp_path / "whole.pt")
     with pytest.raises(UserError, match=r"Save its state dict alone: torch\.save\(model\.state_dict\(\)"):
@@ -109,7 +111,10 @@ def wider() -> dict:
             r"lacks 'first\.weight', which the network has; of its shape, it has 'lost'",
         ),
         ({**STATE, "extra.weight": torch.ones(1)}, r"has 'extra\.weight', which the network does not have"),
-        ({**STATE, "last.bias": torch.tensor([1.0, float("nan"), 0.0])}, r"'last\.bias' holds values that are not finite"),
+        (
+            {**STATE, "last.bias": torch.tensor([1.0, float("nan"), 0.0])},
+            r"'last\.bias' holds values that are not finite",
+        ),
     ],
 )
 def test_another_network_is_named_by_the_first_entry_that_differs(tmp_path, content, said):

@@ -1,7 +1,7 @@
 """Which axes of a network's weights may be permuted together: traced from the module itself.
 
-Every axis of every parameter is either in a group, whose axes are permuted alike, or fixed. A group is *frozen* where an
-operation does not let a permutation pass; the reason names it.
+Every axis of every parameter is either in a group, whose axes are permuted alike, or fixed. A group is *frozen* where
+an operation does not let a permutation pass; the reason names it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,11 +33,23 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where units can be seen: along a dimension of what a node of the traced graph makes, ``block`` values each."""
+
+    node: str
+    dim: int
+    block: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Group:
-    """Axes that are permuted alike. frozen: why they cannot be; empty if they can."""
+    """Axes that are permuted alike. sites: where its units can be seen, behind activation functions if there are any.
+    frozen: why they cannot be permuted; empty if they can.
+    """
 
     size: int
     places: tuple[Place, ...]
+    sites: tuple[Site, ...] = ()
     frozen: str = ""
 
 

@@ -1,0 +1,117 @@
+"""Activation matching: the permutations of B's units under which they respond to examples most as A's do.
+
+Each unit of B is given to the unit of A that it correlates with, all units of a layer at once (Li et al. 2016, Jordan
+et al. 2023). Unlike weights, the layers do not depend on each other, and one pass over the examples is enough.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, fx, nn
+
+from lmc_tune.data.examples import ExampleSet
+from lmc_tune.measurement.alignment.specification import Permutation, Site, Specification
+from lmc_tune.models.state import State
+
+# Examples at once.
+CHUNK = 256
+# A unit whose standard deviation is no larger, in parts of the largest of its layer, responds to nothing.
+SILENT = 1e-9
+
+
+def match_activations(
+    model: nn.Module, specification: Specification, state_a: State, state_b: State, examples: ExampleSet
+) -> dict[int, Permutation]:
+    """The best permutation of every free group, for :meth:`Specification.permuted` of B.
+
+    Args:
+        model: of their architecture, on the examples' device; stays as it is.
+        specification: of the network.
+        state_a: stays as it is.
+        state_b: whose units are permuted.
+        examples: that both networks are run on, in evaluation mode.
+    """
+    sites = {site for group in specification.free.values() for site in group.sites}
+    seen = [_Seen(model, state, {site.node for site in sites}) for state in (state_a, state_b)]
+    sums = {number: _Sums(group.size) for number, group in specification.free.items()}
+    with torch.no_grad():
+        for some in examples.chunks(CHUNK):
+            a, b = (one.on(some.inputs) for one in seen)
+            for number, group in specification.free.items():
+                for site in group.sites:
+                    sums[number].add(_by_unit(a[site.node], site), _by_unit(b[site.node], site))
+    found = {}
+    for number, one in sums.items():
+        _, best = linear_sum_assignment(one.correlations(), maximize=True)
+        found[number] = best.astype(np.int64)
+    return found
+
+
+class _Seen(fx.Interpreter):
+    """A network that keeps what some of its nodes make."""
+
+    def __init__(self, model: nn.Module, state: State, nodes: set[str]) -> None:
+        own = deepcopy(model).eval()
+        own.load_state_dict(state)
+        super().__init__(fx.symbolic_trace(own))
+        self.nodes = nodes
+        self.kept: dict[str, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        made = super().run_node(n)
+        if n.name in self.nodes:
+            self.kept[n.name] = made.clone()  # before an operation in place changes it
+        return made
+
+    def on(self, inputs: Tensor) -> dict[str, Tensor]:
+        """What the nodes make of the inputs."""
+        self.kept = {}
+        self.run(inputs)
+        return self.kept
+
+
+def _by_unit(tensor: Tensor, site: Site) -> Tensor:
+    """(units, values) of all examples and places."""
+    moved = tensor.movedim(site.dim, 0)
+    return moved.reshape(moved.shape[0] // site.block, -1).double()
+
+
+@dataclass
+class _Sums:
+    """What the correlations of two layers' units are worked out from, over all values seen so far."""
+
+    size: int
+    n: int = 0
+    moments: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, a: Tensor, b: Tensor) -> None:
+        """(units, values) of both networks, on the same examples."""
+        self.n += a.shape[1]
+        for name, value in (
+            ("a", a.sum(1)),
+            ("b", b.sum(1)),
+            ("aa", a.square().sum(1)),
+            ("bb", b.square().sum(1)),
+            ("ab", a @ b.T),
+        ):
+            self.moments[name] = self.moments[name] + value if name in self.moments else value
+
+    def correlations(self) -> np.ndarray:
+        """(units of A, units of B); 0 for a unit that responds to nothing."""
+        mean_a, mean_b = self.moments["a"] / self.n, self.moments["b"] / self.n
+        covariance = self.moments["ab"] / self.n - mean_a[:, None] * mean_b
+        deviations = [
+            (self.moments[name] / self.n - mean.square()).clamp(min=0).sqrt()
+            for name, mean in (("aa", mean_a), ("bb", mean_b))
+        ]
+        scales = []
+        for deviation in deviations:
+            loud = deviation > SILENT * deviation.max().clamp(min=SILENT)
+            scales.append(torch.where(loud, 1 / deviation, torch.zeros_like(deviation)))
+        one, other = scales
+        found: np.ndarray = (covariance * one[:, None] * other).cpu().numpy()
+        return found

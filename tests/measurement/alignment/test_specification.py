@@ -1,0 +1,180 @@
+"""Which units may change places: of every network the function stays, and every axis is accounted for."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lmc_tune.measurement.alignment.specification import (
+    Specification,
+    check_complete,
+    composed,
+    inverse,
+    random_permutations,
+)
+from lmc_tune.measurement.alignment.trace import specification_of
+from lmc_tune.models.registry import build_model
+from lmc_tune.vision import import_torchvision
+from tests.cases import NETWORKS
+
+TORCHVISION = {
+    "resnet18": {},
+    "vgg11_bn": {"num_classes": 10},
+    "mobilenet_v2": {"width_mult": 0.25},
+    "densenet121": {},
+    "VisionTransformer": {
+        "image_size": 32, "patch_size": 8, "num_layers": 2, "num_heads": 4, "hidden_dim": 32, "mlp_dim": 64,
+    },
+}  # fmt: skip
+
+
+def shaken(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """With statistics, scales and offsets that differ from unit to unit."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(getattr(module, "running_var", None), Tensor):
+            module.running_mean.normal_(generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    with torch.no_grad():
+        for entry in model.parameters():
+            if entry.dim() == 1 or not entry.any():
+                entry.copy_(entry + 0.3 * torch.randn(entry.shape, generator=generator))
+    return model.eval().to(dtype)
+
+
+def network(name: str) -> nn.Module:
+    if name in NETWORKS:
+        return build_model(NETWORKS[name], (3, 32, 32), 4, 0)
+    torch.manual_seed(0)
+    made: nn.Module = getattr(import_torchvision().models, name)(**TORCHVISION[name])
+    return made
+
+
+def specified(model: nn.Module, dtype: torch.dtype = torch.float64) -> tuple[Specification, Tensor]:
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)).to(dtype)
+    return specification_of(model, images), images
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, *TORCHVISION])
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_any_permutation_leaves_the_function_as_it_is(name, dtype, rounding):
+    model = shaken(network(name), dtype)
+    specification, images = specified(model, dtype)
+    state = {entry: tensor.clone() for entry, tensor in model.state_dict().items()}
+    check_complete(specification, state, [entry for entry, _ in model.named_parameters()])
+    before = model(images).detach()
+    permutations = random_permutations(specification, 3)
+    moved = specification.permuted(state, permutations)
+    model.load_state_dict(moved)
+    after = model(images).detach()
+    assert float((after - before).abs().max()) <= rounding * float(before.abs().max())
+    changed = sum(not torch.equal(state[entry], moved[entry]) for entry in state)
+    assert changed >= len(specification.free)
+    back = specification.permuted(moved, inverse(permutations))
+    assert all(torch.equal(back[entry], state[entry]) for entry in state)
+
+
+FREE = {"mlp": 2, "mlp layer": 1, "vgg": 8, "resnet batch": 6, "vit": 3, "resnet18": 12, "vgg11_bn": 10}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_so_many_groups_are_free(name):
+    specification, _ = specified(network(name).double())
+    assert len(specification.free) == FREE[name]
+
+
+def test_permutations_follow_one_another_as_they_are_composed():
+    model = network("resnet batch").double()
+    specification, _ = specified(model)
+    first, then = (random_permutations(specification, seed) for seed in (1, 2))
+    state = model.state_dict()
+    twice = specification.permuted(specification.permuted(state, first), then)
+    once = specification.permuted(state, composed(first, then))
+    assert all(torch.equal(twice[entry], once[entry]) for entry in state)
+
+
+class Toy(nn.Module):
+    """Two hidden layers and something between them."""
+
+    def __init__(self, between, width: int = 6) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 6), nn.Linear(width, 3)
+        self.between = between
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.second(self.between(torch.relu(self.first(inputs))))
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again, self.last = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(torch.relu(self.again(torch.relu(self.again(self.first(inputs))))))
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner, self.last = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = torch.relu(self.first(inputs))
+        return self.last(hidden + self.inner(hidden))
+
+
+class Branching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.only = nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.only(inputs) if inputs.sum() > 0 else -self.only(inputs)
+
+
+class Between(nn.Module):
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.function(inputs)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Toy(Between(lambda x: torch.cat([x, x], 1)), 12), "cat sets units beside others"),
+        (Toy(Between(lambda x: x[:, :3]), 3), "getitem picks some of the units"),
+        (Toy(Between(lambda x: x.view(-1, 2, 3).transpose(1, 2).flatten(1))), "mixes units"),
+        (Toy(Between(lambda x: torch.cumsum(x, 1))), "cumsum lets no permutation pass"),
+        (Toy(nn.GroupNorm(2, 6)), "between normalises 2 groups of channels"),
+        (Toy(nn.PReLU(6)), "between is of the unknown kind PReLU"),
+        (Twice(), "again.weight is used twice"),
+        (Residual(), "inner.weight reads and makes the same units"),
+    ],
+)
+def test_what_lets_no_permutation_pass_is_named(model, reason):
+    specification = specification_of(model, torch.randn(5, 4))
+    check_complete(specification, model.state_dict(), [name for name, _ in model.named_parameters()])
+    assert any(reason in said for said in specification.frozen), specification.frozen
+    frozen = next(at for at, group in enumerate(specification.groups) if group.frozen)
+    with pytest.raises(ValueError, match="cannot be permuted"):
+        specification.permuted(model.state_dict(), {frozen: np.arange(specification.groups[frozen].size)})
+
+
+def test_a_network_that_cannot_be_traced_has_no_group_and_says_why():
+    specification = specification_of(Branching(), torch.randn(5, 4))
+    assert specification.free == {}
+    assert all(reason.startswith("the network cannot be traced: ") for reason in specification.fixed.values())
+    assert set(specification.fixed) == {("only.weight", 0), ("only.weight", 1), ("only.bias", 0)}
+
+
+def test_what_is_no_permutation_is_refused():
+    model = network("mlp").double()
+    specification, _ = specified(model)
+    number, group = next(iter(specification.free.items()))
+    for wrong in (np.zeros(group.size, dtype=np.int64), np.arange(group.size + 1)):
+        with pytest.raises(ValueError, match=f"has {group.size} units; give a permutation of them"):
+            specification.permuted(model.state_dict(), {number: wrong})
