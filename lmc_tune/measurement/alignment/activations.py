@@ -36,14 +36,14 @@ def match_activations(
         examples: that both networks are run on, in evaluation mode.
     """
     sites = {site for group in specification.free.values() for site in group.sites}
-    seen = [_Seen(model, state, {site.node for site in sites}) for state in (state_a, state_b)]
+    seen = [Seen(model, state, {site.node for site in sites}) for state in (state_a, state_b)]
     sums = {number: _Sums(group.size) for number, group in specification.free.items()}
     with torch.no_grad():
         for some in examples.chunks(CHUNK):
             a, b = (one.on(some.inputs) for one in seen)
             for number, group in specification.free.items():
                 for site in group.sites:
-                    sums[number].add(_by_unit(a[site.node], site), _by_unit(b[site.node], site))
+                    sums[number].add(by_unit(a[site.node], site).double(), by_unit(b[site.node], site).double())
     found = {}
     for number, one in sums.items():
         _, best = linear_sum_assignment(one.correlations(), maximize=True)
@@ -51,7 +51,7 @@ def match_activations(
     return found
 
 
-class _Seen(fx.Interpreter):
+class Seen(fx.Interpreter):
     """A network that keeps what some of its nodes make."""
 
     def __init__(self, model: nn.Module, state: State, nodes: set[str]) -> None:
@@ -74,10 +74,10 @@ class _Seen(fx.Interpreter):
         return self.kept
 
 
-def _by_unit(tensor: Tensor, site: Site) -> Tensor:
+def by_unit(tensor: Tensor, site: Site) -> Tensor:
     """(units, values) of all examples and places."""
     moved = tensor.movedim(site.dim, 0)
-    return moved.reshape(moved.shape[0] // site.block, -1).double()
+    return moved.reshape(moved.shape[0] // site.block, -1)
 
 
 @dataclass
