@@ -58,7 +58,7 @@ class Samples:
         for processes, samples in (([psutil.Process(driver.pid)], self.driver), (workers(driver), self.workers)):
             for process in processes:
                 with suppress(psutil.NoSuchProcess):
-                    if time.time() - process.create_time() > 5:  # before, it is still importing
+                    if time.time() - process.create_time() > 3:  # before, it is still importing
                         samples.append((process.memory_info().rss / 1e6, process.num_fds()))
 
     def quarters(self) -> dict[str, dict[str, list[float]]]:
