@@ -68,7 +68,7 @@ def compare(
     """
     if first.verdict != second.verdict:
         raise ValueError("the two runs are judged by different verdicts")
-    planned = [_planned(diagram) for diagram in (first, second)]
+    planned = [diagram.planned for diagram in (first, second)]
     keys = [name for name in CELL_FIELDS if any(len(cells[name].unique()) > 1 for cells in planned)]
     ids = [_by_key(cells, keys, name) for cells, name in zip(planned, names, strict=True)]
     where = _arrangement(planned, ids, keys, (x, y))
@@ -141,11 +141,6 @@ def plain_comparison(comparison: Comparison) -> dict[str, Any]:
 _Key = tuple[Any, ...]
 
 
-def _planned(diagram: PhaseDiagram) -> pd.DataFrame:
-    columns = ["cell", *CELL_FIELDS]
-    return pd.concat([diagram.cells[columns], diagram.not_run[columns]], ignore_index=True)
-
-
 def _by_key(cells: pd.DataFrame, keys: Sequence[str], name: str) -> dict[_Key, str]:
     """The ids of cells by their values in the columns that tell them apart."""
     values = cells[list(keys)].astype(object).where(cells[list(keys)].notna(), None)
@@ -169,10 +164,9 @@ def _arrangement(
 
 def _cells(first: PhaseDiagram, second: PhaseDiagram, found: dict[str, str]) -> pd.DataFrame:
     ours = first.cells[first.cells["cell"].isin(found.keys())]
-    judged = second.cells[second.cells["judged"]]["cell"]
-    both = {cell: other for cell, other in found.items() if other in set(judged)}
+    one, another = (set(run.cells.loc[run.cells["judged"], "cell"]) for run in (first, second))
+    both = {cell: other for cell, other in found.items() if cell in one and other in another}
     pairs = _pairs_of_both(first, second, both)
-    pairs = pairs[pairs["cell"].isin(ours.loc[ours["judged"], "cell"])]
     difference = mean_intervals(pairs, [BARRIER_DIFFERENCE], ours, first.verdict)[BARRIER_DIFFERENCE]
     places = ["panel", *(axis.column for axis in first.axes)]
     cells = ours[["cell", *places]].join(ours[[*OUTCOME]].add_prefix("first_"))

@@ -136,6 +136,12 @@ class PhaseDiagram:
         """What a column holds, and whether of A alone."""
         return axis_title(column, self.of_a)
 
+    @property
+    def planned(self) -> pd.DataFrame:
+        """All cells, run or not: ``cell``, ``panel`` and the spec's columns."""
+        columns = ["cell", "panel", *CELL_FIELDS]
+        return pd.concat([self.cells[columns], self.not_run[columns]], ignore_index=True)
+
     def in_order(self, cells: pd.DataFrame) -> pd.DataFrame:
         """A table of cells in the order of the panels and axes.
 
@@ -336,8 +342,7 @@ def why_no_axis(diagram: PhaseDiagram, column: str, name: str) -> str:
         column: of the spec.
         name: what the column was given as, e.g. ``--x``.
     """
-    columns = ["cell", *CELL_FIELDS]
-    cells = pd.concat([diagram.cells[columns], diagram.not_run[columns]], ignore_index=True)
+    cells = diagram.planned
     same = "it is the same in all cells"
     if column == "severity" and _varies(cells[column]):
         same = "it varies from one kind of shift to another, not within one"

@@ -27,12 +27,17 @@ def full_table(diagram: PhaseDiagram) -> pd.DataFrame:
     First where it is, then what came out, then all else that :func:`lmc_tune.tables.cells.judge_cells` says, the cell's
     id last. Columns without any value are left out.
     """
-    cells = diagram.in_order(diagram.cells).replace([np.inf, -np.inf], np.nan).dropna(axis="columns", how="all")
+    cells = known(diagram.in_order(diagram.cells)).dropna(axis="columns", how="all")
     first = ["panel", *(axis.column for axis in diagram.axes), *diagram.facets, *OUTCOME]
     rest = [name for name in cells.columns if name not in {*first, "cell"}]
     common = [name for name in rest if len(cells[name].unique()) == 1]
     others = [name for name in rest if name not in common]
     return cells[[*(name for name in first if name in cells), *others, *common, "cell"]]
+
+
+def known(cells: pd.DataFrame) -> pd.DataFrame:
+    """The table, in which bounds that are not known are missing."""
+    return cells.replace([np.inf, -np.inf], np.nan)
 
 
 def cell_table(diagram: PhaseDiagram) -> pd.DataFrame:

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lmc_tune.analysis.comparison import Comparison, answer, compare, drift
 from lmc_tune.analysis.phase import PhaseDiagram, map_regions
 from lmc_tune.analysis.report import content as page
-from lmc_tune.analysis.report.cell_table import MOST_ROWS, numeric, places
+from lmc_tune.analysis.report.cell_table import MOST_ROWS, known, numeric, places
 from lmc_tune.analysis.report.charts.comparison_chart import (
     PAGE_WIDTH,
     comparison_chart,
@@ -121,12 +120,12 @@ def _names(runs: tuple[_Side, _Side]) -> tuple[str, str]:
 def _content(name: str, comparison: Comparison, runs: tuple[_Side, _Side], view: View) -> bytes:
     """The content of the file of a format."""
     if name == "csv":
-        return _known(comparison.cells).to_csv(index=False).encode()
+        return known(comparison.cells).to_csv(index=False).encode()
     drawn = _drawn(comparison)
     if name == "html":
         data = {
             "charts": {"comparison": packed_spec(comparison_chart(drawn))},
-            "exports": {"comparison": pack(_known(comparison.cells))},
+            "exports": {"comparison": pack(known(comparison.cells))},
             "renderer": "canvas" if 3 * len(drawn.first.cells) > MANY_TILES else "svg",
         }
         return html_page("comparison.html.j2", data, view, _words(comparison, runs)).encode()
@@ -137,11 +136,6 @@ def _content(name: str, comparison: Comparison, runs: tuple[_Side, _Side], view:
         theme=view.theme or "light",
         width=view.width,
     )
-
-
-def _known(cells: pd.DataFrame) -> pd.DataFrame:
-    """Bounds that are not known are missing."""
-    return cells.replace([np.inf, -np.inf], np.nan)
 
 
 def _drawn(comparison: Comparison) -> Comparison:
@@ -190,8 +184,8 @@ def _settings(comparison: Comparison, runs: tuple[_Side, _Side]) -> list[tuple[s
     ]
     one, other = (_beside_the_spec(run.sweep) for run in runs)
     names = dict.fromkeys([*one, *other])
-    known = [(name, str(one.get(name, UNKNOWN)), str(other.get(name, UNKNOWN))) for name in names]
-    return rows + [(name, a, b) for name, a, b in known if a != b]
+    found = [(name, str(one.get(name, UNKNOWN)), str(other.get(name, UNKNOWN))) for name in names]
+    return rows + [(name, a, b) for name, a, b in found if a != b]
 
 
 def _beside_the_spec(sweep: page.Sweep) -> dict[str, Any]:

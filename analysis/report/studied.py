@@ -24,9 +24,7 @@ Rows = list[tuple[str, str]]
 
 def planned(diagram: PhaseDiagram) -> pd.DataFrame:
     """The spec's columns of all cells, run or not, in the order of the panels and axes."""
-    columns = ["cell", "panel", *CELL_FIELDS]
-    cells = pd.concat([diagram.cells[columns], diagram.not_run[columns]], ignore_index=True)
-    return diagram.in_order(cells)[CELL_FIELDS].reset_index(drop=True)
+    return diagram.in_order(diagram.planned)[CELL_FIELDS].reset_index(drop=True)
 
 
 def studied(diagram: PhaseDiagram) -> str:

@@ -23,6 +23,7 @@ from lmc_tune.sweeps.backend import (
     why_no_worker,
 )
 from lmc_tune.sweeps.keeping import Keeping
+from lmc_tune.sweeps.options import Options
 from lmc_tune.sweeps.ownership import StoreFullError
 from lmc_tune.sweeps.plan import PASSES, Slots, pack, pending, workers_here
 from lmc_tune.sweeps.progress import Progress, SweepListener
@@ -37,8 +38,6 @@ from lmc_tune.work.bench import Workbench
 
 if TYPE_CHECKING:
     import pandas as pd
-
-from lmc_tune.sweeps.options import Options
 
 # Ray passes errors on as text. Python's own errors name the file, Arrow's do not.
 _NO_SPACE = re.compile(r"(?:No space left on device|Disk quota exceeded)(: '(?P<file>.+)'$)?", re.MULTILINE)

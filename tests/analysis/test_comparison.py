@@ -103,6 +103,18 @@ def test_verdicts_that_changed_are_counted() -> None:
     )
 
 
+def test_a_cell_that_is_not_judged_in_both_has_no_difference() -> None:
+    """Though some of its pairs are ok in both, and the cells have the same ids."""
+    specs = grid(lrs=(0.1,), batch_sizes=(64,), shifts=(COVARIATE,), replicates=6)
+    calm = diagram_of(drawn(spec, "calm", 0.05) for spec in specs)
+    wild = diagram_of(drawn(spec, "wild", 0.05) if spec.replicate < 3 else diverged_pair(spec) for spec in specs)
+    for first, second in ((calm, wild), (wild, calm)):
+        (row,) = compare(first, second).cells.to_dict("records")
+        assert {row["first_verdict"], row["second_verdict"]} >= {"diverged"}
+        assert np.isnan(row["difference"])
+        assert row["n_both"] == 0
+
+
 def test_both_stand_on_all_values_of_either() -> None:
     wide = diagram_of(map(realistic_pair, grid(lrs=(0.01, 0.1, 0.3), batch_sizes=(16, 64))))
     narrow = diagram_of(realistic_pair(plain(spec)) for spec in grid(lrs=(0.1, 1.0), batch_sizes=(64,)))

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 
 from lmc_tune.measurement.alignment.links import Call, Links, Value, unlabelled
 from lmc_tune.measurement.alignment.rules import ACTIVATION_CALLS, ACTIVATIONS, FUNCTIONS, MODULES
-from lmc_tune.measurement.alignment.specification import Specification
+from lmc_tune.measurement.alignment.specification import Specification, check_complete
 
 
 def specification_of(model: nn.Module, inputs: Tensor) -> Specification:
@@ -28,7 +28,9 @@ def specification_of(model: nn.Module, inputs: Tensor) -> Specification:
         links = Links(model)
         with torch.no_grad():
             _Tracer(graph, model, links).run(Value(inputs, (None,) * inputs.dim()))
-        return links.specification()
+        specification = links.specification()
+        check_complete(specification, links.state, sorted(links.parameters))
+        return specification
     finally:
         model.train(was_training)
 
