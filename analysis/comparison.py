@@ -188,7 +188,11 @@ def _pairs_of_both(first: PhaseDiagram, second: PhaseDiagram, found: dict[str, s
     column = first.verdict.column
     ok = [diagram.pairs[diagram.pairs["status"] == "ok"] for diagram in (first, second)]
     theirs = ok[1][["cell", "replicate", column]].rename(columns={"cell": "second_cell", column: "other"})
-    pairs = ok[0].assign(second_cell=ok[0]["cell"].map(found)).merge(theirs, on=["second_cell", "replicate"])
+    ours = ok[0][ok[0]["cell"].isin(found.keys())]
+    other_ids = (
+        ours["cell"].map(found).astype(theirs["second_cell"].dtype)
+    )  # of no pair it would be a column of numbers
+    pairs = ours.assign(second_cell=other_ids).merge(theirs, on=["second_cell", "replicate"])
     return pairs.assign(**{BARRIER_DIFFERENCE: pairs["other"] - pairs[column]})
 
 
