@@ -118,7 +118,9 @@ class ShiftSpec(Spec):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.skew is not None and self.kind != "label":
-            raise ValueError(f"skew, ratio and alpha belong to kind: label, not {self.kind}")
+            raise ValueError(
+                f"skew, ratio and alpha belong to kind: label, not {self.kind}; write shift: {{kind: label}}"
+            )
         if (self.kind == "domain") != (self.domain is not None):
             raise ValueError(
                 "kind: domain needs a domain: the name of a corruption or of another data set, or bands: [[0], [1, 2]]"

@@ -322,8 +322,8 @@ def test_a_short_form_is_an_axis_whose_cells_are_those_of_its_shifts(shift, axis
         ("{kind: label}", "ratio: [0.6], severity: [0.1]", ["s.yaml:4: axes.severity: varies what axes.ratio varies; remove one of them"]),
         ("{kind: label, skew: dirichlet}", "ratio: [0.6]", ["s.yaml:3: shift: ratio already sets skew and severity; keep one of them"]),
         ("{kind: domain}", "bands: [[[0], [1]]]", ["s.yaml:4: axes.bands[0]: digits has no band 1; its bands are 0"]),
-        ("covariate", "ratio: [0.6]", ["s.yaml:3: shift: skew, ratio and alpha belong to kind: label, not covariate"]),
-        ("", "ratio: [0.6]", ["s.yaml:4: axes.ratio[0]: skew, ratio and alpha belong to kind: label, not covariate"]),
+        ("covariate", "ratio: [0.6]", ["s.yaml:3: shift: skew, ratio and alpha belong to kind: label, not covariate; write shift: {kind: label}"]),
+        ("", "ratio: [0.6]", ["s.yaml:4: axes.ratio[0]: skew, ratio and alpha belong to kind: label, not covariate; write shift: {kind: label}"]),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_short_form_is_said_where_it_was_written(shift, axes, expected):
