@@ -460,10 +460,12 @@ def test_after_moving_a_damaged_table_away_the_rest_is_still_there(tmp_path: Pat
 
 
 def test_a_folder_without_results_is_named_with_the_command_that_makes_them(tmp_path: Path):
+    folder = tmp_path / "empty"
+    folder.mkdir()
     with pytest.raises(
-        FileNotFoundError, match=f"^no results in {tmp_path}; start one with: lmc-tune sweep SPACE --out {tmp_path}$"
+        FileNotFoundError, match=f"^no results in {folder}; start one with: lmc-tune sweep SPACE --out {folder}$"
     ):
-        load_results(tmp_path)
+        load_results(folder)
 
 
 def test_load_results_reads_shards_and_tables(tmp_path: Path):
