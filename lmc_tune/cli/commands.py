@@ -11,6 +11,7 @@ import typer
 
 from lmc_tune.cli.doctor import doctor
 from lmc_tune.cli.listings import DataRoot, datasets_app, presets
+from lmc_tune.cli.measure import measure
 from lmc_tune.cli.plainly import INTERRUPTED, Json, examples, note, plain_errors, print_json, this_command
 from lmc_tune.cli.space import Sets, Space, space
 from lmc_tune.cli.streams import prepare_streams
@@ -351,6 +352,16 @@ def _note_server(folder: "Place", tracking_uri: str | None) -> None:
         note(f"show these runs with: {connection.server_command(file)}")
 
 
+app.command(
+    epilog=examples(
+        "lmc-tune measure a.pt b.pt --model torchvision:resnet18 --data cifar10",
+        "lmc-tune measure run/epoch=8.ckpt run/epoch=9.ckpt --model nets.py:build --data nets.py:batches --out out/",
+        "lmc-tune measure a.safetensors b.safetensors --model timm:vit_tiny_patch16_224 --data images/val "
+        "--train images/train",
+        "lmc-tune measure hf_a hf_b --model hf:hf_a --data text.py:batches --loss text.py:loss --json",
+        "lmc-tune measure round3/*.pt --model nets.py:build --data test.npz --save average.safetensors",
+    )
+)(measure)
 app.command(
     epilog=examples("lmc-tune space quickstart", "lmc-tune space mine.yaml --set replicates=10 --out runs/mine")
 )(space)

@@ -98,12 +98,20 @@ def recalibrated(network: Network, states: Sequence[State], examples: ExampleSet
 def _recalibrated_alone(network: Network, states: Sequence[State], examples: ExampleSet) -> list[dict[str, Tensor]]:
     found = []
     for state in states:
-        model = network.loaded(state)
-        for norm in network.norms.values():
-            norm.reset_running_stats()
-        _estimate(network, examples, model)
-        found.append({name: tensor.detach().clone() for name, tensor in model.state_dict().items()})
+        recalibrate(network, network.loaded(state), examples)
+        found.append({name: tensor.detach().clone() for name, tensor in network.module.state_dict().items()})
     return found
+
+
+@torch.no_grad()
+def recalibrate(network: Network, forward: Callable[[Tensor], object], examples: ExampleSet) -> None:
+    """What :func:`recalibrated` does, in place, to the weights that the network has now.
+
+    forward: what passes inputs through the network.
+    """
+    for norm in network.norms.values():
+        norm.reset_running_stats()
+    _estimate(network, examples, forward)
 
 
 def _recalibrated_stack(network: Network, states: Sequence[State], examples: ExampleSet) -> list[dict[str, Tensor]]:
@@ -162,7 +170,7 @@ def _repaired(
     network: Network, line: Line, states: Sequence[State], positions: Sequence[float], examples: ExampleSet
 ) -> Prepared:
     """A BatchNorm behind each such layer, whose scale and offset say which moments its outputs get."""
-    names = _without_norm(network, next(_batches(examples)))
+    names = layers_to_repair(network, next(_batches(examples)))
     of_a, of_b = (_moments(network, line.at(end), names, examples) for end in (0, 1))
     repaired, repairs = network.copy(), dict[str, nn.Module]()
     for name in names:
@@ -188,7 +196,8 @@ def _renamed(entry: str, layers: Sequence[str]) -> str:
     return f"{layer}.layer.{own}" if layer in layers else entry
 
 
-def _without_norm(network: Network, inputs: Tensor) -> list[str]:
+@torch.no_grad()
+def layers_to_repair(network: Network, inputs: Tensor) -> list[str]:
     """Names of the linear and convolutional layers that no BatchNorm follows, but for the last, which gives the logits.
 
     Attention's own projections are left out: they are no layers that can be called.

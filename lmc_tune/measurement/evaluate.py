@@ -47,14 +47,19 @@ class Score:
 @torch.no_grad()
 def logits_of(model: nn.Module, examples: ExampleSet) -> Tensor:
     """(n, classes) logits of ``model`` in evaluation mode; of several labels per example, one for each."""
-    network, chunk = model.eval(), CHUNK
-    if examples.labels.device.type == "cpu":
-        convolutional = is_convolutional(model)
-        if convolutional:
-            chunk = min(CHUNK, _CONVOLUTIONAL_CHUNK)
-        if convolutional or (has_large_layers(model) and is_plain(model)):  # others would gain nothing by a copy
-            network = for_inference(model)
+    device, chunk = examples.labels.device, CHUNK
+    if device.type == "cpu" and is_convolutional(model):
+        chunk = min(CHUNK, _CONVOLUTIONAL_CHUNK)
+    network = for_evaluation(model, device)
     return torch.cat([network(some.inputs) for some in examples.chunks(chunk)])
+
+
+def for_evaluation(model: nn.Module, device: torch.device) -> nn.Module:
+    """The network in evaluation mode; on a CPU a copy that is evaluated faster, where it can be had."""
+    model.eval()
+    if device.type == "cpu" and (is_convolutional(model) or (has_large_layers(model) and is_plain(model))):
+        return for_inference(model)
+    return model  # a copy would gain nothing
 
 
 def evaluate(model: nn.Module, examples: ExampleSet) -> Score:

@@ -35,7 +35,7 @@ def import_factory(spec: FactorySpec, folders: Sequence[str] = ()) -> Factory:
         _check_code(spec.model_dump_json(), tuple(folders))
     try:
         # What it draws must not change the weights of the first network alone: it is imported once.
-        with _kept_apart(), torch.random.fork_rng(devices=[]), _first_on_path(folders):
+        with kept_apart(), torch.random.fork_rng(devices=[]), _first_on_path(folders):
             imported = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # a script without a guard reads our command line, and exits
         raise _refused(
@@ -62,7 +62,7 @@ def call_factory(factory: Factory, spec: FactorySpec, input_shape: tuple[int, ..
     offered = {"input_shape": input_shape, "n_classes": n_classes}
     wanted = {name: value for name, value in offered.items() if name in _parameters(factory)}
     try:
-        with _kept_apart():
+        with kept_apart():
             model = factory(**(wanted | spec.arguments))
     except (Exception, SystemExit) as error:
         given = f", or model.arguments: {spec.arguments}" if spec.arguments else ""
@@ -104,7 +104,7 @@ def kept_settings() -> Iterator[None]:
 
 
 @contextmanager
-def _kept_apart() -> Iterator[None]:
+def kept_apart() -> Iterator[None]:
     """While code of the user's own runs: what it prints is not among our answers, which go to stdout."""
     with kept_settings(), redirect_stdout(sys.stderr):
         yield

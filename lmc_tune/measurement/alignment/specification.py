@@ -14,6 +14,8 @@ from torch import Tensor
 
 from lmc_tune.models.state import State
 
+# Why the units of a network's output stay.
+OUTPUT = "it is the network's output"
 Permutation = NDArray[np.int64]
 # By the number of the group.
 Permutations = Mapping[int, Permutation]

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 
 from lmc_tune.measurement.alignment.links import Call, Links, Value, unlabelled
 from lmc_tune.measurement.alignment.rules import ACTIVATION_CALLS, ACTIVATIONS, FUNCTIONS, MODULES
-from lmc_tune.measurement.alignment.specification import Specification, check_complete
+from lmc_tune.measurement.alignment.specification import OUTPUT, Specification, check_complete
 
 
 def specification_of(model: nn.Module, inputs: Tensor) -> Specification:
@@ -103,7 +103,7 @@ class _Tracer(fx.Interpreter):
         return rule(self.links, Call(name=name, args=args, kwargs=kwargs, made=made))
 
     def output(self, target: Any, args: Any, kwargs: Any) -> Any:
-        self.links.freeze_all(args, "it is the network's output")
+        self.links.freeze_all(args, OUTPUT)
         return super().output(target, args, kwargs)
 
 

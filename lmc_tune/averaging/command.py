@@ -1,0 +1,130 @@
+"""What the command asks for, as texts; and its answer, as files."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import torch
+from torch import nn
+
+from lmc_tune.averaging.data import called_on, split_of
+from lmc_tune.averaging.measurement import Loss, Measurement, measure
+from lmc_tune.averaging.named import function_named, names_function
+from lmc_tune.averaging.networks import network_of
+from lmc_tune.averaging.paths import Condition, Method
+from lmc_tune.averaging.sources import source_of, training_source
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import Condition as Statistics
+from lmc_tune.experiment.wording import nearest
+from lmc_tune.measurement.checkpoints import read_checkpoint
+from lmc_tune.models.foreign import said
+from lmc_tune.work.bench import Device
+from lmc_tune.work.device import exact_device
+
+_ALIGNED = "aligned"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """As typed; texts name what is meant."""
+
+    checkpoints: tuple[str, ...]
+    model: str
+    data: str
+    train: str | None
+    loss: str
+    align: Method | None
+    conditions: str | None
+    lambdas: int
+    threshold: float | None
+    confidence: float
+    limit: int
+    batch_size: int
+    device: Device
+    data_root: Path
+
+
+def run(options: Options, say: Callable[[str], None]) -> Measurement:
+    """Read all that is named, and measure.
+
+    Raises:
+        UserError: if anything that is named cannot be used; nothing has been written then.
+    """
+    if len(options.checkpoints) < 2:
+        raise UserError(f"name two checkpoints to compare; got {len(options.checkpoints)}")
+    loss: Loss = function_named(options.loss, "--loss") if names_function(options.loss) else options.loss
+    conditions = chosen(options.conditions, options.align)
+    say("reading checkpoints")
+    first = read_checkpoint(options.checkpoints[0])
+    say("reading data")
+    source = source_of(options.data, options.data_root, options.limit)
+    train = source.train if options.train is None else training_source(options.train, options.limit)
+    test = split_of(source.test, device=torch.device("cpu"), batch_size=options.batch_size, limit=options.limit)
+    shape = None if test.examples is None else tuple(test.examples.inputs.shape[1:])
+    say("building the network")
+    model = network_of(options.model, first.state, shape, source.n_classes).to(exact_device(options.device))
+    _check_takes(model, test.batches[0], loss)
+    return measure(
+        model,
+        options.checkpoints,
+        test.examples if test.examples is not None else test.batches,
+        train=train,
+        loss=loss,
+        conditions=conditions,
+        align=options.align,
+        lambdas=options.lambdas,
+        threshold=options.threshold,
+        confidence=options.confidence,
+        batch_size=options.batch_size,
+        limit=options.limit,
+        say=say,
+    )
+
+
+def chosen(text: str | None, align: Method | None) -> list[Condition] | None:
+    """The conditions of a list such as ``naive,aligned+repaired``."""
+    if text is None:
+        return None
+    return [_condition(name.replace(" ", ""), align or "weights") for name in text.split(",") if name.strip()]
+
+
+def write(measured: Measurement, folder: Path) -> list[Path]:
+    """The page and the plain values, in a folder."""
+    files = {"measurement.html": measured.to_html, "measurement.json": measured.to_json}
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_text(content(), encoding="utf-8")
+            written.append(folder / name)
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror or error}; choose another --out") from error
+    return written
+
+
+def _condition(name: str, method: Method) -> Condition:
+    alignment, _, statistics = name.partition("+") if name.startswith(_ALIGNED) else ("", "", name)
+    known: Sequence[str] = get_args(Statistics)
+    statistics = statistics or "naive"
+    if alignment not in {"", _ALIGNED} or statistics not in known or (alignment and statistics == "endpoint"):
+        names = [*known, _ALIGNED, *(f"{_ALIGNED}+{one}" for one in ("recalibrated", "repaired"))]
+        raise UserError(f"--conditions: no condition {name!r}{nearest(name, names)}; there are {', '.join(names)}")
+    how: Statistics = statistics  # type: ignore[assignment] # one of them
+    return Condition(method if alignment else None, how)
+
+
+@torch.no_grad()
+def _check_takes(model: nn.Module, batch: object, loss: Loss) -> None:
+    """Whether the network takes what the data give; a user's own loss says how it is called."""
+    if callable(loss):
+        return
+    device = next(model.parameters()).device
+    (some,) = split_of([batch], device=device, batch_size=2, limit=2).batches[:1]
+    try:
+        called_on(model.eval(), some)
+    except Exception as error:
+        raise UserError(
+            f"the network cannot take these data: {said(error)}. Give another --data, or FILE.py:LOADER that returns "
+            f"batches as the network takes them"
+        ) from error

@@ -1,0 +1,126 @@
+"""What networks are measured on: batches in memory, from a loader, arrays, or examples that are there already."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmc_tune.data.examples import Examples
+from lmc_tune.errors import UserError
+
+Batch = Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Examples of one kind, in memory.
+
+    batches: as a loader gives them, on one device. n: how many examples. examples: the same, where every batch is
+    inputs and labels that can be joined; only these can have statistics estimated, and units matched.
+    """
+
+    batches: tuple[Batch, ...]
+    n: int
+    examples: Examples | None
+
+    def __len__(self) -> int:
+        return self.n
+
+
+def split_of(data: Any, *, device: torch.device, batch_size: int, limit: int | None = None) -> Split:
+    """Examples, from whatever holds them.
+
+    Args:
+        data: inputs and labels as a pair of tensors, :class:`~lmc_tune.data.examples.Examples`, or an iterable of
+            batches, each inputs and labels, a mapping, or anything that a loss takes.
+        device: where they are kept.
+        batch_size: of tensors, and of batches that can be joined.
+        limit: the first so many are taken.
+
+    Raises:
+        UserError: if there are none.
+    """
+    if isinstance(data, Examples):
+        data = (data.inputs, data.labels)
+    if _is_pair(data) and len(data[0]) == len(data[1]):
+        return _joined(data[0][:limit].to(device), data[1][:limit].to(device), batch_size)
+    batches = tuple(_moved(batch, device) for batch in _up_to(data, limit))
+    if not batches:
+        raise UserError("there are no examples in the data; give batches of at least two examples in all")
+    if all(_is_pair(batch) for batch in batches) and _alike(batches):
+        inputs, labels = (torch.cat([batch[at] for batch in batches]) for at in (0, 1))
+        return _joined(inputs, labels, batch_size)
+    return Split(batches=batches, n=sum(map(size_of, batches)), examples=None)
+
+
+def size_of(batch: Batch) -> int:
+    """How many examples a batch has."""
+    if isinstance(batch, Tensor):
+        return len(batch)
+    if isinstance(batch, Mapping):
+        batch = tuple(batch.values())
+    if isinstance(batch, list | tuple):
+        for one in batch:
+            if isinstance(one, Tensor) and one.dim():
+                return len(one)
+    try:
+        return len(batch)
+    except TypeError as error:
+        raise UserError(f"a batch of type {type(batch).__name__} has no length; give tensors, or a mapping") from error
+
+
+def called_on(model: torch.nn.Module, batch: Batch) -> Any:
+    """What a network makes of a batch: of a mapping by name, without its labels; else of its first part."""
+    if isinstance(batch, Mapping):
+        return model(**{name: value for name, value in batch.items() if name != "labels"})
+    return model(batch[0] if isinstance(batch, list | tuple) else batch)
+
+
+def _joined(inputs: Tensor, labels: Tensor, batch_size: int) -> Split:
+    if len(inputs) < 2:
+        raise UserError(f"there are {len(inputs)} examples in the data; give at least two")
+    batches = tuple(zip(inputs.split(batch_size), labels.split(batch_size), strict=True))
+    return Split(batches=batches, n=len(inputs), examples=Examples(inputs=inputs, labels=labels))
+
+
+def _is_pair(batch: Any) -> bool:
+    return isinstance(batch, list | tuple) and len(batch) == 2 and all(isinstance(one, Tensor) for one in batch)
+
+
+def _alike(batches: tuple[Batch, ...]) -> bool:
+    return len({(batch[0].shape[1:], batch[1].shape[1:], batch[0].dtype, batch[1].dtype) for batch in batches}) == 1
+
+
+def _up_to(data: Iterable[Batch], limit: int | None) -> Iterator[Batch]:
+    """Batches until there are enough examples; the last is cut if it can be."""
+    left = limit
+    batches = iter(data)
+    first = next(batches, None)
+    for batch in () if first is None else chain([first], batches):
+        if left is None:
+            yield batch
+            continue
+        if left <= 0:
+            return
+        n = size_of(batch)
+        yield _cut(batch, left) if n > left else batch
+        left -= n
+
+
+def _cut(batch: Batch, n: int) -> Batch:
+    if isinstance(batch, Mapping):
+        return {name: _cut(value, n) for name, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        return tuple(_cut(value, n) for value in batch)
+    return batch[:n] if isinstance(batch, Tensor) and batch.dim() else batch
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    if isinstance(batch, Mapping):
+        return {name: _moved(value, device) for name, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        return tuple(_moved(value, device) for value in batch)
+    return batch.to(device) if isinstance(batch, Tensor) else batch

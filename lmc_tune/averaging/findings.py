@@ -1,0 +1,100 @@
+"""What was found of a pair, as plain numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lmc_tune.averaging.judging import Difference, Judged, Judging
+from lmc_tune.averaging.metric import Quantity
+from lmc_tune.averaging.paths import Condition, Method, SplitName
+from lmc_tune.core.barrier import Array, Barrier, Definition
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """How good one network, or an ensemble, is on the test examples.
+
+    means: by split, where both were given, and quantity. brier, ece: None unless it classifies one label.
+    """
+
+    means: Mapping[tuple[SplitName, Quantity], float]
+    brier: float | None = None
+    ece: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One of the checkpoints. file: where it was read; empty for weights in memory. took: what was read, in words.
+    learned: whether it does better than naming the most frequent class; None where that is not known.
+    """
+
+    name: str
+    file: str
+    took: str
+    quality: Quality
+    learned: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aligned:
+    """What aligning B to A came to.
+
+    objective: ⟨θ_A, P θ_B⟩ over the weights with free axes, that of the identity, and those of all starts; None of a
+    matching by activations, which has another. moved: units that changed place, of so many. frozen: why others cannot.
+    distance: ‖θ_A − P θ_B‖.
+    """
+
+    method: Method
+    moved: int
+    units: int
+    frozen: tuple[str, ...]
+    distance: float
+    objective: float | None = None
+    identity: float | None = None
+    objectives: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfCondition:
+    """One path. average: θ(½). to_mean, to_better: its judged values less those of the members' mean, and less those of
+    the better member, on the test examples; negative is better.
+    """
+
+    condition: Condition
+    lambdas: Array
+    judged: Mapping[SplitName, Judged]
+    means: Mapping[tuple[SplitName, Quantity], Array]
+    barriers: Mapping[tuple[SplitName, Quantity], Mapping[Definition, Barrier]]
+    average: Quality
+    to_mean: Difference
+    to_better: Difference
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairFindings:
+    """Everything that was found of two checkpoints.
+
+    distance: ‖θ_A − θ_B‖ over all parameters. cosine: of θ_A and θ_B. disagreement: fraction of test examples for which
+    they predict another class. ensemble: of both members' probabilities; ensemble_to_better as ``to_better``; None
+    unless they classify. notes: what to know before trusting the numbers.
+    """
+
+    members: tuple[Member, Member]
+    judging: Judging
+    metric: str
+    unit: str
+    paths: tuple[OfCondition, ...]
+    alignments: tuple[Aligned, ...]
+    distance: float
+    cosine: float
+    disagreement: float | None
+    ensemble: Quality | None
+    ensemble_to_better: Difference | None
+    notes: tuple[str, ...]
+
+    @property
+    def better(self) -> Member:
+        """The member with the lower judged value on the test examples."""
+        return min(self.members, key=lambda member: member.quality.means["test", self.judging.quantity])
+
+    def path(self, condition: Condition) -> OfCondition | None:
+        return next((path for path in self.paths if path.condition == condition), None)

@@ -1,0 +1,83 @@
+"""From values of examples to statements: is a path connected, is one network better than another."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from lmc_tune.averaging.metric import Quantity
+from lmc_tune.averaging.paths import Curve
+from lmc_tune.core.band import Band
+from lmc_tune.core.barrier import Array
+
+Verdict = Literal["connected", "disconnected", "undecided"]
+# Of errors; that of Frankle et al. 2020, as in sweeps.
+ERROR_THRESHOLD = 0.02
+# Of other losses, whose scale is not known: a part of the members' mean loss.
+LOSS_PART = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """By what paths are judged: the chord barrier of a quantity, in its own unit."""
+
+    quantity: Quantity
+    threshold: float
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The verdict on one path and split.
+
+    barrier, low, high: chord barrier of the mean curve, and the bounds of that of the true curve, over examples.
+    n: examples. band: of the curve above the chord; None where a value on the path is not finite, and the barrier is
+    infinite.
+    """
+
+    verdict: Verdict
+    barrier: float
+    low: float
+    high: float
+    n: int
+    band: Band | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """The mean of paired differences, with its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def judge(curve: Curve, how: Judging) -> Judged:
+    """Connected if the whole interval of the barrier lies below the threshold, disconnected if it lies above.
+
+    Args:
+        curve: of the judged quantity.
+        how: the threshold, and the confidence that the band holds at all positions at once.
+    """
+    band = curve.band(how.confidence, 1 / curve.n if how.quantity == "error" else 0.0)
+    if band is None:
+        infinite = float("inf")
+        return Judged(verdict="disconnected", barrier=infinite, low=infinite, high=infinite, n=curve.n, band=None)
+    barrier, low, high = band.barrier
+    verdict: Verdict = "connected" if high < how.threshold else "disconnected" if low > how.threshold else "undecided"
+    return Judged(verdict=verdict, barrier=barrier, low=low, high=high, n=curve.n, band=band)
+
+
+def difference(one: Array, other: Array, confidence: float) -> Difference:
+    """Of the means of two networks' values on the same examples, with Student's interval."""
+    apart = np.asarray(one) - np.asarray(other)
+    mean, n = float(apart.mean()), len(apart)
+    reach = float(stats.t.ppf((1 + confidence) / 2, n - 1) * apart.std(ddof=1) / np.sqrt(n))
+    return Difference(mean=mean, low=mean - reach, high=mean + reach)
+
+
+def best_constant_error(labels: Array) -> Array:
+    """(n,) errors of always naming the most frequent class."""
+    classes, counts = np.unique(labels, return_counts=True)
+    return np.asarray(labels != classes[counts.argmax()], dtype=np.float64)

@@ -1,0 +1,155 @@
+"""What is read of every example along a path: losses and errors, of which less is better."""
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lmc_tune.averaging.data import Batch, called_on
+from lmc_tune.data.decisions import decisions
+from lmc_tune.errors import UserError
+from lmc_tune.models.foreign import said
+
+Quantity = Literal["error", "loss"]
+# By quantity, (n,) of the examples of a batch.
+Values = dict[Quantity, Tensor]
+
+
+class Metric(Protocol):
+    """How outputs are judged.
+
+    name: in words. unit: of its loss; empty if it has none. judged: the quantity that verdicts rest on.
+    classifies: whether outputs are logits of classes, so that there is accuracy, calibration and an ensemble.
+    """
+
+    name: str
+    unit: str
+    judged: Quantity
+    classifies: bool
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What the network makes of a batch, (n, …)."""
+
+    def values(self, outputs: Tensor, batch: Batch) -> Values:
+        """Every example's values."""
+
+
+class CrossEntropy:
+    """Cross-entropy in nats, and error: 1 for a wrong class, else 0; means over the labels where there are several."""
+
+    name = "cross-entropy"
+    unit = "nats"
+    judged: Quantity = "error"
+    classifies = True
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        return _tensor(called_on(model, batch))
+
+    def values(self, outputs: Tensor, batch: Batch) -> Values:
+        labels = labels_of(batch)
+        _check_classes(outputs, labels)
+        logits, truth = decisions(outputs.float() if outputs.dtype != torch.float64 else outputs, labels)
+        losses = functional.cross_entropy(logits, truth, reduction="none")
+        wrong = logits.argmax(1).ne(truth).to(losses.dtype)
+        return {"error": _by_example(wrong, len(labels)), "loss": _by_example(losses, len(labels))}
+
+
+class SquaredError:
+    """The squared difference from the target, averaged over an example's numbers."""
+
+    name = "mean squared error"
+    unit = ""
+    judged: Quantity = "loss"
+    classifies = False
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        return _tensor(called_on(model, batch))
+
+    def values(self, outputs: Tensor, batch: Batch) -> Values:
+        targets = labels_of(batch)
+        if outputs.shape != targets.shape:
+            outputs = outputs.reshape(targets.shape) if outputs.numel() == targets.numel() else outputs
+        if outputs.shape != targets.shape:
+            raise UserError(
+                f"--loss mse compares outputs with targets: the network gives {_shape(outputs)}, and targets are "
+                f"{_shape(targets)}"
+            )
+        return {"loss": _by_example((outputs - targets).square().flatten(), len(targets))}
+
+
+class OwnLoss:
+    """A user's ``loss(model, batch)``: one value per example, of which less is better."""
+
+    unit = ""
+    judged: Quantity = "loss"
+    classifies = False
+
+    def __init__(self, function: Callable[[nn.Module, Batch], Any], name: str) -> None:
+        self.function, self.name = function, name
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        try:
+            found = self.function(model, batch)
+        except Exception as error:
+            raise UserError(f"the loss {self.name} failed with {said(error)}") from error
+        if not isinstance(found, Tensor) or found.dim() != 1:
+            what = _shape(found) if isinstance(found, Tensor) else type(found).__name__
+            raise UserError(
+                f"the loss {self.name} gave {what}; let it return one number per example, a tensor of shape (n,): "
+                f"e.g. cross_entropy(..., reduction='none')"
+            )
+        return found
+
+    def values(self, outputs: Tensor, batch: Batch) -> Values:  # noqa: ARG002 - they are the values
+        return {"loss": outputs}
+
+
+def labels_of(batch: Batch) -> Tensor:
+    """The labels of a batch: its second part, or ``labels`` of a mapping.
+
+    Raises:
+        UserError: if it has none.
+    """
+    labels = batch.get("labels") if hasattr(batch, "get") else batch[1] if isinstance(batch, list | tuple) else None
+    if not isinstance(labels, Tensor):
+        raise UserError(
+            "a batch has no labels: give (inputs, labels), a mapping with labels, or your own --loss FILE.py:FUNCTION"
+        )
+    return labels
+
+
+def _tensor(outputs: Any) -> Tensor:
+    found = getattr(outputs, "logits", outputs)
+    if not isinstance(found, Tensor):
+        raise UserError(
+            f"the network gives {type(found).__name__}, not a tensor of outputs; say with --loss FILE.py:FUNCTION what "
+            f"is measured of it"
+        )
+    return found
+
+
+def _check_classes(outputs: Tensor, labels: Tensor) -> None:
+    if labels.is_floating_point():
+        raise UserError(
+            f"labels are {str(labels.dtype).removeprefix('torch.')}, not classes; for numbers, give --loss mse"
+        )
+    fits = outputs.shape == labels.shape if labels.dim() == 2 else outputs.dim() == 2 and labels.dim() == 1
+    if not fits:
+        raise UserError(
+            f"the network gives {_shape(outputs)} for labels of {_shape(labels)}; cross-entropy needs one row of "
+            f"logits per label. Say with --loss FILE.py:FUNCTION what is measured"
+        )
+    if labels.dim() == 1 and (int(labels.max()) >= outputs.shape[1] or int(labels.min()) < 0):
+        raise UserError(
+            f"labels run from {int(labels.min())} to {int(labels.max())}; the network has {outputs.shape[1]} classes"
+        )
+
+
+def _by_example(values: Tensor, n: int) -> Tensor:
+    return values.reshape(n, -1).mean(1)
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a single number"

@@ -1,0 +1,138 @@
+"""From a text on the command line to a network: torchvision's, timm's, Hugging Face's, lmc-tune's, a user's own."""
+
+import json
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from lmc_tune.averaging.named import called, function_named, names_function
+from lmc_tune.core.home import expanded
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import MODELS, ModelSpec
+from lmc_tune.experiment.networks import model_name
+from lmc_tune.experiment.wording import message, nearest
+from lmc_tune.experiment.yaml_lines import YamlError, load_value
+from lmc_tune.models.foreign import said
+from lmc_tune.models.registry import build_model
+from lmc_tune.models.state import State
+from lmc_tune.vision import import_torchvision
+
+_LIBRARIES = ("torchvision", "timm", "hf")
+
+
+def network_of(spec: str, state: State, input_shape: tuple[int, ...] | None, n_classes: int | None) -> nn.Module:
+    """What ``--model`` names, with any weights.
+
+    ``torchvision:NAME`` and ``timm:NAME`` have as many classes as the checkpoint; ``hf:FOLDER`` is what the folder's
+    ``config.json`` says, of the classes that transformers has: no code of the folder is run. ``file.py:build`` is
+    called, with ``input_shape`` and ``n_classes`` if it names them. All else is a model as in a search space.
+
+    Args:
+        spec: the text.
+        state: of the first checkpoint.
+        input_shape: of one example; None if it is not known.
+        n_classes: of the data; None if it is not known.
+
+    Raises:
+        UserError: if there is no such network, or its library is not installed.
+    """
+    if names_function(spec):
+        return _own(spec, input_shape, n_classes)
+    library, _, name = spec.partition(":")
+    if library in _LIBRARIES and name:
+        return {"torchvision": _of_torchvision, "timm": _of_timm, "hf": _of_transformers}[library](name, state)
+    return _registered(spec, state, input_shape, n_classes)
+
+
+def _own(spec: str, input_shape: tuple[int, ...] | None, n_classes: int | None) -> nn.Module:
+    build = function_named(spec, "--model")
+    known = signature(build).parameters
+    offered = {"input_shape": input_shape, "n_classes": n_classes}
+    made = called(build, spec, "--model", **{name: value for name, value in offered.items() if name in known})
+    if not isinstance(made, nn.Module):
+        raise UserError(f"--model: {spec} returned {type(made).__name__}; let it return a torch.nn.Module")
+    return made
+
+
+def _of_torchvision(name: str, state: State) -> nn.Module:
+    models = import_torchvision().models
+    if name not in models.list_models():
+        raise UserError(f"--model torchvision:{name}: no such network{nearest(name, models.list_models())}")
+    return _with_classes(lambda **more: models.get_model(name, weights=None, **more), state)
+
+
+def _of_timm(name: str, state: State) -> nn.Module:
+    timm = _imported("timm", f"timm:{name}")
+    if name not in timm.list_models():
+        raise UserError(f"--model timm:{name}: no such network{nearest(name, timm.list_models())}")
+    return _with_classes(lambda **more: timm.create_model(name, pretrained=False, **more), state)
+
+
+def _of_transformers(folder: str, state: State) -> nn.Module:  # noqa: ARG001 - the folder says the classes
+    place = expanded(folder)
+    if not (place / "config.json").is_file():
+        raise UserError(f"--model hf:{folder}: there is no config.json; give a folder that save_pretrained wrote")
+    transformers = _imported("transformers", f"hf:{folder}")
+    names = json.loads((place / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
+    kind = getattr(transformers, str(names[0]), None)
+    if kind is None:
+        raise UserError(
+            f"--model hf:{folder}: config.json names the architecture {names[0]!r}, which transformers does not have; "
+            f"give --model FILE.py:BUILD"
+        )
+    config = transformers.AutoConfig.from_pretrained(str(place), local_files_only=True, trust_remote_code=False)
+    made: nn.Module = kind(config)
+    return made.float()
+
+
+def _with_classes(build: Callable[..., nn.Module], state: State) -> nn.Module:
+    """The network with as many classes as its head has in the checkpoint: its last entry is the head's."""
+    usual = build()
+    head = list(usual.state_dict())[-1]
+    entry = next((entry for name, entry in state.items() if name == head or name.endswith(f".{head}")), None)
+    expected = usual.state_dict()[head]
+    if entry is None or entry.shape == expected.shape or entry.dim() != expected.dim():
+        return usual
+    return build(num_classes=len(entry))
+
+
+def _registered(spec: str, state: State, input_shape: tuple[int, ...] | None, n_classes: int | None) -> nn.Module:
+    try:
+        given = load_value(spec) if spec.lstrip().startswith("{") else {"name": spec}
+    except YamlError as error:
+        raise UserError(f"--model {spec}: {error}") from error
+    if not isinstance(given, Mapping) or model_name(dict(given)) not in MODELS:
+        name = model_name(dict(given)) if isinstance(given, Mapping) else str(given)
+        known = [*MODELS, *(f"{library}:" for library in _LIBRARIES)]
+        raise UserError(
+            f"--model {spec}: no such network{nearest(name, known)}; give torchvision:NAME, timm:NAME, hf:FOLDER, "
+            f"FILE.py:BUILD, or a model as in a search space, e.g. '{{name: mlp, hidden: [128]}}'"
+        )
+    try:
+        network: ModelSpec = TypeAdapter(ModelSpec).validate_python(dict(given))
+    except ValidationError as error:
+        kind = MODELS[model_name(dict(given))]
+        problems = [message(_within(problem), kind) for problem in error.errors()]
+        raise UserError(f"--model {spec}: {'; '.join(problems)}") from error
+    if input_shape is None:
+        raise UserError(f"--model {spec}: the shape of inputs is not known from these data; give FILE.py:BUILD")
+    classes = n_classes or len(list(state.values())[-1])
+    return build_model(network, input_shape, classes, seed=0, folders=(str(Path.cwd()),))
+
+
+def _within(problem: Any) -> Any:
+    """The place of a problem without the kind of model that it is in."""
+    return {**problem, "loc": problem["loc"][1:]}
+
+
+def _imported(library: str, spec: str) -> Any:
+    import_torchvision()  # with a CPU build of torch, another package could not import it
+    try:
+        return import_module(library)  # one of two names
+    except ImportError as error:
+        raise UserError(f"--model {spec} needs {library}; install it: pip install {library} ({said(error)})") from error

@@ -1,0 +1,100 @@
+"""What was found as plain values, for JSON. Names stay; new ones may be added."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from lmc_tune.averaging.answer import Answer
+from lmc_tune.averaging.findings import OfCondition, PairFindings, Quality
+from lmc_tune.core.barrier import Array
+
+SCHEMA = 1
+
+
+def plain_pair(found: PairFindings, answer: Answer) -> dict[str, Any]:
+    """The answer on two checkpoints.
+
+    Errors, accuracies and barriers of errors are fractions; losses are in ``unit``. What is not finite is null.
+    """
+    content: dict[str, Any] = _plain(
+        {
+            "schema": SCHEMA,
+            "answer": answer.kind,
+            "exit_code": answer.exit_code,
+            "verdict": answer.verdict,
+            "condition": answer.path.condition.label if answer.path else None,
+            "in_short": answer.in_short,
+            "reasons": list(answer.reasons),
+            "notes": list(found.notes),
+            "metric": found.metric,
+            "unit": found.unit,
+            "judging": {**asdict(found.judging), "barrier": "chord", "n": found.paths[0].judged["test"].n},
+            "members": [
+                {"name": one.name, "took": one.took, "learned": one.learned, **_quality(one.quality)}
+                for one in found.members
+            ],
+            "conditions": [_path(path) for path in found.paths],
+            "ensemble": None if found.ensemble is None else _quality(found.ensemble),
+            "ensemble_to_better": None if found.ensemble_to_better is None else asdict(found.ensemble_to_better),
+            "alignments": [asdict(aligned) for aligned in found.alignments],
+            "distance": found.distance,
+            "cosine": found.cosine,
+            "disagreement": found.disagreement,
+        }
+    )
+    return content
+
+
+def _path(path: OfCondition) -> dict[str, Any]:
+    return {
+        "condition": path.condition.label,
+        "alignment": path.condition.alignment,
+        "statistics": path.condition.statistics,
+        "lambdas": path.lambdas,
+        **{
+            split: {
+                "verdict": judged.verdict,
+                "barrier": judged.barrier,
+                "low": judged.low,
+                "high": judged.high,
+                "n": judged.n,
+                "curves": {what: mean for (name, what), mean in path.means.items() if name == split},
+                "barriers": {
+                    what: {definition: asdict(barrier) for definition, barrier in found.items()}
+                    for (name, what), found in path.barriers.items()
+                    if name == split
+                },
+                "band": None if judged.band is None else {"low": judged.band.low, "high": judged.band.high},
+            }
+            for split, judged in path.judged.items()
+        },
+        "average": _quality(path.average),
+        "to_mean": asdict(path.to_mean),
+        "to_better": asdict(path.to_better),
+    }
+
+
+def _quality(quality: Quality) -> dict[str, Any]:
+    return {
+        **{f"{split}_{what}": value for (split, what), value in quality.means.items()},
+        "test_brier": quality.brier,
+        "test_ece": quality.ece,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(own) for name, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(own) for own in value]
+    if hasattr(value, "tolist"):
+        return _plain(_as_array(value).tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def _as_array(value: Any) -> Array:
+    found: Array = value
+    return found

@@ -1,0 +1,129 @@
+"""The command that answers whether checkpoints can be averaged."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lmc_tune.cli.listings import DataRoot
+from lmc_tune.cli.plainly import Json, note, plain_errors, print_json
+
+Checkpoints = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="A B",
+        help="Checkpoints: .safetensors, .pt, .pth, .ckpt, or a folder of Hugging Face. No code in them is run.",
+    ),
+]
+
+
+def measure(  # noqa: PLR0913 - one parameter per option
+    checkpoints: Checkpoints = None,
+    *,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="SPEC",
+            help="torchvision:NAME, timm:NAME, hf:FOLDER, FILE.py:BUILD, or a model as in a search space.",
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="SPEC",
+            help="Test examples: a data set (lmc-tune datasets), a folder with a folder of images per class, an .npz "
+            "file, or FILE.py:LOADER, a function that returns batches.",
+        ),
+    ],
+    train: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="Training examples, likewise (default: those of a data set)."),
+    ] = None,
+    loss: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="cross-entropy, mse, or FILE.py:FUNCTION: loss(model, batch) returns a value per example.",
+        ),
+    ] = "cross-entropy",
+    align: Annotated[
+        Literal["weights", "activations"] | None,
+        typer.Option(
+            metavar="weights|activations",
+            help="How B's units are matched to A's (default: both, one after the other, as far as it helps).",
+        ),
+    ] = None,
+    conditions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Comma-separated: naive, endpoint, recalibrated, repaired, aligned, aligned+recalibrated, "
+            "aligned+repaired (default: those that may help).",
+        ),
+    ] = None,
+    lambdas: Annotated[int, typer.Option(metavar="N", help="Positions on the path, an odd number.")] = 11,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="HEIGHT", help="A barrier below it is none (default: 0.02 of errors, 5% of other losses)."
+        ),
+    ] = None,
+    confidence: Annotated[float, typer.Option(metavar="LEVEL", help="Of the intervals.")] = 0.95,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=2, help="At most so many test examples, and training examples.")
+    ] = 10_000,
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Examples at once.")] = 128,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(metavar="auto|cpu|cuda", help="Where.")] = "auto",
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Write measurement.html and measurement.json into this folder.")
+    ] = None,
+    save: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the recommended average, as safetensors.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Save an average also where the answer is no.")] = False,
+    data_root: DataRoot = None,
+    json_: Json = False,
+) -> None:
+    """Say whether checkpoints can be averaged.
+
+    Measures loss and error along the straight path between their weights: as they are, with statistics estimated anew,
+    with hidden units aligned. Says what the average is worth, and why.
+
+    Exit code: 0 average, 3 recalibrate or align first, 4 neither, 5 undecided, 2 bad input.
+    """
+    from lmc_tune.cli.terminal import listener_for, width_of
+
+    with plain_errors(), listener_for(sys.stderr) as listener:
+        listener.phase("starting")
+        from lmc_tune.averaging.command import Options, run, write
+        from lmc_tune.data.files import resolve_data_root
+
+        options = Options(
+            checkpoints=tuple(checkpoints or ()),
+            model=model,
+            data=data,
+            train=train,
+            loss=loss,
+            align=align,
+            conditions=conditions,
+            lambdas=lambdas,
+            threshold=threshold,
+            confidence=confidence,
+            limit=limit,
+            batch_size=batch_size,
+            device=device,
+            data_root=resolve_data_root(data_root),
+        )
+        measured = run(options, listener.phase)
+        files = write(measured, Path(out)) if out else []
+        saved = measured.save(save, force=force) if save else None
+    if json_:
+        print_json(measured.plain() | {"files": [str(file) for file in files], "saved": save})
+    else:
+        typer.echo(measured.text(width_of(sys.stdout) or 100))
+        for file in files:
+            typer.echo(file)
+    if saved is not None:
+        note(f"{save}: the average, {saved.label}")
+    raise typer.Exit(measured.answer.exit_code)
