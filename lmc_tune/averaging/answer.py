@@ -21,13 +21,13 @@ _NAIVE = Condition()
 class Answer:
     """What to do with two checkpoints.
 
-    verdict: on the path that was chosen. path: under whose condition to average; None where not to. reasons: sentences,
-    the most telling first. in_short: a sentence.
+    verdict: on the path that was chosen. condition: under which to average; None where not to. in_short: a sentence.
+    reasons: why, the most telling first.
     """
 
     kind: Kind
     verdict: Verdict | Literal["undertrained"]
-    path: OfCondition | None
+    condition: Condition | None
     in_short: str
     reasons: tuple[str, ...]
 
@@ -43,7 +43,7 @@ def answer(found: PairFindings) -> Answer:
         return Answer(
             kind="average",
             verdict="connected",
-            path=naive,
+            condition=naive.condition,
             in_short="Both files hold the same weights: there is nothing to average.",
             reasons=("identical files: the distance of their weights is 0", *_of_path(found, naive)),
         )
@@ -59,7 +59,7 @@ def answer(found: PairFindings) -> Answer:
         return Answer(
             kind="undecided",
             verdict="undecided",
-            path=path,
+            condition=path.condition,
             in_short=f"Undecided on {judged.n} test examples: the barrier may lie on either side of the threshold.",
             reasons=(
                 f"{_barrier(found, path)}, against a threshold of {_height(found, found.judging.threshold)}",
@@ -77,7 +77,7 @@ def _undertrained(found: PairFindings) -> Answer:
     return Answer(
         kind="neither",
         verdict="undertrained",
-        path=None,
+        condition=None,
         in_short=f"No: {which} cannot be told from naming the most frequent class, so a flat path means nothing.",
         reasons=(
             f"{' and '.join(lazy)}: no better on the test examples than always naming the most frequent class",
@@ -94,7 +94,7 @@ def _connected(found: PairFindings, path: OfCondition) -> Answer:
         return Answer(
             kind="neither",
             verdict="connected",
-            path=None,
+            condition=None,
             in_short=f"No: {worse.name} is worse everywhere, so there is nothing to average; keep {found.better.name}.",
             reasons=(
                 f"no barrier, but the average is {change} worse than {found.better.name} alone",
@@ -114,7 +114,7 @@ def _connected(found: PairFindings, path: OfCondition) -> Answer:
     return Answer(
         kind=kind,
         verdict="connected",
-        path=path,
+        condition=path.condition,
         in_short=f"{how}: the average has {_level(found, path.average.means['test', judging.quantity])}.",
         reasons=(*_removed(found, path), _barrier(found, path), *_of_path(found, path)),
     )
@@ -132,7 +132,7 @@ def _neither(found: PairFindings) -> Answer:
     return Answer(
         kind="neither",
         verdict="disconnected",
-        path=None,
+        condition=None,
         in_short=f"No: a barrier stands between them under every condition that was tried; {instead}.",
         reasons=(
             f"{_barrier(found, best)}, the lowest of {counted(len(found.paths), 'condition')}",

@@ -1,5 +1,7 @@
 """What the command asks for, as texts; and its answer, as files."""
 
+import glob
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from lmc_tune.averaging.named import function_named, names_function
 from lmc_tune.averaging.networks import network_of
 from lmc_tune.averaging.paths import Condition, Method
 from lmc_tune.averaging.sources import source_of, training_source
+from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import Condition as Statistics
 from lmc_tune.experiment.wording import nearest
@@ -30,6 +33,7 @@ class Options:
     """As typed; texts name what is meant."""
 
     checkpoints: tuple[str, ...]
+    trajectory: str | None
     model: str
     data: str
     train: str | None
@@ -51,12 +55,15 @@ def run(options: Options, say: Callable[[str], None]) -> Measurement:
     Raises:
         UserError: if anything that is named cannot be used; nothing has been written then.
     """
-    if len(options.checkpoints) < 2:
-        raise UserError(f"name two checkpoints to compare; got {len(options.checkpoints)}")
+    checkpoints = options.checkpoints if options.trajectory is None else in_order(options.trajectory)
+    if options.trajectory is not None and options.checkpoints:
+        raise UserError("name checkpoints, or a --trajectory: not both")
+    if len(checkpoints) < 2:
+        raise UserError(f"name two checkpoints at least; got {len(checkpoints)}")
     loss: Loss = function_named(options.loss, "--loss") if names_function(options.loss) else options.loss
     conditions = chosen(options.conditions, options.align)
     say("reading checkpoints")
-    first = read_checkpoint(options.checkpoints[0])
+    first = read_checkpoint(checkpoints[0])
     say("reading data")
     source = source_of(options.data, options.data_root, options.limit)
     train = source.train if options.train is None else training_source(options.train, options.limit)
@@ -67,7 +74,7 @@ def run(options: Options, say: Callable[[str], None]) -> Measurement:
     _check_takes(model, test.batches[0], loss)
     return measure(
         model,
-        options.checkpoints,
+        checkpoints,
         test.examples if test.examples is not None else test.batches,
         train=train,
         loss=loss,
@@ -78,8 +85,25 @@ def run(options: Options, say: Callable[[str], None]) -> Measurement:
         confidence=options.confidence,
         batch_size=options.batch_size,
         limit=options.limit,
+        trajectory=options.trajectory is not None,
         say=say,
     )
+
+
+def in_order(pattern: str) -> tuple[str, ...]:
+    """The files of a pattern, numbers in their names in the order of numbers.
+
+    Raises:
+        UserError: if there are none.
+    """
+
+    def parts(file: str) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", file)]
+
+    found = sorted(glob.glob(str(expanded(pattern))), key=parts)  # noqa: PTH207 - a pattern may be absolute
+    if not found:
+        raise UserError(f"--trajectory {pattern}: there are no such files; write the pattern in quotes")
+    return tuple(found)
 
 
 def chosen(text: str | None, align: Method | None) -> list[Condition] | None:

@@ -96,5 +96,6 @@ class PairFindings:
         """The member with the lower judged value on the test examples."""
         return min(self.members, key=lambda member: member.quality.means["test", self.judging.quantity])
 
-    def path(self, condition: Condition) -> OfCondition | None:
+    def path(self, condition: Condition | None) -> OfCondition | None:
+        """The path under a condition; None if it was not measured."""
         return next((path for path in self.paths if path.condition == condition), None)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from lmc_tune.averaging.metric import Quantity
@@ -71,13 +72,32 @@ def judge(curve: Curve, how: Judging) -> Judged:
 
 def difference(one: Array, other: Array, confidence: float) -> Difference:
     """Of the means of two networks' values on the same examples, with Student's interval."""
-    apart = np.asarray(one) - np.asarray(other)
+    apart = one - other
     mean, n = float(apart.mean()), len(apart)
     reach = float(stats.t.ppf((1 + confidence) / 2, n - 1) * apart.std(ddof=1) / np.sqrt(n))
     return Difference(mean=mean, low=mean - reach, high=mean + reach)
 
 
-def best_constant_error(labels: Array) -> Array:
-    """(n,) errors of always naming the most frequent class."""
+def judging_of(quantity: Quantity, mean: float, threshold: float | None, confidence: float) -> Judging:
+    """By what networks are judged.
+
+    Args:
+        quantity: that is judged.
+        mean: of the members, in its unit.
+        threshold: None for 2% of errors, or for 5% of the members' mean loss.
+        confidence: of intervals.
+    """
+    if threshold is None:
+        threshold = ERROR_THRESHOLD if quantity == "error" else LOSS_PART * abs(mean)
+    return Judging(quantity=quantity, threshold=threshold, confidence=confidence)
+
+
+def has_learned(wrong: Array, labels: NDArray[np.int64]) -> bool:
+    """Whether a network errs less than always naming the most frequent class, by more than chance (95%).
+
+    Args:
+        wrong: (n,) its errors, 0 or 1.
+        labels: (n,) of the same examples.
+    """
     classes, counts = np.unique(labels, return_counts=True)
-    return np.asarray(labels != classes[counts.argmax()], dtype=np.float64)
+    return difference(np.asarray(labels != classes[counts.argmax()], dtype=np.float64), wrong, 0.95).low > 0

@@ -3,8 +3,8 @@
 import copy
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lmc_tune.averaging.answer import Answer, answer
+from lmc_tune.averaging.answer_many import answer_many
 from lmc_tune.averaging.data import Split, split_of
 from lmc_tune.averaging.findings import PairFindings
+from lmc_tune.averaging.many import Many, ManyFindings
 from lmc_tune.averaging.metric import CrossEntropy, Metric, OwnLoss, SquaredError
-from lmc_tune.averaging.pair import Asked, Named, Pair
+from lmc_tune.averaging.pair import Asked, Measuring, Named, Pair
 from lmc_tune.averaging.paths import Condition, Method, SplitName
-from lmc_tune.averaging.plain import plain_pair
-from lmc_tune.averaging.text import pair_text
+from lmc_tune.averaging.plain import plain_many, plain_pair
+from lmc_tune.averaging.text import many_text, pair_text, shown_path
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.examples import ExampleSet, Part
 from lmc_tune.errors import UserError
@@ -36,21 +38,14 @@ Loss = str | Callable[[nn.Module, Any], Tensor]
 Member = State | str | os.PathLike[str]
 
 
-class Measurement:
-    """What was found of two checkpoints.
+class Measurement(ABC):
+    """What was found of two or more checkpoints.
 
-    A notebook shows the page; ``print`` the table. The numbers are in ``findings``, or, as plain values, in
-    :meth:`plain`.
+    A notebook shows the answer and a table; ``print`` the same in characters. ``findings`` holds the numbers, and
+    :meth:`plain` the same as plain values.
     """
 
-    def __init__(self, findings: PairFindings, pair: Pair) -> None:
-        self.findings = findings
-        self._pair = pair
-
-    @cached_property
-    def answer(self) -> Answer:
-        """What to do, and why."""
-        return answer(self.findings)
+    answer: Answer
 
     @property
     def verdict(self) -> str:
@@ -61,6 +56,71 @@ class Measurement:
     def reasons(self) -> tuple[str, ...]:
         """Why, in sentences."""
         return self.answer.reasons
+
+    @property
+    @abstractmethod
+    def table(self) -> pd.DataFrame:
+        """The numbers that the answer rests on."""
+
+    @abstractmethod
+    def plain(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON; the names are stable."""
+
+    @abstractmethod
+    def text(self, width: int = 100) -> str:
+        """Answer, reasons and tables in characters.
+
+        Args:
+            width: of a line, at most.
+        """
+
+    @abstractmethod
+    def to_html(self) -> str:
+        """One page that works offline."""
+
+    @abstractmethod
+    def average(self) -> dict[str, Tensor]:
+        """The weights that the answer recommends, on the CPU; else those with the lowest barrier, or the greedy soup.
+
+        Raises:
+            UserError: if they are not weights of the network alone.
+        """
+
+    def to_json(self) -> str:
+        """:meth:`plain` as text."""
+        return json.dumps(self.plain(), indent=1, ensure_ascii=False)
+
+    def save(self, file: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write the recommended average as safetensors.
+
+        Args:
+            file: where to.
+            force: also where the answer is no, or undecided: what :meth:`average` gives then.
+
+        Raises:
+            UserError: if the answer is not to average, without ``force``; or if the file cannot be written.
+        """
+        if (self.answer.condition is None and not force) or (self.answer.kind == "undecided" and not force):
+            raise UserError(
+                f"{os.fspath(file)} was not written: {self.answer.in_short} Give --force to have an average anyway"
+            )
+        state = {name: entry.clone() for name, entry in self.average().items()}  # of tied entries each its own
+        place = Path(file)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            save_file(state, place, metadata={"format": "pt"})
+        except OSError as error:
+            raise UserError(f"cannot write {place}: {error.strerror or error}; choose another place") from error
+
+    def __repr__(self) -> str:
+        return self.text()
+
+
+class PairMeasurement(Measurement):
+    """What was found of two checkpoints."""
+
+    def __init__(self, findings: PairFindings, pair: Pair) -> None:
+        self.findings, self.answer, self._pair = findings, answer(findings), pair
 
     @property
     def table(self) -> pd.DataFrame:
@@ -80,75 +140,79 @@ class Measurement:
         return pd.DataFrame(rows)
 
     def plain(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON; the names are stable."""
         return plain_pair(self.findings, self.answer)
 
-    def average(self, condition: Condition | None = None) -> dict[str, Tensor]:
-        """The weights that the answer recommends: θ(½), aligned and with the statistics that its condition says.
+    def text(self, width: int = 100) -> str:
+        return pair_text(self.findings, self.answer, width)
 
-        Args:
-            condition: another than the recommended one.
-
-        Raises:
-            UserError: if the answer is not to average, and no condition is given; or if they cannot be had.
-        """
-        chosen = condition or (self.answer.path.condition if self.answer.path else None)
-        if chosen is None:
-            raise UserError(f"{self.answer.in_short} Name a condition to have the average all the same")
-        return self._pair.average(chosen)
-
-    def save(self, file: str | os.PathLike[str], *, force: bool = False) -> Condition:
-        """Write the recommended average as safetensors.
-
-        Args:
-            file: where to.
-            force: also where the answer is no, or undecided: then under the condition with the lowest barrier.
-
-        Returns:
-            The condition under which it is the average.
-
-        Raises:
-            UserError: if the answer is not to average, without ``force``.
-        """
-        good = self.answer.kind in {"average", "recalibrate", "align"}
-        if not good and not force:
-            raise UserError(f"{file} was not written: {self.answer.in_short} Give --force to have the average anyway")
-        best = min(self.findings.paths, key=lambda path: path.judged["test"].barrier)
-        condition = (self.answer.path or best).condition
-        state = {name: entry.clone() for name, entry in self._pair.average(condition).items()}  # tied entries too
-        place = Path(file)
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            save_file(state, place, metadata={"average": json.dumps({"condition": condition.label, "lambda": 0.5})})
-        except OSError as error:
-            raise UserError(f"cannot write {place}: {error.strerror or error}") from error
-        return condition
+    def average(self) -> dict[str, Tensor]:
+        return self._pair.average(shown_path(self.findings, self.answer).condition)
 
     def to_html(self) -> str:
-        """One page that works offline."""
         from lmc_tune.averaging.page import pair_page  # noqa: PLC0415 - altair takes a second to import
 
         return pair_page(self.findings, self.answer)
 
-    def to_json(self) -> str:
-        """:meth:`plain` as text."""
-        return json.dumps(self.plain(), indent=1, ensure_ascii=False)
-
-    def text(self, width: int = 100) -> str:
-        """Answer, reasons and tables in characters.
-
-        Args:
-            width: of a line, at most.
-        """
-        return pair_text(self.findings, self.answer, width)
-
-    def __repr__(self) -> str:
-        return self.text()
-
     def _repr_html_(self) -> str:
-        from lmc_tune.averaging.page import pair_summary  # noqa: PLC0415
+        from lmc_tune.averaging.page import pair_summary  # noqa: PLC0415 - as above
 
         return pair_summary(self.findings, self.answer)
+
+
+class ManyMeasurement(Measurement):
+    """What was found of several checkpoints."""
+
+    def __init__(self, findings: ManyFindings, many: Many) -> None:
+        self.findings, self.answer, self._many = findings, answer_many(findings), many
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row per condition and pair: verdicts, barriers and their bounds."""
+        found = self.findings
+        return pd.DataFrame(
+            [
+                {
+                    "condition": basins.condition.label,
+                    "a": found.names[i],
+                    "b": found.names[j],
+                    "test_verdict": judged.verdict,
+                    "test_barrier": judged.barrier,
+                    "test_low": judged.low,
+                    "test_high": judged.high,
+                }
+                for basins in found.basins
+                for (i, j), judged in basins.judged.items()
+            ]
+        )
+
+    def plain(self) -> dict[str, Any]:
+        return plain_many(self.findings, self.answer)
+
+    def text(self, width: int = 100) -> str:  # noqa: ARG002 - a matrix is as wide as it is
+        return many_text(self.findings, self.answer)
+
+    def average(self) -> dict[str, Tensor]:
+        """The soup of all if they lie in one basin, else the greedy soup.
+
+        Raises:
+            UserError: if they lie in one basin only once they are aligned, pair by pair.
+        """
+        condition = self.answer.condition or self.findings.basins[-1].condition
+        if condition.alignment is not None:
+            raise UserError("a soup of aligned networks cannot be saved: they are aligned pair by pair; save pairs")
+        whole = self.answer.kind in {"average", "recalibrate"}
+        soup = self.findings.uniform if whole else self.findings.greedy
+        return self._many.soup(soup.members, condition)
+
+    def to_html(self) -> str:
+        from lmc_tune.averaging.page import many_page  # noqa: PLC0415 - altair takes a second to import
+
+        return many_page(self.findings, self.answer)
+
+    def _repr_html_(self) -> str:
+        from lmc_tune.averaging.page import many_summary  # noqa: PLC0415 - as above
+
+        return many_summary(self.findings, self.answer)
 
 
 def measure(  # noqa: PLR0913 - what is measured, on what, how
@@ -165,13 +229,15 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
     confidence: float = 0.95,
     batch_size: int = BATCH_SIZE,
     limit: int | None = None,
+    trajectory: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Measurement:
     """Can these checkpoints be averaged?
 
     Args:
         model: a network of their architecture, on the device to measure on; stays as it is.
-        states: two state dicts, or files that hold them; by name, or in order.
+        states: two state dicts or more, or files that hold them; by name, or in order. Of more than two, every pair
+            is measured, and files are read again as they are needed: no three are in memory besides the network.
         data: test examples: batches of (inputs, labels), a mapping with labels, or a pair of tensors.
         train: the same of the training data: overfitted networks look connected on test data alone, and statistics are
             estimated on it. Without it, they are estimated on the test inputs.
@@ -183,6 +249,7 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
         confidence: that the band of the curve holds at all positions.
         batch_size: of examples that are joined.
         limit: of the examples of each split, the first so many.
+        trajectory: their order means something: the widest window of neighbours that may be averaged is found.
         say: is told each phase.
 
     Returns:
@@ -193,32 +260,41 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
     """
     own = copy.deepcopy(model).eval()
     device = next(own.parameters()).device
-    named = _named(states)
-    if len(named) != 2:
-        raise UserError(f"give two checkpoints, got {len(named)}")
-    members = [_read(own, name, member, device, say) for name, member in named.items()]
+    members = _named(states)
+    if len(members) < 2:
+        raise UserError(f"give two checkpoints at least, got {len(members)}")
     say("reading data")
     splits: dict[SplitName, Split] = {"test": split_of(data, device=device, batch_size=batch_size, limit=limit)}
     if train is not None:
         splits["train"] = split_of(train, device=device, batch_size=batch_size, limit=limit)
-    pair = Pair(
+    asked = Asked(
+        conditions=None if conditions is None else tuple(conditions),
+        align=None if align is None else (align,),
+        lambdas=_checked_lambdas(lambdas),
+        threshold=threshold,
+        confidence=confidence,
+    )
+    by = Measuring(
         network=Network(own),
-        a=members[0],
-        b=members[1],
         splits=splits,
         metric=metric_of(loss),
-        asked=Asked(
-            conditions=None if conditions is None else tuple(conditions),
-            align=None if align is None else (align,),
-            lambdas=_checked_lambdas(lambdas),
-            threshold=threshold,
-            confidence=confidence,
-        ),
+        asked=asked,
         statistics=_statistics(splits),
         say=say,
     )
+    names = list(members)
+
+    def load(number: int) -> Named:
+        return _read(own, names[number], members[names[number]], device)
+
     try:
-        return Measurement(pair.measure(), pair)
+        if len(members) == 2 and not trajectory:
+            pair = Pair(by=by, a=load(0), b=load(1))
+            return PairMeasurement(pair.measure(), pair)
+        for number in range(len(names)):  # one that cannot be measured is named before anything is
+            load(number)
+        many = Many(by=by, names=names, load=load, trajectory=trajectory)
+        return ManyMeasurement(many.measure(), many)
     except MeasurementError as error:
         raise UserError(str(error)) from error
 
@@ -241,8 +317,14 @@ def _checked_lambdas(n: int) -> int:
 
 
 def _named(states: Sequence[Member] | Mapping[str, Member]) -> dict[str, Member]:
+    """Two are A and B; several files have their own names, where these differ."""
     if isinstance(states, Mapping):
         return dict(states)
+    names = [Path(state).name if isinstance(state, str | os.PathLike) else "" for state in states]
+    stems = [name.removesuffix(Path(name).suffix) for name in names]
+    for known in (stems, names):
+        if len(states) > 2 and all(known) and len(set(known)) == len(states):
+            return dict(zip(known, states, strict=True))
     return {_letter(at): state for at, state in enumerate(states)}
 
 
@@ -251,10 +333,9 @@ def _letter(at: int) -> str:
     return chr(ord("A") + at) if at < 26 else str(at + 1)
 
 
-def _read(model: nn.Module, name: str, member: Member, device: torch.device, say: Callable[[str], None]) -> Named:
+def _read(model: nn.Module, name: str, member: Member, device: torch.device) -> Named:
     if isinstance(member, Mapping):
         return Named(name=name, state=fitted(model, member, name, device))
-    say(f"reading {os.fspath(member)}")
     state, took = read_member(model, member, device)
     return Named(name=name, state=state, file=os.fspath(member), took=took)
 

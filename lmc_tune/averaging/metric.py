@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmc_tune.averaging.data import Batch, called_on
+from lmc_tune.averaging.data import Batch, Split, called_on
 from lmc_tune.data.decisions import decisions
 from lmc_tune.errors import UserError
 from lmc_tune.models.foreign import said
@@ -118,6 +120,14 @@ def labels_of(batch: Batch) -> Tensor:
             "a batch has no labels: give (inputs, labels), a mapping with labels, or your own --loss FILE.py:FUNCTION"
         )
     return labels
+
+
+def class_labels(split: Split, metric: Metric) -> NDArray[np.int64] | None:
+    """(n,) of all examples, where each has one class; None for other data, and other metrics."""
+    if not metric.classifies:
+        return None
+    labels = torch.cat([labels_of(batch) for batch in split.batches])
+    return labels.cpu().numpy() if labels.dim() == 1 else None
 
 
 def _tensor(outputs: Any) -> Tensor:

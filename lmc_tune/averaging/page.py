@@ -1,20 +1,25 @@
 """The answer as a page."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from lmc_tune.analysis.report.cell_table import numeric
+from lmc_tune.analysis.report.charts.matrix_chart import matrix_chart
 from lmc_tune.analysis.report.charts.path_chart import path_chart
 from lmc_tune.analysis.report.html import html_page
 from lmc_tune.analysis.report.spec import packed_spec
 from lmc_tune.analysis.report.view import View
-from lmc_tune.analysis.wording import UNKNOWN
+from lmc_tune.analysis.wording import LETTERS, UNKNOWN
 from lmc_tune.averaging.answer import Answer
+from lmc_tune.averaging.answer_many import interval_words
 from lmc_tune.averaging.findings import Aligned, PairFindings, Quality
+from lmc_tune.averaging.many import Basins, ManyFindings
 from lmc_tune.averaging.text import shown_path
 from lmc_tune.averaging.wording import bounds, decimals, height, percentage, plain_number
 from lmc_tune.core.barrier import DEFINITIONS
@@ -58,17 +63,56 @@ def pair_page(found: PairFindings, answer: Answer) -> str:
     if any(member.took for member in found.members):
         files = pd.DataFrame([{"network": member.name, "read": member.took or UNKNOWN} for member in found.members])
         sections.append(Section(id="files", title="Files", table=files))
-    data = {"charts": {"curves": packed_spec(path_chart(path_table(found)))}, "exports": {}, "renderer": "svg"}
+    return _page(found, answer, " and ".join(names), sections, {"curves": path_chart(path_table(found))})
+
+
+def many_page(found: ManyFindings, answer: Answer) -> str:
+    """The page of several checkpoints: answer, a map of barriers per condition, networks and soups."""
+    sections, charts = [], {}
+    for at, basins in enumerate(found.basins):
+        charts[f"map-{at}"] = matrix_chart(
+            matrix_table(found, basins), found.names, percent=found.judging.quantity == "error"
+        )
+        sections.append(
+            Section(
+                id=f"matrix-{at}",
+                title=f"Barriers, {basins.condition.label}",
+                lead="C connected, D disconnected, ? undecided. " + _groups(found, basins),
+                chart=f"map-{at}",
+                label="The barrier between every two networks; the same numbers are in the table of pairs",
+            )
+        )
+    sections += [
+        Section(
+            id="soups",
+            title="Soups",
+            lead="The greedy soup takes members in the order of how good they are, and keeps those that do not make "
+            f"it worse on {found.chosen_on} test examples; both are measured on the other {found.measured_on}.",
+            table=_soups(found),
+        ),
+        Section(id="networks", title="Networks", table=_all_networks(found)),
+        Section(id="pairs", title="Pairs", table=_all_pairs(found)),
+    ]
+    return _page(found, answer, f"{len(found.names)} networks", sections, charts)
+
+
+def _page(
+    found: PairFindings | ManyFindings, answer: Answer, title: str, sections: list[Section], charts: Mapping[str, Any]
+) -> str:
     return html_page(
         "measurement.html.j2",
-        data,
+        {
+            "charts": {name: packed_spec(chart) for name, chart in charts.items()},
+            "exports": {},
+            "renderer": "svg",
+        },
         View(),
         {
             "kicker": "Can these networks be averaged?",
-            "title": " and ".join(names),
+            "title": title,
             "answer": answer.in_short,
             "reasons": answer.reasons,
-            "judged": _judged(found),
+            "judged": _how(found),
             "notes": found.notes,
             "sections": sections,
             "numeric": numeric,
@@ -76,11 +120,38 @@ def pair_page(found: PairFindings, answer: Answer) -> str:
     )
 
 
+def many_summary(found: ManyFindings, answer: Answer) -> str:
+    """Answer, reasons and networks, for a notebook."""
+    return _summary(answer, _all_networks(found))
+
+
 def pair_summary(found: PairFindings, answer: Answer) -> str:
     """Answer, reasons and conditions, for a notebook."""
+    return _summary(answer, _conditions(found))
+
+
+def _summary(answer: Answer, table: pd.DataFrame) -> str:
     items = Markup("").join(Markup("<li>{}</li>").format(reason) for reason in answer.reasons)
-    table = Markup(_conditions(found).to_html(index=False, border=0))  # noqa: S704 - pandas escapes what it holds
-    return str(Markup("<p><b>{}</b></p><ul>{}</ul>{}").format(answer.in_short, items, table))
+    rows = Markup(table.to_html(index=False, border=0))  # noqa: S704 - pandas escapes what it holds
+    return str(Markup("<p><b>{}</b></p><ul>{}</ul>{}").format(answer.in_short, items, rows))
+
+
+def matrix_table(found: ManyFindings, basins: Basins) -> pd.DataFrame:
+    """Every pair in both orders, as :func:`~lmc_tune.analysis.report.charts.matrix_chart.matrix_chart` takes it."""
+    rows = []
+    for (i, j), judged in basins.judged.items():
+        words = interval_words(found, basins, (i, j))
+        for first, second in ((i, j), (j, i)):
+            rows.append(
+                {
+                    "first": found.names[first],
+                    "second": found.names[second],
+                    "barrier": judged.barrier if np.isfinite(judged.barrier) else np.nan,
+                    "letter": LETTERS[judged.verdict],
+                    "words": f"{words}, {judged.verdict}",
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def path_table(found: PairFindings) -> pd.DataFrame:
@@ -112,13 +183,61 @@ def path_table(found: PairFindings) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _judged(found: PairFindings) -> str:
-    judged = found.paths[0].judged["test"]
+def _how(found: PairFindings | ManyFindings) -> str:
+    n = found.paths[0].judged["test"].n if isinstance(found, PairFindings) else found.chosen_on + found.measured_on
     what = "error" if found.judging.quantity == "error" else found.metric
     return (
-        f"Judged by the chord barrier of the {what} on {judged.n} test examples: connected if the whole "
+        f"Judged by the chord barrier of the {what} on {n} test examples: connected if the whole "
         f"{100 * found.judging.confidence:g}% interval lies below {height(found.judging.threshold, found.judging)}."
     )
+
+
+def _groups(found: ManyFindings, basins: Basins) -> str:
+    named = ["{" + ", ".join(found.names[member] for member in group) + "}" for group in basins.groups]
+    return f"In one basin: {'; '.join(named)}."
+
+
+def _soups(found: ManyFindings) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "soup": name,
+                "members": ", ".join(found.names[member] for member in soup.members),
+                found.judging.quantity: height(soup.value, found.judging),
+                "less the best member's": height(soup.to_best.mean, found.judging),
+                "its interval": bounds(soup.to_best.low, soup.to_best.high, found.judging),
+            }
+            for name, soup in (("uniform", found.uniform), ("greedy", found.greedy))
+        ]
+    )
+
+
+def _all_networks(found: ManyFindings) -> pd.DataFrame:
+    rows = []
+    for name, took, quality in zip(found.names, found.took, found.qualities, strict=True):
+        row = {"network": name}
+        for (split, what), number in quality.means.items():
+            row[f"{split} {what}"] = percentage(number) if what == "error" else plain_number(number)
+        rows.append(row | {"read": took or UNKNOWN})
+    return pd.DataFrame(rows)
+
+
+def _all_pairs(found: ManyFindings) -> pd.DataFrame:
+    rows = []
+    for basins in found.basins:
+        for (i, j), judged in basins.judged.items():
+            row = {
+                "condition": basins.condition.label,
+                "a": found.names[i],
+                "b": found.names[j],
+                "on test": judged.verdict,
+                "barrier": height(judged.barrier, found.judging),
+                "interval": bounds(judged.low, judged.high, found.judging),
+            }
+            if (i, j) in basins.on_train:
+                row["on train"] = basins.on_train[i, j].verdict
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def _conditions(found: PairFindings) -> pd.DataFrame:

@@ -12,15 +12,14 @@ from lmc_tune.averaging.average import averaged
 from lmc_tune.averaging.data import Split
 from lmc_tune.averaging.findings import Aligned, Member, OfCondition, PairFindings, Quality
 from lmc_tune.averaging.judging import (
-    ERROR_THRESHOLD,
-    LOSS_PART,
     Difference,
     Judging,
-    best_constant_error,
     difference,
+    has_learned,
     judge,
+    judging_of,
 )
-from lmc_tune.averaging.metric import Metric, Quantity, labels_of
+from lmc_tune.averaging.metric import Metric, Quantity, class_labels
 from lmc_tune.averaging.paths import Condition, Method, ScoredPath, SplitName, check_repeats, score_path
 from lmc_tune.core.barrier import Array, path_grid
 from lmc_tune.core.calibration import calibration, combine
@@ -64,50 +63,61 @@ class Asked:
     confidence: float = 0.95
 
 
-@dataclass(kw_only=True)
-class Pair:
-    """Two members and all that is needed to measure them, one condition after the other.
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """What networks are measured with.
 
-    statistics: examples to estimate statistics on, shuffled; None if there are none. say: is told each phase.
+    network: of their architecture; its weights are overwritten. statistics: examples to estimate statistics on,
+    shuffled; None if there are none. say: is told each phase.
     """
 
     network: Network
-    a: Named
-    b: Named
     splits: Mapping[SplitName, Split]
     metric: Metric
     asked: Asked
     statistics: ExampleSet | None
     say: Callable[[str], None] = lambda _: None
+
+
+@dataclass(kw_only=True)
+class Pair:
+    """Two members, measured under one condition after the other.
+
+    specification: of the network, where it is known already. aligned: B by each method that was tried.
+    """
+
+    by: Measuring
+    a: Named
+    b: Named
     specification: Specification | None = None
     aligned: dict[Method, tuple[State, Aligned]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def measure(self) -> PairFindings:
         """Everything that is asked of the pair."""
-        check_repeats(self.network.loaded(self.a.state), self.splits["test"], self.metric)
-        naive = self._scored(Condition())
+        check_repeats(self.by.network.loaded(self.a.state), self.by.splits["test"], self.by.metric)
+        naive = self.scored(Condition())
         self._check_members(naive)
         judging = self._judging(naive)
         paths = [self._found(naive, naive, judging)]
         for condition in self._conditions(lambda: self._connected(paths)):
-            scored = self._scored(condition)
+            scored = self.scored(condition)
             paths.append(self._found(scored, naive, judging))
         return self._findings(naive, paths, judging)
 
     def average(self, condition: Condition) -> dict[str, torch.Tensor]:
         """The weights at ½ under a condition (:func:`~lmc_tune.averaging.average.averaged`)."""
-        return averaged(self.network, (self.a.state, self.end(condition)), condition, self.statistics)
+        return averaged(self.by.network, (self.a.state, self.end(condition)), condition, self.by.statistics)
 
     def end(self, condition: Condition) -> State:
         """B as the path under a condition ends."""
         if condition.alignment is None:
             return self.b.state
         if condition.alignment not in self.aligned:
-            self.say(f"aligning by {condition.alignment}")
+            self.by.say(f"aligning by {condition.alignment}")
             assert self.specification is not None  # noqa: S101 - asked for only then
             self.aligned[condition.alignment] = align(
-                self.network.module,
+                self.by.network.module,
                 self.specification,
                 (self.a.state, self.b.state),
                 condition.alignment,
@@ -115,60 +125,66 @@ class Pair:
             )
         return self.aligned[condition.alignment][0]
 
-    def _scored(self, condition: Condition) -> ScoredPath:
+    def scored(self, condition: Condition) -> ScoredPath:
+        """The path under a condition."""
         end = self.end(condition)
-        self.say(f"measuring the path: {condition.label}")
+        self.by.say(f"measuring the path: {condition.label}")
         return score_path(
-            self.network,
+            self.by.network,
             (self.a.state, end),
-            path_grid(self.asked.lambdas),
-            self.splits,
-            self.metric,
+            path_grid(self.by.asked.lambdas),
+            self.by.splits,
+            self.by.metric,
             condition,
-            self.statistics,
+            self.by.statistics,
         )
 
     def _conditions(self, connected: Callable[[], bool]) -> Iterator[Condition]:
         """What comes after naive, decided as results come in."""
-        if self.asked.conditions is not None:
-            for condition in self.asked.conditions:
-                if condition != Condition() and self._possible(condition):
+        if self.by.asked.conditions is not None:
+            for condition in self.by.asked.conditions:
+                if condition != Condition() and self.possible(condition):
                     yield condition
             return
         statistics = self._useful_statistics()
         if "recalibrated" in statistics:
             yield Condition(None, "recalibrated")
-        for method in self.asked.align if self.asked.align is not None else get_args(Method):
-            if self.asked.align is None and connected():
+        for method in self.by.asked.align if self.by.asked.align is not None else get_args(Method):
+            if self.by.asked.align is None and connected():
                 return
-            if not self._possible(Condition(method)):
+            if not self.possible(Condition(method)):
                 return
-            if not self.network.norms or method == "weights":  # stale statistics need not be seen twice
+            if not self.by.network.norms or method == "weights":  # stale statistics need not be seen twice
                 yield Condition(method)
             for how in statistics:
                 yield Condition(method, how)
 
     def _useful_statistics(self) -> list[Statistics]:
         """Those that change this network, and can be estimated."""
-        if self.statistics is None:
-            if self.network.norms:
+        if self.by.statistics is None:
+            if self.by.network.norms:
                 self._note("BatchNorm's statistics cannot be estimated: give batches of (inputs, labels)")
             return []
-        found: list[Statistics] = ["recalibrated"] if self.network.norms else []
-        if layers_to_repair(self.network, next(self.statistics.chunks(2)).inputs):
+        found: list[Statistics] = ["recalibrated"] if self.by.network.norms else []
+        if layers_to_repair(self.by.network, next(self.by.statistics.chunks(2)).inputs):
             found.append("repaired")
         return found
 
-    def _possible(self, condition: Condition) -> bool:
-        if condition.statistics in {"recalibrated", "repaired"} and self.statistics is None:
+    def possible(self, condition: Condition) -> bool:
+        """Whether a path can be had under a condition; a note says why not.
+
+        Raises:
+            UserError: if it needs statistics, and there is nothing to estimate them on.
+        """
+        if condition.statistics in {"recalibrated", "repaired"} and self.by.statistics is None:
             raise UserError(f"{condition.label} estimates statistics, for which batches of (inputs, labels) are needed")
         if condition.alignment is None:
             return True
-        if self.statistics is None:
+        if self.by.statistics is None:
             self._note("alignment needs batches of (inputs, labels): it was not tried")
             return False
         if self.specification is None:
-            self.specification = specification_of(self.network.module, next(self.statistics.chunks(2)).inputs)
+            self.specification = specification_of(self.by.network.module, next(self.by.statistics.chunks(2)).inputs)
             if not self.specification.free:
                 reasons = [*self.specification.frozen, *self.specification.fixed.values()]
                 self._note(f"no hidden unit can be permuted: {next(iter(reasons), 'there is none')}")
@@ -179,8 +195,8 @@ class Pair:
             self.notes.append(text)
 
     def _matched_on(self) -> ExampleSet:
-        assert self.statistics is not None  # noqa: S101 - asked for only then
-        some = self.statistics
+        assert self.by.statistics is not None  # noqa: S101 - asked for only then
+        some = self.by.statistics
         if isinstance(some, Part) and len(some) > _MATCHED_ON:
             return replace(some, indices=some.indices[:_MATCHED_ON])
         return some
@@ -192,13 +208,8 @@ class Pair:
                     raise UserError(f"{member.name} has a {quantity} that is not finite on {split} examples")
 
     def _judging(self, naive: ScoredPath) -> Judging:
-        quantity = self.metric.judged
-        threshold = self.asked.threshold
-        if threshold is None:
-            curve = naive.curves["test", quantity]
-            mean = float(curve.mean[[0, -1]].mean())
-            threshold = ERROR_THRESHOLD if quantity == "error" else LOSS_PART * abs(mean)
-        return Judging(quantity=quantity, threshold=threshold, confidence=self.asked.confidence)
+        ends = naive.curves["test", self.by.metric.judged].mean[[0, -1]]
+        return judging_of(self.by.metric.judged, float(ends.mean()), self.by.asked.threshold, self.by.asked.confidence)
 
     def _connected(self, paths: list[OfCondition]) -> bool:
         return any(path.judged["test"].verdict == "connected" for path in paths)
@@ -210,7 +221,7 @@ class Pair:
         return OfCondition(
             condition=scored.condition,
             lambdas=scored.curves["test", quantity].lambdas,
-            judged={name: judge(scored.curves[name, quantity], judging) for name in self.splits},
+            judged={name: judge(scored.curves[name, quantity], judging) for name in self.by.splits},
             means={at: curve.mean for at, curve in scored.curves.items()},
             barriers={at: curve.barriers() for at, curve in scored.curves.items()},
             average=self._quality({at: curve.at_half for at, curve in scored.curves.items()}, scored.outputs.get(0.5)),
@@ -220,37 +231,29 @@ class Pair:
 
     def _quality(self, values: Mapping[tuple[SplitName, Quantity], Array], outputs: Array | None) -> Quality:
         means = {at: float(np.mean(column)) for at, column in values.items()}
-        labels = self._labels
+        labels = class_labels(self.by.splits["test"], self.by.metric)
         if outputs is None or labels is None or not np.isfinite(outputs).all():
             return Quality(means=means)
         known = calibration(outputs, labels)
         return Quality(means=means, brier=known.brier, ece=known.ece)
 
-    @property
-    def _labels(self) -> Array | None:
-        """Of the test examples, where each has one class."""
-        if not self.metric.classifies:
-            return None
-        labels = torch.cat([labels_of(batch) for batch in self.splits["test"].batches])
-        return labels.cpu().numpy() if labels.dim() == 1 else None
-
     def _findings(self, naive: ScoredPath, paths: list[OfCondition], judging: Judging) -> PairFindings:
         members = tuple(self._member(named, naive, at) for named, at in ((self.a, 0), (self.b, -1)))
-        names = self.network.parameters
+        names = self.by.network.parameters
         ensemble, to_better = self._ensemble(naive, judging)
-        outputs = [naive.outputs[at] for at in (0.0, 1.0)] if self.metric.classifies else []
+        outputs = [naive.outputs[at] for at in (0.0, 1.0)] if self.by.metric.classifies else []
         apart = (
             float(np.mean(outputs[0].argmax(1) != outputs[1].argmax(1)))
-            if outputs and self._labels is not None
+            if outputs and class_labels(self.by.splits["test"], self.by.metric) is not None
             else None
         )
-        if "train" not in self.splits:
+        if "train" not in self.by.splits:
             self._note("without training data: two overfitted networks may look connected on test data alone")
         return PairFindings(
             members=(members[0], members[1]),
             judging=judging,
-            metric=self.metric.name,
-            unit=self.metric.unit,
+            metric=self.by.metric.name,
+            unit=self.by.metric.unit,
             paths=tuple(paths),
             alignments=tuple(found for _, found in self.aligned.values()),
             distance=distance(self.a.state, self.b.state, names),
@@ -263,20 +266,17 @@ class Pair:
 
     def _member(self, named: Named, naive: ScoredPath, at: int) -> Member:
         values = {where: curve.values[:, at] for where, curve in naive.curves.items()}
-        labels, learned = self._labels, None
-        if labels is not None:
-            gained = difference(best_constant_error(labels), values["test", "error"], 0.95)
-            learned = gained.low > 0
+        labels = class_labels(self.by.splits["test"], self.by.metric)
         return Member(
             name=named.name,
             file=named.file,
             took=named.took,
             quality=self._quality(values, naive.outputs.get(0.0 if at == 0 else 1.0)),
-            learned=learned,
+            learned=None if labels is None else has_learned(values["test", "error"], labels),
         )
 
     def _ensemble(self, naive: ScoredPath, judging: Judging) -> tuple[Quality, Difference] | tuple[None, None]:
-        labels = self._labels
+        labels = class_labels(self.by.splits["test"], self.by.metric)
         if labels is None:
             return None, None
         together = combine(naive.outputs[0.0], naive.outputs[1.0])

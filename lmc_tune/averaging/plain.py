@@ -1,13 +1,16 @@
 """What was found as plain values, for JSON. Names stay; new ones may be added."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from lmc_tune.averaging.answer import Answer
 from lmc_tune.averaging.findings import OfCondition, PairFindings, Quality
-from lmc_tune.core.barrier import Array
+from lmc_tune.averaging.judging import Judged
+from lmc_tune.averaging.many import ManyFindings
 
 SCHEMA = 1
 
@@ -19,13 +22,7 @@ def plain_pair(found: PairFindings, answer: Answer) -> dict[str, Any]:
     """
     content: dict[str, Any] = _plain(
         {
-            "schema": SCHEMA,
-            "answer": answer.kind,
-            "exit_code": answer.exit_code,
-            "verdict": answer.verdict,
-            "condition": answer.path.condition.label if answer.path else None,
-            "in_short": answer.in_short,
-            "reasons": list(answer.reasons),
+            **_answer(answer),
             "notes": list(found.notes),
             "metric": found.metric,
             "unit": found.unit,
@@ -46,6 +43,82 @@ def plain_pair(found: PairFindings, answer: Answer) -> dict[str, Any]:
     return content
 
 
+def plain_many(found: ManyFindings, answer: Answer) -> dict[str, Any]:
+    """The answer on several checkpoints; numbers as in :func:`plain_pair`."""
+    names = found.names
+
+    def members(group: Sequence[int]) -> list[str]:
+        return [names[member] for member in group]
+
+    content: dict[str, Any] = _plain(
+        {
+            **_answer(answer),
+            "notes": found.notes,
+            "metric": found.metric,
+            "unit": found.unit,
+            "judging": {**asdict(found.judging), "barrier": "chord", "n": found.chosen_on + found.measured_on},
+            "members": [
+                {"name": name, "took": took, "learned": learned, **_quality(quality)}
+                for name, took, learned, quality in zip(names, found.took, found.learned, found.qualities, strict=True)
+            ],
+            "conditions": [
+                {
+                    "condition": basins.condition.label,
+                    "alignment": basins.condition.alignment,
+                    "statistics": basins.condition.statistics,
+                    "pairs": [
+                        {
+                            "a": names[i],
+                            "b": names[j],
+                            "test": _judged(judged),
+                            **({"train": _judged(basins.on_train[i, j])} if basins.on_train else {}),
+                        }
+                        for (i, j), judged in basins.judged.items()
+                    ],
+                    "basins": [members(group) for group in basins.groups],
+                    "chains": [members(chain) for chain in basins.chains],
+                    "window": members(basins.window) if found.trajectory else None,
+                }
+                for basins in found.basins
+            ],
+            "soups": {
+                name: {
+                    "members": members(soup.members),
+                    "order": members(soup.order),
+                    "value": soup.value,
+                    "to_best": asdict(soup.to_best),
+                }
+                for name, soup in (("uniform", found.uniform), ("greedy", found.greedy))
+            },
+            "chosen_on": found.chosen_on,
+            "measured_on": found.measured_on,
+        }
+    )
+    return content
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "answer": answer.kind,
+        "exit_code": answer.exit_code,
+        "verdict": answer.verdict,
+        "condition": answer.condition.label if answer.condition else None,
+        "in_short": answer.in_short,
+        "reasons": answer.reasons,
+    }
+
+
+def _judged(judged: Judged) -> dict[str, Any]:
+    return {
+        "verdict": judged.verdict,
+        "barrier": judged.barrier,
+        "low": judged.low,
+        "high": judged.high,
+        "n": judged.n,
+    }
+
+
 def _path(path: OfCondition) -> dict[str, Any]:
     return {
         "condition": path.condition.label,
@@ -54,11 +127,7 @@ def _path(path: OfCondition) -> dict[str, Any]:
         "lambdas": path.lambdas,
         **{
             split: {
-                "verdict": judged.verdict,
-                "barrier": judged.barrier,
-                "low": judged.low,
-                "high": judged.high,
-                "n": judged.n,
+                **_judged(judged),
                 "curves": {what: mean for (name, what), mean in path.means.items() if name == split},
                 "barriers": {
                     what: {definition: asdict(barrier) for definition, barrier in found.items()}
@@ -88,13 +157,8 @@ def _plain(value: Any) -> Any:
         return {name: _plain(own) for name, own in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(own) for own in value]
-    if hasattr(value, "tolist"):
-        return _plain(_as_array(value).tolist())
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
-
-
-def _as_array(value: Any) -> Array:
-    found: Array = value
-    return found

@@ -5,11 +5,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from lmc_tune.analysis.wording import LETTERS
 from lmc_tune.averaging.answer import Answer
 from lmc_tune.averaging.findings import OfCondition, PairFindings, Quality
+from lmc_tune.averaging.many import Basins, ManyFindings
 from lmc_tune.averaging.wording import bounds, decimals, height, percentage, plain_number
 from lmc_tune.core.barrier import Array
 
+# Networks whose matrix fits into 80 characters.
+_MOST_IN_MATRIX = 26
 # Lines of the plot of a path.
 _ROWS = 7
 
@@ -35,9 +39,51 @@ def pair_text(found: PairFindings, answer: Answer, width: int) -> str:
     return "\n".join(lines)
 
 
+def many_text(found: ManyFindings, answer: Answer) -> str:
+    """Answer, reasons, a matrix of verdicts per condition, members."""
+    n = found.chosen_on + found.measured_on
+    how = "error" if found.judging.quantity == "error" else found.metric
+    lines = [answer.in_short, *(f"  · {reason}" for reason in answer.reasons)]
+    for basins in found.basins:
+        lines += ["", basins.condition.label, *_matrix(found, basins)]
+    rows = [["", "network", "accuracy" if found.judging.quantity == "error" else found.metric]]
+    for number, (name, quality) in enumerate(zip(found.names, found.qualities, strict=True), start=1):
+        own = quality.means["test", found.judging.quantity]
+        rows.append(
+            [str(number), name, percentage(1 - own) if found.judging.quantity == "error" else plain_number(own)]
+        )
+    return "\n".join(
+        [
+            *lines,
+            "C connected, D disconnected, ? undecided",
+            "",
+            *table(rows),
+            "",
+            f"chord barrier of the {how}, {100 * found.judging.confidence:g}% intervals over {n} test examples",
+            f"threshold {height(found.judging.threshold, found.judging)}",
+            f"soups: members chosen on {found.chosen_on} of them, measured on the other {found.measured_on}",
+            *(f"note: {note}" for note in found.notes),
+        ]
+    )
+
+
+def _matrix(found: ManyFindings, basins: Basins) -> list[str]:
+    """A letter for every pair; of more than a terminal holds, what the reasons say."""
+    n = len(found.names)
+    if n > _MOST_IN_MATRIX:
+        return [f"{n} × {n}: see the page, or --json"]
+    width = len(str(n))
+    header = " " * (width + 1) + " ".join(f"{number:>{width}}" for number in range(1, n + 1))
+    rows = [header]
+    for i in range(n):
+        cells = [LETTERS[basins.judged[min(i, j), max(i, j)].verdict] if i != j else "·" for j in range(n)]
+        rows.append(f"{i + 1:>{width}} " + " ".join(f"{cell:>{width}}" for cell in cells))
+    return rows
+
+
 def shown_path(found: PairFindings, answer: Answer) -> OfCondition:
     """The path whose average is shown: that of the answer, else the one with the lowest barrier."""
-    return answer.path or min(found.paths, key=lambda path: path.judged["test"].barrier)
+    return found.path(answer.condition) or min(found.paths, key=lambda path: path.judged["test"].barrier)
 
 
 def _conditions(found: PairFindings) -> list[str]:

@@ -12,7 +12,7 @@ from lmc_tune.cli.plainly import Json, note, plain_errors, print_json
 Checkpoints = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="A B",
+        metavar="A B [C ...]",
         help="Checkpoints: .safetensors, .pt, .pth, .ckpt, or a folder of Hugging Face. No code in them is run.",
     ),
 ]
@@ -39,6 +39,14 @@ def measure(  # noqa: PLR0913 - one parameter per option
     train: Annotated[
         str | None,
         typer.Option(metavar="SPEC", help="Training examples, likewise (default: those of a data set)."),
+    ] = None,
+    trajectory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Checkpoints of one run, in the order of the numbers in their names, e.g. 'run/step_*.pt'; also says "
+            "the widest window that may be averaged.",
+        ),
     ] = None,
     loss: Annotated[
         str,
@@ -101,6 +109,7 @@ def measure(  # noqa: PLR0913 - one parameter per option
 
         options = Options(
             checkpoints=tuple(checkpoints or ()),
+            trajectory=trajectory,
             model=model,
             data=data,
             train=train,
@@ -117,13 +126,14 @@ def measure(  # noqa: PLR0913 - one parameter per option
         )
         measured = run(options, listener.phase)
         files = write(measured, Path(out)) if out else []
-        saved = measured.save(save, force=force) if save else None
+        if save:
+            measured.save(save, force=force)
     if json_:
         print_json(measured.plain() | {"files": [str(file) for file in files], "saved": save})
     else:
         typer.echo(measured.text(width_of(sys.stdout) or 100))
         for file in files:
             typer.echo(file)
-    if saved is not None:
-        note(f"{save}: the average, {saved.label}")
+    if save:
+        note(f"the average was written to {save}")
     raise typer.Exit(measured.answer.exit_code)

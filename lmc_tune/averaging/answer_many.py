@@ -1,0 +1,132 @@
+"""From what was found of several checkpoints to an answer."""
+
+from collections import Counter
+
+from lmc_tune.analysis.wording import listed
+from lmc_tune.averaging.answer import Answer, Kind
+from lmc_tune.averaging.judging import Verdict
+from lmc_tune.averaging.many import Basins, Indices, ManyFindings
+from lmc_tune.averaging.wording import bounds, decimals, height
+from lmc_tune.core.counted import counted
+
+
+def answer_many(found: ManyFindings) -> Answer:
+    """The first condition under which all members lie in one basin; else which of them do."""
+    if lazy := [name for name, learned in zip(found.names, found.learned, strict=True) if learned is False]:
+        return Answer(
+            kind="neither",
+            verdict="undertrained",
+            condition=None,
+            in_short=f"No: {listed(lazy)} cannot be told from naming the most frequent class; leave them out.",
+            reasons=("check that inputs are scaled as in training, and that labels are those of the networks",),
+        )
+    whole = next((basins for basins in found.basins if len(basins.groups) == 1), None)
+    if whole is not None:
+        return _one_basin(found, whole)
+    best = min(found.basins, key=lambda basins: len(basins.groups))
+    verdicts = Counter(judged.verdict for judged in best.judged.values())
+    several = counted(len(best.groups), "basin")
+    reasons = (
+        *(f"{_members(found, group)} lie in one basin" for group in best.groups if len(group) > 1),
+        *(f"{found.names[group[0]]} lies alone" for group in best.groups if len(group) == 1),
+        *_not_transitive(found, best),
+        *_window(found, best),
+        *_soups(found),
+    )
+    if not verdicts["disconnected"]:
+        return Answer(
+            kind="undecided",
+            verdict="undecided",
+            condition=best.condition,
+            in_short=f"Undecided: of {counted(len(best.judged), 'pair')}, {verdicts['undecided']} may have a barrier.",
+            reasons=(*reasons, "give more test examples"),
+        )
+    return Answer(
+        kind="neither",
+        verdict="disconnected",
+        condition=None,
+        in_short=_in_short(found, best, several),
+        reasons=(f"{best.condition.label}: {_pairs(verdicts)}", *reasons),
+    )
+
+
+def _one_basin(found: ManyFindings, basins: Basins) -> Answer:
+    kind: Kind = "average"
+    how = "Average them all"
+    if basins.condition.alignment is not None:
+        kind, how = "align", f"Align them by {basins.condition.alignment} first"
+    elif basins.condition.statistics != "naive":
+        kind, how = "recalibrate", "Average them all, and recalibrate BatchNorm's statistics"
+    if kind != "align" and found.uniform.to_best.low > found.judging.threshold:
+        return Answer(
+            kind="neither",
+            verdict="connected",
+            condition=None,
+            in_short=f"No: {found.names[found.best]} alone is better than the average of all; keep it.",
+            reasons=_soups(found),
+        )
+    reasons = (f"every pair of {len(found.names)} is connected: {basins.condition.label}", *_soups(found))
+    return Answer(kind=kind, verdict="connected", condition=basins.condition, in_short=f"{how}.", reasons=reasons)
+
+
+def _in_short(found: ManyFindings, basins: Basins, several: str) -> str:
+    if found.trajectory and len(basins.window) > 1:
+        first, last = found.names[basins.window[0]], found.names[basins.window[-1]]
+        return (
+            f"Not all of them: the widest window that may be averaged runs from {first} to {last}, "
+            f"{counted(len(basins.window), 'checkpoint')}."
+        )
+    if all(len(group) == 1 for group in basins.groups):
+        return "No: no two of them lie in one basin."
+    return f"Not all of them: they lie in {several}."
+
+
+def _members(found: ManyFindings, members: Indices) -> str:
+    return listed([found.names[member] for member in members])
+
+
+def _pairs(verdicts: Counter[Verdict]) -> str:
+    """E.g. ``30 pairs connected, 36 disconnected``."""
+    parts = [f"{n} {verdict}" for verdict, n in verdicts.most_common()]
+    return f"of {verdicts.total()} pairs, {', '.join(parts)}"
+
+
+def _not_transitive(found: ManyFindings, basins: Basins) -> list[str]:
+    """Where a chain of connected pairs joins members that are not all connected."""
+    return [
+        f"connected pairs join {_members(found, chain)}, but not every pair of them is connected"
+        for chain in basins.chains
+        if len(chain) > 1 and not any(set(chain) <= set(group) for group in basins.groups)
+    ]
+
+
+def _window(found: ManyFindings, basins: Basins) -> list[str]:
+    if not found.trajectory or len(basins.window) < 2:
+        return []
+    first, last = found.names[basins.window[0]], found.names[basins.window[-1]]
+    return [f"widest window: {first} to {last}, {counted(len(basins.window), 'checkpoint')}"]
+
+
+def _soups(found: ManyFindings) -> tuple[str, ...]:
+    best = found.names[found.greedy.order[0]]
+
+    def worth(value: float) -> str:
+        return f"{height(value, found.judging)} {'error' if found.judging.quantity == 'error' else found.metric}"
+
+    change = found.uniform.to_best
+    scale = 100 if found.judging.quantity == "error" else 1
+    unit = " points" if found.judging.quantity == "error" else ""
+    against = (
+        f"{decimals(scale * change.mean, 2)}{unit} ({decimals(scale * change.low, 2)} to "
+        f"{decimals(scale * change.high, 2)}) against {best} alone"
+    )
+    return (
+        f"uniform soup of all: {worth(found.uniform.value)}, {against}",
+        f"greedy soup of {_members(found, found.greedy.members)}: {worth(found.greedy.value)}",
+    )
+
+
+def interval_words(found: ManyFindings, basins: Basins, at: tuple[int, int]) -> str:
+    """The barrier of a pair with its bounds."""
+    judged = basins.judged[at]
+    return f"{height(judged.barrier, found.judging)} ({bounds(judged.low, judged.high, found.judging)})"
