@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from lmc_tune.averaging.findings import OfCondition, PairFindings
-from lmc_tune.averaging.judging import Verdict
 from lmc_tune.averaging.paths import Condition, Method
 from lmc_tune.averaging.wording import bounds, decimals, height
 from lmc_tune.core.counted import counted
+from lmc_tune.core.statistics import Verdict
 
 Kind = Literal["average", "recalibrate", "align", "neither", "undecided"]
 # Of the command, for scripts and agents.
@@ -26,10 +26,15 @@ class Answer:
     """
 
     kind: Kind
-    verdict: Verdict | Literal["undertrained"]
+    verdict: Verdict
     condition: Condition | None
     in_short: str
     reasons: tuple[str, ...]
+
+    @property
+    def says_yes(self) -> bool:
+        """Whether there is an average that is worth having."""
+        return self.kind in {"average", "recalibrate", "align"}
 
     @property
     def exit_code(self) -> int:

@@ -4,21 +4,27 @@ from collections import Counter
 
 from lmc_tune.analysis.wording import listed
 from lmc_tune.averaging.answer import Answer, Kind
-from lmc_tune.averaging.judging import Verdict
-from lmc_tune.averaging.many import Basins, Indices, ManyFindings
+from lmc_tune.averaging.basins import Indices
+from lmc_tune.averaging.many import Basins, ManyFindings
 from lmc_tune.averaging.wording import bounds, decimals, height
 from lmc_tune.core.counted import counted
+from lmc_tune.core.statistics import Verdict
 
 
 def answer_many(found: ManyFindings) -> Answer:
     """The first condition under which all members lie in one basin; else which of them do."""
-    if lazy := [name for name, learned in zip(found.names, found.learned, strict=True) if learned is False]:
+    lazy = tuple(
+        f"{name}: no better on the test examples than always naming the most frequent class"
+        for name, learned in zip(found.names, found.learned, strict=True)
+        if learned is False
+    )
+    if len(lazy) > len(found.names) - 2:
         return Answer(
             kind="neither",
             verdict="undertrained",
             condition=None,
-            in_short=f"No: {listed(lazy)} cannot be told from naming the most frequent class; leave them out.",
-            reasons=("check that inputs are scaled as in training, and that labels are those of the networks",),
+            in_short="No: fewer than two of them are better than naming the most frequent class.",
+            reasons=(*lazy, "check that inputs are scaled as in training, and that labels are those of the networks"),
         )
     whole = next((basins for basins in found.basins if len(basins.groups) == 1), None)
     if whole is not None:
@@ -28,12 +34,17 @@ def answer_many(found: ManyFindings) -> Answer:
     several = counted(len(best.groups), "basin")
     reasons = (
         *(f"{_members(found, group)} lie in one basin" for group in best.groups if len(group) > 1),
-        *(f"{found.names[group[0]]} lies alone" for group in best.groups if len(group) == 1),
+        *(
+            f"{found.names[group[0]]} lies alone"
+            for group in best.groups
+            if len(group) == 1 and found.learned[group[0]] is not False
+        ),
         *_not_transitive(found, best),
         *_window(found, best),
+        *lazy,
         *_soups(found),
     )
-    if not verdicts["disconnected"]:
+    if not verdicts["disconnected"] and not lazy:
         return Answer(
             kind="undecided",
             verdict="undecided",
@@ -78,6 +89,8 @@ def _in_short(found: ManyFindings, basins: Basins, several: str) -> str:
         )
     if all(len(group) == 1 for group in basins.groups):
         return "No: no two of them lie in one basin."
+    if len(basins.groups[0]) == sum(learned is not False for learned in found.learned):
+        return f"Not all of them: {_members(found, basins.groups[0])} lie in one basin, the others have not learned."
     return f"Not all of them: they lie in {several}."
 
 

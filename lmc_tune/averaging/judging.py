@@ -1,7 +1,6 @@
 """From values of examples to statements: is a path connected, is one network better than another."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +10,8 @@ from lmc_tune.averaging.metric import Quantity
 from lmc_tune.averaging.paths import Curve
 from lmc_tune.core.band import Band
 from lmc_tune.core.barrier import Array
+from lmc_tune.core.statistics import Verdict
 
-Verdict = Literal["connected", "disconnected", "undecided"]
 # Of errors; that of Frankle et al. 2020, as in sweeps.
 ERROR_THRESHOLD = 0.02
 # Of other losses, whose scale is not known: a part of the members' mean loss.

@@ -100,9 +100,9 @@ class Measurement(ABC):
         Raises:
             UserError: if the answer is not to average, without ``force``; or if the file cannot be written.
         """
-        if (self.answer.condition is None and not force) or (self.answer.kind == "undecided" and not force):
+        if not (self.answer.says_yes or force):
             raise UserError(
-                f"{os.fspath(file)} was not written: {self.answer.in_short} Give --force to have an average anyway"
+                f"{os.fspath(file)} was not written: {self.answer.in_short} With force, the average is written anyway"
             )
         state = {name: entry.clone() for name, entry in self.average().items()}  # of tied entries each its own
         place = Path(file)
@@ -202,7 +202,7 @@ class ManyMeasurement(Measurement):
             raise UserError("a soup of aligned networks cannot be saved: they are aligned pair by pair; save pairs")
         whole = self.answer.kind in {"average", "recalibrate"}
         soup = self.findings.uniform if whole else self.findings.greedy
-        return self._many.soup(soup.members, condition)
+        return self._many.soups(condition).average(soup.members)
 
     def to_html(self) -> str:
         from lmc_tune.averaging.page import many_page  # noqa: PLC0415 - altair takes a second to import
@@ -270,7 +270,7 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
     asked = Asked(
         conditions=None if conditions is None else tuple(conditions),
         align=None if align is None else (align,),
-        lambdas=_checked_lambdas(lambdas),
+        lambdas=lambdas,
         threshold=threshold,
         confidence=confidence,
     )
@@ -308,12 +308,6 @@ def metric_of(loss: Loss) -> Metric:
     if loss == "mse":
         return SquaredError()
     raise UserError(f"there is no loss {loss!r}: give cross-entropy, mse, or a function FILE.py:FUNCTION")
-
-
-def _checked_lambdas(n: int) -> int:
-    if n < 3 or n % 2 == 0:
-        raise UserError(f"a path needs an odd number of positions, 3 at least, so that the average is one; got {n}")
-    return n
 
 
 def _named(states: Sequence[Member] | Mapping[str, Member]) -> dict[str, Member]:

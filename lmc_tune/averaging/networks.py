@@ -110,8 +110,8 @@ def _registered(spec: str, state: State, input_shape: tuple[int, ...] | None, n_
         name = model_name(dict(given)) if isinstance(given, Mapping) else str(given)
         known = [*MODELS, *(f"{library}:" for library in _LIBRARIES)]
         raise UserError(
-            f"--model {spec}: no such network{nearest(name, known)}; give torchvision:NAME, timm:NAME, hf:FOLDER, "
-            f"FILE.py:BUILD, or a model as in a search space, e.g. '{{name: mlp, hidden: [128]}}'"
+            f"--model {spec}: no such network{nearest(name, known) or '.'} Give torchvision:NAME, timm:NAME, "
+            f"hf:FOLDER, FILE.py:BUILD, or a model as in a search space, e.g. '{{name: mlp, hidden: [128]}}'"
         )
     try:
         network: ModelSpec = TypeAdapter(ModelSpec).validate_python(dict(given))

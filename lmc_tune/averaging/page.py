@@ -12,6 +12,7 @@ from markupsafe import Markup
 from lmc_tune.analysis.report.cell_table import numeric
 from lmc_tune.analysis.report.charts.matrix_chart import matrix_chart
 from lmc_tune.analysis.report.charts.path_chart import path_chart
+from lmc_tune.analysis.report.content import LONG_TABLE
 from lmc_tune.analysis.report.html import html_page
 from lmc_tune.analysis.report.spec import packed_spec
 from lmc_tune.analysis.report.view import View
@@ -77,7 +78,7 @@ def many_page(found: ManyFindings, answer: Answer) -> str:
             Section(
                 id=f"matrix-{at}",
                 title=f"Barriers, {basins.condition.label}",
-                lead="C connected, D disconnected, ? undecided. " + _groups(found, basins),
+                lead=_groups(found, basins),
                 chart=f"map-{at}",
                 label="The barrier between every two networks; the same numbers are in the table of pairs",
             )
@@ -116,6 +117,7 @@ def _page(
             "notes": found.notes,
             "sections": sections,
             "numeric": numeric,
+            "long_table": LONG_TABLE,
         },
     )
 
@@ -194,7 +196,8 @@ def _how(found: PairFindings | ManyFindings) -> str:
 
 def _groups(found: ManyFindings, basins: Basins) -> str:
     named = ["{" + ", ".join(found.names[member] for member in group) + "}" for group in basins.groups]
-    return f"In one basin: {'; '.join(named)}."
+    letters = ", ".join(f"{letter} {verdict}" for verdict, letter in LETTERS.items() if verdict != "diverged")
+    return f"{letters}. In one basin: {'; '.join(named)}."
 
 
 def _soups(found: ManyFindings) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Two networks: their path under every condition that may help, and what it is worth."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
@@ -61,6 +61,16 @@ class Asked:
     lambdas: int = 11
     threshold: float | None = None
     confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.lambdas < 3 or self.lambdas % 2 == 0:
+            raise UserError(f"a path needs an odd number of positions, 3 or more, ½ among them; got {self.lambdas}")
+        if not 0 < self.confidence < 1:
+            raise UserError(f"confidence must be between 0 and 1, e.g. 0.95; got {self.confidence:g}")
+        if self.threshold is not None and not self.threshold > 0:
+            raise UserError(f"threshold must be above 0, e.g. 0.02 for 2% of errors; got {self.threshold:g}")
+        if self.conditions == ():
+            raise UserError("name a condition at least, or none, for those that may help")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,8 +257,7 @@ class Pair:
             if outputs and class_labels(self.by.splits["test"], self.by.metric) is not None
             else None
         )
-        if "train" not in self.by.splits:
-            self._note("without training data: two overfitted networks may look connected on test data alone")
+        self.notes += without_training(self.by, [path.condition for path in paths])
         return PairFindings(
             members=(members[0], members[1]),
             judging=judging,
@@ -291,6 +300,16 @@ class Pair:
             ece=known.ece,
         )
         return quality, difference(wrong, better, judging.confidence)
+
+
+def without_training(by: Measuring, conditions: Sequence[Condition]) -> list[str]:
+    """What cannot be seen, or was done otherwise, where no training data were given."""
+    if "train" in by.splits:
+        return []
+    found = ["without training data: two overfitted networks may look connected on test data alone"]
+    if any(condition.statistics in {"recalibrated", "repaired"} for condition in conditions):
+        found.append("without training data: statistics were estimated on the inputs of the test examples")
+    return found
 
 
 def _cosine(a: State, b: State, names: tuple[str, ...]) -> float:

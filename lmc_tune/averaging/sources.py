@@ -82,8 +82,8 @@ def _registered(spec: str, root: Path, limit: int | None) -> Source:
     if not _is_name(spec):
         hint = nearest(spec, DATASETS)
         raise UserError(
-            f"--data {spec}: no such data set or file{hint or '; there are ' + ', '.join(DATASETS)}. Or give a folder "
-            f"of images, an .npz file, or FILE.py:LOADER"
+            f"--data {spec}: no such data set or file{hint or '; there are ' + ', '.join(DATASETS) + '.'} Or give a "
+            f"folder of images, an .npz file, or FILE.py:LOADER"
         )
     try:
         given = load_value(spec) if spec.lstrip().startswith("{") else {"name": spec}

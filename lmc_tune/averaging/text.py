@@ -55,7 +55,7 @@ def many_text(found: ManyFindings, answer: Answer) -> str:
     return "\n".join(
         [
             *lines,
-            "C connected, D disconnected, ? undecided",
+            ", ".join(f"{letter} {verdict}" for verdict, letter in LETTERS.items() if verdict in _verdicts(found)),
             "",
             *table(rows),
             "",
@@ -65,6 +65,10 @@ def many_text(found: ManyFindings, answer: Answer) -> str:
             *(f"note: {note}" for note in found.notes),
         ]
     )
+
+
+def _verdicts(found: ManyFindings) -> set[str]:
+    return {judged.verdict for basins in found.basins for judged in basins.judged.values()}
 
 
 def _matrix(found: ManyFindings, basins: Basins) -> list[str]:

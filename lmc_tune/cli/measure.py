@@ -8,11 +8,12 @@ import typer
 
 from lmc_tune.cli.listings import DataRoot
 from lmc_tune.cli.plainly import Json, note, plain_errors, print_json
+from lmc_tune.core.printable import printable
 
 Checkpoints = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="A B [C ...]",
+        metavar="CHECKPOINT",
         help="Checkpoints: .safetensors, .pt, .pth, .ckpt, or a folder of Hugging Face. No code in them is run.",
     ),
 ]
@@ -126,14 +127,18 @@ def measure(  # noqa: PLR0913 - one parameter per option
         )
         measured = run(options, listener.phase)
         files = write(measured, Path(out)) if out else []
-        if save:
+        refused = save is not None and not (measured.answer.says_yes or force)
+        if save is not None and not refused:
             measured.save(save, force=force)
     if json_:
-        print_json(measured.plain() | {"files": [str(file) for file in files], "saved": save})
+        content = {"files": [str(file) for file in files], "saved": None if refused else save}
+        print_json(measured.plain() | content)
     else:
-        typer.echo(measured.text(width_of(sys.stdout) or 100))
+        typer.echo(printable(measured.text(width_of(sys.stdout) or 100)))
         for file in files:
             typer.echo(file)
-    if save:
+    if refused:
+        note(f"{save} was not written, since the answer is not to average; --force writes the average all the same")
+    elif save is not None:
         note(f"the average was written to {save}")
     raise typer.Exit(measured.answer.exit_code)

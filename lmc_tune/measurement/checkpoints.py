@@ -145,17 +145,22 @@ def _loaded(file: Path) -> Any:
         raise UserError(f"{file} {_why_not(file, error)}") from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         kind = "a zip archive, but no checkpoint of torch" if zipfile.is_zipfile(file) else "no checkpoint of torch"
-        raise UserError(f"{file} is {kind}, or is damaged: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{file} is {kind}, or is damaged{_detail(error)}") from error
 
 
 def _why_not(file: Path, error: UnpicklingError) -> str:
-    first = str(error).splitlines()[0]
     if re.search(r"Unsupported (global|class)|GLOBAL", str(error)):
         return (
             f"holds more than weights: reading it would run code from it, which is refused. Save its state dict alone: "
             f"torch.save(model.state_dict(), {str(file.with_suffix('.weights.pt'))!r})"
         )
-    return f"is no checkpoint of torch, or is damaged: {first}"
+    return f"is no checkpoint of torch, or is damaged{_detail(error)}"
+
+
+def _detail(error: Exception) -> str:
+    """The first line of an error, where it is more than a number."""
+    first = next(iter(str(error).splitlines()), "")
+    return f": {first}" if " " in first else ""
 
 
 def _find(file: Path, content: Any) -> tuple[dict[str, Tensor], str]:

@@ -1,0 +1,96 @@
+"""Answers and reasons, from findings made by hand."""
+
+import pytest
+
+from lmc_tune.averaging.answer import EXIT_CODES
+from lmc_tune.averaging.paths import Condition
+from tests.averaging.cases import answered
+
+NAIVE, RECALIBRATED = Condition(), Condition(None, "recalibrated")
+BY_WEIGHTS, BY_ACTIVATIONS = Condition("weights"), Condition("activations")
+REPAIRED = Condition("weights", "repaired")
+
+
+def test_exit_codes_are_those_that_are_documented():
+    assert EXIT_CODES == {"average": 0, "recalibrate": 3, "align": 3, "neither": 4, "undecided": 5}
+
+
+def test_a_flat_path_is_averaged():
+    found = answered({NAIVE: 0.0})
+    assert (found.kind, found.verdict, found.condition) == ("average", "connected", NAIVE)
+    assert found.in_short == "Average them: the average has an error of 10.00%."
+
+
+def test_stale_statistics_are_named():
+    found = answered({NAIVE: 0.4, RECALIBRATED: 0.0})
+    assert (found.kind, found.condition) == ("recalibrate", RECALIBRATED)
+    assert found.reasons[0] == ("only the statistics are stale: recalibrating removes 100% of the barrier of 40.00%")
+
+
+def test_a_permutation_is_named_with_what_it_removes():
+    found = answered({NAIVE: 0.4, BY_WEIGHTS: 0.0})
+    assert (found.kind, found.condition) == ("align", BY_WEIGHTS)
+    assert "a permutation matched by weights removes 100% of the barrier of 40.00%" in found.reasons
+    found = answered({NAIVE: 0.4, RECALIBRATED: 0.2, BY_WEIGHTS: 0.3, REPAIRED: 0.0})
+    assert found.in_short.startswith("Align B by weights first, then repair: ")
+    assert "a permutation matched by weights (repaired) removes 100% of the barrier of 20" in found.reasons[1]
+
+
+def test_the_first_condition_that_is_connected_is_chosen():
+    assert answered({NAIVE: 0.0, RECALIBRATED: 0.0, BY_WEIGHTS: 0.0}).condition == NAIVE
+
+
+def test_weights_that_fail_where_activations_do_not_are_reported():
+    found = answered({NAIVE: 0.4, BY_WEIGHTS: 0.35, BY_ACTIVATIONS: 0.0})
+    assert found.condition == BY_ACTIVATIONS
+    assert "matching by weights fails here, by activations it does not: use --align activations" in found.reasons
+    assert not any(
+        "fails here" in reason for reason in answered({NAIVE: 0.4, BY_WEIGHTS: 0.3, BY_ACTIVATIONS: 0.3}).reasons
+    )
+
+
+def test_a_member_that_is_worse_everywhere_is_not_averaged():
+    found = answered({NAIVE: 0.0}, ends=(0.1, 0.5))
+    assert (found.kind, found.verdict, found.condition) == ("neither", "connected", None)
+    assert found.in_short == "No: B is worse everywhere, so there is nothing to average; keep A."
+    assert "B has an error of 50.00%" in found.reasons
+
+
+def test_a_small_loss_against_the_better_member_is_a_remark():
+    found = answered({NAIVE: 0.0}, ends=(0.1, 0.12))
+    assert found.kind == "average"
+    assert "the average is 1.00 points worse than A alone" in found.reasons
+
+
+def test_identical_files_are_named():
+    found = answered({NAIVE: 0.0}, distance=0.0)
+    assert (found.kind, found.reasons[0]) == ("average", "identical files: the distance of their weights is 0")
+
+
+def test_networks_at_chance_are_not_judged():
+    found = answered({NAIVE: 0.0}, learned=(True, False))
+    assert (found.kind, found.verdict, found.condition) == ("neither", "undertrained", None)
+    assert "B cannot be told from naming the most frequent class" in found.in_short
+    assert "inputs are scaled as in training" in found.reasons[1]
+
+
+def test_a_barrier_on_training_examples_alone_is_told():
+    """Overfitted members look connected on test data."""
+    found = answered({NAIVE: 0.0}, on_train=0.14)
+    assert found.kind == "average"
+    assert any("on the training examples a barrier of 14.00%" in reason for reason in found.reasons)
+    assert not any("training examples" in reason for reason in answered({NAIVE: 0.0}, on_train=0.0).reasons)
+
+
+def test_too_few_examples_leave_it_undecided():
+    found = answered({NAIVE: 0.03, RECALIBRATED: 0.02}, n=300)
+    assert (found.kind, found.verdict, found.condition) == ("undecided", "undecided", RECALIBRATED)
+    assert "give more test examples" in found.reasons
+
+
+@pytest.mark.parametrize(("gain", "said"), [(-0.03, "let both predict"), (0.0, "keep A"), (None, "keep A")])
+def test_what_to_do_instead_of_averaging(gain, said):
+    found = answered({NAIVE: 0.4, BY_WEIGHTS: 0.3}, ensemble=gain)
+    assert (found.kind, found.verdict, found.condition) == ("neither", "disconnected", None)
+    assert said in found.in_short
+    assert "the lowest of 2 conditions" in found.reasons[0]

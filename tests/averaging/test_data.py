@@ -1,0 +1,141 @@
+"""Examples, from whatever holds them; and what is read of them."""
+
+from collections import UserDict
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from lmc_tune.averaging.data import called_on, size_of, split_of
+from lmc_tune.averaging.metric import CrossEntropy, OwnLoss, SquaredError, class_labels, labels_of
+from lmc_tune.data.examples import Examples
+from lmc_tune.errors import UserError
+from tests.averaging.cases import CPU
+
+INPUTS, LABELS = torch.randn(10, 4, generator=torch.Generator().manual_seed(0)), torch.arange(10) % 3
+
+
+def taken(data, limit=None, batch_size=4):
+    return split_of(data, device=CPU, batch_size=batch_size, limit=limit)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (INPUTS, LABELS),
+        Examples(inputs=INPUTS, labels=LABELS),
+        DataLoader(TensorDataset(INPUTS, LABELS), batch_size=3),
+        [(INPUTS[:7], LABELS[:7]), [INPUTS[7:], LABELS[7:]]],
+        ((INPUTS[at : at + 1], LABELS[at : at + 1]) for at in range(10)),
+    ],
+    ids=["tensors", "examples", "loader", "batches", "generator"],
+)
+def test_pairs_of_tensors_are_joined(data):
+    split = taken(data)
+    assert (split.n, [len(batch[1]) for batch in split.batches]) == (10, [4, 4, 2])
+    assert split.examples is not None
+    assert torch.equal(split.examples.inputs, INPUTS)
+    assert torch.equal(torch.cat([batch[1] for batch in split.batches]), LABELS)
+
+
+def test_a_limit_takes_the_first_examples_and_reads_no_further():
+    read = []
+
+    def batches():
+        for at in range(10):
+            read.append(at)
+            yield INPUTS[at : at + 3], LABELS[at : at + 3]
+
+    split = taken(batches(), limit=5)
+    assert split.n == 5
+    assert torch.equal(split.examples.inputs, torch.cat([INPUTS[:3], INPUTS[1:3]]))
+    assert len(read) <= 3
+    assert taken((INPUTS, LABELS), limit=7).n == 7
+
+
+def test_batches_of_other_kinds_stay_as_they_are():
+    mappings = [{"ids": INPUTS[:6], "labels": LABELS[:6]}, {"ids": INPUTS[6:], "labels": LABELS[6:]}]
+    split = taken(mappings, limit=8)
+    assert (split.n, split.examples) == (8, None)
+    assert [size_of(batch) for batch in split.batches] == [6, 2]
+    ragged = taken([(torch.ones(2, 3), torch.ones(2)), (torch.ones(2, 5), torch.ones(2))])
+    assert (ragged.n, ragged.examples) == (4, None)
+
+
+@pytest.mark.parametrize("data", [[], iter([]), (INPUTS[:1], LABELS[:1])])
+def test_fewer_than_two_examples_are_refused(data):
+    with pytest.raises(UserError, match="at least two"):
+        taken(data)
+
+
+def test_a_network_is_called_on_a_batch():
+    class Named(nn.Module):
+        def forward(self, ids, scale):
+            return ids * scale
+
+    assert torch.equal(called_on(Named(), {"ids": INPUTS, "scale": 2, "labels": LABELS}), 2 * INPUTS)
+    assert torch.equal(called_on(nn.Identity(), (INPUTS, LABELS)), INPUTS)
+    assert torch.equal(called_on(nn.Identity(), INPUTS), INPUTS)
+
+
+def test_cross_entropy_is_torchs_and_errors_are_counted():
+    logits = torch.randn(10, 3, generator=torch.Generator().manual_seed(1))
+    values = CrossEntropy().values(logits, (INPUTS, LABELS))
+    assert torch.equal(values["loss"], functional.cross_entropy(logits, LABELS, reduction="none"))
+    assert torch.equal(values["error"], logits.argmax(1).ne(LABELS).float())
+
+
+def test_several_labels_are_averaged_example_by_example():
+    logits = torch.randn(10, 3, generator=torch.Generator().manual_seed(1))
+    labels = (torch.rand(10, 3, generator=torch.Generator().manual_seed(2)) > 0.5).long()
+    values = CrossEntropy().values(logits, (INPUTS, labels))
+    known = functional.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none").mean(1)
+    torch.testing.assert_close(values["loss"], known)
+    torch.testing.assert_close(values["error"], ((logits > 0).long() != labels).float().mean(1))
+
+
+def test_outputs_of_transformers_are_their_logits():
+    class Outputs(UserDict):
+        logits = INPUTS
+
+    class Model(nn.Module):
+        def forward(self, **_):
+            return Outputs()
+
+    assert torch.equal(CrossEntropy().outputs(Model(), {"ids": INPUTS, "labels": LABELS}), INPUTS)
+
+
+def test_squared_error_is_torchs():
+    values = SquaredError().values(INPUTS, (INPUTS, INPUTS + 2))
+    torch.testing.assert_close(values["loss"], torch.full((10,), 4.0))
+    single = SquaredError().values(INPUTS[:, :1], (INPUTS, INPUTS[:, 0]))
+    assert torch.equal(single["loss"], torch.zeros(10))
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: CrossEntropy().values(torch.ones(10, 2), (INPUTS, LABELS)), "run from 0 to 2; the network has 2"),
+        (lambda: CrossEntropy().values(torch.ones(10, 3, 2), (INPUTS, LABELS)), "gives 10×3×2 for labels of 10"),
+        (lambda: CrossEntropy().values(torch.ones(10, 3), (INPUTS, LABELS.float())), "for numbers, give --loss mse"),
+        (lambda: CrossEntropy().outputs(lambda _: ("a", "b"), (INPUTS, LABELS)), "gives tuple, not a tensor"),
+        (lambda: SquaredError().values(INPUTS, (INPUTS, torch.ones(10, 3))), "10×4, and targets are 10×3"),
+        (lambda: OwnLoss(lambda _, __: 1.0, "f").outputs(nn.Identity(), None), "f gave float"),
+        (lambda: OwnLoss(lambda _, __: INPUTS, "f").outputs(nn.Identity(), None), "one number per example"),
+        (lambda: OwnLoss(lambda _, __: 1 / 0, "f").outputs(nn.Identity(), None), "f failed with ZeroDivisionError"),
+        (lambda: labels_of(INPUTS), "has no labels"),
+        (lambda: labels_of({"ids": INPUTS}), "has no labels"),
+    ],
+)
+def test_what_does_not_fit_is_refused(call, said):
+    with pytest.raises(UserError, match=said):
+        call()
+
+
+def test_class_labels_are_those_of_all_batches():
+    split = taken((INPUTS, LABELS))
+    assert class_labels(split, CrossEntropy()).tolist() == LABELS.tolist()
+    assert class_labels(split, SquaredError()) is None
+    assert class_labels(taken((INPUTS, LABELS[:, None].repeat(1, 3))), CrossEntropy()) is None

@@ -1,0 +1,222 @@
+"""Two checkpoints, from weights to answer, with real networks."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+
+import lmc_tune
+from lmc_tune.averaging.paths import Condition
+from lmc_tune.errors import UserError
+from tests.averaging.cases import digits, network, permuted_copy, trained
+
+
+def measure(*states, norm: bool = True, **more):
+    data = digits()
+    return lmc_tune.measure(network(norm=norm), states, data.test, **({"train": data.train} | more))
+
+
+def error_of(state, *, norm: bool = True) -> float:
+    model, test = network(norm=norm), digits().test
+    model.load_state_dict(state)
+    with torch.no_grad():
+        return float(model.eval()(test.inputs).argmax(1).ne(test.labels).double().mean())
+
+
+def test_branches_of_one_run_are_averaged():
+    found = measure(trained(0, 1), trained(0, 2))
+    assert (found.answer.kind, found.verdict, found.answer.exit_code) == ("average", "connected", 0)
+    assert found.table["condition"].tolist() == ["naive", "recalibrated"]
+    state = found.average()
+    for name, entry in trained(0, 1).items():
+        if entry.is_floating_point():
+            torch.testing.assert_close(state[name], torch.lerp(entry, trained(0, 2)[name], 0.5))
+    assert found.table["average_test_error"][0] == pytest.approx(error_of(state), abs=1e-12)
+
+
+def test_a_permuted_copy_is_found_and_the_whole_barrier_is_a_permutation():
+    state = trained(0, 1, norm=False)
+    found = measure(state, permuted_copy(state, 3), norm=False)
+    assert error_of(permuted_copy(state, 3), norm=False) == error_of(state, norm=False)
+    assert (found.answer.kind, found.answer.condition) == ("align", Condition("weights"))
+    aligned = found.findings.path(Condition("weights"))
+    assert aligned.judged["test"].barrier == pytest.approx(0, abs=1e-12)
+    assert found.findings.alignments[0].distance == pytest.approx(0, abs=1e-5)
+    assert any("removes 100% of the barrier" in reason for reason in found.reasons)
+
+
+def test_different_starts_are_disconnected_and_alignment_wins():
+    found = measure(trained(0, 1, norm=False), trained(1, 1, norm=False), norm=False)
+    rows = found.table.set_index("condition")
+    assert rows.loc["naive", "test_verdict"] == "disconnected"
+    assert rows.loc["aligned by weights", "test_barrier"] < 0.5 * rows.loc["naive", "test_barrier"]
+
+
+def test_identical_weights_need_nothing():
+    found = measure(trained(0, 1), trained(0, 1))
+    assert found.reasons[0].startswith("identical files")
+    assert found.findings.cosine == pytest.approx(1)
+    assert found.findings.disagreement == 0
+
+
+def test_untrained_networks_are_not_judged():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        states = [network().state_dict() for _ in range(2)]
+    found = measure(*states)
+    assert (found.verdict, found.answer.exit_code) == ("undertrained", 4)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        Condition(),
+        Condition(None, "recalibrated"),
+        Condition("weights", "recalibrated"),
+        Condition("weights", "repaired"),
+        Condition("activations", "repaired"),
+    ],
+    ids=lambda condition: condition.label,
+)
+def test_the_saved_average_is_the_one_that_was_measured(condition, tmp_path):
+    """Repaired ones too: what REPAIR does to a layer's outputs is in its weight and bias."""
+    found = measure(trained(0, 1), trained(1, 1), conditions=[condition], threshold=0.9)
+    kept = found.average() if condition == Condition() else found._pair.average(condition)
+    assert kept.keys() == network().state_dict().keys()
+    value = found.findings.path(condition).average.means["test", "error"]
+    assert error_of(kept) == pytest.approx(value, abs=1.5 / len(digits().test))
+
+
+def test_an_average_is_saved_where_the_answer_is_yes(tmp_path):
+    found = measure(trained(0, 1), trained(0, 2))
+    found.save(tmp_path / "new" / "average.safetensors")
+    kept = load_file(tmp_path / "new" / "average.safetensors")
+    assert all(torch.equal(entry, kept[name]) for name, entry in found.average().items())
+
+
+def test_an_average_is_refused_where_the_answer_is_no(tmp_path):
+    found = measure(trained(0, 1, norm=False), trained(1, 1, norm=False), norm=False, conditions=[Condition()])
+    assert found.answer.kind == "neither"
+    with pytest.raises(
+        UserError, match=r"was not written: No: a barrier stands .* With force, the average is written anyway"
+    ):
+        found.save(tmp_path / "average.safetensors")
+    assert not list(tmp_path.iterdir())
+    found.save(tmp_path / "average.safetensors", force=True)
+    assert load_file(tmp_path / "average.safetensors").keys() == network(norm=False).state_dict().keys()
+
+
+def test_qualities_are_those_of_the_networks():
+    found = measure(trained(0, 1), trained(0, 2)).findings
+    assert found.members[0].quality.means["test", "error"] == pytest.approx(error_of(trained(0, 1)))
+    distances = [
+        (trained(0, 1)[name] - trained(0, 2)[name]).double().square().sum() for name, _ in network().named_parameters()
+    ]
+    assert found.distance == pytest.approx(float(sum(distances)) ** 0.5)
+    assert found.path(Condition()).to_mean.mean == pytest.approx(
+        found.path(Condition()).average.means["test", "error"] - (error_of(trained(0, 1)) + error_of(trained(0, 2))) / 2
+    )
+
+
+def test_a_loss_of_the_users_own_is_judged():
+    def focal(model, batch):
+        return functional.cross_entropy(model(batch[0]), batch[1], reduction="none") ** 2
+
+    found = measure(trained(0, 1), trained(0, 2), loss=focal)
+    assert found.findings.judging.quantity == "loss"
+    assert found.findings.metric == "focal"
+    assert found.findings.ensemble is None
+    mean = sum(member.quality.means["test", "loss"] for member in found.findings.members) / 2
+    assert found.findings.judging.threshold == pytest.approx(0.05 * mean)
+
+
+def test_squared_errors_of_linear_regressions_have_no_barrier():
+    """The loss is a convex parabola along the path, whatever the two are."""
+    generator = torch.Generator().manual_seed(0)
+    inputs, targets = torch.randn(100, 5, generator=generator), torch.randn(100, generator=generator)
+    states = [{"weight": torch.randn(1, 5, generator=generator), "bias": torch.zeros(1)} for _ in range(2)]
+    found = lmc_tune.measure(nn.Linear(5, 1), states, (inputs, targets), loss="mse")
+    assert found.findings.paths[0].judged["test"].barrier == 0
+
+
+def test_without_training_data_the_answer_says_what_it_cannot_see():
+    found = measure(trained(0, 1), trained(0, 2), train=None)
+    assert found.findings.notes == (
+        "without training data: two overfitted networks may look connected on test data alone",
+        "without training data: statistics were estimated on the inputs of the test examples",
+    )
+
+
+def test_the_model_and_the_states_stay_as_they_are():
+    model, states = network(), [dict(trained(0, 1)), dict(trained(1, 1))]
+    model.train()
+    before = [{name: entry.clone() for name, entry in state.items()} for state in (model.state_dict(), *states)]
+    lmc_tune.measure(model, states, digits().test)
+    for state, old in zip((model.state_dict(), *states), before, strict=True):
+        assert all(torch.equal(entry, old[name]) for name, entry in state.items())
+    assert model.training
+
+
+def test_plain_values_are_json_and_their_names_stable():
+    plain = json.loads(measure(trained(0, 1), trained(0, 2)).to_json())
+    assert set(plain) == {
+        *("schema", "answer", "exit_code", "verdict", "condition", "in_short", "reasons", "notes", "metric", "unit"),
+        *("judging", "members", "conditions", "ensemble", "ensemble_to_better", "alignments", "distance", "cosine"),
+        "disagreement",
+    }
+    assert set(plain["conditions"][0]) == {
+        *("condition", "alignment", "statistics", "lambdas", "test", "train", "average", "to_mean", "to_better"),
+    }
+    assert set(plain["conditions"][0]["test"]) == {
+        *("verdict", "barrier", "low", "high", "n", "curves", "barriers", "band"),
+    }
+    assert plain["judging"] == {
+        "quantity": "error",
+        "threshold": 0.02,
+        "confidence": 0.95,
+        "barrier": "chord",
+        "n": 360,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"lambdas": 4}, "odd number of positions"),
+        ({"loss": "mae"}, "there is no loss 'mae'"),
+        ({"confidence": 1.0}, "confidence must be between 0 and 1"),
+        ({"threshold": 0.0}, "threshold must be above 0"),
+        ({"conditions": []}, "name a condition"),
+    ],
+)
+def test_impossible_wishes_are_refused(change, said):
+    with pytest.raises(UserError, match=said):
+        measure(trained(0, 1), trained(0, 2), **change)
+
+
+def test_states_of_other_networks_are_refused_by_their_first_entry():
+    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 16)).state_dict()
+    with pytest.raises(UserError, match=r"B is of another architecture: '1\.weight' is \(16, 64\) there"):
+        measure(trained(0, 1), other)
+    with pytest.raises(UserError, match="give two checkpoints at least, got 1"):
+        measure(trained(0, 1))
+
+
+def test_half_precision_is_measured_in_that_of_the_network():
+    halves = [
+        {name: entry.half() if entry.is_floating_point() else entry for name, entry in trained(0, k).items()}
+        for k in (1, 2)
+    ]
+    found = measure(*halves)
+    assert found.answer.kind == "average"
+
+
+def test_a_notebook_shows_the_answer_and_print_the_table():
+    found = measure(trained(0, 1), trained(0, 2))
+    assert found.answer.in_short in found._repr_html_()
+    assert repr(found) == found.text()
+    assert "naive" in repr(found)
+    assert max(map(len, found.text(80).splitlines())) <= 100
