@@ -93,12 +93,22 @@ def _of_transformers(folder: str, state: State) -> nn.Module:  # noqa: ARG001 - 
 def _with_classes(build: Callable[..., nn.Module], state: State) -> nn.Module:
     """The network with as many classes as its head has in the checkpoint: its last entry is the head's."""
     usual = build()
-    head = list(usual.state_dict())[-1]
+    classes = _head_size(usual.state_dict(), state)
+    return usual if classes is None else build(num_classes=classes)
+
+
+def _head_size(usual: State, state: State) -> int | None:
+    """How many classes a checkpoint's head has, if another number than the usual one; None if it has as many.
+
+    Args:
+        usual: the state of the same network, whose last entry is its head's.
+        state: of the checkpoint, in any order and with any prefix.
+    """
+    head = list(usual)[-1]
     entry = next((entry for name, entry in state.items() if name == head or name.endswith(f".{head}")), None)
-    expected = usual.state_dict()[head]
-    if entry is None or entry.shape == expected.shape or entry.dim() != expected.dim():
-        return usual
-    return build(num_classes=len(entry))
+    if entry is None or entry.shape == usual[head].shape or entry.dim() != usual[head].dim():
+        return None
+    return len(entry)
 
 
 def _registered(spec: str, state: State, input_shape: tuple[int, ...] | None, n_classes: int | None) -> nn.Module:
@@ -121,8 +131,9 @@ def _registered(spec: str, state: State, input_shape: tuple[int, ...] | None, n_
         raise UserError(f"--model {spec}: {'; '.join(problems)}") from error
     if input_shape is None:
         raise UserError(f"--model {spec}: the shape of inputs is not known from these data; give FILE.py:BUILD")
-    classes = n_classes or len(list(state.values())[-1])
-    return build_model(network, input_shape, classes, seed=0, folders=(str(Path.cwd()),))
+    made = build_model(network, input_shape, n_classes or 10, seed=0, folders=(str(Path.cwd()),))
+    classes = _head_size(made.state_dict(), state)
+    return made if classes is None else build_model(network, input_shape, classes, seed=0, folders=(str(Path.cwd()),))
 
 
 def _within(problem: Any) -> Any:
