@@ -1,0 +1,57 @@
+"""The pages of two and of several checkpoints, in a real browser."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+import lmc_tune
+from lmc_tune.averaging.paths import Condition
+from tests.analysis.report.test_browser import Visit, browser  # noqa: F401 - a fixture
+from tests.averaging.cases import digits, network, trained
+
+pytestmark = pytest.mark.slow
+
+
+def measure(*states, **more):
+    data = digits()
+    return lmc_tune.measure(network(norm=False), states, data.test, train=data.train, **more)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> Path:
+    conditions = [Condition(), Condition("weights"), Condition("weights", "repaired")]
+    file = tmp_path_factory.mktemp("page") / "pair.html"
+    found = measure(trained(0, 1, norm=False), trained(1, 1, norm=False), conditions=conditions)
+    file.write_text(found.to_html(), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("page") / "many.html"
+    states = [trained(start, branch, norm=False) for start in (0, 1) for branch in (1, 2)]
+    file.write_text(measure(*states).to_html(), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(params=[1280, 390], ids=["wide", "phone"])
+def visits(browser: Browser, request, pair: Path, many: Path) -> tuple[Visit, Visit]:  # noqa: F811
+    return Visit(browser, pair, width=request.param), Visit(browser, many, width=request.param)
+
+
+def test_everything_is_drawn_and_nothing_is_wider_than_the_page(visits):
+    of_pair, of_many = visits
+    for visit in visits:
+        assert visit.complaints == []
+        assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert of_pair.marks("curves", "mark-line") == 4 * 3
+    assert of_pair.marks("curves", "mark-area") >= 2
+    assert of_many.marks("map-0", "mark-rect") == 4 * 3 + 1  # and the legend's gradient
+
+
+def test_headings_and_charts_have_names_of_their_own(visits):
+    for visit in visits:
+        names = visit.page.eval_on_selector_all("[id]", "found => found.map(one => one.id)")
+        assert len(names) == len(set(names))
+        assert visit.page.locator("h2").count() >= 4
