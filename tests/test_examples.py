@@ -34,7 +34,9 @@ def test_a_public_function_has_an_example_and_it_is_so(function):
 
 
 def test_the_package_hands_on_what_its_rooms_have():
-    assert set(lmc_tune.__all__) == {"Run", "__version__", "load_results", "open_run", "read_space", "sweep"}
+    assert set(lmc_tune.__all__) == {
+        *("Measurement", "Run", "__version__", "load_results", "measure", "open_run", "read_space", "sweep"),
+    }
     assert lmc_tune.load_results is store.load_results
     assert lmc_tune.read_space is reading.read_space
     with pytest.raises(AttributeError, match="has no attribute 'utils'"):

@@ -257,6 +257,17 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
 
     Raises:
         UserError: if a checkpoint is not of this network, or the data do not fit; it says what to do.
+
+    Example:
+        Two networks that compute the same function by weights of opposite signs: half-way all weights are 0.
+
+        >>> inputs = torch.linspace(-1, 1, 500)[:, None]
+        >>> model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 2, bias=False))
+        >>> a = {"0.weight": torch.tensor([[1.0]]), "1.weight": torch.tensor([[-1.0], [1.0]])}
+        >>> b = {name: -weight for name, weight in a.items()}
+        >>> found = measure(model, [a, b], (inputs, (inputs[:, 0] > 0).long()))
+        >>> found.answer.kind, found.table["test_barrier"][0]
+        ('neither', np.float64(0.5))
     """
     own = copy.deepcopy(model).eval()
     device = next(own.parameters()).device

@@ -1,7 +1,8 @@
 """From a text on the command line to a network: torchvision's, timm's, Hugging Face's, lmc-tune's, a user's own."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -67,7 +68,8 @@ def _of_torchvision(name: str, state: State) -> nn.Module:
 
 
 def _of_timm(name: str, state: State) -> nn.Module:
-    timm = _imported("timm", f"timm:{name}")
+    with _needing("timm", f"timm:{name}"):
+        timm = import_module("timm")
     if name not in timm.list_models():
         raise UserError(f"--model timm:{name}: no such network{nearest(name, timm.list_models())}")
     return _with_classes(lambda **more: timm.create_model(name, pretrained=False, **more), state)
@@ -77,7 +79,8 @@ def _of_transformers(folder: str, state: State) -> nn.Module:  # noqa: ARG001 - 
     place = expanded(folder)
     if not (place / "config.json").is_file():
         raise UserError(f"--model hf:{folder}: there is no config.json; give a folder that save_pretrained wrote")
-    transformers = _imported("transformers", f"hf:{folder}")
+    with _needing("transformers", f"hf:{folder}"):
+        transformers = import_module("transformers")
     names = json.loads((place / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
     kind = getattr(transformers, str(names[0]), None)
     if kind is None:
@@ -141,9 +144,11 @@ def _within(problem: Any) -> Any:
     return {**problem, "loc": problem["loc"][1:]}
 
 
-def _imported(library: str, spec: str) -> Any:
+@contextmanager
+def _needing(library: str, spec: str) -> Iterator[None]:
+    """Import a library that need not be installed."""
     import_torchvision()  # with a CPU build of torch, another package could not import it
     try:
-        return import_module(library)  # one of two names
+        yield
     except ImportError as error:
         raise UserError(f"--model {spec} needs {library}; install it: pip install {library} ({said(error)})") from error
