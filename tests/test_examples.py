@@ -14,7 +14,16 @@ from lmc_tune.experiment import reading
 from lmc_tune.measurement import measure_path
 from lmc_tune.tables import store
 
-PUBLIC = [lmc_tune.load_results, lmc_tune.open_run, lmc_tune.read_space, barrier, measure_path, map_regions, render]
+PUBLIC = [
+    lmc_tune.load_results,
+    lmc_tune.measure,
+    lmc_tune.open_run,
+    lmc_tune.read_space,
+    barrier,
+    measure_path,
+    map_regions,
+    render,
+]
 
 
 def examples(function: Callable[..., object]) -> list[doctest.DocTest]:

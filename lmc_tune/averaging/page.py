@@ -48,7 +48,7 @@ def pair_page(found: PairFindings, answer: Answer) -> str:
             title="The path",
             lead=f"Means over the examples at every λ; shaded: the {100 * found.judging.confidence:g}% band of what is "
             f"judged, at all λ at once.",
-            chart="curves",
+            chart="along",
             label="Error and loss along the path under every condition; barriers are in the tables",
         ),
         Section(id="networks", title="What the average is worth", lead=_apart(found), table=_networks(found, answer)),
@@ -64,7 +64,7 @@ def pair_page(found: PairFindings, answer: Answer) -> str:
     if any(member.took for member in found.members):
         files = pd.DataFrame([{"network": member.name, "read": member.took or UNKNOWN} for member in found.members])
         sections.append(Section(id="files", title="Files", table=files))
-    return _page(found, answer, " and ".join(names), sections, {"curves": path_chart(path_table(found))})
+    return _page(found, answer, " and ".join(names), sections, {"along": path_chart(path_table(found))})
 
 
 def many_page(found: ManyFindings, answer: Answer) -> str:

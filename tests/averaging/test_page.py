@@ -45,8 +45,9 @@ def test_everything_is_drawn_and_nothing_is_wider_than_the_page(visits):
     for visit in visits:
         assert visit.complaints == []
         assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert of_pair.marks("curves", "mark-line") == 4 * 3
-    assert of_pair.marks("curves", "mark-area") >= 2
+        assert visit.outside(".chart svg") == []
+    assert of_pair.marks("along", "mark-line") == 4 * 3
+    assert of_pair.marks("along", "mark-area") >= 2
     assert of_many.marks("map-0", "mark-rect") == 4 * 3 + 1  # and the legend's gradient
 
 
