@@ -1,4 +1,4 @@
-"""REPAIR's tables at a small size: ``python -m benchmarks.repair --data-root DIR`` trains, measures, and writes the page.
+"""REPAIR's tables at a small size: ``python -m benchmarks.repair --data-root DIR`` trains, measures, writes the page.
 
 Pairs from different initialisations are trained on all data, their norms fused into the weights before them, and the
 average is measured as it is, with B's units permuted, and with REPAIR besides (Jordan et al. 2023). Rows are written to
@@ -20,6 +20,7 @@ import lmc_tune
 from lmc_tune.averaging.paths import Condition
 from lmc_tune.data.datasets import load_dataset
 from lmc_tune.data.examples import Examples
+from lmc_tune.experiment import Condition as Statistics
 from lmc_tune.experiment import DatasetSpec, MlpSpec, ModelSpec, ResnetSpec, VggSpec
 from lmc_tune.models.registry import build_model
 
@@ -147,7 +148,7 @@ def _keep(row: Mapping[str, str]) -> None:
 def _measured(case: Case, pair: int, root: Path) -> dict[str, str]:
     data = load_dataset(case.dataset, root)
     networks = [_trained(case, data.train, seed=2 * pair + member) for member in range(2)]
-    statistics = "repaired" if case.fused else "recalibrated"
+    statistics: Statistics = "repaired" if case.fused else "recalibrated"
     conditions = {
         "naive": Condition(),
         "statistics": Condition(None, statistics),
@@ -161,14 +162,11 @@ def _measured(case: Case, pair: int, root: Path) -> dict[str, str]:
         train=data.train,
         conditions=list(conditions.values()),
         lambdas=3,
-    ).findings
-    accuracies = {
-        name: 100 * (1 - path.average.means["test", "error"])
-        for name, condition in conditions.items()
-        if (path := found.path(condition)) is not None
-    }
-    members = sum(100 * (1 - one.quality.means["test", "error"]) for one in found.members) / 2
-    numbers = {"members": members, **accuracies}
+    )
+    errors = found.table.set_index("condition")["average_test_error"]
+    members = sum(1 - member["test_error"] for member in found.plain()["members"]) / 2
+    numbers = {"members": 100 * members}
+    numbers |= {name: 100 * (1 - float(errors[condition.label])) for name, condition in conditions.items()}
     return {"network": case.name, "pair": str(pair), **{name: f"{value:.2f}" for name, value in numbers.items()}}
 
 
@@ -222,16 +220,15 @@ def means(rows: Sequence[Mapping[str, str]]) -> dict[str, dict[str, float]]:
 def holds(rows: Sequence[Mapping[str, str]]) -> dict[str, bool | None]:
     """Which expectations hold of the means; None where the networks were not measured."""
     found = means(rows)
-    mlps = [found.get(f"MLP, {depth} hidden layers") for depth in (2, 4, 6)]
+    measured = [found.get(f"MLP, {depth} hidden layers", {}) for depth in (2, 4, 6)]
     vgg = found.get("VGG-11, width 1/4")
     half, whole = found.get("ResNet-20, width 0.5"), found.get("ResNet-20, width 1")
     outcome: dict[str, bool | None] = dict.fromkeys(EXPECTED)
-    if two_four_six := [mlp for mlp in mlps if mlp is not None]:
-        if len(two_four_six) == 3:
-            two, four, six = two_four_six
-            outcome["R1"] = all(mlp["naive"] < mlp["permuted"] < mlp["repaired"] for mlp in two_four_six)
-            outcome["R2"] = two["permuted"] > four["permuted"] > six["permuted"]
-            outcome["R3"] = six["repaired"] - six["permuted"] > two["repaired"] - two["permuted"]
+    if all(measured):
+        two, four, six = measured
+        outcome["R1"] = all(mlp["naive"] < mlp["permuted"] < mlp["repaired"] for mlp in measured)
+        outcome["R2"] = two["permuted"] > four["permuted"] > six["permuted"]
+        outcome["R3"] = six["repaired"] - six["permuted"] > two["repaired"] - two["permuted"]
     if vgg is not None:
         outcome["R4"] = vgg["naive"] < vgg["statistics"] < vgg["repaired"] and vgg["permuted"] < vgg["repaired"]
     if half is not None and whole is not None:
@@ -248,8 +245,8 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
         "",
         "Written by `python -m benchmarks.repair` from `docs/reproduction/repair.csv`; no measured number is typed by",
         "hand. Test accuracy of the average in percent, means over pairs; in brackets the published figure of the",
-        "nearest network in the repository of REPAIR (Jordan et al. 2023, github.com/KellerJordan/REPAIR, read from its",
-        "figures' files). Units are matched by activations. *Statistics alone* is REPAIR without a permutation where",
+        "nearest network in the repository of REPAIR (Jordan et al. 2023, github.com/KellerJordan/REPAIR, from the files",
+        "of its figures). Units are matched by activations. *Statistics alone* is REPAIR without permutations where",
         "norms are fused into the weights (MLP, VGG), and recalibrated BatchNorm where they are not (ResNet). Networks",
         "and training are much smaller than the published ones (CIFAR-10: 5000 images), so that orderings can be",
         "compared and numbers cannot.",
