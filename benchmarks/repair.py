@@ -245,7 +245,7 @@ def page(rows: Sequence[Mapping[str, str]]) -> str:
         "",
         "Written by `python -m benchmarks.repair` from `docs/reproduction/repair.csv`; no measured number is typed by",
         "hand. Test accuracy of the average in percent, means over pairs; in brackets the published figure of the",
-        "nearest network in the repository of REPAIR (Jordan et al. 2023, github.com/KellerJordan/REPAIR, from the files",
+        "nearest network in the repository of REPAIR (Jordan et al. 2023, github.com/KellerJordan/REPAIR, the files",
         "of its figures). Units are matched by activations. *Statistics alone* is REPAIR without permutations where",
         "norms are fused into the weights (MLP, VGG), and recalibrated BatchNorm where they are not (ResNet). Networks",
         "and training are much smaller than the published ones (CIFAR-10: 5000 images), so that orderings can be",

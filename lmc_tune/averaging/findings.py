@@ -7,6 +7,17 @@ from lmc_tune.averaging.judging import Difference, Judged, Judging
 from lmc_tune.averaging.metric import Quantity
 from lmc_tune.averaging.paths import Condition, Method, SplitName
 from lmc_tune.core.barrier import Array, Barrier, Definition
+from lmc_tune.models.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A member's weights. file: where they were read. took: what was read, in words."""
+
+    name: str
+    state: State
+    file: str = ""
+    took: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

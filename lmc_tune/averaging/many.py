@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from lmc_tune.averaging.basins import Indices, chains, groups, widest_window
-from lmc_tune.averaging.findings import Quality
+from lmc_tune.averaging.findings import Named, Quality
 from lmc_tune.averaging.judging import Judged, Judging, has_learned, judge, judging_of
 from lmc_tune.averaging.metric import class_labels
-from lmc_tune.averaging.pair import Measuring, Named, Pair, without_training
+from lmc_tune.averaging.pair import Measuring, Pair, without_training
 from lmc_tune.averaging.paths import Condition, SplitName, check_repeats, scored
 from lmc_tune.averaging.soups import Soup, Soups
 from lmc_tune.core.barrier import Array

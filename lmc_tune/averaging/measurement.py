@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from lmc_tune.averaging.answer import Answer, answer
 from lmc_tune.averaging.answer_many import answer_many
 from lmc_tune.averaging.data import Split, split_of
-from lmc_tune.averaging.findings import PairFindings
+from lmc_tune.averaging.findings import Named, PairFindings
 from lmc_tune.averaging.many import Many, ManyFindings
 from lmc_tune.averaging.metric import CrossEntropy, Metric, OwnLoss, SquaredError
-from lmc_tune.averaging.pair import Asked, Measuring, Named, Pair
+from lmc_tune.averaging.pair import Asked, Measuring, Pair
 from lmc_tune.averaging.paths import Condition, Method, SplitName
 from lmc_tune.averaging.plain import plain_many, plain_pair
 from lmc_tune.averaging.text import many_text, pair_text, shown_path
@@ -274,7 +274,6 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
     members = _named(states)
     if len(members) < 2:
         raise UserError(f"give two checkpoints at least, got {len(members)}")
-    say("reading data")
     splits: dict[SplitName, Split] = {"test": split_of(data, device=device, batch_size=batch_size, limit=limit)}
     if train is not None:
         splits["train"] = split_of(train, device=device, batch_size=batch_size, limit=limit)

@@ -10,19 +10,12 @@ import torch
 from lmc_tune.averaging.align import align
 from lmc_tune.averaging.average import averaged
 from lmc_tune.averaging.data import Split
-from lmc_tune.averaging.findings import Aligned, Member, OfCondition, PairFindings, Quality
-from lmc_tune.averaging.judging import (
-    Difference,
-    Judging,
-    difference,
-    has_learned,
-    judge,
-    judging_of,
-)
-from lmc_tune.averaging.metric import Metric, Quantity, class_labels
+from lmc_tune.averaging.findings import Aligned, Named, OfCondition, PairFindings
+from lmc_tune.averaging.judging import Judging, judging_of
+from lmc_tune.averaging.metric import Metric, class_labels
 from lmc_tune.averaging.paths import Condition, Method, ScoredPath, SplitName, check_repeats, score_path
-from lmc_tune.core.barrier import Array, path_grid
-from lmc_tune.core.calibration import calibration, combine
+from lmc_tune.averaging.worth import Worth
+from lmc_tune.core.barrier import path_grid
 from lmc_tune.data.examples import ExampleSet, Part
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import Condition as Statistics
@@ -34,16 +27,6 @@ from lmc_tune.models.state import State, distance
 
 # Of activations that are matched.
 _MATCHED_ON = 2000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Named:
-    """A member's weights. file: where they were read. took: what was read, in words."""
-
-    name: str
-    state: State
-    file: str = ""
-    took: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,16 +87,37 @@ class Pair:
     notes: list[str] = field(default_factory=list)
 
     def measure(self) -> PairFindings:
-        """Everything that is asked of the pair."""
+        """Everything that is asked of the pair; nothing more where the naive path already says all."""
         check_repeats(self.by.network.loaded(self.a.state), self.by.splits["test"], self.by.metric)
         naive = self.scored(Condition())
         self._check_members(naive)
-        judging = self._judging(naive)
-        paths = [self._found(naive, naive, judging)]
-        for condition in self._conditions(lambda: self._connected(paths)):
-            scored = self.scored(condition)
-            paths.append(self._found(scored, naive, judging))
-        return self._findings(naive, paths, judging)
+        labels = class_labels(self.by.splits["test"], self.by.metric)
+        worth = Worth(naive=naive, labels=labels, judging=self._judging(naive))
+        members = worth.member(self.a, 0.0), worth.member(self.b, 1.0)
+        names = self.by.network.parameters
+        apart = distance(self.a.state, self.b.state, names)
+        paths = [worth.path(naive)]
+        settled = apart == 0 or any(member.learned is False for member in members)
+        if not settled or self.by.asked.align or self.by.asked.conditions:
+            for condition in self._conditions(lambda: any(map(_is_connected, paths))):
+                scored = self.scored(condition)
+                paths.append(worth.path(scored))
+        self.notes += without_training(self.by, [path.condition for path in paths])
+        ensemble, to_better = worth.ensemble()
+        return PairFindings(
+            members=members,
+            judging=worth.judging,
+            metric=self.by.metric.name,
+            unit=self.by.metric.unit,
+            paths=tuple(paths),
+            alignments=tuple(found for _, found in self.aligned.values()),
+            distance=apart,
+            cosine=_cosine(self.a.state, self.b.state, names),
+            disagreement=worth.disagreement(),
+            ensemble=ensemble,
+            ensemble_to_better=to_better,
+            notes=tuple(self.notes),
+        )
 
     def average(self, condition: Condition) -> dict[str, torch.Tensor]:
         """The weights at ½ under a condition (:func:`~lmc_tune.averaging.average.averaged`)."""
@@ -221,85 +225,9 @@ class Pair:
         ends = naive.curves["test", self.by.metric.judged].mean[[0, -1]]
         return judging_of(self.by.metric.judged, float(ends.mean()), self.by.asked.threshold, self.by.asked.confidence)
 
-    def _connected(self, paths: list[OfCondition]) -> bool:
-        return any(path.judged["test"].verdict == "connected" for path in paths)
 
-    def _found(self, scored: ScoredPath, naive: ScoredPath, judging: Judging) -> OfCondition:
-        quantity, members = judging.quantity, naive.curves["test", judging.quantity].values[:, [0, -1]]
-        average = scored.curves["test", quantity].at_half
-        better = members[:, int(members.mean(axis=0).argmin())]
-        return OfCondition(
-            condition=scored.condition,
-            lambdas=scored.curves["test", quantity].lambdas,
-            judged={name: judge(scored.curves[name, quantity], judging) for name in self.by.splits},
-            means={at: curve.mean for at, curve in scored.curves.items()},
-            barriers={at: curve.barriers() for at, curve in scored.curves.items()},
-            average=self._quality({at: curve.at_half for at, curve in scored.curves.items()}, scored.outputs.get(0.5)),
-            to_mean=difference(average, members.mean(axis=1), judging.confidence),
-            to_better=difference(average, better, judging.confidence),
-        )
-
-    def _quality(self, values: Mapping[tuple[SplitName, Quantity], Array], outputs: Array | None) -> Quality:
-        means = {at: float(np.mean(column)) for at, column in values.items()}
-        labels = class_labels(self.by.splits["test"], self.by.metric)
-        if outputs is None or labels is None or not np.isfinite(outputs).all():
-            return Quality(means=means)
-        known = calibration(outputs, labels)
-        return Quality(means=means, brier=known.brier, ece=known.ece)
-
-    def _findings(self, naive: ScoredPath, paths: list[OfCondition], judging: Judging) -> PairFindings:
-        members = tuple(self._member(named, naive, at) for named, at in ((self.a, 0), (self.b, -1)))
-        names = self.by.network.parameters
-        ensemble, to_better = self._ensemble(naive, judging)
-        outputs = [naive.outputs[at] for at in (0.0, 1.0)] if self.by.metric.classifies else []
-        apart = (
-            float(np.mean(outputs[0].argmax(1) != outputs[1].argmax(1)))
-            if outputs and class_labels(self.by.splits["test"], self.by.metric) is not None
-            else None
-        )
-        self.notes += without_training(self.by, [path.condition for path in paths])
-        return PairFindings(
-            members=(members[0], members[1]),
-            judging=judging,
-            metric=self.by.metric.name,
-            unit=self.by.metric.unit,
-            paths=tuple(paths),
-            alignments=tuple(found for _, found in self.aligned.values()),
-            distance=distance(self.a.state, self.b.state, names),
-            cosine=_cosine(self.a.state, self.b.state, names),
-            disagreement=apart,
-            ensemble=ensemble,
-            ensemble_to_better=to_better,
-            notes=tuple(self.notes),
-        )
-
-    def _member(self, named: Named, naive: ScoredPath, at: int) -> Member:
-        values = {where: curve.values[:, at] for where, curve in naive.curves.items()}
-        labels = class_labels(self.by.splits["test"], self.by.metric)
-        return Member(
-            name=named.name,
-            file=named.file,
-            took=named.took,
-            quality=self._quality(values, naive.outputs.get(0.0 if at == 0 else 1.0)),
-            learned=None if labels is None else has_learned(values["test", "error"], labels),
-        )
-
-    def _ensemble(self, naive: ScoredPath, judging: Judging) -> tuple[Quality, Difference] | tuple[None, None]:
-        labels = class_labels(self.by.splits["test"], self.by.metric)
-        if labels is None:
-            return None, None
-        together = combine(naive.outputs[0.0], naive.outputs[1.0])
-        known = calibration(together, labels)
-        wrong = (together.argmax(1) != labels).astype(np.float64)
-        losses = -together[np.arange(len(labels)), labels]
-        members = naive.curves["test", "error"].values[:, [0, -1]]
-        better = members[:, int(members.mean(axis=0).argmin())]
-        quality = Quality(
-            means={("test", "error"): float(wrong.mean()), ("test", "loss"): float(losses.mean())},
-            brier=known.brier,
-            ece=known.ece,
-        )
-        return quality, difference(wrong, better, judging.confidence)
+def _is_connected(path: OfCondition) -> bool:
+    return path.judged["test"].verdict == "connected"
 
 
 def without_training(by: Measuring, conditions: Sequence[Condition]) -> list[str]:

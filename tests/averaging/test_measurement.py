@@ -58,6 +58,7 @@ def test_different_starts_are_disconnected_and_alignment_wins():
 def test_identical_weights_need_nothing():
     found = measure(trained(0, 1), trained(0, 1))
     assert found.reasons[0].startswith("identical files")
+    assert found.table["condition"].tolist() == ["naive"]
     assert found.findings.cosine == pytest.approx(1)
     assert found.findings.disagreement == 0
 
@@ -68,6 +69,7 @@ def test_untrained_networks_are_not_judged():
         states = [network().state_dict() for _ in range(2)]
     found = measure(*states)
     assert (found.verdict, found.answer.exit_code) == ("undertrained", 4)
+    assert found.table["condition"].tolist() == ["naive"]  # nothing else would change the answer
 
 
 @pytest.mark.parametrize(
