@@ -60,7 +60,8 @@ def judged_columns(verdict: VerdictSpec) -> list[str]:
     """The columns of the results that a verdict's cells, and those of the other definitions, are worked out from."""
     barriers = [verdict.model_copy(update={"barrier": definition}).column for definition in DEFINITIONS]
     of_path = [*PATH_FIELDS, *barriers, *(verdict.on(split).column for split in SPLITS)]
-    under = [condition_column(verdict.condition, column) for column in of_path]
+    same = SAME_WITHOUT_BATCH_NORM.get(verdict.condition, verdict.condition)
+    under = [condition_column(condition, column) for condition in (verdict.condition, same) for column in of_path]
     under += [condition_column(condition, verdict.column) for condition in CONDITIONS]
     means = [name for name in (*OK_MEANS, "permutable_units", "frozen_units") if name not in PATH_FIELDS]
     return list(

@@ -28,7 +28,7 @@ from lmc_tune.tables.cells import CONDITION_BARRIERS
 
 ORDER = 20
 # What the name of a condition takes along an axis, in pixels.
-NAME_WIDTH = 78
+NAME_WIDTH = 86
 # What one disconnected cell, or several, become when B is aligned.
 _BECOME: dict[Verdict, tuple[str, str]] = {
     "connected": ("is connected", "are connected"),
@@ -131,14 +131,16 @@ def said_of_alignment(diagram: PhaseDiagram, table: pd.DataFrame) -> str:
     counts = disconnected_then_aligned(table)
     if not counts:
         return ""
-    if not (n := sum(counts.values())):
-        return " No cell is disconnected before B's units are permuted."
+    n, fixed = sum(counts.values()), _said_of_fixed(diagram, table)
+    if n == 0:
+        return f" No cell is disconnected before B's units are permuted.{fixed}"
     outcome = listed(
-        [f"{k} {_BECOME[name][k != 1]}" for name, k in counts.items() if k or name == "connected"],
+        [f"{k or 'none'} {_BECOME[name][k > 1]}" for name, k in counts.items() if k or name == "connected"]
     )
+    only = " Where that connects a cell, its barrier is only a permutation." if counts["connected"] else ""
     return (
-        f" Of {counted(n, 'cell')} disconnected as they are, {outcome} once B's units are permuted towards A's: the "
-        f"barrier of the connected ones is only a permutation.{_said_of_fixed(diagram, table)}"
+        f" With B as it is, {counted(n, 'cell')} {'is' if n == 1 else 'are'} disconnected; of these, {outcome} once "
+        f"B's units are permuted towards A's.{only}{fixed}"
     )
 
 

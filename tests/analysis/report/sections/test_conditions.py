@@ -175,10 +175,11 @@ def test_how_much_of_the_disconnected_region_is_only_a_permutation(
     assert disconnected_then_aligned(table) == {"connected": 2, "disconnected": 1, "undecided": 1}
     section = make(context)
     assert section is not None
-    assert (
-        "Of 4 cells disconnected as they are, 2 are connected, 1 stays disconnected and 1 is undecided once B's units "
-        "are permuted towards A's" in section.lead
+    said = (
+        " With B as it is, 4 cells are disconnected; of these, 2 are connected, 1 stays disconnected and 1 is "
+        "undecided once B's units are permuted towards A's. Where that connects a cell, its barrier is only a "
     )
+    assert f"{said}permutation." in section.lead
     assert "no hidden unit" not in section.lead
     counts = section.table.set_index("condition")
     assert counts.loc[f"aligned{' + recalibrated' * bool(prefix)}", "connected"] == "3"
