@@ -184,7 +184,7 @@ _OF_PATH = (
     Column(name="merge_gain", title="merge gain q(½)", unit="percentage points", mean="ok", better="higher"),
     Column(
         name="retention",
-        title="retention: test accuracy at λ = ½ / members' mean",
+        title="retention of test accuracy at λ = ½",
         unit="fraction",
         mean="ok",
         better="higher",
