@@ -1,5 +1,6 @@
 """Paths to B with its units permuted, as a sweep measures them."""
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -148,6 +149,15 @@ def test_conditions_that_are_the_same_without_batch_norm_repeat_each_other_in_a_
     assert_alike(by_condition["aligned + recalibrated"], by_condition["aligned"])
     assert_alike(by_condition["recalibrated"], by_condition["naive"])
     assert by_condition["aligned"]["test_loss_barrier_chord"] != by_condition["naive"]["test_loss_barrier_chord"]
+
+
+@pytest.mark.parametrize("by", ["weights", "activations"])
+def test_a_member_whose_outputs_overflow_has_no_barrier_and_is_no_failure(by: str) -> None:
+    pair = of_seeds(1, 2)
+    huge = {name: 3e38 * entry.sign() for name, entry in pair.states["b"].items()}
+    by_condition = rows(measured(replace(pair, states={**pair.states, "b": huge}), alignment=AlignmentSpec(by=by)))
+    for condition in ("naive", "aligned"):
+        assert math.isnan(by_condition[condition]["test_loss_barrier_chord"])
 
 
 def test_alignment_without_training_examples_is_refused() -> None:
