@@ -107,7 +107,7 @@ def render(
         raise UserError(f"no pair of this run was measured under --condition {view.condition}")
     check_axes(view, diagram)
     if view.colour is not None:
-        check_colour(diagram, view.colour)
+        check_colour(diagram.drawn(), view.colour)
     report = _Report(folder=folder, diagram=diagram, sweep=sweep, modules=find_sections(*sections), view=view)
     for name, path in files.items():
         write(path, report.content(name))
