@@ -20,8 +20,7 @@ import lmc_tune
 from lmc_tune.averaging.paths import Condition
 from lmc_tune.data.datasets import load_dataset
 from lmc_tune.data.examples import Examples
-from lmc_tune.experiment import Condition as Statistics
-from lmc_tune.experiment import DatasetSpec, MlpSpec, ModelSpec, ResnetSpec, VggSpec
+from lmc_tune.experiment import DatasetSpec, MlpSpec, ModelSpec, ResnetSpec, Statistics, VggSpec
 from lmc_tune.models.registry import build_model
 
 ROWS = Path(__file__).parents[1] / "docs" / "reproduction" / "repair.csv"

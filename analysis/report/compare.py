@@ -75,6 +75,8 @@ def render_comparison(
     folders = place_at(first), place_at(second)
     if view.chart != "phase":
         raise UserError(f"--chart {view.chart} is for the report of one folder; leave it out, or one of the two")
+    if view.colour is not None:
+        raise UserError(f"--colour {view.colour} is for the report of one folder; leave it out, or one of the two")
     files = choose_files(folders[0], f"report-{folders[1].absolute().name}", out, formats)
     check_pictures(view, files)
     runs = _read(folders, view)

@@ -29,13 +29,14 @@ from lmc_tune.analysis.wording import (
     left_out,
     listed,
     number,
+    percent,
     quantity,
     threshold,
 )
 from lmc_tune.core.barrier import Definition
 from lmc_tune.core.counted import counted
 from lmc_tune.core.statistics import VERDICTS, Verdict
-from lmc_tune.experiment import VerdictSpec
+from lmc_tune.experiment import ALIGNED, VerdictSpec
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.cells import compare_definitions, exclusions
 
@@ -135,6 +136,8 @@ def reading_diagram(diagram: PhaseDiagram) -> str:
     """What a mark and a line of the diagram stand for."""
     limit = threshold(diagram.verdict)
     cell = "is a cell: pairs of networks trained from one initialisation, each member on its own part of the data"
+    if diagram.verdict.condition in ALIGNED:
+        cell += "; B's units are permuted towards A's before they are compared"
     if diagram.y is not None:
         marks = _marks(diagram)
         line = f" The line separates the tiles whose mean barrier is below {limit} from those where it is not."
@@ -363,6 +366,7 @@ def _detail(diagram: PhaseDiagram, row: Row) -> Row:
         "left out": left_out(row),
         diagram.title("noise_scale"): number(row["noise_scale"]),
         "test accuracy A, B": both(row, "test_accuracy"),
+        "merge gain, retention": f"{number(row['merge_gain'])} pp, {percent(row['retention'])}",
     }
 
 

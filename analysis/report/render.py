@@ -16,6 +16,7 @@ from lmc_tune.analysis.report.cell_table import full_table
 from lmc_tune.analysis.report.charts.curves import MANY_CELLS, Curves, collect_curves, curve_chart
 from lmc_tune.analysis.report.charts.layout import MAPS_WIDTH
 from lmc_tune.analysis.report.charts.learning import collect_learning, learning_chart
+from lmc_tune.analysis.report.charts.map_colour import check_colour
 from lmc_tune.analysis.report.charts.phase_chart import phase_chart, phase_table
 from lmc_tune.analysis.report.files import PICTURES, choose_files, write
 from lmc_tune.analysis.report.html import html_page
@@ -105,6 +106,8 @@ def render(
     if view.condition is not None and diagram.pairs[diagram.verdict.column].isna().all():
         raise UserError(f"no pair of this run was measured under --condition {view.condition}")
     check_axes(view, diagram)
+    if view.colour is not None:
+        check_colour(diagram.drawn(), view.colour)
     report = _Report(folder=folder, diagram=diagram, sweep=sweep, modules=find_sections(*sections), view=view)
     for name, path in files.items():
         write(path, report.content(name))
@@ -173,7 +176,8 @@ class _Report:
         learning = _learning(store, drawn)
         sections, words = self.sections, page.content(diagram, self.sweep)
         data = {
-            "charts": _specs(drawn, curves, learning, sections, self.picked),
+            "charts": {"phase": packed_spec(self._phase(None, self.picked))}
+            | _specs(drawn, curves, learning, sections, self.picked),
             "cells": page.cell_details(drawn, curves, learning),
             "lambdas": curves.lambdas.round(4).tolist(),
             "judged": diagram.verdict.of,
@@ -203,8 +207,9 @@ class _Report:
         title, chart = charts[self.view.chart]
         return picture(lambda _: chart, name, title=[f"{self.sweep.name}: {title}"], theme=theme, width=width)
 
-    def _phase(self, width: float | None) -> Any:
-        return phase_chart(self.drawn, phase_table(self.drawn), width=width or MAPS_WIDTH)
+    def _phase(self, width: float | None, picked: str | None = None) -> Any:
+        table, colour = phase_table(self.drawn, self.view.colour), self.view.colour
+        return phase_chart(self.drawn, table, picked, width or MAPS_WIDTH, colour)
 
     @cached_property
     def drawn(self) -> PhaseDiagram:
@@ -233,8 +238,8 @@ def _learning(store: Store, diagram: PhaseDiagram) -> dict[str, Array]:
 def _specs(
     diagram: PhaseDiagram, curves: Curves, learning: dict[str, Array], sections: list[Section], picked: str
 ) -> dict[str, Any]:
-    """Vega-Lite specs by the id of the element they are drawn in, their data sets packed."""
-    charts = {"phase": phase_chart(diagram, phase_table(diagram), picked)}
+    """Vega-Lite specs of all charts but the first, by the id of the element they are drawn in, their data packed."""
+    charts = {}
     if curves.of(picked):
         charts["curves"] = curve_chart(diagram.verdict, curves.bands)
     if picked in learning:

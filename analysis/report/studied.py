@@ -8,7 +8,7 @@ import pandas as pd
 from lmc_tune.analysis.phase import SHIFT_FIELDS, PhaseDiagram
 from lmc_tune.analysis.wording import UNKNOWN, UNSET, confidence, gate, listed, number, quantity, shift_words, threshold
 from lmc_tune.core.counted import counted
-from lmc_tune.experiment import BATCH_NORM_CONDITIONS, DatasetSpec, GroupSpec, MlpSpec, ShiftSpec, TrainSpec
+from lmc_tune.experiment import SAME_WITHOUT_BATCH_NORM, DatasetSpec, GroupSpec, MlpSpec, ShiftSpec, TrainSpec
 from lmc_tune.experiment.networks import MODELS
 from lmc_tune.tables.cells import CELL_FIELDS, CONDITION_BARRIERS
 from lmc_tune.tables.columns import MODEL_FIELDS
@@ -141,15 +141,15 @@ def judgement(diagram: PhaseDiagram) -> Rows:
 
 
 def _judged_condition(diagram: PhaseDiagram) -> str:
-    """The verdict's condition, or naive for the networks whose path it does not change."""
+    """The verdict's condition, or the one that is the same for networks without BatchNorm."""
     asked = diagram.verdict.condition
-    if asked == "naive" or asked not in BATCH_NORM_CONDITIONS:
+    if (same := SAME_WITHOUT_BATCH_NORM.get(asked)) is None:
         return asked
     cells = diagram.cells
     without = (cells["model"] != "factory") & (cells["norm"] != "batch")
     if without.all():
-        return f"naive: the networks have no BatchNorm, so {asked} would change nothing"
-    return f"{asked}; naive for networks without BatchNorm, where it would change nothing" if without.any() else asked
+        return f"{same}: the networks have no BatchNorm, so {asked} would change nothing"
+    return f"{asked}; {same} for networks without BatchNorm, where it would change nothing" if without.any() else asked
 
 
 def _measured(diagram: PhaseDiagram) -> str:

@@ -18,8 +18,9 @@ class View:
     """What was asked for; None is what the run folder says.
 
     threshold: in the unit of the judged curve. confidence, barrier, condition: as in ``VerdictSpec``.
-    x, y: the columns of the phase diagram's axes. theme: of page and pictures; by default a page follows the screen,
-    and pictures are light. width: of pictures, in millimetres. chart: which one pictures show, by its name on the page.
+    x, y: the columns of the phase diagram's axes. colour: the column of its second map, in the place of the barrier.
+    theme: of page and pictures; by default a page follows the screen, and pictures are light. width: of pictures, in
+    millimetres. chart: which one pictures show, by its name on the page.
     """
 
     threshold: float | None = None
@@ -28,14 +29,15 @@ class View:
     condition: str | None = None
     x: str | None = None
     y: str | None = None
+    colour: str | None = None
     theme: Theme | None = None
     width: float | None = None
     chart: str = "phase"
 
     @property
     def is_other(self) -> bool:
-        """Whether cells are judged or arranged otherwise; such a report does not take the place of the folder's own."""
-        asked = (self.threshold, self.confidence, self.barrier, self.condition, self.x, self.y)
+        """Whether cells are judged, arranged or coloured otherwise: such a report does not replace the folder's own."""
+        asked = (self.threshold, self.confidence, self.barrier, self.condition, self.x, self.y, self.colour)
         return any(value is not None for value in asked)
 
     def judging(self, verdict: VerdictSpec) -> VerdictSpec:

@@ -18,7 +18,7 @@ from lmc_tune.averaging.paths import Condition, Method
 from lmc_tune.averaging.sources import source_of, training_source
 from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import Condition as Statistics
+from lmc_tune.experiment import Statistics
 from lmc_tune.experiment.wording import nearest
 from lmc_tune.measurement.checkpoints import read_checkpoint
 from lmc_tune.models.foreign import said

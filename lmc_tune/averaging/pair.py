@@ -18,7 +18,7 @@ from lmc_tune.averaging.worth import Worth
 from lmc_tune.core.barrier import path_grid
 from lmc_tune.data.examples import ExampleSet, Part
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import Condition as Statistics
+from lmc_tune.experiment import Statistics
 from lmc_tune.measurement.alignment.specification import Specification
 from lmc_tune.measurement.alignment.trace import specification_of
 from lmc_tune.measurement.conditions import layers_to_repair

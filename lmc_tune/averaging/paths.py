@@ -13,7 +13,7 @@ from lmc_tune.averaging.metric import Metric, Quantity
 from lmc_tune.core.band import Band, simultaneous_band
 from lmc_tune.core.barrier import DEFINITIONS, Array, Barrier, Definition, locate_barrier
 from lmc_tune.data.examples import ExampleSet
-from lmc_tune.experiment import Condition as Statistics
+from lmc_tune.experiment import Statistics
 from lmc_tune.measurement.conditions import prepare, recalibrate
 from lmc_tune.measurement.evaluate import for_evaluation
 from lmc_tune.measurement.lines import MeasurementError, Segment

@@ -221,11 +221,15 @@ def report(  # noqa: PLR0913 - one parameter per option
     ] = None,
     confidence: Annotated[float | None, typer.Option(metavar="LEVEL", help="Of the intervals, e.g. 0.9.")] = None,
     barrier: Annotated[str | None, typer.Option(metavar="DEFINITION", help="Its definition, e.g. midpoint.")] = None,
-    condition: Annotated[str | None, typer.Option(metavar="CONDITION", help="Of the path, e.g. naive.")] = None,
+    condition: Annotated[str | None, typer.Option(metavar="CONDITION", help="Of the path, e.g. aligned.")] = None,
     x: Annotated[
         str | None, typer.Option("--x", metavar="COLUMN", help="Column along the horizontal axis, e.g. epochs.")
     ] = None,
     y: Annotated[str | None, typer.Option("--y", metavar="COLUMN", help="Column along the vertical axis.")] = None,
+    colour: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column of the second map, e.g. merge_gain (default: the mean barrier)."),
+    ] = None,
     theme: Annotated[
         Literal["light", "dark", "paper"] | None,
         typer.Option(
@@ -258,6 +262,7 @@ def report(  # noqa: PLR0913 - one parameter per option
             condition=condition,
             x=x,
             y=y,
+            colour=colour,
             theme=theme,
             width=width,
             chart=chart,

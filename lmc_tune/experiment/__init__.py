@@ -3,12 +3,17 @@
 from lmc_tune.experiment.data import CORRUPTIONS, Bands, Corruption, DatasetSpec, Domain, OtherDataset, ShiftSpec
 from lmc_tune.experiment.group import Cohort, GroupSpec
 from lmc_tune.experiment.measuring import (
-    BATCH_NORM_CONDITIONS,
+    ALIGNED,
     CONDITIONS,
+    SAME_WITHOUT_BATCH_NORM,
+    AlignmentSpec,
     Condition,
     MeasureSpec,
     Split,
+    Statistics,
     condition_column,
+    condition_name,
+    statistics_of,
 )
 from lmc_tune.experiment.member import SCHEMA_VERSION, Branch, MemberSpec, PartSpec, Perturbation, part_of
 from lmc_tune.experiment.networks import (
@@ -28,12 +33,14 @@ from lmc_tune.experiment.training import PER_MEMBER, TrainChanges, TrainSpec
 from lmc_tune.experiment.verdict import PathSplit, VerdictSpec, barrier_column
 
 __all__ = [
-    "BATCH_NORM_CONDITIONS",
+    "ALIGNED",
     "CONDITIONS",
     "CORRUPTIONS",
     "MODELS",
     "PER_MEMBER",
+    "SAME_WITHOUT_BATCH_NORM",
     "SCHEMA_VERSION",
+    "AlignmentSpec",
     "Bands",
     "Branch",
     "Cohort",
@@ -57,6 +64,7 @@ __all__ = [
     "ShiftSpec",
     "Spec",
     "Split",
+    "Statistics",
     "TrainChanges",
     "TrainSpec",
     "VerdictSpec",
@@ -64,6 +72,8 @@ __all__ = [
     "VitSpec",
     "barrier_column",
     "condition_column",
+    "condition_name",
     "model_name",
     "part_of",
+    "statistics_of",
 ]

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from lmc_tune.experiment.data import CORRUPTIONS, Bands, Corruption, DatasetSpec, Domain, OtherDataset
 from lmc_tune.experiment.datasets import DATASETS, facts_of, part_size
 from lmc_tune.experiment.group import GroupSpec
-from lmc_tune.experiment.measuring import BATCH_NORM_CONDITIONS
+from lmc_tune.experiment.measuring import ALIGNED, SAME_WITHOUT_BATCH_NORM
 from lmc_tune.experiment.space import AXES, Cell, SearchSpace
 from lmc_tune.experiment.training import TrainSpec
 from lmc_tune.experiment.wording import message, nearest
@@ -64,15 +64,18 @@ def _conditions(space: SearchSpace, pairs: Sequence[GroupSpec]) -> Iterator[Prob
                 f"batch, or leave {'them' if len(useless) > 1 else 'it'} out"
             ),
         )
+    if space.measure.alignment and not any(pair.model.may_be_aligned for pair in pairs):
+        yield (
+            ("measure", "alignment"),
+            "would change nothing: no unit can be permuted between the groups of norm: group; leave it out",
+        )
     judged = space.verdict.condition
     for pair in pairs:
-        same = judged in BATCH_NORM_CONDITIONS and not pair.model.may_have_batch_norm
         conditions = asked[pair.model.text]
-        if judged not in conditions and not same:
-            yield (
-                ("verdict", "condition"),
-                f"{judged} is not measured; add it to measure.conditions, or judge {' or '.join(conditions)}",
-            )
+        same = None if pair.model.may_have_batch_norm else SAME_WITHOUT_BATCH_NORM.get(judged)
+        if judged not in conditions and same not in conditions:
+            add = "say measure.alignment: {by: weights}" if judged in ALIGNED else "add it to measure.conditions"
+            yield ("verdict", "condition"), f"{judged} is not measured; {add}, or judge {' or '.join(conditions)}"
             return
 
 

@@ -2,31 +2,78 @@
 
 import hashlib
 from functools import cached_property
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from lmc_tune.experiment.networks import NetworkSpec
-from lmc_tune.experiment.spec import Natural, Positive, Spec
+from lmc_tune.experiment.spec import Count, Natural, Positive, Spec
 
 # Raise it whenever the same question would get another answer, of the same members, by more than rounding.
 MEASURE_VERSION = 1
 
 Split = Literal["train", "test", "validation"]
 
+# What becomes of BatchNorm's statistics, and of other channels' moments, on a path.
+Statistics = Literal["naive", "endpoint", "recalibrated", "repaired"]
+# The same, of the path to B as it is, or to B with its units permuted towards A's.
+Condition = Literal[Statistics, "aligned", "aligned + recalibrated", "aligned + repaired"]
 
-Condition = Literal["naive", "endpoint", "recalibrated", "repaired"]
-
-# What becomes of BatchNorm's statistics on a path under each of them, in a few words; in the order of tables and pages.
+# In a few words; in the order of tables and pages.
 CONDITIONS: dict[Condition, str] = {
     "naive": "interpolated with the weights",
     "endpoint": "those of A",
     "recalibrated": "estimated at every λ",
     "repaired": "estimated at every λ, and every other channel rescaled (REPAIR)",
+    "aligned": "as naive, after B's units were permuted towards A's",
+    "aligned + recalibrated": "as recalibrated, after B's units were permuted",
+    "aligned + repaired": "as repaired, after B's units were permuted",
 }
 
-# These change nothing without BatchNorm.
-BATCH_NORM_CONDITIONS: tuple[Condition, ...] = ("endpoint", "recalibrated")
+# How the networks on a path to the permuted B are prepared.
+ALIGNED: dict[Condition, Statistics] = {
+    "aligned": "naive",
+    "aligned + recalibrated": "recalibrated",
+    "aligned + repaired": "repaired",
+}
+_STATISTICS: dict[Condition, Statistics] = {**{name: name for name in get_args(Statistics)}, **ALIGNED}
+
+# Without BatchNorm these change nothing: they are the same as others.
+SAME_WITHOUT_BATCH_NORM: dict[Condition, Condition] = {
+    "endpoint": "naive",
+    "recalibrated": "naive",
+    "aligned + recalibrated": "aligned",
+}
+
+# Starts of weight matching: of residual networks, one alone often ends in a worse optimum.
+RESTARTS = 5
+
+
+class AlignmentSpec(Spec):
+    """How B's units are permuted towards A's.
+
+    by: what is compared: ``weights`` (Ainsworth et al. 2023), or ``activations`` on the training data (Li et al. 2016).
+    restarts: starts of the descent that matches weights, the first from the identity; None for activations, which are
+        matched in one step.
+    """
+
+    by: Literal["weights", "activations"] = "weights"
+    restarts: Count | None = Field(default=None, validate_default=True)
+
+    @field_validator("restarts")
+    @classmethod
+    def _of_weights(cls, restarts: int | None, info: ValidationInfo) -> int | None:
+        by = info.data.get("by")
+        if by == "activations" and restarts is not None:
+            raise ValueError("is for by: weights; activations are matched in one step, so leave it out")
+        return RESTARTS if by == "weights" and restarts is None else restarts
 
 
 class MeasureSpec(Spec):
@@ -44,6 +91,8 @@ class MeasureSpec(Spec):
         training data at every λ; ``repaired``: besides, every channel that no BatchNorm rescales gets the mean and
         standard deviation that lie between the members' (REPAIR, Jordan et al. 2023). Left out, they are naive and,
         where there is BatchNorm, recalibrated. Of a network without BatchNorm the first three are one.
+    alignment: how B is aligned; None if it is not. It adds ``aligned``, ``aligned + recalibrated`` where there is
+        BatchNorm, and ``aligned + repaired`` to the conditions.
     """
 
     lambdas: Annotated[int, Field(strict=True, ge=3)] = 25
@@ -52,12 +101,30 @@ class MeasureSpec(Spec):
     refinements: Natural = 6
     tolerance_error: Positive = 0.002
     tolerance_loss: Positive = 0.01
+    alignment: AlignmentSpec | None = None
 
     @field_validator("splits")
     @classmethod
     def _splits_in_order(cls, splits: tuple[Split, ...]) -> tuple[Split, ...]:
         """One set of splits, one spec."""
         return tuple(split for split in get_args(Split) if split in splits)
+
+    @field_validator("conditions", mode="before")
+    @classmethod
+    def _aligned_by_alignment(cls, conditions: Any) -> Any:
+        for condition in conditions if isinstance(conditions, list | tuple) else ():
+            if isinstance(condition, str) and condition in ALIGNED:
+                raise ValueError(f"{condition} is added by measure.alignment, e.g. alignment: {{by: weights}}")
+        return conditions
+
+    @field_validator("alignment", mode="before")
+    @classmethod
+    def _alignment_is_a_mapping(cls, alignment: Any) -> Any:
+        if not isinstance(alignment, dict | AlignmentSpec | None):
+            raise ValueError(  # noqa: TRY004 - which pydantic reports as a problem of the value
+                f"write a mapping, e.g. alignment: {{by: weights, restarts: 5}}; got {alignment!r}"
+            )
+        return alignment
 
     @field_validator("conditions")
     @classmethod
@@ -69,11 +136,21 @@ class MeasureSpec(Spec):
         return tuple(condition for condition in CONDITIONS if condition in conditions)
 
     def of(self, model: NetworkSpec) -> "MeasureSpec":
-        """What is asked of a network: open conditions are filled in, those that only repeat another left out."""
+        """What is asked of a network: open conditions are filled in, those of an alignment added, and those left out
+        that only repeat another.
+        """
         asked: tuple[Condition, ...] = ("naive", "recalibrated") if self.conditions is None else self.conditions
+        if self.alignment is not None:
+            asked = (*asked, *(condition for condition in ALIGNED if condition not in asked))
         if not model.may_have_batch_norm:
-            asked = tuple(condition for condition in asked if condition not in BATCH_NORM_CONDITIONS)
+            asked = tuple(condition for condition in asked if condition not in SAME_WITHOUT_BATCH_NORM)
         return self.model_copy(update={"conditions": asked})
+
+    @model_serializer(mode="wrap")
+    def _as_before_alignments(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without an alignment there is no such entry, as before there were any: finished folders stay finished."""
+        content: dict[str, Any] = handler(self)
+        return content if self.alignment else {name: value for name, value in content.items() if name != "alignment"}
 
     @cached_property
     def key(self) -> str:
@@ -93,6 +170,16 @@ class MeasureSpec(Spec):
         return self
 
 
+def condition_name(condition: Condition) -> str:
+    """A condition in a column's name, e.g. ``aligned_recalibrated``."""
+    return condition.replace(" + ", "_")
+
+
 def condition_column(condition: Condition, column: str) -> str:
     """The name of a column of the results under a condition; ``naive`` is left out."""
-    return column if condition == "naive" else f"{condition}_{column}"
+    return column if condition == "naive" else f"{condition_name(condition)}_{column}"
+
+
+def statistics_of(condition: Condition) -> Statistics:
+    """How the networks on a condition's path are prepared."""
+    return _STATISTICS[condition]

@@ -22,6 +22,11 @@ class NetworkSpec(Spec):
         """Whether it may have BatchNorm; always true for a user's own network, whose layers are not known here."""
         return getattr(self, "norm", "batch") == "batch"
 
+    @property
+    def may_be_aligned(self) -> bool:
+        """Whether some hidden units may be permutable; GroupNorm's groups hold those of whole networks in place."""
+        return getattr(self, "norm", "none") != "group"
+
     def needs(self, height: int, width: int) -> str:  # noqa: ARG002 - most take any size
         """What the network needs and images of this size do not have, as ``needs ...``; empty if nothing."""
         return ""

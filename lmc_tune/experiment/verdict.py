@@ -16,7 +16,8 @@ class VerdictSpec(Spec):
     """How a cell's pairs become one of five verdicts. Not part of a pair's key: it can change without retraining.
 
     of: the curve whose barrier is judged.
-    condition: whose barrier is judged; ``recalibrated`` is ``naive`` where a network has no BatchNorm.
+    condition: whose barrier is judged; where a network has no BatchNorm, ``recalibrated`` is ``naive``, and
+        ``aligned + recalibrated`` is ``aligned``.
     threshold: in the unit of the barrier's curve (fraction for errors, nats for losses).
     confidence: of the interval of the mean barrier.
     min_train_accuracy: a pair with a member below it is ``undertrained``; a flat path then means nothing.

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 from pydantic_core import ErrorDetails
 
@@ -47,7 +47,8 @@ def _choices(detail: ErrorDetails) -> list[str]:
 
 def _fields_at(model: Any, location: tuple[str | int, ...]) -> list[str]:
     for step in location[:-1]:
-        model = model.model_fields[step].annotation
+        annotation = model.model_fields[step].annotation
+        model = next((own for own in get_args(annotation) if own is not type(None)), annotation)  # of one or None
     return _keys(model)
 
 

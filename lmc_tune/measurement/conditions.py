@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lmc_tune.data.examples import ExampleSet
-from lmc_tune.experiment import Condition
+from lmc_tune.experiment import Statistics
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.lines import Line, MeasurementError
 from lmc_tune.measurement.network import Network
@@ -36,7 +36,7 @@ class Prepared:
 
 
 def prepare(
-    condition: Condition, network: Network, line: Line, examples: ExampleSet | None, positions: Sequence[float]
+    condition: Statistics, network: Network, line: Line, examples: ExampleSet | None, positions: Sequence[float]
 ) -> Prepared:
     """The networks at some positions of a line.
 
@@ -69,7 +69,7 @@ def prepare(
     raise ValueError(f"no way to prepare a network is known under {condition}")
 
 
-def estimating_passes(condition: Condition, positions: int) -> int:
+def estimating_passes(condition: Statistics, positions: int) -> int:
     """How often :func:`prepare` reads all examples for so many positions, some at once as ``score`` asks for them.
 
     To repair, the members' moments are estimated once for all that are prepared at once.

@@ -6,11 +6,21 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from lmc_tune.core.barrier import DEFINITIONS, Array, Barrier, Definition, locate_barrier, path_grid
 from lmc_tune.data.examples import ExampleSet
-from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, MeasureSpec, barrier_column
+from lmc_tune.experiment import (
+    ALIGNED,
+    SAME_WITHOUT_BATCH_NORM,
+    Condition,
+    MeasureSpec,
+    Statistics,
+    barrier_column,
+    statistics_of,
+)
+from lmc_tune.measurement.alignment.align import align
+from lmc_tune.measurement.alignment.trace import specification_of
 from lmc_tune.measurement.conditions import estimating_passes
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.measurement.lines import MeasurementError, Segment
@@ -58,7 +68,7 @@ def measure_path(  # noqa: PLR0913, PLR0917
     state_b: State,
     data: Mapping[str, ExampleSet],
     measure: MeasureSpec | None = None,
-    condition: Condition = "naive",
+    condition: Statistics = "naive",
     statistics: ExampleSet | None = None,
 ) -> Path:
     """Measure loss and error along the straight path from ``state_a`` to ``state_b``.
@@ -219,42 +229,74 @@ class Paths:
     name = "path"
 
     def measure(self, members: Members, asked: MeasureSpec) -> Found:
-        """A row of the table of barriers for every condition, and a row of the table of paths for every point."""
-        found: dict[Condition, Path] = {}
-        module, states = members.network.module, members.pair
+        """A row of the table of barriers for every condition, and a row of the table of paths for every point; columns
+        of how far B was aligned, where that is asked for.
+        """
+        module, (a, b) = members.network.module, members.pair
         if asked.conditions is None:
             raise ValueError("conditions are open; ask asked.of(model), which fills them in")
         if missing := [split for split in asked.splits if split not in members.data]:
             raise ValueError(f"no examples of {' and '.join(missing)} were given; splits ask for them")
         data: dict[str, ExampleSet] = {split: members.data[split] for split in asked.splits}
+        moved, columns = _aligned(members, asked) if asked.alignment else (None, Row())
+        found: dict[Condition, Path] = {}
+        known: dict[tuple[bool, Statistics], Path] = {}  # of networks that conditions do not tell apart, once
         for condition in asked.conditions:
-            if condition in BATCH_NORM_CONDITIONS and not members.network.norms:  # a network of the user's own
-                found[condition] = found["naive"]
-            else:
-                found[condition] = measure_path(module, *states, data, asked, condition, members.statistics)
+            one = condition if members.network.norms else SAME_WITHOUT_BATCH_NORM.get(condition, condition)
+            end = b if moved is None or one not in ALIGNED else moved
+            at = end is b, statistics_of(one)
+            if at not in known:
+                known[at] = measure_path(module, a, end, data, asked, statistics_of(one), members.statistics)
+            found[condition] = known[at]
         return Found(
+            columns=columns,
             tables={
                 "barriers": [{"condition": condition, **path_barriers(path)} for condition, path in found.items()],
                 "paths": [row for condition, path in found.items() for row in path_rows(path, condition)],
-            }
+            },
         )
 
     def work(self, sizes: Sizes, asked: MeasureSpec) -> Work:
-        """Every position of every path, and what its conditions estimate."""
+        """Every position of every path, what its conditions estimate, and both networks' pass over all training
+        examples to match activations. Where alignment moves nothing, aligned paths take no time.
+        """
         positions = asked.lambdas + _ADDED_POSITIONS
-        conditions, path = asked.conditions or (), positions * sum(sizes.splits[split] for split in asked.splits)
+        prepared = [statistics_of(condition) for condition in asked.conditions or ()]
+        path = positions * sum(sizes.splits[split] for split in asked.splits)
+        naive = prepared.count("naive")
+        matched = 2 * sizes.both if asked.alignment and asked.alignment.by == "activations" else 0
         return Work(
-            scored_on_path=path,
-            scored_apart=(len(conditions) - 1) * path,
-            estimated=sizes.both * sum(estimating_passes(condition, positions) for condition in conditions),
+            scored_on_path=naive * path,
+            scored_apart=(len(prepared) - naive) * path + matched,
+            estimated=sizes.both * sum(estimating_passes(one, positions) for one in prepared),
         )
+
+
+def _aligned(members: Members, asked: MeasureSpec) -> tuple[dict[str, Tensor] | None, Row]:
+    """B with its units permuted towards A's, or None if all stay where they are; and what the pair's columns say of it.
+
+    Raises:
+        MeasurementError: if there are no examples to compare on, or the permuted B computes another function.
+    """
+    if asked.alignment is None or members.statistics is None:
+        raise MeasurementError("alignment needs examples of the training set; give them as statistics")
+    module = members.network.module
+    specification = specification_of(module, next(members.statistics.chunks(2)).inputs)
+    found = align(module, specification, members.pair, asked.alignment, members.statistics)
+    columns: Row = {
+        "permutable_units": specification.units,
+        "permuted_units": found.moved,
+        "frozen_units": "; ".join(specification.hindrances),
+    }
+    return found.state if found.moved else None, columns
 
 
 def path_barriers(path: Path) -> Row:
     """Every barrier of the path with its λ*; ``accuracy_difference`` at the λ* of the test error's chord barrier.
 
     Without a barrier the chord ties at both ends, where the difference would be half that of the members: it is then
-    read at the midpoint.
+    read at the midpoint. ``merge_gain`` (percentage points) and ``retention`` (NaN if no member is ever right) are
+    those of the test accuracy at the midpoint.
     """
     row: Row = {"under_resolved": path.under_resolved}
     for split_name in ("train", "test"):
@@ -266,7 +308,10 @@ def path_barriers(path: Path) -> Row:
     row["barrier_lambda"] = row["test_error_barrier_chord_lambda"]
     accuracy = path.curve("test", "accuracy")
     at = int(np.searchsorted(path.lambdas, row["barrier_lambda"] if row["test_error_barrier_chord"] > 0 else 0.5))
-    row["accuracy_difference"] = 100 * float(accuracy[at] - 0.5 * (accuracy[0] + accuracy[-1]))
+    members = 0.5 * float(accuracy[0] + accuracy[-1])
+    average = float(accuracy[int(np.searchsorted(path.lambdas, 0.5))])
+    row["accuracy_difference"] = 100 * (float(accuracy[at]) - members)
+    row["merge_gain"], row["retention"] = 100 * (average - members), average / members if members else math.nan
     return row
 
 

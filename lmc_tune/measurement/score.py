@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from lmc_tune.data.examples import ExampleSet
-from lmc_tune.experiment import Condition
+from lmc_tune.experiment import Statistics
 from lmc_tune.measurement.conditions import prepare
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.measurement.lines import Line, Segment
@@ -18,7 +18,7 @@ def score(  # noqa: PLR0913, PLR0917 - what is scored, where, on what, and how i
     line: Line,
     positions: Sequence[float],
     data: Mapping[str, ExampleSet],
-    condition: Condition = "naive",
+    condition: Statistics = "naive",
     statistics: ExampleSet | None = None,
 ) -> list[Scores]:
     """Loss and error, in evaluation mode, on all examples of every split: one mapping per position, in their order.

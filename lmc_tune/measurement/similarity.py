@@ -13,7 +13,7 @@ from lmc_tune.core.calibration import calibration, combine, gain, log_probabilit
 from lmc_tune.core.similarity import cohens_kappa, disagreement, error_overlap, jensen_shannon, true_class_variance
 from lmc_tune.data.decisions import decisions
 from lmc_tune.data.examples import ExampleSet
-from lmc_tune.experiment import Condition, MeasureSpec
+from lmc_tune.experiment import MeasureSpec, Statistics
 from lmc_tune.measurement.conditions import Prepared, prepare
 from lmc_tune.measurement.evaluate import logits_of
 from lmc_tune.measurement.lines import Segment
@@ -46,7 +46,7 @@ class Similarity:
         return Work(scored_apart=3 * sizes.test, estimated=3 * sizes.both if recalibrated else 0)
 
 
-def _best(asked: MeasureSpec, network: Network) -> Condition:
+def _best(asked: MeasureSpec, network: Network) -> Statistics:
     return "recalibrated" if "recalibrated" in (asked.conditions or ()) and network.norms else "naive"
 
 

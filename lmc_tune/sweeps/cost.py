@@ -8,7 +8,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from lmc_tune.experiment import (
-    Condition,
+    AlignmentSpec,
     Corruption,
     DatasetSpec,
     FactorySpec,
@@ -16,6 +16,8 @@ from lmc_tune.experiment import (
     MeasureSpec,
     MemberSpec,
     MlpSpec,
+    Statistics,
+    statistics_of,
 )
 from lmc_tune.experiment.datasets import facts_of, part_size
 from lmc_tune.experiment.reading import SpaceError
@@ -89,14 +91,15 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class _Scoring:
-    """Seconds for an example that is scored, scored on a path or used to estimate statistics, and for the similarity of
-    a pair; all by its network.
+    """Seconds for an example that is scored, scored on a path or used to estimate statistics, and for the similarity
+    and the matching of weights of a pair; all by its network.
     """
 
     scored: float
     scored_on_path: float
     estimated: float
     similarity: float
+    matching: float = 0.0
 
 
 def estimate_cost(
@@ -250,7 +253,7 @@ class _Times:
     def _measuring(self, pair: GroupSpec, asked: MeasureSpec) -> float:
         planned, each = measuring_of(pair, asked), self.scoring[_network(pair)]
         scored = planned.scored_on_path * each.scored_on_path + planned.scored_apart * each.scored
-        return scored + planned.estimated * each.estimated + each.similarity
+        return scored + planned.estimated * each.estimated + each.similarity + each.matching
 
 
 def _times(
@@ -332,9 +335,8 @@ def _time_scoring(pair: GroupSpec, measure: MeasureSpec) -> _Scoring:
         return _examples(pair.dataset, n)
 
     # Repairing takes four passes: which layers, A's moments, B's moments, and the statistics.
-    slowest: tuple[Condition, int] = (
-        ("repaired", 4) if "repaired" in (measure.conditions or ()) else ("recalibrated", 1)
-    )
+    asked = {statistics_of(condition) for condition in measure.conditions or ()}
+    slowest: tuple[Statistics, int] = ("repaired", 4) if "repaired" in asked else ("recalibrated", 1)
     condition, passes = slowest
 
     def estimate(n: int) -> object:
@@ -350,7 +352,27 @@ def _time_scoring(pair: GroupSpec, measure: MeasureSpec) -> _Scoring:
         / (_SCORED * len(positions)),
         estimated=_each(lambda n: estimate(_SCORED * n), _ESTIMATED // _SCORED) / (_SCORED * passes),
         similarity=3 * _each(compare, 1),  # of A and B, and of each and the average
+        matching=_time_matching(model, measure.alignment, examples(2)) if measure.alignment else 0.0,
     )
+
+
+def _time_matching(model: "nn.Module", how: AlignmentSpec, examples: "Examples") -> float:
+    """Seconds of aligning a network to one drawn anew, on one CPU thread, but for the passes that match activations."""
+    import torch  # noqa: PLC0415
+
+    from lmc_tune.measurement.alignment.align import align  # noqa: PLC0415
+    from lmc_tune.measurement.alignment.trace import specification_of  # noqa: PLC0415
+    from lmc_tune.models.state import state_of  # noqa: PLC0415
+
+    specification, state = specification_of(model, examples.inputs), state_of(model)
+    generator = torch.Generator().manual_seed(0)
+    other = {
+        name: torch.randn(entry.shape, generator=generator, dtype=entry.dtype) * entry.std()
+        if entry.dim() > 1
+        else entry
+        for name, entry in state.items()
+    }
+    return _each(lambda _: align(model, specification, (other, state), how, examples), 1)
 
 
 def _built(spec: GroupSpec | MemberSpec) -> "nn.Module":

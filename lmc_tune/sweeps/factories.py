@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, FactorySpec, GroupSpec, MeasureSpec
+from lmc_tune.experiment import SAME_WITHOUT_BATCH_NORM, Condition, FactorySpec, GroupSpec, MeasureSpec, statistics_of
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.reading import SpaceError
 from lmc_tune.experiment.sources import Code, changed
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # without a factory torch is not imported, which would take s
     from torch import nn
 
     from lmc_tune.data.examples import Examples
+    from lmc_tune.measurement.alignment.specification import Specification
 
 
 def check_factories(pairs: Iterable[GroupSpec], measure: MeasureSpec, folders: Sequence[str] = ()) -> None:
@@ -32,7 +33,7 @@ def check_factories(pairs: Iterable[GroupSpec], measure: MeasureSpec, folders: S
     Raises:
         SpaceError: names each factory that cannot be imported or called, or whose network is no ``torch.nn.Module``,
             does not meet the requirements of docs/guide.md, or cannot be stacked though the space asks for it; or names
-            the conditions that would change nothing, because no network has BatchNorm.
+            the conditions that would change nothing, because no network has BatchNorm, or units that can be permuted.
     """
     pairs = list(pairs)
     wanted = {
@@ -52,19 +53,32 @@ def check_factories(pairs: Iterable[GroupSpec], measure: MeasureSpec, folders: S
     from lmc_tune.models.foreign import kept_settings  # noqa: PLC0415
 
     problems: dict[str, None] = {}  # in order, and each once: a factory may be asked for several data sets
-    normed = any(pair.model.may_have_batch_norm for pair in pairs if not isinstance(pair.model, FactorySpec))
+    ours = [pair.model for pair in pairs if not isinstance(pair.model, FactorySpec)]
+    normed, alignable = (
+        any(getattr(model, may) for model in ours) for may in ("may_have_batch_norm", "may_be_aligned")
+    )
+    hindrances: list[str] = []
     for pair in wanted.values():
         try:
             with redirect_stdout(sys.stderr), kept_settings():  # stdout is for the answer
-                model = _tried(pair, measure.of(pair.model).conditions or (), folders)
+                model = _tried(pair, measure, folders)
+                specification = _permuted(model, pair) if measure.alignment else None
         except UserError as error:
             problems[str(error)] = None
         else:
             normed |= bool(Network(model).norms)
+            if specification:
+                alignable |= specification.units > 0
+                hindrances += specification.hindrances or ["there is none"]
+    if not problems and measure.alignment and not alignable:
+        problems[
+            f"measure.alignment: would change nothing: no hidden unit of a network can be permuted ({hindrances[0]}); "
+            f"leave it out"
+        ] = None
     if (
         not problems
         and not normed
-        and (useless := [name for name in measure.conditions or () if name in BATCH_NORM_CONDITIONS])
+        and (useless := [name for name in measure.conditions or () if name in SAME_WITHOUT_BATCH_NORM])
     ):
         problems[
             f"measure.conditions: {' and '.join(useless)} would change nothing: no network of the space has BatchNorm; "
@@ -108,7 +122,7 @@ def _named(pair: GroupSpec) -> Iterator[None]:
         raise UserError(f"model.factory: the network of {pair.model.label} {error}") from error
 
 
-def _tried(pair: GroupSpec, conditions: Collection[Condition], folders: Sequence[str]) -> "nn.Module":
+def _tried(pair: GroupSpec, measure: MeasureSpec, folders: Sequence[str]) -> "nn.Module":
     """A network of the pair, after a few images went through everything that a sweep does with a network."""
     import torch  # noqa: PLC0415
 
@@ -127,7 +141,7 @@ def _tried(pair: GroupSpec, conditions: Collection[Condition], folders: Sequence
         contract.check_fits(model, facts.shape, facts.n_classes, min(2, pair.train.batch_size))
         _train_a_step(model, pair)
         contract.check_restored(model, other, contract.some_images(2, facts.shape))
-        _measure(model, pair, conditions)
+        _measure(model, pair, measure.of(pair.model).conditions or ())
     return model
 
 
@@ -169,12 +183,31 @@ def _measure(model: "nn.Module", pair: GroupSpec, conditions: Collection[Conditi
     examples, state, network = _examples(pair), state_of(model), Network(model)
     try:
         for condition in conditions:
-            if condition not in BATCH_NORM_CONDITIONS or network.norms:
-                networks = prepare(condition, network, Segment(state, state), examples, [0.5])
+            if condition not in SAME_WITHOUT_BATCH_NORM or network.norms:
+                networks = prepare(statistics_of(condition), network, Segment(state, state), examples, [0.5])
                 score_states(networks.network, networks.states, examples)
         layer_grams(network, state, examples)
     except Exception as error:
         raise UserError(f"cannot be measured: {said(error)}") from error
+
+
+def _permuted(model: "nn.Module", pair: GroupSpec) -> "Specification":
+    """Which units of a network may be permuted, after some were, at random."""
+    from lmc_tune.measurement.alignment.proof import check_unchanged  # noqa: PLC0415
+    from lmc_tune.measurement.alignment.specification import random_permutations  # noqa: PLC0415
+    from lmc_tune.measurement.alignment.trace import specification_of  # noqa: PLC0415
+    from lmc_tune.models.foreign import said  # noqa: PLC0415
+    from lmc_tune.models.state import state_of  # noqa: PLC0415
+
+    inputs = _examples(pair).inputs
+    with _named(pair):
+        try:
+            specification = specification_of(model, inputs)
+            if specification.free:
+                check_unchanged(model, specification, state_of(model), random_permutations(specification, 0), inputs)
+        except Exception as error:
+            raise UserError(f"cannot be aligned: {said(error)}") from error
+    return specification
 
 
 def _examples(pair: GroupSpec) -> "Examples":

@@ -22,12 +22,13 @@ from lmc_tune.core.statistics import (
     verdict_of_interval,
 )
 from lmc_tune.experiment import (
-    BATCH_NORM_CONDITIONS,
     CONDITIONS,
+    SAME_WITHOUT_BATCH_NORM,
     Condition,
     PathSplit,
     VerdictSpec,
     condition_column,
+    condition_name,
 )
 from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.experiment.space import SearchSpace
@@ -41,7 +42,9 @@ PAIR_MEANS = [column.name for column in RESULTS.columns if column.mean == "pairs
 OK_MEANS = [column.name for column in RESULTS.columns if column.mean == "ok"]
 
 # The judged barrier of a pair, by condition.
-CONDITION_BARRIERS: dict[str, Condition] = {f"{condition}_barrier": condition for condition in CONDITIONS}
+CONDITION_BARRIERS: dict[str, Condition] = {
+    f"{condition_name(condition)}_barrier": condition for condition in CONDITIONS
+}
 
 # The judged barrier of a pair less that of another run's.
 BARRIER_DIFFERENCE = "barrier_difference"
@@ -57,9 +60,10 @@ def judged_columns(verdict: VerdictSpec) -> list[str]:
     """The columns of the results that a verdict's cells, and those of the other definitions, are worked out from."""
     barriers = [verdict.model_copy(update={"barrier": definition}).column for definition in DEFINITIONS]
     of_path = [*PATH_FIELDS, *barriers, *(verdict.on(split).column for split in SPLITS)]
-    under = [condition_column(verdict.condition, column) for column in of_path]
+    same = SAME_WITHOUT_BATCH_NORM.get(verdict.condition, verdict.condition)
+    under = [condition_column(condition, column) for condition in (verdict.condition, same) for column in of_path]
     under += [condition_column(condition, verdict.column) for condition in CONDITIONS]
-    means = [name for name in OK_MEANS if name not in PATH_FIELDS]
+    means = [name for name in (*OK_MEANS, "permutable_units", "frozen_units") if name not in PATH_FIELDS]
     return list(
         dict.fromkeys(
             [
@@ -188,8 +192,9 @@ def regate(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     """The pairs sorted by cell and replicate, their status decided by this verdict's train-accuracy gate.
 
     Whatever gate the table was written with, and whatever its order, the same pairs come out. What depends on the
-    condition (barriers, λ*, Δ, under-resolved) is that of the verdict's; a network without BatchNorm has one for all
-    three that only BatchNorm tells apart. :data:`CONDITION_BARRIERS` are added, NaN where a condition was not measured.
+    condition (barriers, λ*, Δ, merge gain, retention, under-resolved) is that of the verdict's; a network without
+    BatchNorm has one for those that only BatchNorm tells apart. :data:`CONDITION_BARRIERS` are added, NaN where a
+    condition was not measured.
     """
     beside = {
         name: results.get(condition_column(condition, verdict.column), np.nan)
@@ -212,15 +217,15 @@ def regate(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
 def _under_condition(results: pd.DataFrame, condition: Condition) -> pd.DataFrame:
     if condition == "naive":
         return results
-    columns = [*PATH_FIELDS, *BARRIER_COLUMNS]
-    own = {column: condition_column(condition, column) for column in columns if column in results}
-    if condition in BATCH_NORM_CONDITIONS:
-        kept = (results["model"] != "factory") & (results["norm"] != "batch")
-    else:
-        kept = pd.Series(data=False, index=results.index)
-    if kept.all():
+    columns = [column for column in (*PATH_FIELDS, *BARRIER_COLUMNS) if column in results]
+    same = SAME_WITHOUT_BATCH_NORM.get(condition, condition)
+    without = (results["model"] != "factory") & (results["norm"] != "batch")
+    own, instead = ({column: condition_column(one, column) for column in columns} for one in (condition, same))
+    if same == "naive" and without.all():
         return results
-    return results.assign(**{column: results[column].where(kept, results[other]) for column, other in own.items()})
+    return results.assign(
+        **{column: results[instead[column]].where(without, results[own[column]]) for column in columns}
+    )
 
 
 def exclusions(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:

@@ -181,6 +181,21 @@ _OF_PATH = (
     Column(name="accuracy_difference", unit="percentage points", mean="ok", better="higher"),
     Column(name="barrier_lambda", unit=LAMBDA, title="position of the chord barrier of the test error"),
     Column(name="under_resolved", type=BOOL),
+    Column(name="merge_gain", title="merge gain q(½)", unit="percentage points", mean="ok", better="higher"),
+    Column(
+        name="retention",
+        title="retention of test accuracy at λ = ½",
+        unit="fraction",
+        mean="ok",
+        better="higher",
+    ),
+)
+
+# How much of B an alignment could move, and did.
+_OF_ALIGNMENT = (
+    Column(name="permutable_units", type=INT, title="units of B that may be permuted"),
+    Column(name="permuted_units", type=INT, title="units of B that alignment moved", mean="ok"),
+    Column(name="frozen_units", type=TEXT, title="why others may not be permuted"),
 )
 
 # The columns of the results that repeat rows of barriers: of which condition, and what.
@@ -256,6 +271,8 @@ MEASURED = (
     Column(name="n_train", type=INT, title="training examples of a member", mean="pairs"),
     *(column for split in ("train", "test") for column in _of_members(split, _LOSS, _ACCURACY)),
     *(_under(condition, column) for condition in CONDITIONS for column in (*_HEIGHTS, *_OF_PATH)),
+    # Null where no alignment was asked for.
+    *_OF_ALIGNMENT,
     Column(name="distance", mean="ok"),
     Column(name="distance_a", title="distance of A from the start", mean="ok"),
     Column(name="distance_b", title="distance of B from the start", mean="ok"),

@@ -392,7 +392,7 @@ def _read_table(
     def read() -> tuple[pa.Table, bool]:
         # Opened once: a shard may be replaced by a newer one at any moment.
         with path.open("rb") as file:
-            shard = _with_barriers(pa.ipc.open_file(file.read()).read_all()) if path.suffix == _SHARD else None
+            shard = _as_today(pa.ipc.open_file(file.read()).read_all()) if path.suffix == _SHARD else None
             there = pq.read_schema(file).names if shard is None else shard.column_names
             if not columns and (unknown := [name for name in there if name not in schema.names]):
                 raise DamagedTableError(
@@ -487,13 +487,30 @@ def _stored(columns: Iterable[str]) -> list[str]:
     return list(dict.fromkeys("barriers" if column in VIEW else column for column in columns))
 
 
-def _with_barriers(shard: pa.Table) -> pa.Table:
-    """The same shard; one of an earlier version, whose barriers were columns, as it would be written today."""
-    repeated = [name for name in shard.column_names if name in VIEW]
-    if not repeated:
-        return shard
-    rows = nested(shard)
-    return shard.drop_columns(repeated).append_column("barriers", rows)
+def _as_today(shard: pa.Table) -> pa.Table:
+    """The same shard; one of an earlier version as it would be written today: barriers were columns once, and rows lack
+    the columns that came later.
+    """
+    if repeated := [name for name in shard.column_names if name in VIEW]:
+        rows = nested(shard)
+        shard = shard.drop_columns(repeated).append_column("barriers", rows)
+    for name in set(NESTED) & set(shard.column_names):
+        at = shard.column_names.index(name)
+        shard = shard.set_column(at, name, _widened(shard[name], list(SHARD_SCHEMA.field(name).type.value_type)))
+    return shard
+
+
+def _widened(lists: pa.ChunkedArray, fields: Sequence[pa.Field]) -> pa.ChunkedArray | pa.Array:
+    """Nested rows with these columns, null where they lack them; rows with others stay as they are."""
+    known = {field.name for field in lists.type.value_type}
+    if not known < {field.name for field in fields}:
+        return lists
+    whole = lists.combine_chunks()
+    rows = whole.flatten()
+    columns = [rows.field(field.name) if field.name in known else pa.nulls(len(rows), field.type) for field in fields]
+    ends = pc.cumulative_sum(pc.list_value_length(whole))
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
+    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(fields)))
 
 
 def _sorted(name: TableName, table: pa.Table) -> pa.Table:

@@ -10,8 +10,8 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from lmc_tune.experiment import (
-    BATCH_NORM_CONDITIONS,
     CONDITIONS,
+    SAME_WITHOUT_BATCH_NORM,
     Condition,
     VerdictSpec,
     barrier_column,
@@ -49,6 +49,8 @@ _SHOWN = [
         for quantity in ("error", "loss")
     ),
     "accuracy_difference",
+    "merge_gain",
+    "retention",
     "barrier_lambda",
     "distance",
     "disagreement",
@@ -162,9 +164,10 @@ def _at_step_0(values: Mapping[str, float]) -> Iterator[Metric]:
 
 
 def _judged_condition(row: Row, verdict: VerdictSpec) -> Condition:
-    """The verdict's condition; naive where it is the same since the network has no BatchNorm."""
-    same = row["model"] != "factory" and row["norm"] != "batch" and verdict.condition in BATCH_NORM_CONDITIONS
-    return "naive" if same else verdict.condition
+    """The verdict's condition, or the one that is the same since the network has no BatchNorm."""
+    asked = verdict.condition
+    without = row["model"] != "factory" and row["norm"] != "batch"
+    return SAME_WITHOUT_BATCH_NORM.get(asked, asked) if without else asked
 
 
 def _value(point: Row, quantity: str) -> float | None:

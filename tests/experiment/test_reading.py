@@ -556,6 +556,15 @@ def test_statistics_are_recalibrated_and_judged_so_where_there_is_batch_norm(mod
         ("mlp", "measure: {conditions: [naive, recalibrated]}", "measure.conditions: recalibrated would change nothing: no network of the space has BatchNorm; say norm: batch, or leave it out"),
         ("mlp", "measure: {conditions: [naive, endpoint, recalibrated]}", "measure.conditions: endpoint and recalibrated would change nothing: no network of the space has BatchNorm; say norm: batch, or leave them out"),
         ("mlp", "verdict: {condition: repaired}", "verdict.condition: repaired is not measured; add it to measure.conditions, or judge naive"),
+        ("mlp", "verdict: {condition: aligned}", "verdict.condition: aligned is not measured; say measure.alignment: {by: weights}, or judge naive"),
+        ("{name: vgg, norm: group}", "measure: {alignment: {by: weights}}", "measure.alignment: would change nothing: no unit can be permuted between the groups of norm: group; leave it out"),
+        ("mlp", "measure: {alignment: weights}", "measure.alignment: write a mapping, e.g. alignment: {by: weights, restarts: 5}; got 'weights'"),
+        ("mlp", "measure: {alignment: {by: weight}}", "measure.alignment.by: should be 'weights' or 'activations', got 'weight'; did you mean weights?"),
+        ("mlp", "measure: {alignment: {restart: 3}}", "measure.alignment.restart: unknown key 'restart'; did you mean restarts?"),
+        ("mlp", "measure: {aligment: {by: weights}}", "measure.aligment: unknown key 'aligment'; did you mean alignment?"),
+        ("mlp", "measure: {alignment: {restarts: 0}}", "measure.alignment.restarts: should be greater than or equal to 1, got 0"),
+        ("mlp", "measure: {alignment: {by: activations, restarts: 2}}", "measure.alignment.restarts: is for by: weights; activations are matched in one step, so leave it out"),
+        ("mlp", "measure: {conditions: [naive, aligned]}", "measure.conditions: aligned is added by measure.alignment, e.g. alignment: {by: weights}"),
         ("resnet", "measure: {conditions: [naive, endpoint]}", "measure.conditions: recalibrated is not measured; add it to measure.conditions, or judge naive or endpoint"),
     ],
 )  # fmt: skip
@@ -566,6 +575,22 @@ def test_conditions_that_make_no_sense_are_refused(model, tail, said):
     assert problem.removeprefix("s.yaml:6: ").removeprefix("s.yaml:1: ") == said.replace(
         "measure.conditions: recalibrated is", "verdict.condition: recalibrated is"
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "said", "conditions"),
+    [
+        ("mlp", "", ("naive", "aligned", "aligned + repaired")),
+        ("resnet", "", ("naive", "recalibrated", "aligned", "aligned + recalibrated", "aligned + repaired")),
+        ("resnet", ", conditions: [naive, endpoint]", ("naive", "endpoint", "aligned", "aligned + recalibrated", "aligned + repaired")),
+    ],
+)  # fmt: skip
+def test_an_alignment_adds_its_conditions_and_any_can_be_judged(model, said, conditions):
+    text = f"name: s\ndataset: cifar10\nmodel: {model}\ntrain: {{epochs: 1}}\naxes: {{lr: [0.1], batch_size: [2]}}\n"
+    for condition in ("aligned", "aligned + recalibrated", "aligned + repaired"):
+        space = parse_space(f"{text}measure: {{alignment: {{by: weights}}{said}}}\nverdict: {{condition: {condition}}}")
+        assert space.measure.of(space.cells()[0].first.model).conditions == conditions
+        assert again(space).measure == space.measure
 
 
 @pytest.mark.parametrize(

@@ -363,6 +363,16 @@ def test_the_key_covers_the_schema_version(monkeypatch):
     assert json.loads(pair(PLAIN).model_dump_json())["train"]["lr"] == 0.1
 
 
+def test_a_question_without_alignment_is_the_one_that_it_was_before_there_were_any():
+    """Pinned: a change means that every finished pair is measured again."""
+    assert MeasureSpec().key == "b48ee46517b0"
+    assert "alignment" not in MeasureSpec().text
+    asked = [MeasureSpec(alignment=how) for how in ({}, {"restarts": 1}, {"by": "activations"})]
+    assert len({MeasureSpec().key, *(one.key for one in asked)}) == 4
+    assert MeasureSpec(alignment={"by": "weights", "restarts": 5}).key == asked[0].key
+    assert [MeasureSpec.model_validate(one.model_dump(mode="json")) for one in asked] == asked
+
+
 def test_null_is_no_value_of_b():
     with pytest.raises(ValidationError, match="null is no value for B: leave the key out, and B has A's value"):
         TrainChanges(target_loss=None)

@@ -28,9 +28,9 @@ CONDITION = Toy(
     most_files=2,
     changes={
         "experiment/measuring.py": {
-            'Condition = Literal["naive", "endpoint", ': 'Condition = Literal["naive", "endpoint", "of_b", ',
+            'Statistics = Literal["naive", "endpoint", ': 'Statistics = Literal["naive", "endpoint", "of_b", ',
             '    "endpoint": "those of A",\n': '    "endpoint": "those of A",\n    "of_b": "those of B",\n',
-            'Condition, ...] = ("endpoint"': 'Condition, ...] = ("of_b", "endpoint"',
+            '    "endpoint": "naive",\n': '    "endpoint": "naive",\n    "of_b": "naive",\n',
         },
         "measurement/conditions.py": {
             'if condition == "endpoint":': 'if condition in ("endpoint", "of_b"):',

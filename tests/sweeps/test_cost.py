@@ -10,6 +10,7 @@ import pytest
 from lmc_tune.experiment.reading import SpaceError, parse_space
 from lmc_tune.measurement import conditions
 from lmc_tune.measurement import evaluate as scoring
+from lmc_tune.measurement.alignment.activations import Seen
 from lmc_tune.sweeps import cost as estimating
 from lmc_tune.sweeps.answers import held
 from lmc_tune.sweeps.cost import (
@@ -39,6 +40,7 @@ measure: {lambdas: 5, splits: [train, test, validation]}
 """
 COVARIATE, STEPS, LAMBDAS = "shift: covariate", "steps: 25", "lambdas: 5"
 BATCH_NORM = (COVARIATE, f"{COVARIATE}\nmodel: {{norm: batch}}")
+LARGE_STEPS = ("lr: 0.01", "lr: 1.0")  # so that units part, and alignment moves some
 SPAWN = (STEPS, "epochs: 5, spawn_epoch: 2")
 
 
@@ -52,8 +54,10 @@ SPAWN = (STEPS, "epochs: 5, spawn_epoch: 2")
         [(COVARIATE, "shift: {kind: domain, domain: contrast, severity: 0}")],
         [BATCH_NORM],
         [BATCH_NORM, (LAMBDAS, f"{LAMBDAS}, conditions: [naive, endpoint, recalibrated]")],
+        [LARGE_STEPS, (LAMBDAS, f"{LAMBDAS}, alignment: {{by: weights}}")],
+        [LARGE_STEPS, (LAMBDAS, f"{LAMBDAS}, alignment: {{by: activations}}")],
     ],
-    ids=["plain", "none", "shared", "domain", "no domain", "recalibrated", "endpoint"],
+    ids=["plain", "none", "shared", "domain", "no domain", "recalibrated", "endpoint", "weights", "activations"],
 )
 def test_a_pair_takes_the_steps_and_passes_the_examples_that_were_planned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: list[tuple[str, str]]
@@ -83,7 +87,10 @@ def test_a_pair_takes_the_steps_and_passes_the_examples_that_were_planned(
         if name.startswith("lmc_tune.measurement.") and module is not scoring and hasattr(module, "logits_of"):
             spy(module, "logits_of", scored, 1)
     spy(conditions, "_estimate", estimated, 1)
+    matched: list[int] = []
+    spy(Seen, "on", matched, 1)
     result = pipeline.run_pair(pair, Workbench(store=Store(tmp_path), data_root=tmp_path, measure=measure))
+    assert result.columns.get("permuted_units") != 0
     planned, work, points = (
         trainings([pair]).values(),
         measuring_of(pair, measure),
@@ -94,8 +101,14 @@ def test_a_pair_takes_the_steps_and_passes_the_examples_that_were_planned(
     beyond = measure.lambdas + 7 - positions  # of the guess
     assert len(steps) == sum(each.steps for each in planned)
     in_training = sum(each.scored for each in planned)
-    assert sum(scored) == in_training + work.scored_on_path + work.scored_apart - n.sum() * beyond.sum()
-    assert sum(estimated) == work.estimated - n["train"] * beyond.get("recalibrated", 0)
+    assert sum(scored) + sum(matched) == in_training + work.scored_on_path + work.scored_apart - n.sum() * beyond.sum()
+    of_members = 0  # whose moments are estimated to repair, once for all positions that are prepared together
+    for condition, by in beyond.items():
+        repaired = condition.endswith("repaired")
+        if repaired:
+            of_members += conditions.estimating_passes("repaired", measure.lambdas + 7) - (measure.lambdas + 7)
+        estimated += [n["train"] * by] if repaired or condition.endswith("recalibrated") else []
+    assert sum(estimated) == work.estimated - n["train"] * of_members
 
 
 @pytest.mark.parametrize(
@@ -106,13 +119,22 @@ def test_errors_are_said_to_settle_to_one_test_example_at_best(tolerance: str, s
     assert estimate_cost(space, print).tolerance_error == settled
 
 
-@pytest.mark.parametrize("conditions_", ["[naive, recalibrated]", "[naive, recalibrated, repaired]"])
-def test_everything_that_is_planned_is_timed(conditions_: str) -> None:
-    text = SPACE.replace(*BATCH_NORM).replace(LAMBDAS, f"{LAMBDAS}, conditions: {conditions_}")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "conditions: [naive, recalibrated]",
+        "conditions: [naive, recalibrated, repaired]",
+        "alignment: {by: weights}",
+        "alignment: {by: activations}",
+    ],
+)
+def test_everything_that_is_planned_is_timed(asked: str) -> None:
+    text = SPACE.replace(*BATCH_NORM).replace(LAMBDAS, f"{LAMBDAS}, {asked}")
     space = parse_space(text)
     pair = space.cells()[0].first
-    each = _time_scoring(pair, space.measure.of(pair.model))
-    assert min(_time_step(pair.members["a"], together=1), *vars(each).values()) > 0
+    each = vars(_time_scoring(pair, space.measure.of(pair.model)))
+    assert (each.pop("matching") > 0) == ("alignment" in asked)
+    assert min(_time_step(pair.members["a"], together=1), *each.values()) > 0
 
 
 def test_a_network_that_no_memory_can_hold_is_refused_with_one_message():

@@ -13,6 +13,7 @@ import torch
 
 from lmc_tune.experiment import MeasureSpec
 from lmc_tune.experiment.reading import SpaceError, parse_space, read_space
+from lmc_tune.measurement.alignment import proof
 from lmc_tune.models.foreign import settings
 from lmc_tune.sweeps.factories import check_factories
 from lmc_tune.sweeps.ownership import write_description
@@ -183,6 +184,35 @@ def test_statistics_of_no_batch_norm_cannot_be_recalibrated(tmp_path: Path, monk
     check_factories(without, MeasureSpec())  # by default they are measured where they can be
     check_factories(normed, asked)
     check_factories([*without, *normed], asked)
+
+
+def test_alignment_is_refused_where_no_unit_of_any_network_can_be_permuted_and_the_reason_is_given(
+    tmp_path: Path, monkeypatch
+):
+    layers = "nn.Sequential(nn.Flatten(), nn.Linear(64, 8), norm, nn.ReLU(), nn.Linear(8, 10))"
+    made = f"from torch import nn\ndef build(groups):\n    norm = nn.GroupNorm(groups, 8)\n    return {layers}\n"
+    (tmp_path / "grouped.py").write_text(made)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "grouped", raising=False)
+    asked = MeasureSpec(alignment={"by": "activations"})
+    frozen, free = (parse_space(with_factory("grouped:build", groups=groups)).pairs() for groups in (2, 1))
+    with pytest.raises(
+        SpaceError, match=r"no hidden unit .* can be permuted \(2 normalises 2 groups of channels\); leave"
+    ):
+        check_factories(frozen, asked)
+    check_factories(frozen, MeasureSpec())
+    check_factories(free, asked)
+    check_factories([*frozen, *free], asked)
+
+
+def test_a_network_that_a_permutation_changes_is_refused_before_anything_is_trained(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(proof, "ROUNDING", {torch.float32: -1.0})  # any difference, even none, is too large
+    (tmp_path / "plain_mlp.py").write_text(MODULE.replace("import ray\n", ""))
+    monkeypatch.syspath_prepend(tmp_path)
+    space = parse_space(with_factory("plain_mlp:build"))
+    with pytest.raises(SpaceError, match=r"the network of .* cannot be aligned: .*do not compute the same function"):
+        check_factories(space.pairs(), MeasureSpec(alignment={}))
+    check_factories(space.pairs(), MeasureSpec())
 
 
 def test_a_network_has_to_fit_every_data_set_of_the_space(tmp_path: Path, monkeypatch):

@@ -10,8 +10,23 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lmc_tune.core.statistics import VERDICTS, fit_spread, mean_interval, verdict_of_interval
-from lmc_tune.experiment import VerdictSpec
-from lmc_tune.tables.cells import CELL_FIELDS, compare_definitions, exclusions, planned_cells, regate, summarise
+from lmc_tune.experiment import (
+    CONDITIONS,
+    SAME_WITHOUT_BATCH_NORM,
+    Condition,
+    MlpSpec,
+    VerdictSpec,
+    condition_column,
+)
+from lmc_tune.tables.cells import (
+    CELL_FIELDS,
+    compare_definitions,
+    exclusions,
+    judged_columns,
+    planned_cells,
+    regate,
+    summarise,
+)
 from lmc_tune.tables.rows import STATUSES
 from lmc_tune.tables.store import Store
 from tests.analysis.cases import (
@@ -298,3 +313,23 @@ def test_a_condition_is_judged_where_batch_norm_makes_one():
     assert judged["n_under_resolved"].tolist() == [1, 0, 0]
     naive = summarise(results, VERDICT.model_copy(update={"condition": "naive"}))
     assert naive["mean_barrier"].tolist() == [0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_each_condition_judges_its_own_columns_and_needs_no_others(norm: str, condition: Condition) -> None:
+    """Of a network without BatchNorm, what it changes nothing of stands for it."""
+    model = MlpSpec(norm=norm)
+    measured = [one for one in CONDITIONS if norm == "batch" or one not in SAME_WITHOUT_BATCH_NORM]
+    heights = {one: 0.1 + 0.1 * at for at, one in enumerate(measured)}
+    pairs = [ok_pair(pair_spec(replicate=k, model=model), 0.5) for k in range(3)]
+    for pair in pairs:
+        for one, height in heights.items():
+            pair.row[condition_column(one, "test_error_barrier_chord")] = height
+            pair.row[condition_column(one, "merge_gain")] = -100 * height
+    results, verdict = results_of(pairs), VerdictSpec(condition=condition)
+    expected = heights[condition if condition in measured else SAME_WITHOUT_BATCH_NORM[condition]]
+    for table in (results, results[judged_columns(verdict)]):
+        (cell,) = summarise(table, verdict).to_dict("records")
+        assert cell["mean_barrier"] == pytest.approx(expected)
+        assert cell["merge_gain"] == pytest.approx(-100 * expected)

@@ -434,6 +434,30 @@ def test_columns_that_came_after_a_table_are_null_in_it(tmp_path: Path, later: s
         store.results()
 
 
+def test_columns_that_came_after_rows_nested_in_a_shard_are_null_in_them(tmp_path: Path):
+    store, later = Store(tmp_path), "merge_gain"
+    store.write_shard("c", [result(0), result(1)])
+    shard = tmp_path / "shards" / "c.arrow"
+    with pa.OSFile(str(shard)) as file:
+        today = pa.ipc.open_file(file).read_all()
+    at = today.schema.get_field_index("barriers")
+    fields = [field for field in today.schema.field(at).type.value_type if field.name != later]
+    rows = [
+        [{name: value for name, value in row.items() if name != later} for row in of]
+        for of in today["barriers"].to_pylist()
+    ]
+    older = today.set_column(at, "barriers", pa.array(rows, pa.list_(pa.struct(fields))))
+    with pa.ipc.new_file(shard, older.schema) as file:
+        file.write_table(older)
+    expected = [{**row, later: None} for row in rows[0]]
+    assert store.recall("c", keys(0))[keys(0)[0]].tables["barriers"] == expected
+    before = store.results()
+    store.compact(GATE)
+    pd.testing.assert_frame_equal(store.results(), before)
+    assert before[later].isna().all()
+    assert before["test_error_barrier_chord"].notna().all()
+
+
 def test_a_table_of_a_newer_version_is_refused_since_compacting_would_lose_its_columns(tmp_path: Path):
     store = Store(tmp_path)
     store.write_shard("c", [result(0)])

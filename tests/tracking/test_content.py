@@ -1,8 +1,9 @@
 import math
 
 import pytest
+from mlflow.utils.validation import validate_param_and_metric_name
 
-from lmc_tune.experiment import MlpSpec, Pair, ShiftSpec, TrainChanges, VerdictSpec
+from lmc_tune.experiment import MlpSpec, Pair, ShiftSpec, TrainChanges, VerdictSpec, condition_name
 from lmc_tune.tables.columns import AXIS_SCALES
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import Store
@@ -93,6 +94,23 @@ def test_barrier_and_path_are_those_of_the_judged_condition(norm, condition):
         height[condition] + 0.11, abs=0.005
     )
     assert numbers(both)["recalibrated_test_error_barrier_chord"] == pytest.approx(0.1, abs=0.002)
+
+
+@pytest.mark.parametrize(("norm", "condition"), [("batch", "aligned + recalibrated"), ("none", "aligned")])
+def test_aligned_conditions_have_metrics_whose_names_are_legal_and_can_be_judged(norm, condition):
+    result = pair_result(pair_spec().model_copy(update={"model": MlpSpec(norm=norm)}), height=0.3)
+    points = path(0.05)
+    both = pair_of(
+        result.row | {f"{condition_name(condition)}_{name}": value for name, value in barriers(points).items()},
+        paths=[*result.tables["paths"], *({**point, "condition": condition} for point in points)],
+    )
+    metrics = run_content(both, VerdictSpec(condition="aligned + recalibrated")).metrics
+    shown = {name: value for name, value, _ in metrics}
+    assert shown["barrier"] == shown[f"{condition_name(condition)}_test_error_barrier_chord"]
+    assert shown["barrier"] == pytest.approx(0.05, abs=0.002)
+    assert max(value for name, value, _ in metrics if name == "path/test_error") == pytest.approx(0.16, abs=0.005)
+    for name in shown:
+        assert validate_param_and_metric_name(name)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lmc_tune.experiment import GroupSpec, MeasureSpec, MlpSpec
+from lmc_tune.experiment import ALIGNED, AlignmentSpec, GroupSpec, MeasureSpec, MlpSpec
 from lmc_tune.tables.columns import SPEC_FIELDS, TIME_FIELDS
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import Store
@@ -18,7 +18,7 @@ from lmc_tune.work import cohort as cohorts
 from lmc_tune.work import members
 from lmc_tune.work.cohort import run_cohort, run_pair
 from lmc_tune.work.prepare import prepare, task_of
-from tests.cases import cohort, pair_spec, timeless
+from tests.cases import MEASURE, cohort, pair_spec, timeless
 
 SEVERITIES = [{"kind": "covariate", "severity": severity} for severity in (0.2, 0.5, 1.0)]
 SPAWNS = [0, 1, 2, 3]
@@ -115,6 +115,30 @@ def test_another_question_trains_nothing_and_is_answered_as_in_a_fresh_run(bench
     assert timeless(after) == timeless(fresh)
     assert {r.row["question"] for r in after} != {r.row["question"] for r in before}
     assert [r.row["seconds_train"] for r in after] == [r.row["seconds_train"] for r in before]
+
+
+@pytest.mark.parametrize("by", ["weights", "activations"])
+def test_alignment_is_asked_of_kept_members_without_training_and_leaves_other_rows_as_they_were(bench, epochs, by):
+    pairs = [pair_spec(train={"epochs": 4}, model={"norm": "batch"}, replicate=k) for k in range(3)]
+    asked, folder = MEASURE.model_copy(update={"alignment": AlignmentSpec(by=by)}), bench().store.folder / "members"
+    before = run_cohort(cohort(*pairs), bench(members=folder))
+    epochs.clear()
+    after = run_cohort(cohort(*pairs), bench(members=folder, measure=asked))
+    assert epochs == []
+    alone = [run_pair(spec, bench("alone", measure=asked)) for spec in reversed(pairs)]
+    assert timeless(after) == timeless(alone)
+    for one, other in zip(before, after, strict=True):
+        now = {row["condition"]: row for row in other.tables["barriers"]}
+        assert {row["condition"]: now[row["condition"]] for row in one.tables["barriers"]} == {
+            row["condition"]: row for row in one.tables["barriers"]
+        }
+        assert now.keys() == {"naive", "recalibrated", *ALIGNED}
+        assert (
+            other.row["aligned_recalibrated_test_error_barrier_chord"]
+            == now["aligned + recalibrated"]["test_error_barrier_chord"]
+        )
+        assert other.row["permutable_units"] == 8
+        assert "permutable_units" not in one.row
 
 
 def test_old_answers_stay_until_the_new_ones_are_there(bench, monkeypatch):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lmc_tune.analysis.report.charts.style import FAINT, finish
 from lmc_tune.core.barrier import Array
-from lmc_tune.experiment import BATCH_NORM_CONDITIONS, Condition, VerdictSpec
+from lmc_tune.experiment import SAME_WITHOUT_BATCH_NORM, Condition, VerdictSpec
 
 COLOURS = {"test": "#1f6f92", "train": "#b5651d"}
 DASHES = {"test": [1, 0], "train": [6, 3]}
@@ -78,12 +78,12 @@ def collect_curves(pairs: pd.DataFrame, parts: Iterable[pa.Table], verdict: Verd
 
 
 def judged_rows(part: pa.Table, condition: Condition) -> pa.ChunkedArray:
-    """Which rows of the paths are of a condition; where that would repeat the naive one, naive rows stand for it."""
+    """Which rows of the paths are of a condition; where that would repeat another, rows of the other stand for it."""
     own = pc.equal(part["condition"], condition)
-    if condition not in BATCH_NORM_CONDITIONS:
+    if (same := SAME_WITHOUT_BATCH_NORM.get(condition)) is None:
         return own
     measured = pc.is_in(part["key"], value_set=part["key"].filter(own).combine_chunks())
-    return pc.or_(own, pc.and_(pc.equal(part["condition"], "naive"), pc.invert(measured)))
+    return pc.or_(own, pc.and_(pc.equal(part["condition"], same), pc.invert(measured)))
 
 
 def _kept(n_cells: int, verdict: VerdictSpec) -> list[str]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 
 from lmc_tune.analysis.phase import Axis, PhaseDiagram
 from lmc_tune.analysis.report.charts.layout import GAP, MAPS_WIDTH, NARROW, Layout, lay_out
+from lmc_tune.analysis.report.charts.map_colour import coloured, map_colour, map_title
 from lmc_tune.analysis.report.charts.style import (
     BLANK,
     DARK_VERDICTS,
@@ -40,8 +41,6 @@ from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.experiment import VerdictSpec
 
 NOT_RUN = "not run"
-# The maps of a panel, by the column that stands in their tiles.
-TITLES = {"letter": "Verdict", "barrier_text": "Mean barrier"}
 SUBTITLE: dict[str, Any] = {"fontSize": 11.5, "fontWeight": "normal", "color": FAINT}
 # Less than that is too narrow for both legends in a row.
 BOTH_LEGENDS = 720
@@ -56,11 +55,16 @@ FEW_COLUMNS, LONG_NAME, ROW_HEIGHT, NAME_WIDTH = 6, 24, 24, 420
 PANEL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#7a5c00")
 
 
-def phase_table(diagram: PhaseDiagram) -> pd.DataFrame:
+def phase_table(diagram: PhaseDiagram, colour: str | None = None) -> pd.DataFrame:
     """One row per cell as it is drawn: its tile's borders, its verdict and letter, its mean barrier in words.
 
     ``shown_barrier``, ``shown_low`` and ``shown_high`` are missing where the cell's verdict does not rest on them.
     Planned cells that have not been run come last, with ``not run`` in the place of a verdict.
+
+    Args:
+        diagram: what is drawn.
+        colour: a column to be drawn in the place of the mean barrier
+            (:func:`~lmc_tune.analysis.report.charts.map_colour.coloured`).
     """
     verdict = diagram.verdict
     cells = pd.concat([diagram.cells, diagram.not_run.assign(verdict=NOT_RUN, judged=False)], ignore_index=True)
@@ -79,7 +83,7 @@ def phase_table(diagram: PhaseDiagram) -> pd.DataFrame:
     table["letter_light"] = cells["verdict"].isin(DARK_VERDICTS)
     table["barrier_text_light"] = table["shown_barrier"] < 0.65 * _top(diagram)
     table["mean"] = [height(mean, verdict) for mean in cells["mean_barrier"]]
-    return table
+    return table if colour is None else coloured(table, diagram, colour)
 
 
 def letters(row: Mapping[Any, Any]) -> str:
@@ -94,7 +98,11 @@ def letters(row: Mapping[Any, Any]) -> str:
 
 
 def phase_chart(
-    diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None = None, width: float = MAPS_WIDTH
+    diagram: PhaseDiagram,
+    table: pd.DataFrame,
+    picked: str | None = None,
+    width: float = MAPS_WIDTH,
+    colour: str | None = None,
 ) -> Any:
     """Maps of verdicts and of mean barriers, one of each per panel, with the boundary on both.
 
@@ -106,13 +114,16 @@ def phase_chart(
         picked: outlines this cell and adds the parameters of :func:`~lmc_tune.analysis.report.charts.style.outline`.
         width: of the whole chart, in pixels. The parameter ``map_width`` is that of each map; who changes it in the
             spec changes the maps' ``width`` too.
+        colour: a column that the table was made with; it is drawn in the place of the mean barrier.
     """
     if diagram.x is None or diagram.y is None:
         return finish(_lines(diagram, table, picked, width), picked)
     layout = lay_out(diagram, diagram.x, diagram.y, width)
-    draw = Maps(diagram=diagram, tables=tables_of(diagram, table), picked=picked, layout=layout, width=width)
+    draw = Maps(
+        diagram=diagram, tables=tables_of(diagram, table), picked=picked, layout=layout, width=width, colour=colour
+    )
     if layout.grid:
-        blocks = [titled_chart(draw.block(kind), TITLES[kind]) for kind in TITLES]
+        blocks = [titled_chart(draw.block(kind), title) for kind, title in draw.titles.items()]
         chart: Any = alt.vconcat(*blocks, spacing=30)
     else:
         chart = alt.vconcat(*(draw.row(panels[0][0], title) for title, panels in layout.rows), spacing=24)
@@ -151,10 +162,17 @@ class Maps:
     picked: str | None
     layout: Layout
     width: float
+    colour: str | None = None
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """The maps of a panel, by the column that stands in their tiles."""
+        second = {"barrier_text": "Mean barrier"} if self.colour is None else {"colour_text": map_title(self.colour)}
+        return {"letter": "Verdict", **second}
 
     def row(self, panel: str, title: str) -> Any:
         """One panel: its verdicts and its barriers."""
-        maps = [titled_chart(self.map(kind, panel), TITLES[kind], **SUBTITLE) for kind in TITLES]
+        maps = [titled_chart(self.map(kind, panel), own, **SUBTITLE) for kind, own in self.titles.items()]
         row: Any = alt.hconcat(*maps, spacing=GAP) if self.layout.beside else alt.vconcat(*maps, spacing=GAP)
         lines = wrapped(title, self.layout.map_width * len(maps if self.layout.beside else maps[:1]))
         return row.properties(title=alt.Title(lines, offset=2)) if title else row
@@ -189,11 +207,13 @@ class Maps:
         """The tiles in colour, drawn in a style."""
         if kind == "letter":
             return [base.mark_rect(**tile).encode(fill=_verdict_fill(self.width))]
+        orient: Literal["top", "bottom"] = "top" if self.width >= BOTH_LEGENDS else "bottom"
+        colour = _barrier_colour(self.diagram, orient)
+        if self.colour is not None:
+            colour = map_colour(self.diagram, self.colour, orient)
         return [
             base.transform_filter("!datum.judged").mark_rect(fill=NOT_JUDGED, **tile),
-            base.transform_filter("datum.judged")
-            .mark_rect(**tile)
-            .encode(color=_barrier_colour(self.diagram, self.width)),
+            base.transform_filter("datum.judged").mark_rect(**tile).encode(color=colour),
         ]
 
     def touch(self, base: alt.Chart) -> list[alt.Chart]:
@@ -301,10 +321,10 @@ def _barrier_scale(diagram: PhaseDiagram) -> alt.Scale:
     return alt.Scale(scheme="viridis", domain=[_bottom(diagram), _top(diagram)], nice=True)
 
 
-def _barrier_colour(diagram: PhaseDiagram, width: float) -> alt.Color:
+def _barrier_colour(diagram: PhaseDiagram, orient: Literal["top", "bottom"]) -> alt.Color:
     verdict = diagram.verdict
     legend = alt.Legend(
-        orient="top" if width >= BOTH_LEGENDS else "bottom",
+        orient=orient,
         format=barrier_format(verdict),
         gradientLength=130,
         tickCount=3,

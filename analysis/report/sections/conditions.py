@@ -1,4 +1,4 @@
-"""Conditions of the path side by side: what BatchNorm's statistics, and REPAIR, do to the barrier of the same pairs."""
+"""Conditions of the path side by side: what statistics, REPAIR and alignment do to the barrier of the same pairs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,12 +20,21 @@ from lmc_tune.analysis.report.charts.style import (
     wrapped,
 )
 from lmc_tune.analysis.report.section import Context, Section
-from lmc_tune.analysis.wording import confidence, height, quantity
-from lmc_tune.core.statistics import VERDICTS, verdict_of_interval
-from lmc_tune.experiment import BATCH_NORM_CONDITIONS, CONDITIONS, Condition, VerdictSpec
+from lmc_tune.analysis.wording import confidence, height, listed, quantity
+from lmc_tune.core.counted import counted
+from lmc_tune.core.statistics import VERDICTS, Verdict, verdict_of_interval
+from lmc_tune.experiment import CONDITIONS, SAME_WITHOUT_BATCH_NORM, Condition, VerdictSpec
 from lmc_tune.tables.cells import CONDITION_BARRIERS
 
 ORDER = 20
+# What the name of a condition takes along an axis, in pixels.
+NAME_WIDTH = 86
+# What one disconnected cell, or several, become when B is aligned.
+_BECOME: dict[Verdict, tuple[str, str]] = {
+    "connected": ("is connected", "are connected"),
+    "disconnected": ("stays disconnected", "stay disconnected"),
+    "undecided": ("is undecided", "are undecided"),
+}
 
 
 def numbers(context: Context) -> dict[str, pd.Series]:
@@ -50,7 +59,7 @@ def make(context: Context) -> Section | None:
         lead="The same pairs, their interpolated networks prepared in several ways. Where a barrier falls from naive "
         "to recalibrated, BatchNorm's stale statistics made it, not the weights. A line is a cell; bars: "
         f"{confidence(diagram.verdict)} intervals; dashed: threshold. This page judges {marked}. Judged cells "
-        "that were measured under one condition alone are not shown.",
+        f"that were measured under one condition alone are not shown.{said_of_alignment(diagram, table)}",
         label=f"Mean barrier of {quantity(diagram.verdict)} of every judged cell under each condition",
         chart=condition_chart(diagram, table, context.picked),
         table=counts,
@@ -93,11 +102,56 @@ def condition_table(diagram: PhaseDiagram, intervals: Mapping[str, pd.DataFrame]
 
 
 def judged_condition(verdict: VerdictSpec, table: pd.DataFrame) -> Condition:
-    """Whose barriers the page judges: the verdict's, or naive where no network of the table has BatchNorm."""
-    measured = set(table["condition"])
-    if verdict.condition in BATCH_NORM_CONDITIONS and verdict.condition not in measured:
-        return "naive"
-    return verdict.condition
+    """Whose barriers the page judges: the verdict's, or the same where no network of the table has BatchNorm."""
+    asked = verdict.condition
+    return asked if asked in set(table["condition"]) else SAME_WITHOUT_BATCH_NORM.get(asked, asked)
+
+
+def disconnected_then_aligned(table: pd.DataFrame) -> dict[Verdict, int]:
+    """Of the cells that are disconnected as they are, how many are which once B is aligned; empty if none was aligned.
+
+    With fresh statistics both times, where they were measured: recalibrated and ``aligned + recalibrated``.
+
+    Args:
+        table: as :func:`condition_table` gives it.
+    """
+    wanted: list[Condition] = ["naive", "recalibrated", "aligned", "aligned + recalibrated"]
+    said = (
+        table.pivot_table("by_condition", "cell", "condition", aggfunc="first").reindex(columns=wanted).astype(object)
+    )
+    plain, aligned = said["recalibrated"].fillna(said["naive"]), said["aligned + recalibrated"].fillna(said["aligned"])
+    if aligned.isna().all():
+        return {}
+    counts = aligned[plain == "disconnected"].value_counts()
+    return {name: int(counts.get(name, 0)) for name in VERDICTS[:3]}
+
+
+def said_of_alignment(diagram: PhaseDiagram, table: pd.DataFrame) -> str:
+    """How much of the disconnected region is only a permutation, after a space; empty if no cell was aligned."""
+    counts = disconnected_then_aligned(table)
+    if not counts:
+        return ""
+    n, fixed = sum(counts.values()), _said_of_fixed(diagram, table)
+    if n == 0:
+        return f" No cell is disconnected before B's units are permuted.{fixed}"
+    outcome = listed(
+        [f"{k or 'none'} {_BECOME[name][k > 1]}" for name, k in counts.items() if k or name == "connected"]
+    )
+    only = " Where that connects a cell, its barrier is only a permutation." if counts["connected"] else ""
+    return (
+        f" With B as it is, {counted(n, 'cell')} {'is' if n == 1 else 'are'} disconnected; of these, {outcome} once "
+        f"B's units are permuted towards A's.{only}{fixed}"
+    )
+
+
+def _said_of_fixed(diagram: PhaseDiagram, table: pd.DataFrame) -> str:
+    """In which cells nothing could be permuted, and why, after a space."""
+    pairs = diagram.pairs[diagram.pairs["cell"].isin(table["cell"])]
+    fixed = pairs[pairs["permutable_units"] == 0]
+    if fixed.empty:
+        return ""
+    reason, cells = fixed["frozen_units"].iloc[0] or "it has none", counted(fixed["cell"].nunique(), "cell")
+    return f" In {cells} no hidden unit can be permuted ({reason}): aligned repeats the path as it is."
 
 
 def condition_counts(table: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
@@ -121,8 +175,14 @@ def condition_counts(table: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
 def condition_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None = None) -> Any:
     """Mean barriers by condition, a line per cell; one panel per panel of the phase diagram."""
     panels = [_panel(diagram, table, panel, picked) for panel in diagram.panels if (table["panel"] == panel).any()]
-    chart: Any = alt.concat(*panels, columns=3, spacing=28).resolve_scale(x="independent", y="shared", color="shared")
-    return finish(chart, picked)
+    columns = max(1, 3 * PANEL_WIDTH // _width(table))
+    chart: Any = alt.concat(*panels, columns=columns, spacing=28)
+    return finish(chart.resolve_scale(x="independent", y="shared", color="shared"), picked)
+
+
+def _width(table: pd.DataFrame) -> int:
+    """Of a panel: the names of all conditions have room."""
+    return max(PANEL_WIDTH, NAME_WIDTH * table["condition"].nunique())
 
 
 def _panel(diagram: PhaseDiagram, table: pd.DataFrame, panel: str, picked: str | None) -> Any:
@@ -135,7 +195,10 @@ def _panel(diagram: PhaseDiagram, table: pd.DataFrame, panel: str, picked: str |
         title=None,
         sort=names,
         scale=alt.Scale(domain=names, padding=0.5),
-        axis=alt.Axis(labelAngle=0, labelExpr=f"datum.label === '{marked}' ? datum.label + ' ●' : datum.label"),
+        axis=alt.Axis(
+            labelAngle=0,
+            labelExpr=f"split(replace(datum.label, '+ ', '+|') + (datum.label === '{marked}' ? ' ●' : ''), '|')",
+        ),
     )
     ink: dict[str, Any] = {"color": colour} if colour is not None else {}
     base = alt.Chart(rows)
@@ -160,5 +223,6 @@ def _panel(diagram: PhaseDiagram, table: pd.DataFrame, panel: str, picked: str |
         ),
         *outline(base.mark_point(size=140, strokeWidth=2, color=INK).encode(x=x, y="shown_barrier:Q"), picked),
     ]
-    title = wrapped(panel, PANEL_WIDTH) if len(diagram.panels) > 1 else ""
-    return alt.layer(*layers).properties(width=PANEL_WIDTH, height=210, title=title)
+    width = _width(table)
+    title = wrapped(panel, width) if len(diagram.panels) > 1 else ""
+    return alt.layer(*layers).properties(width=width, height=210, title=title)

@@ -5,7 +5,7 @@ const NARROW = matchMedia("screen and (max-width: 800px)");
 // What a map's axis and labels take of a narrow page.
 const AXIS_WIDTH = 76;
 // Columns that only place a mark, and are in no file.
-const DRAWN = /^(x|y|[xy]_(low|high)|letter|barrier_text|colour)(_light)?$/;
+const DRAWN = /^(x|y|[xy]_(low|high)|letter|barrier_text|colour_text|colour)(_light)?$/;
 
 // The lines of a title for so many pixels, broken between words.
 function wrapped(lines, width) {

@@ -101,7 +101,7 @@ class _Sums:
             self.moments[name] = self.moments[name] + value if name in self.moments else value
 
     def correlations(self) -> np.ndarray:
-        """(units of A, units of B); 0 for a unit that responds to nothing."""
+        """(units of A, units of B); 0 for a unit that responds to nothing, or beyond all bounds."""
         mean_a, mean_b = self.moments["a"] / self.n, self.moments["b"] / self.n
         covariance = self.moments["ab"] / self.n - mean_a[:, None] * mean_b
         deviations = [
@@ -113,5 +113,5 @@ class _Sums:
             loud = deviation > SILENT * deviation.max().clamp(min=SILENT)
             scales.append(torch.where(loud, 1 / deviation, torch.zeros_like(deviation)))
         one, other = scales
-        found: np.ndarray = (covariance * one[:, None] * other).cpu().numpy()
+        found: np.ndarray = (covariance * one[:, None] * other).nan_to_num(0, 0, 0).cpu().numpy()
         return found

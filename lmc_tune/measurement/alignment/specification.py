@@ -68,9 +68,20 @@ class Specification:
         return {number: group for number, group in enumerate(self.groups) if not group.frozen}
 
     @property
+    def units(self) -> int:
+        """How many units can be permuted."""
+        return sum(group.size for group in self.free.values())
+
+    @property
     def frozen(self) -> list[str]:
         """Why groups cannot be permuted, each reason once."""
         return list(dict.fromkeys(group.frozen for group in self.groups if group.frozen))
+
+    @property
+    def hindrances(self) -> list[str]:
+        """Why hidden units cannot be permuted, each reason once; of a network without groups, why it has none."""
+        reasons = self.frozen if self.groups else dict.fromkeys(self.fixed.values())
+        return [reason for reason in reasons if reason != OUTPUT]
 
     def identity(self) -> dict[int, Permutation]:
         return {number: np.arange(group.size) for number, group in self.free.items()}

@@ -98,6 +98,7 @@ def test_cells_of_one_run_alone_are_counted(tmp_path: Path) -> None:
     ("view", "message"),
     [
         (View(chart="noise"), "--chart noise is for the report of one folder"),
+        (View(colour="cka"), "--colour cka is for the report of one folder"),
         (View(width=85), "--width 85 is for pictures"),
         (View(condition="repaired"), r"no pair of .*low was measured under condition repaired.*--condition"),
         (View(x="epochs"), "--x epochs: it is the same in all cells; choose from lr, batch_size"),

@@ -178,3 +178,12 @@ def test_what_is_no_permutation_is_refused():
     for wrong in (np.zeros(group.size, dtype=np.int64), np.arange(group.size + 1)):
         with pytest.raises(ValueError, match=f"has {group.size} units; give a permutation of them"):
             specification.permuted(model.state_dict(), {number: wrong})
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_space_knows_without_torch_which_networks_have_units_that_can_be_permuted(kind: str) -> None:
+    specification = specification_of(build_model(NETWORKS[kind], (3, 32, 32), 4, seed=0), torch.ones(2, 3, 32, 32))
+    assert NETWORKS[kind].may_be_aligned == (specification.units > 0)
+    assert specification.units == sum(group.size for group in specification.groups if not group.frozen)
+    if not specification.units:
+        assert "normalises" in specification.hindrances[0]

@@ -9,12 +9,15 @@ from lmc_tune.analysis.report.sections.conditions import (
     condition_chart,
     condition_counts,
     condition_table,
+    disconnected_then_aligned,
     judged_condition,
     make,
+    said_of_alignment,
 )
 from lmc_tune.core.statistics import fit_spread, mean_interval, verdict_of_interval
-from lmc_tune.experiment import VerdictSpec
+from lmc_tune.experiment import MlpSpec, VerdictSpec
 from lmc_tune.tables.cells import CONDITION_BARRIERS, mean_intervals
+from lmc_tune.tables.rows import PairResult
 from tests.analysis.cases import NETWORKS, measured_pair, ok_pair, pair_spec, results_of
 from tests.analysis.measured import Measured, context_of
 
@@ -127,3 +130,81 @@ def test_of_all_four_each_is_its_own_column() -> None:
     assert table[["endpoint", "repaired"]].tolist() == pytest.approx([0.7, 0.3])
     assert table["recalibrated"] == pytest.approx(0.1, rel=0.05)
     assert table["naive"] == pytest.approx(0.5, rel=0.05)
+
+
+# Of a cell, the barriers of its pairs as they are and once B is aligned: what becomes of it.
+OUTCOMES = {
+    "only a permutation": (0.3, 0.0),
+    "only a permutation too": (0.4, 0.001),
+    "still disconnected": (0.3, 0.2),
+    "undecided": (0.3, 0.02),
+    "connected before": (0.0, 0.0),
+}
+
+
+def aligned_cells(prefix: str, model: MlpSpec) -> list[PairResult]:
+    """Five cells of three pairs; ``prefix``: of the condition with fresh statistics, if it has a column of its own."""
+    pairs = []
+    for at, (before, after) in enumerate(OUTCOMES.values()):
+        for k in range(3):
+            pair = ok_pair(pair_spec(lr=0.01 * (at + 1), replicate=k, model=model), before + 0.001 * k)
+            column, row = "test_error_barrier_chord", pair.row
+            row[f"aligned_{prefix}{column}"] = after + 0.001 * k
+            if prefix:  # stale statistics alone part the members, aligned or not
+                row[f"{prefix}{column}"], row[column], row[f"aligned_{column}"] = row[column], 0.5, 0.5
+            row |= {"permutable_units": 64, "permuted_units": 60, "frozen_units": ""}
+            pairs.append(pair)
+    return pairs
+
+
+@pytest.mark.parametrize(
+    ("prefix", "model", "verdict"),
+    [
+        ("", MlpSpec(), VerdictSpec()),
+        ("", MlpSpec(), VerdictSpec(condition="aligned")),
+        ("recalibrated_", MlpSpec(norm="batch"), VerdictSpec()),
+        ("recalibrated_", MlpSpec(norm="batch"), VerdictSpec(condition="aligned + recalibrated")),
+    ],
+)
+def test_how_much_of_the_disconnected_region_is_only_a_permutation(
+    prefix: str, model: MlpSpec, verdict: VerdictSpec
+) -> None:
+    diagram = map_regions(results_of(aligned_cells(prefix, model)), verdict=verdict)
+    context = context_of(diagram)
+    table = condition_table(diagram, context.intervals)
+    assert disconnected_then_aligned(table) == {"connected": 2, "disconnected": 1, "undecided": 1}
+    section = make(context)
+    assert section is not None
+    said = (
+        " With B as it is, 4 cells are disconnected; of these, 2 are connected, 1 stays disconnected and 1 is "
+        "undecided once B's units are permuted towards A's. Where that connects a cell, its barrier is only a "
+    )
+    assert f"{said}permutation." in section.lead
+    assert "no hidden unit" not in section.lead
+    counts = section.table.set_index("condition")
+    assert counts.loc[f"aligned{' + recalibrated' * bool(prefix)}", "connected"] == "3"
+    assert section.table["condition"][section.marked] == verdict.condition.replace(
+        "recalibrated", "recalibrated" if prefix else "naive"
+    )
+    assert diagram.cells.set_index("lr").loc[0.01, "verdict"] == (
+        "connected" if "aligned" in verdict.condition else "disconnected"
+    )
+
+
+def test_cells_whose_units_cannot_move_are_named_with_the_reason() -> None:
+    pairs = aligned_cells("", MlpSpec())
+    for pair in pairs[6:9]:  # of the cell that stays disconnected
+        pair.row.update(permutable_units=0, permuted_units=0, frozen_units="norm normalises 2 groups of channels")
+    section = make(context_of(map_regions(results_of(pairs))))
+    assert section is not None
+    assert "In 1 cell no hidden unit can be permuted (norm normalises 2 groups of channels)" in section.lead
+
+
+def test_nothing_is_said_of_alignment_where_none_was_measured(measured: Measured) -> None:
+    table = condition_table(measured.diagram, measured.intervals)
+    assert disconnected_then_aligned(table) == {}
+    assert said_of_alignment(measured.diagram, table) == ""
+    several = aligned_cells("", MlpSpec())[-3:]
+    diagram = map_regions(results_of(several))
+    table = condition_table(diagram, context_of(diagram).intervals)
+    assert said_of_alignment(diagram, table) == " No cell is disconnected before B's units are permuted."

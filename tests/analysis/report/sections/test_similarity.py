@@ -15,6 +15,7 @@ from lmc_tune.analysis.report.sections.similarity import (
     similarity_table,
 )
 from lmc_tune.tables.cells import OK_MEANS
+from lmc_tune.tables.columns import PATH_FIELDS
 from tests.analysis.cases import grid, ok_pair, results_of
 from tests.analysis.measured import Measured, context_of
 
@@ -30,7 +31,7 @@ def test_similarities_are_means_over_the_ok_pairs_of_judged_cells(measured: Meas
 
 def test_every_mean_of_a_cell_is_over_its_ok_pairs(measured: Measured) -> None:
     for row in measured.diagram.cells.to_dict("records"):
-        for name in set(OK_MEANS) - {"accuracy_difference"}:
+        for name in set(OK_MEANS) - set(PATH_FIELDS):
             values = measured.ok(row["cell"])[name].to_list()
             assert row[name] == pytest.approx(sum(values) / len(values), abs=1e-12)
 
