@@ -1,22 +1,24 @@
 """Tracing a network: axes of what flows through it are followed from the weights that make them to what reads them."""
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from lmc_tune.measurement.alignment.links import Call, Links, Value, unlabelled
+from lmc_tune.measurement.alignment.links import Call, Links, Residual, Value, unlabelled
 from lmc_tune.measurement.alignment.rules import ACTIVATION_CALLS, ACTIVATIONS, FUNCTIONS, MODULES
 from lmc_tune.measurement.alignment.specification import OUTPUT, Specification, check_complete
 
 
-def specification_of(model: nn.Module, inputs: Tensor) -> Specification:
+def specification_of(model: nn.Module, inputs: Tensor, *, residual: Residual = "fixed") -> Specification:
     """The groups of a network.
 
     Args:
         model: any module; one that :mod:`torch.fx` cannot trace has no free group.
         inputs: (n, …) examples, two at least, on its device; they only say which shapes occur.
+        residual: whether the units that attention reads and makes, a transformer's residual stream, stay.
     """
     was_training = model.training
     model.eval()
@@ -28,7 +30,7 @@ def specification_of(model: nn.Module, inputs: Tensor) -> Specification:
         links = Links(model)
         with torch.no_grad():
             _Tracer(graph, model, links).run(Value(inputs, (None,) * inputs.dim()))
-        specification = links.specification()
+        specification = links.specification(residual)
         check_complete(specification, links.state, sorted(links.parameters))
         return specification
     finally:
@@ -49,8 +51,10 @@ class _Tracer(fx.Interpreter):
         self.links = links
 
     def run_node(self, n: fx.Node) -> Any:
-        made = super().run_node(n)
+        operation = n.op in {"call_function", "call_method"}
+        self.links.layer = next(reversed(n.meta.get("nn_module_stack") or {"": None})) if operation else ""
         kind = self.fetch_attr(str(n.target)) if n.op == "call_module" else getattr(n.target, "__name__", n.target)
+        made = self.links.settled(super().run_node(n), str(kind if operation else n.target))
         self.links.note(n.name, made, activation=isinstance(kind, ACTIVATIONS) or kind in ACTIVATION_CALLS)
         return made
 
@@ -72,7 +76,9 @@ class _Tracer(fx.Interpreter):
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         module = self.fetch_attr(target)
         plain_args, plain_kwargs = _mapped((args, kwargs), _plain)
-        call = Call(name=str(target), module=module, args=args, made=module(*plain_args, **plain_kwargs))
+        bound = signature(module.forward).bind(*args, **kwargs)
+        made = module(*plain_args, **plain_kwargs)
+        call = Call(name=str(target), module=module, args=bound.args, kwargs=bound.kwargs, made=made)
         own = [(f"{target}.{name}", entry) for name, entry in [*module.named_parameters(), *module.named_buffers()]]
         twice = [entry for entry, tensor in own if self.links.again(self.names.get(id(tensor), entry))]
         rule = next((rule for kinds, rule in MODULES if isinstance(module, kinds)), None)

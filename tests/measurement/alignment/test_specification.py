@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lmc_tune.measurement.alignment.links import RESIDUAL
 from lmc_tune.measurement.alignment.specification import (
     Specification,
     check_complete,
@@ -74,13 +75,31 @@ def test_any_permutation_leaves_the_function_as_it_is(name, dtype, rounding):
     assert all(torch.equal(back[entry], state[entry]) for entry in state)
 
 
-FREE = {"mlp": 2, "mlp layer": 1, "vgg": 8, "resnet batch": 6, "vit": 3, "resnet18": 12, "vgg11_bn": 10}
+FREE = {"mlp": 2, "mlp layer": 1, "vgg": 8, "resnet batch": 6, "vit": 4, "resnet18": 12, "vgg11_bn": 10}
 
 
 @pytest.mark.parametrize("name", FREE)
 def test_so_many_groups_are_free(name):
     specification, _ = specified(network(name).double())
     assert len(specification.free) == FREE[name]
+
+
+@pytest.mark.parametrize(("name", "heads", "width"), [("vit", 2, 4), ("VisionTransformer", 4, 8)])
+def test_of_vision_transformers_heads_and_hidden_units_are_free_and_the_residual_stream_on_request(name, heads, width):
+    model = shaken(network(name), torch.float64)
+    fixed, images = specified(model)
+    assert [group.widths for group in fixed.free.values() if group.heads == heads] == [(width, width)] * 2
+    assert RESIDUAL in fixed.frozen
+    free = specification_of(model, images, residual="free")
+    (stream,) = (group for group in free.free.values() if any(place.entry == "class_token" for place in group.places))
+    assert len(free.free) == len(fixed.free) + 1
+    assert stream.widths == (heads * width,)
+    state = model.state_dict()
+    moved = free.permuted(state, random_permutations(free, 3))
+    assert not torch.equal(moved["class_token"], state["class_token"])
+    before = model(images).detach()
+    model.load_state_dict(moved)
+    assert float((model(images).detach() - before).abs().max()) <= 1e-10 * float(before.abs().max())
 
 
 def test_permutations_follow_one_another_as_they_are_composed():
@@ -150,6 +169,7 @@ class Between(nn.Module):
         (Toy(Between(lambda x: x.view(-1, 2, 3).transpose(1, 2).flatten(1))), "mixes units"),
         (Toy(Between(lambda x: torch.cumsum(x, 1))), "cumsum lets no permutation pass"),
         (Toy(nn.GroupNorm(2, 6)), "between normalises 2 groups of channels"),
+        (Toy(nn.AvgPool1d(2), 3), "between pools over units"),
         (Toy(nn.PReLU(6)), "between is of the unknown kind PReLU"),
         (Twice(), "again.weight is used twice"),
         (Residual(), "inner.weight reads and makes the same units"),
