@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from lmc_tune.data.examples import ExampleSet
 from lmc_tune.measurement.alignment.attention import projections
+from lmc_tune.measurement.alignment.graph import graph_of
 from lmc_tune.measurement.alignment.groups import Group, Permutation
 from lmc_tune.measurement.alignment.specification import Specification
 from lmc_tune.models.state import State
@@ -66,7 +67,7 @@ class Seen(fx.Interpreter):
     def __init__(self, model: nn.Module, state: State, nodes: set[str]) -> None:
         own = deepcopy(model).eval()
         own.load_state_dict(state)
-        super().__init__(fx.symbolic_trace(own))
+        super().__init__(graph_of(own))
         self.nodes = nodes
         self.kept: dict[str, Tensor] = {}
 

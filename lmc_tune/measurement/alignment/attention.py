@@ -46,6 +46,7 @@ def attention_module(links: Links, call: Call) -> Any:
             links.attach(ref, f"{call.name}.{own}", 2, d, "")
             links.fixed[f"{call.name}.{own}", 0] = links.fixed[f"{call.name}.{own}", 1] = "it has one unit"
     mask = called.get("attn_mask")
+    links.freeze_all((mask, called.get("key_padding_mask")), f"{call.name} reads it as a mask")
     if mask is not None and mask.tensor.dim() > 2:
         links.freeze(scores, f"{call.name} masks every head differently")
     attended, weights = call.made
@@ -86,6 +87,9 @@ def scaled_dot_product(links: Links, call: Call) -> Any:
         dims.append(ref)
     links.link(query.dims[-1], key.dims[-1], mixed)
     links.link(key.dims[-2], value.dims[-2], mixed)
+    links.freeze_all(
+        Value(mask.tensor, mask.dims[-2:]) if isinstance(mask, Value) else mask, f"{call.name} masks by it"
+    )
     _mark(links, query, key, value)
     return Value(call.made, (*dims, query.dims[-2], value.dims[-1]))
 

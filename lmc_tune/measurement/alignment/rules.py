@@ -139,13 +139,14 @@ MODULES: tuple[tuple[tuple[type, ...], Callable[..., Any]], ...] = (
 # Rules for functions and methods.
 
 
-def _passes(_: Links, call: Call) -> Value:
+def _passes(links: Links, call: Call) -> Value:
+    links.freeze_all((call.args[1:], call.kwargs), f"{call.name} compares units with others")
     return Value(call.made, call.args[0].dims)
 
 
 def _elementwise(links: Links, call: Call) -> Value:
     """Of several tensors, aligned from their last dimensions, units meet units; a dimension of one meets anything."""
-    values = [value for value in call.args if isinstance(value, Value)]
+    values = [value for value in (*call.args, *call.kwargs.values()) if isinstance(value, Value)]
     dims: list[Ref | None] = []
     for back in range(call.made.dim(), 0, -1):
         there = [value.dims[-back] for value in values if value.tensor.dim() >= back and value.tensor.shape[-back] > 1]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from lmc_tune.measurement.alignment.graph import graph_of
 from lmc_tune.measurement.alignment.links import Call, Links, Residual, Value, unlabelled
 from lmc_tune.measurement.alignment.rules import ACTIVATION_CALLS, ACTIVATIONS, FUNCTIONS, MODULES
 from lmc_tune.measurement.alignment.specification import OUTPUT, Specification, check_complete
@@ -24,7 +25,7 @@ def specification_of(model: nn.Module, inputs: Tensor, *, residual: Residual = "
     model.eval()
     try:
         try:
-            graph = fx.symbolic_trace(model)
+            graph = graph_of(model)
         except Exception as error:  # noqa: BLE001 - whatever a user's code raises when it meets a proxy
             return _all_fixed(model, f"the network cannot be traced: {[*str(error).splitlines(), ''][0]}")
         links = Links(model)

@@ -46,6 +46,18 @@ class Packed(nn.Module):
         return self.own(x, key=other, value=other, need_weights=False)[0]
 
 
+class Learnt(nn.Module):
+    """What all heads add to their scores is learnt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = nn.MultiheadAttention(DIM, HEADS, batch_first=True)
+        self.bias = nn.Parameter(torch.randn(TOKENS, TOKENS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.own(x, x, x, need_weights=False, attn_mask=self.bias)[0]
+
+
 class ByHand(nn.Module):
     """Queries, keys and values of layers of their own, and what a subclass makes of them."""
 
@@ -123,6 +135,20 @@ class OneLayer(nn.Module):
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, DIM))
 
 
+class Encoder(nn.Module):
+    """torch's own encoder of two layers."""
+
+    def __init__(self, **how) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(DIM, HEADS, dim_feedforward=8, batch_first=True, **how)
+        self.embed, self.head = nn.Linear(4, DIM), nn.Linear(DIM, 3)
+        self.encoder = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(DIM), enable_nested_tensor=False)
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(TOKENS, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(self.embed(x), mask=self.mask, is_causal=True).mean(1))
+
+
 class Transformer(nn.Module):
     """Blocks of attention and an MLP along a residual stream, for inputs of (n, tokens, 4)."""
 
@@ -154,7 +180,10 @@ MADE = {
     "summed": (Summed, (3, 1)),
     "unbind": (lambda: OneLayer("unbind"), (3, 3)),
     "index": (lambda: OneLayer("index"), (3, 3)),
+    "torch's, with learnt biases": (Learnt, (3, 3)),
     "chunk": (lambda: OneLayer("chunk"), (3, 3)),
+    "torch's encoder": (None, (3, 3)),
+    "torch's encoder, norm first": (None, (3, 3)),
 }
 
 
@@ -166,7 +195,8 @@ def transformer(name: str, seed: int = 0, depth: int = 2) -> nn.Module:
     """With biases and scales that differ from unit to unit."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Transformer(MADE[name][0], depth)
+        make = MADE[name][0]
+        model = Transformer(make, depth) if make else Encoder(norm_first="first" in name, activation=F.gelu)
         with torch.no_grad():
             for entry in model.parameters():
                 if entry.dim() == 1:
@@ -199,7 +229,7 @@ def test_heads_and_units_inside_them_change_places_and_the_function_stays(name, 
         torch.testing.assert_close(model(inputs()), before, rtol=0, atol=1e-10 * float(before.abs().max()))
         back = specification.permuted(moved, inverse(planted))
         assert all(torch.equal(back[entry], start[entry]) for entry in start)
-    assert not all(torch.equal(moved[entry], start[entry]) for entry in start if "attention" in entry)
+    assert not all(torch.equal(moved[entry], start[entry]) for entry in start if "att" in entry)
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -221,6 +251,17 @@ def test_the_residual_stream_is_fixed_unless_it_is_asked_for(name):
 ])  # fmt: skip
 def test_why_units_keep_their_order_inside_a_head_is_named(name, reason):
     assert any(reason in said for said in specification_of(transformer(name), inputs()).frozen)
+
+
+class Biased(ByHand):
+    """Every head has biases of its own for pairs of positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.randn(HEADS, TOKENS, TOKENS))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias)
 
 
 class Shared(ByHand):
@@ -259,6 +300,7 @@ class Telling(nn.Module):
 
 
 @pytest.mark.parametrize(("make", "reason"), [
+    (Biased, "attention.0: scaled_dot_product_attention joins units with what cannot be permuted"),
     (Shared, "attention.0: scaled_dot_product_attention joins units with what cannot be permuted"),
     (Masked, "attention.0.own masks every head differently"),
     (Telling, "attention.0.own returns the weights of every head"),

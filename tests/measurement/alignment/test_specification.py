@@ -167,6 +167,7 @@ class Between(nn.Module):
         (Toy(Between(lambda x: torch.cat([x, x], 1)), 12), "cat sets units beside others"),
         (Toy(Between(lambda x: x[:, :3]), 3), "getitem picks some of the units"),
         (Toy(Between(lambda x: x.view(-1, 2, 3).transpose(1, 2).flatten(1))), "mixes units"),
+        (Toy(Between(lambda x: (x.view(-1, 2, 3).mean(-1, keepdim=True) * torch.ones(3)).flatten(1))), "mixes units"),
         (Toy(Between(lambda x: torch.cumsum(x, 1))), "cumsum lets no permutation pass"),
         (Toy(nn.GroupNorm(2, 6)), "between normalises 2 groups of channels"),
         (Toy(nn.AvgPool1d(2), 3), "between pools over units"),
