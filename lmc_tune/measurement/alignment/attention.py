@@ -4,6 +4,7 @@ and its values' units.
 An attention's score is a sum over the units of a query and a key, and its output is linear in the values.
 """
 
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -21,43 +22,55 @@ def attention_module(links: Links, call: Call) -> Any:
     """:class:`torch.nn.MultiheadAttention`, whose projections are packed in one weight or not."""
     module = call.module
     d = module.embed_dim
-    called = signature(module.forward).bind(*call.args, **call.kwargs).arguments
-    given = [called[name].dims[-1] for name in _PROJECTIONS]
+    given = signature(module.forward).bind(*call.args, **call.kwargs).arguments
     scores, values = (links.new(d, heads=module.num_heads) for _ in range(2))
     links.tie(scores, values)
     links.attention |= {scores.group, values.group}
-    made = (scores, scores, values)
+    _project(links, call, given, (scores, scores, values))
+    _hold(links, call, given, scores)
+    out = links.new(d)
+    links.attach(values, f"{call.name}.out_proj.weight", 1, d, "")
+    links.attach(out, f"{call.name}.out_proj.weight", 0, d, "")
+    if module.out_proj.bias is not None:
+        links.attach(out, f"{call.name}.out_proj.bias", 0, d, "")
+    attended, weights = call.made
+    return Value(attended, (*given["query"].dims[:-1], out)), unlabelled(weights)
+
+
+def _project(links: Links, call: Call, given: Mapping[str, Any], made: Sequence[Ref]) -> None:
+    """What it reads becomes queries, keys and values, with the weights' rows in three sections or in three weights."""
+    module, d = call.module, call.module.embed_dim
+    read = [given[name].dims[-1] for name in _PROJECTIONS]
     if module.in_proj_weight is not None:
         joint = f"{call.name} reads units and what cannot be permuted with one weight"
-        read = links.link(links.link(given[0], given[1], joint), given[2], joint)
-        links.attach(read, f"{call.name}.in_proj_weight", 1, d, READS_FIXED)
+        one = links.link(links.link(read[0], read[1], joint), read[2], joint)
+        links.attach(one, f"{call.name}.in_proj_weight", 1, d, READS_FIXED)
     for at, (name, ref) in enumerate(zip(_PROJECTIONS, made, strict=True)):
         if module.in_proj_weight is not None:
             links.attach(ref, f"{call.name}.in_proj_weight", 0, d, "", start=at * d)
         else:
             own = f"{call.name}.{name[0]}_proj_weight"
             links.attach(ref, own, 0, d, "")
-            links.attach(given[at], own, 1, links.state[own].shape[1], READS_FIXED)
+            links.attach(read[at], own, 1, links.state[own].shape[1], READS_FIXED)
         if module.in_proj_bias is not None:
             links.attach(ref, f"{call.name}.in_proj_bias", 0, d, "", start=at * d)
         links.made.append((Site(node=f"{call.name}.{name}", dim=-1), ref.group, False))
-    for own, ref in (("bias_k", scores), ("bias_v", values)):
+    for own, ref in (("bias_k", made[1]), ("bias_v", made[2])):
         if getattr(module, own) is not None:
             links.attach(ref, f"{call.name}.{own}", 2, d, "")
             links.fixed[f"{call.name}.{own}", 0] = links.fixed[f"{call.name}.{own}", 1] = "it has one unit"
-    mask = called.get("attn_mask")
-    links.freeze_all((mask, called.get("key_padding_mask")), f"{call.name} reads it as a mask")
+
+
+def _hold(links: Links, call: Call, given: Mapping[str, Any], heads: Ref) -> None:
+    """Positions stay; so do heads that the network treats differently."""
+    for name in _PROJECTIONS:
+        links.freeze_all(Value(given[name].tensor, given[name].dims[:-1]), f"{call.name} attends to positions")
+    mask = given.get("attn_mask")
+    links.freeze_all((mask, given.get("key_padding_mask")), f"{call.name} reads it as a mask")
     if mask is not None and mask.tensor.dim() > 2:
-        links.freeze(scores, f"{call.name} masks every head differently")
-    attended, weights = call.made
-    if weights is not None and not called.get("average_attn_weights", True):
-        links.freeze(scores, f"{call.name} returns the weights of every head")
-    out = links.new(d)
-    links.attach(values, f"{call.name}.out_proj.weight", 1, d, "")
-    links.attach(out, f"{call.name}.out_proj.weight", 0, d, "")
-    if module.out_proj.bias is not None:
-        links.attach(out, f"{call.name}.out_proj.bias", 0, d, "")
-    return Value(attended, (*called["query"].dims[:-1], out)), unlabelled(weights)
+        links.freeze(heads, f"{call.name} masks every head differently")
+    if call.made[1] is not None and not given.get("average_attn_weights", True):
+        links.freeze(heads, f"{call.name} returns the weights of every head")
 
 
 def projections(module: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
@@ -86,10 +99,8 @@ def scaled_dot_product(links: Links, call: Call) -> Any:
             ref = links.link(ref, mask.dims[-back], mixed)
         dims.append(ref)
     links.link(query.dims[-1], key.dims[-1], mixed)
-    links.link(key.dims[-2], value.dims[-2], mixed)
-    links.freeze_all(
-        Value(mask.tensor, mask.dims[-2:]) if isinstance(mask, Value) else mask, f"{call.name} masks by it"
-    )
+    for ref in (query.dims[-2], key.dims[-2], value.dims[-2], *(mask.dims[-2:] if isinstance(mask, Value) else ())):
+        links.freeze(ref, f"{call.name} attends to positions")
     _mark(links, query, key, value)
     return Value(call.made, (*dims, query.dims[-2], value.dims[-1]))
 

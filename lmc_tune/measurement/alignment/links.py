@@ -224,18 +224,27 @@ class Links:
         return fx.node.map_aggregate(made, unlabelled)
 
     def settled(self, value: Any, name: str) -> Any:
-        """A value as it is, but units inside heads stay if it does not have the heads (and their sections) any more."""
+        """A value as it is, but units stay where those of one head meet those of another.
+
+        Inside heads they keep their order if the value has no heads (or not the sections) any more. Heads that
+        run along two dimensions have met each other.
+        """
         if not isinstance(value, Value):
             return value
         dims = list(value.dims)
         for dim, ref in enumerate(dims):
-            if ref is None or ref.level != "inside":
+            if ref is None or ref.level == "units":
                 continue
-            needed = ("heads", "sections") if self.root(ref.group) in self.sections else ("heads",)
-            if not all(any(o.level == level and self.same_heads(o, ref) for o in _dims(value)) for level in needed):
+            levels = [other.level for other in _dims(value) if self.same_heads(other, ref)]
+            if levels.count("heads") > 1:
+                self.freeze(replace(ref, level="units"), f"{name} joins heads with each other")
+            elif ref.level == "inside" and ("heads" not in levels or self._needs_sections(ref, levels)):
                 self.freeze(ref, f"{name} mixes heads")
                 dims[dim] = None
         return replace(value, dims=tuple(dims))
+
+    def _needs_sections(self, ref: Ref, levels: Sequence[Level]) -> bool:
+        return self.root(ref.group) in self.sections and "sections" not in levels
 
     def note(self, node: str, value: Any, *, activation: bool) -> None:
         """Remember where units can be seen."""

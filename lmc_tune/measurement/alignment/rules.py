@@ -40,6 +40,8 @@ def _convolution(links: Links, call: Call) -> Value:
     weight = call.module.weight
     for dim in range(2, weight.dim()):
         links.fixed[f"{call.name}.weight", dim] = "it is an axis of the kernel"
+    for ref in given.dims[2:]:
+        links.freeze(ref, f"{call.name} runs along units")
     into, depthwise = given.dims[1], call.module.groups == call.module.in_channels == call.module.out_channels
     if call.module.groups == 1:
         links.attach(into, f"{call.name}.weight", 1, weight.shape[1], READS_FIXED)

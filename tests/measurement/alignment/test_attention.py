@@ -275,6 +275,27 @@ class Shared(ByHand):
         return x.view(x.shape[0], x.shape[1], -1, WIDTH).transpose(1, 2)
 
 
+class Across(ByHand):
+    """At every position, heads attend to heads."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+
+class Crossed(Across):
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        return ((q @ k.transpose(-2, -1)).softmax(-1) @ v).transpose(1, 2)
+
+
+class Outer(ByHand):
+    """Every head's values meet those of every other."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v) + (v[:, :, None] * v[:, None]).mean(2)
+
+
 class Masked(nn.Module):
     """Every head has a mask of its own."""
 
@@ -302,6 +323,9 @@ class Telling(nn.Module):
 @pytest.mark.parametrize(("make", "reason"), [
     (Biased, "attention.0: scaled_dot_product_attention joins units with what cannot be permuted"),
     (Shared, "attention.0: scaled_dot_product_attention joins units with what cannot be permuted"),
+    (Across, "attention.0: scaled_dot_product_attention attends to positions"),
+    (Crossed, "attention.0: matmul joins heads with each other"),
+    (Outer, "attention.0: mul joins heads with each other"),
     (Masked, "attention.0.own masks every head differently"),
     (Telling, "attention.0.own returns the weights of every head"),
 ])  # fmt: skip
@@ -310,6 +334,9 @@ def test_heads_that_differ_stay_where_they_are(make, reason):
     specification = specification_of(model, inputs())
     assert reason in specification.frozen
     assert [group.widths for group in specification.free.values()] == [(8,)]
+    before, start = model(inputs()).detach(), state(model)
+    model.load_state_dict(specification.permuted(start, random_permutations(specification, 1)))
+    torch.testing.assert_close(model(inputs()), before, rtol=0, atol=1e-10 * float(before.abs().max()))
 
 
 def test_an_order_that_takes_heads_apart_is_refused():

@@ -133,6 +133,17 @@ class Twice(nn.Module):
         return self.last(torch.relu(self.again(torch.relu(self.again(self.first(inputs))))))
 
 
+class Convolved(nn.Module):
+    """A convolution over hidden units, as if they had an order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.over, self.last = nn.Linear(4, 6), nn.Conv1d(1, 1, 3, padding=1), nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.over(self.first(inputs)[:, None]).flatten(1))
+
+
 class Residual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -173,6 +184,7 @@ class Between(nn.Module):
         (Toy(nn.AvgPool1d(2), 3), "between pools over units"),
         (Toy(nn.PReLU(6)), "between is of the unknown kind PReLU"),
         (Twice(), "again.weight is used twice"),
+        (Convolved(), "over runs along units"),
         (Residual(), "inner.weight reads and makes the same units"),
     ],
 )
