@@ -55,6 +55,8 @@ class _Tracer(fx.Interpreter):
         operation = n.op in {"call_function", "call_method"}
         self.links.layer = next(reversed(n.meta.get("nn_module_stack") or {"": None})) if operation else ""
         kind = self.fetch_attr(str(n.target)) if n.op == "call_module" else getattr(n.target, "__name__", n.target)
+        if n.op == "get_attr" and n.users and all(_only_looks(user) for user in n.users):
+            return unlabelled(self.fetch_attr(str(n.target)))
         made = self.links.settled(super().run_node(n), str(kind if operation else n.target))
         self.links.note(n.name, made, activation=isinstance(kind, ACTIVATIONS) or kind in ACTIVATION_CALLS)
         return made
@@ -84,7 +86,8 @@ class _Tracer(fx.Interpreter):
         twice = [entry for entry, tensor in own if self.links.again(self.names.get(id(tensor), entry))]
         rule = next((rule for kinds, rule in MODULES if isinstance(module, kinds)), None)
         if twice:
-            return self.links.opaque((args, kwargs), call.made, f"{target} is used twice")
+            rest = [entry for entry, _ in own if entry not in twice]
+            return self.links.opaque((args, kwargs), call.made, f"{target} is used twice", rest)
         if rule is None:
             reason = f"{target} is of the unknown kind {type(module).__name__}"
             return self.links.opaque((args, kwargs), call.made, reason, [entry for entry, _ in own])
@@ -112,6 +115,11 @@ class _Tracer(fx.Interpreter):
     def output(self, target: Any, args: Any, kwargs: Any) -> Any:
         self.links.freeze_all(args, OUTPUT)
         return super().output(target, args, kwargs)
+
+
+def _only_looks(node: fx.Node) -> bool:
+    """Whether it asks a tensor for what no permutation changes."""
+    return node.target is getattr and node.args[1] in {"device", "dtype", "shape"}
 
 
 def _mapped(value: Any, function: Callable[[Any], Any]) -> Any:

@@ -144,6 +144,17 @@ class Convolved(nn.Module):
         return self.last(self.over(self.first(inputs)[:, None]).flatten(1))
 
 
+class Reading(nn.Module):
+    """It reads a layer's weight, or only its type, next to using the layer."""
+
+    def __init__(self, read) -> None:
+        super().__init__()
+        self.first, self.last, self.read = nn.Linear(4, 6), nn.Linear(6, 3), read
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(torch.relu(self.first(self.read(inputs, self.first.weight))))
+
+
 class Residual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -185,6 +196,7 @@ class Between(nn.Module):
         (Toy(nn.PReLU(6)), "between is of the unknown kind PReLU"),
         (Twice(), "again.weight is used twice"),
         (Convolved(), "over runs along units"),
+        (Reading(lambda inputs, weight: inputs * weight.norm()), "norm lets no permutation pass"),
         (Residual(), "inner.weight reads and makes the same units"),
     ],
 )
@@ -195,6 +207,11 @@ def test_what_lets_no_permutation_pass_is_named(model, reason):
     frozen = next(at for at, group in enumerate(specification.groups) if group.frozen)
     with pytest.raises(ValueError, match="cannot be permuted"):
         specification.permuted(model.state_dict(), {frozen: np.arange(specification.groups[frozen].size)})
+
+
+def test_looking_at_the_type_of_a_weight_freezes_nothing():
+    specification = specification_of(Reading(lambda inputs, weight: inputs.to(weight.dtype)), torch.randn(5, 4))
+    assert [group.widths for group in specification.free.values()] == [(6,)]
 
 
 def test_a_network_that_cannot_be_traced_has_no_group_and_says_why():
