@@ -19,6 +19,7 @@ from lmc_tune.measurement.alignment.shapes import (
     permuted,
     reshaped,
     reshaped_to,
+    stacked,
     unbound,
 )
 
@@ -141,8 +142,7 @@ MODULES: tuple[tuple[tuple[type, ...], Callable[..., Any]], ...] = (
 # Rules for functions and methods.
 
 
-def _passes(links: Links, call: Call) -> Value:
-    links.freeze_all((call.args[1:], call.kwargs), f"{call.name} compares units with others")
+def _passes(_: Links, call: Call) -> Value:
     return Value(call.made, call.args[0].dims)
 
 
@@ -203,14 +203,27 @@ def _pooled(links: Links, call: Call, channel: int) -> Value:
     return Value(call.made, (*given.dims[: channel + 1], *(None for _ in given.dims[channel + 1 :])))
 
 
-_ELEMENTWISE = ("add", "iadd", "sub", "mul", "truediv", "div", "add_", "mul_", "maximum", "minimum", "masked_fill")
+_ELEMENTWISE = (
+    "add",
+    "iadd",
+    "sub",
+    "mul",
+    "truediv",
+    "div",
+    "add_",
+    "mul_",
+    "maximum",
+    "minimum",
+    "masked_fill",
+    "clamp",
+)
 ACTIVATION_CALLS = (
     *("relu", "relu_", "relu6", "gelu", "silu", "tanh", "sigmoid"),
     *("hardswish", "hardsigmoid", "leaky_relu", "elu"),
 )
 _PASSING_CALLS = (
     *ACTIVATION_CALLS,
-    *("dropout", "contiguous", "clone", "detach", "float", "to", "neg", "abs", "softmax", "log_softmax", "clamp"),
+    *("dropout", "contiguous", "clone", "detach", "float", "to", "neg", "abs", "softmax", "log_softmax", "type_as"),
 )
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
@@ -227,5 +240,6 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "scaled_dot_product_attention": scaled_dot_product,
     "expand": expanded,
     "getitem": item,
+    "stack": stacked,
     "unbind": unbound,
 }

@@ -101,21 +101,30 @@ def permuted(_: Links, call: Call) -> Value:
 
 
 def joined(links: Links, call: Call) -> Value:
-    values, rest = call.args[0], call.args[1:]
-    along = call.kwargs.get("dim", rest[0] if rest else 0) % call.made.dim()
-    dims: list[Ref | None] = []
-    for dim in range(call.made.dim()):
-        refs = [value.dims[dim] for value in values if isinstance(value, Value)]
-        if dim == along:
-            for one in refs:
-                links.freeze(one, f"{call.name} sets units beside others")
-            dims.append(None)
-            continue
-        ref = refs[0]
-        for other in refs[1:]:
-            ref = links.link(ref, other, f"{call.name} joins units with what cannot be permuted")
-        dims.append(ref)
+    values, along = _several(call)
+    for value in values:
+        links.freeze(value.dims[along], f"{call.name} sets units beside others")
+    dims = [None if dim == along else _met(links, call, values, dim) for dim in range(call.made.dim())]
     return Value(call.made, tuple(dims))
+
+
+def stacked(links: Links, call: Call) -> Value:
+    values, along = _several(call)
+    dims = [_met(links, call, values, dim) for dim in range(call.made.dim() - 1)]
+    return Value(call.made, (*dims[:along], None, *dims[along:]))
+
+
+def _several(call: Call) -> tuple[Sequence[Value], int]:
+    """What is put together, and along which dimension."""
+    values, dim = call.named("tensors", "dim")
+    return values, (dim or 0) % call.made.dim()
+
+
+def _met(links: Links, call: Call, values: Sequence[Value], dim: int) -> Ref | None:
+    ref = values[0].dims[dim]
+    for other in values[1:]:
+        ref = links.link(ref, other.dims[dim], f"{call.name} joins units with what cannot be permuted")
+    return ref
 
 
 def expanded(_: Links, call: Call) -> Value:

@@ -33,8 +33,9 @@ class Specification:
 
     @property
     def frozen(self) -> list[str]:
-        """Why groups cannot be permuted, or not inside their heads, each reason once."""
-        reasons = [reason for group in self.groups for reason in ([group.frozen] if group.frozen else group.rigid)]
+        """Why groups cannot be permuted, or not inside their heads: each reason once, groups of many axes first."""
+        groups = sorted(self.groups, key=lambda group: len(group.places), reverse=True)
+        reasons = [reason for group in groups for reason in ([group.frozen] if group.frozen else group.rigid)]
         return list(dict.fromkeys(reasons))
 
     def identity(self) -> dict[int, Permutation]:

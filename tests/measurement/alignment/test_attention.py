@@ -98,6 +98,22 @@ class Rotary(ByHand):
         return x * self.angles.cos() + other * self.angles.sin()
 
 
+class Stacked(Rotary):
+    """Neighbouring units are turned together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("angles", torch.rand(TOKENS, 4))
+        self.query, self.key = nn.Linear(DIM, 8), nn.Linear(DIM, 8)
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], x.shape[1], HEADS, -1).transpose(1, 2)
+
+    def turned(self, x: Tensor) -> Tensor:
+        other = torch.stack([-x[..., 1::2], x[..., ::2]], -1).reshape(x.shape)
+        return (x * self.angles.cos() + other * self.angles.sin()).type_as(x)
+
+
 class Normed(ByHand):
     """Its queries and keys are normalised inside each head, with scales that all heads share."""
 
@@ -176,6 +192,7 @@ MADE = {
     "by hand": (ByHand, (3, 3)),
     "products": (Products, (3, 3)),
     "rotary": (Rotary, (1, 1, 3)),
+    "rotary, stacked": (Stacked, (1, 1, 3)),
     "normed": (Normed, (1, 3)),
     "summed": (Summed, (3, 1)),
     "unbind": (lambda: OneLayer("unbind"), (3, 3)),
