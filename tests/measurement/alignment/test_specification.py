@@ -1,10 +1,13 @@
 """Which units may change places: of every network the function stays, and every axis is accounted for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from lmc_tune.measurement.alignment.groups import Group, Place
 from lmc_tune.measurement.alignment.links import RESIDUAL
 from lmc_tune.measurement.alignment.specification import (
     Specification,
@@ -228,3 +231,21 @@ def test_what_is_no_permutation_is_refused():
     for wrong in (np.zeros(group.size, dtype=np.int64), np.arange(group.size + 1)):
         with pytest.raises(ValueError, match=f"has {group.size} units; give a permutation of them"):
             specification.permuted(model.state_dict(), {number: wrong})
+
+
+def test_the_parts_of_an_axis_have_to_be_all_of_it():
+    weight = {"weight": torch.zeros(6)}
+    places = [Place(entry="weight", dim=0, start=start) for start in (0, 3)]
+
+    def check(*own: Place, **fixed) -> None:
+        groups = tuple(Group(widths=(3,), places=(place,)) for place in own)
+        check_complete(Specification(groups=groups, **fixed), weight, ["weight"])
+
+    check(*places)
+    for wrong in (places[:1], places[1:], [*places, places[0]], [places[0], replace(places[1], start=2)]):
+        with pytest.raises(AssertionError, match="axis 0 of weight has 6 indices; these are in groups"):
+            check(*wrong)
+    with pytest.raises(AssertionError, match="axis 0 of weight is neither in a group nor fixed"):
+        check()
+    with pytest.raises(AssertionError, match="axis 0 of weight is also fixed"):
+        check(*places, fixed={("weight", 0): "it is"})
