@@ -12,6 +12,9 @@ from lmc_tune.measurement.alignment.links import Call, Links, Residual, Value, u
 from lmc_tune.measurement.alignment.rules import ACTIVATION_CALLS, ACTIVATIONS, FUNCTIONS, MODULES
 from lmc_tune.measurement.alignment.specification import OUTPUT, Specification, check_complete
 
+# Of a layer, which may be made of others.
+_WEIGHTS = ("weight", "bias", "in_proj_weight")
+
 
 def specification_of(model: nn.Module, inputs: Tensor, *, residual: Residual = "fixed") -> Specification:
     """The groups of a network.
@@ -88,10 +91,16 @@ class _Tracer(fx.Interpreter):
         if twice:
             rest = [entry for entry, _ in own if entry not in twice]
             return self.links.opaque((args, kwargs), call.made, f"{target} is used twice", rest)
-        if rule is None:
-            reason = f"{target} is of the unknown kind {type(module).__name__}"
+        remade = next((one for one in _WEIGHTS if self._is_remade(f"{target}.{one}", getattr(module, one, None))), "")
+        if rule is None or remade:
+            reason = f"{target}.{remade} is made of other weights" if remade else ""
+            reason = reason or f"{target} is of the unknown kind {type(module).__name__}"
             return self.links.opaque((args, kwargs), call.made, reason, [entry for entry, _ in own])
         return rule(self.links, call)
+
+    def _is_remade(self, name: str, tensor: Any) -> bool:
+        """Whether a layer's tensor is no entry of the state, as with a weight norm."""
+        return isinstance(tensor, Tensor) and name not in self.links.state
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         return self._called(getattr(target, "__name__", str(target)), target, args, kwargs)

@@ -197,6 +197,7 @@ class Between(nn.Module):
         (Toy(nn.GroupNorm(2, 6)), "between normalises 2 groups of channels"),
         (Toy(nn.AvgPool1d(2), 3), "between pools over units"),
         (Toy(nn.PReLU(6)), "between is of the unknown kind PReLU"),
+        (Toy(nn.utils.parametrizations.weight_norm(nn.Linear(6, 6))), "between.weight is made of other weights"),
         (Twice(), "again.weight is used twice"),
         (Convolved(), "over runs along units"),
         (Reading(lambda inputs, weight: inputs * weight.norm()), "norm lets no permutation pass"),
