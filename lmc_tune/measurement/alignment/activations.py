@@ -4,17 +4,20 @@ Each unit of B is given to the unit of A that it correlates with, all units of a
 et al. 2023). Unlike weights, the layers do not depend on each other, and one pass over the examples is enough.
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, fx, nn
 
 from lmc_tune.data.examples import ExampleSet
-from lmc_tune.measurement.alignment.specification import Permutation, Site, Specification
+from lmc_tune.measurement.alignment.attention import projections
+from lmc_tune.measurement.alignment.graph import graph_of
+from lmc_tune.measurement.alignment.groups import Group, Permutation
+from lmc_tune.measurement.alignment.specification import Specification
 from lmc_tune.models.state import State
 
 # Examples at once.
@@ -35,31 +38,45 @@ def match_activations(
         state_b: whose units are permuted.
         examples: that both networks are run on, in evaluation mode.
     """
-    sites = {site for group in specification.free.values() for site in group.sites}
-    seen = [Seen(model, state, {site.node for site in sites}) for state in (state_a, state_b)]
-    sums = {number: _Sums(group.size) for number, group in specification.free.items()}
+    nodes = {site.node for group in specification.free.values() for site in group.sites}
+    seen = [Seen(model, state, nodes) for state in (state_a, state_b)]
+    free = specification.free
+    sums = {(number, kind): _Sums() for number, group in free.items() for kind in range(len(group.widths))}
     with torch.no_grad():
         for some in examples.chunks(CHUNK):
             a, b = (one.on(some.inputs) for one in seen)
-            for number, group in specification.free.items():
+            for number, group in free.items():
                 for site in group.sites:
-                    sums[number].add(by_unit(a[site.node], site).double(), by_unit(b[site.node], site).double())
-    found = {}
-    for number, one in sums.items():
-        _, best = linear_sum_assignment(one.correlations(), maximize=True)
-        found[number] = best.astype(np.int64)
-    return found
+                    own = [group.by_unit(one[site.node], site).double() for one in (a, b)]
+                    sums[number, site.kind].add(*own)
+    return {number: group.best(_gains(group, sums, number)) for number, group in free.items()}
+
+
+def _gains(group: Group, sums: Mapping[tuple[int, int], "_Sums"], number: int) -> np.ndarray:
+    """(units, units): correlations of the units of each kind."""
+    gains = np.zeros((group.size, group.size))
+    for kind in range(len(group.widths)):
+        units = group.kind(kind)
+        gains[units, units] = sums[number, kind].correlations()
+    return gains
 
 
 class Seen(fx.Interpreter):
-    """A network that keeps what some of its nodes make."""
+    """A network that keeps what some of its nodes make, and what attention projects its inputs to."""
 
     def __init__(self, model: nn.Module, state: State, nodes: set[str]) -> None:
         own = deepcopy(model).eval()
         own.load_state_dict(state)
-        super().__init__(fx.symbolic_trace(own))
+        super().__init__(graph_of(own))
         self.nodes = nodes
         self.kept: dict[str, Tensor] = {}
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        module = self.fetch_attr(target)
+        if isinstance(module, nn.MultiheadAttention) and f"{target}.value" in self.nodes:
+            made = projections(module, *args, **kwargs)
+            self.kept |= {f"{target}.{name}": tensor for name, tensor in made.items()}
+        return super().call_module(target, args, kwargs)
 
     def run_node(self, n: fx.Node) -> Any:
         made = super().run_node(n)
@@ -74,17 +91,10 @@ class Seen(fx.Interpreter):
         return self.kept
 
 
-def by_unit(tensor: Tensor, site: Site) -> Tensor:
-    """(units, values) of all examples and places."""
-    moved = tensor.movedim(site.dim, 0)
-    return moved.reshape(moved.shape[0] // site.block, -1)
-
-
 @dataclass
 class _Sums:
     """What the correlations of two layers' units are worked out from, over all values seen so far."""
 
-    size: int
     n: int = 0
     moments: dict[str, Tensor] = field(default_factory=dict)
 

@@ -9,16 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from lmc_tune.measurement.alignment.specification import (
-    Permutations,
-    Place,
-    Specification,
-    indices,
-    random_permutations,
-)
+from lmc_tune.measurement.alignment.groups import Place
+from lmc_tune.measurement.alignment.specification import Permutations, Specification, random_permutations
 from lmc_tune.models.state import State
 
 # Rounds over all groups; some ten are usual.
@@ -106,11 +100,11 @@ class _Problem:
         """Give one group its best permutation; False if the one that it has is as good."""
         gains = self._gains(number, permutations)
         before = permutations[number]
-        _, best = linear_sum_assignment(gains, maximize=True)
+        best = self.groups[number].best(gains)
         units = np.arange(len(before))
         if gains[units, best].sum() - gains[units, before].sum() <= LEAST_GAIN * self.scale:
             return False
-        permutations[number] = best.astype(np.int64)
+        permutations[number] = best
         return True
 
     def _gains(self, number: int, permutations: Permutations) -> np.ndarray:
@@ -119,20 +113,15 @@ class _Problem:
         gains = torch.zeros(group.size, group.size, dtype=torch.float64)
         for place in group.places:
             if place.counts:
-                a = _by_unit(self.a[place.entry], place)
-                b = _by_unit(self._permuted(place.entry, permutations, without=number), place)
-                gains += (a @ b.T).cpu()
+                a = group.by_unit(self.a[place.entry], place)
+                b = group.by_unit(self._permuted(place.entry, permutations, without=number), place)
+                units = group.kind(place.kind)
+                gains[units, units] += (a @ b.T).cpu()
         return gains.numpy()
 
     def _permuted(self, name: str, permutations: Permutations, without: int = -1) -> Tensor:
         entry = self.b[name]
         for number, place in self.axes[name]:
             if number != without:
-                entry = entry.index_select(place.dim, indices(permutations[number], place, entry.device))
+                entry = self.groups[number].moved(entry, place, permutations[number])
         return entry
-
-
-def _by_unit(entry: Tensor, place: Place) -> Tensor:
-    """(units, the rest): all that an entry holds of every unit."""
-    moved = entry.movedim(place.dim, 0)
-    return moved.reshape(moved.shape[0] // place.block, -1)

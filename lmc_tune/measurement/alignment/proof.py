@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lmc_tune.measurement.alignment.activations import Seen, by_unit
+from lmc_tune.measurement.alignment.activations import Seen
 from lmc_tune.measurement.alignment.specification import Permutations, Specification
 from lmc_tune.measurement.lines import MeasurementError
 from lmc_tune.models.state import State
@@ -36,10 +36,11 @@ def check_unchanged(
     for node in before.kept:  # in the order in which they are run
         for number, group in specification.free.items():
             for site in (site for site in group.sites if site.node == node):
-                moved = by_unit(before.kept[node], site)
+                moved = group.by_unit(before.kept[node], site)
                 if number in permutations:
-                    moved = moved[permutations[number].tolist()]
-                if (by := _differ(moved, by_unit(after.kept[node], site))) is not None:
+                    units = group.kind(site.kind)
+                    moved = moved[(permutations[number][units] - units.start).tolist()]
+                if (by := _differ(moved, group.by_unit(after.kept[node], site))) is not None:
                     raise MeasurementError(
                         f"aligned weights do not compute the same function: {node} differs by {by:.2g} of its largest "
                         f"value, so what lies before it does not let its units be permuted"

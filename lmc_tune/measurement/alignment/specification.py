@@ -1,58 +1,22 @@
 """Which axes of a network's weights may be permuted together: traced from the module itself.
 
-Every axis of every parameter is either in a group, whose axes are permuted alike, or fixed. A group is *frozen* where
-an operation does not let a permutation pass; the reason names it.
+Every axis of every parameter is either in a group, whose axes are permuted alike, or fixed; an axis may also consist of
+parts, each in a group. A group is *frozen* where an operation does not let a permutation pass; the reason names it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from lmc_tune.measurement.alignment.groups import Group, Permutation, Place
 from lmc_tune.models.state import State
 
 # Why the units of a network's output stay.
 OUTPUT = "it is the network's output"
-Permutation = NDArray[np.int64]
 # By the number of the group.
 Permutations = Mapping[int, Permutation]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """An axis of an entry of the state: ``block`` neighbouring indices belong to each unit.
-
-    counts: whether it is a weight; statistics move with the units, and say nothing of how close weights are.
-    """
-
-    entry: str
-    dim: int
-    block: int = 1
-    counts: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """Where units can be seen: along a dimension of what a node of the traced graph makes, ``block`` values each."""
-
-    node: str
-    dim: int
-    block: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Axes that are permuted alike. sites: where its units can be seen, behind activation functions if there are any.
-    frozen: why they cannot be permuted; empty if they can.
-    """
-
-    size: int
-    places: tuple[Place, ...]
-    sites: tuple[Site, ...] = ()
-    frozen: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +38,10 @@ class Specification:
 
     @property
     def frozen(self) -> list[str]:
-        """Why groups cannot be permuted, each reason once."""
-        return list(dict.fromkeys(group.frozen for group in self.groups if group.frozen))
+        """Why groups cannot be permuted, or not inside their heads: each reason once, groups of many axes first."""
+        groups = sorted(self.groups, key=lambda group: len(group.places), reverse=True)
+        reasons = [reason for group in groups for reason in ([group.frozen] if group.frozen else group.rigid)]
+        return list(dict.fromkeys(reasons))
 
     @property
     def hindrances(self) -> list[str]:
@@ -94,18 +60,18 @@ class Specification:
             permutations: of free groups; the others stay.
 
         Raises:
-            ValueError: if a group is frozen, or what is given is no permutation of its units.
+            ValueError: if a group is frozen, or what is given is no permutation of its units that keeps heads together.
         """
         found = dict(state)
         for number, permutation in permutations.items():
             group = self.groups[number]
             if group.frozen:
                 raise ValueError(f"group {number} cannot be permuted: {group.frozen}")
-            if not np.array_equal(np.sort(permutation), np.arange(group.size)):
-                raise ValueError(f"group {number} has {group.size} units; give a permutation of them")
+            if not group.allows(permutation):
+                together = f" that keeps its {group.heads} heads together" if group.heads > 1 else ""
+                raise ValueError(f"group {number} has {group.size} units; give a permutation of them{together}")
             for place in group.places:
-                tensor = found[place.entry]
-                found[place.entry] = tensor.index_select(place.dim, indices(permutation, place, tensor.device))
+                found[place.entry] = group.moved(found[place.entry], place, permutation)
         return found
 
     def uses(self, entry: str) -> Iterator[tuple[int, Place]]:
@@ -114,12 +80,6 @@ class Specification:
             for place in group.places:
                 if place.entry == entry:
                     yield number, place
-
-
-def indices(permutation: Permutation, place: Place, device: torch.device) -> Tensor:
-    """Of an axis, where every index of the permuted one comes from."""
-    block = (permutation[:, None] * place.block + np.arange(place.block)).ravel()
-    return torch.from_numpy(block).to(device)
 
 
 def composed(first: Permutations, then: Permutations) -> dict[int, Permutation]:
@@ -134,20 +94,22 @@ def inverse(permutations: Permutations) -> dict[int, Permutation]:
 def random_permutations(specification: Specification, seed: int) -> dict[int, Permutation]:
     """One of every free group."""
     rng = np.random.default_rng(seed)
-    return {number: rng.permutation(group.size) for number, group in specification.free.items()}
+    return {number: group.random(rng) for number, group in specification.free.items()}
 
 
 def check_complete(specification: Specification, state: State, parameters: Sequence[str]) -> None:
-    """Raise AssertionError unless every axis of every parameter is in exactly one group, or fixed."""
-    seen: dict[tuple[str, int], int] = {}
+    """Raise AssertionError unless every axis of every parameter is fixed, or its parts are in one group each."""
+    parts: dict[tuple[str, int], list[tuple[int, int]]] = {}
     for group in specification.groups:
         for place in group.places:
-            seen[place.entry, place.dim] = seen.get((place.entry, place.dim), 0) + 1
-            size = state[place.entry].shape[place.dim]
-            if size != group.size * place.block:
-                raise AssertionError(f"{place.entry} has {size} along {place.dim}, not {group.size} × {place.block}")
-    for name in parameters:
-        for dim in range(state[name].dim()):
-            times = seen.get((name, dim), 0) + ((name, dim) in specification.fixed)
-            if times != 1:
-                raise AssertionError(f"axis {dim} of {name} is in {times} groups")
+            part = (place.start, place.start + group.extent(place))
+            parts.setdefault((place.entry, place.dim), []).append(part)
+    for name in {*parameters, *(entry for entry, _ in parts)}:
+        for dim, size in enumerate(state[name].shape):
+            own, is_fixed = sorted(parts.get((name, dim), [])), (name, dim) in specification.fixed
+            if (own and is_fixed) or (name in parameters and not own and not is_fixed):
+                raise AssertionError(
+                    f"axis {dim} of {name} is {'also' if is_fixed else 'neither in a group nor'} fixed"
+                )
+            if own and [0, *(stop for _, stop in own)] != [*(start for start, _ in own), size]:
+                raise AssertionError(f"axis {dim} of {name} has {size} indices; these are in groups: {own}")

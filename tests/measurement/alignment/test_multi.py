@@ -34,7 +34,11 @@ def pairwise(specification, states) -> float:
     )
 
 
-@pytest.mark.parametrize("spec", [MlpSpec(hidden=(24, 16)), ResnetSpec(depth=8, width=1 / 4)], ids=["mlp", "resnet"])
+@pytest.mark.parametrize(
+    "spec",
+    [MlpSpec(hidden=(24, 16)), ResnetSpec(depth=8, width=1 / 4), NETWORKS["vit"]],
+    ids=["mlp", "resnet", "vit"],
+)
 def test_the_objective_is_that_of_all_pairs_and_never_falls(spec):
     specification, states, _ = members(spec, 4)
     found = match_together(specification, states)

@@ -1,10 +1,14 @@
 """Which units may change places: of every network the function stays, and every axis is accounted for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from lmc_tune.measurement.alignment.groups import Group, Place
+from lmc_tune.measurement.alignment.links import RESIDUAL
 from lmc_tune.measurement.alignment.specification import (
     Specification,
     check_complete,
@@ -74,13 +78,31 @@ def test_any_permutation_leaves_the_function_as_it_is(name, dtype, rounding):
     assert all(torch.equal(back[entry], state[entry]) for entry in state)
 
 
-FREE = {"mlp": 2, "mlp layer": 1, "vgg": 8, "resnet batch": 6, "vit": 3, "resnet18": 12, "vgg11_bn": 10}
+FREE = {"mlp": 2, "mlp layer": 1, "vgg": 8, "resnet batch": 6, "vit": 4, "resnet18": 12, "vgg11_bn": 10}
 
 
 @pytest.mark.parametrize("name", FREE)
 def test_so_many_groups_are_free(name):
     specification, _ = specified(network(name).double())
     assert len(specification.free) == FREE[name]
+
+
+@pytest.mark.parametrize(("name", "heads", "width"), [("vit", 2, 4), ("VisionTransformer", 4, 8)])
+def test_of_vision_transformers_heads_and_hidden_units_are_free_and_the_residual_stream_on_request(name, heads, width):
+    model = shaken(network(name), torch.float64)
+    fixed, images = specified(model)
+    assert [group.widths for group in fixed.free.values() if group.heads == heads] == [(width, width)] * 2
+    assert fixed.frozen[0] == RESIDUAL  # of most axes
+    free = specification_of(model, images, residual="free")
+    (stream,) = (group for group in free.free.values() if any(place.entry == "class_token" for place in group.places))
+    assert len(free.free) == len(fixed.free) + 1
+    assert stream.widths == (heads * width,)
+    state = model.state_dict()
+    moved = free.permuted(state, random_permutations(free, 3))
+    assert not torch.equal(moved["class_token"], state["class_token"])
+    before = model(images).detach()
+    model.load_state_dict(moved)
+    assert float((model(images).detach() - before).abs().max()) <= 1e-10 * float(before.abs().max())
 
 
 def test_permutations_follow_one_another_as_they_are_composed():
@@ -112,6 +134,28 @@ class Twice(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.last(torch.relu(self.again(torch.relu(self.again(self.first(inputs))))))
+
+
+class Convolved(nn.Module):
+    """A convolution over hidden units, as if they had an order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.over, self.last = nn.Linear(4, 6), nn.Conv1d(1, 1, 3, padding=1), nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.over(self.first(inputs)[:, None]).flatten(1))
+
+
+class Reading(nn.Module):
+    """It reads a layer's weight, or only its type, next to using the layer."""
+
+    def __init__(self, read) -> None:
+        super().__init__()
+        self.first, self.last, self.read = nn.Linear(4, 6), nn.Linear(6, 3), read
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(torch.relu(self.first(self.read(inputs, self.first.weight))))
 
 
 class Residual(nn.Module):
@@ -148,10 +192,15 @@ class Between(nn.Module):
         (Toy(Between(lambda x: torch.cat([x, x], 1)), 12), "cat sets units beside others"),
         (Toy(Between(lambda x: x[:, :3]), 3), "getitem picks some of the units"),
         (Toy(Between(lambda x: x.view(-1, 2, 3).transpose(1, 2).flatten(1))), "mixes units"),
+        (Toy(Between(lambda x: (x.view(-1, 2, 3).mean(-1, keepdim=True) * torch.ones(3)).flatten(1))), "mixes units"),
         (Toy(Between(lambda x: torch.cumsum(x, 1))), "cumsum lets no permutation pass"),
         (Toy(nn.GroupNorm(2, 6)), "between normalises 2 groups of channels"),
+        (Toy(nn.AvgPool1d(2), 3), "between pools over units"),
         (Toy(nn.PReLU(6)), "between is of the unknown kind PReLU"),
+        (Toy(nn.utils.parametrizations.weight_norm(nn.Linear(6, 6))), "between.weight is made of other weights"),
         (Twice(), "again.weight is used twice"),
+        (Convolved(), "over runs along units"),
+        (Reading(lambda inputs, weight: inputs * weight.norm()), "norm lets no permutation pass"),
         (Residual(), "inner.weight reads and makes the same units"),
     ],
 )
@@ -162,6 +211,11 @@ def test_what_lets_no_permutation_pass_is_named(model, reason):
     frozen = next(at for at, group in enumerate(specification.groups) if group.frozen)
     with pytest.raises(ValueError, match="cannot be permuted"):
         specification.permuted(model.state_dict(), {frozen: np.arange(specification.groups[frozen].size)})
+
+
+def test_looking_at_the_type_of_a_weight_freezes_nothing():
+    specification = specification_of(Reading(lambda inputs, weight: inputs.to(weight.dtype)), torch.randn(5, 4))
+    assert [group.widths for group in specification.free.values()] == [(6,)]
 
 
 def test_a_network_that_cannot_be_traced_has_no_group_and_says_why():
@@ -187,3 +241,21 @@ def test_a_space_knows_without_torch_which_networks_have_units_that_can_be_permu
     assert specification.units == sum(group.size for group in specification.groups if not group.frozen)
     if not specification.units:
         assert "normalises" in specification.hindrances[0]
+
+
+def test_the_parts_of_an_axis_have_to_be_all_of_it():
+    weight = {"weight": torch.zeros(6)}
+    places = [Place(entry="weight", dim=0, start=start) for start in (0, 3)]
+
+    def check(*own: Place, **fixed) -> None:
+        groups = tuple(Group(widths=(3,), places=(place,)) for place in own)
+        check_complete(Specification(groups=groups, **fixed), weight, ["weight"])
+
+    check(*places)
+    for wrong in (places[:1], places[1:], [*places, places[0]], [places[0], replace(places[1], start=2)]):
+        with pytest.raises(AssertionError, match="axis 0 of weight has 6 indices; these are in groups"):
+            check(*wrong)
+    with pytest.raises(AssertionError, match="axis 0 of weight is neither in a group nor fixed"):
+        check()
+    with pytest.raises(AssertionError, match="axis 0 of weight is also fixed"):
+        check(*places, fixed={("weight", 0): "it is"})
