@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
 from lmc_tune.core.barrier import Array
 
 # Draws of the bootstrap, and how many of them are held in memory at once.
 DRAWS, AT_ONCE = 2000, 200
-# An event that was seen in none of n examples happens in fewer than 3/n of all, with 95% confidence (rule of three).
-UNSEEN = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +38,12 @@ def simultaneous_band(excess: ArrayLike, confidence: float = 0.95, *, resolution
     example one normal weight for all positions, so that neighbouring positions vary together (multiplier bootstrap;
     Chernozhukov, Chetverikov and Kato 2013).
 
-    Where few examples differ from the baseline, the normal distribution says too little of those that were not seen:
-    the band reaches at least :data:`UNSEEN` examples to both sides, wherever it can be off at all.
+    Where few examples differ from the baseline, the normal distribution says too little of those that were not seen.
+    The examples above and below it are then counts of rare events: the band reaches to both sides at least as far as
+    the exact bound of a Poisson mean (Garwood 1936), wherever it can be off at all.
+
+    Of losses with heavy tails and few examples the band is too narrow: the standard error does not know of values that
+    were not seen.
 
     Args:
         excess: (examples, positions) of every example its loss or error less the baseline; positions at which the
@@ -68,9 +71,25 @@ def simultaneous_band(excess: ArrayLike, confidence: float = 0.95, *, resolution
     fixed = ~np.any(values != 0, axis=0)
     ends = np.zeros(values.shape[1], dtype=bool)
     ends[[0, -1]] = True
-    reach = np.maximum(c * error, UNSEEN * resolution)
-    reach[fixed & ends] = 0.0
-    return Band(mean=mean, low=mean - reach, high=mean + reach)
+    reaches = []
+    for sign in (-1, 1):
+        reach = np.maximum(c * error, _unseen(np.maximum(sign * values, 0.0), confidence, resolution))
+        reach[fixed & ends] = 0.0
+        reaches.append(sign * reach)
+    return Band(mean=mean, low=mean + reaches[0], high=mean + reaches[1])
+
+
+def _unseen(events: Array, confidence: float, resolution: float) -> Array:
+    """(positions,) by how much a mean may be larger than the one that was seen, if its events are rare.
+
+    Args:
+        events: (examples, positions) parts of an event in every example, at least 0.
+        confidence: that the bounds to both sides hold.
+        resolution: what one event adds to the mean; 0 for values that are no events.
+    """
+    seen = events.sum(axis=0)
+    most = special.gammaincinv(seen + 1, (1 + confidence) / 2)
+    return np.asarray((most - seen) * resolution)
 
 
 def _quantile(scaled: Array, confidence: float, seed: int) -> float:

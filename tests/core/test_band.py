@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from lmc_tune.core.band import UNSEEN, simultaneous_band
+from lmc_tune.core.band import simultaneous_band
 
 LAMBDAS = np.linspace(0, 1, 13)
 BUMP = np.sin(np.pi * LAMBDAS) ** 2
@@ -73,8 +73,45 @@ def test_positions_that_vary_together_cost_nothing_and_others_do():
 def test_where_no_example_was_ever_wrong_the_band_reaches_what_cannot_be_seen():
     band = simultaneous_band(np.zeros((200, 5)), resolution=1 / 200)
     np.testing.assert_array_equal(band.mean, np.zeros(5))
-    np.testing.assert_allclose(band.high, [0, *[UNSEEN / 200] * 3, 0])
-    assert band.barrier == (0.0, 0.0, UNSEEN / 200)
+    unseen = -np.log(0.025)  # the chance to see none of so many expected events
+    np.testing.assert_allclose(band.high, [0, *[unseen / 200] * 3, 0])
+    assert band.barrier == (0.0, 0.0, pytest.approx(unseen / 200))
+    surer = simultaneous_band(np.zeros((200, 5)), 0.999, resolution=1 / 200)
+    assert surer.barrier[2] == pytest.approx(-np.log(0.0005) / 200)
+
+
+@pytest.mark.parametrize("seen", [1, 2, 3, 5])
+def test_of_few_events_the_bounds_are_those_of_a_poisson_mean(seen):
+    values = np.zeros((300, 3))
+    values[:seen, 1] = 1
+    high = simultaneous_band(values, resolution=1 / 300).high[1] * 300
+    assert stats.poisson.cdf(seen, high) == pytest.approx(0.025)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [200, 320, 500])
+@pytest.mark.parametrize("confidence", [0.95, 0.99])
+def test_rare_errors_are_not_called_rarer_than_they_are(n, confidence, monkeypatch):
+    """Error-free ends and a true barrier of 2%: the upper bound lies below it in few of many test sets."""
+    monkeypatch.setattr("lmc_tune.core.band.DRAWS", 400)
+    rng, times, below = np.random.default_rng(11), 400, 0
+    for number in range(times):
+        values = np.zeros((n, 5))
+        values[:, 1:4] = errors(rng, np.full(3, 0.02), n, 0.95)
+        below += simultaneous_band(values, confidence, resolution=1 / n, seed=number).high.max() < 0.02
+    assert below <= stats.binom.ppf(0.999, times, (1 - confidence) / 2)
+
+
+@pytest.mark.slow
+def test_skewed_losses_are_held_where_there_are_many(monkeypatch):
+    monkeypatch.setattr("lmc_tune.core.band.DRAWS", 400)
+    rng, times, held = np.random.default_rng(5), 200, 0
+    for number in range(times):
+        values = np.zeros((1000, 3))
+        values[:, 1] = rng.exponential(0.5, 1000)
+        _, low, high = simultaneous_band(values, seed=number).barrier
+        held += low <= 0.5 <= high
+    assert held >= stats.binom.ppf(0.001, times, 0.95)
 
 
 def test_the_same_examples_give_the_same_band_in_any_order():
