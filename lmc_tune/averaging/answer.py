@@ -42,48 +42,37 @@ class Answer:
 
 
 def answer(found: PairFindings) -> Answer:
-    """The first condition under which the members are connected, in the order in which they were measured."""
-    naive = found.paths[0]
-    if found.distance == 0:
+    """The first condition whose average is worth having: connected, and not much worse than the better member."""
+    if found.identical:
+        naive = found.paths[0]
         return Answer(
             kind="average",
             verdict="connected",
             condition=naive.condition,
             in_short="Both files hold the same weights: there is nothing to average.",
-            reasons=("identical files: the distance of their weights is 0", *_of_path(found, naive)),
+            reasons=("identical files: every entry is the same", *_of_path(found, naive)),
         )
-    if any(member.learned is False for member in found.members):
+    verdicts = [path.judged["test"].verdict for path in found.paths]
+    connected = [path for path, verdict in zip(found.paths, verdicts, strict=True) if verdict == "connected"]
+    good = next((path for path in connected if not path.to_better.low > found.judging.threshold), None)
+    if good is not None:
+        return _connected(found, good)
+    if connected:
+        return _worse(found, connected[0])
+    if set(verdicts) == {"undertrained"}:
         return _undertrained(found)
-    connected = next((path for path in found.paths if path.judged["test"].verdict == "connected"), None)
-    if connected is not None:
-        return _connected(found, connected)
-    undecided = [path for path in found.paths if path.judged["test"].verdict == "undecided"]
-    if undecided:
-        path = min(undecided, key=lambda one: one.judged["test"].high)
-        judged = path.judged["test"]
-        return Answer(
-            kind="undecided",
-            verdict="undecided",
-            condition=path.condition,
-            in_short=f"Undecided on {judged.n} test examples: the barrier may lie on either side of the threshold.",
-            reasons=(
-                f"{_barrier(found, path)}, against a threshold of {_height(found, found.judging.threshold)}",
-                "give more test examples",
-                *_removed(found),
-                *_of_path(found, path),
-            ),
-        )
+    if "undecided" in verdicts:
+        return _undecided(found)
     return _neither(found)
 
 
 def _undertrained(found: PairFindings) -> Answer:
-    lazy = [member.name for member in found.members if member.learned is False]
-    which = lazy[0] if len(lazy) == 1 else "both"
+    lazy = [member.name for member in found.members if member.learned is False] or ["they"]
     return Answer(
         kind="neither",
         verdict="undertrained",
         condition=None,
-        in_short=f"No: {which} cannot be told from naming the most frequent class, so a flat path means nothing.",
+        in_short="No: a flat path means nothing between networks no better than naming the most frequent class.",
         reasons=(
             f"{' and '.join(lazy)}: no better on the test examples than always naming the most frequent class",
             "check that inputs are scaled as in training, and that labels are those of the network",
@@ -91,38 +80,69 @@ def _undertrained(found: PairFindings) -> Answer:
     )
 
 
+def _undecided(found: PairFindings) -> Answer:
+    undecided = [path for path in found.paths if path.judged["test"].verdict == "undecided"]
+    path = min(undecided, key=lambda one: one.judged["test"].high)
+    return Answer(
+        kind="undecided",
+        verdict="undecided",
+        condition=path.condition,
+        in_short=f"Undecided on {path.judged['test'].n} test examples: the barrier may lie on either side of the "
+        f"threshold.",
+        reasons=(
+            f"{_barrier(found, path)}, against a threshold of {_height(found, found.judging.threshold)}",
+            "give more test examples",
+            *_removed(found),
+            *_of_path(found, path),
+        ),
+    )
+
+
+def _worse(found: PairFindings, path: OfCondition) -> Answer:
+    """There is no barrier, and yet the average is not worth having."""
+    judging, better = found.judging, found.better
+    worse = next(member for member in found.members if member is not better)
+    levels = [member.quality.means["test", judging.quantity] for member in (worse, better)]
+    change = f"the average is {_points(found, path.to_better.mean)} worse than {better.name} alone"
+    if levels[0] - levels[1] > judging.threshold:
+        in_short = f"No: {worse.name} is worse everywhere, so there is nothing to average; keep {better.name}."
+        why = f"{worse.name} has {_level(found, levels[0])}"
+    else:
+        in_short = f"No: {path.condition.label} networks are worse than {better.name} as it is; keep {better.name}."
+        why = f"preparing networks as {path.condition.label} harms both of them: is it done on data like the test data?"
+    return Answer(
+        kind="neither",
+        verdict="connected",
+        condition=None,
+        in_short=in_short,
+        reasons=(f"no barrier, but {change}", why, *_of_path(found, path)),
+    )
+
+
 def _connected(found: PairFindings, path: OfCondition) -> Answer:
-    judging = found.judging
-    if path.to_better.low > judging.threshold:
-        worse = next(member for member in found.members if member is not found.better)
-        change = _points(found, path.to_better.mean)
-        return Answer(
-            kind="neither",
-            verdict="connected",
-            condition=None,
-            in_short=f"No: {worse.name} is worse everywhere, so there is nothing to average; keep {found.better.name}.",
-            reasons=(
-                f"no barrier, but the average is {change} worse than {found.better.name} alone",
-                f"{worse.name} has {_level(found, worse.quality.means['test', judging.quantity])}",
-                *_of_path(found, path),
-            ),
-        )
-    kind: Kind = "average"
-    how = "Average them"
-    if path.condition.alignment is not None:
-        kind, how = "align", f"Align B by {path.condition.alignment} first"
-        how += {"naive": "", "recalibrated": ", then recalibrate", "repaired": ", then repair"}.get(
-            path.condition.statistics, ""
-        )
-    elif path.condition.statistics != "naive":
-        kind, how = "recalibrate", "Average them, and recalibrate BatchNorm's statistics"
+    condition = path.condition
+    kind: Kind = "average" if condition == _NAIVE else "align" if condition.alignment else "recalibrate"
+    level = _level(found, path.average.means["test", found.judging.quantity])
     return Answer(
         kind=kind,
         verdict="connected",
-        condition=path.condition,
-        in_short=f"{how}: the average has {_level(found, path.average.means['test', judging.quantity])}.",
+        condition=condition,
+        in_short=f"{how_to(condition)}: the average has {level}.",
         reasons=(*_removed(found, path), _barrier(found, path), *_of_path(found, path)),
     )
+
+
+def how_to(condition: Condition) -> str:
+    """How to average under a condition, as an imperative."""
+    after = {
+        "naive": "",
+        "endpoint": " with A's BatchNorm statistics",
+        "recalibrated": ", and estimate BatchNorm's statistics again (recalibrate)",
+        "repaired": ", and rescale its channels (REPAIR)",
+    }[condition.statistics]
+    if condition.alignment is None:
+        return f"Average them{after}"
+    return f"Align B to A by {condition.alignment}, then average them{after}"
 
 
 def _neither(found: PairFindings) -> Answer:
@@ -148,51 +168,52 @@ def _neither(found: PairFindings) -> Answer:
 
 
 def _removed(found: PairFindings, chosen: OfCondition | None = None) -> list[str]:
-    """How much of the naive barrier each kind of preparation removes, where there is one."""
-    naive = found.paths[0].judged["test"].barrier
-    if not naive > 0 or found.paths[0].judged["test"].verdict == "connected":
-        return []
-    reasons = []
+    """How much of the barrier each kind of preparation removes, where there is one."""
+    naive = found.paths[0]
     recalibrated = found.path(Condition(None, "recalibrated"))
+    reasons = []
     if recalibrated is not None:
-        part = _part(naive, recalibrated.judged["test"].barrier)
-        if chosen is recalibrated:
-            reasons.append(
-                f"only the statistics are stale: recalibrating removes {part} of the barrier of {_height(found, naive)}"
-            )
-        else:
-            reasons.append(f"recalibrating removes {part} of the barrier of {_height(found, naive)}")
-    start = recalibrated if recalibrated is not None else found.paths[0]
-    reference = start.judged["test"].barrier
-    best: dict[Method, OfCondition] = {}
-    for path in found.paths:
-        method = path.condition.alignment
-        if method and (method not in best or path.judged["test"].barrier < best[method].judged["test"].barrier):
-            best[method] = path
-    for method, path in best.items():
-        left = path.judged["test"].barrier
-        how = f" ({path.condition.statistics})" if path.condition.statistics != "naive" else ""
-        reasons.append(
-            f"a permutation matched by {method}{how} removes {_part(reference, left)} of the barrier of "
-            f"{_height(found, reference)}"
-        )
-    if len(best) == 2:
-        weights, activations = (best[method].judged["test"] for method in get_args(Method))
-        if activations.high < weights.low:
-            reasons.append("matching by weights fails here, by activations it does not: use --align activations")
+        reasons += _stale(found, naive, recalibrated, chosen)
+    start = naive if recalibrated is None else recalibrated
+    best = {method: _lowest(found, method) for method in get_args(Method)}
+    if start.judged["test"].verdict in {"disconnected", "undecided"}:
+        for method, path in best.items():
+            if path is not None:
+                how = f" ({path.condition.statistics})" if path.condition.statistics != "naive" else ""
+                reasons.append(f"a permutation matched by {method}{how} removes {_part(found, start, path)}")
+    verdicts = {method: path.judged["test"].verdict for method, path in best.items() if path is not None}
+    if verdicts == {"weights": "disconnected", "activations": "connected"}:
+        reasons.append("matching by weights fails here, by activations it does not: use --align activations")
     return reasons
+
+
+def _stale(found: PairFindings, naive: OfCondition, recalibrated: OfCondition, chosen: OfCondition | None) -> list[str]:
+    """What estimating statistics again does."""
+    before, after = naive.judged["test"], recalibrated.judged["test"]
+    if before.verdict == "undertrained" and after.verdict != "undertrained":
+        return ["the statistics are stale: as they are, the networks do no better than naming the most frequent class"]
+    if before.verdict not in {"disconnected", "undecided"}:
+        return []
+    only = "only the statistics are stale: " if chosen is recalibrated else ""
+    return [f"{only}recalibrating removes {_part(found, naive, recalibrated)}"]
+
+
+def _lowest(found: PairFindings, method: Method) -> OfCondition | None:
+    """The aligned path with the lowest barrier."""
+    paths = [path for path in found.paths if path.condition.alignment == method]
+    return min(paths, key=lambda path: path.judged["test"].barrier, default=None)
 
 
 def _of_path(found: PairFindings, path: OfCondition) -> list[str]:
     """What else to know of a path: on training examples, and against the better member."""
     reasons = []
     train = path.judged.get("train")
-    if train is not None and train.verdict == "disconnected" and path.judged["test"].verdict != "disconnected":
+    if train is not None and train.verdict == "disconnected" and path.judged["test"].verdict == "connected":
         reasons.append(
             f"on the training examples a barrier of {_height(found, train.barrier)} stands between them: they have "
             f"overfitted, and test examples alone do not show it"
         )
-    if found.distance and path.judged["test"].verdict == "connected":
+    if not found.identical and path.judged["test"].verdict == "connected":
         change = path.to_better
         if change.high < 0:
             reasons.append(f"the average is {_points(found, -change.mean)} better than {found.better.name} alone")
@@ -203,11 +224,16 @@ def _of_path(found: PairFindings, path: OfCondition) -> list[str]:
     return reasons
 
 
-def _part(before: float, after: float) -> str:
-    if not math.isfinite(before):
-        return "an unknown part"
-    part = (before - after) / before
-    return f"{100 * part:.0f}%" if part > 0 else "nothing"
+def _part(found: PairFindings, before: OfCondition, after: OfCondition) -> str:
+    """E.g. ``94% of the barrier of 49.92%``; 100% only if nothing is left."""
+    whole, left = before.judged["test"].barrier, after.judged["test"].barrier
+    of = f"of the barrier of {_height(found, whole)}"
+    if not (math.isfinite(whole) and whole > 0):
+        return f"an unknown part {of}"
+    part = 100 * (whole - left) / whole
+    if part <= 0:
+        return f"nothing {of}"
+    return f"{part if left <= 0 else min(part, 99.9):.3g}% {of}"
 
 
 def _height(found: PairFindings, value: float) -> str:

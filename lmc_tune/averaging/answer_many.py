@@ -3,9 +3,10 @@
 from collections import Counter
 
 from lmc_tune.analysis.wording import listed
-from lmc_tune.averaging.answer import Answer, Kind
+from lmc_tune.averaging.answer import Answer, Kind, how_to
 from lmc_tune.averaging.basins import Indices
 from lmc_tune.averaging.many import Basins, ManyFindings
+from lmc_tune.averaging.paths import Condition
 from lmc_tune.averaging.wording import bounds, decimals, height
 from lmc_tune.core.counted import counted
 from lmc_tune.core.statistics import Verdict
@@ -26,25 +27,20 @@ def answer_many(found: ManyFindings) -> Answer:
             in_short="No: fewer than two of them are better than naming the most frequent class.",
             reasons=(*lazy, "check that inputs are scaled as in training, and that labels are those of the networks"),
         )
-    whole = next((basins for basins in found.basins if len(basins.groups) == 1), None)
-    if whole is not None:
-        return _one_basin(found, whole)
-    best = min(found.basins, key=lambda basins: len(basins.groups))
+    best = found.chosen
+    if len(best.groups) == 1:
+        return _one_basin(found, best)
     verdicts = Counter(judged.verdict for judged in best.judged.values())
-    several = counted(len(best.groups), "basin")
     reasons = (
+        f"{best.condition.label}: {_pairs(verdicts)}",
         *(f"{_members(found, group)} lie in one basin" for group in best.groups if len(group) > 1),
-        *(
-            f"{found.names[group[0]]} lies alone"
-            for group in best.groups
-            if len(group) == 1 and found.learned[group[0]] is not False
-        ),
+        *(f"{found.names[group[0]]} is connected with none of the others" for group in _loners(found, best)),
         *_not_transitive(found, best),
         *_window(found, best),
         *lazy,
         *_soups(found),
     )
-    if not verdicts["disconnected"] and not lazy:
+    if not verdicts["disconnected"] and verdicts["undecided"]:
         return Answer(
             kind="undecided",
             verdict="undecided",
@@ -53,21 +49,18 @@ def answer_many(found: ManyFindings) -> Answer:
             reasons=(*reasons, "give more test examples"),
         )
     return Answer(
-        kind="neither",
-        verdict="disconnected",
-        condition=None,
-        in_short=_in_short(found, best, several),
-        reasons=(f"{best.condition.label}: {_pairs(verdicts)}", *reasons),
+        kind="neither", verdict="disconnected", condition=None, in_short=_in_short(found, best), reasons=reasons
     )
 
 
+def _loners(found: ManyFindings, basins: Basins) -> list[Indices]:
+    """Members that have learned, and that no connected pair joins with another."""
+    return [chain for chain in basins.chains if len(chain) == 1 and found.learned[chain[0]] is not False]
+
+
 def _one_basin(found: ManyFindings, basins: Basins) -> Answer:
-    kind: Kind = "average"
-    how = "Average them all"
-    if basins.condition.alignment is not None:
-        kind, how = "align", f"Align them by {basins.condition.alignment} first"
-    elif basins.condition.statistics != "naive":
-        kind, how = "recalibrate", "Average them all, and recalibrate BatchNorm's statistics"
+    condition = basins.condition
+    kind: Kind = "align" if condition.alignment else "average" if condition == Condition() else "recalibrate"
     if kind != "align" and found.uniform.to_best.low > found.judging.threshold:
         return Answer(
             kind="neither",
@@ -76,11 +69,18 @@ def _one_basin(found: ManyFindings, basins: Basins) -> Answer:
             in_short=f"No: {found.names[found.best]} alone is better than the average of all; keep it.",
             reasons=_soups(found),
         )
-    reasons = (f"every pair of {len(found.names)} is connected: {basins.condition.label}", *_soups(found))
-    return Answer(kind=kind, verdict="connected", condition=basins.condition, in_short=f"{how}.", reasons=reasons)
+    reasons = (f"every pair of {len(found.names)} is connected: {condition.label}", *_soups(found))
+    how = "Every pair can be averaged once it is aligned; a common alignment of all was not tried"
+    return Answer(
+        kind=kind,
+        verdict="connected",
+        condition=condition,
+        in_short=f"{how if condition.alignment else how_to(condition)}.",
+        reasons=reasons,
+    )
 
 
-def _in_short(found: ManyFindings, basins: Basins, several: str) -> str:
+def _in_short(found: ManyFindings, basins: Basins) -> str:
     if found.trajectory and len(basins.window) > 1:
         first, last = found.names[basins.window[0]], found.names[basins.window[-1]]
         return (
@@ -88,10 +88,10 @@ def _in_short(found: ManyFindings, basins: Basins, several: str) -> str:
             f"{counted(len(basins.window), 'checkpoint')}."
         )
     if all(len(group) == 1 for group in basins.groups):
-        return "No: no two of them lie in one basin."
+        return "No: no two of them are known to lie in one basin."
     if len(basins.groups[0]) == sum(learned is not False for learned in found.learned):
         return f"Not all of them: {_members(found, basins.groups[0])} lie in one basin, the others have not learned."
-    return f"Not all of them: they lie in {several}."
+    return f"Not all of them: {_members(found, basins.groups[0])} lie in one basin, others do not."
 
 
 def _members(found: ManyFindings, members: Indices) -> str:
@@ -121,7 +121,7 @@ def _window(found: ManyFindings, basins: Basins) -> list[str]:
 
 
 def _soups(found: ManyFindings) -> tuple[str, ...]:
-    best = found.names[found.greedy.order[0]]
+    best = found.names[found.best]
 
     def worth(value: float) -> str:
         return f"{height(value, found.judging)} {'error' if found.judging.quantity == 'error' else found.metric}"

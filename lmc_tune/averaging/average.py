@@ -36,11 +36,14 @@ def averaged(
 
 def _folded(state: State, repaired: Network) -> dict[str, Tensor]:
     found = dict(state)
+    held = [entry.data_ptr() for entry in repaired.module.state_dict().values() if entry.numel()]
     for repair in [name for name in repaired.norms if name.endswith(".repair")]:
         layer = repair.removesuffix(".repair")
         own = {entry: found.pop(f"{repair}.{entry}") for entry in ("weight", "bias", "running_mean", "running_var")}
         found.pop(f"{repair}.num_batches_tracked")
         weight = found.pop(f"{layer}.layer.weight")
+        if held.count(repaired.module.get_parameter(f"{layer}.layer.weight").data_ptr()) > 1:
+            raise UserError(f"a repaired average cannot be saved: {layer} shares its weight; save another condition")
         if f"{layer}.layer.bias" not in found:
             raise UserError(
                 f"a repaired average cannot be saved: {layer} has no bias, which would have to take what REPAIR adds; "

@@ -35,7 +35,7 @@ class Quality:
 @dataclass(frozen=True, kw_only=True)
 class Member:
     """One of the checkpoints. file: where it was read; empty for weights in memory. took: what was read, in words.
-    learned: whether it does better than naming the most frequent class; None where that is not known.
+    learned: whether it does better than naming the most frequent class, as it is; None where that is not known.
     """
 
     name: str
@@ -79,14 +79,27 @@ class OfCondition:
     to_mean: Difference
     to_better: Difference
 
+    @property
+    def merge_gain(self) -> float:
+        """By how much the average is better than the members' mean: percentage points of accuracy, or loss."""
+        return -self.to_mean.mean * (100 if ("test", "error") in self.means else 1)
+
+    @property
+    def retention(self) -> float | None:
+        """The average's accuracy in parts of the members' mean accuracy; None without accuracies."""
+        error = self.average.means.get(("test", "error"))
+        mean = None if error is None else 1 - (error - self.to_mean.mean)
+        return (1 - error) / mean if error is not None and mean else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class PairFindings:
     """Everything that was found of two checkpoints.
 
-    distance: ‖θ_A − θ_B‖ over all parameters. cosine: of θ_A and θ_B. disagreement: fraction of test examples for which
-    they predict another class. ensemble: of both members' probabilities; ensemble_to_better as ``to_better``; None
-    unless they classify. notes: what to know before trusting the numbers.
+    identical: whether all entries are the same. distance: ‖θ_A − θ_B‖ over all parameters. cosine: of θ_A and θ_B.
+    disagreement: fraction of test examples for which they predict another class. ensemble: of both members'
+    probabilities; ensemble_to_better as ``to_better``; None unless they classify. notes: what to know before trusting
+    the numbers.
     """
 
     members: tuple[Member, Member]
@@ -95,6 +108,7 @@ class PairFindings:
     unit: str
     paths: tuple[OfCondition, ...]
     alignments: tuple[Aligned, ...]
+    identical: bool
     distance: float
     cosine: float
     disagreement: float | None

@@ -11,11 +11,14 @@ from lmc_tune.averaging.paths import Curve
 from lmc_tune.core.band import Band
 from lmc_tune.core.barrier import Array
 from lmc_tune.core.statistics import Verdict
+from lmc_tune.errors import UserError
 
 # Of errors; that of Frankle et al. 2020, as in sweeps.
 ERROR_THRESHOLD = 0.02
 # Of other losses, whose scale is not known: a part of the members' mean loss.
 LOSS_PART = 0.05
+# Test examples from which losses, and whether a network has learned, can be judged.
+FEWEST = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +63,16 @@ def judge(curve: Curve, how: Judging) -> Judged:
         curve: of the judged quantity.
         how: the threshold, and the confidence that the band holds at all positions at once.
     """
-    band = curve.band(how.confidence, 1 / curve.n if how.quantity == "error" else 0.0)
+    error = how.quantity == "error"
+    band = curve.band(how.confidence, 1 / curve.n if error else 0.0)
     if band is None:
         infinite = float("inf")
         return Judged(verdict="disconnected", barrier=infinite, low=infinite, high=infinite, n=curve.n, band=None)
     barrier, low, high = band.barrier
+    if error:
+        high = min(high, 1.0)
+    elif curve.n < FEWEST:  # of errors, the band itself is too wide then
+        low, high = -float("inf"), float("inf")
     verdict: Verdict = "connected" if high < how.threshold else "disconnected" if low > how.threshold else "undecided"
     return Judged(verdict=verdict, barrier=barrier, low=low, high=high, n=curve.n, band=band)
 
@@ -73,6 +81,8 @@ def difference(one: Array, other: Array, confidence: float) -> Difference:
     """Of the means of two networks' values on the same examples, with Student's interval."""
     apart = one - other
     mean, n = float(apart.mean()), len(apart)
+    if n < 2:
+        return Difference(mean=mean, low=-float("inf"), high=float("inf"))
     reach = float(stats.t.ppf((1 + confidence) / 2, n - 1) * apart.std(ddof=1) / np.sqrt(n))
     return Difference(mean=mean, low=mean - reach, high=mean + reach)
 
@@ -87,16 +97,21 @@ def judging_of(quantity: Quantity, mean: float, threshold: float | None, confide
         confidence: of intervals.
     """
     if threshold is None:
-        threshold = ERROR_THRESHOLD if quantity == "error" else LOSS_PART * abs(mean)
+        threshold = ERROR_THRESHOLD if quantity == "error" else LOSS_PART * mean
+        if not threshold > 0:
+            raise UserError(f"the members' mean loss is {mean:.4g}, so that no part of it is a threshold; give one")
     return Judging(quantity=quantity, threshold=threshold, confidence=confidence)
 
 
-def has_learned(wrong: Array, labels: NDArray[np.int64]) -> bool:
+def has_learned(wrong: Array, labels: NDArray[np.int64]) -> bool | None:
     """Whether a network errs less than always naming the most frequent class, by more than chance (95%).
+
+    None if that cannot be known: of one class alone, or of few examples.
 
     Args:
         wrong: (n,) its errors, 0 or 1.
         labels: (n,) of the same examples.
     """
     classes, counts = np.unique(labels, return_counts=True)
-    return difference(np.asarray(labels != classes[counts.argmax()], dtype=np.float64), wrong, 0.95).low > 0
+    better = difference(np.asarray(labels != classes[counts.argmax()], dtype=np.float64), wrong, 0.95).low > 0
+    return True if better else None if len(classes) < 2 or len(labels) < FEWEST else False

@@ -11,7 +11,7 @@ from lmc_tune.averaging.judging import Judged, Judging, has_learned, judge, judg
 from lmc_tune.averaging.metric import class_labels
 from lmc_tune.averaging.pair import Measuring, Pair, without_training
 from lmc_tune.averaging.paths import Condition, SplitName, check_repeats, scored
-from lmc_tune.averaging.soups import Soup, Soups
+from lmc_tune.averaging.soups import Soup, Soups, halves
 from lmc_tune.core.barrier import Array
 from lmc_tune.errors import UserError
 from lmc_tune.measurement.alignment.specification import Specification
@@ -58,10 +58,14 @@ class ManyFindings:
     notes: tuple[str, ...]
 
     @property
+    def chosen(self) -> Basins:
+        """Under whose condition members are averaged."""
+        return most_joined(self.basins)
+
+    @property
     def best(self) -> int:
-        """The member with the lowest judged value on the test examples."""
-        values = [quality.means["test", self.judging.quantity] for quality in self.qualities]
-        return int(np.argmin(values))
+        """The member that is best on the examples that choose, with which soups are compared."""
+        return self.greedy.order[0]
 
 
 @dataclass(kw_only=True)
@@ -92,8 +96,8 @@ class Many:
         )
         self.notes += without_training(self.by, [one.condition for one in basins])
         self.by.say("measuring soups")
-        uniform, greedy = self.soups(basins[-1].condition).both(values)
-        n = values.shape[1]
+        soups = self.soups(most_joined(basins).condition)
+        uniform, greedy = soups.both(values)
         return ManyFindings(
             names=tuple(self.names),
             files=tuple(one.file for one in members),
@@ -106,8 +110,8 @@ class Many:
             basins=basins,
             uniform=uniform,
             greedy=greedy,
-            chosen_on=len(range(0, n, 2)),
-            measured_on=len(range(1, n, 2)),
+            chosen_on=len(soups.halves[0]),
+            measured_on=len(soups.halves[1]),
             trajectory=self.trajectory,
             notes=tuple(self.notes),
         )
@@ -118,6 +122,7 @@ class Many:
             by=self.by,
             load=lambda number: self.load(number).state,
             recalibrates=condition.statistics == "recalibrated",
+            halves=halves(len(self.by.splits["test"]), class_labels(self.by.splits["test"], self.by.metric)),
             confidence=self.by.asked.confidence,
         )
 
@@ -205,6 +210,11 @@ class _Member:
     quality: Quality
     learned: bool | None
     values: Array
+
+
+def most_joined(basins: Sequence[Basins]) -> Basins:
+    """The first condition under which there are fewest groups; soups are prepared as it says."""
+    return min(basins, key=lambda one: len(one.groups))
 
 
 def _undertrained(

@@ -30,7 +30,9 @@ from lmc_tune.errors import UserError
 from lmc_tune.measurement.checkpoints import read_checkpoint
 from lmc_tune.measurement.lines import MeasurementError
 from lmc_tune.measurement.network import Network
+from lmc_tune.models.foreign import kept_settings
 from lmc_tune.models.state import State
+from lmc_tune.work.device import exact_device
 
 # Examples at once.
 BATCH_SIZE = 128
@@ -136,7 +138,7 @@ class PairMeasurement(Measurement):
                     f"{name}_high": judged.high,
                 }
             row |= {f"average_{split}_{what}": value for (split, what), value in path.average.means.items()}
-            rows.append(row | {"gain": -path.to_mean.mean})
+            rows.append(row | {"merge_gain": path.merge_gain, "retention": path.retention})
         return pd.DataFrame(rows)
 
     def plain(self) -> dict[str, Any]:
@@ -197,7 +199,7 @@ class ManyMeasurement(Measurement):
         Raises:
             UserError: if they lie in one basin only once they are aligned, pair by pair.
         """
-        condition = self.answer.condition or self.findings.basins[-1].condition
+        condition = self.findings.chosen.condition
         if condition.alignment is not None:
             raise UserError("a soup of aligned networks cannot be saved: they are aligned pair by pair; save pairs")
         whole = self.answer.kind in {"average", "recalibrate"}
@@ -298,13 +300,15 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
         return _read(own, names[number], members[names[number]], device)
 
     try:
-        if len(members) == 2 and not trajectory:
-            pair = Pair(by=by, a=load(0), b=load(1))
-            return PairMeasurement(pair.measure(), pair)
-        for number in range(len(names)):  # one that cannot be measured is named before anything is
-            load(number)
-        many = Many(by=by, names=names, load=load, trajectory=trajectory)
-        return ManyMeasurement(many.measure(), many)
+        with kept_settings():
+            exact_device("cuda" if device.type == "cuda" else "cpu")
+            if len(members) == 2 and not trajectory:
+                pair = Pair(by=by, a=load(0), b=load(1))
+                return PairMeasurement(pair.measure(), pair)
+            for number in range(len(names)):  # one that cannot be measured is named before anything is
+                load(number)
+            many = Many(by=by, names=names, load=load, trajectory=trajectory)
+            return ManyMeasurement(many.measure(), many)
     except MeasurementError as error:
         raise UserError(str(error)) from error
 

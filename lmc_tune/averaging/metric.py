@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmc_tune.averaging.data import Batch, Split, called_on
+from lmc_tune.averaging.data import Batch, Split, called_on, size_of
 from lmc_tune.data.decisions import decisions
 from lmc_tune.errors import UserError
 from lmc_tune.models.foreign import said
@@ -52,9 +52,9 @@ class CrossEntropy:
     def values(self, outputs: Tensor, batch: Batch) -> Values:
         labels = labels_of(batch)
         _check_classes(outputs, labels)
-        logits, truth = decisions(outputs.float() if outputs.dtype != torch.float64 else outputs, labels)
+        logits, truth = decisions(_wide(outputs), labels)
         losses = functional.cross_entropy(logits, truth, reduction="none")
-        wrong = logits.argmax(1).ne(truth).to(losses.dtype)
+        wrong = (logits.argmax(1).ne(truth) | losses.isnan()).to(losses.dtype)  # what is no number is no class
         return {"error": _by_example(wrong, len(labels)), "loss": _by_example(losses, len(labels))}
 
 
@@ -71,14 +71,14 @@ class SquaredError:
 
     def values(self, outputs: Tensor, batch: Batch) -> Values:
         targets = labels_of(batch)
-        if outputs.shape != targets.shape:
-            outputs = outputs.reshape(targets.shape) if outputs.numel() == targets.numel() else outputs
+        if outputs.shape == (*targets.shape, 1):
+            outputs = outputs[..., 0]
         if outputs.shape != targets.shape:
             raise UserError(
                 f"--loss mse compares outputs with targets: the network gives {_shape(outputs)}, and targets are "
                 f"{_shape(targets)}"
             )
-        return {"loss": _by_example((outputs - targets).square().flatten(), len(targets))}
+        return {"loss": _by_example((_wide(outputs) - _wide(targets)).square().flatten(), len(targets))}
 
 
 class OwnLoss:
@@ -101,6 +101,10 @@ class OwnLoss:
             raise UserError(
                 f"the loss {self.name} gave {what}; let it return one number per example, a tensor of shape (n,): "
                 f"e.g. cross_entropy(..., reduction='none')"
+            )
+        if len(found) != (n := size_of(batch)):
+            raise UserError(
+                f"the loss {self.name} gave {len(found)} values for {n} examples; let it return one for each"
             )
         return found
 
@@ -155,6 +159,11 @@ def _check_classes(outputs: Tensor, labels: Tensor) -> None:
         raise UserError(
             f"labels run from {int(labels.min())} to {int(labels.max())}; the network has {outputs.shape[1]} classes"
         )
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """In single precision at least: halves overflow."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _by_example(values: Tensor, n: int) -> Tensor:

@@ -13,7 +13,7 @@ from lmc_tune.averaging.data import Split
 from lmc_tune.averaging.findings import Aligned, Named, OfCondition, PairFindings
 from lmc_tune.averaging.judging import Judging, judging_of
 from lmc_tune.averaging.metric import Metric, class_labels
-from lmc_tune.averaging.paths import Condition, Method, ScoredPath, SplitName, check_repeats, score_path
+from lmc_tune.averaging.paths import Condition, Method, ScoredPath, SplitName, check_repeats, in_order, score_path
 from lmc_tune.averaging.worth import Worth
 from lmc_tune.core.barrier import path_grid
 from lmc_tune.data.examples import ExampleSet, Part
@@ -22,6 +22,7 @@ from lmc_tune.experiment import Statistics
 from lmc_tune.measurement.alignment.specification import Specification
 from lmc_tune.measurement.alignment.trace import specification_of
 from lmc_tune.measurement.conditions import layers_to_repair
+from lmc_tune.measurement.lines import MeasurementError
 from lmc_tune.measurement.network import Network
 from lmc_tune.models.state import State, distance
 
@@ -95,13 +96,13 @@ class Pair:
         worth = Worth(naive=naive, labels=labels, judging=self._judging(naive))
         members = worth.member(self.a, 0.0), worth.member(self.b, 1.0)
         names = self.by.network.parameters
-        apart = distance(self.a.state, self.b.state, names)
         paths = [worth.path(naive)]
-        settled = apart == 0 or any(member.learned is False for member in members)
-        if not settled or self.by.asked.align or self.by.asked.conditions:
-            for condition in self._conditions(lambda: any(map(_is_connected, paths))):
-                scored = self.scored(condition)
-                paths.append(worth.path(scored))
+        identical = all(torch.equal(entry, self.b.state[name]) for name, entry in self.a.state.items())
+        if not identical or self.by.asked.align or self.by.asked.conditions:
+            for condition in self._conditions(lambda: _is_settled(paths)):
+                if self._can_be_aligned(condition):
+                    scored = self.scored(condition)
+                    paths.append(worth.path(scored))
         self.notes += without_training(self.by, [path.condition for path in paths])
         ensemble, to_better = worth.ensemble()
         return PairFindings(
@@ -111,7 +112,8 @@ class Pair:
             unit=self.by.metric.unit,
             paths=tuple(paths),
             alignments=tuple(found for _, found in self.aligned.values()),
-            distance=apart,
+            identical=identical,
+            distance=distance(self.a.state, self.b.state, names),
             cosine=_cosine(self.a.state, self.b.state, names),
             disagreement=worth.disagreement(),
             ensemble=ensemble,
@@ -153,18 +155,18 @@ class Pair:
             self.by.statistics,
         )
 
-    def _conditions(self, connected: Callable[[], bool]) -> Iterator[Condition]:
+    def _conditions(self, settled: Callable[[], bool]) -> Iterator[Condition]:
         """What comes after naive, decided as results come in."""
         if self.by.asked.conditions is not None:
-            for condition in self.by.asked.conditions:
-                if condition != Condition() and self.possible(condition):
+            for condition in sorted(set(self.by.asked.conditions) - {Condition()}, key=in_order):
+                if self.possible(condition):
                     yield condition
             return
         statistics = self._useful_statistics()
         if "recalibrated" in statistics:
             yield Condition(None, "recalibrated")
         for method in self.by.asked.align if self.by.asked.align is not None else get_args(Method):
-            if self.by.asked.align is None and connected():
+            if self.by.asked.align is None and settled():
                 return
             if not self.possible(Condition(method)):
                 return
@@ -204,6 +206,17 @@ class Pair:
                 self._note(f"no hidden unit can be permuted: {next(iter(reasons), 'there is none')}")
         return bool(self.specification.free)
 
+    def _can_be_aligned(self, condition: Condition) -> bool:
+        """Whether B reaches the end of the path; where alignment was not asked for, a note says why not."""
+        try:
+            self.end(condition)
+        except MeasurementError as error:
+            if self.by.asked.align or self.by.asked.conditions:
+                raise
+            self._note(f"{condition.label} was left out: {error}")
+            return False
+        return True
+
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
@@ -226,8 +239,10 @@ class Pair:
         return judging_of(self.by.metric.judged, float(ends.mean()), self.by.asked.threshold, self.by.asked.confidence)
 
 
-def _is_connected(path: OfCondition) -> bool:
-    return path.judged["test"].verdict == "connected"
+def _is_settled(paths: Sequence[OfCondition]) -> bool:
+    """Whether aligning units would change nothing: a path is connected, or the ends have learned nothing."""
+    verdicts = {path.judged["test"].verdict for path in paths}
+    return "connected" in verdicts or verdicts == {"undertrained"}
 
 
 def without_training(by: Measuring, conditions: Sequence[Condition]) -> list[str]:

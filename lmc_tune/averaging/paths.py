@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -46,6 +46,12 @@ class Condition:
             return self.statistics
         aligned = f"aligned by {self.alignment}"
         return aligned if self.statistics == "naive" else f"{aligned} + {self.statistics}"
+
+
+def in_order(condition: Condition) -> tuple[int, int]:
+    """For sorting: what changes least comes first, and is recommended first."""
+    methods: tuple[Method | None, ...] = (None, *get_args(Method))
+    return methods.index(condition.alignment), get_args(Statistics).index(condition.statistics)
 
 
 @dataclass(frozen=True, kw_only=True)

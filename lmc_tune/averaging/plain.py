@@ -35,6 +35,7 @@ def plain_pair(found: PairFindings, answer: Answer) -> dict[str, Any]:
             "ensemble": None if found.ensemble is None else _quality(found.ensemble),
             "ensemble_to_better": None if found.ensemble_to_better is None else asdict(found.ensemble_to_better),
             "alignments": [asdict(aligned) for aligned in found.alignments],
+            "identical": found.identical,
             "distance": found.distance,
             "cosine": found.cosine,
             "disagreement": found.disagreement,
@@ -139,6 +140,8 @@ def _path(path: OfCondition) -> dict[str, Any]:
             for split, judged in path.judged.items()
         },
         "average": _quality(path.average),
+        "merge_gain": path.merge_gain,
+        "retention": path.retention,
         "to_mean": asdict(path.to_mean),
         "to_better": asdict(path.to_better),
     }

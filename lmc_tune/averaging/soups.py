@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lmc_tune.averaging.basins import Indices
@@ -11,8 +12,24 @@ from lmc_tune.averaging.judging import Difference, difference
 from lmc_tune.averaging.pair import Measuring
 from lmc_tune.averaging.paths import scored
 from lmc_tune.core.barrier import Array
+from lmc_tune.core.seeding import child_seed
 from lmc_tune.measurement.conditions import recalibrate
 from lmc_tune.models.state import State
+
+Positions = NDArray[np.intp]
+
+
+def halves(n: int, labels: NDArray[np.int64] | None) -> tuple[Positions, Positions]:
+    """Two disjoint halves of n examples, drawn at random; with as many of every class in both as can be.
+
+    Args:
+        n: how many examples there are, at least 2.
+        labels: (n,) classes; None if there are none.
+    """
+    order = np.random.default_rng(child_seed(0, "halves of the test examples")).permutation(n)
+    if labels is not None:
+        order = order[np.argsort(labels[order], kind="stable")]
+    return np.sort(order[::2]), np.sort(order[1::2])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,23 +51,23 @@ class Soups:
     """What makes and measures soups: one state, and the soup so far, are in memory besides the network.
 
     load: gives a member's weights by its number. recalibrates: whether BatchNorm's statistics are estimated on a soup.
+    halves: the test examples that choose members, and those that measure soups.
     """
 
     by: Measuring
     load: Callable[[int], State]
     recalibrates: bool
+    halves: tuple[Positions, Positions]
     confidence: float
 
     def both(self, values: Array) -> tuple[Soup, Soup]:
         """The average of all, and that of those which do not make it worse, in order of how good they are alone.
 
-        Every other test example chooses; the others measure.
-
         Args:
             values: (members, examples) of the members alone, judged.
         """
         everyone = tuple(range(len(values)))
-        order = tuple(int(at) for at in np.argsort(values[:, ::2].mean(axis=1), kind="stable"))
+        order = tuple(int(at) for at in np.argsort(values[:, self.halves[0]].mean(axis=1), kind="stable"))
         best = values[order[0]]
         mean = self.mean_of(everyone)
         uniform = self._soup(everyone, everyone, self._values(mean, mean, 0.0), best)
@@ -80,7 +97,8 @@ class Soups:
         """Mix one more in, unless that makes the soup worse; its values then, or None."""
         state = self.load(number)
         found = self._values(mean, state, share)
-        if not (np.isfinite(found).all() and found[::2].mean() <= current[::2].mean()):
+        chosen = self.halves[0]
+        if not (np.isfinite(found).all() and found[chosen].mean() <= current[chosen].mean()):
             return None
         _mix_in(mean, state, share)
         return found
@@ -96,12 +114,12 @@ class Soups:
         return found[self.by.metric.judged]
 
     def _soup(self, members: Indices, order: Indices, values: Array, best: Array) -> Soup:
-        measured = values[1::2]
+        measured = values[self.halves[1]]
         return Soup(
             members=members,
             order=order,
             value=float(measured.mean()),
-            to_best=difference(measured, best[1::2], self.confidence),
+            to_best=difference(measured, best[self.halves[1]], self.confidence),
         )
 
 

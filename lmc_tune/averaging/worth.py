@@ -1,15 +1,15 @@
 """What the networks of a path are worth on the test examples: members, their average, their ensemble."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmc_tune.averaging.findings import Member, Named, OfCondition, Quality
-from lmc_tune.averaging.judging import Difference, Judging, difference, has_learned, judge
+from lmc_tune.averaging.judging import Difference, Judged, Judging, difference, has_learned, judge
 from lmc_tune.averaging.metric import Quantity
-from lmc_tune.averaging.paths import ScoredPath, SplitName
+from lmc_tune.averaging.paths import Curve, ScoredPath, SplitName
 from lmc_tune.core.barrier import Array
 from lmc_tune.core.calibration import calibration, combine
 
@@ -42,10 +42,11 @@ class Worth:
             split: curve for (split, quantity), curve in scored.curves.items() if quantity == self.judging.quantity
         }
         average, members = judged["test"].at_half, self._members(self.judging.quantity)
+        ends = scored.curves.get(("test", "error"))
         return OfCondition(
             condition=scored.condition,
             lambdas=judged["test"].lambdas,
-            judged={split: judge(curve, self.judging) for split, curve in judged.items()},
+            judged={split: self._judged(curve, ends) for split, curve in judged.items()},
             means={at: curve.mean for at, curve in scored.curves.items()},
             barriers={at: curve.barriers() for at, curve in scored.curves.items()},
             average=self._quality({at: curve.at_half for at, curve in scored.curves.items()}, scored.outputs.get(0.5)),
@@ -69,6 +70,14 @@ class Worth:
             return None
         a, b = (self.naive.outputs[end].argmax(1) for end in (0.0, 1.0))
         return float(np.mean(a != b))
+
+    def _judged(self, curve: Curve, ends: Curve | None) -> Judged:
+        """A flat path between networks that have learned nothing says nothing."""
+        found = judge(curve, self.judging)
+        if self.labels is None or ends is None:
+            return found
+        lazy = any(has_learned(ends.values[:, end], self.labels) is False for end in (0, -1))
+        return replace(found, verdict="undertrained") if lazy else found
 
     def _members(self, quantity: Quantity) -> Array:
         """(n, 2) of both members."""

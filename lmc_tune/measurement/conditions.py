@@ -5,7 +5,7 @@ activations has collapsed, and much of a barrier may be that alone (Jordan et al
 """
 
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -198,17 +198,20 @@ def _renamed(entry: str, layers: Sequence[str]) -> str:
 
 @torch.no_grad()
 def layers_to_repair(network: Network, inputs: Tensor) -> list[str]:
-    """Names of the linear and convolutional layers that no BatchNorm follows, but for the last, which gives the logits.
+    """Names of the linear and 2-D convolutional layers that no BatchNorm follows, except the last, of the logits.
 
-    Attention's own projections are left out: they are no layers that can be called.
+    Attention's own projections are left out, since they are no layers that can be called, and layers that run several
+    times, whose outputs have several moments.
     """
     model = network.module
     made: dict[int, str] = {}
+    runs: Counter[str] = Counter()
     kept = []  # so that no identity is used twice
 
     def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
             kept.append(output)
+            runs[name] += 1
             if isinstance(module, _BatchNorm):
                 made.pop(id(given[0]), None)
             else:
@@ -219,7 +222,7 @@ def layers_to_repair(network: Network, inputs: Tensor) -> list[str]:
     layers = {name: m for name, m in model.named_modules() if type(m) in {nn.Linear, nn.Conv2d}}
     with _hooked(layers | network.norms, note):
         model.eval()(inputs)
-    return list(made.values())[:-1]
+    return [name for name in list(made.values())[:-1] if runs[name] == 1]
 
 
 @dataclass(frozen=True, kw_only=True)

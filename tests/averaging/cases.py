@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def permuted_copy(state: State, seed: int) -> dict[str, torch.Tensor]:
 def curve(barrier: float, n: int = 2000, ends: tuple[float, float] = (0.1, 0.1), seed: int = 0) -> Curve:
     """Of errors: at the ends so many examples are wrong, and between them more, the most at ½."""
     lambdas = path_grid(11)
-    levels = (1 - lambdas) * ends[0] + lambdas * ends[1] + barrier * 4 * lambdas * (1 - lambdas)
+    levels = np.round((1 - lambdas) * ends[0] + lambdas * ends[1] + barrier * 4 * lambdas * (1 - lambdas), 9)
     ranks = np.random.default_rng(seed).permutation(n) / n
     return Curve(lambdas=lambdas, values=(ranks[:, None] < levels).astype(np.float64))
 
@@ -113,17 +114,28 @@ def findings(  # noqa: PLR0913
     *,
     on_train: float | None = None,
     ends: tuple[float, float] = (0.1, 0.1),
-    distance: float = 1.0,
-    learned: tuple[bool, bool] = (True, True),
+    identical: bool = False,
+    lazy: frozenset[Condition] = frozenset(),
     ensemble: float | None = None,
     n: int = 2000,
+    prepared: tuple[float, float] | None = None,
 ) -> PairFindings:
-    """Of paths with barriers of these heights; the ensemble's error less the better member's."""
+    """Of paths with barriers of these heights; the ensemble's error less the better member's.
+
+    lazy: conditions under which the ends do no better than the most frequent class. prepared: errors at the ends of
+    paths other than naive.
+    """
     judging = Judging(quantity="error", threshold=0.02)
-    paths = [_path(condition, curve(height, n, ends), on_train, judging) for condition, height in barriers.items()]
+    paths = []
+    for condition, height in barriers.items():
+        path = _path(
+            condition, curve(height, n, prepared or ends if condition != Condition() else ends), on_train, judging, ends
+        )
+        judged = {split: replace(one, verdict="undertrained") for split, one in path.judged.items()}
+        paths.append(replace(path, judged=judged) if condition in lazy else path)
     members = tuple(
-        Member(name=name, file="", took="", quality=Quality(means={("test", "error"): end}), learned=has)
-        for name, end, has in zip("AB", ends, learned, strict=True)
+        Member(name=name, file="", took="", quality=Quality(means={("test", "error"): end}), learned=not lazy)
+        for name, end in zip("AB", ends, strict=True)
     )
     gain = None if ensemble is None else Difference(mean=ensemble, low=ensemble - 0.01, high=ensemble + 0.01)
     return PairFindings(
@@ -133,7 +145,8 @@ def findings(  # noqa: PLR0913
         unit="nats",
         paths=tuple(paths),
         alignments=(),
-        distance=distance,
+        identical=identical,
+        distance=0.0 if identical else 1.0,
         cosine=0.5,
         disagreement=0.1,
         ensemble=None if ensemble is None else Quality(means={("test", "error"): min(ends) + ensemble}),
@@ -146,12 +159,15 @@ def answered(barriers: Mapping[Condition, float], **more: object) -> Answer:
     return answer(findings(barriers, **more))  # type: ignore[arg-type]
 
 
-def _path(condition: Condition, test: Curve, on_train: float | None, judging: Judging) -> OfCondition:
+def _path(
+    condition: Condition, test: Curve, on_train: float | None, judging: Judging, members: tuple[float, float]
+) -> OfCondition:
+    """The members' own errors may be lower than those at the ends of the path, whose statistics are others."""
 
     curves = {("test", "error"): test}
     if on_train is not None:
         curves["train", "error"] = curve(on_train, ends=(0.0, 0.0))
-    ends = test.values[:, [0, -1]]
+    ends = np.stack([curve(0.0, test.n, (level, level)).values[:, 0] for level in members], axis=1)
     return OfCondition(
         condition=condition,
         lambdas=test.lambdas,

@@ -32,7 +32,7 @@ def test_a_permutation_is_named_with_what_it_removes():
     assert (found.kind, found.condition) == ("align", BY_WEIGHTS)
     assert "a permutation matched by weights removes 100% of the barrier of 40.00%" in found.reasons
     found = answered({NAIVE: 0.4, RECALIBRATED: 0.2, BY_WEIGHTS: 0.3, REPAIRED: 0.0})
-    assert found.in_short.startswith("Align B by weights first, then repair: ")
+    assert found.in_short.startswith("Align B to A by weights, then average them, and rescale its channels (REPAIR): ")
     assert "a permutation matched by weights (repaired) removes 100% of the barrier of 20" in found.reasons[1]
 
 
@@ -63,15 +63,53 @@ def test_a_small_loss_against_the_better_member_is_a_remark():
 
 
 def test_identical_files_are_named():
-    found = answered({NAIVE: 0.0}, distance=0.0)
-    assert (found.kind, found.reasons[0]) == ("average", "identical files: the distance of their weights is 0")
+    found = answered({NAIVE: 0.0}, identical=True)
+    assert (found.kind, found.reasons[0]) == ("average", "identical files: every entry is the same")
 
 
 def test_networks_at_chance_are_not_judged():
-    found = answered({NAIVE: 0.0}, learned=(True, False))
+    found = answered({NAIVE: 0.0}, lazy={NAIVE})
     assert (found.kind, found.verdict, found.condition) == ("neither", "undertrained", None)
-    assert "B cannot be told from naming the most frequent class" in found.in_short
+    assert "no better than naming the most frequent class" in found.in_short
     assert "inputs are scaled as in training" in found.reasons[1]
+
+
+def test_networks_that_only_lost_their_statistics_are_recalibrated():
+    found = answered({NAIVE: 0.0, RECALIBRATED: 0.0}, lazy={NAIVE})
+    assert (found.kind, found.condition) == ("recalibrate", RECALIBRATED)
+    assert found.reasons[0].startswith("the statistics are stale: as they are, the networks do no better than naming")
+
+
+def test_a_connected_average_that_is_worse_does_not_hide_a_later_one():
+    """Statistics of other data made both ends worse; units that are aligned need none."""
+    found = answered({NAIVE: 0.4, RECALIBRATED: 0.0}, prepared=(0.5, 0.5))
+    assert (found.kind, found.verdict) == ("neither", "connected")
+    assert found.in_short == "No: recalibrated networks are worse than A as it is; keep A."
+    assert "harms both of them" in found.reasons[1]
+    found = answered({NAIVE: 0.0, BY_WEIGHTS: 0.0})
+    assert found.condition == NAIVE
+
+
+def test_no_barrier_leaves_nothing_to_remove():
+    assert answered({NAIVE: 0.1, RECALIBRATED: 0.0, BY_WEIGHTS: 0.0}).condition == RECALIBRATED
+    for barriers in ({NAIVE: 0.4, RECALIBRATED: 0.0, BY_WEIGHTS: 0.3}, {NAIVE: 0.0, BY_WEIGHTS: 0.4}):
+        assert not any("permutation" in reason for reason in answered(barriers).reasons)
+    assert "removes nothing of the barrier" in " ".join(answered({NAIVE: 0.3, BY_WEIGHTS: 0.4}).reasons)
+    assert "removes 99.9% of" in " ".join(answered({NAIVE: 0.8, BY_WEIGHTS: 0.0006}, ends=(0.05, 0.05)).reasons)
+
+
+@pytest.mark.parametrize(
+    ("condition", "kind", "how"),
+    [
+        (Condition(None, "endpoint"), "recalibrate", "Average them with A's BatchNorm statistics: "),
+        (Condition(None, "repaired"), "recalibrate", "Average them, and rescale its channels (REPAIR): "),
+        (BY_ACTIVATIONS, "align", "Align B to A by activations, then average them: "),
+    ],
+)
+def test_every_condition_has_its_own_instruction(condition, kind, how):
+    found = answered({NAIVE: 0.4, condition: 0.0})
+    assert found.kind == kind
+    assert found.in_short.startswith(how)
 
 
 def test_a_barrier_on_training_examples_alone_is_told():

@@ -87,6 +87,19 @@ def test_cross_entropy_is_torchs_and_errors_are_counted():
     assert torch.equal(values["error"], logits.argmax(1).ne(LABELS).float())
 
 
+def test_what_is_no_number_is_an_error_of_every_class():
+    logits = torch.full((10, 3), float("nan"))
+    assert CrossEntropy().values(logits, (INPUTS, LABELS))["error"].tolist() == [1.0] * 10
+    masked = torch.zeros(10, 3)
+    masked[:, 2] = -float("inf")  # a class that a network rules out
+    assert CrossEntropy().values(masked, (INPUTS, LABELS % 2))["error"].mean() == pytest.approx(0.3)
+
+
+def test_halves_do_not_overflow():
+    wide = SquaredError().values(torch.full((2, 3), 300.0, dtype=torch.float16), (INPUTS[:2], torch.zeros(2, 3)))
+    assert wide["loss"].tolist() == [90_000.0] * 2
+
+
 def test_several_labels_are_averaged_example_by_example():
     logits = torch.randn(10, 3, generator=torch.Generator().manual_seed(1))
     labels = (torch.rand(10, 3, generator=torch.Generator().manual_seed(2)) > 0.5).long()
@@ -125,6 +138,8 @@ def test_squared_error_is_torchs():
         (lambda: OwnLoss(lambda _, __: 1.0, "f").outputs(nn.Identity(), None), "f gave float"),
         (lambda: OwnLoss(lambda _, __: INPUTS, "f").outputs(nn.Identity(), None), "one number per example"),
         (lambda: OwnLoss(lambda _, __: 1 / 0, "f").outputs(nn.Identity(), None), "f failed with ZeroDivisionError"),
+        (lambda: OwnLoss(lambda _, __: INPUTS[:3, 0], "f").outputs(nn.Identity(), (INPUTS, LABELS)), "3 values for 10"),
+        (lambda: SquaredError().values(INPUTS.T, (INPUTS, INPUTS)), "4×10, and targets are 10×4"),
         (lambda: labels_of(INPUTS), "has no labels"),
         (lambda: labels_of({"ids": INPUTS}), "has no labels"),
     ],

@@ -7,6 +7,7 @@ from scipy import stats
 from lmc_tune.averaging.judging import Judging, difference, has_learned, judge, judging_of
 from lmc_tune.averaging.paths import Curve
 from lmc_tune.core.barrier import path_grid
+from lmc_tune.errors import UserError
 from tests.averaging.cases import curve
 from tests.oracles import barrier_heights
 
@@ -59,3 +60,20 @@ def test_a_network_has_learned_if_it_beats_the_most_frequent_class():
     good = np.zeros(100)
     good[:10] = 1
     assert has_learned(good, labels)
+    assert has_learned(good[:5], labels[:5]) is None  # too few to know
+    assert has_learned(np.zeros(50), np.zeros(50, int)) is None  # of one class
+    assert has_learned(np.ones(100), labels) is False
+
+
+def test_losses_of_few_examples_are_undecided():
+    few = Curve(lambdas=path_grid(3), values=np.zeros((29, 3)))
+    assert judge(few, Judging(quantity="loss", threshold=0.1)).verdict == "undecided"
+    enough = Curve(lambdas=path_grid(3), values=np.zeros((30, 3)))
+    assert judge(enough, Judging(quantity="loss", threshold=0.1)).verdict == "connected"
+
+
+def test_a_mean_loss_of_which_no_part_is_a_threshold_asks_for_one():
+    for mean in (0.0, -0.3):
+        with pytest.raises(UserError, match="so that no part of it is a threshold; give one"):
+            judging_of("loss", mean, None, 0.95)
+    assert judging_of("loss", -0.3, 0.1, 0.95).threshold == 0.1

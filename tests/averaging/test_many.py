@@ -15,6 +15,7 @@ import lmc_tune
 from lmc_tune.averaging.basins import chains, groups, widest_window
 from lmc_tune.averaging.measurement import ManyMeasurement
 from lmc_tune.averaging.paths import Condition
+from lmc_tune.averaging.soups import halves
 from lmc_tune.errors import UserError
 from tests.averaging.cases import digits, network, trained
 
@@ -52,11 +53,9 @@ def test_chains_join_whatever_a_connected_pair_joins(connected):
     reached = {member: {member} for member in range(N)}
     for _ in range(N):
         for i, j in connected:
-            reached[i] = reached[j] = reached[i] | reached[j]
-    assert len(found) == N - max(0, N - len(found))
-    for chain in found:
-        for member in chain:
-            assert reached[member] <= set(chain)
+            for member in reached[i] | reached[j]:
+                reached[member] = reached[member] | reached[i] | reached[j]
+    assert all(reached[member] == set(of[member]) for member in range(N))
 
 
 @given(EDGES)
@@ -111,8 +110,9 @@ def test_a_pair_of_many_is_judged_as_a_pair_alone(measured):
 
 
 def test_soups_are_the_averages_that_they_say(measured):
-    """Every other example chooses, the others measure."""
+    """One half of the test examples chooses, the other measures."""
     test, findings = digits().test, measured.findings
+    chosen, others = halves(360, test.labels.numpy())
 
     def wrong(names) -> np.ndarray:
         mean = {entry: sum(STATES[name][entry] for name in names) / len(names) for entry in STATES["01"]}
@@ -121,16 +121,42 @@ def test_soups_are_the_averages_that_they_say(measured):
         with torch.no_grad():
             return model.eval()(test.inputs).argmax(1).ne(test.labels).double().numpy()
 
-    assert findings.uniform.value == pytest.approx(wrong(list(STATES))[1::2].mean())
-    order = sorted(STATES, key=lambda name: wrong([name])[::2].mean())
+    assert findings.uniform.value == pytest.approx(wrong(list(STATES))[others].mean())
+    order = sorted(STATES, key=lambda name: wrong([name])[chosen].mean())
     assert [findings.names[member] for member in findings.greedy.order] == order
     kept = [order[0]]
     for name in order[1:]:
-        if wrong([*kept, name])[::2].mean() <= wrong(kept)[::2].mean():
+        if wrong([*kept, name])[chosen].mean() <= wrong(kept)[chosen].mean():
             kept.append(name)
     assert [findings.names[member] for member in findings.greedy.members] == kept
-    assert findings.greedy.value == pytest.approx(wrong(kept)[1::2].mean())
+    assert findings.greedy.value == pytest.approx(wrong(kept)[others].mean())
     assert (findings.chosen_on, findings.measured_on) == (180, 180)
+
+
+def test_halves_are_disjoint_and_have_as_many_of_every_class():
+    labels = np.tile([0, 1], 50)
+    one, other = halves(100, labels)
+    assert sorted([*one, *other]) == list(range(100))
+    assert (labels[one].sum(), labels[other].sum()) == (25, 25)
+    assert sorted(map(len, halves(7, None))) == [3, 4]
+
+
+def test_soups_have_statistics_of_their_own():
+    """With BatchNorm they are recalibrated, and the saved one is the one that was measured."""
+    states = [trained(0, branch) for branch in (1, 2, 3)]
+    data = digits()
+    found = lmc_tune.measure(
+        network(), states, data.test, train=data.train, conditions=[Condition(None, "recalibrated")]
+    )
+    assert found.answer.condition == Condition(None, "recalibrated")
+    model = network()
+    model.load_state_dict(found.average())
+    with torch.no_grad():
+        wrong = model.eval()(data.test.inputs).argmax(1).ne(data.test.labels).double().numpy()
+    _, others = halves(360, data.test.labels.numpy())
+    assert found.findings.uniform.value == pytest.approx(wrong[others].mean(), abs=1e-12)
+    mean = sum(state["2.running_mean"] for state in states) / 3
+    assert not torch.allclose(model.state_dict()["2.running_mean"], mean, atol=1e-3)
 
 
 def test_what_is_saved_is_the_greedy_soup_where_not_all_lie_in_one_basin(measured):

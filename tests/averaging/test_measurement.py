@@ -2,16 +2,20 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from scipy.special import softmax
 from torch import nn
 from torch.nn import functional
 
 import lmc_tune
 from lmc_tune.averaging.paths import Condition
+from lmc_tune.core.calibration import calibration
 from lmc_tune.errors import UserError
-from tests.averaging.cases import digits, network, permuted_copy, trained
+from lmc_tune.measurement.lines import MeasurementError
+from tests.averaging.cases import digits, network, permuted_copy, train, trained
 
 
 def measure(*states, norm: bool = True, **more):
@@ -69,7 +73,7 @@ def test_untrained_networks_are_not_judged():
         states = [network().state_dict() for _ in range(2)]
     found = measure(*states)
     assert (found.verdict, found.answer.exit_code) == ("undertrained", 4)
-    assert found.table["condition"].tolist() == ["naive"]  # nothing else would change the answer
+    assert found.table["condition"].tolist() == ["naive", "recalibrated"]  # alignment would change nothing
 
 
 @pytest.mark.parametrize(
@@ -123,6 +127,100 @@ def test_qualities_are_those_of_the_networks():
     )
 
 
+def test_comparisons_of_the_members_are_those_of_their_outputs():
+    states, data = (trained(0, 1), trained(1, 1)), digits().test
+    found = measure(*states).findings
+    logits = []
+    for state in states:
+        model = network()
+        model.load_state_dict(state)
+        with torch.no_grad():
+            logits.append(model.eval()(data.inputs).double().numpy())
+    labels = data.labels.numpy()
+    assert found.disagreement == pytest.approx((logits[0].argmax(1) != logits[1].argmax(1)).mean())
+    assert found.disagreement > 0
+    together = np.log(sum(softmax(one, axis=1) for one in logits) / 2)
+    wrong = together.argmax(1) != labels
+    assert found.ensemble.means["test", "error"] == pytest.approx(wrong.mean())
+    assert found.ensemble.means["test", "loss"] == pytest.approx(-together[np.arange(len(labels)), labels].mean())
+    better = min((one.argmax(1) != labels for one in logits), key=np.mean)
+    assert found.ensemble_to_better.mean == pytest.approx(wrong.mean() - better.mean())
+    for member, one in zip(found.members, logits, strict=True):
+        known = calibration(one, labels)
+        assert (member.quality.ece, member.quality.brier) == pytest.approx((known.ece, known.brier))
+    average = found.paths[0].average.means["test", "error"]
+    assert found.paths[0].to_better.mean == pytest.approx(average - better.mean())
+    mean = np.mean([one.argmax(1) == labels for one in logits])
+    assert found.paths[0].merge_gain == pytest.approx(100 * (1 - average - mean))
+    assert found.paths[0].retention == pytest.approx((1 - average) / mean)
+    flat = [torch.cat([state[name].flatten() for name, _ in network().named_parameters()]).double() for state in states]
+    assert found.cosine == pytest.approx(float(flat[0] @ flat[1] / flat[0].norm() / flat[1].norm()))
+
+
+def test_members_that_lost_their_statistics_are_recalibrated_and_not_called_untrained():
+    lost = []
+    for branch in (1, 2):
+        state = {name: entry.clone() for name, entry in trained(0, branch).items()}
+        state["2.running_mean"].fill_(30.0)
+        lost.append(state)
+    found = measure(*lost)
+    assert (found.answer.kind, found.answer.condition) == ("recalibrate", Condition(None, "recalibrated"))
+    assert found.findings.members[0].learned is False
+    assert found.reasons[0].startswith("the statistics are stale")
+
+
+def test_the_same_weights_with_other_statistics_are_not_identical():
+    other = {name: entry.clone() for name, entry in trained(0, 1).items()}
+    other["2.running_mean"] += 10
+    found = measure(trained(0, 1), other)
+    assert not found.findings.identical
+    assert found.findings.distance == 0
+    assert found.answer.condition == Condition(None, "recalibrated")
+
+
+def test_conditions_are_recommended_in_their_order_whatever_was_asked_first():
+    found = measure(trained(0, 1), trained(0, 2), conditions=[Condition("weights"), Condition(None, "recalibrated")])
+    assert found.table["condition"].tolist() == ["naive", "recalibrated", "aligned by weights"]
+
+
+def test_a_failing_alignment_is_a_note_unless_it_was_asked_for(monkeypatch):
+    def fail(*_, **__):
+        raise MeasurementError("relu differs")
+
+    monkeypatch.setattr("lmc_tune.averaging.pair.align", fail)
+    states = trained(0, 1, norm=False), trained(1, 1, norm=False)
+    found = measure(*states, norm=False)
+    assert found.table["condition"].tolist() == ["naive"]
+    assert "aligned by weights was left out: relu differs" in found.findings.notes
+    with pytest.raises(UserError, match="relu differs"):
+        measure(*states, norm=False, align="weights")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_repaired_average_of_a_convolutional_network_is_the_one_that_was_measured(shared):
+    def build() -> nn.Module:
+        first, second = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        third = nn.Conv2d(6, 6, 3, padding=1)
+        if shared:
+            third.weight = second.weight
+        return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third, nn.ReLU(), nn.Flatten(), nn.Linear(384, 10))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        states = [train(build(), seed, 2).state_dict() for seed in (1, 2)]
+    condition, data = Condition(None, "repaired"), digits()
+    found = lmc_tune.measure(build(), states, data.test, train=data.train, conditions=[condition])
+    if shared:
+        with pytest.raises(UserError, match="2 shares its weight; save another condition"):
+            found._pair.average(condition)
+        return
+    model = build()
+    model.load_state_dict(found._pair.average(condition))
+    with torch.no_grad():
+        loss = functional.cross_entropy(model.eval()(data.test.inputs), data.test.labels)
+    assert float(loss) == pytest.approx(found.findings.path(condition).average.means["test", "loss"], abs=1e-5)
+
+
 def test_a_loss_of_the_users_own_is_judged():
     def focal(model, batch):
         return functional.cross_entropy(model(batch[0]), batch[1], reduction="none") ** 2
@@ -166,11 +264,12 @@ def test_plain_values_are_json_and_their_names_stable():
     plain = json.loads(measure(trained(0, 1), trained(0, 2)).to_json())
     assert set(plain) == {
         *("schema", "answer", "exit_code", "verdict", "condition", "in_short", "reasons", "notes", "metric", "unit"),
-        *("judging", "members", "conditions", "ensemble", "ensemble_to_better", "alignments", "distance", "cosine"),
-        "disagreement",
+        *("judging", "members", "conditions", "ensemble", "ensemble_to_better", "alignments", "identical", "distance"),
+        *("cosine", "disagreement"),
     }
     assert set(plain["conditions"][0]) == {
         *("condition", "alignment", "statistics", "lambdas", "test", "train", "average", "to_mean", "to_better"),
+        *("merge_gain", "retention"),
     }
     assert set(plain["conditions"][0]["test"]) == {
         *("verdict", "barrier", "low", "high", "n", "curves", "barriers", "band"),
