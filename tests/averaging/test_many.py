@@ -94,6 +94,7 @@ def test_planted_basins_are_found_and_no_pair_is_measured_twice():
         ["01", "02", "03"],
         ["11", "12", "13"],
     ]
+    assert set(map(frozenset, found.basins)) == {frozenset({"01", "02", "03"}), frozenset({"11", "12", "13"})}
     phases = [text for text in said if text.startswith("measuring pair")]
     assert phases == [f"measuring pair {number} of 15" for number in range(1, 16)]
     assert list(found.findings.basins[0].judged) == list(combinations(range(6), 2))
@@ -140,6 +141,12 @@ def test_what_is_saved_is_the_greedy_soup_where_not_all_lie_in_one_basin(measure
     names = [measured.findings.names[member] for member in measured.findings.greedy.members]
     for entry, tensor in measured.average().items():
         torch.testing.assert_close(tensor, sum(STATES[name][entry] for name in names) / len(names))
+
+
+def test_basins_are_asked_for_where_the_path_was_measured_as_it_is():
+    found = measure(dict(list(STATES.items())[:3]), conditions=[Condition("weights")])
+    with pytest.raises(UserError, match="basins are those of the condition naive, which was not measured"):
+        _ = found.basins
 
 
 def test_one_basin_is_averaged_as_a_whole():
