@@ -339,9 +339,10 @@ def _named(states: Sequence[Member] | Mapping[str, Member]) -> dict[str, Member]
     """Two are A and B; several files have their own names, where these differ."""
     if isinstance(states, Mapping):
         return dict(states)
-    names = [Path(state).name if isinstance(state, str | os.PathLike) else "" for state in states]
+    paths = [os.fspath(state) if isinstance(state, str | os.PathLike) else "" for state in states]
+    names = [Path(path).name for path in paths]
     stems = [name.removesuffix(Path(name).suffix) for name in names]
-    for known in (stems, names):
+    for known in (stems, names, paths):
         if len(states) > 2 and all(known) and len(set(known)) == len(states):
             return dict(zip(known, states, strict=True))
     return {_letter(at): state for at, state in enumerate(states)}

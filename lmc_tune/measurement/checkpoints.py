@@ -142,6 +142,11 @@ def _of_folder(folder: Path) -> Checkpoint:
                 raise UserError(f"{file} names a file outside of its folder: {part}")
             state |= read_checkpoint(folder / part).state
         return Checkpoint(path=folder, state=state, took=f"{folder}, {len(parts)} files")
+    if (folder / "adapter_config.json").exists():
+        raise UserError(
+            f"{folder} holds an adapter, not the weights of a network; merge it into them first: "
+            f"model.merge_and_unload().save_pretrained(FOLDER)"
+        )
     raise UserError(f"{folder} is a folder without weights: none of {', '.join(_FOLDER_FILES)} is in it")
 
 

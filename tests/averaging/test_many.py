@@ -195,6 +195,14 @@ def test_two_states_are_in_memory_at_most(tmp_path, monkeypatch):
     assert max(most) == 2
 
 
+def test_files_of_one_name_in_several_folders_are_named_by_their_paths(tmp_path):
+    files = [tmp_path / run / "last.pt" for run in "xyz"]
+    for file, state in zip(files, STATES.values(), strict=False):
+        file.parent.mkdir()
+        torch.save(dict(state), file)
+    assert list(measure(files).findings.names) == list(map(str, files))
+
+
 def test_aligned_matrices_are_measured_where_that_is_asked():
     some = {name: STATES[name] for name in ("01", "02", "11")}
     found = measure(some, align="weights")

@@ -155,6 +155,9 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
     (tmp_path / "text.pt").write_text("no weights")
     (tmp_path / "text.safetensors").write_text("no weights")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter/adapter_config.json").write_text("{}")
+    save_file({"lora_A.weight": torch.ones(2, 2)}, tmp_path / "adapter/adapter_model.safetensors")
     for name, said in (
         ("optimizer.pt", "holds the state of an optimizer, not of a network"),
         ("list.pt", "holds a list, not the state dict of a network"),
@@ -163,6 +166,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
         ("text.pt", "is no checkpoint of torch"),
         ("text.safetensors", "is no safetensors file, or is damaged"),
         ("empty", "is a folder without weights"),
+        ("adapter", r"holds an adapter, .* merge it into them first: model\.merge_and_unload\(\)"),
         ("nowhere.pt", "there is no checkpoint"),
     ):
         with pytest.raises(UserError, match=said):
