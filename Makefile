@@ -59,14 +59,14 @@ test-faults: $(VENV)/dev.stamp
 test-wheel: $(VENV)/dev.stamp
 	$(BIN)/pytest -m wheel
 
-# An environment of its own: Flower holds typer, click and others to versions that users of lmc-tune need not have.
+# Flower holds typer, click and others to versions that users of lmc-tune need not have, and other tests warn of.
 $(VENV)/recipes.stamp: pyproject.toml
 	$(PYTHON) -m venv $(VENV)/recipes
 	$(VENV)/recipes/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,recipes]'
 	@touch $@
 
 test-recipes: $(VENV)/recipes.stamp
-	$(VENV)/recipes/bin/pytest -m recipes
+	$(VENV)/recipes/bin/pytest -m recipes tests/test_recipes.py
 
 test-cluster: $(VENV)/dev.stamp
 	$(BIN)/pytest -m cluster
