@@ -6,14 +6,15 @@ BIN := $(VENV)/bin
 # Two files at a time; the tests of one file run in order and share fixtures.
 TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
-.PHONY: help quickstart format lint check test test-faults test-wheel test-cluster soak audit bench bench-gpu reproduction clean
+.PHONY: help quickstart format lint check test test-faults test-wheel test-recipes test-cluster soak audit bench bench-gpu reproduction clean
 
 help:
 	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
 	@echo "make check                             format, lint, types, imports, fast tests"
-	@echo "make test                              format, lint, types, imports, all tests except those of the next three lines; CI runs all"
+	@echo "make test                              format, lint, types, imports, all tests except those of the next four lines; CI runs all"
 	@echo "make test-faults                       killed processes, lost servers, broken disks and clocks: ten minutes"
 	@echo "make test-wheel                        the quickstart from an installed wheel, in an empty environment: five minutes"
+	@echo "make test-recipes                      docs/recipes.md with Lightning, timm, transformers, Flower, in an environment of its own: five minutes"
 	@echo "make test-cluster                      ray up on three machines made of namespaces: Linux, root, SSH's server, rsync"
 	@echo "make soak                              2 000 pairs while something is killed every few seconds: half an hour"
 	@echo "make audit                             known vulnerabilities of everything that is installed; needs pypi.org"
@@ -47,16 +48,25 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 
 check: lint
-	$(TEST) -m "not slow and not wheel and not cluster"
+	$(TEST) -m "not slow and not wheel and not recipes and not cluster"
 
 test: lint
-	$(TEST) -m "not faults and not wheel and not cluster" --cov --cov-report=term
+	$(TEST) -m "not faults and not wheel and not recipes and not cluster" --cov --cov-report=term
 
 test-faults: $(VENV)/dev.stamp
 	$(TEST) -m faults
 
 test-wheel: $(VENV)/dev.stamp
 	$(BIN)/pytest -m wheel
+
+# Flower holds typer, click and others to versions that users of lmc-tune need not have, and other tests warn of.
+$(VENV)/recipes.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)/recipes
+	$(VENV)/recipes/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,recipes]'
+	@touch $@
+
+test-recipes: $(VENV)/recipes.stamp
+	$(VENV)/recipes/bin/pytest -m recipes tests/test_recipes.py
 
 test-cluster: $(VENV)/dev.stamp
 	$(BIN)/pytest -m cluster

@@ -64,6 +64,17 @@ class Measurement(ABC):
     def table(self) -> pd.DataFrame:
         """The numbers that the answer rests on."""
 
+    @property
+    @abstractmethod
+    def basins(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the members that may be averaged as they are: in each group, every pair is connected (naive).
+
+        The largest group comes first. A member that has not learned, or is connected with no other, is alone.
+
+        Raises:
+            UserError: if the naive condition was not measured.
+        """
+
     @abstractmethod
     def plain(self) -> dict[str, Any]:
         """Everything as plain values, for JSON; the names are stable."""
@@ -141,6 +152,13 @@ class PairMeasurement(Measurement):
             rows.append(row | {"merge_gain": path.merge_gain, "retention": path.retention})
         return pd.DataFrame(rows)
 
+    @property
+    def basins(self) -> tuple[tuple[str, ...], ...]:
+        a, b = self.findings.members
+        learned = a.learned is not False and b.learned is not False
+        connected = learned and self.findings.paths[0].judged["test"].verdict == "connected"  # the first is naive
+        return ((a.name, b.name),) if connected else ((a.name,), (b.name,))
+
     def plain(self) -> dict[str, Any]:
         return plain_pair(self.findings, self.answer)
 
@@ -186,6 +204,13 @@ class ManyMeasurement(Measurement):
                 for (i, j), judged in basins.judged.items()
             ]
         )
+
+    @property
+    def basins(self) -> tuple[tuple[str, ...], ...]:
+        naive = next((basins for basins in self.findings.basins if basins.condition == Condition()), None)
+        if naive is None:
+            raise UserError("basins are those of the condition naive, which was not measured; measure it, too")
+        return tuple(tuple(self.findings.names[member] for member in group) for group in naive.groups)
 
     def plain(self) -> dict[str, Any]:
         return plain_many(self.findings, self.answer)
@@ -328,9 +353,10 @@ def _named(states: Sequence[Member] | Mapping[str, Member]) -> dict[str, Member]
     """Two are A and B; several files have their own names, where these differ."""
     if isinstance(states, Mapping):
         return dict(states)
-    names = [Path(state).name if isinstance(state, str | os.PathLike) else "" for state in states]
+    paths = [os.fspath(state) if isinstance(state, str | os.PathLike) else "" for state in states]
+    names = [Path(path).name for path in paths]
     stems = [name.removesuffix(Path(name).suffix) for name in names]
-    for known in (stems, names):
+    for known in (stems, names, paths):
         if len(states) > 2 and all(known) and len(set(known)) == len(states):
             return dict(zip(known, states, strict=True))
     return {_letter(at): state for at, state in enumerate(states)}

@@ -6,10 +6,11 @@ Nothing in a file is executed: pickles are read by torch's own reader of weights
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from pickle import UnpicklingError
 from typing import Any
 
@@ -36,6 +37,17 @@ _PLACES = (
 )
 # What wrappers put before every name: DataParallel, torch.compile.
 _WRAPPERS = ("module.", "_orig_mod.")
+# What training scripts store next to the weights, and torch's reader refuses: timm's options (timm allows them in the
+# same way), and paths among Lightning's hyperparameters, under the names of several versions of Python. To make these
+# has no other effect; paths become pure ones, which touch no disk.
+_PLAIN: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    Namespace,
+    *(
+        (kind, f"{module}.{name}")
+        for module in ("pathlib", "pathlib._local")
+        for name, kind in (("PosixPath", PurePosixPath), ("WindowsPath", PureWindowsPath))
+    ),
+]
 # Hugging Face's names, in the order in which they are looked for.
 _FOLDER_FILES = (
     "model.safetensors",
@@ -49,7 +61,7 @@ _FOLDER_FILES = (
 class Checkpoint:
     """Weights by name, on the CPU, and where in a file they were.
 
-    took: in words, e.g. ``state_dict of epoch=3.ckpt``.
+    took: in words, e.g. ``state_dict of run/epoch=3.ckpt``.
     """
 
     path: Path
@@ -111,7 +123,7 @@ def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     if not place.exists():
         raise UserError(f"there is no checkpoint {place}")
     state, took = _find(place, _loaded(place))
-    return Checkpoint(path=place, state=state, took=f"{took} of {place.name}" if took else place.name)
+    return Checkpoint(path=place, state=state, took=f"{took} of {place}" if took else str(place))
 
 
 def _of_folder(folder: Path) -> Checkpoint:
@@ -121,7 +133,7 @@ def _of_folder(folder: Path) -> Checkpoint:
             continue
         if not name.endswith(".index.json"):
             found = read_checkpoint(file)
-            return Checkpoint(path=folder, state=found.state, took=f"{folder.name}/{found.took}")
+            return Checkpoint(path=folder, state=found.state, took=found.took)
         index = json.loads(file.read_text(encoding="utf-8"))
         parts = sorted(set(index["weight_map"].values()))
         state: dict[str, Tensor] = {}
@@ -129,7 +141,12 @@ def _of_folder(folder: Path) -> Checkpoint:
             if Path(part).name != part:
                 raise UserError(f"{file} names a file outside of its folder: {part}")
             state |= read_checkpoint(folder / part).state
-        return Checkpoint(path=folder, state=state, took=f"{folder.name}, {len(parts)} files")
+        return Checkpoint(path=folder, state=state, took=f"{folder}, {len(parts)} files")
+    if (folder / "adapter_config.json").exists():
+        raise UserError(
+            f"{folder} holds an adapter, not the weights of a network; merge it into them first: "
+            f"model.merge_and_unload().save_pretrained(FOLDER)"
+        )
     raise UserError(f"{folder} is a folder without weights: none of {', '.join(_FOLDER_FILES)} is in it")
 
 
@@ -140,7 +157,8 @@ def _loaded(file: Path) -> Any:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{file} is no safetensors file, or is damaged: {error}") from error
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_PLAIN):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise UserError(f"{file} {_why_not(file, error)}") from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
@@ -149,12 +167,19 @@ def _loaded(file: Path) -> Any:
 
 
 def _why_not(file: Path, error: UnpicklingError) -> str:
-    if re.search(r"Unsupported (global|class)|GLOBAL", str(error)):
-        return (
-            f"holds more than weights: reading it would run code from it, which is refused. Save its state dict alone: "
-            f"torch.save(model.state_dict(), {str(file.with_suffix('.weights.pt'))!r})"
+    if not re.search(r"Unsupported (global|class)|GLOBAL", str(error)):
+        return f"is no checkpoint of torch, or is damaged{_detail(error)}"
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    said = (
+        f"holds more than weights{f' ({named[1]})' if named else ''}: reading it would run code from it, which is "
+        f"refused. Save its state dict alone: torch.save(model.state_dict(), {str(file.with_suffix('.weights.pt'))!r})"
+    )
+    if file.suffix == ".ckpt":
+        said += (
+            ". Lightning stores what save_hyperparameters() is given, even with save_weights_only=True; leave out "
+            "objects with save_hyperparameters(ignore=[...])"
         )
-    return f"is no checkpoint of torch, or is damaged{_detail(error)}"
+    return said
 
 
 def _detail(error: Exception) -> str:

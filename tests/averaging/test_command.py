@@ -53,7 +53,7 @@ def test_a_pair_that_can_be_averaged(folder, tmp_path):
     assert done.exit_code == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("Average them: the average has an error of ")
-    assert "B: state_dict of b.ckpt, names without 'model.'" in lines
+    assert f"B: state_dict of {folder}/b.ckpt, names without 'model.'" in lines
     assert lines[-2:] == [f"{tmp_path}/out/measurement.html", f"{tmp_path}/out/measurement.json"]
     assert json.loads((tmp_path / "out/measurement.json").read_text())["answer"] == "average"
     kept = load_file(tmp_path / "average.safetensors")

@@ -93,6 +93,7 @@ def test_planted_basins_are_found_and_no_pair_is_measured_twice():
         ["01", "02", "03"],
         ["11", "12", "13"],
     ]
+    assert set(map(frozenset, found.basins)) == {frozenset({"01", "02", "03"}), frozenset({"11", "12", "13"})}
     phases = [text for text in said if text.startswith("measuring pair")]
     assert phases == [f"measuring pair {number} of 15" for number in range(1, 16)]
     assert list(found.findings.basins[0].judged) == list(combinations(range(6), 2))
@@ -168,6 +169,12 @@ def test_what_is_saved_is_the_greedy_soup_where_not_all_lie_in_one_basin(measure
         torch.testing.assert_close(tensor, sum(STATES[name][entry] for name in names) / len(names))
 
 
+def test_basins_are_asked_for_where_the_path_was_measured_as_it_is():
+    found = measure(dict(list(STATES.items())[:3]), conditions=[Condition("weights")])
+    with pytest.raises(UserError, match="basins are those of the condition naive, which was not measured"):
+        _ = found.basins
+
+
 def test_one_basin_is_averaged_as_a_whole():
     states = {name: state for name, state in STATES.items() if name.startswith("0")}
     found = measure(states)
@@ -212,6 +219,14 @@ def test_two_states_are_in_memory_at_most(tmp_path, monkeypatch):
     found = measure([tmp_path / f"{name}.safetensors" for name in STATES])
     assert found.findings.names == tuple(STATES)
     assert max(most) == 2
+
+
+def test_files_of_one_name_in_several_folders_are_named_by_their_paths(tmp_path):
+    files = [tmp_path / run / "last.pt" for run in "xyz"]
+    for file, state in zip(files, STATES.values(), strict=False):
+        file.parent.mkdir()
+        torch.save(dict(state), file)
+    assert list(measure(files).findings.names) == list(map(str, files))
 
 
 def test_aligned_matrices_are_measured_where_that_is_asked():

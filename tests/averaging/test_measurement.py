@@ -34,6 +34,7 @@ def test_branches_of_one_run_are_averaged():
     found = measure(trained(0, 1), trained(0, 2))
     assert (found.answer.kind, found.verdict, found.answer.exit_code) == ("average", "connected", 0)
     assert found.table["condition"].tolist() == ["naive", "recalibrated"]
+    assert found.basins == (("A", "B"),)
     state = found.average()
     for name, entry in trained(0, 1).items():
         if entry.is_floating_point():
@@ -54,6 +55,7 @@ def test_a_permuted_copy_is_found_and_the_whole_barrier_is_a_permutation():
 
 def test_different_starts_are_disconnected_and_alignment_wins():
     found = measure(trained(0, 1, norm=False), trained(1, 1, norm=False), norm=False)
+    assert found.basins == (("A",), ("B",))
     rows = found.table.set_index("condition")
     assert rows.loc["naive", "test_verdict"] == "disconnected"
     assert rows.loc["aligned by weights", "test_barrier"] < 0.5 * rows.loc["naive", "test_barrier"]
@@ -74,6 +76,7 @@ def test_untrained_networks_are_not_judged():
     found = measure(*states)
     assert (found.verdict, found.answer.exit_code) == ("undertrained", 4)
     assert found.table["condition"].tolist() == ["naive", "recalibrated"]  # alignment would change nothing
+    assert found.basins == (("A",), ("B",))
 
 
 @pytest.mark.parametrize(

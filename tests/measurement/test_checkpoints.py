@@ -1,9 +1,11 @@
 """Checkpoints as other programs write them: what is taken, and what is refused in one sentence."""
 
+import argparse
 import json
 import os
 import zipfile
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,15 +51,15 @@ def test_the_weights_are_found_and_it_is_said_where(tmp_path, name):
     content, took = WRITTEN[name]
     torch.save(content, tmp_path / name)
     found = read_checkpoint(tmp_path / name).of(STATE)
-    assert found.took == took
+    assert found.took == took.replace(name, f"{tmp_path}/{name}")
     assert list(found.state) == list(STATE)
     assert all(torch.equal(found.state[entry], STATE[entry]) for entry in STATE)
 
 
 def test_safetensors_and_folders_of_hugging_face_are_read(tmp_path):
     save_file(dict(STATE), tmp_path / "model.safetensors")
-    assert read_checkpoint(tmp_path / "model.safetensors").of(STATE).took == "model.safetensors"
-    assert read_checkpoint(tmp_path).of(STATE).took.startswith(tmp_path.name)
+    assert read_checkpoint(tmp_path / "model.safetensors").of(STATE).took == f"{tmp_path}/model.safetensors"
+    assert read_checkpoint(tmp_path).of(STATE).took == f"{tmp_path}/model.safetensors"
     sharded = tmp_path / "sharded"
     sharded.mkdir()
     halves = [dict(list(STATE.items())[:3]), dict(list(STATE.items())[3:])]
@@ -67,7 +69,7 @@ def test_safetensors_and_folders_of_hugging_face_are_read(tmp_path):
     index = {"weight_map": {entry: name for half, name in zip(halves, names, strict=True) for entry in half}}
     (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
     found = read_checkpoint(sharded).of(STATE)
-    assert found.took == "sharded, 2 files"
+    assert found.took == f"{sharded}, 2 files"
     assert all(torch.equal(found.state[entry], STATE[entry]) for entry in STATE)
     index["weight_map"] = dict.fromkeys(STATE, "../model.safetensors")
     (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -88,13 +90,33 @@ class Harmful:
 def test_nothing_is_executed(tmp_path):
     torch.save({"state_dict": STATE, "more": Harmful(tmp_path / "executed")}, tmp_path / "harmful.pt")
     with pytest.raises(
-        UserError, match=r"holds more than weights: reading it would run code from it, which is refused"
+        UserError, match=r"holds more than weights \(\w+\.system\): reading it would run code from it, which is refused"
     ):
         read_checkpoint(tmp_path / "harmful.pt")
     torch.save(NETWORK, tmp_path / "whole.pt")
     with pytest.raises(UserError, match=r"Save its state dict alone: torch\.save\(model\.state_dict\(\)"):
         read_checkpoint(tmp_path / "whole.pt")
     assert not (tmp_path / "executed").exists()
+
+
+def test_options_and_paths_that_training_scripts_store_are_read(tmp_path):
+    stored = {"args": argparse.Namespace(model="resnet18", lr=0.1), "hyper_parameters": {"root": Path("/data")}}
+    torch.save(stored | {"state_dict": STATE}, tmp_path / "last.pth.tar")
+    assert read_checkpoint(tmp_path / "last.pth.tar").of(STATE).took == f"state_dict of {tmp_path}/last.pth.tar"
+    options = argparse.Namespace(harm=Harmful(tmp_path / "executed"))
+    torch.save({"args": options, "state_dict": STATE}, tmp_path / "harmful.pth.tar")
+    with pytest.raises(UserError, match=r"holds more than weights \(\w+\.system\)"):
+        read_checkpoint(tmp_path / "harmful.pth.tar")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_what_is_no_weight_is_named_and_a_user_of_lightning_is_advised(tmp_path):
+    content = {"state_dict": STATE, "hyper_parameters": {"loss": nn.CrossEntropyLoss()}}
+    torch.save(content, tmp_path / "x.ckpt")
+    with pytest.raises(
+        UserError, match=r"\(torch\.\S+\.CrossEntropyLoss\).* save_hyperparameters\(ignore=\[\.\.\.\]\)$"
+    ):
+        read_checkpoint(tmp_path / "x.ckpt")
 
 
 def wider() -> dict:
@@ -133,6 +155,9 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
     (tmp_path / "text.pt").write_text("no weights")
     (tmp_path / "text.safetensors").write_text("no weights")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter/adapter_config.json").write_text("{}")
+    save_file({"lora_A.weight": torch.ones(2, 2)}, tmp_path / "adapter/adapter_model.safetensors")
     for name, said in (
         ("optimizer.pt", "holds the state of an optimizer, not of a network"),
         ("list.pt", "holds a list, not the state dict of a network"),
@@ -141,6 +166,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
         ("text.pt", "is no checkpoint of torch"),
         ("text.safetensors", "is no safetensors file, or is damaged"),
         ("empty", "is a folder without weights"),
+        ("adapter", r"holds an adapter, .* merge it into them first: model\.merge_and_unload\(\)"),
         ("nowhere.pt", "there is no checkpoint"),
     ):
         with pytest.raises(UserError, match=said):
