@@ -20,6 +20,7 @@ from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import Statistics
 from lmc_tune.experiment.wording import nearest
+from lmc_tune.measurement.alignment.links import Residual
 from lmc_tune.measurement.checkpoints import read_checkpoint
 from lmc_tune.models.foreign import said
 from lmc_tune.work.bench import Device
@@ -43,6 +44,7 @@ class Options:
     lambdas: int
     threshold: float | None
     confidence: float
+    residual: Residual
     limit: int
     batch_size: int
     device: Device
@@ -83,6 +85,7 @@ def run(options: Options, say: Callable[[str], None]) -> Measurement:
         lambdas=options.lambdas,
         threshold=options.threshold,
         confidence=options.confidence,
+        residual=options.residual,
         batch_size=options.batch_size,
         limit=options.limit,
         trajectory=options.trajectory is not None,

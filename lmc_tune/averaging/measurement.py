@@ -27,6 +27,7 @@ from lmc_tune.averaging.text import many_text, pair_text, shown_path
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.examples import ExampleSet, Part
 from lmc_tune.errors import UserError
+from lmc_tune.measurement.alignment.links import Residual
 from lmc_tune.measurement.checkpoints import read_checkpoint
 from lmc_tune.measurement.lines import MeasurementError
 from lmc_tune.measurement.network import Network
@@ -254,6 +255,7 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
     lambdas: int = 11,
     threshold: float | None = None,
     confidence: float = 0.95,
+    residual: Residual = "fixed",
     batch_size: int = BATCH_SIZE,
     limit: int | None = None,
     trajectory: bool = False,
@@ -274,6 +276,7 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
         lambdas: positions on the path, an odd number.
         threshold: a barrier below it is none; by default 2% of errors, or 5% of the members' mean loss.
         confidence: that the band of the curve holds at all positions.
+        residual: ``free`` also permutes the units of the residual stream of transformers, which seldom helps.
         batch_size: of examples that are joined.
         limit: of the examples of each split, the first so many.
         trajectory: their order means something: the widest window of neighbours that may be averaged is found.
@@ -310,6 +313,7 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
         lambdas=lambdas,
         threshold=threshold,
         confidence=confidence,
+        residual=residual,
     )
     by = Measuring(
         network=Network(own),

@@ -19,6 +19,7 @@ from lmc_tune.core.barrier import path_grid
 from lmc_tune.data.examples import ExampleSet, Part
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import Statistics
+from lmc_tune.measurement.alignment.links import Residual
 from lmc_tune.measurement.alignment.specification import Specification
 from lmc_tune.measurement.alignment.trace import specification_of
 from lmc_tune.measurement.conditions import layers_to_repair
@@ -37,7 +38,7 @@ class Asked:
     conditions: None for those that are of use: naive; recalibrated, where there is BatchNorm; and, unless one of these
     is connected, aligned ones. align: which alignments; None as needed, by weights and, should that not be enough, by
     activations. lambdas: positions on the path, an odd number. threshold: None for 2% of errors, or for 5% of the
-    members' mean loss.
+    members' mean loss. residual: whether units of the residual stream of attention are permuted.
     """
 
     conditions: tuple[Condition, ...] | None = None
@@ -45,6 +46,7 @@ class Asked:
     lambdas: int = 11
     threshold: float | None = None
     confidence: float = 0.95
+    residual: Residual = "fixed"
 
     def __post_init__(self) -> None:
         if self.lambdas < 3 or self.lambdas % 2 == 0:
@@ -200,7 +202,9 @@ class Pair:
             self._note("alignment needs batches of (inputs, labels): it was not tried")
             return False
         if self.specification is None:
-            self.specification = specification_of(self.by.network.module, next(self.by.statistics.chunks(2)).inputs)
+            self.specification = specification_of(
+                self.by.network.module, next(self.by.statistics.chunks(2)).inputs, residual=self.by.asked.residual
+            )
             if not self.specification.free:
                 reasons = [*self.specification.frozen, *self.specification.fixed.values()]
                 self._note(f"no hidden unit can be permuted: {next(iter(reasons), 'there is none')}")

@@ -79,6 +79,10 @@ def measure(  # noqa: PLR0913 - one parameter per option
         ),
     ] = None,
     confidence: Annotated[float, typer.Option(metavar="LEVEL", help="Of the intervals.")] = 0.95,
+    residual: Annotated[
+        Literal["fixed", "free"],
+        typer.Option(metavar="fixed|free", help="free also permutes the residual stream of transformers."),
+    ] = "fixed",
     limit: Annotated[
         int, typer.Option(metavar="N", min=2, help="At most so many test examples, and training examples.")
     ] = 10_000,
@@ -120,6 +124,7 @@ def measure(  # noqa: PLR0913 - one parameter per option
             lambdas=lambdas,
             threshold=threshold,
             confidence=confidence,
+            residual=residual,
             limit=limit,
             batch_size=batch_size,
             device=device,

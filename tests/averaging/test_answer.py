@@ -21,6 +21,13 @@ def test_a_flat_path_is_averaged():
     assert found.in_short == "Average them: the average has an error of 10.00%."
 
 
+def test_a_condition_that_is_better_still_is_named():
+    found = answered({NAIVE: 0.0, RECALIBRATED: 0.0}, prepared=(0.08, 0.08))
+    assert found.condition == NAIVE
+    assert "better still, recalibrated: the average then has an error of 8.00%" in found.reasons
+    assert not any("better still" in one for one in answered({NAIVE: 0.0, RECALIBRATED: 0.0}).reasons)
+
+
 def test_stale_statistics_are_named():
     found = answered({NAIVE: 0.4, RECALIBRATED: 0.0})
     assert (found.kind, found.condition) == ("recalibrate", RECALIBRATED)

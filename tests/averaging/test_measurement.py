@@ -14,7 +14,9 @@ import lmc_tune
 from lmc_tune.averaging.paths import Condition
 from lmc_tune.core.calibration import calibration
 from lmc_tune.errors import UserError
+from lmc_tune.experiment import VitSpec
 from lmc_tune.measurement.lines import MeasurementError
+from lmc_tune.models.registry import build_model
 from tests.averaging.cases import digits, network, permuted_copy, train, trained
 
 
@@ -184,6 +186,18 @@ def test_the_same_weights_with_other_statistics_are_not_identical():
 def test_conditions_are_recommended_in_their_order_whatever_was_asked_first():
     found = measure(trained(0, 1), trained(0, 2), conditions=[Condition("weights"), Condition(None, "recalibrated")])
     assert found.table["condition"].tolist() == ["naive", "recalibrated", "aligned by weights"]
+
+
+def test_the_residual_stream_of_a_transformer_stays_unless_it_is_asked_for():
+    spec = VitSpec(patch=4, depth=1, heads=2, dim=8, mlp_dim=12)
+    networks = [build_model(spec, (1, 8, 8), 10, seed) for seed in (0, 1)]
+    data, units = digits(), {}
+    for residual in ("fixed", "free"):
+        found = lmc_tune.measure(
+            networks[0], [one.state_dict() for one in networks], data.test, align="weights", residual=residual
+        )
+        units[residual] = found.findings.alignments[0].units
+    assert units["free"] == units["fixed"] + spec.dim
 
 
 def test_a_failing_alignment_is_a_note_unless_it_was_asked_for(monkeypatch):
