@@ -1,4 +1,4 @@
-"""REPAIR's tables at a small size: ``python -m benchmarks.repair --data-root DIR`` trains, measures, writes the page.
+"""REPAIR's tables at a small size: ``python -m benchmarks.repair`` trains, measures, and writes the page.
 
 Pairs from different initialisations are trained on all data, their norms fused into the weights before them, and the
 average is measured as it is, with B's units permuted, and with REPAIR besides (Jordan et al. 2023). Rows are written to
@@ -20,6 +20,7 @@ import lmc_tune
 from lmc_tune.averaging.paths import Condition
 from lmc_tune.data.datasets import load_dataset
 from lmc_tune.data.examples import Examples
+from lmc_tune.data.files import resolve_data_root
 from lmc_tune.experiment import DatasetSpec, MlpSpec, ModelSpec, ResnetSpec, Statistics, VggSpec
 from lmc_tune.models.registry import build_model
 
@@ -115,13 +116,14 @@ EXPECTED = {
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--data-root", type=Path, help="folder of the data sets; without it, only the page is written")
-    root = parser.parse_args().data_root
-    if root is not None:
+    parser.add_argument("--data-root", help="folder of the data sets")
+    parser.add_argument("--page", action="store_true", help="measure nothing, write the page")
+    options = parser.parse_args()
+    if not options.page:
         for case in CASES:
             for pair in range(case.pairs):
                 if not any(row["network"] == case.name and row["pair"] == str(pair) for row in read_rows()):
-                    _keep(_measured(case, pair, root))
+                    _keep(_measured(case, pair, resolve_data_root(options.data_root)))
     PAGE.write_text(page(read_rows()), encoding="utf-8")
     sys.stdout.write(f"{PAGE}\n")
 
