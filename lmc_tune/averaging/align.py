@@ -7,7 +7,7 @@ from lmc_tune.averaging.paths import Method
 from lmc_tune.data.examples import ExampleSet
 from lmc_tune.experiment import AlignmentSpec
 from lmc_tune.measurement.alignment.align import align as aligned
-from lmc_tune.measurement.alignment.specification import OUTPUT, Specification
+from lmc_tune.measurement.alignment.specification import Specification
 from lmc_tune.models.state import State, distance
 
 
@@ -32,7 +32,7 @@ def align(
         method=method,
         moved=found.moved,
         units=specification.units,
-        frozen=tuple(reason for reason in specification.frozen if reason != OUTPUT),
+        frozen=tuple(specification.hindrances),
         distance=distance(states[0], found.state, names),
         objective=matching.objective if matching else None,
         identity=matching.identity if matching else None,

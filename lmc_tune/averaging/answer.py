@@ -11,7 +11,7 @@ from lmc_tune.core.counted import counted
 from lmc_tune.core.statistics import Verdict
 
 Kind = Literal["average", "recalibrate", "align", "neither", "undecided"]
-# Of the command, for scripts and agents.
+# Exit codes of the command, for scripts and agents.
 EXIT_CODES: dict[Kind, int] = {"average": 0, "recalibrate": 3, "align": 3, "neither": 4, "undecided": 5}
 
 _NAIVE = Condition()
@@ -67,14 +67,14 @@ def answer(found: PairFindings) -> Answer:
 
 
 def _undertrained(found: PairFindings) -> Answer:
-    lazy = [member.name for member in found.members if member.learned is False] or ["they"]
+    untrained = [member.name for member in found.members if member.learned is False] or ["they"]
     return Answer(
         kind="neither",
         verdict="undertrained",
         condition=None,
         in_short="No: a flat path means nothing between networks no better than naming the most frequent class.",
         reasons=(
-            f"{' and '.join(lazy)}: no better on the test examples than always naming the most frequent class",
+            f"{' and '.join(untrained)}: no better on the test examples than always naming the most frequent class",
             "check that inputs are scaled as in training, and that labels are those of the network",
         ),
     )
@@ -167,7 +167,7 @@ def _neither(found: PairFindings) -> Answer:
         kind="neither",
         verdict="disconnected",
         condition=None,
-        in_short=f"No: a barrier stands between them under every condition that was tried; {instead}.",
+        in_short=f"No: there is a barrier between them under every condition that was tried; {instead}.",
         reasons=(
             f"{_barrier(found, best)}, the lowest of {counted(len(found.paths), 'condition')}",
             *_removed(found),
@@ -219,7 +219,7 @@ def _of_path(found: PairFindings, path: OfCondition) -> list[str]:
     train = path.judged.get("train")
     if train is not None and train.verdict == "disconnected" and path.judged["test"].verdict == "connected":
         reasons.append(
-            f"on the training examples a barrier of {_height(found, train.barrier)} stands between them: they have "
+            f"on the training examples a barrier of {_height(found, train.barrier)} lies between them: they have "
             f"overfitted, and test examples alone do not show it"
         )
     if not found.identical and path.judged["test"].verdict == "connected":

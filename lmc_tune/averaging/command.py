@@ -2,15 +2,14 @@
 
 import glob
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import torch
 from torch import nn
 
-from lmc_tune.averaging.data import called_on, split_of
+from lmc_tune.averaging.data import called_on, first_of, moved, split_of
 from lmc_tune.averaging.measurement import Loss, Measurement, measure
 from lmc_tune.averaging.named import function_named, names_function
 from lmc_tune.averaging.networks import network_of
@@ -18,15 +17,13 @@ from lmc_tune.averaging.paths import Condition, Method
 from lmc_tune.averaging.sources import source_of, training_source
 from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import Statistics
+from lmc_tune.experiment import ALIGNED, CONDITIONS, statistics_of
 from lmc_tune.experiment.wording import nearest
 from lmc_tune.measurement.alignment.links import Residual
 from lmc_tune.measurement.checkpoints import read_checkpoint
 from lmc_tune.models.foreign import said
 from lmc_tune.work.bench import Device
 from lmc_tune.work.device import exact_device
-
-_ALIGNED = "aligned"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,14 +128,10 @@ def write(measured: Measurement, folder: Path) -> list[Path]:
 
 
 def _condition(name: str, method: Method) -> Condition:
-    alignment, _, statistics = name.partition("+") if name.startswith(_ALIGNED) else ("", "", name)
-    known: Sequence[str] = get_args(Statistics)
-    statistics = statistics or "naive"
-    if alignment not in {"", _ALIGNED} or statistics not in known or (alignment and statistics == "endpoint"):
-        names = [*known, _ALIGNED, *(f"{_ALIGNED}+{one}" for one in ("recalibrated", "repaired"))]
+    names = {condition.replace(" ", ""): condition for condition in CONDITIONS}
+    if name not in names:
         raise UserError(f"--conditions: no condition {name!r}{nearest(name, names)}; there are {', '.join(names)}")
-    how: Statistics = statistics  # type: ignore[assignment] # one of them
-    return Condition(method if alignment else None, how)
+    return Condition(method if names[name] in ALIGNED else None, statistics_of(names[name]))
 
 
 @torch.no_grad()
@@ -147,9 +140,8 @@ def _check_takes(model: nn.Module, batch: object, loss: Loss) -> None:
     if callable(loss):
         return
     device = next(model.parameters()).device
-    (some,) = split_of([batch], device=device, batch_size=2, limit=2).batches[:1]
     try:
-        called_on(model.eval(), some)
+        called_on(model.eval(), moved(first_of(batch, 2), device))
     except Exception as error:
         raise UserError(
             f"the network cannot take these data: {said(error)}. Give another --data, or FILE.py:LOADER that returns "

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import torch
@@ -47,7 +46,7 @@ def split_of(data: Any, *, device: torch.device, batch_size: int, limit: int | N
         data = (data.inputs, data.labels)
     if _is_pair(data) and len(data[0]) == len(data[1]):
         return _joined(data[0][:limit].to(device), data[1][:limit].to(device), batch_size)
-    batches = tuple(_moved(batch, device) for batch in _up_to(data, limit))
+    batches = tuple(moved(batch, device) for batch in _up_to(data, limit))
     if not batches:
         raise UserError("there are no examples in the data; give batches of at least two examples in all")
     if all(_is_pair(batch) for batch in batches) and _alike(batches):
@@ -97,30 +96,30 @@ def _alike(batches: tuple[Batch, ...]) -> bool:
 def _up_to(data: Iterable[Batch], limit: int | None) -> Iterator[Batch]:
     """Batches until there are enough examples; the last is cut if it can be."""
     left = limit
-    batches = iter(data)
-    first = next(batches, None)
-    for batch in () if first is None else chain([first], batches):
+    for batch in data:
         if left is None:
             yield batch
             continue
         if left <= 0:
             return
         n = size_of(batch)
-        yield _cut(batch, left) if n > left else batch
+        yield first_of(batch, left) if n > left else batch
         left -= n
 
 
-def _cut(batch: Batch, n: int) -> Batch:
+def first_of(batch: Batch, n: int) -> Batch:
+    """The first n examples of a batch."""
     if isinstance(batch, Mapping):
-        return {name: _cut(value, n) for name, value in batch.items()}
+        return {name: first_of(value, n) for name, value in batch.items()}
     if isinstance(batch, list | tuple):
-        return tuple(_cut(value, n) for value in batch)
+        return tuple(first_of(value, n) for value in batch)
     return batch[:n] if isinstance(batch, Tensor) and batch.dim() else batch
 
 
-def _moved(batch: Batch, device: torch.device) -> Batch:
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """A batch with all its tensors on a device."""
     if isinstance(batch, Mapping):
-        return {name: _moved(value, device) for name, value in batch.items()}
+        return {name: moved(value, device) for name, value in batch.items()}
     if isinstance(batch, list | tuple):
-        return tuple(_moved(value, device) for value in batch)
+        return tuple(moved(value, device) for value in batch)
     return batch.to(device) if isinstance(batch, Tensor) else batch

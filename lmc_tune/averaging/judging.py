@@ -13,9 +13,9 @@ from lmc_tune.core.barrier import Array
 from lmc_tune.core.statistics import Verdict
 from lmc_tune.errors import UserError
 
-# Of errors; that of Frankle et al. 2020, as in sweeps.
+# The threshold of errors (Frankle et al. 2020), as in sweeps.
 ERROR_THRESHOLD = 0.02
-# Of other losses, whose scale is not known: a part of the members' mean loss.
+# The threshold of other losses, whose scale is not known, in parts of the members' mean loss.
 LOSS_PART = 0.05
 # Test examples from which losses, and whether a network has learned, can be judged.
 FEWEST = 30

@@ -10,7 +10,7 @@ from lmc_tune.averaging.findings import Named, Quality
 from lmc_tune.averaging.judging import Judged, Judging, has_learned, judge, judging_of
 from lmc_tune.averaging.metric import class_labels
 from lmc_tune.averaging.pair import Measuring, Pair, without_training
-from lmc_tune.averaging.paths import Condition, SplitName, check_repeats, scored
+from lmc_tune.averaging.paths import Condition, SplitName, check_repeats, in_order, scored
 from lmc_tune.averaging.soups import Soup, Soups, halves
 from lmc_tune.core.barrier import Array
 from lmc_tune.errors import UserError
@@ -184,7 +184,12 @@ class Many:
     def _conditions(self, pair: Pair) -> list[Condition]:
         """Those that are asked for; else naive, recalibrated where there is BatchNorm, aligned where that is named."""
         if self.by.asked.conditions is not None:
-            return [condition for condition in self.by.asked.conditions if pair.possible(condition)]
+            wanted = sorted(set(self.by.asked.conditions), key=in_order)
+            if other := [one.label for one in wanted if one.statistics in {"endpoint", "repaired"}]:
+                raise UserError(
+                    f"{other[0]}: of more than two checkpoints, networks can be naive, recalibrated, aligned"
+                )
+            return [condition for condition in wanted if pair.possible(condition)]
         recalibrates = bool(self.by.network.norms) and self.by.statistics is not None
         found = [Condition(), *([Condition(None, "recalibrated")] if recalibrates else [])]
         aligned = [method for method in self.by.asked.align or () if pair.possible(Condition(method))]

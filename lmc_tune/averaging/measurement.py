@@ -280,7 +280,7 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
         batch_size: of examples that are joined.
         limit: of the examples of each split, the first so many.
         trajectory: their order means something: the widest window of neighbours that may be averaged is found.
-        say: is told each phase.
+        say: called with the name of each phase.
 
     Returns:
         The answer, with its reasons and numbers.

@@ -27,7 +27,7 @@ from lmc_tune.measurement.lines import MeasurementError
 from lmc_tune.measurement.network import Network
 from lmc_tune.models.state import State, distance
 
-# Of activations that are matched.
+# The most examples whose activations are matched.
 _MATCHED_ON = 2000
 
 
@@ -64,7 +64,7 @@ class Measuring:
     """What networks are measured with.
 
     network: of their architecture; its weights are overwritten. statistics: examples to estimate statistics on,
-    shuffled; None if there are none. say: is told each phase.
+    shuffled; None if there are none. say: called with the name of each phase.
     """
 
     network: Network
@@ -206,8 +206,7 @@ class Pair:
                 self.by.network.module, next(self.by.statistics.chunks(2)).inputs, residual=self.by.asked.residual
             )
             if not self.specification.free:
-                reasons = [*self.specification.frozen, *self.specification.fixed.values()]
-                self._note(f"no hidden unit can be permuted: {next(iter(reasons), 'there is none')}")
+                self._note(f"no hidden unit can be permuted: {[*self.specification.hindrances, 'there is none'][0]}")
         return bool(self.specification.free)
 
     def _can_be_aligned(self, condition: Condition) -> bool:
@@ -260,7 +259,7 @@ def without_training(by: Measuring, conditions: Sequence[Condition]) -> list[str
 
 
 def _cosine(a: State, b: State, names: tuple[str, ...]) -> float:
-    """Of all parameters as one vector each; NaN if one is 0."""
+    """The cosine between all parameters of both as vectors; NaN if one is 0."""
     dot = sum(float((a[name].double() * b[name].double()).sum()) for name in names)
     norms = [sum(float(state[name].double().square().sum()) for name in names) ** 0.5 for state in (a, b)]
     return dot / norms[0] / norms[1] if all(norms) else float("nan")

@@ -100,7 +100,7 @@ def measure(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Say whether checkpoints can be averaged.
 
-    Measures loss and error along the straight path between their weights: as they are, with statistics estimated anew,
+    Measures loss and error along the straight path between their weights: as they are, with statistics estimated again,
     with hidden units aligned. Says what the average is worth, and why.
 
     Exit code: 0 average, 3 recalibrate or align first, 4 neither, 5 undecided, 2 bad input.

@@ -118,19 +118,17 @@ def findings(  # noqa: PLR0913
     lazy: frozenset[Condition] = frozenset(),
     ensemble: float | None = None,
     n: int = 2000,
-    prepared: tuple[float, float] | None = None,
+    prepared: Mapping[Condition, tuple[float, float]] | None = None,
 ) -> PairFindings:
     """Of paths with barriers of these heights; the ensemble's error less the better member's.
 
     lazy: conditions under which the ends do no better than the most frequent class. prepared: errors at the ends of
-    paths other than naive.
+    paths whose ends are not the members as they are.
     """
     judging = Judging(quantity="error", threshold=0.02)
     paths = []
     for condition, height in barriers.items():
-        path = _path(
-            condition, curve(height, n, prepared or ends if condition != Condition() else ends), on_train, judging, ends
-        )
+        path = _path(condition, curve(height, n, (prepared or {}).get(condition, ends)), on_train, judging, ends)
         judged = {split: replace(one, verdict="undertrained") for split, one in path.judged.items()}
         paths.append(replace(path, judged=judged) if condition in lazy else path)
     members = tuple(

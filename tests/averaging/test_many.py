@@ -237,6 +237,12 @@ def test_aligned_matrices_are_measured_where_that_is_asked():
     assert aligned[0, 2].barrier < found.findings.basins[0].judged[0, 2].barrier
 
 
+def test_conditions_that_no_soup_has_are_refused():
+    some = {name: STATES[name] for name in ("01", "02", "11")}
+    with pytest.raises(UserError, match="repaired: of more than two checkpoints, networks can be naive, recalibrated"):
+        measure(some, conditions=[Condition(None, "repaired")])
+
+
 def test_the_text_shows_a_matrix_and_the_page_a_map(measured):
     lines = measured.text().splitlines()
     at = lines.index("naive")

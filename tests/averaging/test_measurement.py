@@ -112,7 +112,7 @@ def test_an_average_is_refused_where_the_answer_is_no(tmp_path):
     found = measure(trained(0, 1, norm=False), trained(1, 1, norm=False), norm=False, conditions=[Condition()])
     assert found.answer.kind == "neither"
     with pytest.raises(
-        UserError, match=r"was not written: No: a barrier stands .* With force, the average is written anyway"
+        UserError, match=r"was not written: No: there is a barrier .* With force, the average is written anyway"
     ):
         found.save(tmp_path / "average.safetensors")
     assert not list(tmp_path.iterdir())

@@ -63,7 +63,7 @@ def rows(found: Found) -> dict[str, dict[str, Any]]:
 
 
 def assert_alike(one: dict[str, Any], other: dict[str, Any], abs_: float = 0.0) -> None:
-    """Two rows of barriers, up to rounding; where a barrier stands says nothing of one that is rounding."""
+    """Two rows of barriers, up to rounding; where there is a barrier says nothing of one that is rounding."""
     assert one.keys() == other.keys()
     for name, value in one.items():
         if name != "condition" and not name.endswith("lambda"):

@@ -34,7 +34,6 @@ class Matching:
     permutations: Permutations
     objective: float
     identity: float
-    rounds: int
     objectives: tuple[float, ...]
 
 
@@ -58,13 +57,12 @@ def match_weights(
     for start in range(restarts):
         first = identity if start == 0 else random_permutations(specification, seed + start)
         found.append(problem.descend(first, np.random.default_rng([seed, start])))
-    best, rounds = max(found, key=lambda one: problem.objective(one[0]))
+    best = max(found, key=problem.objective)
     return Matching(
         permutations=best,
         objective=problem.objective(best),
         identity=problem.objective(identity),
-        rounds=rounds,
-        objectives=tuple(problem.objective(permutations) for permutations, _ in found),
+        objectives=tuple(problem.objective(permutations) for permutations in found),
     )
 
 
@@ -87,14 +85,14 @@ class _Problem:
     def objective(self, permutations: Permutations) -> float:
         return float(sum((self.a[name] * self._permuted(name, permutations)).sum() for name in self.a))
 
-    def descend(self, start: Permutations, rng: np.random.Generator) -> tuple[dict[int, np.ndarray], int]:
-        """Where no group gains any more, and the rounds over all of them until then."""
-        permutations, rounds, gained = dict(start), 0, True
-        while gained and rounds < MOST_ROUNDS:
-            rounds += 1
+    def descend(self, start: Permutations, rng: np.random.Generator) -> dict[int, np.ndarray]:
+        """Where no group gains any more."""
+        permutations = dict(start)
+        for _ in range(MOST_ROUNDS):
             order = rng.permutation(list(self.groups)).tolist()
-            gained = sum(self._improve(number, permutations) for number in order) > 0
-        return permutations, rounds
+            if not sum(self._improve(number, permutations) for number in order):
+                break
+        return permutations
 
     def _improve(self, number: int, permutations: dict[int, np.ndarray]) -> bool:
         """Give one group its best permutation; False if the one that it has is as good."""

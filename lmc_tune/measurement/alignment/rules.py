@@ -18,7 +18,6 @@ from lmc_tune.measurement.alignment.shapes import (
     parted,
     permuted,
     reshaped,
-    reshaped_to,
     stacked,
     unbound,
 )
@@ -90,7 +89,7 @@ def _own(name: str, module: nn.Module) -> list[str]:
     return [f"{name}.{own}" for own, _ in module.named_parameters()]
 
 
-def _module_that_passes(_: Links, call: Call) -> Value:
+def _passes(_: Links, call: Call) -> Value:
     return Value(call.made, call.args[0].dims)
 
 
@@ -98,10 +97,6 @@ def _pooling(links: Links, call: Call) -> Value:
     (given,) = call.args
     channel = given.tensor.dim() - (2 if "1d" in type(call.module).__name__ else 3)
     return _pooled(links, call, channel)
-
-
-def _flatten_module(links: Links, call: Call) -> Value:
-    return reshaped_to(links, call.name, call.args[0], call.made)
 
 
 def _embedding(links: Links, call: Call) -> Value:
@@ -125,7 +120,7 @@ MODULES: tuple[tuple[tuple[type, ...], Callable[..., Any]], ...] = (
         _channel_norm,
     ),
     ((nn.LayerNorm,), _layer_norm),
-    (_PASSING, _module_that_passes),
+    (_PASSING, _passes),
     (
         (
             *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d),
@@ -133,17 +128,13 @@ MODULES: tuple[tuple[tuple[type, ...], Callable[..., Any]], ...] = (
         ),
         _pooling,
     ),
-    ((nn.Flatten,), _flatten_module),
+    ((nn.Flatten,), reshaped),
     ((nn.Embedding,), _embedding),
     ((nn.MultiheadAttention,), attention_module),
 )
 
 
 # Rules for functions and methods.
-
-
-def _passes(_: Links, call: Call) -> Value:
-    return Value(call.made, call.args[0].dims)
 
 
 def _elementwise(links: Links, call: Call) -> Value:

@@ -5,17 +5,12 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from torch import Tensor
-
 from lmc_tune.measurement.alignment.links import Call, Links, Ref, Value
 
 
 def reshaped(links: Links, call: Call) -> Value:
-    return reshaped_to(links, call.name, call.args[0], call.made)
-
-
-def reshaped_to(links: Links, name: str, given: Value, made: Tensor) -> Value:
     """Dimensions that are merged or split: units pass where they come first of what is merged."""
+    given, made, name = call.args[0], call.made, call.name
     old, new = list(given.tensor.shape), list(made.shape)
     dims: list[Ref | None] = []
     at = to = 0
@@ -103,7 +98,7 @@ def permuted(_: Links, call: Call) -> Value:
 def joined(links: Links, call: Call) -> Value:
     values, along = _several(call)
     for value in values:
-        links.freeze(value.dims[along], f"{call.name} sets units beside others")
+        links.freeze(value.dims[along], f"{call.name} concatenates units with others")
     dims = [None if dim == along else _met(links, call, values, dim) for dim in range(call.made.dim())]
     return Value(call.made, tuple(dims))
 

@@ -189,7 +189,7 @@ class Between(nn.Module):
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (Toy(Between(lambda x: torch.cat([x, x], 1)), 12), "cat sets units beside others"),
+        (Toy(Between(lambda x: torch.cat([x, x], 1)), 12), "cat concatenates units with others"),
         (Toy(Between(lambda x: x[:, :3]), 3), "getitem picks some of the units"),
         (Toy(Between(lambda x: x.view(-1, 2, 3).transpose(1, 2).flatten(1))), "mixes units"),
         (Toy(Between(lambda x: (x.view(-1, 2, 3).mean(-1, keepdim=True) * torch.ones(3)).flatten(1))), "mixes units"),
