@@ -15,6 +15,8 @@ Kind = Literal["average", "recalibrate", "align", "neither", "undecided"]
 EXIT_CODES: dict[Kind, int] = {"average": 0, "recalibrate": 3, "align": 3, "neither": 4, "undecided": 5}
 
 _NAIVE = Condition()
+# Of the distance before aligning: what rounding may leave of a permuted copy.
+_SAME = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +70,15 @@ def answer(found: PairFindings) -> Answer:
 
 def _undertrained(found: PairFindings) -> Answer:
     untrained = [member.name for member in found.members if member.learned is False] or ["they"]
+    in_short = "No: neither does better than naming the most frequent class, and their path means nothing."
+    if len(untrained) == 1 and untrained != ["they"]:
+        kept = found.better.name
+        in_short = f"No: {untrained[0]} does no better than naming the most frequent class; keep {kept}."
     return Answer(
         kind="neither",
         verdict="undertrained",
         condition=None,
-        in_short="No: a flat path means nothing between networks no better than naming the most frequent class.",
+        in_short=in_short,
         reasons=(
             f"{' and '.join(untrained)}: no better on the test examples than always naming the most frequent class",
             "check that inputs are scaled as in training, and that labels are those of the network",
@@ -123,11 +129,15 @@ def _connected(found: PairFindings, path: OfCondition) -> Answer:
     condition = path.condition
     kind: Kind = "average" if condition == _NAIVE else "align" if condition.alignment else "recalibrate"
     level = _level(found, path.average.means["test", found.judging.quantity])
+    in_short = f"{how_to(condition)}: the average has {level}."
+    aligned = next((one for one in found.alignments if one.method == condition.alignment), None)
+    if aligned is not None and aligned.distance <= _SAME * found.distance:
+        in_short = "B is A with its hidden units in another order: there is nothing to average."
     return Answer(
         kind=kind,
         verdict="connected",
         condition=condition,
-        in_short=f"{how_to(condition)}: the average has {level}.",
+        in_short=in_short,
         reasons=(*_removed(found, path), _barrier(found, path), *_better_still(found, path), *_of_path(found, path)),
     )
 
@@ -183,13 +193,14 @@ def _removed(found: PairFindings, chosen: OfCondition | None = None) -> list[str
     reasons = []
     if recalibrated is not None:
         reasons += _stale(found, naive, recalibrated, chosen)
-    start = naive if recalibrated is None else recalibrated
     best = {method: _lowest(found, method) for method in get_args(Method)}
-    if start.judged["test"].verdict in {"disconnected", "undecided"}:
-        for method, path in best.items():
-            if path is not None:
-                how = f" ({path.condition.statistics})" if path.condition.statistics != "naive" else ""
-                reasons.append(f"a permutation matched by {method}{how} removes {_part(found, start, path)}")
+    for method, path in best.items():
+        if path is None:
+            continue
+        start = naive if path.condition.statistics == "naive" else recalibrated or naive  # what the permutation adds
+        if start.judged["test"].verdict in {"disconnected", "undecided"}:
+            how = f" ({path.condition.statistics})" if path.condition.statistics != "naive" else ""
+            reasons.append(f"a permutation matched by {method}{how} removes {_part(found, start, path)}")
     verdicts = {method: path.judged["test"].verdict for method, path in best.items() if path is not None}
     if verdicts == {"weights": "disconnected", "activations": "connected"}:
         reasons.append("matching by weights fails here, by activations it does not: use --align activations")

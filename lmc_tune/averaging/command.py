@@ -1,7 +1,5 @@
 """What the command asks for, as texts; and its answer, as files."""
 
-import glob
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +11,11 @@ from lmc_tune.averaging.data import called_on, first_of, moved, split_of
 from lmc_tune.averaging.measurement import Loss, Measurement, measure
 from lmc_tune.averaging.named import function_named, names_function
 from lmc_tune.averaging.networks import network_of
-from lmc_tune.averaging.paths import Condition, Method
+from lmc_tune.averaging.paths import Condition, Method, condition_named
 from lmc_tune.averaging.sources import source_of, training_source
-from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import ALIGNED, CONDITIONS, statistics_of
-from lmc_tune.experiment.wording import nearest
 from lmc_tune.measurement.alignment.links import Residual
-from lmc_tune.measurement.checkpoints import read_checkpoint
+from lmc_tune.measurement.checkpoints import files_of, read_checkpoint
 from lmc_tune.models.foreign import said
 from lmc_tune.work.bench import Device
 from lmc_tune.work.device import exact_device
@@ -54,18 +49,20 @@ def run(options: Options, say: Callable[[str], None]) -> Measurement:
     Raises:
         UserError: if anything that is named cannot be used; nothing has been written then.
     """
-    checkpoints = options.checkpoints if options.trajectory is None else in_order(options.trajectory)
+    checkpoints = options.checkpoints if options.trajectory is None else files_of(options.trajectory)
     if options.trajectory is not None and options.checkpoints:
         raise UserError("name checkpoints, or a --trajectory: not both")
     if len(checkpoints) < 2:
         raise UserError(f"name two checkpoints at least; got {len(checkpoints)}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: there is no CUDA device here; leave it out, or say --device cpu")
     loss: Loss = function_named(options.loss, "--loss") if names_function(options.loss) else options.loss
     conditions = chosen(options.conditions, options.align)
     say("reading checkpoints")
     first = read_checkpoint(checkpoints[0])
     say("reading data")
     source = source_of(options.data, options.data_root, options.limit)
-    train = source.train if options.train is None else training_source(options.train, options.limit)
+    train = source.train if options.train is None else training_source(options.train, options.data_root, options.limit)
     test = split_of(source.test, device=torch.device("cpu"), batch_size=options.batch_size, limit=options.limit)
     shape = None if test.examples is None else tuple(test.examples.inputs.shape[1:])
     say("building the network")
@@ -90,27 +87,11 @@ def run(options: Options, say: Callable[[str], None]) -> Measurement:
     )
 
 
-def in_order(pattern: str) -> tuple[str, ...]:
-    """The files of a pattern, numbers in their names in the order of numbers.
-
-    Raises:
-        UserError: if there are none.
-    """
-
-    def parts(file: str) -> list[tuple[int, str]]:
-        return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", file)]
-
-    found = sorted(glob.glob(str(expanded(pattern))), key=parts)  # noqa: PTH207 - a pattern may be absolute
-    if not found:
-        raise UserError(f"--trajectory {pattern}: there are no such files; write the pattern in quotes")
-    return tuple(found)
-
-
 def chosen(text: str | None, align: Method | None) -> list[Condition] | None:
     """The conditions of a list such as ``naive,aligned+repaired``."""
     if text is None:
         return None
-    return [_condition(name.replace(" ", ""), align or "weights") for name in text.split(",") if name.strip()]
+    return [condition_named(name, align or "weights") for name in text.split(",") if name.strip()]
 
 
 def write(measured: Measurement, folder: Path) -> list[Path]:
@@ -125,13 +106,6 @@ def write(measured: Measurement, folder: Path) -> list[Path]:
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror or error}; choose another --out") from error
     return written
-
-
-def _condition(name: str, method: Method) -> Condition:
-    names = {condition.replace(" ", ""): condition for condition in CONDITIONS}
-    if name not in names:
-        raise UserError(f"--conditions: no condition {name!r}{nearest(name, names)}; there are {', '.join(names)}")
-    return Condition(method if names[name] in ALIGNED else None, statistics_of(names[name]))
 
 
 @torch.no_grad()

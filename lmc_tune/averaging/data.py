@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,8 +43,12 @@ def split_of(data: Any, *, device: torch.device, batch_size: int, limit: int | N
     Raises:
         UserError: if there are none.
     """
+    if isinstance(data, str):
+        raise UserError(f"data are batches, or a pair of tensors, not {data!r}; names are for the command line")
     if isinstance(data, Examples):
         data = (data.inputs, data.labels)
+    if isinstance(data, list | tuple) and len(data) == 2 and all(isinstance(one, np.ndarray) for one in data):
+        data = tuple(map(torch.from_numpy, data))
     if _is_pair(data) and len(data[0]) == len(data[1]):
         return _joined(data[0][:limit].to(device), data[1][:limit].to(device), batch_size)
     batches = tuple(moved(batch, device) for batch in _up_to(data, limit))
@@ -53,6 +58,17 @@ def split_of(data: Any, *, device: torch.device, batch_size: int, limit: int | N
         inputs, labels = (torch.cat([batch[at] for batch in batches]) for at in (0, 1))
         return _joined(inputs, labels, batch_size)
     return Split(batches=batches, n=sum(map(size_of, batches)), examples=None)
+
+
+def with_classes(split: Split) -> Split:
+    """The same, with classes where every row of the labels has one 1 and else 0 (one-hot)."""
+    examples = split.examples
+    if examples is None or examples.labels.dim() != 2 or examples.labels.shape[1] < 2:
+        return split
+    labels = examples.labels
+    if not (bool(((labels == 0) | (labels == 1)).all()) and bool((labels.sum(1) == 1).all())):
+        return split
+    return _joined(examples.inputs, labels.argmax(1), len(split.batches[0][1]))
 
 
 def size_of(batch: Batch) -> int:
@@ -89,6 +105,10 @@ def _is_pair(batch: Any) -> bool:
     return isinstance(batch, list | tuple) and len(batch) == 2 and all(isinstance(one, Tensor) for one in batch)
 
 
+def _is_single(label: Any) -> bool:
+    return isinstance(label, int | float) or (isinstance(label, Tensor) and label.dim() == 0)
+
+
 def _alike(batches: tuple[Batch, ...]) -> bool:
     return len({(batch[0].shape[1:], batch[1].shape[1:], batch[0].dtype, batch[1].dtype) for batch in batches}) == 1
 
@@ -97,6 +117,11 @@ def _up_to(data: Iterable[Batch], limit: int | None) -> Iterator[Batch]:
     """Batches until there are enough examples; the last is cut if it can be."""
     left = limit
     for batch in data:
+        if isinstance(batch, list | tuple) and len(batch) == 2 and _is_single(batch[1]):
+            raise UserError(
+                "the data give single examples, not batches: wrap them in "
+                "torch.utils.data.DataLoader(data, batch_size=64)"
+            )
         if left is None:
             yield batch
             continue
@@ -122,4 +147,6 @@ def moved(batch: Batch, device: torch.device) -> Batch:
         return {name: moved(value, device) for name, value in batch.items()}
     if isinstance(batch, list | tuple):
         return tuple(moved(value, device) for value in batch)
+    if isinstance(batch, np.ndarray):
+        batch = torch.from_numpy(batch)
     return batch.to(device) if isinstance(batch, Tensor) else batch

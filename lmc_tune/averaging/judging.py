@@ -96,6 +96,8 @@ def judging_of(quantity: Quantity, mean: float, threshold: float | None, confide
         threshold: None for 2% of errors, or for 5% of the members' mean loss.
         confidence: of intervals.
     """
+    if threshold is not None and quantity == "error" and threshold >= 1:
+        raise UserError(f"threshold {threshold:g} is no error: errors are fractions, so write 0.02 for 2%")
     if threshold is None:
         threshold = ERROR_THRESHOLD if quantity == "error" else LOSS_PART * mean
         if not threshold > 0:

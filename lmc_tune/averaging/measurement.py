@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,19 +16,19 @@ from torch import Tensor, nn
 
 from lmc_tune.averaging.answer import Answer, answer
 from lmc_tune.averaging.answer_many import answer_many
-from lmc_tune.averaging.data import Split, split_of
+from lmc_tune.averaging.data import Split, split_of, with_classes
 from lmc_tune.averaging.findings import Named, PairFindings
 from lmc_tune.averaging.many import Many, ManyFindings
 from lmc_tune.averaging.metric import CrossEntropy, Metric, OwnLoss, SquaredError
 from lmc_tune.averaging.pair import Asked, Measuring, Pair
-from lmc_tune.averaging.paths import Condition, Method, SplitName
+from lmc_tune.averaging.paths import Condition, Method, SplitName, condition_named
 from lmc_tune.averaging.plain import plain_many, plain_pair
 from lmc_tune.averaging.text import many_text, pair_text, shown_path
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.examples import ExampleSet, Part
 from lmc_tune.errors import UserError
 from lmc_tune.measurement.alignment.links import Residual
-from lmc_tune.measurement.checkpoints import read_checkpoint
+from lmc_tune.measurement.checkpoints import files_of, read_checkpoint
 from lmc_tune.measurement.lines import MeasurementError
 from lmc_tune.measurement.network import Network
 from lmc_tune.models.foreign import kept_settings
@@ -85,7 +85,7 @@ class Measurement(ABC):
         """Answer, reasons and tables in characters.
 
         Args:
-            width: of a line, at most.
+            width: of sentences, at most; tables are as wide as they are.
         """
 
     @abstractmethod
@@ -118,6 +118,8 @@ class Measurement(ABC):
             raise UserError(
                 f"{os.fspath(file)} was not written: {self.answer.in_short} With force, the average is written anyway"
             )
+        if Path(file).suffix != ".safetensors":
+            raise UserError(f"{os.fspath(file)}: end its name in .safetensors, which is what is written")
         state = {name: entry.clone() for name, entry in self.average().items()}  # of tied entries each its own
         place = Path(file)
         try:
@@ -216,8 +218,8 @@ class ManyMeasurement(Measurement):
     def plain(self) -> dict[str, Any]:
         return plain_many(self.findings, self.answer)
 
-    def text(self, width: int = 100) -> str:  # noqa: ARG002 - a matrix is as wide as it is
-        return many_text(self.findings, self.answer)
+    def text(self, width: int = 100) -> str:
+        return many_text(self.findings, self.answer, width)
 
     def average(self) -> dict[str, Tensor]:
         """The soup of all if they lie in one basin, else the greedy soup.
@@ -245,12 +247,12 @@ class ManyMeasurement(Measurement):
 
 def measure(  # noqa: PLR0913 - what is measured, on what, how
     model: nn.Module,
-    states: Sequence[Member] | Mapping[str, Member],
+    states: Sequence[Member] | Mapping[str, Member] | str,
     data: Any,
     *,
     train: Any = None,
     loss: Loss = "cross-entropy",
-    conditions: Sequence[Condition] | None = None,
+    conditions: Sequence[Condition | str] | None = None,
     align: Method | None = None,
     lambdas: int = 11,
     threshold: float | None = None,
@@ -265,13 +267,15 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
 
     Args:
         model: a network of their architecture, on the device to measure on; stays as it is.
-        states: two state dicts or more, or files that hold them; by name, or in order. Of more than two, every pair
+        states: two state dicts or more, or files that hold them; by name, in order, or as a pattern such as
+            ``"run/step_*.pt"``, whose files are taken in the order of their numbers. Of more than two, every pair
             is measured, and files are read again as they are needed: no three are in memory besides the network.
         data: test examples: batches of (inputs, labels), a mapping with labels, or a pair of tensors.
         train: the same of the training data: overfitted networks look connected on test data alone, and statistics are
             estimated on it. Without it, they are estimated on the test inputs.
         loss: ``cross-entropy``, ``mse``, or ``loss(model, batch)`` that returns one value per example.
-        conditions: how networks on the path are prepared; by default as far as it helps.
+        conditions: how networks on the path are prepared, e.g. ``"recalibrated"`` or ``"aligned + repaired"``; by
+            default those that may help.
         align: by ``weights`` or by ``activations``; by default both, as far as it helps.
         lambdas: positions on the path, an odd number.
         threshold: a barrier below it is none; by default 2% of errors, or 5% of the members' mean loss.
@@ -299,16 +303,23 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
         >>> found.answer.kind, found.table["test_barrier"][0]
         ('neither', np.float64(0.5))
     """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"give a network as model, a torch.nn.Module, not {type(model).__name__}")
+    if align not in {None, *get_args(Method)}:
+        raise UserError(f"align by {' or '.join(get_args(Method))}, not {align!r}")
+    metric = metric_of(loss)
     own = copy.deepcopy(model).eval()
     device = next(own.parameters()).device
-    members = _named(states)
+    members = _named(files_of(states) if isinstance(states, str) else states)
     if len(members) < 2:
         raise UserError(f"give two checkpoints at least, got {len(members)}")
     splits: dict[SplitName, Split] = {"test": split_of(data, device=device, batch_size=batch_size, limit=limit)}
     if train is not None:
         splits["train"] = split_of(train, device=device, batch_size=batch_size, limit=limit)
+    if metric.classifies:
+        splits = {name: with_classes(split) for name, split in splits.items()}
     asked = Asked(
-        conditions=None if conditions is None else tuple(conditions),
+        conditions=None if conditions is None else tuple(_condition(one, align or "weights") for one in conditions),
         align=None if align is None else (align,),
         lambdas=lambdas,
         threshold=threshold,
@@ -318,7 +329,7 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
     by = Measuring(
         network=Network(own),
         splits=splits,
-        metric=metric_of(loss),
+        metric=metric,
         asked=asked,
         statistics=_statistics(splits),
         say=say,
@@ -340,6 +351,10 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
             return ManyMeasurement(many.measure(), many)
     except MeasurementError as error:
         raise UserError(str(error)) from error
+
+
+def _condition(given: Condition | str, method: Method) -> Condition:
+    return condition_named(given, method) if isinstance(given, str) else given
 
 
 def metric_of(loss: Loss) -> Metric:
@@ -372,6 +387,8 @@ def _letter(at: int) -> str:
 
 
 def _read(model: nn.Module, name: str, member: Member, device: torch.device) -> Named:
+    if isinstance(member, nn.Module):
+        member = member.state_dict()
     if isinstance(member, Mapping):
         return Named(name=name, state=fitted(model, member, name, device))
     state, took = read_member(model, member, device)

@@ -134,6 +134,11 @@ def _registered(spec: str, state: State, input_shape: tuple[int, ...] | None, n_
         raise UserError(f"--model {spec}: {'; '.join(problems)}") from error
     if input_shape is None:
         raise UserError(f"--model {spec}: the shape of inputs is not known from these data; give FILE.py:BUILD")
+    if len(input_shape) == 1:
+        input_shape = (1, 1, *input_shape)
+    if len(input_shape) != 3:
+        shape = "×".join(map(str, input_shape))
+        raise UserError(f"--model {spec}: it takes images, and examples are {shape}; give FILE.py:BUILD")
     made = build_model(network, input_shape, n_classes or 10, seed=0, folders=(str(Path.cwd()),))
     classes = _head_size(made.state_dict(), state)
     return made if classes is None else build_model(network, input_shape, classes, seed=0, folders=(str(Path.cwd()),))

@@ -70,9 +70,11 @@ def pair_page(found: PairFindings, answer: Answer) -> str:
 def many_page(found: ManyFindings, answer: Answer) -> str:
     """The page of several checkpoints: answer, a map of barriers per condition, networks and soups."""
     sections, charts = [], {}
+    barriers = [judged.barrier for basins in found.basins for judged in basins.judged.values()]
+    most = max(2 * found.judging.threshold, *(barrier for barrier in barriers if np.isfinite(barrier)))
     for at, basins in enumerate(found.basins):
         charts[f"map-{at}"] = matrix_chart(
-            matrix_table(found, basins), found.names, percent=found.judging.quantity == "error"
+            matrix_table(found, basins), found.names, most, percent=found.judging.quantity == "error"
         )
         sections.append(
             Section(

@@ -13,7 +13,9 @@ from lmc_tune.averaging.metric import Metric, Quantity
 from lmc_tune.core.band import Band, simultaneous_band
 from lmc_tune.core.barrier import DEFINITIONS, Array, Barrier, Definition, locate_barrier
 from lmc_tune.data.examples import ExampleSet
-from lmc_tune.experiment import Statistics
+from lmc_tune.errors import UserError
+from lmc_tune.experiment import ALIGNED, CONDITIONS, Statistics, statistics_of
+from lmc_tune.experiment.wording import nearest
 from lmc_tune.measurement.conditions import prepare, recalibrate
 from lmc_tune.measurement.evaluate import for_evaluation
 from lmc_tune.measurement.lines import MeasurementError, Segment
@@ -46,6 +48,23 @@ class Condition:
             return self.statistics
         aligned = f"aligned by {self.alignment}"
         return aligned if self.statistics == "naive" else f"{aligned} + {self.statistics}"
+
+
+def condition_named(name: str, method: Method) -> Condition:
+    """The condition of a name such as ``naive`` or ``aligned + repaired``.
+
+    Args:
+        name: spaces do not matter.
+        method: by which units are aligned.
+
+    Raises:
+        UserError: if there is no such condition.
+    """
+    names = {condition.replace(" ", ""): condition for condition in CONDITIONS}
+    found = names.get(name.replace(" ", ""))
+    if found is None:
+        raise UserError(f"--conditions: no condition {name!r}{nearest(name, names)}; there are {', '.join(names)}")
+    return Condition(method if found in ALIGNED else None, statistics_of(found))
 
 
 def in_order(condition: Condition) -> tuple[int, int]:

@@ -60,43 +60,43 @@ def source_of(spec: str, root: Path, limit: int | None) -> Source:
         return Source(test=_arrays(spec, "test", "--data"))
     if (folder := expanded(spec)).is_dir() and not _is_name(spec):
         return Source(test=_images(folder, limit))
-    return _registered(spec, root, limit)
+    return _registered(spec, root, limit, "--data")
 
 
-def training_source(spec: str, limit: int | None) -> Any:
-    """What ``--train`` names: images, arrays or a loader, as ``--data``."""
+def training_source(spec: str, root: Path, limit: int | None) -> Any:
+    """What ``--train`` names, as ``--data``; of a data set, its training examples."""
     if names_function(spec):
         return _batches(spec, "--train")
     if spec.endswith(".npz"):
         return _arrays(spec, "train", "--train")
-    if (folder := expanded(spec)).is_dir():
+    if (folder := expanded(spec)).is_dir() and not _is_name(spec):
         return _images(folder, limit)
-    raise UserError(f"--train {spec}: give a folder of images, an .npz file, or FILE.py:LOADER")
+    return _registered(spec, root, limit, "--train").train
 
 
 def _is_name(spec: str) -> bool:
     return spec in DATASETS or spec.lstrip().startswith("{")
 
 
-def _registered(spec: str, root: Path, limit: int | None) -> Source:
+def _registered(spec: str, root: Path, limit: int | None, option: str) -> Source:
     if not _is_name(spec):
         hint = nearest(spec, DATASETS)
         raise UserError(
-            f"--data {spec}: no such data set or file{hint or '; there are ' + ', '.join(DATASETS) + '.'} Or give a "
+            f"{option} {spec}: no such data set or file{hint or '; there are ' + ', '.join(DATASETS) + '.'} Or give a "
             f"folder of images, an .npz file, or FILE.py:LOADER"
         )
     try:
         given = load_value(spec) if spec.lstrip().startswith("{") else {"name": spec}
         if not isinstance(given, dict):
-            raise UserError(f"--data {spec}: write it as '{{name: cifar10, normalise: false}}'")
+            raise UserError(f"{option} {spec}: write it as '{{name: cifar10, normalise: false}}'")
         dataset = DatasetSpec.model_validate(given)
     except YamlError as error:
-        raise UserError(f"--data {spec}: {error}") from error
+        raise UserError(f"{option} {spec}: {error}") from error
     except ValidationError as error:
         problems = [message(problem, DatasetSpec) for problem in error.errors()]
-        raise UserError(f"--data {spec}: {'; '.join(problems)}") from error
+        raise UserError(f"{option} {spec}: {'; '.join(problems)}") from error
     if dataset.name not in DATASETS:
-        raise UserError(f"--data {dataset.name}: no such data set{nearest(dataset.name, DATASETS)}")
+        raise UserError(f"{option} {dataset.name}: no such data set{nearest(dataset.name, DATASETS)}")
     facts = facts_of(dataset)
     loaded = open_dataset(dataset, root, torch.device("cpu"))
     train, test = (_some(part, limit, facts.multi_label) for part in (loaded.train, loaded.test))

@@ -1,7 +1,9 @@
 """The answer in characters: for a terminal, a log, a Python prompt."""
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -23,8 +25,7 @@ def pair_text(found: PairFindings, answer: Answer, width: int) -> str:
     judged = found.paths[0].judged["test"]
     how = "error" if found.judging.quantity == "error" else found.metric
     lines = [
-        answer.in_short,
-        *(f"  · {reason}" for reason in answer.reasons),
+        *_said(answer, width),
         "",
         *_conditions(found),
         "",
@@ -39,11 +40,20 @@ def pair_text(found: PairFindings, answer: Answer, width: int) -> str:
     return "\n".join(lines)
 
 
-def many_text(found: ManyFindings, answer: Answer) -> str:
+def _said(answer: Answer, width: int) -> list[str]:
+    """The answer and its reasons, cut between words."""
+    reasons = [
+        textwrap.wrap(reason, width, initial_indent="  · ", subsequent_indent="    ", break_long_words=False)
+        for reason in answer.reasons
+    ]
+    return [*textwrap.wrap(answer.in_short, width, break_long_words=False), *chain.from_iterable(reasons)]
+
+
+def many_text(found: ManyFindings, answer: Answer, width: int) -> str:
     """Answer, reasons, a matrix of verdicts per condition, members."""
     n = found.chosen_on + found.measured_on
     how = "error" if found.judging.quantity == "error" else found.metric
-    lines = [answer.in_short, *(f"  · {reason}" for reason in answer.reasons)]
+    lines = _said(answer, width)
     for basins in found.basins:
         lines += ["", basins.condition.label, *_matrix(found, basins)]
     rows = [["", "network", "accuracy" if found.judging.quantity == "error" else found.metric]]

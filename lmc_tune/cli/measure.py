@@ -86,8 +86,8 @@ def measure(  # noqa: PLR0913 - one parameter per option
     limit: Annotated[
         int, typer.Option(metavar="N", min=2, help="At most so many test examples, and training examples.")
     ] = 10_000,
-    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Examples at once.")] = 128,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(metavar="auto|cpu|cuda", help="Where.")] = "auto",
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="So many examples at once.")] = 128,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(metavar="auto|cpu|cuda", help="Where to measure.")] = "auto",
     out: Annotated[
         str | None, typer.Option(metavar="DIR", help="Write measurement.html and measurement.json into this folder.")
     ] = None,
@@ -111,7 +111,10 @@ def measure(  # noqa: PLR0913 - one parameter per option
         listener.phase("starting")
         from lmc_tune.averaging.command import Options, run, write
         from lmc_tune.data.files import resolve_data_root
+        from lmc_tune.errors import UserError
 
+        if save is not None and not save.endswith(".safetensors"):
+            raise UserError(f"--save {save}: end its name in .safetensors, which is what is written")
         options = Options(
             checkpoints=tuple(checkpoints or ()),
             trajectory=trajectory,
@@ -143,7 +146,7 @@ def measure(  # noqa: PLR0913 - one parameter per option
         for file in files:
             typer.echo(file)
     if refused:
-        note(f"{save} was not written, since the answer is not to average; --force writes the average all the same")
+        note(f"{save} was not written, since the answer is {measured.answer.kind}; --force writes the average anyway")
     elif save is not None:
         note(f"the average was written to {save}")
     raise typer.Exit(measured.answer.exit_code)

@@ -3,6 +3,7 @@
 Nothing in a file is executed: pickles are read by torch's own reader of weights, which makes tensors and plain values.
 """
 
+import glob
 import json
 import re
 import zipfile
@@ -19,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.models.state import State
 
@@ -126,6 +128,22 @@ def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     return Checkpoint(path=place, state=state, took=f"{took} of {place}" if took else str(place))
 
 
+def files_of(pattern: str) -> tuple[str, ...]:
+    """The files of a pattern, numbers in their names in the order of numbers.
+
+    Raises:
+        UserError: if there are none.
+    """
+
+    def parts(file: str) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", file)]
+
+    found = sorted(glob.glob(str(expanded(pattern))), key=parts)  # noqa: PTH207 - a pattern may be absolute
+    if not found:
+        raise UserError(f"{pattern}: there are no such files; on a command line, write a pattern in quotes")
+    return tuple(found)
+
+
 def _of_folder(folder: Path) -> Checkpoint:
     for name in _FOLDER_FILES:
         file = folder / name
@@ -168,7 +186,7 @@ def _loaded(file: Path) -> Any:
 
 def _why_not(file: Path, error: UnpicklingError) -> str:
     if not re.search(r"Unsupported (global|class)|GLOBAL", str(error)):
-        return f"is no checkpoint of torch, or is damaged{_detail(error)}"
+        return "is no checkpoint of torch, or is damaged"
     named = re.search(r"GLOBAL ([\w.]+)", str(error))
     said = (
         f"holds more than weights{f' ({named[1]})' if named else ''}: reading it would run code from it, which is "

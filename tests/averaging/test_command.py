@@ -62,10 +62,12 @@ def test_a_pair_that_can_be_averaged(folder, tmp_path):
 
 
 def test_json_is_one_object_and_the_exit_code_says_the_answer(folder, tmp_path):
-    done = run(folder, "x.pt", "y.pt", model="nets.py:plain", conditions="naive", json=True, save=tmp_path / "no.st")
+    done = run(
+        folder, "x.pt", "y.pt", model="nets.py:plain", conditions="naive", json=True, save=tmp_path / "no.safetensors"
+    )
     content = json.loads(done.stdout)
     assert (done.exit_code, content["exit_code"], content["answer"], content["saved"]) == (4, 4, "neither", None)
-    assert "no.st was not written, since the answer is not to average" in done.stderr
+    assert "no.safetensors was not written, since the answer is neither" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -157,7 +159,10 @@ def test_examples_may_come_one_by_one(folder):
         ({"lambdas": 4}, "an odd number of positions"),
         ({"data": "digts"}, "did you mean digits?"),
         ({"loss": "mae"}, "there is no loss 'mae'"),
-        ({"trajectory": "nowhere/*.pt"}, "there are no such files; write the pattern in quotes"),
+        (
+            {"trajectory": "nowhere/*.pt"},
+            "nowhere/*.pt: there are no such files; on a command line, write a pattern in quotes",
+        ),
     ],
 )
 def test_wrong_options_are_one_message(folder, options, said):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from lmc_tune.averaging.data import called_on, size_of, split_of
+from lmc_tune.averaging.data import called_on, size_of, split_of, with_classes
 from lmc_tune.averaging.metric import CrossEntropy, OwnLoss, SquaredError, class_labels, labels_of
 from lmc_tune.data.examples import Examples
 from lmc_tune.errors import UserError
@@ -38,6 +38,26 @@ def test_pairs_of_tensors_are_joined(data):
     assert split.examples is not None
     assert torch.equal(split.examples.inputs, INPUTS)
     assert torch.equal(torch.cat([batch[1] for batch in split.batches]), LABELS)
+
+
+def test_one_row_per_class_becomes_classes_and_several_labels_stay():
+    hot = functional.one_hot(LABELS, 3)
+    for labels in (hot, hot.float()):
+        assert torch.equal(with_classes(taken((INPUTS, labels))).examples.labels, LABELS)
+    several = hot.clone()
+    several[0] = 1
+    assert torch.equal(with_classes(taken((INPUTS, several))).examples.labels, several)
+
+
+def test_arrays_are_tensors():
+    split = taken((INPUTS.numpy(), LABELS.numpy()))
+    assert torch.equal(split.examples.labels, LABELS)
+
+
+@pytest.mark.parametrize("data", [TensorDataset(INPUTS, LABELS), [(INPUTS[0], 1), (INPUTS[1], 2)]])
+def test_single_examples_are_refused_with_the_remedy(data):
+    with pytest.raises(UserError, match=r"single examples, not batches: wrap them in torch\.utils\.data\.DataLoader"):
+        taken(data)
 
 
 def test_a_limit_takes_the_first_examples_and_reads_no_further():

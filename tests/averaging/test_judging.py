@@ -77,3 +77,5 @@ def test_a_mean_loss_of_which_no_part_is_a_threshold_asks_for_one():
         with pytest.raises(UserError, match="so that no part of it is a threshold; give one"):
             judging_of("loss", mean, None, 0.95)
     assert judging_of("loss", -0.3, 0.1, 0.95).threshold == 0.1
+    with pytest.raises(UserError, match=r"threshold 2 is no error: errors are fractions, so write 0\.02 for 2%"):
+        judging_of("error", 0.3, 2, 0.95)

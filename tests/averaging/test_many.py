@@ -237,6 +237,14 @@ def test_aligned_matrices_are_measured_where_that_is_asked():
     assert aligned[0, 2].barrier < found.findings.basins[0].judged[0, 2].barrier
 
 
+def test_files_of_a_pattern_come_in_the_order_of_their_numbers(tmp_path):
+    for step, name in ((9, "01"), (10, "02"), (11, "03")):
+        save_file(dict(STATES[name]), tmp_path / f"step_{step}.safetensors")
+    found = measure(str(tmp_path / "step_*.safetensors"), trajectory=True)
+    assert found.findings.names == ("step_9", "step_10", "step_11")
+    assert found.findings.trajectory
+
+
 def test_conditions_that_no_soup_has_are_refused():
     some = {name: STATES[name] for name in ("01", "02", "11")}
     with pytest.raises(UserError, match="repaired: of more than two checkpoints, networks can be naive, recalibrated"):

@@ -53,6 +53,7 @@ def test_a_permuted_copy_is_found_and_the_whole_barrier_is_a_permutation():
     assert aligned.judged["test"].barrier == pytest.approx(0, abs=1e-12)
     assert found.findings.alignments[0].distance == pytest.approx(0, abs=1e-5)
     assert any("removes 100% of the barrier" in reason for reason in found.reasons)
+    assert found.answer.in_short == "B is A with its hidden units in another order: there is nothing to average."
 
 
 def test_different_starts_are_disconnected_and_alignment_wins():
@@ -115,6 +116,8 @@ def test_an_average_is_refused_where_the_answer_is_no(tmp_path):
         UserError, match=r"was not written: No: there is a barrier .* With force, the average is written anyway"
     ):
         found.save(tmp_path / "average.safetensors")
+    with pytest.raises(UserError, match=r"end its name in \.safetensors"):
+        found.save(tmp_path / "average.pt", force=True)
     assert not list(tmp_path.iterdir())
     found.save(tmp_path / "average.safetensors", force=True)
     assert load_file(tmp_path / "average.safetensors").keys() == network(norm=False).state_dict().keys()
@@ -313,6 +316,41 @@ def test_plain_values_are_json_and_their_names_stable():
 def test_impossible_wishes_are_refused(change, said):
     with pytest.raises(UserError, match=said):
         measure(trained(0, 1), trained(0, 2), **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"align": "weight"}, "align by weights or activations, not 'weight'"),
+        ({"conditions": ["repair"]}, "no condition 'repair'; did you mean repaired"),
+        ({"loss": "mae"}, "there is no loss 'mae'"),
+        ({"threshold": 2}, "so write 0.02 for 2%"),
+    ],
+)
+def test_misspelt_wishes_are_answered_in_a_sentence(change, said):
+    with pytest.raises(UserError, match=said):
+        measure(trained(0, 1), trained(0, 2), **change)
+
+
+def test_conditions_can_be_named_and_states_can_be_networks():
+    networks = [network() for _ in range(2)]
+    for branch, one in enumerate(networks, start=1):
+        one.load_state_dict(trained(0, branch))
+    found = measure(*networks, conditions=["recalibrated", "aligned + recalibrated"], align="activations")
+    labels = ["naive", "recalibrated", "aligned by activations + recalibrated"]
+    assert found.table["condition"].tolist() == labels
+    with pytest.raises(UserError, match=r"data are batches, or a pair of tensors, not 'digits'"):
+        lmc_tune.measure(networks[0], networks, "digits")
+    with pytest.raises(UserError, match=r"give a network as model, a torch\.nn\.Module, not function"):
+        lmc_tune.measure(network, networks, digits().test)
+
+
+def test_one_network_that_has_not_learned_is_named():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        fresh = network().state_dict()
+    found = measure(trained(0, 1), fresh)
+    assert found.answer.in_short == "No: B does no better than naming the most frequent class; keep A."
 
 
 def test_states_of_other_networks_are_refused_by_their_first_entry():

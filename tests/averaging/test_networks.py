@@ -50,6 +50,10 @@ def test_timms_have_as_many_classes_as_the_checkpoint():
 def test_a_model_of_a_search_space_fits_the_data_and_the_checkpoint():
     usual = network_of("{name: mlp, hidden: [8]}", {}, (1, 3, 3), 4)
     assert [tuple(p.shape) for p in usual.parameters()] == [(8, 9), (8,), (4, 8), (4,)]
+    flat = network_of("{name: mlp, hidden: [8]}", {}, (9,), 4)
+    assert shapes(flat.state_dict()) == shapes(usual.state_dict())
+    with pytest.raises(UserError, match="it takes images, and examples are 2×3"):
+        network_of("mlp", {}, (2, 3), 4)
     sorted_by_name = dict(sorted(usual.state_dict().items()))
     made = network_of("{name: mlp, hidden: [8]}", sorted_by_name, (1, 3, 3), None)
     assert shapes(made.state_dict()) == shapes(usual.state_dict())

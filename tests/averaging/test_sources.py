@@ -41,7 +41,7 @@ def test_arrays_are_read_as_they_are(tmp_path, inputs, labels):
     torch.testing.assert_close(found, torch.from_numpy(images).float() / 255)
     assert truth.tolist() == [0, 1, 2, 1]
     np.savez(tmp_path / "b.npz", inputs=np.array([[1, 2], [3, 4]]), labels=np.array([0.5, 1.5]))
-    tokens, targets = training_source(str(tmp_path / "b.npz"), None)
+    tokens, targets = training_source(str(tmp_path / "b.npz"), tmp_path, None)
     assert tokens.dtype == torch.int64
     assert targets.dtype == torch.float32
 
@@ -55,7 +55,7 @@ def test_training_arrays_of_keras_are_found(tmp_path):
     }
     np.savez(tmp_path / "mnist.npz", **arrays)
     assert len(source_of(str(tmp_path / "mnist.npz"), tmp_path, None).test[0]) == 4
-    assert len(training_source(str(tmp_path / "mnist.npz"), None)[0]) == 3
+    assert len(training_source(str(tmp_path / "mnist.npz"), tmp_path, None)[0]) == 3
 
 
 def test_images_are_shuffled_and_scaled_as_imagenets_networks_take_them(tmp_path):
@@ -108,5 +108,6 @@ def test_arrays_with_other_names_or_pickles_are_refused(tmp_path):
     (tmp_path / "number.py").write_text("def f():\n    return 3\n")
     with pytest.raises(UserError, match="returned int; let it return batches"):
         source_of(f"{tmp_path}/number.py:f", tmp_path, None)
-    with pytest.raises(UserError, match=r"--train digits: give a folder of images, an \.npz file"):
-        training_source("digits", None)
+    with pytest.raises(UserError, match=r"--train digts: no such data set or file; did you mean digits"):
+        training_source("digts", tmp_path, None)
+    assert torch.equal(training_source("digits", tmp_path, None).labels, digits().train.labels)

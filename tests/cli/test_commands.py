@@ -280,7 +280,9 @@ def test_a_preset_is_copied_and_no_file_is_replaced(tmp_path: Path) -> None:
     assert lmc_tune("presets", "--copy").returncode == 2
 
 
-COMMANDS = ["sweep", "report", "status", "space", "track", "ui", "presets", "datasets", "datasets get", "doctor"]
+COMMANDS = [
+    *("sweep", "report", "status", "space", "track", "ui", "presets", "datasets", "datasets get", "doctor", "measure"),
+]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -14,12 +14,13 @@ _MOST, _LEAST, _LARGEST = 620, 15, 64
 _LETTER = 18
 
 
-def matrix_chart(table: pd.DataFrame, names: Sequence[str], *, percent: bool) -> Any:
+def matrix_chart(table: pd.DataFrame, names: Sequence[str], most: float, *, percent: bool) -> Any:
     """Tiles coloured by the barrier, with the letter of the verdict.
 
     Args:
         table: a row for every pair in both orders: ``first``, ``second``, ``barrier``, ``letter``, ``words``.
         names: of the networks, in order.
+        most: the barrier at the end of the colour scale, the same for maps that are compared.
         percent: whether barriers are errors.
     """
     step = min(_LARGEST, max(_LEAST, _MOST / len(names)))
@@ -32,18 +33,17 @@ def matrix_chart(table: pd.DataFrame, names: Sequence[str], *, percent: bool) ->
         color=alt.Color(
             "barrier:Q",
             title="barrier of the error" if percent else "barrier of the loss",
-            scale=alt.Scale(scheme="viridis", domainMin=0, reverse=True),
+            scale=alt.Scale(scheme="viridis", domain=[0, most], reverse=True, clamp=True),
             legend=alt.Legend(orient="top", format=".2~%" if percent else ".3~g", gradientLength=160),
         ),
         tooltip=[alt.Tooltip("first:N"), alt.Tooltip("second:N"), alt.Tooltip("words:N", title="barrier")],
     )
     layers = [tiles]
     if step >= _LETTER:
-        high = float(table["barrier"].max())
         layers.append(
             base.mark_text(fontSize=11, fontWeight=600).encode(
                 text="letter:N",
-                color=alt.condition(f"datum.barrier > {0.45 * high}", alt.value(ON_DARK), alt.value(ON_LIGHT)),
+                color=alt.condition(f"datum.barrier > {0.45 * most}", alt.value(ON_DARK), alt.value(ON_LIGHT)),
             )
         )
     return finish(alt.layer(*layers).properties(width=step * len(names), height=step * len(names)))
