@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from lmc_tune.averaging.findings import OfCondition, PairFindings
+from lmc_tune.averaging.judging import Judged
 from lmc_tune.averaging.paths import Condition, Method
 from lmc_tune.averaging.wording import bounds, decimals, height
 from lmc_tune.core.counted import counted
@@ -17,6 +18,8 @@ EXIT_CODES: dict[Kind, int] = {"average": 0, "recalibrate": 3, "align": 3, "neit
 _NAIVE = Condition()
 # Of the distance before aligning: what rounding may leave of a permuted copy.
 _SAME = 1e-5
+# An interval that has to shrink by more than this needs a hundred times as many examples.
+_FARTHEST = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +100,20 @@ def _undecided(found: PairFindings) -> Answer:
         f"threshold.",
         reasons=(
             f"{_barrier(found, path)}, against a threshold of {_height(found, found.judging.threshold)}",
-            "give more test examples",
+            more_examples(path.judged["test"], found.judging.threshold),
             *_removed(found),
             *_of_path(found, path),
         ),
     )
+
+
+def more_examples(judged: Judged, threshold: float) -> str:
+    """How many test examples may decide, if the barrier is as high as it looks."""
+    gap = abs(threshold - judged.barrier)
+    reach = judged.high - judged.barrier if judged.barrier < threshold else judged.barrier - judged.low
+    if not (gap > 0 and math.isfinite(reach)) or reach / gap > _FARTHEST:
+        return "give many more test examples: the barrier looks as high as the threshold"
+    return f"give more test examples: about {float(f'{1.2 * judged.n * (reach / gap) ** 2:.1g}'):.0f} may decide"
 
 
 def _worse(found: PairFindings, path: OfCondition) -> Answer:
@@ -181,9 +193,15 @@ def _neither(found: PairFindings) -> Answer:
         reasons=(
             f"{_barrier(found, best)}, the lowest of {counted(len(found.paths), 'condition')}",
             *_removed(found),
+            *_not_aligned(found),
             *_of_path(found, best),
         ),
     )
+
+
+def _not_aligned(found: PairFindings) -> list[str]:
+    tried = any(path.condition.alignment for path in found.paths) or any("permuted" in note for note in found.notes)
+    return [] if tried else ["alignment was not tried: leave --conditions out, or add aligned to them"]
 
 
 def _removed(found: PairFindings, chosen: OfCondition | None = None) -> list[str]:

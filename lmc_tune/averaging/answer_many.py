@@ -3,7 +3,7 @@
 from collections import Counter
 
 from lmc_tune.analysis.wording import listed
-from lmc_tune.averaging.answer import Answer, Kind, how_to
+from lmc_tune.averaging.answer import Answer, Kind, how_to, more_examples
 from lmc_tune.averaging.basins import Indices
 from lmc_tune.averaging.many import Basins, ManyFindings
 from lmc_tune.averaging.paths import Condition
@@ -46,7 +46,7 @@ def answer_many(found: ManyFindings) -> Answer:
             verdict="undecided",
             condition=best.condition,
             in_short=f"Undecided: of {counted(len(best.judged), 'pair')}, {verdicts['undecided']} may have a barrier.",
-            reasons=(*reasons, "give more test examples"),
+            reasons=(*reasons, _more_examples(found, best)),
         )
     return Answer(
         kind="neither", verdict="disconnected", condition=None, in_short=_in_short(found, best), reasons=reasons
@@ -75,7 +75,7 @@ def _one_basin(found: ManyFindings, basins: Basins) -> Answer:
         kind=kind,
         verdict="connected",
         condition=condition,
-        in_short=f"{how if condition.alignment else how_to(condition)}.",
+        in_short=f"{how}." if condition.alignment else f"{how_to(condition)}: all together have {_worth(found)}.",
         reasons=reasons,
     )
 
@@ -117,7 +117,20 @@ def _window(found: ManyFindings, basins: Basins) -> list[str]:
     if not found.trajectory or len(basins.window) < 2:
         return []
     first, last = found.names[basins.window[0]], found.names[basins.window[-1]]
-    return [f"widest window: {first} to {last}, {counted(len(basins.window), 'checkpoint')}"]
+    n = counted(len(basins.window), "checkpoint")
+    return [f"widest window: {first} to {last}, {n}; name only these to save their average"]
+
+
+def _more_examples(found: ManyFindings, basins: Basins) -> str:
+    """For the pair that needs fewest."""
+    undecided = [judged for judged in basins.judged.values() if judged.verdict == "undecided"]
+    nearest = max(undecided, key=lambda judged: abs(found.judging.threshold - judged.barrier))
+    return more_examples(nearest, found.judging.threshold)
+
+
+def _worth(found: ManyFindings) -> str:
+    kind = "an error of" if found.judging.quantity == "error" else "a loss of"
+    return f"{kind} {height(found.uniform.value, found.judging)}"
 
 
 def _soups(found: ManyFindings) -> tuple[str, ...]:
@@ -127,12 +140,13 @@ def _soups(found: ManyFindings) -> tuple[str, ...]:
         return f"{height(value, found.judging)} {'error' if found.judging.quantity == 'error' else found.metric}"
 
     change = found.uniform.to_best
-    scale = 100 if found.judging.quantity == "error" else 1
-    unit = " points" if found.judging.quantity == "error" else ""
-    against = (
-        f"{decimals(scale * change.mean, 2)}{unit} ({decimals(scale * change.low, 2)} to "
-        f"{decimals(scale * change.high, 2)}) against {best} alone"
-    )
+    scale, unit = (100, " points") if found.judging.quantity == "error" else (1, "")
+    low, high = sorted(decimals(scale * abs(bound), 2) for bound in (change.low, change.high))
+    word = "worse" if change.mean > 0 else "better"
+    if change.low < 0 < change.high:
+        against = f"no different from {best} alone as far as these examples show"
+    else:
+        against = f"{decimals(scale * abs(change.mean), 2)}{unit} ({low} to {high}) {word} than {best} alone"
     return (
         f"uniform soup of all: {worth(found.uniform.value)}, {against}",
         f"greedy soup of {_members(found, found.greedy.members)}: {worth(found.greedy.value)}",

@@ -23,11 +23,15 @@ FEWEST = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Judging:
-    """By what paths are judged: the chord barrier of a quantity, in its own unit."""
+    """By what paths are judged: the chord barrier of a quantity, in its own unit.
+
+    relative: whether the threshold is a part of the members' mean loss, since none was given.
+    """
 
     quantity: Quantity
     threshold: float
     confidence: float = 0.95
+    relative: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +102,12 @@ def judging_of(quantity: Quantity, mean: float, threshold: float | None, confide
     """
     if threshold is not None and quantity == "error" and threshold >= 1:
         raise UserError(f"threshold {threshold:g} is no error: errors are fractions, so write 0.02 for 2%")
+    relative = threshold is None and quantity == "loss"
     if threshold is None:
         threshold = ERROR_THRESHOLD if quantity == "error" else LOSS_PART * mean
         if not threshold > 0:
             raise UserError(f"the members' mean loss is {mean:.4g}, so that no part of it is a threshold; give one")
-    return Judging(quantity=quantity, threshold=threshold, confidence=confidence)
+    return Judging(quantity=quantity, threshold=threshold, confidence=confidence, relative=relative)
 
 
 def has_learned(wrong: Array, labels: NDArray[np.int64]) -> bool | None:

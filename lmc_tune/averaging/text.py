@@ -11,7 +11,7 @@ from lmc_tune.analysis.wording import LETTERS
 from lmc_tune.averaging.answer import Answer
 from lmc_tune.averaging.findings import OfCondition, PairFindings, Quality
 from lmc_tune.averaging.many import Basins, ManyFindings
-from lmc_tune.averaging.wording import bounds, decimals, height, percentage, plain_number
+from lmc_tune.averaging.wording import bounds, decimals, height, percentage, plain_number, threshold_words
 from lmc_tune.core.barrier import Array
 
 # Networks whose matrix fits into 80 characters.
@@ -33,7 +33,7 @@ def pair_text(found: PairFindings, answer: Answer, width: int) -> str:
         "",
         *_plot(found, answer, width),
         f"chord barrier of the {how}, {100 * found.judging.confidence:g}% interval over {judged.n} test examples",
-        f"threshold {height(found.judging.threshold, found.judging)}",
+        threshold_words(found.judging),
         *(f"note: {note}" for note in found.notes),
         *(f"{member.name}: {member.took}" for member in found.members if member.took),
     ]
@@ -70,7 +70,7 @@ def many_text(found: ManyFindings, answer: Answer, width: int) -> str:
             *table(rows),
             "",
             f"chord barrier of the {how}, {100 * found.judging.confidence:g}% intervals over {n} test examples",
-            f"threshold {height(found.judging.threshold, found.judging)}",
+            threshold_words(found.judging),
             f"soups: members chosen on {found.chosen_on} of them, measured on the other {found.measured_on}",
             *(f"note: {note}" for note in found.notes),
         ]
@@ -103,6 +103,8 @@ def shown_path(found: PairFindings, answer: Answer) -> OfCondition:
 def _conditions(found: PairFindings) -> list[str]:
     train = "train" in found.paths[0].judged
     header = ["condition", "on test", "barrier", "interval", *(["on train"] if train else []), "average"]
+    if found.judging.quantity == "error":
+        header[-1] = "average's error"
     rows = [header]
     for path in found.paths:
         judged = path.judged["test"]

@@ -3,7 +3,7 @@
 import math
 
 from lmc_tune.analysis.wording import UNKNOWN
-from lmc_tune.averaging.judging import Judging
+from lmc_tune.averaging.judging import LOSS_PART, Judging
 
 
 def plain_number(value: float | None, digits: int = 4) -> str:
@@ -32,6 +32,12 @@ def decimals(value: float | None, digits: int = 4) -> str:
 def height(value: float | None, judging: Judging, digits: int = 2) -> str:
     """A value of the judged quantity: a percentage of errors, else the loss without its unit."""
     return percentage(value, digits) if judging.quantity == "error" else plain_number(value)
+
+
+def threshold_words(judging: Judging) -> str:
+    """E.g. ``threshold 2.00%``."""
+    part = f", {100 * LOSS_PART:g}% of the mean loss; other quantities are not judged" if judging.relative else ""
+    return f"threshold {height(judging.threshold, judging)}{part}"
 
 
 def bounds(low: float, high: float, judging: Judging) -> str:

@@ -87,7 +87,9 @@ def measure(  # noqa: PLR0913 - one parameter per option
         int, typer.Option(metavar="N", min=2, help="At most so many test examples, and training examples.")
     ] = 10_000,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="So many examples at once.")] = 128,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(metavar="auto|cpu|cuda", help="Where to measure.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(metavar="auto|cpu|cuda", help="Where to measure.")
+    ] = "auto",
     out: Annotated[
         str | None, typer.Option(metavar="DIR", help="Write measurement.html and measurement.json into this folder.")
     ] = None,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lmc_tune.averaging.answer import EXIT_CODES
+from lmc_tune.averaging.answer import EXIT_CODES, answer
 from lmc_tune.averaging.paths import Condition
-from tests.averaging.cases import answered
+from tests.averaging.cases import answered, findings
 
 NAIVE, RECALIBRATED = Condition(), Condition(None, "recalibrated")
 BY_WEIGHTS, BY_ACTIVATIONS = Condition("weights"), Condition("activations")
@@ -141,9 +141,19 @@ def test_a_barrier_on_training_examples_alone_is_told():
 
 
 def test_too_few_examples_leave_it_undecided():
-    found = answered({NAIVE: 0.03, RECALIBRATED: 0.02}, n=300)
+    found = answered({NAIVE: 0.03, RECALIBRATED: 0.015}, n=300)
     assert (found.kind, found.verdict, found.condition) == ("undecided", "undecided", RECALIBRATED)
-    assert "give more test examples" in found.reasons
+    assert any(re.fullmatch(r"give more test examples: about \d+ may decide", reason) for reason in found.reasons)
+
+
+def test_how_many_examples_may_decide_is_about_right():
+    """Of as many as are said, the same barrier is decided; of half as many it is not."""
+    found = findings({NAIVE: 0.01}, n=300)
+    (reason,) = [one for one in answer(found).reasons if one.startswith("give more")]
+    n = int(re.search(r"about (\d+)", reason)[1])
+    assert answered({NAIVE: 0.01}, n=2 * n).kind == "average"
+    assert answered({NAIVE: 0.01}, n=n // 3).kind == "undecided"
+    assert "many more" in " ".join(answered({NAIVE: 0.02}, n=300).reasons)
 
 
 @pytest.mark.parametrize(("gain", "said"), [(-0.03, "let both predict"), (0.0, "keep A"), (None, "keep A")])

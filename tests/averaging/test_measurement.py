@@ -298,6 +298,7 @@ def test_plain_values_are_json_and_their_names_stable():
         "quantity": "error",
         "threshold": 0.02,
         "confidence": 0.95,
+        "relative": False,
         "barrier": "chord",
         "n": 360,
     }

@@ -141,7 +141,7 @@ def test_a_tilde_is_the_home_folder_wherever_a_folder_or_file_is_named(tmp_path:
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
     done = lmc_tune("sweep", "quickstart", "--out", tmp_path / "run", "--device", "cuda")
     assert done.returncode == 2
-    assert done.stderr.startswith("no CUDA device")
+    assert "no CUDA device" in done.stderr  # behind the time of day and a phase, where reading takes long
     assert not (tmp_path / "run").exists()
 
 
