@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lmc_tune.averaging.data import called_on, first_of, moved, split_of
-from lmc_tune.averaging.measurement import Loss, Measurement, measure
+from lmc_tune.averaging.measurement import Loss, Measurement, measure, read_member
 from lmc_tune.averaging.named import function_named, names_function
 from lmc_tune.averaging.networks import network_of
 from lmc_tune.averaging.paths import Condition, Method, condition_named
@@ -67,6 +67,7 @@ def run(options: Options, say: Callable[[str], None]) -> Measurement:
     shape = None if test.examples is None else tuple(test.examples.inputs.shape[1:])
     say("building the network")
     model = network_of(options.model, first.state, shape, source.n_classes).to(exact_device(options.device))
+    read_member(model, checkpoints[0], torch.device("cpu"))  # a wrong network is named before data that do not fit it
     _check_takes(model, test.batches[0], loss)
     return measure(
         model,

@@ -196,6 +196,9 @@ class Pair:
         """
         if condition.statistics in {"recalibrated", "repaired"} and self.by.statistics is None:
             raise UserError(f"{condition.label} estimates statistics, for which batches of (inputs, labels) are needed")
+        if condition.statistics in {"endpoint", "recalibrated"} and not self.by.network.norms:
+            self._note(f"{condition.label} was left out: there is no BatchNorm")
+            return False
         if condition.alignment is None:
             return True
         if self.by.statistics is None:

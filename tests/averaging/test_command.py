@@ -172,6 +172,12 @@ def test_wrong_options_are_one_message(folder, options, said):
     assert said in message
 
 
+def test_a_wrong_network_is_named_before_data_that_do_not_fit_it(folder):
+    done = invoked(folder / "a.pt", folder / "b.ckpt", "--model", "torchvision:resnet18", "--data", "digits")
+    assert done.exit_code == 2
+    assert "a.pt lacks 'conv1.weight', which the network has" in messages(done)[0]
+
+
 def test_data_that_the_network_cannot_take_are_one_message(folder, tmp_path):
     done = run(folder, "a.pt", "b.ckpt", data=_npz(tmp_path))
     assert done.exit_code == 2

@@ -203,6 +203,13 @@ def test_the_residual_stream_of_a_transformer_stays_unless_it_is_asked_for():
     assert units["free"] == units["fixed"] + spec.dim
 
 
+def test_without_batchnorm_there_is_nothing_to_recalibrate():
+    states = trained(0, 1, norm=False), trained(0, 2, norm=False)
+    found = measure(*states, norm=False, conditions=["recalibrated", "endpoint"])
+    assert found.table["condition"].tolist() == ["naive"]
+    assert "recalibrated was left out: there is no BatchNorm" in found.findings.notes
+
+
 def test_a_failing_alignment_is_a_note_unless_it_was_asked_for(monkeypatch):
     def fail(*_, **__):
         raise MeasurementError("relu differs")
