@@ -98,7 +98,7 @@ def test_the_federation_averages_the_clients_of_one_basin(tmp_path: Path) -> Non
     done = run(["python", "server.py"], tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout.splitlines()
-    assert said[0] == "round 1: averaging 1, 2. Not all of them: they lie in 2 basins."
+    assert said[0] == "round 1: averaging 1, 2. Not all of them: 1 and 2 lie in one basin, others do not."
     assert said[-1] == "6 entries are the mean of two clients"
 
 
