@@ -46,7 +46,6 @@ class Case:
     lr: float
     fused: bool
     published: tuple[float | None, float | None, float | None, float | None]
-    like: str
 
 
 MNIST = DatasetSpec(name="mnist")
@@ -63,12 +62,11 @@ CASES = (
             lr=0.05,
             fused=True,
             published=published,
-            like=like,
         )
-        for depth, published, like in (
-            (2, (39.60, None, 96.82, 97.51), "mlp_e50_l1_h128"),
-            (4, (15.31, None, 93.67, 96.38), "mlp_e50_l3_h128"),
-            (6, (10.55, None, 93.53, 95.87), "mlp_e50_l5_h128"),
+        for depth, published in (
+            (2, (39.60, None, 96.82, 97.51)),
+            (4, (15.31, None, 93.67, 96.38)),
+            (6, (10.55, None, 93.53, 95.87)),
         )
     ),
     Case(
@@ -81,7 +79,6 @@ CASES = (
         lr=0.05,
         fused=True,
         published=(10.00, 34.99, 61.33, 88.18),
-        like="vgg11",
     ),
     *(
         Case(
@@ -94,11 +91,10 @@ CASES = (
             lr=0.1,
             fused=False,
             published=published,
-            like=like,
         )
-        for width, published, like in (
-            (0.5, (None, None, None, None), "none"),
-            (1.0, (None, None, 12.65, 67.63), "resnet20x1"),
+        for width, published in (
+            (0.5, (None, None, None, None)),
+            (1.0, (None, None, 12.65, 67.63)),
         )
     ),
 )

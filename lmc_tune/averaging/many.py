@@ -37,12 +37,11 @@ class Basins:
 class ManyFindings:
     """What was found of several checkpoints.
 
-    names, files, took, qualities, learned: of every member. trajectory: whether their order means something. chosen_on,
+    names, took, qualities, learned: of every member. trajectory: whether their order means something. chosen_on,
     measured_on: how many test examples chose the members of the soups, and on how many others soups are measured.
     """
 
     names: tuple[str, ...]
-    files: tuple[str, ...]
     took: tuple[str, ...]
     qualities: tuple[Quality, ...]
     learned: tuple[bool | None, ...]
@@ -100,7 +99,6 @@ class Many:
         uniform, greedy = soups.both(values)
         return ManyFindings(
             names=tuple(self.names),
-            files=tuple(one.file for one in members),
             took=tuple(one.took for one in members),
             qualities=tuple(one.quality for one in members),
             learned=tuple(one.learned for one in members),
@@ -143,7 +141,6 @@ class Many:
                 on_test = found
         labels = class_labels(self.by.splits["test"], self.by.metric)
         return _Member(
-            file=named.file,
             took=named.took,
             quality=Quality(means=means),
             learned=None if labels is None else has_learned(on_test["error"], labels),
@@ -210,7 +207,6 @@ class Many:
 
 @dataclass(frozen=True, kw_only=True)
 class _Member:
-    file: str
     took: str
     quality: Quality
     learned: bool | None

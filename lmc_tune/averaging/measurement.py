@@ -28,7 +28,7 @@ from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.examples import ExampleSet, Part
 from lmc_tune.errors import UserError
 from lmc_tune.measurement.alignment.links import Residual
-from lmc_tune.measurement.checkpoints import files_of, read_checkpoint
+from lmc_tune.measurement.checkpoints import check_fits, files_of, read_checkpoint
 from lmc_tune.measurement.lines import MeasurementError
 from lmc_tune.measurement.network import Network
 from lmc_tune.models.foreign import kept_settings
@@ -390,7 +390,9 @@ def _read(model: nn.Module, name: str, member: Member, device: torch.device) -> 
     if isinstance(member, nn.Module):
         member = member.state_dict()
     if isinstance(member, Mapping):
-        return Named(name=name, state=fitted(model, member, name, device))
+        expected = model.state_dict()
+        check_fits(name, expected, _with_twins(expected, member))
+        return Named(name=name, state=_placed(expected, member, device))
     state, took = read_member(model, member, device)
     return Named(name=name, state=state, file=os.fspath(member), took=took)
 
@@ -400,33 +402,20 @@ def read_member(model: nn.Module, file: str | os.PathLike[str], device: torch.de
     read = read_checkpoint(file)
     expected = model.state_dict()
     own = read.of({name: expected[name] for name in _not_left_out(expected, read.state)})
-    return fitted(model, own.state, str(file), device), own.took
+    return _placed(expected, own.state, device), own.took
 
 
-def fitted(model: nn.Module, state: State, name: str, device: torch.device) -> dict[str, Tensor]:
-    """A state as the model's own: on the device, in its precision, with entries that are tied to others.
+def _placed(expected: State, state: State, device: torch.device) -> dict[str, Tensor]:
+    """A state that fits, on a device and in the network's precision."""
+    whole = _with_twins(expected, state)
+    return {name: whole[name].detach().to(device=device, dtype=entry.dtype) for name, entry in expected.items()}
 
-    Raises:
-        UserError: naming the first entry that is not the model's.
-    """
-    expected = model.state_dict()
-    twins = {entry.data_ptr(): own for own, entry in expected.items() if own in state}
-    found = {}
-    for own, entry in expected.items():
-        given = state.get(own, state.get(twins.get(entry.data_ptr(), "")))
-        if given is None:
-            raise UserError(f"{name} lacks {own!r}, which the network has")
-        if given.shape != entry.shape:
-            raise UserError(
-                f"{name} is of another architecture: {own!r} is {tuple(given.shape)} there, and "
-                f"{tuple(entry.shape)} in the network"
-            )
-        if given.is_floating_point() and not torch.isfinite(given).all():
-            raise UserError(f"{name} cannot be measured: {own!r} holds values that are not finite")
-        found[own] = given.detach().to(device=device, dtype=entry.dtype)
-    if extra := [own for own in state if own not in expected]:
-        raise UserError(f"{name} has {extra[0]!r}, which the network does not have")
-    return found
+
+def _with_twins(expected: State, state: State) -> dict[str, Tensor]:
+    """The state, with entries that it leaves out since they are another entry by a second name."""
+    twins = {entry.data_ptr(): state[name] for name, entry in expected.items() if name in state}
+    missing = {name: twins.get(entry.data_ptr()) for name, entry in expected.items() if name not in state}
+    return {**state, **{name: entry for name, entry in missing.items() if entry is not None}}
 
 
 def _not_left_out(expected: State, state: State) -> list[str]:

@@ -85,7 +85,7 @@ class Checkpoint:
         whole = ((prefix, found) for prefix, found in _renamings(self.state) if not expected.keys() - found.keys())
         prefix, named = next(whole, ("", self.state))
         state = {name: named[name] for name in expected} if prefix else dict(named)
-        self._check(expected, state)
+        check_fits(str(self.path), expected, state)
         words = [self.took]
         if prefix:
             words.append(f"names without {prefix!r}")
@@ -93,21 +93,23 @@ class Checkpoint:
             words.append(f"{left} entries that are not the network's left out")
         return Checkpoint(path=self.path, state=state, took=", ".join(words))
 
-    def _check(self, expected: State, state: State) -> None:
-        for name, entry in expected.items():
-            if name not in state:
-                raise UserError(f"{self.path} lacks {name!r}, which the network has{_nearest_shape(entry, state)}")
-            if state[name].shape != entry.shape:
-                raise UserError(
-                    f"{self.path} is of another architecture: {name!r} is {_shape(state[name])} there, and "
-                    f"{_shape(entry)} in the network"
-                )
-        for name in state:
-            if name not in expected:
-                raise UserError(f"{self.path} has {name!r}, which the network does not have")
-        for name, entry in state.items():
-            if entry.is_floating_point() and not torch.isfinite(entry).all():
-                raise UserError(f"{self.path} cannot be measured: {name!r} holds values that are not finite")
+
+def check_fits(source: str, expected: State, state: State) -> None:
+    """Raise UserError, naming the source and the first entry that is missing, left over, misshapen, or not finite."""
+    for name, entry in expected.items():
+        if name not in state:
+            raise UserError(f"{source} lacks {name!r}, which the network has{_nearest_shape(entry, state)}")
+        if state[name].shape != entry.shape:
+            raise UserError(
+                f"{source} is of another architecture: {name!r} is {_shape(state[name])} there, and "
+                f"{_shape(entry)} in the network"
+            )
+    for name in state:
+        if name not in expected:
+            raise UserError(f"{source} has {name!r}, which the network does not have")
+    for name, entry in state.items():
+        if entry.is_floating_point() and not torch.isfinite(entry).all():
+            raise UserError(f"{source} cannot be measured: {name!r} holds values that are not finite")
 
 
 def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:

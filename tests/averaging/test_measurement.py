@@ -363,7 +363,7 @@ def test_one_network_that_has_not_learned_is_named():
 
 def test_states_of_other_networks_are_refused_by_their_first_entry():
     other = nn.Sequential(nn.Flatten(), nn.Linear(64, 16)).state_dict()
-    with pytest.raises(UserError, match=r"B is of another architecture: '1\.weight' is \(16, 64\) there"):
+    with pytest.raises(UserError, match=r"B is of another architecture: '1\.weight' is 16×64 there"):
         measure(trained(0, 1), other)
     with pytest.raises(UserError, match="give two checkpoints at least, got 1"):
         measure(trained(0, 1))
