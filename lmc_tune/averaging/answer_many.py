@@ -91,7 +91,10 @@ def _in_short(found: ManyFindings, basins: Basins) -> str:
         return "No: no two of them are known to lie in one basin."
     if len(basins.groups[0]) == sum(learned is not False for learned in found.learned):
         return f"Not all of them: {_members(found, basins.groups[0])} lie in one basin, the others have not learned."
-    return f"Not all of them: {_members(found, basins.groups[0])} lie in one basin, others do not."
+    several = [_members(found, group) for group in basins.groups if len(group) > 1]
+    if len(several) > 1:
+        return f"Not all of them: they lie in {len(several)} basins: {'; '.join(several)}."
+    return f"Not all of them: {several[0]} lie in one basin, others do not."
 
 
 def _members(found: ManyFindings, members: Indices) -> str:

@@ -94,6 +94,7 @@ def test_planted_basins_are_found_and_no_pair_is_measured_twice():
         ["11", "12", "13"],
     ]
     assert set(map(frozenset, found.basins)) == {frozenset({"01", "02", "03"}), frozenset({"11", "12", "13"})}
+    assert found.answer.in_short == "Not all of them: they lie in 2 basins: 01, 02 and 03; 11, 12 and 13."
     phases = [text for text in said if text.startswith("measuring pair")]
     assert phases == [f"measuring pair {number} of 15" for number in range(1, 16)]
     assert list(found.findings.basins[0].judged) == list(combinations(range(6), 2))
