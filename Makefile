@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Two files at a time; the tests of one file run in order and share fixtures.
 TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 
-.PHONY: help quickstart format lint check test test-faults test-wheel test-recipes test-cluster soak audit bench bench-gpu reproduction clean
+.PHONY: help quickstart format lint check test test-faults test-wheel test-recipes test-cluster soak audit bench bench-gpu reproduction reproduction-medium clean
 
 help:
 	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench                             every benchmark that needs no GPU, and docs/performance.md: an hour and a half"
 	@echo "make bench-gpu                         training (also with Ray Tune's fractions of a GPU) and paths on an idle GPU, and docs/performance.md: eight minutes"
 	@echo "make reproduction                      small twins of the presets and REPAIR's tables (needs CIFAR-10, MNIST), docs/reproduction.md and docs/repair.md"
+	@echo "make reproduction-medium               medium twins, by docs/protocols.md: about two hours on two cores; docs/reproduction.md"
 	@echo "make format                            rewrite the code in the house format"
 	@echo "make clean                             remove the virtual environment and caches; runs/ stays"
 
@@ -66,7 +67,7 @@ $(VENV)/recipes.stamp: pyproject.toml
 	@touch $@
 
 test-recipes: $(VENV)/recipes.stamp
-	$(VENV)/recipes/bin/pytest -m recipes tests/test_recipes.py
+	$(VENV)/recipes/bin/pytest -m recipes tests/test_recipes.py tests/averaging/test_causal.py
 
 test-cluster: $(VENV)/dev.stamp
 	$(BIN)/pytest -m cluster
@@ -82,19 +83,27 @@ audit: $(VENV)/dev.stamp
 	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement $(VENV)/audited.txt
 
 bench: $(VENV)/run.stamp
-	for name in startup sweep throughput paths scaling tracking reports memory page; do \
+	for name in startup sweep throughput paths layers scaling tracking reports memory page; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 
 bench-gpu: $(VENV)/run.stamp
 	$(BIN)/python -m benchmarks.gpu
 
-reproduction: $(VENV)/run.stamp
-	for name in $(basename $(notdir $(wildcard search_spaces/*_small.yaml))); do \
+# The twins of one size, and the page.
+define reproduced
+	for name in $(basename $(notdir $(wildcard search_spaces/*_$(1).yaml))); do \
 		$(BIN)/lmc-tune sweep $$name --out runs/$$name && \
 		$(BIN)/python -m lmc_tune.analysis.reproduction --take runs/$$name || exit 1; \
 	done
+endef
+
+reproduction: $(VENV)/run.stamp
+	$(call reproduced,small)
 	$(BIN)/python -m benchmarks.repair
+
+reproduction-medium: $(VENV)/run.stamp
+	$(call reproduced,medium)
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

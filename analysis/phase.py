@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from lmc_tune.analysis.boundary import COLUMNS, find_boundary, tile_edges
-from lmc_tune.analysis.wording import axis_title, setting, shift_words
+from lmc_tune.analysis.wording import axis_title, setting, shift_words, split_words
 from lmc_tune.core.barrier import Array
 from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.errors import UserError
@@ -23,6 +23,7 @@ from lmc_tune.tables.planned import marked
 # Of the mean of an axis: where a tile would be narrower, as between 0, 0.0001 and 0.01, all are drawn alike.
 LEAST_TILE = 0.3
 SHIFT_FIELDS = ["shift", "severity", "skew", "domain"]
+SPLIT_FIELDS = ["client_split", "concentration", "client_classes"]
 SHIFT_ORDER = ["none", "covariate", "label", "domain"]
 
 # What the axes are where nothing else is asked for.
@@ -131,6 +132,11 @@ class PhaseDiagram:
     def axes(self) -> list[Axis]:
         """The axes there are."""
         return [axis for axis in (self.x, self.y) if axis is not None]
+
+    @property
+    def federated(self) -> bool:
+        """Whether its groups are federations of clients, not pairs."""
+        return "clients" in self.cells and bool(self.cells["clients"].notna().any())
 
     def title(self, column: str) -> str:
         """What a column holds, and whether of A alone."""
@@ -437,10 +443,12 @@ def facet_title(row: Mapping[Any, Any], facets: Sequence[str], axes: Sequence[st
     parts = []
     if set(facets) & set(SHIFT_FIELDS):
         parts.append(shift_words(row, severity_is_axis="severity" in axes))
+    if set(facets) & set(SPLIT_FIELDS):
+        parts.append(split_words(row, concentration_is_axis="concentration" in axes))
     parts += [
         setting(name, row[name], of_a)
         for name in facets
-        if name not in SHIFT_FIELDS and not (name in _BUDGETS_OF_B and _has_other_budget(row, name))
+        if name not in {*SHIFT_FIELDS, *SPLIT_FIELDS} and not (name in _BUDGETS_OF_B and _has_other_budget(row, name))
     ]
     return " · ".join(parts)
 

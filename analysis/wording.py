@@ -7,7 +7,7 @@ from typing import Any
 from lmc_tune.core.statistics import Verdict
 from lmc_tune.experiment import VerdictSpec
 from lmc_tune.tables.columns import B_COLUMNS, RESULTS
-from lmc_tune.tables.rows import shift_label
+from lmc_tune.tables.rows import shift_label, split_label
 
 # What stands in a cell beside its colour, so that the verdict reads in grey and to the colour-blind.
 LETTERS: dict[Verdict, str] = {
@@ -25,7 +25,11 @@ UNSET = {
     "test_examples": "all",
     **dict.fromkeys(B_COLUMNS.values(), "as A"),
     **dict.fromkeys(("perturb_step", "perturb_scale", "perturb_weights"), "none"),
+    "client_norm": "averaged",
 }
+
+# What is said of a text without the title of its column.
+_NAMED = {"optimizer": "{}", "averaged_layers": "averaged: {}", "client_norm": "norms {}"}
 
 # Percentage points. Hepburn et al. 2025 draw this guide in their Fig. 4: an interpolated network that loses more is no
 # longer a good one.
@@ -61,6 +65,11 @@ def nats(value: Any) -> str:
     if value is None or not math.isfinite(value):
         return UNKNOWN
     return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
+
+
+def perplexity(loss: Any) -> str:
+    """The perplexity that a mean loss per token, in nats, comes to: e to the loss."""
+    return UNKNOWN if loss is None or not math.isfinite(loss) else f"{math.exp(loss):.4g}"
 
 
 def height(value: Any, verdict: VerdictSpec, digits: int = 1) -> str:
@@ -135,8 +144,8 @@ def setting(column: str, value: Any, of_a: Collection[str] = ()) -> str:
         return "normalised inputs" if value else "raw inputs"
     if column == "norm" and isinstance(value, str):
         return "no norm" if value == "none" else f"{value} norm"
-    if column == "optimizer":
-        return str(value)
+    if column in _NAMED:
+        return _NAMED[column].format(value if isinstance(value, str) else UNSET.get(column, UNKNOWN))
     if isinstance(value, bool):
         return title if value else f"no {title}"
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -153,6 +162,11 @@ def shift_words(row: Mapping[Any, Any], *, severity_is_axis: bool) -> str:
         return f"{kind} {skew}" if skew not in (None, "ratio") else str(kind)
     label = shift_label(dict(row))
     return "no shift" if label == "none" else label
+
+
+def split_words(row: Mapping[Any, Any], *, concentration_is_axis: bool) -> str:
+    """How clients share the data, e.g. ``dirichlet 0.01``; the kind alone where the concentration is an axis."""
+    return str(row["client_split"]) if concentration_is_axis else split_label(row)
 
 
 def listed(parts: list[str]) -> str:

@@ -43,4 +43,6 @@ NETWORKS = {
     "VGG-11 batch norm": Network(spec=VggSpec(norm="batch"), dataset="cifar10"),
     "ResNet-20": Network(spec=ResnetSpec(), dataset="cifar10"),
     "ResNet-18": Network(spec=ResnetSpec(depth=18), dataset="cifar10"),
+    "MLP-12": Network(spec=MlpSpec(hidden=(256,) * 11)),
+    "ResNet-18 without norm": Network(spec=ResnetSpec(depth=18, norm="none"), dataset="cifar10"),
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from benchmarks import paths, sweep, throughput
+from benchmarks import layers, paths, sweep, throughput
 from benchmarks.publish import RESULTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -128,6 +128,15 @@ SECTIONS = (
             gpu=device == "cuda",
         )
         for kind, device, device_words in (("CPU", "cpu", "one core"), ("GPU", "cuda", "the GPU"))
+    ),
+    Section(
+        title="Barriers of layers",
+        result="layers",
+        command="python -m benchmarks.layers",
+        text="Every layer alone, the first and the last 1, 2, … layers, and all together are moved half-way, from both "
+        "members. A loop copies the model for every such network, loads its weights and reads the examples through a "
+        "`DataLoader`; the tree computes once what networks share, which takes so many whole passes (`passes`).",
+        targets=tuple(("least_ratio", least, name) for name, (*_, least) in layers.MEASURED.items()),
     ),
     Section(
         title="Positions and layers",

@@ -77,6 +77,31 @@ class Run:
         """One row per pair (``key``) and condition: every definition of the barrier, of loss and error."""
         return Store(self.folder).table("barriers")
 
+    @cached_property
+    def layer_barriers(self) -> "pd.DataFrame":
+        """One row per pair (``key``), condition, epoch (missing at the end of training), base and set of layers."""
+        return Store(self.folder).table("layer_barriers")
+
+    @cached_property
+    def layer_paths(self) -> "pd.DataFrame":
+        """One row per point of the path of every set of layers, as ``loss_sum``, ``correct`` and ``n``."""
+        return Store(self.folder).table("layer_paths")
+
+    @cached_property
+    def directions(self) -> "pd.DataFrame":
+        """One row per pair (``key``), step from a member or from the path, and split; without rows if not asked."""
+        return Store(self.folder).table("directions")
+
+    @cached_property
+    def sharpness(self) -> "pd.DataFrame":
+        """One row per pair (``key``) and position: the largest eigenvalue of the Hessian; without rows if not asked."""
+        return Store(self.folder).table("sharpness")
+
+    @cached_property
+    def planes(self) -> "pd.DataFrame":
+        """One row per pair (``key``), point of a plane, and split; without rows if not asked."""
+        return Store(self.folder).table("planes")
+
     @property
     def cells(self) -> "pd.DataFrame":
         """One row per judged cell: verdict, mean barrier and its interval, counts, and means of what was measured.

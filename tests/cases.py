@@ -11,6 +11,7 @@ from lmc_tune.data.examples import Examples
 from lmc_tune.experiment import (
     Cohort,
     DatasetSpec,
+    GptSpec,
     GroupSpec,
     MeasureSpec,
     MlpSpec,
@@ -59,7 +60,7 @@ CURVES: dict[str, tuple[Callable[[float], float], dict[str, float]]] = {
 }
 
 
-# Every network of the registry, tiny, for images of 3x32x32; tests/training/test_stacked.py asks that none is missing.
+# Every network of the registry, tiny, for inputs of `shape_of`; test_stacked.py asks that none is missing.
 NETWORKS: dict[str, ModelSpec] = {
     "mlp": MlpSpec(hidden=(6, 5)),
     "mlp tanh": MlpSpec(hidden=(6,), activation="tanh"),
@@ -77,7 +78,15 @@ NETWORKS: dict[str, ModelSpec] = {
     "resnet-18 group": ResnetSpec(depth=18, width=1 / 16, norm="group"),
     "vit": VitSpec(patch=16, depth=2, heads=2, dim=8, mlp_dim=12),
     "vit dropout": VitSpec(patch=16, depth=2, heads=2, dim=8, mlp_dim=12, dropout=0.3),
+    "gpt": GptSpec(depth=2, heads=2, dim=8),
+    "gpt none dropout": GptSpec(depth=2, heads=2, dim=8, norm="none", init="torch", dropout=0.3),
 }
+IMAGE, WINDOW = (3, 32, 32), (6,)
+
+
+def shape_of(spec: ModelSpec) -> tuple[int, ...]:
+    """Of an input that one of the NETWORKS takes."""
+    return WINDOW if isinstance(spec, GptSpec) else IMAGE
 
 
 # A coarse grid, refined once: enough for a path, and quick.
@@ -165,6 +174,26 @@ def images(
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(n, *shape, generator=generator, dtype=dtype)
     return Examples(inputs=inputs, labels=torch.randint(classes, (n,), generator=generator))
+
+
+# Those that may have several labels per example.
+IMAGE_NETWORKS = [name for name, spec in NETWORKS.items() if shape_of(spec) == IMAGE]
+
+
+def windows(n: int, *, seed: int = 0, tokens: int = 4) -> Examples:
+    """Random tokens, each with a random next one."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs, labels = (torch.randint(tokens, (n, *WINDOW), generator=generator) for _ in range(2))
+    return Examples(inputs=inputs, labels=labels)
+
+
+def examples_for(
+    spec: ModelSpec, n: int, *, seed: int = 0, classes: int = 4, dtype: torch.dtype = torch.float64
+) -> Examples:
+    """Noise that one of the NETWORKS takes."""
+    if shape_of(spec) == WINDOW:
+        return windows(n, seed=seed, tokens=classes)
+    return images(n, seed=seed, shape=shape_of(spec), classes=classes, dtype=dtype)
 
 
 def network(seed: int, *, features: int = 4, hidden: int = 6, classes: int = 3, norm: bool = False) -> nn.Sequential:

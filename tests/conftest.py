@@ -1,3 +1,4 @@
+import lzma
 import os
 import shutil
 import signal
@@ -46,6 +47,17 @@ def real_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.copytree(packed / "USPS", root / "USPS")
     yield root
     shutil.rmtree(root)  # 290 MB; pytest would keep three of them
+
+
+@pytest.fixture(scope="session")
+def kjv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The King James Bible, a verse a line: 23 145 of the Old Testament, then the New."""
+    packed = Path(os.environ.get("LMC_TUNE_TEST_DATA", _PACKED)) / "KJV" / "kjv.txt.xz"
+    if not packed.is_file():
+        pytest.skip(f"there is no {packed}; set LMC_TUNE_TEST_DATA to the folder of the packed data sets")
+    path = tmp_path_factory.mktemp("kjv") / "kjv.txt"
+    path.write_bytes(lzma.decompress(packed.read_bytes()))
+    return path
 
 
 @pytest.fixture(scope="session")

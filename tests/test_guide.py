@@ -2,16 +2,32 @@
 
 import ast
 import inspect
+import math
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from lmc_tune.experiment import Cohort
 from lmc_tune.experiment.reading import parse_space, read_space
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.run import Run, sweep
+from lmc_tune.tables.store import Store
+from lmc_tune.work.bench import Workbench
+from lmc_tune.work.cohort import run_cohort, run_pair
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own text, of two parts, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{'So it was' if number < 300 else 'And 0 1 2'} {number}.\n" for number in range(600)]
+    Path("corpus.txt").write_text("".join(lines), encoding="utf-8")
+
+
 _BLOCK = re.compile(r"^```yaml\n(.+?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -42,6 +58,17 @@ def test_every_example_is_a_space_whose_cells_are_possible(page, least):
     assert all(len({cell.key for cell in space.cells()}) > 1 for space in spaces.values())
 
 
+def test_the_language_model_is_trained_and_measured(bench):
+    """Three epochs are enough to see that both shifts run, not for members that have learned the text."""
+    space = parse_space(texts("docs/guide.md")["language"], sets=["train.epochs=3", "measure.lambdas=3"])
+    rows = [run_pair(pair, bench("language", measure=space.measure)).row for pair in space.pairs()[:4]]
+    assert [row["shift"] for row in rows] == ["covariate", "domain"] * 2
+    for row in rows:
+        assert row["status"] in {"ok", "undertrained"}
+        assert row["test_loss_a"] < math.log(space.pairs()[0].dataset.known.symbols)
+    assert rows[1]["label_shift"] > rows[0]["label_shift"]
+
+
 def test_every_rate_of_either_member_is_trained_once():
     space = shown("docs/guide.md")["two_rates"]
     assert (len(space.cells()), trained(space)) == (25, 10)
@@ -51,6 +78,29 @@ def test_a_copy_of_every_disturbance_is_compared_with_one_member():
     space = shown("docs/guide.md")["butterfly"]
     assert (len(space.cells()), trained(space)) == (20, 21)
     assert {cell.first.recipe.perturb.weights for cell in space.cells()} == {"layer"}
+
+
+def test_what_lies_around_a_path_is_measured_as_the_guide_asks(tmp_path):
+    space = parse_space(texts("docs/guide.md")["around"], sets=["train.epochs=5", "dataset.train=200"])
+    bench = Workbench(store=Store(tmp_path), data_root=tmp_path, measure=space.measure)
+    result = run_pair(space.pairs()[0], bench)
+    steps, sharpness, plane = (result.tables[name] for name in ("directions", "sharpness", "planes"))
+    n = Counter(row["kind"] for row in steps if row["split"] == "test")
+    of_noise = 3 * 3 * 5  # positions, fractions, draws
+    assert n == {
+        "unmoved": 3,
+        "interpolation": 3 * 2 * 2,
+        "random": 3 * 2 * 2 * 5,  # layers, members, alphas, draws
+        "towards a": 9,
+        "towards b": 9,
+        "span": of_noise,
+        "complement": of_noise,
+        "filter": of_noise,
+    }
+    assert [(row["lambda"], row["examples"]) for row in sharpness] == [(0.0, 200), (0.5, 200), (1.0, 200)]
+    assert all(math.isfinite(row["eigenvalue"]) for row in sharpness)
+    assert len(plane) == 2 * 228
+    assert "a\nplane of 15 points to a side has 228" in (ROOT / "docs/guide.md").read_text(encoding="utf-8")
 
 
 def test_another_question_leaves_the_pairs_what_they_are():
@@ -73,3 +123,15 @@ def test_what_python_is_told_of_a_run_exists(page):
     if page == "docs/guide.md":
         (mine,) = (call.args[0] for call in sweeps if isinstance(call.args[0], ast.Dict))
         assert len(read_space(ast.literal_eval(mine)).cells()) == 12
+
+
+def test_the_federations_of_the_guide_run_and_keep_every_round(tmp_path):
+    space = shown("docs/guide.md")["federated"]
+    assert {cell.first.recipe.norm for cell in space.cells()} == {"averaged", "local", "recalibrated"}
+    store = Store(tmp_path)
+    groups = [cell.first for cell in space.cells() if cell.coordinates["lr"] == 0.1][:2]
+    bench = Workbench(store=store, data_root=tmp_path, measure=space.measure)
+    assert [result.status for result in run_cohort(Cohort(groups=tuple(groups)), bench)] == ["ok", "ok"]
+    rounds = store.table("rounds")
+    assert set(rounds["what"]) == {"trained", "averaged", "pooled"}
+    assert rounds.groupby("key")["round"].max().tolist() == [5, 5]

@@ -59,7 +59,7 @@ def in_python(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[
 def test_the_tables_are_those_of_the_folder(folder: Path) -> None:
     run = open_run(folder)
     pd.testing.assert_frame_equal(run.results, load_results(folder))
-    for name in ("paths", "curves", "layers", "barriers"):
+    for name in ("paths", "curves", "layers", "barriers", "directions", "sharpness", "planes"):
         pd.testing.assert_frame_equal(getattr(run, name), Store(folder).table(name))
     assert run.space is not None
     assert run.cells["verdict"].value_counts().sum() == len(run.space.cells()) == 36

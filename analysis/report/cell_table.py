@@ -54,6 +54,11 @@ def cell_table(diagram: PhaseDiagram) -> pd.DataFrame:
         "left out": [left_out(row) for row in rows],
         "under-resolved": cells["n_under_resolved"].astype(str),
         diagram.title("noise_scale"): evenly(cells["noise_scale"]),
+    }
+    if diagram.federated:
+        table |= {name: [accuracies(row)[name] for row in rows] for name in accuracies(rows[0])}
+        return _indexed({name: column for name, column in table.items() if name != "under-resolved"}, cells)
+    table |= {
         "test accuracy A, B": [both(row, "test_accuracy") for row in rows],
         "train accuracy A, B": [both(row, "train_accuracy") for row in rows],
         axis_title("disagreement"): [percent(value) for value in cells["disagreement"]],
@@ -93,6 +98,15 @@ def _on_other_split_briefly(diagram: PhaseDiagram, row: Row) -> str:
     split = diagram.verdict.other_split
     said = row[f"on_{split}"]
     return UNKNOWN if pd.isna(said) else f"{height(row[f'{split}_barrier'], diagram.verdict)} {LETTERS[said]}"
+
+
+def accuracies(row: Row) -> dict[str, str]:
+    """Of a federation after its last round: the clients before the average, on test and on their own; the average."""
+    return {
+        "clients on test": percent(row["clients_test_accuracy"]),
+        "clients on own": percent(row["clients_own_accuracy"]),
+        "average on test": percent(row["pooled_test_accuracy"]),
+    }
 
 
 def both(row: Row, name: str) -> str:

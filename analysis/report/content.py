@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lmc_tune.analysis.answer import answer, remarks, tally
 from lmc_tune.analysis.phase import PhaseDiagram
-from lmc_tune.analysis.report.cell_table import MOST_ROWS, both, cell_table, numeric, on_other_split
+from lmc_tune.analysis.report.cell_table import MOST_ROWS, accuracies, both, cell_table, numeric, on_other_split
 from lmc_tune.analysis.report.charts.curves import Curves
 from lmc_tune.analysis.report.columnar import pack
 from lmc_tune.analysis.report.section import Section, is_detailed
@@ -54,6 +54,14 @@ BASELINES: dict[Definition, str] = {
     "midpoint": "the mean of its values at A and B, read at λ = ½",
     "local_minima": "the mean of the lowest points on the two sides of its bump",
     "max_endpoint": "the worse of its values at A and B",
+}
+
+# Of the average of a federation's clients, at the clients and at their average.
+_OF_CLIENTS: dict[Definition, str] = {
+    "chord": "the clients' weighted mean, and 0 if it does not",
+    "endpoint_mean": "the clients' weighted mean, at the average or at the worst client",
+    "midpoint": "the clients' weighted mean, below 0 if the average is better",
+    "max_endpoint": "the worst client's, and 0 if it does not",
 }
 
 PICKING = (
@@ -98,7 +106,7 @@ def content(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
         "quantity": quantity(verdict),
         "limit": threshold(verdict),
         "confidence": confidence(verdict),
-        "baseline": BASELINES[verdict.barrier],
+        "baseline": baselines(diagram)[verdict.barrier],
         "verdicts": verdict_key(diagram),
         "definitions": definition_table(diagram),
         "panels": panels,
@@ -132,10 +140,17 @@ def contents(sections: Sequence[Section], *, with_panels: bool) -> list[tuple[st
     ]
 
 
+def baselines(diagram: PhaseDiagram) -> Mapping[Definition, str]:
+    """What is compared with what, by the definitions that the diagram's groups have."""
+    return _OF_CLIENTS if diagram.federated else BASELINES
+
+
 def reading_diagram(diagram: PhaseDiagram) -> str:
     """What a mark and a line of the diagram stand for."""
     limit = threshold(diagram.verdict)
     cell = "is a cell: pairs of networks trained from one initialisation, each member on its own part of the data"
+    if diagram.federated:
+        cell = "is a cell: federations of clients, each trained on its own part of the data and averaged in rounds"
     if diagram.verdict.condition in ALIGNED:
         cell += "; B's units are permuted towards A's before they are compared"
     if diagram.y is not None:
@@ -309,10 +324,11 @@ def accounting(diagram: PhaseDiagram) -> list[tuple[str, int]]:
 
 def definition_table(diagram: PhaseDiagram) -> list[Row]:
     """Each barrier definition: what it measures from, and cells by verdict; ``judged`` marks the one the page uses."""
-    table = compare_definitions(diagram.pairs, diagram.verdict)
+    table, known = compare_definitions(diagram.pairs, diagram.verdict), baselines(diagram)
     return [
-        {**row, "baseline": BASELINES[row["definition"]], "judged": row["definition"] == diagram.verdict.barrier}
+        {**row, "baseline": known[row["definition"]], "judged": row["definition"] == diagram.verdict.barrier}
         for row in table.to_dict("records")
+        if row["definition"] in known
     ]
 
 
@@ -365,7 +381,7 @@ def _detail(diagram: PhaseDiagram, row: Row) -> Row:
         "counted": f"{row['n_ok']} of {counted(row['n_pairs'], 'pair')}",
         "left out": left_out(row),
         diagram.title("noise_scale"): number(row["noise_scale"]),
-        "test accuracy A, B": both(row, "test_accuracy"),
+        **(accuracies(row) if diagram.federated else {"test accuracy A, B": both(row, "test_accuracy")}),
         "merge gain, retention": f"{number(row['merge_gain'])} pp, {percent(row['retention'])}",
     }
 

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from lmc_tune.analysis.layers import LayerHeights, layer_heights, layer_intervals
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.cells import mean_intervals
@@ -106,6 +107,20 @@ class Context:
         found = mean_intervals(pairs, list(self.added), cells, self.diagram.verdict)
         drawn = cells["cell"].isin(self.diagram.cells["cell"])
         return {name: table[drawn].reset_index(drop=True) for name, table in found.items()}
+
+    @cached_property
+    def layer_heights(self) -> LayerHeights | None:
+        """The barriers of layers that were moved alone; None if there are none."""
+        return layer_heights(self.whole, self.parts("layer_barriers"))
+
+    @cached_property
+    def layer_intervals(self) -> pd.DataFrame:
+        """Their means in the drawn cells, as :func:`~lmc_tune.analysis.layers.layer_intervals` gives them."""
+        heights = self.layer_heights
+        if heights is None:
+            return pd.DataFrame()
+        found = layer_intervals(self.whole, heights)
+        return found[found["cell"].isin(self.diagram.cells["cell"])].reset_index(drop=True)
 
 
 def find_sections(*packages: ModuleType) -> list[ModuleType]:

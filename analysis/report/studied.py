@@ -1,18 +1,19 @@
 """What was studied, in words: the line under the answer, the settings, and how cells were judged."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lmc_tune.analysis.phase import SHIFT_FIELDS, PhaseDiagram
+from lmc_tune.analysis.phase import SHIFT_FIELDS, SPLIT_FIELDS, PhaseDiagram
 from lmc_tune.analysis.wording import UNKNOWN, UNSET, confidence, gate, listed, number, quantity, shift_words, threshold
 from lmc_tune.core.counted import counted
 from lmc_tune.experiment import SAME_WITHOUT_BATCH_NORM, DatasetSpec, GroupSpec, MlpSpec, ShiftSpec, TrainSpec
 from lmc_tune.experiment.networks import MODELS
 from lmc_tune.tables.cells import CELL_FIELDS, CONDITION_BARRIERS
 from lmc_tune.tables.columns import MODEL_FIELDS
-from lmc_tune.tables.rows import model_label, spec_fields
+from lmc_tune.tables.rows import model_label, spec_fields, split_label
 
 # More values are summed up by their range, or by their number.
 FEW_VALUES = 4
@@ -40,16 +41,24 @@ def studied(diagram: PhaseDiagram) -> str:
         _data(diagram, cells),
         _several([model_label(row) for row in networks.to_dict("records")], "networks"),
         ", ".join([_several(list(cells["optimizer"]), "optimizers"), *_training(diagram, cells)]),
-        f"shift: {_several(shifts, 'shifts')}",
+        _federations(cells) if diagram.federated else f"shift: {_several(shifts, 'shifts')}",
         _pairs(diagram),
     ]
     return " · ".join(parts)
 
 
+def _federations(cells: pd.DataFrame) -> str:
+    rows = cells[["clients", "round_budget", *SPLIT_FIELDS]].drop_duplicates()
+    splits = [split_label(row) for row in rows.to_dict("records")]
+    return f"{_spread(rows['clients'])} clients, {_spread(rows['round_budget'])} rounds, {_several(splits, 'splits')}"
+
+
 def _data(diagram: PhaseDiagram, cells: pd.DataFrame) -> str:
-    names = _several(list(cells["dataset"]), "data sets")
+    files = cells["path"].fillna("").map(lambda path: f" {Path(path).name}" if path else "")  # of texts
+    names = _several(list(cells["dataset"] + files), "data sets")
     sizes = diagram.pairs["n_train"].dropna() if "n_train" in diagram.pairs else pd.Series(dtype=float)
-    return f"{names}, {_spread(sizes)} training examples per member" if len(sizes) else names
+    whose = "client" if diagram.federated else "member"
+    return f"{names}, {_spread(sizes)} training examples per {whose}" if len(sizes) else names
 
 
 def _training(diagram: PhaseDiagram, cells: pd.DataFrame) -> list[str]:

@@ -21,7 +21,7 @@ _PAPER = "Hepburn et al. 2025"
 _MIDPOINTS = ["test_midpoint", "train_midpoint"]
 
 
-def _by(rows: pd.DataFrame, *columns: str) -> Iterator[tuple[str, pd.DataFrame]]:
+def groups_by(rows: pd.DataFrame, *columns: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """Groups with their names, e.g. ``mlp 64, learning rate 0.1``, sorted."""
     for key, group in rows.groupby(list(columns), dropna=False):
         yield ", ".join(_named(column, value) for column, value in zip(columns, key, strict=True)), group
@@ -31,7 +31,8 @@ def _named(column: str, value: object) -> str:
     return str(value) if column in ("network", "model") else setting(column, value)
 
 
-def _numbers(column: pd.Series) -> Array:
+def numbers(column: pd.Series) -> Array:
+    """NaN where a value is missing."""
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
@@ -45,7 +46,7 @@ def _hidden_layers(rows: pd.DataFrame) -> pd.Series:
     return rows["hidden"].fillna("").map(lambda widths: len(widths.split("-")) if widths else 0)
 
 
-def _barrier_and_difference(study: Study, rows: pd.DataFrame, barrier: Side, difference: Side) -> Reading:
+def barrier_and_difference(study: Study, rows: pd.DataFrame, barrier: Side, difference: Side) -> Reading:
     """For every network: the side of the threshold on which its barrier lies, and the side of the guide for its Δ.
 
     Values are of judged pairs. The barrier of the train error is shown, because overfitted members can look connected
@@ -54,43 +55,43 @@ def _barrier_and_difference(study: Study, rows: pd.DataFrame, barrier: Side, dif
     judged = study.judged.index
     on_train = study.verdict.model_copy(update={"of": "train_error"}).column
     found = []
-    for network, group in _by(rows, "network"):  # also those without a judged pair
+    for network, group in groups_by(rows, "network"):  # also those without a judged pair
         counted = group[group.index.isin(judged)]
         found += [
             Expectation(
                 what=f"{network}: barrier",
-                values=_numbers(counted[study.verdict.column]),
+                values=numbers(counted[study.verdict.column]),
                 unit="fraction",
                 side=barrier,
                 limit=study.verdict.threshold,
             ),
             Expectation(
                 what=f"{network}: Δ",
-                values=_numbers(counted["accuracy_difference"]),
+                values=numbers(counted["accuracy_difference"]),
                 unit="percentage points",
                 side=difference,
                 limit=SMALL_DIFFERENCE,
             ),
-            Expectation(what=f"{network}: train barrier", values=_numbers(counted[on_train]), unit="fraction"),
+            Expectation(what=f"{network}: train barrier", values=numbers(counted[on_train]), unit="fraction"),
         ]
     return Reading(expectations=found, unmet="" if found else "The study has no such network at the paper's rate.")
 
 
 def shallow_is_stable(study: Study) -> Reading:
     rows = _paper_rates(study.pairs)
-    return _barrier_and_difference(study, rows[_hidden_layers(rows) == 1], barrier="below", difference="above")
+    return barrier_and_difference(study, rows[_hidden_layers(rows) == 1], barrier="below", difference="above")
 
 
 def deep_has_barriers(study: Study) -> Reading:
     rows = _paper_rates(study.pairs)
     deep = rows[rows["model"].isin(["vgg", "resnet"])]
-    return _barrier_and_difference(study, deep, barrier="above", difference="below")
+    return barrier_and_difference(study, deep, barrier="above", difference="below")
 
 
 def overfitting(study: Study) -> Reading:
     """Where the longest training is connected: its interpolants against those of the shortest that was enough."""
     found = []
-    for name, group in _by(study.judged, "network", "lr"):
+    for name, group in groups_by(study.judged, "network", "lr"):
         trained = np.unique(group["epochs"]).tolist()
         short, long = (group[group["epochs"] == epochs].set_index("replicate") for epochs in (trained[0], trained[-1]))
         if trained[0] == trained[-1] or (long["verdict"] != "connected").any():
@@ -101,21 +102,21 @@ def overfitting(study: Study) -> Reading:
         found += [
             Expectation(
                 what=f"{name}: test accuracy at λ = ½, {words}",
-                values=_numbers(difference["test_midpoint"]),
+                values=numbers(difference["test_midpoint"]),
                 unit="fraction",
                 side="below",
                 case=name,
             ),
             Expectation(
                 what=f"{name}: train minus test accuracy at λ = ½, {words}",
-                values=_numbers(difference["train_midpoint"] - difference["test_midpoint"]),
+                values=numbers(difference["train_midpoint"] - difference["test_midpoint"]),
                 unit="fraction",
                 side="above",
                 case=name,
             ),
             Expectation(
                 what=f"{name}, {trained[-1]} epochs: members' last test loss minus their lowest",
-                values=_numbers(long["overfitting"]),
+                values=numbers(long["overfitting"]),
                 unit="nats",
             ),
         ]
@@ -128,11 +129,11 @@ def basins(study: Study) -> Reading:
     found = [
         Expectation(
             what=f"{name}: better endpoint's test loss minus that at λ = ½",
-            values=_numbers(group["midpoint_depth"]),
+            values=numbers(group["midpoint_depth"]),
             unit="nats",
             side="above",
         )
-        for name, group in _by(study.judged, "network", "lr")
+        for name, group in groups_by(study.judged, "network", "lr")
     ]
     return Reading(expectations=found, unmet="" if found else "No cell is judged.")
 
@@ -149,11 +150,11 @@ def noise(study: Study) -> Reading:
     found = [
         Expectation(
             what=f"{network}: rank correlation of {words} and {quantity}",
-            values=_correlations(group, varied, held, column),
+            values=rank_correlations(group, varied, held, column),
             unit="correlation",
             side=side if quantity == "disagreement" or (group["verdict"] == "disconnected").any() else None,
         )
-        for network, group in _by(study.judged, "network")
+        for network, group in groups_by(study.judged, "network")
         for words, varied, held, side in settings
         for quantity, column in (("barrier", study.verdict.column), ("disagreement", "disagreement"))
     ]
@@ -163,7 +164,7 @@ def noise(study: Study) -> Reading:
     )
 
 
-def _correlations(rows: pd.DataFrame, varied: str, held: str, column: str) -> Array:
+def rank_correlations(rows: pd.DataFrame, varied: str, held: str, column: str) -> Array:
     """(replicates,) means over values of ``held`` that have at least three points; 0 where the column is constant."""
     found = []
     for _, replicate in rows.groupby("replicate"):
@@ -183,8 +184,8 @@ def same_errors(study: Study) -> Reading:
     }
     reading = basin_reading(study, quantities)
     shown = [
-        Expectation(what=f"{name}: {title}", values=_numbers(group[column]), unit="fraction")
-        for name, group in _by(study.judged, "network", "lr", "spawn_epoch")
+        Expectation(what=f"{name}: {title}", values=numbers(group[column]), unit="fraction")
+        for name, group in groups_by(study.judged, "network", "lr", "spawn_epoch")
         for column, (title, _) in quantities.items()
     ]
     return replace(reading, expectations=[*reading.expectations, *shown])
@@ -202,7 +203,7 @@ def ensembles(study: Study) -> Reading:
     shown = [
         Expectation(
             what=f"{name} cells: {what}'s accuracy minus the mean member's",
-            values=_numbers(rows.groupby("replicate")[f"{what.split()[-1]}_gain_accuracy"].mean()),
+            values=numbers(rows.groupby("replicate")[f"{what.split()[-1]}_gain_accuracy"].mean()),
             unit="fraction",
         )
         for name in ("connected", "disconnected")
@@ -218,7 +219,7 @@ def normalisation(study: Study) -> Reading:
     BatchNorm's should be low where, without it, normalised inputs are disconnected and raw inputs are connected.
     """
     found, verdicts = [], []
-    for name, group in _by(study.pairs, "model", "hidden", "lr"):
+    for name, group in groups_by(study.pairs, "model", "hidden", "lr"):
         of = {on: _verdicts(group[(group["norm"] == "none") & (group["normalise"] == on)]) for on in (True, False)}
         verdicts.append(f"{name}: {of[True]} and {of[False]}")
         breaks = of == {True: "disconnected", False: "connected"}
@@ -228,7 +229,7 @@ def normalisation(study: Study) -> Reading:
                 found.append(
                     Expectation(
                         what=f"{name}: barrier, {'normalised' if on else 'raw'} inputs, {words}",
-                        values=_numbers(chosen.loc[chosen.index.isin(study.judged.index), study.verdict.column]),
+                        values=numbers(chosen.loc[chosen.index.isin(study.judged.index), study.verdict.column]),
                         unit="fraction",
                         side="below" if breaks and norm == "batch" and on else None,
                         limit=study.verdict.threshold,

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy import stats
 
 from lmc_tune.analysis.reproduction.sweep_tables import Study
 from lmc_tune.analysis.wording import UNKNOWN, number, percent, percentage_points
 from lmc_tune.core.barrier import Array
-from lmc_tune.core.statistics import mean_interval
+from lmc_tune.core.statistics import LEAST_PAIRS, mean_interval
 
 Outcome = Literal["supported", "contradicted", "undecided", "premise not met", "not decidable"]
 Side = Literal["below", "above"]
+# Studies of more replicates are not worth planning.
+MOST_REPLICATES = 1000
 Unit = Literal["fraction", "percentage points", "nats", "correlation"]
 
 
@@ -66,6 +69,39 @@ class Expectation:
             return "supported" if self.side == "above" else "contradicted"
         return "undecided"
 
+    def margin(self, confidence: float) -> float:
+        """How far the mean lies from the limit, in half widths of its interval; above 1 it is decided."""
+        low, high = self.interval(confidence)
+        if not np.isfinite([low, high]).all():
+            return 0.0
+        return abs(self.mean - self.limit) / (0.5 * (high - low)) if high > low else np.inf
+
+    def deciding_replicates(self, confidence: float) -> int | None:
+        """The smallest n at which Student's interval, with this mean and spread, would exclude the limit.
+
+        That is the first n with t(n − 1) · s / √n < |mean − limit|. None if n would exceed :data:`MOST_REPLICATES`, or
+        if the spread is not known.
+        """
+        if len(self.known) < LEAST_PAIRS:
+            return None
+        n = np.arange(LEAST_PAIRS, MOST_REPLICATES + 1)
+        half = stats.t.ppf(0.5 + confidence / 2, n - 1) * self.known.std(ddof=1) / np.sqrt(n)
+        enough = n[half < abs(self.mean - self.limit)]
+        return int(enough[0]) if len(enough) else None
+
+    def open_words(self, confidence: float) -> str:
+        """What an undecided expectation lacks, e.g. ``width 3.53%, 12 replicates would decide``; empty for others."""
+        if self.side is None or self.outcome(confidence) != "undecided":
+            return ""
+        low, high = self.interval(confidence)
+        if len(self.known) < len(self.values):
+            return "a value is not known"
+        if not np.isfinite([low, high]).all():
+            return "no interval"
+        needed = self.deciding_replicates(confidence)
+        more = f"{needed} replicates" if needed else f"only over {MOST_REPLICATES} replicates"
+        return f"width {value_words(high - low, self.unit).removeprefix('+')}, {more} would decide"
+
     def interval_words(self, confidence: float) -> str:
         """E.g. ``1.70% to 7.90%``; ``none`` for fewer than three values."""
         low, high = self.interval(confidence)
@@ -106,6 +142,15 @@ class Reading:
         """Of each interval, so that all intervals of the claim hold together with 95% (Bonferroni)."""
         return 1 - 0.05 / max(1, sum(expectation.side is not None for expectation in self.expectations))
 
+    @property
+    def cases(self) -> list[list[Expectation]]:
+        """The expectations that say on which side their mean lies, those of a case together."""
+        of = defaultdict[str, list[Expectation]](list)
+        for expectation in self.expectations:
+            if expectation.side is not None:
+                of[expectation.case or expectation.what].append(expectation)
+        return list(of.values())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
@@ -132,16 +177,34 @@ class Claim:
 
         What contradicts a claim counts although part of it was not tested; what supports it does not.
         """
-        cases = defaultdict[str, list[Outcome]](list)
-        for expectation in reading.expectations:
-            if expectation.side is not None:
-                cases[expectation.case or expectation.what].append(expectation.outcome(reading.confidence))
-        of_case = _every if self.cases == "every" else same
-        outcomes = [of_case(of_one) for of_one in cases.values()]
+        outcomes = [self._of_case(case, reading.confidence) for case in reading.cases]
         found = _every(outcomes) if self.holds == "every" else _one(outcomes)
         if reading.unmet and found != "contradicted":
             return "premise not met"
         return "not decidable" if reading.alternative and found == "undecided" else found
+
+    def _of_case(self, case: Sequence[Expectation], confidence: float) -> Outcome:
+        outcomes = [expectation.outcome(confidence) for expectation in case]
+        return _every(outcomes) if self.cases == "every" else same(outcomes)
+
+    def deciding(self, reading: Reading) -> Expectation | None:
+        """The expectation on which the outcome rests: the clearest where one is enough, the least clear where all are
+        needed; None where the study does not test the claim.
+        """
+        outcome, confidence = self.outcome(reading), reading.confidence
+
+        def clearness(expectation: Expectation) -> float:
+            return expectation.margin(confidence)
+
+        of_case = max if outcome == "contradicted" else min
+        enough: Outcome = "contradicted" if self.holds == "every" else "supported"
+        of_claim = max if outcome == enough else min
+        found = [
+            of_case((one for one in case if one.outcome(confidence) == outcome), key=clearness)
+            for case in reading.cases
+            if self._of_case(case, confidence) == outcome
+        ]
+        return of_claim(found, key=clearness) if found else None
 
     def open_because(self, reading: Reading) -> str:
         """Why a study does not test the claim, or cannot decide it; empty for other outcomes."""

@@ -6,11 +6,9 @@ Outcomes that changed are added to docs/reproduction/outcomes.csv, with the reas
 """
 
 import argparse
-import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -18,13 +16,13 @@ from textwrap import fill
 from typing import TypeVar
 
 import pandas as pd
-import pyarrow as pa
 
 from lmc_tune.analysis.phase import SHIFT_FIELDS
 from lmc_tune.analysis.reproduction.claims import CLAIMS
 from lmc_tune.analysis.reproduction.expectations import Claim, Outcome, Reading, same, value_words
 from lmc_tune.analysis.reproduction.outcomes import Recorded, record_outcomes
-from lmc_tune.analysis.reproduction.sweep_tables import Study
+from lmc_tune.analysis.reproduction.protocols import PROTOCOLS
+from lmc_tune.analysis.reproduction.runs import GATES, MEDIUM, SMALL, Run, outcomes_of, read_runs, take
 from lmc_tune.analysis.wording import (
     axis_title,
     height,
@@ -39,22 +37,14 @@ from lmc_tune.analysis.wording import (
 from lmc_tune.core.counted import counted
 from lmc_tune.core.statistics import MODERATED
 from lmc_tune.errors import UserError
-from lmc_tune.experiment.reading import parse_space, presets, read_space
-from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
+from lmc_tune.experiment.reading import presets
 from lmc_tune.storage import write_text
 from lmc_tune.tables.cells import CELL_FIELDS
 from lmc_tune.tables.columns import MODEL_FIELDS
 from lmc_tune.tables.rows import STATUSES
-from lmc_tune.tables.store import Store
-from lmc_tune.tables.sweep_record import SWEEP_FILE, SweepRecord
 
 PAGE = Path(__file__).parents[3] / "docs" / "reproduction.md"
 TABLES = PAGE.with_suffix("")
-# Smaller twins of presets.
-SMALL = "_small"
-_KEPT = ("results.parquet", "paths.parquet", "curves.parquet", SPACE_FILE, SWEEP_FILE)
-# Train accuracies that members may have to reach before their pair counts, up to that of the presets.
-GATES = (0.4, 0.5, 0.6)
 _GATE_WORDS = listed([f"{100 * gate:g}%" for gate in GATES])
 _HEAD = """# Reproduction record
 
@@ -69,7 +59,8 @@ expectation is supported if the whole interval of its mean lies on that side, co
 and undecided otherwise. Intervals are Student's, each wide enough that all intervals of a claim hold together with 95%
 confidence (Bonferroni). A claim is supported if all its expectations are supported, and contradicted if one is
 contradicted; a claim that something *can* happen needs only one supported expectation. Tables also have numbers without
-an expectation.""",
+an expectation. Next to an undecided expectation is the width of its interval, and how many replicates would decide it:
+the first n with t(n − 1) · s / √n < |mean − limit|, where mean and standard deviation s are those found.""",
     f"""Which pairs count depends on a gate: the train accuracy that both members have to reach. No gate is the right
 one, so every claim is read at the study's own and at {_GATE_WORDS}. Its outcome is what holds at all of them.""",
     """A claim can stay open in three ways. It is *undecided* if intervals are too wide or the gates differ. Its
@@ -81,89 +72,11 @@ pairs in this way decides nothing, and neither do fewer than three values. All r
 examples, so intervals say nothing about other test sets. Verdicts and intervals of cells are those of the report
 ({MODERATED}; Student's where fewer than five cells tell how much pairs differ);
 those of claims are Student's. Presets whose name ends in `{SMALL}` run in minutes on two CPU cores, with fewer
-examples, fewer epochs and smaller networks. What they contradict is contradicted at that size.""",
+examples, fewer epochs and smaller networks. What they contradict is contradicted at that size. Those whose name ends in
+`{MEDIUM}` have seeds and replicates of their own, and rules that were written down before they ran:
+[protocols](protocols.md).""",
 )
 _Found = TypeVar("_Found", bound=Hashable)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One sweep of a preset, read from its tables.
-
-    studies: by the gate on train accuracy; the space's own among them.
-    readings: by the claim's id, then by gate; of claims that this preset tests.
-    """
-
-    space: SearchSpace
-    record: SweepRecord
-    studies: Mapping[float, Study]
-    readings: Mapping[str, Mapping[float, Reading]]
-
-    @classmethod
-    def read(cls, folder: Path) -> "Run":
-        store, text = Store(folder), (folder / SPACE_FILE).read_text(encoding="utf-8")
-        space = parse_space(text, str(folder / SPACE_FILE))
-        results, paths, curves = store.results(), pa.concat_tables(store.parts("paths")), store.table("curves")
-        studies = {
-            gate: Study.of(results, paths, curves, space.verdict.model_copy(update={"min_train_accuracy": gate}))
-            for gate in sorted({*GATES, space.verdict.min_train_accuracy})
-        }
-        readings = {
-            claim.id: {gate: claim.reading(study) for gate, study in studies.items()}
-            for claim in CLAIMS
-            if claim.preset == folder.name.removesuffix(SMALL)
-        }
-        return cls(space=space, record=SweepRecord.read(folder), studies=studies, readings=readings)
-
-    @property
-    def study(self) -> Study:
-        """Under the space's own gate."""
-        return self.studies[self.space.verdict.min_train_accuracy]
-
-
-def read_runs(tables: Path) -> dict[str, Run]:
-    """By the name of their preset."""
-    return {folder.name: Run.read(folder) for folder in sorted(tables.iterdir()) if folder.is_dir()}
-
-
-def outcomes_of(runs: Mapping[str, Run]) -> dict[tuple[str, str], Outcome]:
-    """By claim and study: what holds at every gate."""
-    return {
-        (claim.id, name): same(_by_gates(claim, run).values())
-        for claim in CLAIMS
-        for name, run in runs.items()
-        if claim.id in run.readings
-    }
-
-
-def _by_gates(claim: Claim, run: Run) -> dict[float, Outcome]:
-    return {gate: claim.outcome(reading) for gate, reading in run.readings[claim.id].items()}
-
-
-def take(run: Path, tables: Path) -> None:
-    """Copy the tables of a run folder, under the name of its preset.
-
-    Raises:
-        UserError: if the folder holds no finished sweep of a preset.
-    """
-    if missing := [name for name in _KEPT if not (run / name).exists()]:
-        raise UserError(f"{run} holds no finished sweep: {missing[0]} is missing")
-    swept = SweepRecord.read(run)
-    if swept.name not in presets():
-        raise UserError(f"{run} is a sweep of {swept.name}, which is not a preset; the record holds only presets")
-    space = parse_space((run / SPACE_FILE).read_text(encoding="utf-8"), str(run / SPACE_FILE))
-    # Whether members were kept changes no number.
-    if space.model_copy(update={"members": "auto"}) != read_space(swept.name):
-        raise UserError(f"{run} is a sweep of a changed {swept.name}; the record holds only unchanged presets")
-    finished = len(Store(run).results(["key"]))
-    if finished != swept.planned_pairs:
-        raise UserError(
-            f"{run} has {finished} of {swept.planned_pairs} pairs; finish it first: lmc-tune sweep {swept.name}"
-        )
-    target = tables / swept.name
-    target.mkdir(parents=True, exist_ok=True)
-    for name in _KEPT:
-        shutil.copyfile(run / name, target / name)
 
 
 def reproduction_page(runs: Mapping[str, Run], recorded: Sequence[Recorded]) -> str:
@@ -173,8 +86,10 @@ def reproduction_page(runs: Mapping[str, Run], recorded: Sequence[Recorded]) -> 
         runs: as :func:`read_runs` gives them.
         recorded: outcomes so far, those of these runs last.
     """
-    twins = [name for name in presets() if name.endswith(SMALL)]
-    heads = ["claim", "says", "small twin", "full size", "earlier outcomes of the small twin, latest first"]
+    stems = [name.removesuffix(SMALL) for name in presets() if name.endswith(SMALL)]
+    studies = [stem + size for stem in stems for size in (SMALL, MEDIUM, "") if stem + size in presets()]
+    heads = ["claim", "says", "small twin", "medium twin", "full size"]
+    heads += ["earlier outcomes of the small twin, latest first"]
     parts = [
         _HEAD,
         *(fill(" ".join(rule.split()), 120) + "\n" for rule in _RULES),
@@ -182,18 +97,20 @@ def reproduction_page(runs: Mapping[str, Run], recorded: Sequence[Recorded]) -> 
         _table(heads, [_in_short(claim, runs, recorded) for claim in CLAIMS]),
         *(_claim(claim, runs, recorded) for claim in CLAIMS),
         "## Studies\n",
-        *(_study(name, runs) for twin in twins for name in (twin, twin.removesuffix(SMALL))),
+        *(_study(name, runs) for name in studies),
     ]
     return "\n".join(parts)
 
 
 def _in_short(claim: Claim, runs: Mapping[str, Run], recorded: Sequence[Recorded]) -> list[str]:
-    small, full = claim.preset + SMALL, claim.preset
-    earlier = _of(recorded, claim, small)[:-1]
+    earlier = _of(recorded, claim, claim.preset + SMALL)[:-1]
+    small, medium, full = _studies_of(claim)
     return [
         f"[{claim.id}](#{claim.id.lower()})",
         claim.text,
-        *(_outcome(claim, runs[name]) if name in runs else "**not run**" for name in (small, full)),
+        _outcome(claim, runs.get(small)),
+        _decided(claim, runs.get(medium)),
+        _outcome(claim, runs.get(full)),
         "; ".join(
             f"{date} {', '.join(one.outcome for one in of_date)}"
             for date, of_date in groupby(reversed(earlier), key=attrgetter("date"))
@@ -202,9 +119,17 @@ def _in_short(claim: Claim, runs: Mapping[str, Run], recorded: Sequence[Recorded
     ]
 
 
-def _outcome(claim: Claim, run: Run) -> str:
+def _studies_of(claim: Claim) -> tuple[str, str, str]:
+    """The small, the medium and the full preset that test a claim."""
+    (medium,) = (protocol.preset for protocol in PROTOCOLS if protocol.id == claim.id)
+    return claim.preset + SMALL, medium, claim.preset
+
+
+def _outcome(claim: Claim, run: Run | None) -> str:
     """The outcome, and those under each gate if they differ."""
-    outcomes = _by_gates(claim, run)
+    if run is None:
+        return "**not run**"
+    outcomes = run.outcomes(claim.id)
     outcome = f"**{same(outcomes.values())}**"
     if len(set(outcomes.values())) == 1:
         return outcome
@@ -212,6 +137,19 @@ def _outcome(claim: Claim, run: Run) -> str:
     for gate, one in outcomes.items():
         gates[one].append(gate)
     return f"{outcome} ({'; '.join(f'{one} at {_gates(of_one)}' for one, of_one in gates.items())})"
+
+
+def _decided(claim: Claim, run: Run | None) -> str:
+    """The outcome with the size of its study, and the number on which it rests under the study's own gate."""
+    if run is None:
+        return _outcome(claim, run)
+    outcome = f"{_outcome(claim, run)} by {_size(run)}"
+    reading = run.readings[claim.id][run.space.verdict.min_train_accuracy]
+    found = run.claims[claim.id].deciding(reading)
+    if found is None:
+        return outcome
+    parts = [found.words(reading.confidence), f"n = {len(found.known)}", found.open_words(reading.confidence)]
+    return f"{outcome}; {found.what}: {', '.join(part for part in parts if part)}"
 
 
 def _gates(gates: Iterable[float]) -> str:
@@ -224,14 +162,29 @@ def _of(recorded: Sequence[Recorded], claim: Claim, study: str) -> list[Recorded
 
 def _claim(claim: Claim, runs: Mapping[str, Run], recorded: Sequence[Recorded]) -> str:
     parts = [f"### {claim.id}\n", fill(f"{claim.text} ({claim.source}) {claim.note}", 120) + "\n"]
-    for name in (claim.preset + SMALL, claim.preset):
+    for name in _studies_of(claim):
         if name not in runs:
             parts.append(f"`{name}`: not run.\n")
             continue
-        parts += [f"`{name}`: {_outcome(claim, runs[name])}.\n", *_readings(claim, runs[name])]
+        run = runs[name]
+        words = f"`{name}`: {_outcome(claim, run)} by {_size(run)}."
+        if name.endswith(MEDIUM):
+            words += f" [Protocol](protocols.md#{claim.id.lower()}): {run.claims[claim.id].note}"
+        parts += [fill(words, 120) + "\n", *_readings(run.claims[claim.id], run)]
         history = [[one.date, one.outcome, one.why] for one in _of(recorded, claim, name)]
         parts.append(_table(["recorded", "outcome", "what had changed"], history))
     return "\n".join(parts)
+
+
+def _size(run: Run) -> str:
+    """E.g. ``40 pairs, 5000 training examples``."""
+    pairs = run.study.pairs
+    return f"{counted(len(pairs), 'pair')}, {_examples(pairs)}"
+
+
+def _examples(pairs: pd.DataFrame) -> str:
+    examples = pairs["train_examples"].iloc[0]
+    return f"{'all' if pd.isna(examples) else f'{examples:.0f}'} training examples"
 
 
 def _readings(claim: Claim, run: Run) -> Iterator[str]:
@@ -244,7 +197,7 @@ def _readings(claim: Claim, run: Run) -> Iterator[str]:
     if not found:
         yield "No cell meets the claim's condition.\n"
         return
-    heads = ["quantity", "mean", "interval", "confidence", "n", "expected", "", "gates"]
+    heads = ["quantity", "mean", "interval", "confidence", "n", "expected", "", "if undecided", "gates"]
     rows = [(*row, "all" if len(gates) == len(readings) else _gates(gates)) for row, gates in found.items()]
     quantities = list(dict.fromkeys(row[0] for row in rows))
     rows.sort(key=lambda row: quantities.index(row[0]))
@@ -271,6 +224,7 @@ def _expected(reading: Reading) -> Iterator[tuple[str, ...]]:
             str(len(found.known)),
             f"{found.side} {value_words(found.limit, found.unit)}" if found.side else "",
             found.outcome(confidence) if found.side else "",
+            found.open_words(confidence),
         )
 
 
@@ -284,11 +238,11 @@ def _study(name: str, runs: Mapping[str, Run]) -> str:
     minutes = (pairs["seconds_train"].sum() + pairs["seconds_measure"].sum()) / 60
     ok = pairs[pairs["status"] == "ok"]
     unresolved = int(ok["under_resolved"].astype(bool).sum())
-    size, devices = pairs["train_examples"].iloc[0], listed(sorted(set(pairs["device"].dropna())))
+    devices = listed(sorted(set(pairs["device"].dropna())))
     facts = (
         f"{counted(len(pairs), 'pair')} in {counted(len(cells), 'cell')}: {listed(counts)}. "
-        f"{pairs['dataset'].iloc[0]}, {'all' if pd.isna(size) else f'{size:.0f}'} training examples, of which a member "
-        f"sees {cells['n_train'].mean():.0f}; {run.space.replicates} replicates. {minutes:.0f} minutes of training and "
+        f"{pairs['dataset'].iloc[0]}, {_examples(pairs)}, of which a member sees {cells['n_train'].mean():.0f}; "
+        f"{run.space.replicates} replicates. {minutes:.0f} minutes of training and "
         f"measuring, all workers together, on {devices}; {unresolved} paths under-resolved; "
         f"torch {versions.get('torch', 'unknown')}, "
         f"{run.record.created[:10]}."

@@ -1,11 +1,12 @@
 """From findings to an answer: average, recalibrate, align, neither; and the reasons, in words."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from lmc_tune.averaging.findings import OfCondition, PairFindings
+from lmc_tune.averaging.findings import LayerFindings, OfCondition, PairFindings
 from lmc_tune.averaging.judging import Judged
+from lmc_tune.averaging.layer_text import ranges, shown
 from lmc_tune.averaging.paths import Condition, Method
 from lmc_tune.averaging.wording import bounds, decimals, height
 from lmc_tune.core.counted import counted
@@ -47,7 +48,15 @@ class Answer:
 
 
 def answer(found: PairFindings) -> Answer:
-    """The first condition whose average is worth having: connected, and not much worse than the better member."""
+    """The first condition whose average is worth having: connected, and not much worse than the better member.
+
+    What can be averaged of single layers is among the reasons; it changes nothing else.
+    """
+    said = _answer(found)
+    return said if found.layers is None else replace(said, reasons=(*said.reasons, _of_layers(found, found.layers)))
+
+
+def _answer(found: PairFindings) -> Answer:
     if found.identical:
         naive = found.paths[0]
         return Answer(
@@ -260,6 +269,25 @@ def _of_path(found: PairFindings, path: OfCondition) -> list[str]:
     if frozen := next((one.frozen for one in found.alignments if one.frozen), ()):
         reasons.append(f"not all units can be permuted: {frozen[0]}")
     return reasons
+
+
+def _of_layers(found: PairFindings, layers: LayerFindings) -> str:
+    """The recipe, and what it costs, in a sentence."""
+    recipe, names = layers.recipe, [shown(layer.name) for layer in layers.layers]
+    label = layers.condition.label
+    if not recipe.averaged:
+        return f"{label}: no layer can be averaged, whichever member has the others, without exceeding the threshold"
+    what = "every layer"
+    if recipe.kept is not None:
+        noun = "layer" if len(recipe.averaged) == 1 else "layers"
+        what = f"{noun} {ranges(recipe.averaged, names)} ({100 * recipe.share:.0f}% of the squared distance)"
+        what += f" and keeping {recipe.kept.upper()}'s others"
+    cost, n = recipe.to_mean, recipe.judged.n
+    how = f"costs {_points(found, cost.mean)}" if cost.mean >= 0 else f"gains {_points(found, -cost.mean)}"
+    return (
+        f"{label}: averaging {what} {how} against the members' mean on the {n} examples that did not choose it "
+        f"({recipe.judged.verdict})"
+    )
 
 
 def _part(found: PairFindings, before: OfCondition, after: OfCondition) -> str:

@@ -1,6 +1,6 @@
 """What the command asks for, as texts; and its answer, as files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from lmc_tune.averaging.data import called_on, first_of, moved, split_of
-from lmc_tune.averaging.measurement import Loss, Measurement, measure, read_member
+from lmc_tune.averaging.measurement import Loss, Measurement, PairMeasurement, measure, read_member
 from lmc_tune.averaging.named import function_named, names_function
-from lmc_tune.averaging.networks import network_of
+from lmc_tune.averaging.networks import network_of, tokenizer_folder
 from lmc_tune.averaging.paths import Condition, Method, condition_named
+from lmc_tune.averaging.recipe_files import form_of, hindrance
 from lmc_tune.averaging.sources import source_of, training_source
 from lmc_tune.errors import UserError
 from lmc_tune.measurement.alignment.links import Residual
@@ -39,6 +40,7 @@ class Options:
     residual: Residual
     limit: int
     batch_size: int
+    layers: bool = False
     device: Device
     data_root: Path
 
@@ -61,8 +63,9 @@ def run(options: Options, say: Callable[[str], None]) -> Measurement:
     say("reading checkpoints")
     first = read_checkpoint(checkpoints[0])
     say("reading data")
-    source = source_of(options.data, options.data_root, options.limit)
-    train = source.train if options.train is None else training_source(options.train, options.data_root, options.limit)
+    where = options.data_root, options.limit, tokenizer_folder(options.model)
+    source = source_of(options.data, *where)
+    train = source.train if options.train is None else training_source(options.train, *where)
     test = split_of(source.test, device=torch.device("cpu"), batch_size=options.batch_size, limit=options.limit)
     shape = None if test.examples is None else tuple(test.examples.inputs.shape[1:])
     say("building the network")
@@ -84,6 +87,7 @@ def run(options: Options, say: Callable[[str], None]) -> Measurement:
         batch_size=options.batch_size,
         limit=options.limit,
         trajectory=options.trajectory is not None,
+        layers=options.layers,
         say=say,
     )
 
@@ -107,6 +111,22 @@ def write(measured: Measurement, folder: Path) -> list[Path]:
     except OSError as error:
         raise UserError(f"cannot write into {folder}: {error.strerror or error}; choose another --out") from error
     return written
+
+
+def write_recipes(measured: Measurement, files: Sequence[str]) -> dict[str, str]:
+    """Write a pair's recipe into files.
+
+    Returns:
+        Why one was not written, by file; empty for those that were.
+    """
+    found: dict[str, str] = {}
+    if not isinstance(measured, PairMeasurement):
+        return found
+    for file in files:
+        found[file] = hindrance(measured.findings, form_of(Path(file)))
+        if not found[file]:
+            measured.save_recipe(file)
+    return found
 
 
 @torch.no_grad()

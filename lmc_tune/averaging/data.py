@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lmc_tune.data.examples import Examples
+from lmc_tune.data.examples import Examples, are_text
 from lmc_tune.errors import UserError
 
 Batch = Any
@@ -66,6 +66,8 @@ def with_classes(split: Split) -> Split:
     if examples is None or examples.labels.dim() != 2 or examples.labels.shape[1] < 2:
         return split
     labels = examples.labels
+    if are_text(examples.inputs) and labels.shape == examples.inputs.shape:  # a token for every token
+        return split
     if not (bool(((labels == 0) | (labels == 1)).all()) and bool((labels.sum(1) == 1).all())):
         return split
     return _joined(examples.inputs, labels.argmax(1), len(split.batches[0][1]))

@@ -7,6 +7,8 @@ from lmc_tune.averaging.judging import Difference, Judged, Judging
 from lmc_tune.averaging.metric import Quantity
 from lmc_tune.averaging.paths import Condition, Method, SplitName
 from lmc_tune.core.barrier import Array, Barrier, Definition
+from lmc_tune.measurement.layerwise.layers import Layer
+from lmc_tune.measurement.layerwise.sets import Base, Family, LayerSet
 from lmc_tune.models.state import State
 
 
@@ -93,13 +95,95 @@ class OfCondition:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OfLayers:
+    """Some layers half-way to the other member, all others as the base has them.
+
+    rises: means of the network less those of both whole members, by split and quantity. judged: the barrier of the
+    judged quantity by split.
+    """
+
+    moved: LayerSet
+    base: Base
+    rises: Mapping[tuple[SplitName, Quantity], float]
+    judged: Mapping[SplitName, Judged]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A network whose layers are each averaged, or one member's.
+
+    lambdas: of every layer, the share of B: ½, or that of ``kept``. kept: the member that has the layers which are not
+    averaged; None if all are. share: of ‖θ_A − θ_B‖², what lies in averaged layers. judged: its barrier, and to_mean,
+    to_better: its judged values less those of the members' mean, and less those of the better member, on the examples
+    that did not choose it. rises: its means on all examples less those of both members, by split and quantity.
+    """
+
+    lambdas: tuple[float, ...]
+    kept: Base | None
+    share: float
+    judged: Judged
+    to_mean: Difference
+    to_better: Difference
+    rises: Mapping[tuple[SplitName, Quantity], float]
+
+    @property
+    def averaged(self) -> tuple[int, ...]:
+        """The places of the layers that are averaged."""
+        return tuple(at for at, lambda_ in enumerate(self.lambdas) if lambda_ == 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerFindings:
+    """What was found of every layer under one condition.
+
+    layers: in the order in which data flow through them. counts: names of entries that are whole numbers, which are A's
+    in every network. distances: ‖θ_A − θ_B‖ of each layer; B as the condition aligns it.
+    sets: alone, from the input up to it, from it on to the output, each from both members; and all layers as the
+    control. chosen_on: the number of test examples that chose the recipe; the others measured it.
+    """
+
+    condition: Condition
+    layers: tuple[Layer, ...]
+    counts: tuple[str, ...]
+    distances: tuple[float, ...]
+    sets: tuple[OfLayers, ...]
+    recipe: Recipe
+    chosen_on: int
+
+    @property
+    def lambdas(self) -> tuple[tuple[Layer, float], ...]:
+        """Every layer with its share of B in the recipe."""
+        return tuple(zip(self.layers, self.recipe.lambdas, strict=True))
+
+    @property
+    def full(self) -> OfLayers:
+        """All layers half-way."""
+        return next(one for one in self.sets if one.moved.family == "full")
+
+    def of(self, family: Family, base: Base) -> tuple[OfLayers, ...]:
+        """The sets of a family from one member, by their layer."""
+        return tuple(one for one in self.sets if one.moved.family == family and one.base == base)
+
+    def first_above(self, family: Family, base: Base) -> OfLayers | None:
+        """The smallest set of a cumulative family that is disconnected; None if none is."""
+        above = [one for one in self.of(family, base) if one.judged["test"].verdict == "disconnected"]
+        return min(above, key=lambda one: len(one.moved.layers), default=None)
+
+    @property
+    def heaviest(self) -> OfLayers:
+        """The single layer with the highest barrier, from either member."""
+        singles = (*self.of("single", "a"), *self.of("single", "b"))
+        return max(singles, key=lambda one: one.judged["test"].barrier)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PairFindings:
     """Everything that was found of two checkpoints.
 
     identical: whether all entries are the same. distance: ‖θ_A − θ_B‖ over all parameters. cosine: of θ_A and θ_B.
     disagreement: fraction of test examples for which they predict another class. ensemble: of both members'
     probabilities; ensemble_to_better as ``to_better``; None unless they classify. notes: what to know before trusting
-    the numbers.
+    the numbers. layers: None unless they were asked for.
     """
 
     members: tuple[Member, Member]
@@ -115,6 +199,7 @@ class PairFindings:
     ensemble: Quality | None
     ensemble_to_better: Difference | None
     notes: tuple[str, ...]
+    layers: LayerFindings | None = None
 
     @property
     def better(self) -> Member:

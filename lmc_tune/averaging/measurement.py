@@ -5,24 +5,27 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lmc_tune.averaging.answer import Answer, answer
 from lmc_tune.averaging.answer_many import answer_many
 from lmc_tune.averaging.data import Split, split_of, with_classes
-from lmc_tune.averaging.findings import Named, PairFindings
+from lmc_tune.averaging.findings import LayerFindings, Named, PairFindings
+from lmc_tune.averaging.layers import measure_layers
 from lmc_tune.averaging.many import Many, ManyFindings
 from lmc_tune.averaging.metric import CrossEntropy, Metric, OwnLoss, SquaredError
+from lmc_tune.averaging.mixed import Mixed
 from lmc_tune.averaging.pair import Asked, Measuring, Pair
 from lmc_tune.averaging.paths import Condition, Method, SplitName, condition_named
-from lmc_tune.averaging.plain import plain_many, plain_pair
+from lmc_tune.averaging.plain import plain_many, plain_pair, plain_recipe
+from lmc_tune.averaging.recipe_files import form_of, hindrance, mergekit_text, write_state, write_text
 from lmc_tune.averaging.text import many_text, pair_text, shown_path
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.examples import ExampleSet, Part
@@ -120,13 +123,7 @@ class Measurement(ABC):
             )
         if Path(file).suffix != ".safetensors":
             raise UserError(f"{os.fspath(file)}: end its name in .safetensors, which is what is written")
-        state = {name: entry.clone() for name, entry in self.average().items()}  # of tied entries each its own
-        place = Path(file)
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            save_file(state, place, metadata={"format": "pt"})
-        except OSError as error:
-            raise UserError(f"cannot write {place}: {error.strerror or error}; choose another place") from error
+        write_state(self.average(), Path(file))
 
     def __repr__(self) -> str:
         return self.text()
@@ -170,6 +167,48 @@ class PairMeasurement(Measurement):
 
     def average(self) -> dict[str, Tensor]:
         return self._pair.average(shown_path(self.findings, self.answer).condition)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The share of B in every layer, and how good the network with these shares is: what the JSON file holds.
+
+        Raises:
+            UserError: if layers were not measured.
+        """
+        return plain_recipe(self.findings, self._layers)
+
+    def recipe_network(self) -> dict[str, Tensor]:
+        """The weights that the recipe describes, on the CPU.
+
+        Raises:
+            UserError: if layers were not measured, or a layer that is repaired has no bias to take it.
+        """
+        layers = self._layers
+        return Mixed.of(self._pair, layers.condition).state(layers.recipe.lambdas)
+
+    def save_recipe(self, file: str | os.PathLike[str]) -> None:
+        """Write the recipe: as JSON, as a configuration of mergekit (.yaml), or its network (.safetensors).
+
+        Raises:
+            UserError: if layers were not measured, mergekit cannot do what the recipe asks, or the file cannot be
+                written.
+        """
+        place = Path(file)
+        form = form_of(place)
+        if why := hindrance(self.findings, form):
+            raise UserError(f"{place} was not written: {why}")
+        if form == "network":
+            write_state(self.recipe_network(), place)
+        elif form == "mergekit":
+            write_text(mergekit_text(self.findings, self._layers), place)
+        else:
+            write_text(json.dumps(self.recipe, indent=1, ensure_ascii=False) + "\n", place)
+
+    @property
+    def _layers(self) -> LayerFindings:
+        if self.findings.layers is None:
+            raise UserError(f"there is no recipe: {hindrance(self.findings, 'json')}")
+        return self.findings.layers
 
     def to_html(self) -> str:
         from lmc_tune.averaging.page import pair_page  # noqa: PLC0415 - altair takes a second to import
@@ -261,6 +300,7 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
     batch_size: int = BATCH_SIZE,
     limit: int | None = None,
     trajectory: bool = False,
+    layers: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Measurement:
     """Can these checkpoints be averaged?
@@ -284,6 +324,7 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
         batch_size: of examples that are joined.
         limit: of the examples of each split, the first so many.
         trajectory: their order means something: the widest window of neighbours that may be averaged is found.
+        layers: of two, also which layers carry the barrier, and which of them can be averaged: a recipe.
         say: called with the name of each phase.
 
     Returns:
@@ -311,8 +352,7 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
     own = copy.deepcopy(model).eval()
     device = next(own.parameters()).device
     members = _named(files_of(states) if isinstance(states, str) else states)
-    if len(members) < 2:
-        raise UserError(f"give two checkpoints at least, got {len(members)}")
+    _check_number(len(members), layers=layers, trajectory=trajectory)
     splits: dict[SplitName, Split] = {"test": split_of(data, device=device, batch_size=batch_size, limit=limit)}
     if train is not None:
         splits["train"] = split_of(train, device=device, batch_size=batch_size, limit=limit)
@@ -344,13 +384,21 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
             exact_device("cuda" if device.type == "cuda" else "cpu")
             if len(members) == 2 and not trajectory:
                 pair = Pair(by=by, a=load(0), b=load(1))
-                return PairMeasurement(pair.measure(), pair)
+                return PairMeasurement(_with_layers(pair, pair.measure()) if layers else pair.measure(), pair)
             for number in range(len(names)):  # one that cannot be measured is named before anything is
                 load(number)
             many = Many(by=by, names=names, load=load, trajectory=trajectory)
             return ManyMeasurement(many.measure(), many)
     except MeasurementError as error:
         raise UserError(str(error)) from error
+
+
+def _with_layers(pair: Pair, findings: PairFindings) -> PairFindings:
+    """The findings with those of layers, under the condition that the answer rests on."""
+    found = answer(findings)
+    if found.verdict == "undertrained":
+        return replace(findings, notes=(*findings.notes, "layers were left out: the members have learned nothing"))
+    return replace(findings, layers=measure_layers(pair, shown_path(findings, found).condition, findings.judging))
 
 
 def _condition(given: Condition | str, method: Method) -> Condition:
@@ -366,6 +414,13 @@ def metric_of(loss: Loss) -> Metric:
     if loss == "mse":
         return SquaredError()
     raise UserError(f"there is no loss {loss!r}: give cross-entropy, mse, or a function FILE.py:FUNCTION")
+
+
+def _check_number(n: int, *, layers: bool, trajectory: bool) -> None:
+    if n < 2:
+        raise UserError(f"give two checkpoints at least, got {n}")
+    if layers and (n > 2 or trajectory):
+        raise UserError(f"layers are measured of two checkpoints, not of {n} or of a trajectory; name two")
 
 
 def _named(states: Sequence[Member] | Mapping[str, Member]) -> dict[str, Member]:

@@ -24,12 +24,14 @@ class Metric(Protocol):
 
     name: in words. unit: of its loss; empty if it has none. judged: the quantity that verdicts rest on.
     classifies: whether outputs are logits of classes, so that there is accuracy, calibration and an ensemble.
+    plain: whether outputs are what the network gives for inputs, so that they can also be had without the network.
     """
 
     name: str
     unit: str
     judged: Quantity
     classifies: bool
+    plain: bool
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """What the network makes of a batch, (n, …)."""
@@ -39,12 +41,13 @@ class Metric(Protocol):
 
 
 class CrossEntropy:
-    """Cross-entropy in nats, and error: 1 for a wrong class, else 0; means over the labels where there are several."""
+    """Cross-entropy in nats, and error: 1 for a wrong class, else 0; means over an example's labels, or its tokens."""
 
     name = "cross-entropy"
     unit = "nats"
     judged: Quantity = "error"
     classifies = True
+    plain = True
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         return _tensor(called_on(model, batch))
@@ -65,6 +68,7 @@ class SquaredError:
     unit = ""
     judged: Quantity = "loss"
     classifies = False
+    plain = True
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         return _tensor(called_on(model, batch))
@@ -87,6 +91,7 @@ class OwnLoss:
     unit = ""
     judged: Quantity = "loss"
     classifies = False
+    plain = False
 
     def __init__(self, function: Callable[[nn.Module, Batch], Any], name: str) -> None:
         self.function, self.name = function, name
@@ -149,15 +154,15 @@ def _check_classes(outputs: Tensor, labels: Tensor) -> None:
         raise UserError(
             f"labels are {str(labels.dtype).removeprefix('torch.')}, not classes; for numbers, give --loss mse"
         )
-    fits = outputs.shape == labels.shape if labels.dim() == 2 else outputs.dim() == 2 and labels.dim() == 1
-    if not fits:
+    one_class_each = outputs.shape[:-1] == labels.shape and labels.dim() in {1, 2}  # of examples, or of their tokens
+    if not one_class_each and not (labels.dim() == 2 and outputs.shape == labels.shape):
         raise UserError(
             f"the network gives {_shape(outputs)} for labels of {_shape(labels)}; cross-entropy needs one row of "
             f"logits per label. Say with --loss FILE.py:FUNCTION what is measured"
         )
-    if labels.dim() == 1 and (int(labels.max()) >= outputs.shape[1] or int(labels.min()) < 0):
+    if one_class_each and (int(labels.max()) >= outputs.shape[-1] or int(labels.min()) < 0):
         raise UserError(
-            f"labels run from {int(labels.min())} to {int(labels.max())}; the network has {outputs.shape[1]} classes"
+            f"labels run from {int(labels.min())} to {int(labels.max())}; the network has {outputs.shape[-1]} classes"
         )
 
 

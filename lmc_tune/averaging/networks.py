@@ -24,6 +24,8 @@ from lmc_tune.models.state import State
 from lmc_tune.vision import import_torchvision
 
 _LIBRARIES = ("torchvision", "timm", "hf")
+# What transformers keeps of a tokenizer.
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
 
 
 def network_of(spec: str, state: State, input_shape: tuple[int, ...] | None, n_classes: int | None) -> nn.Module:
@@ -68,18 +70,25 @@ def _of_torchvision(name: str, state: State) -> nn.Module:
 
 
 def _of_timm(name: str, state: State) -> nn.Module:
-    with _needing("timm", f"timm:{name}"):
+    with needing("timm", f"timm:{name}"):
         timm = import_module("timm")
     if name not in timm.list_models():
         raise UserError(f"--model timm:{name}: no such network{nearest(name, timm.list_models())}")
     return _with_classes(lambda **more: timm.create_model(name, pretrained=False, **more), state)
 
 
+def tokenizer_folder(model: str) -> Path | None:
+    """The folder of a ``--model hf:FOLDER`` that has a tokenizer of its own."""
+    library, _, folder = model.partition(":")
+    has_one = library == "hf" and any((expanded(folder) / name).is_file() for name in _TOKENIZERS)
+    return expanded(folder) if has_one else None
+
+
 def _of_transformers(folder: str, state: State) -> nn.Module:  # noqa: ARG001 - the folder says the classes
     place = expanded(folder)
     if not (place / "config.json").is_file():
         raise UserError(f"--model hf:{folder}: there is no config.json; give a folder that save_pretrained wrote")
-    with _needing("transformers", f"hf:{folder}"):
+    with needing("transformers", f"hf:{folder}"):
         transformers = import_module("transformers")
     names = json.loads((place / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
     kind = getattr(transformers, str(names[0]), None)
@@ -134,9 +143,9 @@ def _registered(spec: str, state: State, input_shape: tuple[int, ...] | None, n_
         raise UserError(f"--model {spec}: {'; '.join(problems)}") from error
     if input_shape is None:
         raise UserError(f"--model {spec}: the shape of inputs is not known from these data; give FILE.py:BUILD")
-    if len(input_shape) == 1:
+    if len(input_shape) == 1 and network.needs(input_shape):
         input_shape = (1, 1, *input_shape)
-    if len(input_shape) != 3:
+    if len(input_shape) not in {1, 3}:
         shape = "×".join(map(str, input_shape))
         raise UserError(f"--model {spec}: it takes images, and examples are {shape}; give FILE.py:BUILD")
     made = build_model(network, input_shape, n_classes or 10, seed=0, folders=(str(Path.cwd()),))
@@ -150,8 +159,8 @@ def _within(problem: Any) -> Any:
 
 
 @contextmanager
-def _needing(library: str, spec: str) -> Iterator[None]:
-    """Import a library that need not be installed."""
+def needing(library: str, spec: str) -> Iterator[None]:
+    """Import a library that need not be installed; ``spec`` says what for."""
     import_torchvision()  # with a CPU build of torch, another package could not import it
     try:
         yield

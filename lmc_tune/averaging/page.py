@@ -12,6 +12,7 @@ from markupsafe import Markup
 from lmc_tune.analysis.report.cell_table import numeric
 from lmc_tune.analysis.report.charts.matrix_chart import matrix_chart
 from lmc_tune.analysis.report.charts.path_chart import path_chart
+from lmc_tune.analysis.report.charts.profile_chart import profile_chart
 from lmc_tune.analysis.report.content import LONG_TABLE
 from lmc_tune.analysis.report.html import html_page
 from lmc_tune.analysis.report.spec import packed_spec
@@ -19,11 +20,20 @@ from lmc_tune.analysis.report.view import View
 from lmc_tune.analysis.wording import LETTERS, UNKNOWN
 from lmc_tune.averaging.answer import Answer
 from lmc_tune.averaging.answer_many import interval_words
-from lmc_tune.averaging.findings import Aligned, PairFindings, Quality
+from lmc_tune.averaging.findings import Aligned, LayerFindings, PairFindings, Quality
+from lmc_tune.averaging.layer_text import layer_lead, layer_rows, layer_sentences, shown
 from lmc_tune.averaging.many import Basins, ManyFindings
 from lmc_tune.averaging.text import shown_path
 from lmc_tune.averaging.wording import bounds, decimals, height, percentage, plain_number
 from lmc_tune.core.barrier import DEFINITIONS
+from lmc_tune.measurement.layerwise.sets import Family
+
+# What is half-way in a panel of the profile.
+_PANELS: Mapping[Family, str] = {
+    "single": "one layer half-way",
+    "shallow": "all layers up to this one half-way",
+    "deep": "all layers from this one on half-way",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +69,17 @@ def pair_page(found: PairFindings, answer: Answer) -> str:
             table=_definitions(found),
         ),
     ]
+    charts = {"along": path_chart(path_table(found))}
+    if found.layers is not None:
+        sections.append(_layers(found, found.layers))
+        percent = found.judging.quantity == "error"
+        charts["profile"] = profile_chart(profile_table(found.layers), found.judging.threshold, percent=percent)
     if found.alignments:
         sections.append(Section(id="alignment", title="Alignment", table=_alignments(found.alignments)))
     if any(member.took for member in found.members):
         files = pd.DataFrame([{"network": member.name, "read": member.took or UNKNOWN} for member in found.members])
         sections.append(Section(id="files", title="Files", table=files))
-    return _page(found, answer, " and ".join(names), sections, {"along": path_chart(path_table(found))})
+    return _page(found, answer, " and ".join(names), sections, charts)
 
 
 def many_page(found: ManyFindings, answer: Answer) -> str:
@@ -185,6 +200,36 @@ def path_table(found: PairFindings) -> pd.DataFrame:
                     )
                 )
     return pd.concat(tables, ignore_index=True)
+
+
+def profile_table(layers: LayerFindings) -> pd.DataFrame:
+    """The sets of layers as :func:`~lmc_tune.analysis.report.charts.profile_chart.profile_chart` takes them."""
+    rows = []
+    for one in layers.sets:
+        if one.moved.family == "full":
+            continue
+        band = one.judged["test"].band
+        rows.append(
+            {
+                "panel": _PANELS[one.moved.family],
+                "base": f"others {one.base.upper()}'s",
+                "layer": shown(one.moved.name),
+                **{what: np.nan if band is None else getattr(band, what)[1] for what in ("mean", "low", "high")},
+            }
+        )
+    return pd.DataFrame(rows).rename(columns={"mean": "value"})
+
+
+def _layers(found: PairFindings, layers: LayerFindings) -> Section:
+    sentences = "; ".join(layer_sentences(found, layers))
+    return Section(
+        id="layers",
+        title="Layer by layer",
+        lead=f"{layer_lead(found, layers)} {sentences[0].upper()}{sentences[1:]}.",
+        chart="profile",
+        label="Rises of single layers and of the first and last ones; the table has the same numbers",
+        table=pd.DataFrame(layer_rows(found, layers)),
+    )
 
 
 def _how(found: PairFindings | ManyFindings) -> str:

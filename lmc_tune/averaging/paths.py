@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lmc_tune.averaging.data import Split
-from lmc_tune.averaging.metric import Metric, Quantity
+from lmc_tune.averaging.metric import Metric, Quantity, class_labels
 from lmc_tune.core.band import Band, simultaneous_band
 from lmc_tune.core.barrier import DEFINITIONS, Array, Barrier, Definition, locate_barrier
 from lmc_tune.data.examples import ExampleSet
@@ -113,7 +113,7 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredPath:
-    """One path under one condition. outputs: of the test examples, at 0, ½ and 1, where the metric classifies."""
+    """One path under one condition. outputs: of the test examples, at 0, ½ and 1, where each has one class."""
 
     condition: Condition
     curves: Mapping[tuple[SplitName, Quantity], Curve]
@@ -141,10 +141,11 @@ def score_path(  # noqa: PLR0913, PLR0917 - the network, the path, on what, how
         statistics: examples for those that estimate statistics, in shuffled order.
     """
     kept: dict[float, Array] = {}
+    one_class = "test" in splits and class_labels(splits["test"], metric) is not None
     columns: dict[tuple[SplitName, Quantity], list[Array]] = {}
     for lambda_, model in zip(lambdas, _networks(network, states, lambdas, condition, statistics), strict=True):
         for name, split in splits.items():
-            keep = metric.classifies and name == "test" and lambda_ in {0.0, 0.5, 1.0}
+            keep = one_class and name == "test" and lambda_ in {0.0, 0.5, 1.0}
             values, outputs = scored(model, split, metric, keep_outputs=keep)
             for quantity, column in values.items():
                 columns.setdefault((name, quantity), []).append(column)

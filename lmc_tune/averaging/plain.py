@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from lmc_tune.averaging.answer import Answer
-from lmc_tune.averaging.findings import OfCondition, PairFindings, Quality
+from lmc_tune.averaging.findings import LayerFindings, OfCondition, PairFindings, Quality
 from lmc_tune.averaging.judging import Judged
 from lmc_tune.averaging.many import ManyFindings
+from lmc_tune.averaging.metric import Quantity
+from lmc_tune.averaging.paths import SplitName
 
 SCHEMA = 1
 
@@ -39,6 +41,35 @@ def plain_pair(found: PairFindings, answer: Answer) -> dict[str, Any]:
             "distance": found.distance,
             "cosine": found.cosine,
             "disagreement": found.disagreement,
+            "layers": None if found.layers is None else _layers(found, found.layers),
+        }
+    )
+    return content
+
+
+def plain_recipe(found: PairFindings, layers: LayerFindings) -> dict[str, Any]:
+    """How to build the network of a recipe, and how good it is; numbers as in :func:`plain_pair`.
+
+    ``layers``: the share of B by layer: θ = (1 − λ) θ_A + λ θ_B in all its ``entries``. Under other conditions than
+    naive, B is aligned first, and statistics are estimated afterwards.
+    """
+    recipe, judging = layers.recipe, found.judging
+    content: dict[str, Any] = _plain(
+        {
+            "schema": SCHEMA,
+            "members": {key: one.file or one.name for key, one in zip(("a", "b"), found.members, strict=True)},
+            "condition": layers.condition.label,
+            "layers": {layer.name: lambda_ for layer, lambda_ in layers.lambdas},
+            "entries": {layer.name: layer.entries for layer in layers.layers},
+            "kept": recipe.kept,
+            "share": recipe.share,
+            "quantity": judging.quantity,
+            "threshold": judging.threshold,
+            **_judged(recipe.judged),
+            "chosen_on": layers.chosen_on,
+            "to_mean": asdict(recipe.to_mean),
+            "to_better": asdict(recipe.to_better),
+            "less_mean": _by_name(recipe.rises),
         }
     )
     return content
@@ -108,6 +139,33 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "in_short": answer.in_short,
         "reasons": answer.reasons,
     }
+
+
+def _layers(found: PairFindings, layers: LayerFindings) -> dict[str, Any]:
+    """The profile, with a row per set of layers and base, and the recipe."""
+    return {
+        "condition": layers.condition.label,
+        "layers": [
+            {"name": layer.name, "parameters": layer.parameters, "distance": apart}
+            for layer, apart in zip(layers.layers, layers.distances, strict=True)
+        ],
+        "sets": [
+            {
+                "family": one.moved.family,
+                "name": one.moved.name,
+                "base": one.base,
+                "layers": len(one.moved.layers),
+                "less_mean": _by_name(one.rises),
+                **{split: _judged(judged) for split, judged in one.judged.items()},
+            }
+            for one in layers.sets
+        ],
+        "recipe": plain_recipe(found, layers),
+    }
+
+
+def _by_name(rises: Mapping[tuple[SplitName, Quantity], float]) -> dict[str, float]:
+    return {f"{split}_{quantity}": rise for (split, quantity), rise in rises.items()}
 
 
 def _judged(judged: Judged) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from lmc_tune.averaging.named import called, function_named, names_function
+from lmc_tune.averaging.networks import needing
 from lmc_tune.core.home import expanded
 from lmc_tune.core.seeding import child_seed
-from lmc_tune.data.datasets import stratified
+from lmc_tune.data.datasets import strata, stratified
 from lmc_tune.data.examples import Examples
 from lmc_tune.data.prepared import open_dataset
+from lmc_tune.data.texts import read_windows, windows_of
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import DatasetSpec
-from lmc_tune.experiment.datasets import DATASETS, facts_of
+from lmc_tune.experiment import TextSpec
+from lmc_tune.experiment.data import DATA, data_kind
+from lmc_tune.experiment.datasets import DATASETS
+from lmc_tune.experiment.text import found_file, read_content, read_texts
 from lmc_tune.experiment.wording import message, nearest
 from lmc_tune.experiment.yaml_lines import YamlError, load_value
 from lmc_tune.vision import import_torchvision
@@ -42,17 +47,18 @@ class Source:
     n_classes: int | None = None
 
 
-def source_of(spec: str, root: Path, limit: int | None) -> Source:
+def source_of(spec: str, root: Path, limit: int | None, tokenizer: Path | None = None) -> Source:
     """What ``--data`` names.
 
-    A data set by its name, or as in YAML: test and training examples, label-stratified if there is a limit. A folder
-    with a folder of images per class, as torchvision's ``ImageFolder``: some of all classes. ``.npz`` with ``inputs``
-    and ``labels``. ``file.py:loader``, a function that returns batches.
+    A data set by its name, or as in YAML: test and training examples, label-stratified if there is a limit. A text, as
+    in YAML or as a ``.txt`` file. A folder with a folder of images per class, as torchvision's ``ImageFolder``: some of
+    all classes. ``.npz`` with ``inputs`` and ``labels``. ``file.py:loader``, a function that returns batches.
 
     Args:
         spec: the text.
         root: folder of the data sets.
         limit: so many examples of each kind.
+        tokenizer: the folder of the tokenizer that texts are read by; None for characters or bytes.
     """
     if names_function(spec):
         return Source(test=_batches(spec, "--data"))
@@ -60,10 +66,10 @@ def source_of(spec: str, root: Path, limit: int | None) -> Source:
         return Source(test=_arrays(spec, "test", "--data"))
     if (folder := expanded(spec)).is_dir() and not _is_name(spec):
         return Source(test=_images(folder, limit))
-    return _registered(spec, root, limit, "--data")
+    return _registered(spec, root, limit, "--data", tokenizer)
 
 
-def training_source(spec: str, root: Path, limit: int | None) -> Any:
+def training_source(spec: str, root: Path, limit: int | None, tokenizer: Path | None = None) -> Any:
     """What ``--train`` names, as ``--data``; of a data set, its training examples."""
     if names_function(spec):
         return _batches(spec, "--train")
@@ -71,43 +77,79 @@ def training_source(spec: str, root: Path, limit: int | None) -> Any:
         return _arrays(spec, "train", "--train")
     if (folder := expanded(spec)).is_dir() and not _is_name(spec):
         return _images(folder, limit)
-    return _registered(spec, root, limit, "--train").train
+    return _registered(spec, root, limit, "--train", tokenizer).train
 
 
 def _is_name(spec: str) -> bool:
     return spec in DATASETS or spec.lstrip().startswith("{")
 
 
-def _registered(spec: str, root: Path, limit: int | None, option: str) -> Source:
+def _registered(spec: str, root: Path, limit: int | None, option: str, tokenizer: Path | None) -> Source:
+    if spec.endswith(".txt"):
+        return _of_text(TextSpec(path=spec), limit, tokenizer)
     if not _is_name(spec):
         hint = nearest(spec, DATASETS)
         raise UserError(
             f"{option} {spec}: no such data set or file{hint or '; there are ' + ', '.join(DATASETS) + '.'} Or give a "
-            f"folder of images, an .npz file, or FILE.py:LOADER"
+            f"folder of images, a .txt or an .npz file, or FILE.py:LOADER"
         )
     try:
         given = load_value(spec) if spec.lstrip().startswith("{") else {"name": spec}
         if not isinstance(given, dict):
             raise UserError(f"{option} {spec}: write it as '{{name: cifar10, normalise: false}}'")
-        dataset = DatasetSpec.model_validate(given)
+        kind = DATA[data_kind(given)]
+        dataset: Any = kind.model_validate(given)
     except YamlError as error:
         raise UserError(f"{option} {spec}: {error}") from error
     except ValidationError as error:
-        problems = [message(problem, DatasetSpec) for problem in error.errors()]
+        problems = [message(problem, kind) for problem in error.errors()]
         raise UserError(f"{option} {spec}: {'; '.join(problems)}") from error
+    if isinstance(dataset, TextSpec):
+        return _of_text(dataset, limit, tokenizer)
     if dataset.name not in DATASETS:
         raise UserError(f"{option} {dataset.name}: no such data set{nearest(dataset.name, DATASETS)}")
-    facts = facts_of(dataset)
     loaded = open_dataset(dataset, root, torch.device("cpu"))
-    train, test = (_some(part, limit, facts.multi_label) for part in (loaded.train, loaded.test))
-    return Source(test=test, train=train, n_classes=facts.n_classes)
+    train, test = (_some(part, limit) for part in (loaded.train, loaded.test))
+    return Source(test=test, train=train, n_classes=loaded.n_classes)
 
 
-def _some(examples: Examples, limit: int | None, multi_label: bool) -> Examples:  # noqa: FBT001 - a fact
+def _of_text(given: TextSpec, limit: int | None, tokenizer: Path | None) -> Source:
+    """The first of a text's two, looked for in the current folder."""
+    if given.train or given.test or given.validation:
+        raise UserError("a text is measured in whole; leave train, test and validation out, and give --limit")
+    files = {"path": given.path} | ({"second": given.second} if isinstance(given.second, str) else {})
+    here = (str(Path.cwd()),)
+    text = given.model_copy(update={name: found_file(file, here) for name, file in files.items()})
+    if tokenizer is None:
+        text = read_content(text)
+        n_classes, (train, test) = text.known.symbols, read_windows(text)
+    else:
+        n_classes, (train, test) = None, _tokenised(text, tokenizer)
+    return Source(test=_some(test, limit), train=_some(train, limit), n_classes=n_classes)
+
+
+def _tokenised(text: TextSpec, folder: Path) -> tuple[Examples, Examples]:
+    """Windows of the training text and of what is held out, in tokens of a folder's own tokenizer."""
+    with needing("transformers", f"hf:{folder}"):
+        transformers = import_module("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    whole = read_texts(text).texts["first"]
+    train, test = (
+        windows_of(np.array(tokenizer(part, add_special_tokens=False)["input_ids"], dtype=np.int64), text.context)
+        for part in (whole.train, whole.test)
+    )
+    if min(len(train), len(test)) < 2:
+        raise UserError(
+            f"{text.path} has {len(train)} windows of {text.context} tokens and {len(test)} held out; give a longer "
+            f"text or a smaller context: '{{name: text, path: {text.path}, context: 32}}'"
+        )
+    return train, test
+
+
+def _some(examples: Examples, limit: int | None) -> Examples:
     if limit is None or limit >= len(examples):
         return examples
-    labels = np.zeros(len(examples), dtype=np.int64) if multi_label else examples.labels.numpy()
-    return examples.take(stratified(labels, limit, child_seed(0, "measured examples")))
+    return examples.take(stratified(strata(examples.labels.numpy()), limit, child_seed(0, "measured examples")))
 
 
 def _batches(spec: str, option: str) -> Any:

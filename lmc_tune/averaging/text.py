@@ -9,7 +9,8 @@ import numpy as np
 
 from lmc_tune.analysis.wording import LETTERS
 from lmc_tune.averaging.answer import Answer
-from lmc_tune.averaging.findings import OfCondition, PairFindings, Quality
+from lmc_tune.averaging.findings import LayerFindings, OfCondition, PairFindings, Quality
+from lmc_tune.averaging.layer_text import layer_lead, layer_rows, layer_sentences
 from lmc_tune.averaging.many import Basins, ManyFindings
 from lmc_tune.averaging.wording import bounds, decimals, height, percentage, plain_number, threshold_words
 from lmc_tune.core.barrier import Array
@@ -32,12 +33,20 @@ def pair_text(found: PairFindings, answer: Answer, width: int) -> str:
         *_members(found, answer),
         "",
         *_plot(found, answer, width),
+        *([] if found.layers is None else _layers(found, found.layers, width)),
         f"chord barrier of the {how}, {100 * found.judging.confidence:g}% interval over {judged.n} test examples",
         threshold_words(found.judging),
         *(f"note: {note}" for note in found.notes),
         *(f"{member.name}: {member.took}" for member in found.members if member.took),
     ]
     return "\n".join(lines)
+
+
+def _layers(found: PairFindings, layers: LayerFindings, width: int) -> list[str]:
+    rows = layer_rows(found, layers)
+    sentences = [layer_lead(found, layers), *layer_sentences(found, layers)]
+    lead, *others = (textwrap.wrap(text, width, break_long_words=False) for text in sentences)
+    return ["", *lead, *table([list(rows[0]), *(list(row.values()) for row in rows)]), *chain.from_iterable(others), ""]
 
 
 def _said(answer: Answer, width: int) -> list[str]:

@@ -140,7 +140,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
 
     with plain_errors(interrupted), one_interruption(), listener_for(sys.stderr) as listener:
         listener.phase("reading the space")
-        from lmc_tune.cli.outcome import on_checkpoints, plain_outcome, print_failures, print_outcome, read_diagram
+        from lmc_tune.cli.outcome import on_checkpoints, plain_outcome, print_failures, print_outcome, read_found
         from lmc_tune.data.files import resolve_data_root
         from lmc_tune.experiment.reading import read_space
         from lmc_tune.experiment.sources import folders_beside
@@ -166,13 +166,13 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         outcome = run_sweep(study, folder, options, listener)
         listener.phase("reading the answer")
         place = hurried(folder) if outcome.interrupted else folder
-        diagram = read_diagram(place, study) if outcome.judged else None
+        found = read_found(place, study) if outcome.judged else None
     if outcome.mirrored:
         _note_server(folder, tracking_uri)
     if json_:
-        print_json(outcome.plain() | plain_outcome(diagram))
+        print_json(outcome.plain() | plain_outcome(found))
     else:
-        print_outcome(outcome, study, diagram)
+        print_outcome(outcome, study, found)
     if outcome.interrupted:
         rest = "networks that were not finished are trained again"
         rest = on_checkpoints(outcome.checkpoints) if outcome.checkpoints else rest
@@ -287,18 +287,18 @@ def status(folder: RunFolder, *, json_: Json = False) -> None:
 
     Pairs by status, the time left, the answer with a map of the cells, what to do next, and which pairs failed and why.
     """
-    from lmc_tune.cli.outcome import plain_outcome, print_status, read_diagram
+    from lmc_tune.cli.outcome import plain_outcome, print_status, read_found
     from lmc_tune.storage import place_at
     from lmc_tune.sweeps.status import read_status
 
     with plain_errors():
         place = place_at(folder)
         state = read_status(place)
-        diagram = read_diagram(place, state.space) if state.judged else None
+        found = read_found(place, state.space) if state.judged else None
     if json_:
-        print_json(state.plain() | plain_outcome(diagram))
+        print_json(state.plain() | plain_outcome(found))
     else:
-        print_status(place, state, diagram)
+        print_status(place, state, found)
 
 
 @app.command(

@@ -95,8 +95,11 @@ class Listed:
         return {"name": facts.name, **numbers, **words, "ready": self.problem == "", "said": self.here}
 
 
+TEXT = "a file of your own, for language models: dataset: {name: text, path: corpus.txt, context: 128}"
+
+
 def listed_datasets(root: Path) -> list[Listed]:
-    """Every known data set, its files below ``root`` checked."""
+    """Every known data set, its files below ``root`` checked; of ``text`` every user has another."""
     from lmc_tune.data.files import DamagedDataError, DataError, UnreadableDataError, check_files
     from lmc_tune.experiment.datasets import DATASETS
 
@@ -141,6 +144,7 @@ def datasets(context: typer.Context, *, data_root: DataRoot = None, json_: Json 
             typer.echo(first)
             print_entry("", one.here, 15)
         print_entry("", f"{facts.title}; {facts.source}; {facts.terms}", 15)
+    print_entry("text", TEXT, 15)
 
 
 @datasets_app.command("get", epilog=examples("lmc-tune datasets get cifar10 --data-root /scratch/data"))
@@ -154,6 +158,8 @@ def datasets_get(
         from lmc_tune.data.files import DataError, resolve_data_root
         from lmc_tune.experiment.datasets import DATASETS
 
+        if name == "text":
+            raise DataError(f"text is {TEXT}")
         if name not in DATASETS:
             raise DataError(f"unknown data set {name!r}; there are {', '.join(DATASETS)}")
         from lmc_tune.data.datasets import download

@@ -90,6 +90,18 @@ def measure(  # noqa: PLR0913 - one parameter per option
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(metavar="auto|cpu|cuda", help="Where to measure.")
     ] = "auto",
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="Of two: which layers carry the barrier, and which of them can be averaged."),
+    ] = False,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write what can be averaged layer by layer: .json, .yaml for mergekit, or .safetensors, its network "
+            "(implies --layers; repeatable).",
+        ),
+    ] = None,
     out: Annotated[
         str | None, typer.Option(metavar="DIR", help="Write measurement.html and measurement.json into this folder.")
     ] = None,
@@ -111,12 +123,15 @@ def measure(  # noqa: PLR0913 - one parameter per option
 
     with plain_errors(), listener_for(sys.stderr) as listener:
         listener.phase("starting")
-        from lmc_tune.averaging.command import Options, run, write
+        from lmc_tune.averaging.command import Options, run, write, write_recipes
+        from lmc_tune.averaging.recipe_files import form_of
         from lmc_tune.data.files import resolve_data_root
         from lmc_tune.errors import UserError
 
         if save is not None and not save.endswith(".safetensors"):
             raise UserError(f"--save {save}: end its name in .safetensors, which is what is written")
+        for place in recipe or ():
+            form_of(Path(place))
         options = Options(
             checkpoints=tuple(checkpoints or ()),
             trajectory=trajectory,
@@ -132,6 +147,7 @@ def measure(  # noqa: PLR0913 - one parameter per option
             residual=residual,
             limit=limit,
             batch_size=batch_size,
+            layers=layers or bool(recipe),
             device=device,
             data_root=resolve_data_root(data_root),
         )
@@ -140,8 +156,13 @@ def measure(  # noqa: PLR0913 - one parameter per option
         refused = save is not None and not (measured.answer.says_yes or force)
         if save is not None and not refused:
             measured.save(save, force=force)
+        recipes = write_recipes(measured, recipe or ())
     if json_:
-        content = {"files": [str(file) for file in files], "saved": None if refused else save}
+        content = {
+            "files": [str(file) for file in files],
+            "saved": None if refused else save,
+            "recipes": [file for file, why in recipes.items() if not why],
+        }
         print_json(measured.plain() | content)
     else:
         typer.echo(printable(measured.text(width_of(sys.stdout) or 100)))
@@ -151,4 +172,6 @@ def measure(  # noqa: PLR0913 - one parameter per option
         note(f"{save} was not written, since the answer is {measured.answer.kind}; --force writes the average anyway")
     elif save is not None:
         note(f"the average was written to {save}")
+    for place, why in recipes.items():
+        note(f"{place} was not written: {why}" if why else f"the recipe was written to {place}")
     raise typer.Exit(measured.answer.exit_code)

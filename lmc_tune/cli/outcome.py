@@ -4,6 +4,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,65 +27,84 @@ if TYPE_CHECKING:
 _WIDTH_OF_A_PIPE = 100
 
 
-def read_diagram(folder: "Place", space: "SearchSpace") -> "PhaseDiagram":
-    """The phase diagram of a run folder in which some pair has answered what its space asks."""
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What came out of a sweep so far: the phase diagram, and what qualifies or adds to its answer, in sentences."""
+
+    diagram: "PhaseDiagram"
+    remarks: tuple[str, ...]
+
+
+def read_found(folder: "Place", space: "SearchSpace") -> Found:
+    """What came out in a run folder in which some pair has answered what its space asks."""
+    from lmc_tune.analysis.answer import remarks
     from lmc_tune.analysis.phase import map_regions
     from lmc_tune.tables.cells import judged_columns
     from lmc_tune.tables.store import load_results
 
-    return map_regions(load_results(folder, judged_columns(space.verdict)), space=space)
+    diagram = map_regions(load_results(folder, judged_columns(space.verdict)), space=space)
+    of_layers = _said_of_layers(folder, diagram) if space.measure.layers is not None else ""
+    return Found(diagram=diagram, remarks=(*([of_layers] if of_layers else []), *remarks(diagram)))
 
 
-def plain_outcome(diagram: "PhaseDiagram | None") -> dict[str, Any]:
+def _said_of_layers(folder: "Place", diagram: "PhaseDiagram") -> str:
+    from lmc_tune.analysis.layers import first_layers, layer_heights, layer_intervals, said_of_layers
+    from lmc_tune.tables.store import Store
+
+    heights = layer_heights(diagram, Store(folder).parts("layer_barriers"))
+    return said_of_layers(diagram, first_layers(layer_intervals(diagram, heights))) if heights is not None else ""
+
+
+def plain_outcome(found: Found | None) -> dict[str, Any]:
     """The part of ``--json`` that says what came out: ``answer``, ``remarks``, ``verdicts`` and ``cells``."""
-    from lmc_tune.analysis.answer import answer, plain_cells, remarks, verdict_counts
+    from lmc_tune.analysis.answer import answer, plain_cells, verdict_counts
 
-    if diagram is None:
+    if found is None:
         return {"answer": None, "remarks": [], "verdicts": {}, "cells": []}
     return {
-        "answer": answer(diagram),
-        "remarks": remarks(diagram),
-        "verdicts": verdict_counts(diagram),
-        "cells": plain_cells(diagram),
+        "answer": answer(found.diagram),
+        "remarks": list(found.remarks),
+        "verdicts": verdict_counts(found.diagram),
+        "cells": plain_cells(found.diagram),
     }
 
 
-def answer_lines(diagram: "PhaseDiagram", width: int | None) -> list[str]:
+def answer_lines(found: Found, width: int | None) -> list[str]:
     """The answer, what qualifies it and, where it fits, the map."""
-    from lmc_tune.analysis.answer import answer, character_map, remarks
+    from lmc_tune.analysis.answer import answer, character_map
 
     width = width or _WIDTH_OF_A_PIPE
-    said = " ".join([answer(diagram), *remarks(diagram)])
-    return ["", folded(said, width), *(character_map(diagram, width) or []), ""]
+    said = " ".join([answer(found.diagram), *found.remarks])
+    return ["", folded(said, width), *(character_map(found.diagram, width) or []), ""]
 
 
-def print_outcome(outcome: "Outcome", space: "SearchSpace", diagram: "PhaseDiagram | None") -> None:
+def print_outcome(outcome: "Outcome", space: "SearchSpace", found: Found | None) -> None:
     """What a sweep did and what came out: news on stderr, the report's path on stdout."""
     counts = in_order(outcome.counts)
     again = f" and {outcome.remeasured} only measured again" if outcome.remeasured else ""
     idle = outcome.ended and not outcome.trained and not outcome.remeasured
     did = "nothing was left to run" if idle else f"{counted(outcome.trained, 'pair')} trained{again} in this call"
     note(f"{did}; now {counts}")
-    if diagram is not None:
-        for line in answer_lines(diagram, width_of(sys.stderr)):
+    if found is not None:
+        for line in answer_lines(found, width_of(sys.stderr)):
             note(line)
     typer.echo(printable(f"tables  {outcome.folder}"), err=True)  # whole, to be copied
     if outcome.report:
         label = "report  " if sys.stdout.isatty() else ""
         typer.echo(f"{label}{outcome.report}")
-    for step in _next_steps(outcome, space, diagram):
+    for step in _next_steps(outcome, space, found):
         print_step(step, err=True)
 
 
-def _next_steps(outcome: "Outcome", space: "SearchSpace", diagram: "PhaseDiagram | None") -> "list[Step]":
+def _next_steps(outcome: "Outcome", space: "SearchSpace", found: Found | None) -> "list[Step]":
     from lmc_tune.analysis.answer import Step, next_steps
 
     def again(*options: str) -> str:
         return _with_options(this_command(), options)
 
     steps = [*_looks(outcome.folder)]
-    if diagram is not None:
-        steps += next_steps(diagram, space.replicates, again, ended=outcome.ended)
+    if found is not None:
+        steps += next_steps(found.diagram, space.replicates, again, ended=outcome.ended)
     left = outcome.counts.get("pending", 0)
     if left and not outcome.interrupted:
         steps.append(Step(words=f"{counted(left, 'pair')} left: the same command runs more of them", command=again()))
@@ -110,13 +130,13 @@ def _looks(folder: "Place") -> "list[Step]":
     return [Step(words="every pair with its curves, in MLflow", command=f"{program()} ui {shlex.quote(str(folder))}")]
 
 
-def print_status(folder: "Place", state: "SweepStatus", diagram: "PhaseDiagram | None") -> None:
+def print_status(folder: "Place", state: "SweepStatus", found: Found | None) -> None:
     """Counts, the time left, what came out and what to do next, on stdout."""
     _print_progress(folder, state)
-    if diagram is not None:
-        for line in answer_lines(diagram, width_of(sys.stdout)):
+    if found is not None:
+        for line in answer_lines(found, width_of(sys.stdout)):
             _echo(line)
-    for step in _steps_of(folder, state, diagram):
+    for step in _steps_of(folder, state, found):
         print_step(step, err=False)
     for failure in state.failures:
         _echo(f"failed {failure.key} ({failure.what}): {failure.reason}")
@@ -144,7 +164,7 @@ def _print_progress(folder: "Place", state: "SweepStatus") -> None:
         _echo(f"the folder also holds {counted(state.other_pairs, 'pair')} that {folder}/space.yaml does not plan")
 
 
-def _steps_of(folder: "Place", state: "SweepStatus", diagram: "PhaseDiagram | None") -> "list[Step]":
+def _steps_of(folder: "Place", state: "SweepStatus", found: Found | None) -> "list[Step]":
     from lmc_tune.analysis.answer import Step, next_steps
     from lmc_tune.experiment.space import SPACE_FILE
     from lmc_tune.tables.sweep_record import REPORT_FILE
@@ -161,10 +181,10 @@ def _steps_of(folder: "Place", state: "SweepStatus", diagram: "PhaseDiagram | No
     if not state.complete and not state.counts["running"]:
         left = state.counts["pending"] + state.counts["failed"]
         steps.append(Step(words=f"{counted(left, 'pair')} left: this resumes the sweep", command=again()))
-    if diagram is not None:
+    if found is not None:
         if not (folder / REPORT_FILE).exists():
             steps.append(Step(words="the report", command=f"{program()} report {shlex.quote(str(folder))}"))
-        steps += [*_looks(folder), *next_steps(diagram, state.space.replicates, again, ended=state.complete)]
+        steps += [*_looks(folder), *next_steps(found.diagram, state.space.replicates, again, ended=state.complete)]
     return steps
 
 

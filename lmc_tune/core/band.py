@@ -98,6 +98,8 @@ def _quantile(scaled: Array, confidence: float, seed: int) -> float:
     Args:
         scaled: (examples, positions) deviations from the mean in standard errors of the mean.
     """
+    if scaled.shape[1] == 1:  # a draw is normal
+        return float(special.ndtri((1 + confidence) / 2))
     rng = np.random.default_rng(seed)
     largest = [
         np.abs(rng.standard_normal((AT_ONCE, len(scaled))) @ scaled).max(axis=1) for _ in range(DRAWS // AT_ONCE)

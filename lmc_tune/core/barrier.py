@@ -4,6 +4,8 @@ A curve is a pair of arrays ``(lambdas, values)``: ``lambdas`` strictly increasi
 (nats) or an error (fraction). Positive barrier = the path is worse than the definition's baseline.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -60,7 +62,12 @@ def barrier(lambdas: ArrayLike, values: ArrayLike, definition: Definition = "cho
     return locate_barrier(lambdas, values, definition).height
 
 
-def locate_barrier(lambdas: ArrayLike, values: ArrayLike, definition: Definition = "chord") -> Barrier:
+def locate_barrier(
+    lambdas: ArrayLike,
+    values: ArrayLike,
+    definition: Definition = "chord",
+    ends: tuple[float, float] | None = None,
+) -> Barrier:
     """Barrier of one curve and its position.
 
     ============== ======================================================= ==========================================
@@ -81,6 +88,8 @@ def locate_barrier(lambdas: ArrayLike, values: ArrayLike, definition: Definition
         lambdas: (n,) positions, strictly increasing, first 0, last 1.
         values: (n,) loss or error at each position.
         definition: a name from the table above.
+        ends: values that stand for L(0) and L(1) in the table: those of two whole members, where the curve moves only
+            some of their layers. Heights may then be negative. ``local_minima`` reads none. The curve's own by default.
 
     Raises:
         ValueError: if the arrays are not a curve, the name is unknown, or ``midpoint`` is asked of a grid without ½.
@@ -92,7 +101,10 @@ def locate_barrier(lambdas: ArrayLike, values: ArrayLike, definition: Definition
         return Barrier(height=float("nan"), lambda_=float("nan"))
     if definition == "local_minima":
         return _local_minima(grid, curve)
-    excess = curve - _baseline(grid, curve, definition)
+    first, last = (float(curve[0]), float(curve[-1])) if ends is None else ends
+    if not np.all(np.isfinite([first, last])):
+        return Barrier(height=float("nan"), lambda_=float("nan"))
+    excess = curve - _baseline(grid, first, last, definition)
     if definition == "midpoint":
         at = _index_of_midpoint(grid)
         return Barrier(height=float(excess[at]), lambda_=0.5)
@@ -101,15 +113,40 @@ def locate_barrier(lambdas: ArrayLike, values: ArrayLike, definition: Definition
     return Barrier(height=float(top), lambda_=float(grid[at]))
 
 
-def _baseline(grid: Array, curve: Array, definition: Definition) -> Array:
-    first, last = curve[0], curve[-1]
+def average_barriers(average: float, members: Sequence[float], weights: Sequence[float]) -> dict[Definition, float]:
+    """Barriers of the weighted average of some members, by definition, in the unit of the values.
+
+    The positions are the members and their average: the baseline of ``chord``, ``endpoint_mean`` and ``midpoint`` is
+    the weighted mean of the members' values, that of ``max_endpoint`` the largest. ``local_minima`` needs a path, and
+    is left out. Of two equal weights ``midpoint`` is the midpoint barrier of the pair.
+
+    Args:
+        average: the value of the average.
+        members: those of the members.
+        weights: of the members in the average; they add up to 1.
+
+    Example:
+        >>> average_barriers(0.5, [0.1, 0.3], [0.5, 0.5])["midpoint"]
+        0.3
+    """
+    mean = math.fsum(weight * value for weight, value in zip(weights, members, strict=True))
+    excess = average - mean
+    return {
+        "chord": max(0.0, excess),
+        "endpoint_mean": max(average, *members) - mean,
+        "midpoint": excess,
+        "max_endpoint": max(0.0, average - max(members)),
+    }
+
+
+def _baseline(grid: Array, first: float, last: float, definition: Definition) -> Array:
     if definition == "chord":
         # Written so that both endpoints are reproduced exactly: a flat path must read 0, not rounding noise.
         chord: Array = first + grid * (last - first)
         chord[-1] = last
         return chord
     level = max(first, last) if definition == "max_endpoint" else 0.5 * (first + last)
-    return np.full_like(curve, level)
+    return np.full_like(grid, level)
 
 
 def _local_minima(grid: Array, curve: Array) -> Barrier:

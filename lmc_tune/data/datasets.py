@@ -19,7 +19,8 @@ from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.bigearthnet import REFLECTANCE_1, download_patches, open_patches, read_patches
 from lmc_tune.data.examples import Examples, Indices
 from lmc_tune.data.files import DataError, check_files, check_memory, check_package
-from lmc_tune.experiment import DatasetSpec
+from lmc_tune.data.texts import read_windows
+from lmc_tune.experiment import DatasetSpec, DataSpec, TextSpec
 from lmc_tune.experiment.datasets import DATASETS, facts_of
 from lmc_tune.storage import replacing
 from lmc_tune.vision import import_torchvision
@@ -43,7 +44,7 @@ _USPS_URL = "https://hastie.su.domains/ElemStatLearn/datasets/zip.{part}.gz"
 class Dataset:
     """A data set in memory; ``validation`` may be empty.
 
-    mean, std: (channels, 1, 1) float32, that pixels in [0, 1] were normalised by; 0 and 1 if they were not.
+    mean, std: (channels, 1, 1) float32, that pixels in [0, 1] were normalised by; 0 and 1 if they were not, or of text.
     """
 
     n_classes: int
@@ -89,10 +90,10 @@ class Selection:
             yield pixels
 
 
-def load_dataset(spec: DatasetSpec, root: Path) -> Dataset:
+def load_dataset(spec: DataSpec, root: Path) -> Dataset:
     """A data set, loaded, cut to size and scaled.
 
-    The subsets are label-stratified, or random where an example may have several labels, and depend on the data set's
+    The subsets are label-stratified, or random where an example has several labels, and depend on the data set's
     name and the sizes alone, never on a pair's seed. Normalisation uses the mean and standard deviation, per channel,
     of the training examples kept.
 
@@ -100,6 +101,9 @@ def load_dataset(spec: DatasetSpec, root: Path) -> Dataset:
         DataError: if files are missing or damaged, or the data do not fit in memory.
         ValueError: if a subset is larger than the data.
     """
+
+    if isinstance(spec, TextSpec):
+        return _load_text(spec)
 
     def examples(selection: Selection) -> Examples:
         inputs = np.empty(selection.shape, np.float32)
@@ -113,6 +117,19 @@ def load_dataset(spec: DatasetSpec, root: Path) -> Dataset:
         mean=torch.from_numpy(selected["train"].mean),
         std=torch.from_numpy(selected["train"].std),
         **{name: examples(selection) for name, selection in selected.items()},
+    )
+
+
+def _load_text(spec: TextSpec) -> Dataset:
+    train, test = read_windows(spec)
+    validation_at, train_at = _training_indices(spec, train.labels.numpy())
+    return Dataset(
+        n_classes=facts_of(spec).n_classes,
+        mean=torch.zeros(1),
+        std=torch.ones(1),
+        train=train.take(train_at),
+        validation=train.take(validation_at),
+        test=test.take(_test_indices(spec, test.labels.numpy())),
     )
 
 
@@ -183,7 +200,7 @@ def stratified(labels: Indices, n: int, seed: int) -> Indices:
 
 
 def strata(labels: Indices) -> Indices:
-    """(n,) the groups that subsets and halves share evenly: classes, or a single one with several labels."""
+    """(n,) the groups that subsets and halves share evenly: classes, or a single one of several labels or tokens."""
     return labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
 
 
@@ -194,7 +211,7 @@ def blocks_of(shape: tuple[int, ...]) -> list[slice]:
     return [slice(first, first + size) for first in range(0, n, size)]
 
 
-def _training_indices(spec: DatasetSpec, labels: Indices) -> tuple[Indices, Indices]:
+def _training_indices(spec: DataSpec, labels: Indices) -> tuple[Indices, Indices]:
     """Held-out and kept training examples, disjoint."""
     groups = strata(labels)
     held_out = stratified(groups, spec.validation, child_seed(0, "validation", spec.name))
@@ -204,7 +221,7 @@ def _training_indices(spec: DatasetSpec, labels: Indices) -> tuple[Indices, Indi
     return held_out, rest[stratified(groups[rest], spec.train, child_seed(0, "train", spec.name))]
 
 
-def _test_indices(spec: DatasetSpec, labels: Indices) -> Indices:
+def _test_indices(spec: DataSpec, labels: Indices) -> Indices:
     n = len(labels) if spec.test is None else spec.test
     return stratified(strata(labels), n, child_seed(0, "test", spec.name))
 

@@ -11,10 +11,10 @@ from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.bands import mask_bands
 from lmc_tune.data.corruptions import corrupt
 from lmc_tune.data.datasets import Dataset, blocks_of, strata, stratified
-from lmc_tune.data.examples import Examples, ExampleSet, Indices, Joined, Part, Woven
+from lmc_tune.data.examples import Examples, ExampleSet, Indices, Joined, Part, Woven, are_text
 from lmc_tune.data.shifts import Parts, split, split_between
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import Bands, Corruption, OtherDataset, ShiftSpec
+from lmc_tune.experiment import Bands, Corruption, OtherDataset, SecondText, ShiftSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +68,16 @@ def views(dataset: Dataset, shift: ShiftSpec, other: Dataset | None = None) -> t
 def split_views(of_a: Dataset, of_b: Dataset, shift: ShiftSpec, seed: int) -> Parts:
     """Split the training set between the members, as indices into each one's own of the :func:`views`.
 
-    Where an example may have several labels, parts are random, and positions are paired at random.
+    Where an example has several labels or tokens, parts are random, and positions are paired at random.
 
     Raises:
         UserError: if the shift would skew such labels.
     """
     if shift.kind == "label" and of_a.train.labels.ndim == 2:
-        raise UserError("examples with several labels have no class to skew; take kind: covariate or kind: domain")
-    if isinstance(shift.domain, OtherDataset) and of_a is not of_b:
+        raise UserError(
+            "examples with several labels, or of text, have no class to skew; take kind: covariate or kind: domain"
+        )
+    if isinstance(shift.domain, OtherDataset | SecondText) and of_a is not of_b:
         return split_between(_strata(of_a), _strata(of_b)[len(of_a.train) :], shift.severity, seed)
     return split(_strata(of_a), shift, seed)
 
@@ -137,6 +139,9 @@ def _corrupted(dataset: Dataset, name: str, severity: float) -> Dataset:
 def _scaled_as(dataset: Dataset, other: Dataset) -> Dataset:
     """Another data set, not normalised before, by the moments of the first."""
 
+    if are_text(other.train.inputs):
+        return other
+
     def scaled(which: str) -> Examples:
         examples: Examples = getattr(other, which)
         return replace(examples, inputs=(examples.inputs - dataset.mean) / dataset.std)
@@ -158,7 +163,7 @@ def _mixed(one: Examples, two: Examples, severity: float) -> Examples:
     of_two = round(severity * n)
     both = _concatenated(
         *(
-            examples.take(stratified(examples.labels.cpu().numpy(), k, child_seed(0, "mixed")))
+            examples.take(stratified(strata(examples.labels.cpu().numpy()), k, child_seed(0, "mixed")))
             for examples, k in ((one, n - of_two), (two, of_two))
         )
     )

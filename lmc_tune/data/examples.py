@@ -11,6 +11,11 @@ from torch import Tensor
 
 Indices = NDArray[np.int64]
 
+# So many tokens are passed forward where one image would be: batches of windows then take as much memory as of images.
+_TOKENS_FOR_AN_IMAGE = 16
+# How many images are read at once while some of them are gathered.
+_GATHERED = 512
+
 
 class ExampleSet(Protocol):
     """Examples that can be read in chunks, on one device."""
@@ -25,7 +30,8 @@ class ExampleSet(Protocol):
 class Examples:
     """Inputs (n, channels, height, width) float32 and labels int64, on one device.
 
-    labels: (n,), or (n, classes) of 0 and 1 where an example may have several.
+    labels: (n,), or (n, classes) of 0 and 1 where an example may have several. Of text, inputs are tokens (n, context)
+    int64, and labels the token behind each.
     """
 
     inputs: Tensor
@@ -110,7 +116,33 @@ class Woven:
         return torch.cat([self.a.labels, self.b.labels])
 
     def chunks(self, size: int) -> Iterator[Examples]:
-        """All examples, at most ``size`` at a time, an even number."""
-        for one, other in zip(self.a.chunks(size // 2), self.b.chunks(size // 2), strict=True):
+        """All examples, at most ``size`` at a time, an even number: two at least."""
+        half = max(1, size // 2)
+        for one, other in zip(self.a.chunks(half), self.b.chunks(half), strict=True):
             inputs, labels = torch.cat([one.inputs, other.inputs]), torch.cat([one.labels, other.labels])
             yield Examples(inputs=inputs, labels=labels)
+
+
+def are_text(inputs: Tensor) -> bool:
+    """Whether inputs are tokens: whole numbers."""
+    return not inputs.is_floating_point()
+
+
+def at_once(examples: ExampleSet, most: int) -> int:
+    """How many examples are read at once where ``most`` images would be: of text fewer, at least one."""
+    some = next(examples.chunks(2), None)
+    if some is None or not are_text(some.inputs):
+        return most
+    return max(1, most * _TOKENS_FOR_AN_IMAGE // some.inputs.shape[1])
+
+
+def spread(examples: ExampleSet, n: int) -> Examples:
+    """``n`` of the examples, evenly spaced among them; all if there are fewer."""
+    size = at_once(examples, _GATHERED)
+    chosen = torch.linspace(0, len(examples) - 1, min(n, len(examples))).round().long()
+    first, found = 0, []
+    for some in examples.chunks(size):
+        at = (chosen[(chosen >= first) & (chosen < first + len(some))] - first).to(some.labels.device)
+        found.append(Examples(inputs=some.inputs[at], labels=some.labels[at]))
+        first += len(some)
+    return Examples(inputs=torch.cat([one.inputs for one in found]), labels=torch.cat([one.labels for one in found]))

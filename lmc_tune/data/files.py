@@ -12,7 +12,7 @@ from zipfile import BadZipFile, ZipFile
 
 from lmc_tune.core.home import cache_folder, expanded
 from lmc_tune.errors import UserError
-from lmc_tune.experiment.data import DatasetSpec
+from lmc_tune.experiment.data import DatasetSpec, DataSpec
 from lmc_tune.experiment.datasets import DatasetFacts, facts_of
 from lmc_tune.storage import what_fails
 
@@ -72,7 +72,7 @@ def check_package(facts: DatasetFacts) -> None:
         )
 
 
-def check_memory(spec: DatasetSpec) -> None:
+def check_memory(spec: DataSpec) -> None:
     """Raise DataError if the inputs, as float32, are more than the memory of this machine."""
     facts = facts_of(spec)
     n_train = facts.n_train if spec.train is None else spec.train + spec.validation

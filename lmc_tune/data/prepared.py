@@ -19,7 +19,7 @@ from torch import Tensor
 from lmc_tune.data.datasets import Dataset, Selection, load_dataset, select
 from lmc_tune.data.examples import Examples
 from lmc_tune.data.files import can_prepare, prepared_path
-from lmc_tune.experiment import DatasetSpec
+from lmc_tune.experiment import DatasetSpec, DataSpec, TextSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.storage import replacing
 
@@ -27,18 +27,18 @@ from lmc_tune.storage import replacing
 _ALIGNMENT = 64
 
 
-def open_dataset(spec: DatasetSpec, root: Path, device: torch.device) -> Dataset:
+def open_dataset(spec: DataSpec, root: Path, device: torch.device) -> Dataset:
     """The data set of :func:`~lmc_tune.data.datasets.load_dataset`, on a device; treat as read-only.
 
     On the CPU the tensors are mapped from the prepared file, which is made if it is missing or damaged. Data that ship
-    in a package are small, and are loaded; so are all where the cache folder cannot be written to.
+    in a package, and texts, are small, and are loaded; so are all where the cache folder cannot be written to.
 
     Raises:
         DataError: if a file has to be made, and the data are missing or damaged, or fewer than asked for.
         OSError: if a file cannot be written, for example because the disk is full; it names the file.
     """
     facts = facts_of(spec)
-    tensors = _tensors(spec, root) if facts.files else None
+    tensors = None if isinstance(spec, TextSpec) or not facts.files else _tensors(spec, root)
     if tensors is None:
         dataset = load_dataset(spec, root)
     else:

@@ -1,13 +1,34 @@
 """What is to be run, as frozen data, without torch: a whole experiment can be read here."""
 
-from lmc_tune.experiment.data import CORRUPTIONS, Bands, Corruption, DatasetSpec, Domain, OtherDataset, ShiftSpec
+from lmc_tune.experiment.data import (
+    CORRUPTIONS,
+    Bands,
+    Corruption,
+    DatasetSpec,
+    DataSpec,
+    Domain,
+    OtherDataset,
+    SecondText,
+    ShiftSpec,
+)
+from lmc_tune.experiment.federation import Client, Dirichlet, FederationSpec, Pathological
 from lmc_tune.experiment.group import Cohort, GroupSpec
+from lmc_tune.experiment.landscape import (
+    SHARPNESS_AT,
+    START,
+    DirectionsSpec,
+    NoiseSpec,
+    PlanesSpec,
+    RandomSpec,
+    SharpnessSpec,
+)
 from lmc_tune.experiment.measuring import (
     ALIGNED,
     CONDITIONS,
     SAME_WITHOUT_BATCH_NORM,
     AlignmentSpec,
     Condition,
+    LayersSpec,
     MeasureSpec,
     Split,
     Statistics,
@@ -19,6 +40,7 @@ from lmc_tune.experiment.member import SCHEMA_VERSION, Branch, MemberSpec, PartS
 from lmc_tune.experiment.networks import (
     MODELS,
     FactorySpec,
+    GptSpec,
     MlpSpec,
     ModelSpec,
     NetworkSpec,
@@ -27,8 +49,9 @@ from lmc_tune.experiment.networks import (
     VitSpec,
     model_name,
 )
-from lmc_tune.experiment.recipes import Pair
+from lmc_tune.experiment.recipes import Federated, Pair
 from lmc_tune.experiment.spec import Spec
+from lmc_tune.experiment.text import TextSpec
 from lmc_tune.experiment.training import PER_MEMBER, TrainChanges, TrainSpec
 from lmc_tune.experiment.verdict import PathSplit, VerdictSpec, barrier_column
 
@@ -40,31 +63,48 @@ __all__ = [
     "PER_MEMBER",
     "SAME_WITHOUT_BATCH_NORM",
     "SCHEMA_VERSION",
+    "SHARPNESS_AT",
+    "START",
     "AlignmentSpec",
     "Bands",
     "Branch",
+    "Client",
     "Cohort",
     "Condition",
     "Corruption",
+    "DataSpec",
     "DatasetSpec",
+    "DirectionsSpec",
+    "Dirichlet",
     "Domain",
     "FactorySpec",
+    "Federated",
+    "FederationSpec",
+    "GptSpec",
     "GroupSpec",
+    "LayersSpec",
     "MeasureSpec",
     "MemberSpec",
     "MlpSpec",
     "ModelSpec",
     "NetworkSpec",
+    "NoiseSpec",
     "OtherDataset",
     "Pair",
     "PartSpec",
     "PathSplit",
+    "Pathological",
     "Perturbation",
+    "PlanesSpec",
+    "RandomSpec",
     "ResnetSpec",
+    "SecondText",
+    "SharpnessSpec",
     "ShiftSpec",
     "Spec",
     "Split",
     "Statistics",
+    "TextSpec",
     "TrainChanges",
     "TrainSpec",
     "VerdictSpec",

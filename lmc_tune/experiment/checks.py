@@ -4,11 +4,25 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import ValidationError
 
-from lmc_tune.experiment.data import CORRUPTIONS, Bands, Corruption, DatasetSpec, Domain, OtherDataset
-from lmc_tune.experiment.datasets import DATASETS, facts_of, part_size
+from lmc_tune.experiment.data import (
+    CORRUPTIONS,
+    Bands,
+    Corruption,
+    DatasetSpec,
+    DataSpec,
+    Domain,
+    OtherDataset,
+    SecondText,
+)
+from lmc_tune.experiment.datasets import DATASETS, client_size, facts_of, part_size
+from lmc_tune.experiment.federation import FederationSpec, Pathological
 from lmc_tune.experiment.group import GroupSpec
-from lmc_tune.experiment.measuring import ALIGNED, SAME_WITHOUT_BATCH_NORM
+from lmc_tune.experiment.landscape import START
+from lmc_tune.experiment.measuring import ALIGNED, SAME_WITHOUT_BATCH_NORM, Condition, MeasureSpec
+from lmc_tune.experiment.networks import inputs_in_words
+from lmc_tune.experiment.recipes import Federated
 from lmc_tune.experiment.space import AXES, Cell, SearchSpace
+from lmc_tune.experiment.text import TextSpec
 from lmc_tune.experiment.training import TrainSpec
 from lmc_tune.experiment.wording import message, nearest
 from lmc_tune.experiment.yaml_lines import Location
@@ -18,6 +32,9 @@ Problem = tuple[Location, str]
 
 # About the accuracy of a network that says no to every label: BigEarthNet has 2 to 3 of its 19 labels per patch.
 _ALWAYS_NO = 0.87
+
+# How the average of a federation's clients may be prepared.
+FEDERATED_CONDITIONS: tuple[Condition, ...] = ("naive", "recalibrated")
 
 
 def problems(space: SearchSpace) -> Iterator[Problem]:
@@ -29,11 +46,16 @@ def problems(space: SearchSpace) -> Iterator[Problem]:
             yield (("axes",), f"a combination of values is impossible: {message(detail, GroupSpec)}")
         return
     yield from _conditions(space, [cell.first for cell in cells])
+    if isinstance(cells[0].first.recipe, Federated):
+        yield from _asked_of_federations(space)
+    else:
+        yield from _planes(space, cells[0].first)
     seen: dict[str, Cell] = {}
     for cell in cells:
         indices = {axis: space.axes[axis].index(value) for axis, value in cell.coordinates.items()}
         yield from _sizes(cell.first, indices)
         yield from _splits(space, cell.first)
+        yield from _trajectory(space, cell.first)
         yield from _gate(space, cell.first)
         if (other := seen.setdefault(cell.key, cell)) is not cell:
             yield (("axes",), f"two cells are the same experiment: {other} and {cell}")
@@ -43,12 +65,14 @@ def problems(space: SearchSpace) -> Iterator[Problem]:
 def too_few_examples(space: SearchSpace) -> str:
     """That one test example is no less than the threshold, and what to do; empty where some cell can be connected."""
     verdict = space.verdict
-    sizes = [pair.dataset.test or facts_of(pair.dataset).n_test for pair in (cell.first for cell in space.cells())]
+    datasets = [(cell.first.dataset, facts_of(cell.first.dataset)) for cell in space.cells()]
+    sizes = [(dataset.test or facts.n_test) * facts.tokens for dataset, facts in datasets]
     if verdict.of != "test_error" or 1 / max(sizes) < verdict.threshold:
         return ""
     return (
-        f"no cell can be connected: one test example is {100 / max(sizes):.2g}% of the error, and the threshold is "
-        f"{100 * verdict.threshold:.2g}%; raise dataset.test or verdict.threshold"
+        f"no cell can be connected: one test {'token' if datasets[0][1].is_text else 'example'} is "
+        f"{100 / max(sizes):.2g}% of the error, and the threshold is {100 * verdict.threshold:.2g}%; "
+        f"raise dataset.test or verdict.threshold"
     )
 
 
@@ -79,9 +103,56 @@ def _conditions(space: SearchSpace, pairs: Sequence[GroupSpec]) -> Iterator[Prob
             return
 
 
+def _planes(space: SearchSpace, pair: GroupSpec) -> Iterator[Problem]:
+    if space.measure.planes is None:
+        return
+    known = [*pair.members, START]
+    for name in space.measure.planes.through:
+        if name not in known:
+            yield (
+                ("measure", "planes", "through"),
+                f"there is no {name!r}{nearest(name, known)}; the points are {', '.join(known)}",
+            )
+
+
+def _asked_of_federations(space: SearchSpace) -> Iterator[Problem]:
+    """What is asked of pairs, and cannot be of federations."""
+    asked, plain = space.measure, MeasureSpec()
+    for name in MeasureSpec.model_fields:
+        if name != "conditions" and getattr(asked, name) != getattr(plain, name):
+            yield ("measure", name), "is for pairs; of a federation, every round is measured: leave it out"
+    if wrong := [one for one in asked.conditions or () if one not in FEDERATED_CONDITIONS]:
+        yield (
+            ("measure", "conditions"),
+            f"{wrong[0]} is for pairs; of a federation, ask {' or '.join(FEDERATED_CONDITIONS)}",
+        )
+    if space.verdict.barrier == "local_minima":
+        yield ("verdict", "barrier"), "local_minima is of a path; of a federation, judge chord or midpoint"
+    if space.members == "keep":
+        yield ("members",), "the weights of clients are not kept; leave it out"
+
+
 def _splits(space: SearchSpace, pair: GroupSpec) -> Iterator[Problem]:
     if "validation" in space.measure.splits and pair.dataset.validation == 0:
         yield (("measure", "splits"), "validation is named, but dataset.validation holds no example out")
+
+
+def _trajectory(space: SearchSpace, pair: GroupSpec) -> Iterator[Problem]:
+    """Reject noise in the span of a training that ends before its first snapshot."""
+    noise = space.measure.directions and space.measure.directions.noise
+    if not noise or not noise.needs_snapshots:
+        return
+    part, first = part_size(pair.dataset, pair.shift), space.measure.snapshots[0]
+    if any((epochs := _epochs(member.train, part)) < first for member in pair.members.values()):
+        yield (
+            ("measure", "snapshots"),
+            f"training of {epochs} epochs ends before the first, {first}, so its span is not known; add 0",
+        )
+
+
+def _epochs(train: TrainSpec, part: int) -> int:
+    """Whole epochs of training."""
+    return train.steps_for(part) // max(1, part // train.batch_size)
 
 
 def _gate(space: SearchSpace, pair: GroupSpec) -> Iterator[Problem]:
@@ -110,21 +181,29 @@ def _sizes(pair: GroupSpec, indices: dict[str, int]) -> Iterator[Problem]:
             origin("dataset", ("test",), indices),
             f"{dataset.name} has {facts.n_test} test examples; ask for no more",
         )
-    if facts.multi_label and pair.shift.kind == "label":
-        yield (
-            origin("shift", ("kind",), indices),
-            f"label skews classes, and an example of {dataset.name} may have several; say covariate or domain",
-        )
+    if pair.shift.kind == "label" and (wrong := _not_by_class(dataset)):
+        yield origin("shift", ("kind",), indices), f"label skews classes, and {wrong}; say covariate or domain"
     if wrong := _domain_problem(dataset, pair.shift.domain):
         yield (origin("shift", ("domain",), indices), wrong)
         return
-    height, width = facts.shape[1:]
-    if needs := pair.model.needs(height, width):
-        yield (origin("model", (), indices), f"{pair.model.name} {needs}; {dataset.name} has {height}x{width}")
+    if needs := pair.model.needs(facts.shape):
+        yield (
+            origin("model", (), indices),
+            f"{pair.model.name} {needs}; {dataset.name} has {inputs_in_words(facts.shape)}",
+        )
     yield from _training("train", pair.train, set(TrainSpec.model_fields), pair, indices)
+    yield from _recipe(pair, indices)
+
+
+def _recipe(pair: GroupSpec, indices: dict[str, int]) -> Iterator[Problem]:
+    """Check what a recipe adds to the training that all members share."""
+    if isinstance(pair.recipe, Federated):
+        for field, wrong in _federation_problems(pair.dataset, pair.recipe):
+            yield origin("federated", (field,), indices), wrong
+        return
     if said := set(pair.recipe.b.given()):
         yield from _training("b", pair.recipe.b.applied_to(pair.train), said, pair, indices)
-    disturbed, steps = pair.recipe.perturb, pair.train.steps_for(part_size(dataset, pair.shift))
+    disturbed, steps = pair.recipe.perturb, pair.train.steps_for(part_size(pair.dataset, pair.shift))
     if disturbed and disturbed.step >= steps:
         yield (
             origin("perturb", ("step",), indices),
@@ -136,8 +215,13 @@ def _training(
     section: str, train: TrainSpec, said: set[str], pair: GroupSpec, indices: dict[str, int]
 ) -> Iterator[Problem]:
     """Check one member's training against what the member sees; a section sets its fields ``said``."""
-    (height, width), name = facts_of(pair.dataset).shape[1:], pair.dataset.name
-    if "crop" in said and train.crop >= min(height, width):
+    facts, name = facts_of(pair.dataset), pair.dataset.name
+    height, width = facts.shape[1:] or (0, 0)
+    if facts.is_text:
+        for field in ("crop", "flip", "jitter"):
+            if field in said and getattr(train, field):
+                yield origin(section, (field,), indices), "changes images, and the data set is a text; leave it out"
+    elif "crop" in said and train.crop >= min(height, width):
         yield (
             origin(section, ("crop",), indices),
             (
@@ -152,18 +236,46 @@ def _training(
             origin(section, (undone[0],), indices),
             f"{' and '.join(undone)} would bring back what bands hide from a member; leave it out (flip may stay)",
         )
-    if "batch_size" in said and train.batch_size > (part := part_size(pair.dataset, pair.shift)):
+    if isinstance(pair.recipe, Federated):
+        part, which = client_size(pair.dataset, pair.recipe), "client sees (its part of the training set)"
+    else:
+        part, which = part_size(pair.dataset, pair.shift), "member sees (half of the training set)"
+    if "batch_size" in said and train.batch_size > part:
         yield (
             origin(section, ("batch_size",), indices),
-            (
-                f"{train.batch_size} is above the {part} examples that a member sees "
-                f"(half of the training set); lower it or raise dataset.train"
-            ),
+            f"{train.batch_size} is above the {part} examples that a {which}; lower it or raise dataset.train",
         )
 
 
-def _domain_problem(dataset: DatasetSpec, domain: Domain | None) -> str:
+def _not_by_class(dataset: DataSpec) -> str:
+    """Why examples cannot be chosen by their class; empty if they can."""
+    facts = facts_of(dataset)
+    if facts.is_text:
+        return "text has none: its labels are the next tokens"
+    return f"an example of {dataset.name} may have several" if facts.multi_label else ""
+
+
+def _federation_problems(dataset: DataSpec, federation: FederationSpec) -> Iterator[tuple[str, str]]:
+    """Why a data set cannot be split between so many clients: the field, and what is wrong."""
+    facts, split = facts_of(dataset), federation.split
+    if federation.clients < 2:
+        yield "clients", "one client has nobody to be averaged with; use at least 2"
+    if (facts.multi_label or facts.is_text) and split != "iid":
+        have = "text has none: its labels are the next tokens" if facts.is_text else "an example may have several"
+        yield "split", f"{split} splits {dataset.name} by class, and {have}; say iid"
+    elif isinstance(split, Pathological):
+        dealt = split.classes * federation.clients
+        if split.classes > facts.n_classes:
+            yield "split", f"{dataset.name} has {facts.n_classes} classes; give a client no more"
+        elif dealt < facts.n_classes:
+            nobody = f"leave {facts.n_classes - dealt} of the {facts.n_classes} classes of {dataset.name} to nobody"
+            yield "split", f"{federation.clients} clients with {split} {nobody}; raise clients or classes"
+
+
+def _domain_problem(dataset: DataSpec, domain: Domain | None) -> str:
     """Why two domains cannot be made of a data set; empty if they can."""
+    if isinstance(dataset, TextSpec):
+        return _second_problem(dataset, domain)
     channels = facts_of(dataset).shape[0]
     match domain:
         case Bands(a=a, b=b):
@@ -174,7 +286,17 @@ def _domain_problem(dataset: DatasetSpec, domain: Domain | None) -> str:
             return f"colour needs red, green and blue; {dataset.name} has {channels} channel{'s' * (channels > 1)}"
         case OtherDataset(name=name):
             return _other_problem(dataset, name)
+        case SecondText():
+            return f"second is a domain of a text; {dataset.name} has images: name a corruption or a data set"
     return ""
+
+
+def _second_problem(text: TextSpec, domain: Domain | None) -> str:
+    """Why a text has no such domain; empty if it has."""
+    if domain is None or (isinstance(domain, SecondText) and text.second is not None):
+        return ""
+    how = "say domain: second, and give the second text's file, or the line at which it begins, as dataset.second"
+    return f"the text has no domain {domain}; {how}"
 
 
 def _other_problem(dataset: DatasetSpec, name: str) -> str:

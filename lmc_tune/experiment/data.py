@@ -3,10 +3,11 @@
 import re
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import PlainSerializer, PlainValidator, model_validator
+from pydantic import Discriminator, PlainSerializer, PlainValidator, Tag, model_validator
 from pydantic_core import PydanticKnownError
 
 from lmc_tune.experiment.spec import Count, Fraction, Natural, Spec
+from lmc_tune.experiment.text import TextSpec
 
 CorruptionName = Literal["gaussian_noise", "blur", "contrast", "rotation", "colour", "jpeg"]
 # How images can be corrupted under domain shift; lmc_tune.data.corruptions has the formulas.
@@ -14,7 +15,7 @@ CORRUPTIONS: tuple[CorruptionName, ...] = get_args(CorruptionName)
 
 
 class DatasetSpec(Spec):
-    """A data set, how much of it, and how its inputs are scaled.
+    """A data set of images, how much of it, and how its inputs are scaled.
 
     train: size of a label-stratified subset of the training set, shared by both members; all of it by default.
     test: size of a label-stratified subset of the test set; all of it by default.
@@ -28,6 +29,16 @@ class DatasetSpec(Spec):
     test: Count | None = None
     validation: Natural = 0
     normalise: bool = True
+
+
+def data_kind(given: Any) -> str:
+    """``text`` or ``images``, by the name that a section gives; the default is ``digits``."""
+    name = given.get("name") if isinstance(given, dict) else given.name
+    return "text" if name == "text" else "images"
+
+
+DataSpec = Annotated[Annotated[DatasetSpec, Tag("images")] | Annotated[TextSpec, Tag("text")], Discriminator(data_kind)]
+DATA: dict[str, type[Spec]] = {"images": DatasetSpec, "text": TextSpec}
 
 
 class Corruption(Spec):
@@ -48,6 +59,13 @@ class OtherDataset(Spec):
         return self.name
 
 
+class SecondText(Spec):
+    """B gets the fraction ``severity`` of its windows from the text's second one."""
+
+    def __str__(self) -> str:
+        return "second"
+
+
 class Bands(Spec):
     """A sees the bands ``a``, B sees the bands ``b``; all others fade by the severity."""
 
@@ -58,7 +76,7 @@ class Bands(Spec):
         return "bands " + "|".join(",".join(map(str, bands)) for bands in (self.a, self.b))
 
 
-Domain = Corruption | OtherDataset | Bands
+Domain = Corruption | OtherDataset | SecondText | Bands
 
 
 def _domain(given: Any) -> Domain:
@@ -69,6 +87,8 @@ def _domain(given: Any) -> Domain:
         raise PydanticKnownError("string_type")
     if given in CORRUPTIONS:
         return Corruption(name=given)
+    if given == str(SecondText()):
+        return SecondText()
     if found := re.fullmatch(r"bands (\d+(?:,\d+)*)\|(\d+(?:,\d+)*)", given):
         a, b = (tuple(map(int, group.split(","))) for group in found.groups())
         return Bands(a=a, b=b)
@@ -78,7 +98,7 @@ def _domain(given: Any) -> Domain:
 class ShiftSpec(Spec):
     """How the two members' data differ (docs/definitions.md, "Shifts"). Severity 0 is no shift, 1 the strongest.
 
-    Where an example may have several labels, halves are random instead of label-stratified.
+    Where an example may have several labels, and of text, halves are random instead of label-stratified.
 
     none: both members see the same half of the training set.
     covariate: disjoint label-stratified halves; a severity below 1 lets them share 1 − severity of their examples.
@@ -87,7 +107,8 @@ class ShiftSpec(Spec):
         Dirichlet(α, α) with α = (1 − severity)/severity. ``ratio: 0.8`` and ``alpha: 0.5`` may be written instead of
         the severity they stand for.
     domain: disjoint label-stratified halves from two domains. ``domain`` is the name of a corruption or of another data
-        set; ``bands: [[0], [1, 2]]`` may be written instead. A spec is written with the domain as text.
+        set, or ``second`` for a text's second one; ``bands: [[0], [1, 2]]`` may be written instead. A spec is written
+        with the domain as text.
     """
 
     kind: Literal["none", "covariate", "label", "domain"] = "covariate"
@@ -145,8 +166,10 @@ class ShiftSpec(Spec):
             return f"label {percent:.3g}/{100 - percent:.3g}"
         return f"label dirichlet {self.severity:g}"
 
-    def other_dataset(self, first: DatasetSpec) -> DatasetSpec | None:
+    def other_dataset(self, first: DataSpec) -> DataSpec | None:
         """All of the other data set, not yet normalised (by the first one's moments); None if there is no other."""
+        if isinstance(self.domain, SecondText) and isinstance(first, TextSpec):
+            return first.model_copy(update={"part": "second", "train": None, "test": None})
         if not isinstance(self.domain, OtherDataset):
             return None
         return DatasetSpec(name=self.domain.name, validation=first.validation, normalise=False)

@@ -2,23 +2,25 @@
 
 from dataclasses import dataclass
 
-from lmc_tune.experiment.data import DatasetSpec, ShiftSpec
+from lmc_tune.experiment.data import DataSpec, ShiftSpec
+from lmc_tune.experiment.federation import FederationSpec, Pathological
+from lmc_tune.experiment.text import TextSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetFacts:
-    """A data set as published.
+    """A data set as published, or a user's text.
 
-    shape: (channels, height, width) of an input. labels: what the classes are; equal texts mean equal labels.
-    multi_label: an example may have several labels, or none. torchvision_class: the class that downloads it, if
-    torchvision does; package: an optional package that downloads and reads it, installed by the extra with the data
-    set's name. files: md5 by path below the data root (:func:`check_files`); empty for data that ships inside a
-    package. folder: also below the data root; it holds too many files to verify.
+    shape: (channels, height, width) of an input; (context,) of a window of text. labels: what the classes are; equal
+    texts mean equal labels. multi_label: an example may have several labels, or none. torchvision_class: the class that
+    downloads it, if torchvision does; package: an optional package that downloads and reads it, installed by the extra
+    with the data set's name. files: md5 by path below the data root (:func:`check_files`); empty for data that ships
+    inside a package, and for texts. folder: also below the data root; it holds too many files to verify.
     """
 
     name: str
     title: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     n_classes: int
     labels: str
     n_train: int
@@ -31,6 +33,15 @@ class DatasetFacts:
     package: str | None = None
     files: tuple[tuple[str, str], ...] = ()
     folder: str | None = None
+
+    @property
+    def is_text(self) -> bool:
+        return len(self.shape) == 1
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a window, each of which has a label; 1 of an image."""
+        return self.shape[0] if self.is_text else 1
 
     @property
     def paths(self) -> list[str]:
@@ -164,13 +175,40 @@ DATASETS = {
 }
 
 
-def facts_of(dataset: DatasetSpec) -> DatasetFacts:
+def facts_of(dataset: DataSpec) -> DatasetFacts:
     """What is known of a spec's whole data set, whatever part the spec takes."""
-    return DATASETS[dataset.name]
+    if not isinstance(dataset, TextSpec):
+        return DATASETS[dataset.name]
+    return DatasetFacts(
+        name=dataset.name,
+        title=dataset.label,
+        shape=(dataset.context,),
+        n_classes=dataset.known.symbols,
+        labels="the next tokens",
+        n_train=dataset.windows("train"),
+        n_test=dataset.windows("test"),
+        source=dataset.path,
+        terms="your own",
+        megabytes=0,
+    )
 
 
-def part_size(dataset: DatasetSpec, shift: ShiftSpec) -> int:
+def part_size(dataset: DataSpec, shift: ShiftSpec) -> int:
     """Examples that each member sees; slightly fewer if a stratified split has to leave some out."""
-    half = (dataset.train or facts_of(dataset).n_train - dataset.validation) // 2
+    half = training_size(dataset) // 2
     other = shift.other_dataset(dataset)
     return half if other is None else min(half, facts_of(other).n_train)
+
+
+def training_size(dataset: DataSpec) -> int:
+    """Examples of the training set of a spec, without those that are held out."""
+    return dataset.train or facts_of(dataset).n_train - dataset.validation
+
+
+def client_size(dataset: DataSpec, federation: FederationSpec) -> int:
+    """Examples of the client that has the fewest, if all classes are equally large."""
+    n = training_size(dataset)
+    if not isinstance(federation.split, Pathological):
+        return n // federation.clients
+    classes, dealt = facts_of(dataset).n_classes, federation.split.classes * federation.clients
+    return federation.split.classes * (n // classes // -(-dealt // classes))

@@ -6,10 +6,10 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from lmc_tune.core.seeding import child_seed
-from lmc_tune.experiment.data import DatasetSpec, ShiftSpec
+from lmc_tune.experiment.data import DataSpec, ShiftSpec
 from lmc_tune.experiment.member import MemberSpec, content_key
 from lmc_tune.experiment.networks import ModelSpec
-from lmc_tune.experiment.recipes import Pair
+from lmc_tune.experiment.recipes import Pair, Recipe
 from lmc_tune.experiment.spec import Natural, Seed, Spec, canonical
 from lmc_tune.experiment.training import TrainSpec
 
@@ -20,11 +20,11 @@ class GroupSpec(Spec):
     What is asked of its members is not part of it: another question about a finished group trains nothing.
     """
 
-    dataset: DatasetSpec
+    dataset: DataSpec
     model: ModelSpec
     train: TrainSpec
     shift: ShiftSpec
-    recipe: Pair = Pair()
+    recipe: Recipe = Pair()
     replicate: Natural
     seed: Seed = 0
 
@@ -53,7 +53,7 @@ class GroupSpec(Spec):
         return self.key if self.replicate == 0 else self.model_copy(update={"replicate": 0}).key
 
     @property
-    def datasets(self) -> tuple[DatasetSpec, ...]:
+    def datasets(self) -> tuple[DataSpec, ...]:
         """The data sets that are needed: the group's, and another if its shift names one."""
         other = self.shift.other_dataset(self.dataset)
         return (self.dataset,) if other is None else (self.dataset, other)

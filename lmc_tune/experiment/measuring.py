@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from lmc_tune.experiment.landscape import DirectionsSpec, PlanesSpec
 from lmc_tune.experiment.networks import NetworkSpec
 from lmc_tune.experiment.spec import Count, Natural, Positive, Spec
 
@@ -52,6 +53,16 @@ SAME_WITHOUT_BATCH_NORM: dict[Condition, Condition] = {
     "aligned + recalibrated": "aligned",
 }
 
+# Questions that the first schema did not have.
+_LATER = ("snapshots", "layers", "alignment", "directions", "planes")
+
+# How questions that are mappings are written.
+_EXAMPLES = {
+    "alignment": "{by: weights, restarts: 5}",
+    "directions": "{random: {draws: 5}}",
+    "planes": "{through: [a, b, start]}",
+}
+
 # Starts of weight matching: of residual networks, one alone often ends in a worse optimum.
 RESTARTS = 5
 
@@ -76,6 +87,39 @@ class AlignmentSpec(Spec):
         return RESTARTS if by == "weights" and restarts is None else restarts
 
 
+class LayersSpec(Spec):
+    """Which sets of layers are moved alone, each from A and from B, while all others stay at that member.
+
+    families: ``single``: every layer by itself; ``shallow``: the first one, two, … layers from the input; ``deep``: the
+        last ones, from the output.
+    window: besides, every so many consecutive layers; None for none.
+    groups: besides, sets with names of one's own: patterns of layers' names, as of files, e.g.
+        ``{attention: ["*attention*"]}``.
+    lambdas: ``midpoint``: networks half-way alone; or points of an equally spaced grid, odd.
+    conditions: of those of ``measure``; None for all of them.
+    """
+
+    families: tuple[Literal["single", "shallow", "deep"], ...] = ("single", "shallow", "deep")
+    window: Count | None = None
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    lambdas: Literal["midpoint"] | Annotated[int, Field(strict=True, ge=3)] = "midpoint"
+    conditions: tuple[Condition, ...] | None = None
+
+    @field_validator("groups", mode="before")
+    @classmethod
+    def _one_pattern_is_a_list(cls, groups: Any) -> Any:
+        if not isinstance(groups, dict):
+            raise ValueError(f"write names and patterns, e.g. groups: {{attention: '*attention*'}}; got {groups!r}")  # noqa: TRY004
+        return {name: [patterns] if isinstance(patterns, str) else patterns for name, patterns in groups.items()}
+
+    @field_validator("lambdas")
+    @classmethod
+    def _has_midpoint(cls, lambdas: int | str) -> int | str:
+        if isinstance(lambdas, int) and lambdas % 2 == 0:
+            raise ValueError(f"must be odd so that λ = ½ is on the grid; use {lambdas + 1}")
+        return lambdas
+
+
 class MeasureSpec(Spec):
     """What is measured along the path and how finely.
 
@@ -91,8 +135,13 @@ class MeasureSpec(Spec):
         training data at every λ; ``repaired``: besides, every channel that no BatchNorm rescales gets the mean and
         standard deviation that lie between the members' (REPAIR, Jordan et al. 2023). Left out, they are naive and,
         where there is BatchNorm, recalibrated. Of a network without BatchNorm the first three are one.
+    snapshots: epochs at whose end the weights of every member are remembered, for questions about the course of
+        training; 0 is the start.
+    layers: which sets of layers are moved alone, at the end of training and at every snapshot; None if none are.
     alignment: how B is aligned; None if it is not. It adds ``aligned``, ``aligned + recalibrated`` where there is
         BatchNorm, and ``aligned + repaired`` to the conditions.
+    directions: whether the direction of the path is special; None if it is not asked.
+    planes: loss and error on a plane through three weight vectors; None if it is not asked.
     """
 
     lambdas: Annotated[int, Field(strict=True, ge=3)] = 25
@@ -101,7 +150,11 @@ class MeasureSpec(Spec):
     refinements: Natural = 6
     tolerance_error: Positive = 0.002
     tolerance_loss: Positive = 0.01
+    snapshots: tuple[Natural, ...] = ()
+    layers: LayersSpec | None = None
     alignment: AlignmentSpec | None = None
+    directions: DirectionsSpec | None = None
+    planes: PlanesSpec | None = None
 
     @field_validator("splits")
     @classmethod
@@ -117,14 +170,14 @@ class MeasureSpec(Spec):
                 raise ValueError(f"{condition} is added by measure.alignment, e.g. alignment: {{by: weights}}")
         return conditions
 
-    @field_validator("alignment", mode="before")
+    @field_validator("alignment", "directions", "planes", mode="before")
     @classmethod
-    def _alignment_is_a_mapping(cls, alignment: Any) -> Any:
-        if not isinstance(alignment, dict | AlignmentSpec | None):
+    def _questions_are_mappings(cls, question: Any, info: ValidationInfo) -> Any:
+        if not isinstance(question, dict | Spec | None):
             raise ValueError(  # noqa: TRY004 - which pydantic reports as a problem of the value
-                f"write a mapping, e.g. alignment: {{by: weights, restarts: 5}}; got {alignment!r}"
+                f"write a mapping, e.g. {info.field_name}: {_EXAMPLES[str(info.field_name)]}; got {question!r}"
             )
-        return alignment
+        return question
 
     @field_validator("conditions")
     @classmethod
@@ -146,11 +199,16 @@ class MeasureSpec(Spec):
             asked = tuple(condition for condition in asked if condition not in SAME_WITHOUT_BATCH_NORM)
         return self.model_copy(update={"conditions": asked})
 
+    @field_validator("snapshots")
+    @classmethod
+    def _snapshots_in_order(cls, snapshots: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(snapshots)))
+
     @model_serializer(mode="wrap")
-    def _as_before_alignments(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without an alignment there is no such entry, as before there were any: finished folders stay finished."""
+    def _without_later_questions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A question that came later has no entry where it is not asked: finished folders stay finished."""
         content: dict[str, Any] = handler(self)
-        return content if self.alignment else {name: value for name, value in content.items() if name != "alignment"}
+        return {name: value for name, value in content.items() if value or name not in _LATER}
 
     @cached_property
     def key(self) -> str:
@@ -167,6 +225,16 @@ class MeasureSpec(Spec):
             raise ValueError(f"lambdas must be odd so that λ = ½ is on the grid; use {self.lambdas + 1}")
         if "test" not in self.splits or "train" not in self.splits:
             raise ValueError("splits must name both train and test: the verdict reads test, the gate reads train")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_the_trajectory(self) -> Self:
+        noise = self.directions.noise if self.directions else None
+        if noise and noise.needs_snapshots and not self.snapshots:
+            raise ValueError(
+                "directions.noise in the span of training needs snapshots, e.g. snapshots: [0, 1, 2]; or ask for "
+                "kinds: [path]"
+            )
         return self
 
 

@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import Literal
 
 from lmc_tune.core.seeding import child_seed
-from lmc_tune.experiment.data import Corruption, DatasetSpec, ShiftSpec
+from lmc_tune.experiment.data import Corruption, DataSpec, ShiftSpec
+from lmc_tune.experiment.federation import Client
 from lmc_tune.experiment.networks import ModelSpec
 from lmc_tune.experiment.spec import Count, Natural, NonNegative, Seed, Spec
 from lmc_tune.experiment.training import TrainSpec
@@ -19,7 +20,7 @@ SCHEMA_VERSION = 5
 
 Side = Literal["a", "b", "both"]
 # Whose noise a member has: which positions it sees in which step, how they are augmented, and what is dropped.
-Noise = Literal["a", "b", "joint"]
+Noise = Literal["a", "b", "joint", "client"]
 _NOISE_LABELS: dict[Noise, tuple[str, ...]] = {"a": ("order",), "b": ("order", "b"), "joint": ("order", "joint")}
 
 
@@ -70,15 +71,18 @@ class MemberSpec(Spec):
     numbers.
 
     train: with the defaults of ``noise`` and ``spawn_epoch``, which the fields ``noise`` and ``branch`` replace.
+    client: whose weights at the end of the last round they are, before the last average; the clients of a federation
+        are trained together.
     """
 
-    dataset: DatasetSpec
+    dataset: DataSpec
     model: ModelSpec
     train: TrainSpec
     part: PartSpec
     noise: Noise = "a"
     branch: Branch | None = None
     perturbation: Perturbation | None = None
+    client: Client | None = None
     replicate: Natural
     seed: Seed = 0
 
@@ -88,7 +92,8 @@ class MemberSpec(Spec):
         parts = (self.dataset.text, self.model.text, self.train.text, self.part.text, self.noise)
         begin = f"{self.branch.trunk.key}@{self.branch.epoch}" if self.branch else ""
         perturbation = self.perturbation.text if self.perturbation else ""
-        return " ".join([*parts, begin, perturbation, str(self.replicate), str(self.seed)])
+        client = [self.client.text] if self.client else []
+        return " ".join([*parts, begin, perturbation, str(self.replicate), str(self.seed), *client])
 
     @cached_property
     def key(self) -> str:
@@ -107,6 +112,8 @@ class MemberSpec(Spec):
     @property
     def noise_seed(self) -> int:
         """The seed from which the orders, augmentations and dropouts of its training derive."""
+        if self.noise == "client" and self.client:
+            return self.seed_for("order", "client", self.client.number)
         return self.seed_for(*_NOISE_LABELS[self.noise])
 
 

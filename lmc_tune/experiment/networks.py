@@ -27,9 +27,9 @@ class NetworkSpec(Spec):
         """Whether some hidden units may be permutable; GroupNorm's groups hold those of whole networks in place."""
         return getattr(self, "norm", "none") != "group"
 
-    def needs(self, height: int, width: int) -> str:  # noqa: ARG002 - most take any size
-        """What the network needs and images of this size do not have, as ``needs ...``; empty if nothing."""
-        return ""
+    def needs(self, shape: tuple[int, ...]) -> str:
+        """What the network needs and inputs of this shape do not have, as ``needs ...``; empty if nothing."""
+        return "" if len(shape) == 3 else "needs images"
 
 
 class MlpSpec(NetworkSpec):
@@ -70,8 +70,9 @@ class VggSpec(NetworkSpec):
     def label(self) -> str:
         return f"vgg-{self.depth}{_times(self.width)}{_normalised(self.norm)}"
 
-    def needs(self, height: int, width: int) -> str:
-        return "halves its input five times and needs images of 32x32" if min(height, width) < 32 else ""
+    def needs(self, shape: tuple[int, ...]) -> str:
+        small = "halves its input five times and needs images of 32x32" if min(shape[1:], default=0) < 32 else ""
+        return super().needs(shape) or small
 
 
 class ResnetSpec(NetworkSpec):
@@ -114,17 +115,47 @@ class VitSpec(NetworkSpec):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
-        if self.dim % self.heads:
-            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+        _check_heads(self.dim, self.heads)
         return self
 
     @property
     def label(self) -> str:
         return f"vit {self.depth}x{self.dim} patch {self.patch}"
 
-    def needs(self, height: int, width: int) -> str:
-        fits = height == width and height % self.patch == 0
-        return "" if fits else f"needs square images that patches of {self.patch} divide"
+    def needs(self, shape: tuple[int, ...]) -> str:
+        fits = len({*shape[1:]}) == 1 and shape[-1] % self.patch == 0
+        return super().needs(shape) or ("" if fits else f"needs square images that patches of {self.patch} divide")
+
+
+class GptSpec(NetworkSpec):
+    """A language model as GPT-2 (Radford et al. 2019): it predicts every next token of a window of text.
+
+    depth: number of blocks. dim: width of a token; a block's perceptron is four times as wide.
+    norm: LayerNorm before attention, before the perceptron and before the head, or none.
+    init: ``gpt2`` is normal with standard deviation 0.02, and less for what writes into the residual stream.
+    dropout: chance that an entry of a token is dropped behind the embedding, attention and the perceptron, in a
+        training step.
+    """
+
+    name: Literal["gpt"] = "gpt"
+    depth: Count = 4
+    heads: Count = 4
+    dim: Count = 128
+    norm: Literal["none", "layer"] = "layer"
+    init: Literal["gpt2"] | Init = "gpt2"
+    dropout: Chance = 0.0
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        _check_heads(self.dim, self.heads)
+        return self
+
+    @property
+    def label(self) -> str:
+        return f"gpt {self.depth}x{self.dim}{'' if self.norm == 'layer' else ' no norm'}"
+
+    def needs(self, shape: tuple[int, ...]) -> str:
+        return "" if len(shape) == 1 else "needs text"
 
 
 class FactorySpec(NetworkSpec):
@@ -152,6 +183,20 @@ class FactorySpec(NetworkSpec):
     def label(self) -> str:
         return self.factory
 
+    def needs(self, shape: tuple[int, ...]) -> str:  # noqa: ARG002 - only its code knows
+        return ""
+
+
+def inputs_in_words(shape: tuple[int, ...]) -> str:
+    """The inputs of a shape, ``28x28`` of images or ``windows of 128 tokens`` of text."""
+    return f"windows of {shape[0]} tokens" if len(shape) == 1 else f"{shape[1]}x{shape[2]}"
+
+
+def _check_heads(dim: int, heads: int) -> None:
+    """Raise ValueError unless heads of one width make up the whole."""
+    if dim % heads:
+        raise ValueError(f"dim {dim} is not a multiple of heads {heads}")
+
 
 def _normalised(norm: str) -> str:
     return "" if norm == "none" else f" {norm} norm"
@@ -166,6 +211,7 @@ MODELS: dict[str, type[NetworkSpec]] = {
     "vgg": VggSpec,
     "resnet": ResnetSpec,
     "vit": VitSpec,
+    "gpt": GptSpec,
     "factory": FactorySpec,
 }
 
@@ -182,6 +228,7 @@ ModelSpec = Annotated[
     | Annotated[VggSpec, Tag("vgg")]
     | Annotated[ResnetSpec, Tag("resnet")]
     | Annotated[VitSpec, Tag("vit")]
+    | Annotated[GptSpec, Tag("gpt")]
     | Annotated[FactorySpec, Tag("factory")],
     Discriminator(model_name),
 ]

@@ -3,8 +3,9 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +14,39 @@ from pydantic import ValidationError
 from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.checks import origin, problems
-from lmc_tune.experiment.data import SHORT_FORMS, DatasetSpec, written_out
+from lmc_tune.experiment.data import SHORT_FORMS, DatasetSpec, data_kind, written_out
 from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.experiment.networks import MODELS, model_name
 from lmc_tune.experiment.ranges import SPACINGS, spaced
 from lmc_tune.experiment.sources import Code, code_of, folders_beside
 from lmc_tune.experiment.space import (
     AXES,
+    DECIDED_BY_FEDERATION,
+    FILLED_IN,
     RECIPE,
     SECTIONS,
     SPACE_FILE,
     SearchSpace,
     Sections,
+    is_federated,
     place,
     section_spec,
 )
 from lmc_tune.experiment.spec import Spec
+from lmc_tune.experiment.text import TextContent, TextError, TextSpec, found_file, read_content
 from lmc_tune.experiment.wording import TOP_LEVEL, close_to, message, nearest, nearest_top_level, sections_with
 from lmc_tune.experiment.yaml_lines import Location, YamlError, dotted, load_value, load_with_lines
 
 # More would take gigabytes and minutes before the first is trained, and most often is a typing error in a range.
 _MOST_PAIRS, _MOST_ON_AN_AXIS = 1_000_000, 10_000
 _LONGEST = 1000
+# What a federation has in the place of a section.
+_INSTEAD = {
+    "train": "clients train for rounds x local_epochs",
+    "shift": "federated.split gives every client its own data",
+    "b": "all clients are trained alike",
+    "perturb": "no client is perturbed",
+}
 
 
 class SpaceError(UserError):
@@ -54,7 +66,7 @@ def presets() -> dict[str, Path]:
 def read_space(
     space: str | os.PathLike[str] | Mapping[str, Any] | SearchSpace, sets: Sequence[str] = ()
 ) -> SearchSpace:
-    """A search space with ``key=value`` overrides, and the code of its factories as it is now.
+    """A search space with ``key=value`` overrides, and the code of its factories and its texts as they are now.
 
     Args:
         space: a YAML file, a preset's name, what a YAML file would hold as a mapping (arrays and tuples count as
@@ -77,14 +89,15 @@ def read_space(
     """
     known: Mapping[str, Code] = {}
     if isinstance(space, Mapping | SearchSpace):
-        read = _parsed(_plain(space.plain() if isinstance(space, SearchSpace) else space), "space", {}, sets)
         folders = folders_beside(Path("space"))  # that is, the current one
+        content = _plain(space.plain() if isinstance(space, SearchSpace) else space)
+        read = _Reader("space", {}, folders).read(content, sets)
         if isinstance(space, SearchSpace):
             known = space.code  # it may have been read in another folder
     else:
         path, text = _found(os.fspath(space))
-        read = parse_space(text, path.name if path.is_file() else str(space), sets)
-        folders = folders_beside(path) if read.factories else ()
+        folders = folders_beside(path)
+        read = parse_space(text, path.name if path.is_file() else str(space), sets, folders)
     code = {factory: code_of(factory, folders) or known.get(factory) for factory in read.factories}
     return read.model_copy(update={"code": {factory: found for factory, found in code.items() if found}})
 
@@ -119,13 +132,17 @@ def _plain(value: Any) -> Any:
     return [_plain(own) for own in value] if isinstance(value, list | tuple | range) else value
 
 
-def parse_space(text: str, source: str = "space.yaml", sets: Sequence[str] = ()) -> SearchSpace:
+def parse_space(
+    text: str, source: str = "space.yaml", sets: Sequence[str] = (), folders: Sequence[str] | None = None
+) -> SearchSpace:
     """Build a space from YAML text.
 
     Args:
         text: the YAML document.
         source: its name, for messages.
         sets: overrides such as ``train.epochs=3`` or ``axes.lr=[0.1]``; the value is YAML.
+        folders: where files of texts are looked for and read; if None, what the space knows of them is taken as it is,
+            and files are looked for next to the source if it knows nothing.
 
     Raises:
         SpaceError: listing every problem found.
@@ -136,26 +153,25 @@ def parse_space(text: str, source: str = "space.yaml", sets: Sequence[str] = ())
         raise SpaceError([f"{source}:{error.line}: {error}"]) from error
     if not isinstance(content, dict):
         raise SpaceError([f"{source}:1: a search space is a mapping that starts with name:"])
-    return _parsed(content, source, lines, sets)
-
-
-def _parsed(content: dict[str, Any], source: str, lines: dict[Location, int], sets: Sequence[str]) -> SearchSpace:
-    reader = _Reader(source, lines)
-    for override in sets:
-        reader.override(content, override)
-    return reader.space(content)
+    return _Reader(source, lines, folders).read(content, sets)
 
 
 class _Reader:
     """Collects problems while a plain mapping becomes a SearchSpace; without ``lines`` it was written in Python."""
 
-    def __init__(self, source: str, lines: dict[Location, int]) -> None:
+    def __init__(self, source: str, lines: dict[Location, int], folders: Sequence[str] | None) -> None:
         self.source = source
         self.lines = lines
+        self.folders = folders
         self.overridden: set[Location] = set()
         # Sections, and fields of sections, of which it is not known what they should hold: one problem has said so.
         self.unsettled: set[tuple[str, ...]] = set()
         self.problems: dict[str, int] = {}  # each with its line
+
+    def read(self, content: dict[str, Any], sets: Sequence[str]) -> SearchSpace:
+        for override in sets:
+            self.override(content, override)
+        return self.space(content)
 
     def problem(self, place: Location, message: str) -> None:
         line = next((self.lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.lines), 1)
@@ -199,6 +215,7 @@ class _Reader:
         fixed = self._sections(content)
         axes = self._axes(content.get("axes"))
         self._refuse_fixed_and_varied(fixed, axes)
+        self._refuse_beside_federation(fixed, axes)
         rest = {k: v for k, v in content.items() if k in TOP_LEVEL and k not in SECTIONS and k != "axes"}
         space = self._validated(rest | {"fixed": fixed, "axes": axes})
         self._check_sections(fixed, axes)
@@ -209,12 +226,53 @@ class _Reader:
             self.problem(("axes",), f"{n} pairs in all; one sweep has {_MOST_PAIRS} at most: make the grid coarser")
             self.stop_on_problems()
         written = {SHORT_FORMS[axis][0]: axis for axis in axes if axis in SHORT_FORMS}
-        space = _canonical(_without_short_forms(space))
+        space = self._with_texts(_canonical(_without_short_forms(space)))
+        self.stop_on_problems()
         for location, wrong in problems(space):
             names = [written.get(str(name), name) if at == 1 else name for at, name in enumerate(location)]
             self.problem(tuple(names) if location[0] == "axes" else location, wrong)
         self.stop_on_problems()
         return space
+
+    def _with_texts(self, space: SearchSpace) -> SearchSpace:
+        """The space with what its texts hold, and with absolute paths of their files."""
+        if self.folders is None and all(spec.source in space.texts for spec, _ in _texts(space)):
+            return space
+        space = self._located(space, self.folders or folders_beside(Path(self.source)))
+        self.stop_on_problems()
+        texts: dict[str, TextContent] = {}
+        for spec, indices in _texts(space):
+            if spec.source not in texts:
+                try:
+                    texts[spec.source] = read_content(spec).known
+                except TextError as error:
+                    self.problem(origin("dataset", ("path",), indices), str(error))
+        return space.model_copy(update={"texts": texts})
+
+    def _located(self, space: SearchSpace, folders: Sequence[str]) -> SearchSpace:
+        """The space with absolute paths of its texts' files."""
+        fields = ("path", "second")
+
+        def file(value: Any, at: Location) -> Any:
+            if not isinstance(value, str):
+                return value
+            try:
+                return found_file(value, folders)
+            except TextError as error:
+                self.problem(at, str(error))
+                return value
+
+        def section(values: Mapping[str, Any], at: Location) -> dict[str, Any]:
+            return {name: file(value, (*at, name)) if name in fields else value for name, value in values.items()}
+
+        fixed = {**space.fixed, **{n: section(v, (n,)) for n, v in space.fixed.items() if n == "dataset"}}
+        axes = dict(space.axes)
+        for axis, values in space.axes.items():
+            if axis in fields:
+                axes[axis] = tuple(file(value, ("axes", axis, at)) for at, value in enumerate(values))
+            elif axis == "dataset":
+                axes[axis] = tuple(section(value, ("axes", axis, at)) for at, value in enumerate(values))
+        return space.model_copy(update={"fixed": fixed, "axes": axes})
 
     def _leave_unsettled(self, key: Any, content: dict[str, Any]) -> None:
         """What an unknown key may have been meant to say is not reported as missing."""
@@ -319,6 +377,25 @@ class _Reader:
                         )
                         self.unsettled |= {(section,)} if section == "shift" else set()
 
+    def _refuse_beside_federation(self, fixed: Sections, axes: dict[str, tuple[Any, ...]]) -> None:
+        """Refuse what a federation decides itself; values that change nothing may be there."""
+        if not is_federated(fixed, axes):
+            return
+        for index, value in enumerate(axes.get("federated", ())):
+            if value == {}:
+                self.problem(("axes", "federated", index), "is empty; say at least clients and rounds")
+        plain: dict[str, Any] = {"steps": None, "target_loss": None, "spawn_epoch": 0, "kind": "none"}
+        for section, fields in DECIDED_BY_FEDERATION.items():
+            said: dict[str, Location] = {key: (section, key) for key in fixed[section]}
+            for axis in axes:
+                if AXES[axis][0] == section:
+                    said[AXES[axis][-1]] = ("axes", axis)
+            for key, where in said.items():
+                same = key in plain and where[0] == section and fixed[section][key] == plain[key]
+                if not same and (key in fields or section in {"b", "perturb"} or where == ("axes", section)):
+                    self.problem(where, f"cannot be set where there is federated: {_INSTEAD[section]}; leave it out")
+                    self.unsettled.add((section,))
+
     def _validated(self, fields: dict[str, Any]) -> SearchSpace | None:
         try:
             return SearchSpace.model_validate(fields)
@@ -343,8 +420,7 @@ class _Reader:
                 self.problem(("axes", axis, index), f"must be a mapping or a name, got {coordinates[axis]!r}")
                 return
         sections = place(fixed, coordinates)
-        if "code" in sections["model"]:
-            self.problem(origin("model", ("code",), indices), "is filled in when a space is read; leave it out")
+        self._check_fields(sections, indices)
         for name, values in sections.items():
             spec = Spec if name in RECIPE and not values else section_spec(name, values)
             if spec is None:
@@ -358,10 +434,16 @@ class _Reader:
                 for detail in error.errors():
                     if not self.unsettled & {(name,), (name, *detail["loc"][:1])}:
                         self.problem(self._origin(name, detail["loc"], indices), message(detail, spec))
-        dataset = sections["dataset"].get("name", DatasetSpec().name)
-        if isinstance(dataset, str) and dataset not in DATASETS:
+
+    def _check_fields(self, sections: Sections, indices: dict[str, int]) -> None:
+        """Report fields that are not to be written, and a data set that nobody knows."""
+        for name, values in sections.items():
+            for field in sorted(FILLED_IN & values.keys()):
+                self.problem(origin(name, (field,), indices), "is filled in when a space is read; leave it out")
+        dataset, known = sections["dataset"].get("name", DatasetSpec().name), [*DATASETS, "text"]
+        if isinstance(dataset, str) and dataset not in known:
             self.problem(
-                origin("dataset", ("name",), indices), f"unknown data set {dataset!r}{nearest(dataset, DATASETS)}"
+                origin("dataset", ("name",), indices), f"unknown data set {dataset!r}{nearest(dataset, known)}"
             )
 
     def _origin(self, section: str, location: tuple[str | int, ...], indices: dict[str, int]) -> Location:
@@ -371,6 +453,16 @@ class _Reader:
         if found == (section,) and found not in self.lines and (axis := next(own, None)):
             return ("axes", axis, indices[axis])
         return found
+
+
+def _texts(space: SearchSpace) -> Iterator[tuple[TextSpec, dict[str, int]]]:
+    """The texts of a space, each with where on their axes its values are."""
+    own = {axis: values for axis, values in space.axes.items() if AXES[axis][0] == "dataset"}
+    for point in product(*(range(len(values)) for values in own.values())):
+        indices = dict(zip(own, point, strict=True))
+        section = place(space.fixed, {axis: own[axis][at] for axis, at in indices.items()})["dataset"]
+        if data_kind(section) == "text":
+            yield TextSpec.model_validate(section), indices
 
 
 def _meant(place: tuple[str, ...]) -> tuple[str, ...]:
@@ -398,6 +490,7 @@ def _without_short_forms(space: SearchSpace) -> SearchSpace:
 def _canonical(space: SearchSpace) -> SearchSpace:
     """Defaults filled in and short forms written out, in the fixed sections and on the axes."""
     varied = {AXES[axis] for axis in space.axes}
+    decided = {("train", "epochs")} if is_federated(space.fixed, space.axes) else set()
 
     def filled_in(section: str, values: dict[str, Any]) -> dict[str, Any]:
         # A shift's defaults depend on its kind: where an axis varies the kind, each cell fills in its own.
@@ -406,7 +499,10 @@ def _canonical(space: SearchSpace) -> SearchSpace:
         assert spec is not None  # noqa: S101 - checked before
         unsaid = section in RECIPE and not values
         full = values if depends or unsaid else spec.model_validate(values).model_dump(mode="json")
-        return {field: value for field, value in full.items() if (section, field) not in varied and field != "code"}
+        left_out = varied | decided
+        return {
+            field: value for field, value in full.items() if (section, field) not in left_out and field not in FILLED_IN
+        }
 
     def with_others(section: str, value: dict[str, Any]) -> dict[str, Any]:
         # A section may be impossible without the fields that other axes vary.

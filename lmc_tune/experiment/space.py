@@ -6,13 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from lmc_tune.experiment.data import SHORT_FORMS, DatasetSpec, ShiftSpec
+from lmc_tune.experiment.data import DATA, SHORT_FORMS, ShiftSpec, data_kind
+from lmc_tune.experiment.federation import FederationSpec
 from lmc_tune.experiment.group import GroupSpec
 from lmc_tune.experiment.measuring import MeasureSpec
 from lmc_tune.experiment.member import Perturbation
 from lmc_tune.experiment.networks import MODELS, model_name
 from lmc_tune.experiment.sources import Code
 from lmc_tune.experiment.spec import Count, Seed, Spec
+from lmc_tune.experiment.text import TextContent, TextSpec
 from lmc_tune.experiment.training import TrainChanges, TrainSpec
 from lmc_tune.experiment.verdict import VerdictSpec
 
@@ -21,14 +23,20 @@ SPACE_FILE = "space.yaml"
 
 # The specs that each section of a setting may hold; :func:`section_spec` says which.
 SETTING: dict[str, tuple[type[Spec], ...]] = {
-    "dataset": (DatasetSpec,),
+    "dataset": tuple(DATA.values()),
     "model": tuple(MODELS.values()),
     "train": (TrainSpec,),
     "shift": (ShiftSpec,),
 }
 # The sections that may change the recipe; an empty one changes nothing.
-RECIPE: dict[str, tuple[type[Spec], ...]] = {"b": (TrainChanges,), "perturb": (Perturbation,)}
+RECIPE: dict[str, tuple[type[Spec], ...]] = {
+    "b": (TrainChanges,),
+    "perturb": (Perturbation,),
+    "federated": (FederationSpec,),
+}
 SECTIONS = SETTING | RECIPE
+# Fields that are filled in, and not written.
+FILLED_IN = frozenset({"code", "content", "part"})
 # What an axis may vary: a whole section, or one field of a section by its bare name (`lr`, `norm`, `severity`), or by
 # its full name in the recipe's sections (`b.lr`). A space that has been read has no axis of a short form.
 AXES: Mapping[str, tuple[str, ...]] = {
@@ -38,7 +46,7 @@ AXES: Mapping[str, tuple[str, ...]] = {
         for section, specs in SETTING.items()
         for spec in specs
         for field in spec.model_fields
-        if field not in ("name", "engine", "code")
+        if field not in {"name", "engine", *FILLED_IN}
     },
     **{short: ("shift", short) for short in SHORT_FORMS},
     **{f"{name}.{field}": (name, field) for name, (spec,) in RECIPE.items() for field in spec.model_fields},
@@ -47,9 +55,25 @@ AXES: Mapping[str, tuple[str, ...]] = {
 Sections = dict[str, dict[str, Any]]
 
 
+# What a federation decides itself, by section: these cannot be set in its space.
+DECIDED_BY_FEDERATION: dict[str, tuple[str, ...]] = {
+    "train": ("epochs", "steps", "target_loss", "spawn_epoch"),
+    "shift": ("kind",),
+    "b": (),
+    "perturb": (),
+}
+
+
 def section_spec(section: str, values: Mapping[str, Any]) -> type[Spec] | None:
     """The spec that a section's values are to fill in; None for a model whose name is not known."""
+    if section == "dataset":
+        return DATA[data_kind(values)]
     return MODELS.get(model_name(values)) if section == "model" else SECTIONS[section][0]
+
+
+def is_federated(fixed: Sections, axes: Mapping[str, Any]) -> bool:
+    """Whether the groups of a space are federations."""
+    return bool(fixed.get("federated")) or any(AXES[axis][0] == "federated" for axis in axes)
 
 
 class Cell(Spec):
@@ -74,11 +98,12 @@ class Cell(Spec):
 class SearchSpace(Spec):
     """A whole study.
 
-    fixed: sections (dataset, model, train, shift; b, perturb) as plain mappings, without what the axes vary.
+    fixed: sections (dataset, model, train, shift; b, perturb, federated) as plain mappings, without what the axes vary.
     axes: values by axis name, in the order in which cells are enumerated (the last axis varies fastest).
     replicates: pairs per cell. seed: base of every pair's seeds.
     members: keep or drop the trained weights; ``auto`` keeps them while they are small.
-    code: of users' own networks, by factory; filled in when a file is read, and kept in the run folder.
+    code: of users' own networks, by factory; texts: of texts, by what they are made of
+        (:attr:`~lmc_tune.experiment.text.TextSpec.source`); filled in when a file is read, and kept in the run folder.
     """
 
     name: Annotated[str, Field(max_length=120)]
@@ -90,6 +115,7 @@ class SearchSpace(Spec):
     verdict: VerdictSpec = VerdictSpec()
     members: Literal["auto", "keep", "drop"] = "auto"
     code: dict[str, Code] = Field(default_factory=dict)
+    texts: dict[str, TextContent] = Field(default_factory=dict)
 
     @field_validator("name")
     @classmethod
@@ -112,8 +138,9 @@ class SearchSpace(Spec):
             pydantic.ValidationError: if a combination of values is impossible.
         """
         own_axes = {name: [i for i, axis in enumerate(self.axes) if AXES[axis][0] == name] for name in SECTIONS}
+        own_axes["train"] = [*own_axes["train"], *own_axes["federated"]]  # which says for how many epochs
         # Sections by the positions on their own axes: many cells share one, and building it is most of a cell's cost.
-        known: dict[tuple[object, ...], Spec] = {}
+        known: dict[tuple[object, ...], Any] = {}
         cells = []
         for point in product(*(range(len(values)) for values in self.axes.values())):
             coordinates = {axis: values[at] for (axis, values), at in zip(self.axes.items(), point, strict=True)}
@@ -123,7 +150,7 @@ class SearchSpace(Spec):
                 sections = place(self.fixed, coordinates) | sections
             cells.append(self._cell(coordinates, sections))
             first = cells[-1].first
-            known |= {at: getattr(first if name in SETTING else first.recipe, name) for name, at in places.items()}
+            known |= {at: getattr(first, name) if name in SETTING else sections[name] for name, at in places.items()}
         return cells
 
     def cell(self, coordinates: Mapping[str, Any]) -> Cell:
@@ -134,8 +161,14 @@ class SearchSpace(Spec):
         model = sections["model"]
         if isinstance(model, dict) and (code := self.code.get(model.get("factory", ""))):
             sections = {**sections, "model": {**model, "code": code}}
+        dataset = sections["dataset"]
+        if isinstance(dataset, dict) and data_kind(dataset) == "text":
+            text = TextSpec.model_validate(dataset)
+            sections = {**sections, "dataset": text.model_copy(update={"content": self.texts.get(text.source)})}
         setting = {name: sections[name] for name in SETTING}
         recipe = {name: sections[name] for name in RECIPE if sections[name]}
+        if federation := recipe.get("federated"):
+            recipe = {"recipe": "federated", **federation}
         first = GroupSpec.model_validate({**setting, "recipe": recipe, "replicate": 0, "seed": self.seed})
         return Cell(coordinates=dict(coordinates), first=first)
 
@@ -145,7 +178,7 @@ class SearchSpace(Spec):
 
     def plain(self) -> dict[str, Any]:
         """The space as it would be written in YAML, defaults filled in; reading it back gives the same space."""
-        content = self.model_dump(mode="json", exclude=set() if self.code else {"code"})
+        content = self.model_dump(mode="json", exclude={name for name in ("code", "texts") if not getattr(self, name)})
         fixed = {name: values for name, values in content.pop("fixed").items() if values or name in SETTING}
         return {"name": content.pop("name"), **fixed, **content}
 
@@ -164,4 +197,12 @@ def place(fixed: Sections, coordinates: Mapping[str, Any]) -> Sections:
             sections[section][field[0]] = value
         else:
             sections[section] |= value
-    return sections
+    return sections if not sections["federated"] else _federated(sections)
+
+
+def _federated(sections: Sections) -> Sections:
+    """The sections of a federation: it decides how long its clients train, and which part of the data they see."""
+    rounds, epochs = (sections["federated"].get(name, 1) for name in ("rounds", "local_epochs"))
+    whole = isinstance(rounds, int) and isinstance(epochs, int)  # other values are reported where they are written
+    decided: Sections = {"train": {"epochs": rounds * epochs if whole else 1}, "shift": {"kind": "none"}}
+    return {name: {**decided.get(name, {}), **values} for name, values in sections.items()}

@@ -6,9 +6,9 @@ from typing import Any, get_args
 
 from pydantic_core import ErrorDetails
 
-from lmc_tune.experiment.data import SHORT_FORMS, ShiftSpec
+from lmc_tune.experiment.data import DATA, SHORT_FORMS, ShiftSpec
 from lmc_tune.experiment.networks import MODELS, model_name
-from lmc_tune.experiment.space import AXES, SECTIONS, SETTING, SearchSpace
+from lmc_tune.experiment.space import AXES, FILLED_IN, SECTIONS, SETTING, SearchSpace
 
 TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
 # Names in other tools, and ours.
@@ -53,9 +53,9 @@ def _fields_at(model: Any, location: tuple[str | int, ...]) -> list[str]:
 
 
 def _keys(spec: Any) -> list[str]:
-    """What may be written in a section of this spec; a factory's code is filled in."""
+    """What may be written in a section of this spec."""
     short = SHORT_FORMS if spec is ShiftSpec else ()
-    return [*(field for field in spec.model_fields if field != "code"), *short]
+    return [*(field for field in spec.model_fields if field not in FILLED_IN), *short]
 
 
 def sections_with(key: Any) -> list[str]:
@@ -70,6 +70,8 @@ def _elsewhere(name: str, spec: Any) -> str:
     sections = sections_with(name)
     if "model" in sections and spec in MODELS.values():
         return f"; {model_name({'name': spec.model_fields['name'].default})} has none"
+    if "dataset" in sections and spec in DATA.values():
+        return "; a text has none" if spec is DATA["text"] else "; only a text (name: text) has one"
     return f"; it belongs to {sections[0]}" if sections else ""
 
 

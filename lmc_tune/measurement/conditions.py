@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lmc_tune.data.examples import ExampleSet
-from lmc_tune.experiment import Statistics
+from lmc_tune.data.examples import ExampleSet, at_once
+from lmc_tune.experiment import MeasureSpec, Statistics
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.lines import Line, MeasurementError
 from lmc_tune.measurement.network import Network
@@ -67,6 +67,11 @@ def prepare(
     if condition == "repaired":
         return _repaired(network, line, states, positions, examples)
     raise ValueError(f"no way to prepare a network is known under {condition}")
+
+
+def least_stale(asked: MeasureSpec, network: Network) -> Statistics:
+    """``recalibrated`` where it is asked for and there is BatchNorm, whose statistics would be stale; else naive."""
+    return "recalibrated" if "recalibrated" in (asked.conditions or ()) and network.norms else "naive"
 
 
 def estimating_passes(condition: Statistics, positions: int) -> int:
@@ -136,7 +141,7 @@ def _estimate(network: Network, examples: ExampleSet, forward: Callable[[Tensor]
     for norm in norms.values():
         norm.train()
     seen = 0
-    for inputs in _batches(examples):
+    for inputs in batches(examples):
         seen += len(inputs)
         for norm in norms.values():
             # The cumulative average. momentum=None would weight all batches alike, and cannot be stacked: it asks a
@@ -148,11 +153,11 @@ def _estimate(network: Network, examples: ExampleSet, forward: Callable[[Tensor]
         norm.momentum = momenta[name]
 
 
-def _batches(examples: ExampleSet) -> Iterator[Tensor]:
+def batches(examples: ExampleSet) -> Iterator[Tensor]:
     """Inputs of all examples; the last batch may be smaller than the others, but is never of one, whose variance is
     not defined.
     """
-    size = min(scoring.CHUNK, len(examples))
+    size = min(at_once(examples, scoring.CHUNK), len(examples))
     size -= len(examples) % size == 1
     for some in examples.chunks(size):
         yield some.inputs
@@ -170,7 +175,7 @@ def _repaired(
     network: Network, line: Line, states: Sequence[State], positions: Sequence[float], examples: ExampleSet
 ) -> Prepared:
     """A BatchNorm behind each such layer, whose scale and offset say which moments its outputs get."""
-    names = layers_to_repair(network, next(_batches(examples)))
+    names = layers_to_repair(network, next(batches(examples)))
     of_a, of_b = (_moments(network, line.at(end), names, examples) for end in (0, 1))
     repaired, repairs = network.copy(), dict[str, nn.Module]()
     for name in names:
@@ -247,7 +252,7 @@ def _moments(network: Network, state: State, names: Sequence[str], examples: Exa
 
     model = network.loaded(state).eval()
     with _hooked({name: model.get_submodule(name) for name in names}, note):
-        for inputs in _batches(examples):
+        for inputs in batches(examples):
             model(inputs)
             sizes.append(len(inputs))
     eps = nn.BatchNorm1d(1).eps

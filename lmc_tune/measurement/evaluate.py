@@ -1,13 +1,14 @@
 """Exact loss and error of one model on one set of examples."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmc_tune.data.decisions import decisions
-from lmc_tune.data.examples import ExampleSet
+from lmc_tune.data.decisions import decisions, stacked_decisions
+from lmc_tune.data.examples import ExampleSet, at_once
 from lmc_tune.models.inference import VECTOR, for_inference, has_large_layers, is_convolutional
 from lmc_tune.models.plain import is_plain
 
@@ -21,7 +22,8 @@ _CONVOLUTIONAL_CHUNK = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Sums over ``n`` examples, or over all their decisions where they have several labels; divided only when read.
+    """Sums over ``n`` examples, or over all their decisions where they have several labels or tokens; divided only when
+    read.
 
     loss_sum in nats, added up in float64.
     """
@@ -46,12 +48,23 @@ class Score:
 
 @torch.no_grad()
 def logits_of(model: nn.Module, examples: ExampleSet) -> Tensor:
-    """(n, classes) logits of ``model`` in evaluation mode; of several labels per example, one for each."""
-    device, chunk = examples.labels.device, CHUNK
-    if device.type == "cpu" and is_convolutional(model):
-        chunk = min(CHUNK, _CONVOLUTIONAL_CHUNK)
+    """(n, classes) logits of ``model`` in evaluation mode; of several labels per example, one for each; of text, (n,
+    context, tokens).
+    """
+    return torch.cat([logits for logits, _ in _passed(model, examples)])
+
+
+def _passed(model: nn.Module, examples: ExampleSet) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits and labels of some examples after the other."""
+    device = examples.labels.device
     network = for_evaluation(model, device)
-    return torch.cat([network(some.inputs) for some in examples.chunks(chunk)])
+    for some in examples.chunks(at_once(examples, chunk_of(model, device))):
+        yield network(some.inputs), some.labels
+
+
+def chunk_of(model: nn.Module, device: torch.device) -> int:
+    """How many images a network is given at once."""
+    return min(CHUNK, _CONVOLUTIONAL_CHUNK) if device.type == "cpu" and is_convolutional(model) else CHUNK
 
 
 def for_evaluation(model: nn.Module, device: torch.device) -> nn.Module:
@@ -62,24 +75,33 @@ def for_evaluation(model: nn.Module, device: torch.device) -> nn.Module:
     return model  # a copy would gain nothing
 
 
+@torch.no_grad()
 def evaluate(model: nn.Module, examples: ExampleSet) -> Score:
-    """Loss and error of ``model``, in evaluation mode, on all ``examples``."""
-    return score_of(logits_of(model, examples), examples.labels)
+    """Loss and error of ``model``, in evaluation mode, on all ``examples``.
+
+    Logits are kept of some examples at a time: those of a whole text would not fit in memory.
+    """
+    return _summed(_passed(model, examples))
 
 
 def score_of(logits: Tensor, labels: Tensor) -> Score:
     """Sums over the :func:`~lmc_tune.data.decisions.decisions`; ties between logits go to the smaller class."""
-    chosen, truth = decisions(logits, labels)
-    return Score(
-        loss_sum=float(losses_of(chosen, truth).sum(dtype=torch.float64)),
-        correct=int(chosen.argmax(1).eq(truth).sum()),
-        n=len(truth),
-    )
+    return _summed([(logits, labels)])
+
+
+def _summed(passed: Iterable[tuple[Tensor, Tensor]]) -> Score:
+    losses, correct = [], 0
+    for logits, labels in passed:
+        chosen, truth = decisions(logits, labels)
+        losses.append(losses_of(chosen, truth))
+        correct += int(chosen.argmax(1).eq(truth).sum())
+    every = torch.cat(losses)
+    return Score(loss_sum=float(every.sum(dtype=torch.float64)), correct=correct, n=len(every))
 
 
 def sums_of(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(networks,) sums of cross-entropy, float64, and of correct predictions, for logits (networks, n, classes)."""
-    chosen, truth = decisions(logits, labels.expand(len(logits), *labels.shape))
+    """(networks,) sums of cross-entropy, float64, and of correct predictions, for logits (networks, n, …)."""
+    chosen, truth = stacked_decisions(logits, labels.expand(len(logits), *labels.shape))
     return losses_of(chosen, truth).sum(1, dtype=torch.float64), chosen.argmax(2).eq(truth).sum(1)
 
 

@@ -1,6 +1,6 @@
 """Lines through weight space: where the networks are that are scored."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,6 +53,40 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Ray:
+    """The line from a state, at 0, along a direction, of whose entries alone it moves.
+
+    direction: float64 on the origin's device. Weights are added up in float64 and rounded once to the origin's type.
+
+    Example:
+        >>> Ray({"w": torch.tensor([1.0]), "v": torch.tensor([2.0])}, {"w": torch.tensor([4.0]).double()}).at(0.5)
+        {'w': tensor([3.]), 'v': tensor([2.])}
+    """
+
+    origin: State
+    direction: State
+
+    def at(self, position: float) -> dict[str, Tensor]:
+        """θ + position · direction."""
+        moved = {
+            name: (self.origin[name].double() + position * step).to(self.origin[name].dtype)
+            for name, step in self.direction.items()
+        }
+        return {**self.origin, **moved}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Networks at places of any kind, by their number; each state is made when it is scored."""
+
+    states: Sequence[Callable[[], dict[str, Tensor]]]
+
+    def at(self, position: float) -> dict[str, Tensor]:
+        """The state of this number."""
+        return self.states[int(position)]()
+
+
+@dataclass(frozen=True)
 class Mixture:
     """Weighted averages of several states of one architecture.
 
@@ -75,8 +109,13 @@ class Mixture:
         if len(weights) != len(self.states):
             raise ValueError(f"{len(weights)} weights for {len(self.states)} states; give one for each")
         return {
-            name: sum((w * state[name] for w, state in zip(weights, self.states, strict=True)), torch.zeros_like(entry))
-            if entry.is_floating_point()
-            else entry
+            name: self._sum(name, weights).to(entry.dtype) if entry.is_floating_point() else entry
             for name, entry in first.items()
         }
+
+    def _sum(self, name: str, weights: Sequence[float]) -> Tensor:
+        """In float64: equal states are their own average, exactly, and the order of the states changes nothing."""
+        total = torch.zeros_like(self.states[0][name], dtype=torch.float64)
+        for weight, state in zip(weights, self.states, strict=True):
+            total += weight * state[name].double()
+        return total

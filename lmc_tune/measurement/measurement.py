@@ -19,12 +19,16 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Numbers of examples: of one member's part, of all members' parts together, of the test set, of every split."""
+    """Numbers of examples: of one member's part, of all members' parts together, of the test set, of every split.
+
+    layers: of the network; 0 if that is not known.
+    """
 
     part: int
     both: int
     test: int
     splits: Mapping[str, int]
+    layers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,18 +36,20 @@ class Work:
     """What a measurement is going to do, up to layer similarity.
 
     scored_on_path: examples scored on naive paths, again at every position; scored_apart: all others that are scored;
-    estimated: those that statistics are estimated on.
+    estimated: those that statistics are estimated on. multiplied: those whose Hessian is multiplied by a vector.
     """
 
     scored_on_path: int = 0
     scored_apart: int = 0
     estimated: int = 0
+    multiplied: int = 0
 
     def __add__(self, other: "Work") -> "Work":
         return Work(
             scored_on_path=self.scored_on_path + other.scored_on_path,
             scored_apart=self.scored_apart + other.scored_apart,
             estimated=self.estimated + other.estimated,
+            multiplied=self.multiplied + other.multiplied,
         )
 
 

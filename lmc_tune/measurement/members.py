@@ -6,12 +6,13 @@ from os import PathLike
 from pathlib import Path
 
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from lmc_tune.data.examples import ExampleSet
 from lmc_tune.errors import UserError
 from lmc_tune.measurement.network import Network
 from lmc_tune.models.state import State, check_same_entries
+from lmc_tune.tables.columns import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,10 @@ class Members:
     own: the training examples of every member, where they are known.
     statistics: examples to estimate statistics of activations on, in shuffled order; None: naive paths alone.
     start: the state from which all members began; None if they had none in common.
+    aligned: B's state after an alignment, if that moved it, and what it came to, by the alignment asked for; kept by
+        the measurement that needs it first.
+    snapshots: of every member, its states at the end of some epochs of its training, by epoch; 0 is the start.
+    seed: of whatever is drawn at random to measure them.
     """
 
     network: Network
@@ -31,6 +36,9 @@ class Members:
     own: Mapping[str, ExampleSet] = field(default_factory=dict)
     statistics: ExampleSet | None = None
     start: State | None = None
+    snapshots: Mapping[str, Mapping[int, State]] = field(default_factory=dict)
+    seed: int = 0
+    aligned: dict[str, tuple[dict[str, Tensor] | None, Row]] = field(default_factory=dict, repr=False)
 
     @property
     def pair(self) -> tuple[State, State]:

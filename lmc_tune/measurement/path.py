@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from lmc_tune.core.barrier import DEFINITIONS, Array, Barrier, Definition, locate_barrier, path_grid
 from lmc_tune.data.examples import ExampleSet
@@ -19,8 +19,7 @@ from lmc_tune.experiment import (
     barrier_column,
     statistics_of,
 )
-from lmc_tune.measurement.alignment.align import align
-from lmc_tune.measurement.alignment.trace import specification_of
+from lmc_tune.measurement.alignment.members import aligned
 from lmc_tune.measurement.conditions import estimating_passes
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.measurement.lines import MeasurementError, Segment
@@ -238,7 +237,7 @@ class Paths:
         if missing := [split for split in asked.splits if split not in members.data]:
             raise ValueError(f"no examples of {' and '.join(missing)} were given; splits ask for them")
         data: dict[str, ExampleSet] = {split: members.data[split] for split in asked.splits}
-        moved, columns = _aligned(members, asked) if asked.alignment else (None, Row())
+        moved, columns = aligned(members, asked) if asked.alignment else (None, Row())
         found: dict[Condition, Path] = {}
         known: dict[tuple[bool, Statistics], Path] = {}  # of networks that conditions do not tell apart, once
         for condition in asked.conditions:
@@ -270,25 +269,6 @@ class Paths:
             scored_apart=(len(prepared) - naive) * path + matched,
             estimated=sizes.both * sum(estimating_passes(one, positions) for one in prepared),
         )
-
-
-def _aligned(members: Members, asked: MeasureSpec) -> tuple[dict[str, Tensor] | None, Row]:
-    """B with its units permuted towards A's, or None if all stay where they are; and what the pair's columns say of it.
-
-    Raises:
-        MeasurementError: if there are no examples to compare on, or the permuted B computes another function.
-    """
-    if asked.alignment is None or members.statistics is None:
-        raise MeasurementError("alignment needs examples of the training set; give them as statistics")
-    module = members.network.module
-    specification = specification_of(module, next(members.statistics.chunks(2)).inputs)
-    found = align(module, specification, members.pair, asked.alignment, members.statistics)
-    columns: Row = {
-        "permutable_units": specification.units,
-        "permuted_units": found.moved,
-        "frozen_units": "; ".join(specification.hindrances),
-    }
-    return found.state if found.moved else None, columns
 
 
 def path_barriers(path: Path) -> Row:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lmc_tune.core.similarity import gram_cka
-from lmc_tune.data.examples import ExampleSet, Joined
+from lmc_tune.data.examples import ExampleSet, Joined, are_text, at_once
 from lmc_tune.measurement.network import Network
 from lmc_tune.models.state import State, distance
 
@@ -64,13 +64,15 @@ def layer_grams(network: Network, state: State, examples: ExampleSet, limit: int
 
     All features are kept: of a convolution, channels at every place; of a transformer, every token. Of a module with
     several outputs it is the first. A module that runs several times has the features of all its runs. No more than
-    one layer's outputs are held at a time.
+    one layer's outputs are held at a time. Of text, every token is an example: the n are :data:`LIMIT` tokens, evenly
+    spaced over the windows that are run.
 
     Args:
         network: of the architecture; left as it is.
         state: its state dict.
         examples: on the network's device, at least 4.
-        limit: the first so many are run, all at once, of several sets as many of each; there may be fewer.
+        limit: the first so many are run, all at once, of several sets as many of each; there may be fewer. Of text
+            fewer windows (:func:`~lmc_tune.data.examples.at_once`).
     """
     loaded = network.copy().loaded(state)
     found = _outputs(loaded, _first_inputs(examples, limit), network.layers, _gram)
@@ -97,7 +99,7 @@ def _outputs(
     def keep(name: str, output: object) -> None:
         first = output[0] if isinstance(output, tuple) else output
         if isinstance(first, Tensor) and first.ndim > 0 and len(first) == len(inputs):
-            found[name].append(reduce(first.reshape(len(inputs), -1)))
+            found[name].append(reduce(_rows(first, inputs)))
 
     hooks = [
         network.get_submodule(name).register_forward_hook(
@@ -109,6 +111,14 @@ def _outputs(
     for hook in hooks:
         hook.remove()
     return found
+
+
+def _rows(outputs: Tensor, inputs: Tensor) -> Tensor:
+    """(n, features) of all examples; of text, of some tokens, evenly spaced."""
+    if not are_text(inputs):
+        return outputs.reshape(len(inputs), -1)
+    tokens = outputs.reshape(inputs.numel(), -1)
+    return tokens[torch.linspace(0, len(tokens) - 1, min(LIMIT, len(tokens)), device=inputs.device).round().long()]
 
 
 def _gram(outputs: Tensor) -> Tensor:
@@ -126,7 +136,7 @@ def _total(grams: list[Tensor]) -> NDArray[np.float64]:
 def _first_inputs(examples: ExampleSet, limit: int) -> Tensor:
     if limit < 1 or not len(examples):
         raise ValueError(f"layers are compared on at least one example, got limit {limit} and {len(examples)} examples")
-    sets = examples.sets if isinstance(examples, Joined) else (examples,)
+    sets, limit = examples.sets if isinstance(examples, Joined) else (examples,), at_once(examples, limit)
     return torch.cat([next(one.chunks(-(-limit // len(sets)))).inputs for one in sets])
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lmc_tune.data.decisions import decisions
-from lmc_tune.data.examples import ExampleSet
+from lmc_tune.data.examples import ExampleSet, at_once
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.evaluate import Score, evaluate
 from lmc_tune.measurement.lines import Segment
@@ -105,7 +105,7 @@ def _summed(stacks: int, logits_of: Callable[[Tensor], Iterator[Tensor]], exampl
     """Scores of the networks of so many stacks, whose logits come stack by stack."""
     losses = torch.zeros(stacks, POSITIONS_AT_ONCE, dtype=torch.float64, device=examples.labels.device)
     correct = torch.zeros(stacks, POSITIONS_AT_ONCE, dtype=torch.int64, device=examples.labels.device)
-    for some in examples.chunks(scoring.CHUNK):
+    for some in examples.chunks(at_once(examples, scoring.CHUNK)):
         for number, logits in enumerate(logits_of(some.inputs)):
             loss, hits = scoring.sums_of(logits, some.labels)
             losses[number] += loss

@@ -11,17 +11,19 @@ from lmc_tune.core.average_precision import mean_average_precision
 from lmc_tune.core.barrier import Array
 from lmc_tune.core.calibration import calibration, combine, gain, log_probabilities
 from lmc_tune.core.similarity import cohens_kappa, disagreement, error_overlap, jensen_shannon, true_class_variance
-from lmc_tune.data.decisions import decisions
-from lmc_tune.data.examples import ExampleSet
-from lmc_tune.experiment import MeasureSpec, Statistics
-from lmc_tune.measurement.conditions import Prepared, prepare
+from lmc_tune.data.decisions import decisions, has_yes_and_no
+from lmc_tune.data.examples import ExampleSet, are_text, spread
+from lmc_tune.experiment import MeasureSpec
+from lmc_tune.measurement.conditions import Prepared, least_stale, prepare
 from lmc_tune.measurement.evaluate import logits_of
 from lmc_tune.measurement.lines import Segment
 from lmc_tune.measurement.measurement import Found, Sizes, Work
 from lmc_tune.measurement.members import Members
-from lmc_tune.measurement.network import Network
 from lmc_tune.measurement.representation import compare_grams, layer_grams, weight_similarity
 from lmc_tune.tables.columns import Row
+
+# Logits that predictions of text are compared by: of so many windows as have about so many. Memory grows with them.
+_MOST_LOGITS = 2**21
 
 
 class Similarity:
@@ -34,7 +36,7 @@ class Similarity:
 
     def measure(self, members: Members, asked: MeasureSpec) -> Found:
         """Columns of the pair, and a row of the table of layers for each layer."""
-        condition, line = _best(asked, members.network), Segment(*members.pair)
+        condition, line = least_stale(asked, members.network), Segment(*members.pair)
         networks = prepare(condition, members.network, line, members.statistics, [0.0, 0.5, 1.0])
         columns = similarity_columns(networks, members.data["test"])
         layers = layer_rows(members, networks)
@@ -46,21 +48,20 @@ class Similarity:
         return Work(scored_apart=3 * sizes.test, estimated=3 * sizes.both if recalibrated else 0)
 
 
-def _best(asked: MeasureSpec, network: Network) -> Statistics:
-    return "recalibrated" if "recalibrated" in (asked.conditions or ()) and network.norms else "naive"
-
-
 def similarity_columns(networks: Prepared, test: ExampleSet) -> Row:
     """How alike the members predict, and what their ensemble and their weight average are worth, on the test set.
 
     Args:
         networks: A, the weight average and B, all under one condition: members with statistics of their own training
             beside an average with statistics estimated anew would differ in more than their weights.
-        test: of several labels per example, every one is a prediction of its own.
+        test: of several labels or tokens per example, every one is a prediction of its own. Of text, some windows,
+            evenly spaced.
     """
+    test = _some(networks, test)
     labels, logits = test.labels.cpu(), {}
     for name, state in zip(("a", "average", "b"), networks.states, strict=True):
         logits[name] = logits_of(networks.network.loaded(state), test).double().cpu()
+    pooled = has_yes_and_no(logits["a"], labels)
     scores = {name: decisions(values, labels)[0].numpy() for name, values in logits.items()}
     truth = decisions(logits["a"], labels)[1].numpy()
     predicted = {name: values.argmax(1) for name, values in scores.items()}
@@ -74,7 +75,7 @@ def similarity_columns(networks: Prepared, test: ExampleSet) -> Row:
             "jensen_shannon": jensen_shannon(probabilities[one], probabilities[other]),
             "true_class_variance": true_class_variance(probabilities[one], probabilities[other], truth),
         }
-        if labels.ndim == 1:  # of decisions pooled over labels, whose frequencies differ, they say nothing
+        if not pooled:  # of decisions pooled over labels, whose frequencies differ, they say nothing
             found["error_overlap_ratio"] = overlap.over_independence
             found["same_error"] = overlap.same_wrong_label
             found["kappa"] = cohens_kappa(predicted[one], predicted[other])
@@ -102,8 +103,17 @@ def similarity_columns(networks: Prepared, test: ExampleSet) -> Row:
             for combined in ("ensemble", "average")
             for quality, value in gain(known[combined], known["a"], known["b"]).items()
         },
-        **(_ranking_columns(logits, ensemble, labels) if labels.ndim == 2 else {}),
+        **(_ranking_columns(logits, ensemble, labels) if pooled else {}),
     }
+
+
+def _some(networks: Prepared, test: ExampleSet) -> ExampleSet:
+    """The examples whose predictions are compared: all images, and as many windows of text as memory allows."""
+    first = next(test.chunks(2))
+    if not are_text(first.inputs):
+        return test
+    each = logits_of(networks.network.loaded(networks.states[0]), first)[0].numel()
+    return spread(test, max(1, _MOST_LOGITS // each))
 
 
 def _ranking_columns(logits: Mapping[str, Tensor], ensemble: Array, labels: Tensor) -> Row:

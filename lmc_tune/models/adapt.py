@@ -32,10 +32,10 @@ def renormalise(model: nn.Module, norm: str) -> nn.Module:
 def initialise(model: nn.Module, init: str) -> nn.Module:
     """Draw the weights of every linear and convolutional layer again, in place; their biases become 0.
 
-    ``torch``: leave every layer as torch made it; ``kaiming``: normal, fan in, for ReLU (He et al. 2015); ``xavier``:
-    uniform (Glorot and Bengio 2010); ``orthogonal`` (Saxe et al. 2014).
+    ``torch``, ``gpt2``: leave every layer as it was built; ``kaiming``: normal, fan in, for ReLU (He et al. 2015);
+    ``xavier``: uniform (Glorot and Bengio 2010); ``orthogonal`` (Saxe et al. 2014).
     """
-    if init != "torch":
+    if init in _INITIALISERS:
         for layer in model.modules():
             if isinstance(layer, nn.Linear | nn.Conv2d):
                 _INITIALISERS[init](layer.weight)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lmc_tune.errors import UserError
+from lmc_tune.experiment.datasets import DatasetFacts
 from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.models.foreign import said, settings
 
@@ -15,22 +16,22 @@ _MODES = {"evaluation": False, "training": True}
 
 
 def check_fits(model: nn.Module, input_shape: tuple[int, ...], n_classes: int, batch_size: int = 2) -> None:
-    """Pass some images forward, in both modes.
+    """Pass some images, or windows of text, forward, in both modes.
 
     Raises:
-        UserError: if the network cannot take them, does not return one output per class, returns different outputs
-            in evaluation mode, or changes its inputs or torch's own settings.
+        UserError: if the network cannot take them, does not return one output per class (and token), returns different
+            outputs in evaluation mode, or changes its inputs or torch's own settings.
     """
-    shape = "x".join(map(str, input_shape))
+    shape, what = "x".join(map(str, input_shape)), "images" if len(input_shape) == 3 else "windows"
     for mode, training in _MODES.items():
-        images = some_images(2 if mode == "evaluation" else batch_size, input_shape)
+        images = some_inputs(2 if mode == "evaluation" else batch_size, input_shape, n_classes)
         given, before = images.clone(), settings()
-        outputs = _passed(model.train(training), images, f"cannot take images of {shape} in {mode} mode")
-        expected = (len(images), n_classes)
+        outputs = _passed(model.train(training), images, f"cannot take {what} of {shape} in {mode} mode")
+        expected = (len(images), n_classes) if what == "images" else (*images.shape, n_classes)
         if not isinstance(outputs, Tensor) or outputs.shape != expected:
             found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
             raise UserError(
-                f"gives {found} for {len(images)} images in {mode} mode; there are {n_classes} classes, so it has to "
+                f"gives {found} for {len(images)} {what} in {mode} mode; there are {n_classes} classes, so it has to "
                 f"be one tensor of logits, {expected}"
             )
         if not training and not _alike(outputs, _passed(model, given.clone(), "fails in a second pass")):
@@ -135,9 +136,18 @@ def check_restored(trained: nn.Module, fresh: nn.Module, images: Tensor) -> None
             )
 
 
-def some_images(n: int, input_shape: tuple[int, ...]) -> Tensor:
-    """Images as varied as real ones, with pixels of both signs."""
-    return torch.randn(n, *input_shape, generator=torch.Generator().manual_seed(0))
+def some_inputs(n: int, input_shape: tuple[int, ...], n_classes: int) -> Tensor:
+    """Images as varied as real ones, with pixels of both signs; or windows of tokens."""
+    generator = torch.Generator().manual_seed(0)
+    if len(input_shape) == 1:
+        return torch.randint(n_classes, (n, *input_shape), generator=generator)
+    return torch.randn(n, *input_shape, generator=generator)
+
+
+def no_labels(n: int, facts: DatasetFacts) -> Tensor:
+    """Labels of so many examples, all 0."""
+    each = facts.shape if facts.is_text else (facts.n_classes,) if facts.multi_label else ()
+    return torch.zeros(n, *each, dtype=torch.int64)
 
 
 @torch.no_grad()

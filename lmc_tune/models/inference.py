@@ -133,7 +133,12 @@ def has_large_layers(network: nn.Module) -> bool:
 
 
 def _is_large(module: nn.Module) -> bool:
-    return type(module) is nn.Linear and module.weight.numel() >= _LARGE and _has_onednn(module.weight)
+    return type(module) is nn.Linear and gains_by_onednn(module.weight)
+
+
+def gains_by_onednn(weight: Tensor) -> bool:
+    """Whether oneDNN multiplies by a linear layer's weight faster than MKL, on a CPU."""
+    return weight.numel() >= _LARGE and weight.device.type == "cpu" and _has_onednn(weight)
 
 
 def _pads_with_zeros(convolution: nn.Conv2d) -> bool:

@@ -10,6 +10,7 @@ _KNOWN = (
     nn.Flatten,
     nn.Identity,
     nn.Linear,
+    nn.Embedding,
     nn.Conv2d,
     nn.BatchNorm1d,
     nn.BatchNorm2d,
@@ -24,7 +25,7 @@ _KNOWN = (
     nn.modules.linear.NonDynamicallyQuantizableLinear,  # part of attention
     SeededDropout,
 )
-_KNOWN_MODULES = ("torchvision.models.resnet", "torchvision.models.vision_transformer")
+_KNOWN_MODULES = ("torchvision.models.resnet", "torchvision.models.vision_transformer", "lmc_tune.models.gpt")
 
 
 def is_plain(model: nn.Module) -> bool:

@@ -8,9 +8,11 @@ from torch import nn
 
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import FactorySpec, ModelSpec
+from lmc_tune.experiment.networks import inputs_in_words
 from lmc_tune.models.adapt import initialise
 from lmc_tune.models.dropout import seed_dropouts
 from lmc_tune.models.foreign import call_factory, import_factory
+from lmc_tune.models.gpt import gpt
 from lmc_tune.models.mlp import mlp
 from lmc_tune.models.resnet import resnet
 from lmc_tune.models.vgg import vgg
@@ -18,7 +20,7 @@ from lmc_tune.models.vit import vit
 
 Builder = Callable[[Any, tuple[int, ...], int], nn.Module]
 
-BUILDERS: dict[str, Builder] = {"mlp": mlp, "vgg": vgg, "resnet": resnet, "vit": vit}
+BUILDERS: dict[str, Builder] = {"mlp": mlp, "vgg": vgg, "resnet": resnet, "vit": vit, "gpt": gpt}
 
 
 def build_model(  # noqa: PLR0913
@@ -37,7 +39,7 @@ def build_model(  # noqa: PLR0913
 
     Args:
         spec: the architecture.
-        input_shape: of one example, (channels, height, width).
+        input_shape: of one example, (channels, height, width) of images, (context,) of text.
         n_classes: width of the output.
         seed: the same seed gives the same weights.
         device: the device of the model.
@@ -46,9 +48,8 @@ def build_model(  # noqa: PLR0913
     Raises:
         UserError: if the network cannot take such inputs, or a factory cannot be imported or returns no network.
     """
-    height, width = input_shape[1:]
-    if needs := spec.needs(height, width):
-        raise UserError(f"{spec.name} {needs}, not {height}x{width}")
+    if needs := spec.needs(input_shape):
+        raise UserError(f"{spec.name} {needs}, not {inputs_in_words(input_shape)}")
     # Attention's fused kernel for evaluation rounds differently from training, and cannot be stacked.
     torch.backends.mha.set_fastpath_enabled(False)
     with torch.random.fork_rng(devices=[]):

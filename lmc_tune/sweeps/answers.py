@@ -1,6 +1,7 @@
 """Which pairs of a run folder answer what is asked, and what asking something else costs."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmc_tune.core.duration import in_words
@@ -8,10 +9,10 @@ from lmc_tune.experiment import GroupSpec, MeasureSpec
 from lmc_tune.experiment.ranges import moved
 from lmc_tune.experiment.reading import SpaceError, parse_space
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
-from lmc_tune.storage import Place
+from lmc_tune.storage import Place, files
 from lmc_tune.sweeps.plan import workers_here
 from lmc_tune.tables.rows import Status
-from lmc_tune.tables.store import Store
+from lmc_tune.tables.store import MEMBERS, Store
 from lmc_tune.tables.sweep_record import SWEEP_FILE, SweepRecord
 
 
@@ -47,7 +48,8 @@ MOST_CHANGES = 4
 class AskedAgain:
     """Finished pairs that have to answer a new question.
 
-    pairs: how many. members: how many they have; lost: how many of these were not kept and have to be trained again.
+    pairs: how many. members: how many they have; lost: how many of these were not kept, or not with the snapshots that
+    are asked for, and have to be trained again. snapshots: whether any are asked for.
     untrained: keys of the pairs none of whose members has to be trained. seconds: about how long the training takes on
     the sweep's workers, judging by the time it took before.
     """
@@ -57,9 +59,11 @@ class AskedAgain:
     lost: int
     untrained: frozenset[str]
     seconds: float
+    snapshots: bool = False
 
     def __str__(self) -> str:
-        trained = f"{self.lost} of their {self.members} members were not kept and are trained again"
+        kept = "kept with these snapshots" if self.snapshots else "kept"
+        trained = f"{self.lost} of their {self.members} members were not {kept} and are trained again"
         cost = f"{trained}, which takes about {in_words(self.seconds)}" if self.lost else "no member is trained again"
         return f"{self.pairs} finished pairs are measured again, since `measure` asks something else: {cost}"
 
@@ -83,6 +87,8 @@ def asked_again(
     if not again:
         return None
     members, kept = set().union(*again.values()), store.members()
+    if measure.snapshots:
+        kept = _with_snapshots(kept & members, measure.snapshots, store.folder / MEMBERS)
     lost, took = len(members - kept), 0.0
     if lost:
         results = store.results(["seconds_train"])
@@ -93,7 +99,21 @@ def asked_again(
         lost=lost,
         untrained=frozenset(key for key, own in again.items() if own <= kept),
         seconds=took * lost / len(members) / max(1, workers),
+        snapshots=bool(measure.snapshots),
     )
+
+
+def _with_snapshots(members: Collection[str], snapshots: Sequence[int], folder: Place) -> set[str]:
+    """The kept members that have all snapshots of epochs that they came by."""
+    from lmc_tune.training.checkpoint import epochs_of, snapshot_name  # noqa: PLC0415 - brings torch
+
+    there = {path.stem for path in files(folder, end=".safetensors")}
+    lacking = {
+        key: min(missing)
+        for key in members
+        if (missing := [epoch for epoch in snapshots if epoch and snapshot_name(key, epoch) not in there])
+    }
+    return {key for key in members if key not in lacking or epochs_of(folder / f"{key}.safetensors") < lacking[key]}
 
 
 def said_of_moved_ranges(space: SearchSpace, folder: Place) -> str:
@@ -125,6 +145,7 @@ def _settings(space: SearchSpace) -> dict[str, str]:
     found = {f"axes.{name}": str(list(values)) for name, values in space.axes.items()}
     for section, values in space.fixed.items():
         found |= {f"{section}.{name}": str(value) for name, value in values.items()}
+    found |= {f"content of {json.loads(source)['path']}": known.hash for source, known in space.texts.items()}
     return found | {"seed": str(space.seed)}
 
 
@@ -158,7 +179,7 @@ class Held:
         """As ``lmc-tune space --out DIR --json`` prints it."""
         again = None
         if self.again:
-            again = {name: value for name, value in vars(self.again).items() if name != "untrained"}
+            again = {name: value for name, value in vars(self.again).items() if name not in {"untrained", "snapshots"}}
         return {
             "finished": self.finished,
             "failed": self.failed,

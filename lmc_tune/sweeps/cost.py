@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from lmc_tune.experiment import (
     AlignmentSpec,
     Corruption,
-    DatasetSpec,
+    DataSpec,
     FactorySpec,
+    Federated,
+    FederationSpec,
     GroupSpec,
     MeasureSpec,
     MemberSpec,
@@ -24,13 +26,16 @@ from lmc_tune.experiment.reading import SpaceError
 from lmc_tune.experiment.space import Cell, SearchSpace, by_replicate
 from lmc_tune.sweeps.answers import Held
 from lmc_tune.sweeps.factories import check_factories
-from lmc_tune.sweeps.plan import Slots, pack, seen_in_training, workers_here
+from lmc_tune.sweeps.federations import check_federations
+from lmc_tune.sweeps.moved_layers import check_layers
+from lmc_tune.sweeps.plan import Slots, pack, seen_by_member, seen_in_training, workers_here
 
 if TYPE_CHECKING:  # brings torch
     from torch import nn
 
     from lmc_tune.data.examples import Examples
     from lmc_tune.measurement.measurement import Work
+    from lmc_tune.measurement.network import Network
 
 _TIMED_STEPS = 30
 _TIMED_SCORINGS = 10
@@ -91,8 +96,9 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class _Scoring:
-    """Seconds for an example that is scored, scored on a path or used to estimate statistics, and for the similarity
-    and the matching of weights of a pair; all by its network.
+    """Seconds for an example that is scored, scored on a path, used to estimate statistics, or whose Hessian is
+    multiplied by a vector, and for the similarity and the matching of weights of a pair; all by its network. layers:
+    how many it has.
     """
 
     scored: float
@@ -100,6 +106,8 @@ class _Scoring:
     estimated: float
     similarity: float
     matching: float = 0.0
+    multiplied: float = 0.0
+    layers: int = 0
 
 
 def estimate_cost(
@@ -133,6 +141,8 @@ def estimate_cost(
     timed = run_factories or not any(isinstance(cell.first.model, FactorySpec) for cell in cells)
     if timed:
         check_factories((cell.first for cell in cells), space.measure, folders)
+        check_federations((cell.first for cell in cells), folders)
+        check_layers((cell.first for cell in cells), space.measure, folders)
     planned = by_replicate(cells, space.replicates)
     cohorts = pack(planned, slots)
     trained = [trainings(cohort.groups) for cohort in cohorts]
@@ -150,7 +160,7 @@ def estimate_cost(
         workers=workers,
         seconds_train=whole[0] / at_once if whole else None,
         seconds_measure=whole[1] / at_once if whole else None,
-        tolerance_error=max(space.measure.tolerance_error, 1 / min(_tested(cell.first) for cell in cells)),
+        tolerance_error=max(space.measure.tolerance_error, 1 / min(_decided(cell.first) for cell in cells)),
         left=_left(there, space.measure, slots, times) if there else None,
     )
 
@@ -184,7 +194,7 @@ def trainings(pairs: Iterable[GroupSpec]) -> dict[str, Training]:
 
 
 def _training(pair: GroupSpec, member: MemberSpec) -> Training:
-    part = part_size(pair.dataset, pair.shift)
+    part = seen_by_member(pair)
     per_epoch, before = part // member.train.batch_size, member.branch.epoch if member.branch else 0
     steps = member.train.steps_for(part)
     sizes = [pair.dataset.test or facts_of(pair.dataset).n_test]
@@ -194,25 +204,46 @@ def _training(pair: GroupSpec, member: MemberSpec) -> Training:
     )
 
 
-def measuring_of(pair: GroupSpec, asked: MeasureSpec) -> "Work":
-    """What is going to be measured of a pair, up to the similarity of layers."""
+def measuring_of(pair: GroupSpec, asked: MeasureSpec, layers: int = 0) -> "Work":
+    """What is going to be measured of a pair of networks of so many layers, up to the similarity of layers."""
     from lmc_tune.measurement.ends import Ends  # noqa: PLC0415 - brings torch
     from lmc_tune.measurement.measurement import Sizes  # noqa: PLC0415
     from lmc_tune.measurement.registry import MEASUREMENTS  # noqa: PLC0415
 
     both, test = seen_in_training(pair), _tested(pair)
+    if isinstance(pair.recipe, Federated):
+        return _measuring_rounds(pair.recipe, both, test, asked)
     sizes = Sizes(
         part=part_size(pair.dataset, pair.shift),
         both=both,
         test=test,
         splits={"train": both, "test": test, "validation": _seen(pair, pair.dataset.validation)},
+        layers=layers,
     )
     return sum((one.work(sizes, asked) for one in MEASUREMENTS), Ends().work(sizes, asked))
+
+
+def _measuring_rounds(federation: FederationSpec, train: int, test: int, asked: MeasureSpec) -> "Work":
+    """What is going to be measured of a federation besides the learning curves of its clients."""
+    from lmc_tune.measurement.measurement import Work  # noqa: PLC0415 - brings torch
+
+    conditions = asked.conditions or ()
+    again = (2 if federation.average != "none" else 1) if federation.norm == "recalibrated" else 0
+    tested = 1 if federation.average == "all" and federation.norm in {None, "averaged"} else 1 + federation.clients
+    return Work(
+        scored_apart=federation.rounds * (2 * train + tested * test) + len(conditions) * (train + test),
+        estimated=federation.rounds * again * train + ("recalibrated" in conditions) * train,
+    )
 
 
 def _tested(pair: GroupSpec) -> int:
     """Test examples."""
     return _seen(pair, pair.dataset.test or facts_of(pair.dataset).n_test)
+
+
+def _decided(pair: GroupSpec) -> int:
+    """Labels that the test error is a mean over: of text, one for every token."""
+    return _tested(pair) * facts_of(pair.dataset).tokens
 
 
 def _seen(pair: GroupSpec, n: int) -> int:
@@ -244,16 +275,20 @@ class _Times:
         known: dict[object, float] = {}
         total = 0.0
         for pair in pairs:
-            alike = pair.dataset, pair.shift, pair.model.text
+            rounds = pair.recipe.text if isinstance(pair.recipe, Federated) else ""
+            alike = pair.dataset, pair.shift, pair.model.text, rounds
             if alike not in known:
                 known[alike] = self._measuring(pair, measure.of(pair.model))
             total += known[alike]
         return total
 
     def _measuring(self, pair: GroupSpec, asked: MeasureSpec) -> float:
-        planned, each = measuring_of(pair, asked), self.scoring[_network(pair)]
+        each = self.scoring[_network(pair)]
+        planned = measuring_of(pair, asked, each.layers)
         scored = planned.scored_on_path * each.scored_on_path + planned.scored_apart * each.scored
-        return scored + planned.estimated * each.estimated + each.similarity + each.matching
+        apart = planned.estimated * each.estimated + planned.multiplied * each.multiplied
+        once = 0.0 if isinstance(pair.recipe, Federated) else each.similarity + each.matching
+        return scored + apart + once
 
 
 def _times(
@@ -276,7 +311,8 @@ def _times(
 
 def _network(spec: GroupSpec | MemberSpec) -> tuple[str, ...]:
     """What decides the time of a forward pass."""
-    return facts_of(spec.dataset).name, spec.model.text
+    facts = facts_of(spec.dataset)
+    return facts.name, str(facts.shape), str(facts.n_classes), spec.model.text
 
 
 def _time_step(member: MemberSpec, together: int) -> float:
@@ -321,6 +357,7 @@ def _time_scoring(pair: GroupSpec, measure: MeasureSpec) -> _Scoring:
 
     from lmc_tune.measurement.conditions import prepare  # noqa: PLC0415
     from lmc_tune.measurement.evaluate import evaluate  # noqa: PLC0415
+    from lmc_tune.measurement.layerwise.layers import layers_of  # noqa: PLC0415
     from lmc_tune.measurement.lines import Segment  # noqa: PLC0415
     from lmc_tune.measurement.network import Network  # noqa: PLC0415
     from lmc_tune.measurement.representation import LIMIT, compare_grams, layer_grams  # noqa: PLC0415
@@ -352,8 +389,21 @@ def _time_scoring(pair: GroupSpec, measure: MeasureSpec) -> _Scoring:
         / (_SCORED * len(positions)),
         estimated=_each(lambda n: estimate(_SCORED * n), _ESTIMATED // _SCORED) / (_SCORED * passes),
         similarity=3 * _each(compare, 1),  # of A and B, and of each and the average
+        multiplied=_time_products(network, examples) if measure.directions and measure.directions.sharpness else 0.0,
         matching=_time_matching(model, measure.alignment, examples(2)) if measure.alignment else 0.0,
+        layers=len(layers_of(model, examples(2).inputs)),
     )
+
+
+def _time_products(network: "Network", examples: Callable[[int], "Examples"]) -> float:
+    """Seconds for an example whose Hessian is multiplied by a vector."""
+    import numpy as np  # noqa: PLC0415
+
+    from lmc_tune.measurement.hessian import Hessian, precision_for  # noqa: PLC0415
+
+    hessian = Hessian(network.copy().module, examples(_SCORED), precision_for(network.module))
+    vector = np.ones(hessian.size)
+    return _each(lambda n: [hessian.times(vector) for _ in range(n)], _TIMED_SCORINGS) / _SCORED
 
 
 def _time_matching(model: "nn.Module", how: AlignmentSpec, examples: "Examples") -> float:
@@ -386,16 +436,14 @@ def _built(spec: GroupSpec | MemberSpec) -> "nn.Module":
         raise SpaceError([f"model: {spec.model.label} cannot be built here: {reason}"]) from error
 
 
-def _examples(dataset: DatasetSpec, n: int) -> "Examples":
-    """A random image, ``n`` times."""
-    import torch  # noqa: PLC0415
-
+def _examples(dataset: DataSpec, n: int) -> "Examples":
+    """A random image or window of tokens, ``n`` times."""
     from lmc_tune.data.examples import Examples  # noqa: PLC0415
+    from lmc_tune.models.contract import no_labels, some_inputs  # noqa: PLC0415
 
     facts = facts_of(dataset)
-    one = torch.randn(1, *facts.shape, generator=torch.Generator().manual_seed(0))
-    labels = (n, facts.n_classes) if facts.multi_label else (n,)
-    return Examples(inputs=one.expand(n, *facts.shape), labels=torch.zeros(labels, dtype=torch.int64))
+    one = some_inputs(1, facts.shape, facts.n_classes)
+    return Examples(inputs=one.expand(n, *facts.shape), labels=no_labels(n, facts))
 
 
 def _each(work: Callable[[int], object], most: int) -> float:

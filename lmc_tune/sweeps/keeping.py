@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
-from lmc_tune.experiment import GroupSpec, MemberSpec, MlpSpec
+from lmc_tune.experiment import Federated, GroupSpec, MemberSpec, MlpSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.space import SearchSpace
 
@@ -21,7 +21,7 @@ class Keeping:
     """Whether the members of a sweep are kept, and their size.
 
     members: how many are trained. bytes: the approximate size of their weights as float32, and of the stages of trunks
-    that they branch from, with the optimizer's moments.
+    that they branch from, with the optimizer's moments, and of all snapshots.
     """
 
     keep: bool
@@ -41,7 +41,7 @@ def keeping(space: SearchSpace, pairs: Sequence[GroupSpec], folders: Sequence[st
         pairs: all that are planned.
         folders: where factories are looked for; they are run to get the sizes of their networks.
     """
-    sizes: dict[tuple[str, str], int] = {}
+    sizes: dict[tuple[object, ...], int] = {}
     members = {member.key: member for pair in pairs for member in pair.members.values()}
     stages = {
         (member.branch.trunk.key, member.branch.epoch): member.branch.trunk
@@ -53,11 +53,13 @@ def keeping(space: SearchSpace, pairs: Sequence[GroupSpec], folders: Sequence[st
         *((member, 1) for member in members.values()),
         *((trunk, 1 + _MOMENTS[trunk.train.optimizer]) for trunk in stages.values()),
     ):
-        network = member.model.text, facts_of(member.dataset).name
+        facts = facts_of(member.dataset)
+        network = member.model.text, facts.name, facts.shape, facts.n_classes
         if network not in sizes:
             sizes[network] = _bytes_of(member, folders)
-        total += copies * sizes[network]
-    keep = space.members == "keep" or (space.members == "auto" and total <= MOST_BYTES)
+        total += (copies + len(space.measure.snapshots)) * sizes[network]
+    federated = any(isinstance(pair.recipe, Federated) for pair in pairs)  # every round is measured as it is trained
+    keep = not federated and (space.members == "keep" or (space.members == "auto" and total <= MOST_BYTES))
     return Keeping(keep=keep, members=len(members), bytes=total)
 
 

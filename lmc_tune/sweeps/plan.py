@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from math import ceil
 
-from lmc_tune.experiment import Cohort, Corruption, GroupSpec, MemberSpec
-from lmc_tune.experiment.datasets import part_size
+from lmc_tune.experiment import Cohort, Corruption, Federated, GroupSpec, MemberSpec
+from lmc_tune.experiment.datasets import part_size, training_size
 from lmc_tune.tables.rows import Status
 
 # Passes over the remaining pairs. A pair that failed, or whose worker died, is tried again in another pass, in
@@ -149,7 +149,7 @@ def workers_here() -> int:
 
 def planned_steps(pair: GroupSpec) -> int:
     """Steps of the member that takes more, joint ones included; slightly fewer if a split has to leave out examples."""
-    part, both = part_size(pair.dataset, pair.shift), seen_in_training(pair)
+    part, both = seen_by_member(pair), seen_in_training(pair)
 
     def of(member: MemberSpec) -> int:
         own = member.train.steps_for(part)
@@ -161,8 +161,17 @@ def planned_steps(pair: GroupSpec) -> int:
     return max(map(of, pair.members.values()))
 
 
+def seen_by_member(pair: GroupSpec) -> int:
+    """Examples of a member's part; of the clients of a federation, the mean."""
+    if isinstance(pair.recipe, Federated):
+        return training_size(pair.dataset) // pair.recipe.clients
+    return part_size(pair.dataset, pair.shift)
+
+
 def seen_in_training(pair: GroupSpec) -> int:
-    """Examples of both parts together."""
+    """Examples of all parts together."""
+    if isinstance(pair.recipe, Federated):
+        return training_size(pair.dataset)
     part = part_size(pair.dataset, pair.shift)
     return part + round(part * pair.shift.severity) if pair.shift.kind in {"none", "covariate"} else 2 * part
 

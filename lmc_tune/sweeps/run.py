@@ -25,7 +25,9 @@ from lmc_tune.sweeps.backend import (
     prepare_environment,
 )
 from lmc_tune.sweeps.factories import check_factories, said_of_changed_code
+from lmc_tune.sweeps.federations import check_federations
 from lmc_tune.sweeps.keeping import keeping
+from lmc_tune.sweeps.moved_layers import check_layers
 from lmc_tune.sweeps.ownership import owned, write_description
 from lmc_tune.sweeps.plan import workers_here
 from lmc_tune.sweeps.progress import SweepListener
@@ -260,6 +262,8 @@ def _check_surroundings(
         listener.phase("trying the factories' networks")
         prepare_environment(options.address)  # a factory's module may import ray
         check_factories(pairs, space.measure, options.folders)
+    check_federations(pairs, options.folders)
+    check_layers(pairs, space.measure, options.folders)
 
 
 def _check_deciding(space: SearchSpace, listener: SweepListener) -> None:

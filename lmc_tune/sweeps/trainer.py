@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmc_tune.data.files import can_prepare, prepared_path
-from lmc_tune.experiment import GroupSpec
+from lmc_tune.experiment import GroupSpec, TextSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.storage import Place, StorageError, hurried
@@ -134,8 +134,10 @@ class Trainer:
 
     def _check_sharing(self) -> None:
         """Say so if the workers cannot share the data; their own messages are not shown."""
-        datasets = {dataset for pair in self.pairs for dataset in pair.datasets if facts_of(dataset).files}
+        datasets = {dataset for pair in self.pairs for dataset in pair.datasets}
         for dataset in datasets:
+            if isinstance(dataset, TextSpec) or not facts_of(dataset).files:
+                continue
             path = prepared_path(dataset)
             if not path.exists() and not can_prepare():
                 self.listener.say(

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lmc_tune.experiment import CONDITIONS
+from lmc_tune.experiment import CONDITIONS, SAME_WITHOUT_BATCH_NORM, Condition
 from lmc_tune.tables.columns import BARRIERS, VIEW, Row
 
 _SCHEMA = pa.struct([BARRIERS.schema.field(name) for name in BARRIERS.schema.names if name != "key"])
@@ -61,3 +61,12 @@ def nested(results: pa.Table) -> pa.Array:
     offsets = np.concatenate([[0], np.cumsum(known_rows.sum(axis=1))])
     values = pa.concat_arrays(parts).take(pa.array(number * n + pair))
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
+
+
+def judged_rows(part: pa.Table, condition: Condition) -> pa.ChunkedArray:
+    """Which rows of a table are of a condition; where that would repeat another, rows of the other stand for it."""
+    own = pc.equal(part["condition"], condition)
+    if (same := SAME_WITHOUT_BATCH_NORM.get(condition)) is None:
+        return own
+    measured = pc.is_in(part["key"], value_set=part["key"].filter(own).combine_chunks())
+    return pc.or_(own, pc.and_(pc.equal(part["condition"], same), pc.invert(measured)))

@@ -4,7 +4,7 @@ A *cell* is one point of the space; its pairs differ in the replicate alone. Eve
 once, and nothing depends on the order of the rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,7 @@ from lmc_tune.experiment import (
 from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.tables.columns import BARRIER_COLUMNS, PATH_FIELDS, RESULTS, SPEC_FIELDS
-from lmc_tune.tables.rows import GATED, STATUSES, gate, spec_fields
+from lmc_tune.tables.rows import GATED, GATED_ACCURACIES, STATUSES, gate, spec_fields
 
 CELL_FIELDS = [name for name in SPEC_FIELDS if name != "replicate"]
 
@@ -74,6 +74,7 @@ def judged_columns(verdict: VerdictSpec) -> list[str]:
                 "question",
                 *SPEC_FIELDS,
                 "target_reached",
+                "lowest_own_accuracy",
                 *of_path,
                 *under,
                 *PAIR_MEANS,
@@ -155,7 +156,12 @@ def judge_cells(pairs: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
 
 
 def mean_intervals(
-    pairs: pd.DataFrame, columns: Sequence[str], cells: pd.DataFrame, verdict: VerdictSpec
+    pairs: pd.DataFrame,
+    columns: Sequence[str],
+    cells: pd.DataFrame,
+    verdict: VerdictSpec,
+    *,
+    barriers: Collection[str] = CONDITION_BARRIERS,
 ) -> dict[str, pd.DataFrame]:
     """Of each column the ``mean`` over the ok pairs of each cell, with the bounds ``low`` and ``high``.
 
@@ -167,6 +173,7 @@ def mean_intervals(
         columns: numbers of a pair.
         cells: as :func:`judge_cells` gives them; the tables have their index.
         verdict: how they were judged.
+        barriers: those of the columns that are barriers, in the unit of the judged curve.
     """
     counted = pairs[(pairs["status"] == "ok") & pairs["cell"].isin(cells["cell"])]
     code = pd.Categorical(counted["cell"], categories=cells["cell"]).codes.astype(np.intp)
@@ -177,7 +184,7 @@ def mean_intervals(
         if CONDITION_BARRIERS.get(name) == verdict.condition:
             bounds = cells[["low", "high"]].to_numpy()
             bounds[~np.isfinite(mean)] = -np.inf, np.inf
-        elif name in CONDITION_BARRIERS:
+        elif name in barriers:
             bounds, _ = _barrier_bounds(mean, variance, size, cells["one_example"].to_numpy(), verdict)
         else:
             bounds = mean_interval(mean, variance, size, verdict.confidence)
@@ -202,7 +209,8 @@ def regate(results: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     }
     rows = _under_condition(results, verdict.condition).assign(**beside)
     rows = rows.sort_values(["cell", "replicate", "key"], kind="stable").reset_index(drop=True)
-    low = (rows[["train_accuracy_a", "train_accuracy_b"]] < verdict.min_train_accuracy).any(axis="columns")
+    known = [name for name in GATED_ACCURACIES if name in rows]
+    low = (rows[known] < verdict.min_train_accuracy).any(axis="columns")
     moved = (low & rows["status"].isin(["ok", "undertrained"])) | (~low & (rows["status"] == "undertrained"))
     if moved.any():
         fresh = [
@@ -344,7 +352,7 @@ def _verdicts(intervals: Array, threshold: float) -> pd.Series:
 
 
 def _one_example(pairs: pd.DataFrame, code: NDArray[np.intp], cells: pd.DataFrame, verdict: VerdictSpec) -> Array:
-    """(cells,) one example as a fraction of the test set or of a member's part of the training set.
+    """(cells,) one example, or token, as a fraction of the test set or of a member's part of the training set.
 
     0 for losses, and where no pair was trained. A path on train is measured on both parts, so this errs on the safe
     side.
@@ -355,7 +363,9 @@ def _one_example(pairs: pd.DataFrame, code: NDArray[np.intp], cells: pd.DataFram
         examples = pairs["n_train"].groupby(code).mean().reindex(range(len(cells)))
     else:
         examples = cells["test_examples"].fillna(cells["dataset"].map({name: f.n_test for name, f in DATASETS.items()}))
-    return np.nan_to_num(1 / examples.to_numpy(dtype=np.float64, na_value=np.nan))
+    tokens = cells["context"].fillna(1)  # of images, one label each
+    decisions: Array = examples.to_numpy(dtype=np.float64, na_value=np.nan) * tokens.to_numpy(np.float64)
+    return np.nan_to_num(1 / decisions)
 
 
 def _excluded(cells: pd.DataFrame) -> pd.Series:

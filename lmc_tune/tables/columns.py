@@ -2,7 +2,10 @@
 
 A run folder holds these tables: ``results.parquet`` has one row per pair, ``barriers.parquet`` the barriers of its path
 under every condition, ``paths.parquet`` the measured paths, ``curves.parquet`` the learning curves, ``layers.parquet``
-the similarity of the members layer by layer. Schemas, the means of a cell, the axes of a phase diagram, titles
+the similarity of the members layer by layer, ``layer_barriers.parquet`` and ``layer_paths.parquet`` the barriers and
+paths of networks of which some layers alone are moved, ``directions.parquet`` where steps in other directions than the
+path's lead, ``sharpness.parquet`` the curvature at its ends and its midpoint, ``planes.parquet`` a grid around the
+members, ``rounds.parquet`` the rounds of federations. Schemas, the means of a cell, the axes of a phase diagram, titles
 and docs/columns.md follow from these lists.
 """
 
@@ -17,7 +20,18 @@ from lmc_tune.core.barrier import DEFINITIONS
 from lmc_tune.experiment import CONDITIONS, Condition, TrainChanges, barrier_column, condition_column
 
 # Tables of which a pair has rows, nested in its row of a shard.
-NestedName = Literal["barriers", "paths", "curves", "layers"]
+NestedName = Literal[
+    "barriers",
+    "paths",
+    "curves",
+    "layers",
+    "layer_barriers",
+    "layer_paths",
+    "directions",
+    "sharpness",
+    "planes",
+    "rounds",
+]
 TableName = Literal["results"] | NestedName
 Row = dict[str, Any]
 Scale = Literal["log", "linear"]
@@ -131,6 +145,19 @@ B_COLUMNS = {key: f"b_{'step_budget' if key == 'steps' else key}" for key in Tra
 _OF_A = {f"b_{column.name}": column for column in _SETTING}
 _OF_B = tuple(replace(_OF_A[name], name=name, title=f"{_OF_A[name].title} of B") for name in B_COLUMNS.values())
 
+# Of a federation; null where members are a pair.
+_FEDERATION = (
+    Column(name="clients", type=INT, scale="log"),
+    Column(name="round_budget", type=INT, title="rounds", scale="log"),
+    Column(name="local_epochs", type=INT, title="local epochs", scale="log"),
+    Column(name="client_split", type=TEXT, title="split"),
+    Column(name="concentration", title="concentration of the split", scale="log"),
+    Column(name="client_classes", type=INT, title="classes of a client", scale="linear"),
+    Column(name="averaged_layers", type=TEXT, title="averaged layers"),
+    Column(name="client_norm", type=TEXT, title="BatchNorm at an average"),
+    Column(name="client_moments", type=TEXT, title="moments"),
+)
+
 # Of the recipe.
 _RECIPE = (
     *_OF_B,
@@ -138,12 +165,23 @@ _RECIPE = (
     Column(name="perturb_step", type=INT, title="step of the disturbance", scale="linear"),
     Column(name="perturb_scale", title="scale of the disturbance", scale="linear"),
     Column(name="perturb_weights", type=TEXT, title="disturbed weights"),
+    *_FEDERATION,
+)
+
+# Of text; null of images.
+OF_TEXT = (
+    Column(name="path", type=TEXT, title="file of the text"),
+    Column(name="second", type=TEXT, title="second text"),
+    Column(name="tokens", type=TEXT),
+    Column(name="context", type=INT, unit="tokens", scale="log"),
+    Column(name="held_out", title="held-out fraction of the text"),
 )
 
 # The fields of a row's GroupSpec, flat. Two pairs of one cell differ in ``replicate`` alone.
 SPEC = (
     *_SETTING,
     *_RECIPE,
+    *OF_TEXT,
     Column(name="replicate", type=INT),
     Column(name="seed", type=INT),
 )
@@ -265,6 +303,17 @@ COMBINED = tuple(
     for quality in (_ACCURACY, _NLL, _BRIER, _ECE)
 )
 
+# Of a federation, at the end of its last round; ``own`` are the examples that a client trained on. Means over clients
+# are weighted by their numbers of examples.
+OF_CLIENTS = (
+    replace(_ACCURACY, name="clients_test_accuracy", title="test accuracy of clients before the average"),
+    replace(_ACCURACY, name="clients_own_accuracy", title="accuracy of clients on their own examples, before it"),
+    replace(_ACCURACY, name="lowest_own_accuracy", title="the lowest of these", mean=None),
+    replace(_ACCURACY, name="averaged_test_accuracy", title="test accuracy of clients after the average"),
+    replace(_ACCURACY, name="averaged_own_accuracy", title="accuracy of clients on their own examples, after it"),
+    replace(_ACCURACY, name="pooled_test_accuracy", title="test accuracy of the average of all layers"),
+)
+
 MEASURED = (
     Column(name="noise_scale", title="noise scale g", mean="pairs"),
     Column(name="steps", type=INT, title="steps planned, or up to the target loss", mean="pairs"),
@@ -287,6 +336,7 @@ MEASURED = (
         replace(_PRECISION, name=f"{combined}_{_PRECISION.name}", title=f"{combined}'s {_PRECISION.title}")
         for combined in ("ensemble", "average")
     ),
+    *OF_CLIENTS,
     Column(name="target_reached", type=BOOL),
     Column(name="label_shift", mean="pairs"),
     Column(name="covariate_shift", mean="pairs"),
@@ -327,6 +377,13 @@ BARRIERS = Table(
     columns=(_KEY, Column(name="condition", type=TEXT), *(replace(c, mean=None) for c in (*_HEIGHTS, *_OF_PATH))),
 )
 
+# Of a network on a split.
+_SCORE = (
+    Column(name="loss_sum", title="loss, summed over the examples", unit="nats"),
+    Column(name="correct", type=INT, title="correct predictions"),
+    Column(name="n", type=INT, title="predictions"),
+)
+
 PATHS = Table(
     name="paths",
     sorted_by=("key", "condition", "split", "lambda"),
@@ -335,9 +392,7 @@ PATHS = Table(
         Column(name="condition", type=TEXT),
         Column(name="split", type=TEXT),
         Column(name="lambda", title="position on the path"),
-        Column(name="loss_sum", title="loss, summed over the examples", unit="nats"),
-        Column(name="correct", type=INT, title="correct predictions"),
-        Column(name="n", type=INT, title="predictions"),
+        *_SCORE,
     ),
 )
 
@@ -374,7 +429,104 @@ LAYERS = Table(
     ),
 )
 
-TABLES: dict[TableName, Table] = {table.name: table for table in (RESULTS, BARRIERS, PATHS, CURVES, LAYERS)}
+ROUNDS = Table(
+    name="rounds",
+    sorted_by=("key", "round", "client", "what", "split"),
+    columns=(
+        _KEY,
+        Column(name="round", type=INT),
+        Column(name="client", type=INT, title="number of the client, from 1; 0 for all of them"),
+        Column(name="what", type=TEXT, title="trained or averaged, of a client; pooled, of all"),
+        Column(name="split", type=TEXT, title="test, or own: the client's training examples"),
+        Column(name="loss_sum", title="loss, summed over the examples", unit="nats"),
+        Column(name="correct", type=INT, title="correct predictions"),
+        Column(name="n", type=INT, title="predictions"),
+    ),
+)
+
+# Some layers of one member, moved towards the other's.
+_MOVED = (
+    _KEY,
+    Column(name="condition", type=TEXT),
+    # Null at the end of training.
+    Column(name="epoch", type=INT),
+    Column(name="base", type=TEXT, title="member whose other layers stay"),
+    Column(name="family", type=TEXT),
+    Column(name="moved", type=TEXT, title="layers that are moved"),
+)
+
+LAYER_BARRIERS = Table(
+    name="layer_barriers",
+    sorted_by=("key", "condition", "epoch", "base", "family", "position"),
+    columns=(
+        *_MOVED,
+        Column(name="position", type=INT, title="place in its family, from 0 at the input"),
+        Column(name="layers", type=INT, title="number of layers moved"),
+        Column(name="share", unit="fraction of the layers"),
+        Column(name="distance", title="distance ‖A − B‖ over the layers moved"),
+        *_HEIGHTS,
+    ),
+)
+
+LAYER_PATHS = Table(
+    name="layer_paths",
+    sorted_by=("key", "condition", "epoch", "base", "family", "moved", "split", "lambda"),
+    columns=(*_MOVED, *(column for column in PATHS.columns if column.name not in {"key", "condition"})),
+)
+
+DIRECTIONS = Table(
+    name="directions",
+    sorted_by=("key", "kind", "position", "lambda", "draw", "alpha", "split"),
+    columns=(
+        _KEY,
+        Column(name="condition", type=TEXT),
+        Column(name="kind", type=TEXT, title="kind of direction"),
+        Column(name="lambda", unit=LAMBDA, title="where the step begins"),
+        Column(name="layer", type=TEXT, title="layer that moves; null for all"),
+        Column(name="position", type=INT, title="place of the layer, from 0 at the input"),
+        Column(name="draw", type=INT),
+        Column(name="alpha", title="length of the step, in lengths of the direction"),
+        Column(name="norm", title="length of the step"),
+        Column(name="split", type=TEXT),
+        *_SCORE,
+    ),
+)
+
+SHARPNESS = Table(
+    name="sharpness",
+    sorted_by=("key", "lambda"),
+    columns=(
+        _KEY,
+        Column(name="condition", type=TEXT),
+        Column(name="lambda", title="position on the path"),
+        Column(name="eigenvalue", title="largest eigenvalue of the Hessian of the training loss"),
+        Column(name="residual", title="residual of the eigenpair, relative to the eigenvalue"),
+        Column(name="products", type=INT, title="Hessian-vector products"),
+        Column(name="examples", type=INT),
+    ),
+)
+
+PLANES = Table(
+    name="planes",
+    sorted_by=("key", "split", "point", "y", "x"),
+    columns=(
+        _KEY,
+        Column(name="condition", type=TEXT),
+        Column(name="split", type=TEXT),
+        Column(name="point", type=TEXT, title="one of the three that span the plane, or grid"),
+        Column(name="x", title="distance along the way from the first point to the second"),
+        Column(name="y", title="distance across it, towards the third"),
+        *_SCORE,
+    ),
+)
+
+TABLES: dict[TableName, Table] = {
+    table.name: table
+    for table in (
+        *(RESULTS, BARRIERS, PATHS, CURVES, LAYERS, LAYER_BARRIERS, LAYER_PATHS),
+        *(DIRECTIONS, SHARPNESS, PLANES, ROUNDS),
+    )
+}
 
 MODEL_FIELDS, RECIPE_FIELDS, SPEC_FIELDS, TIME_FIELDS = names(MODEL), names(_RECIPE), names(SPEC), names(TIMES)
 BARRIER_COLUMNS, PATH_FIELDS = names(_HEIGHTS), names(_OF_PATH)

@@ -7,9 +7,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from lmc_tune.experiment import MODELS, GroupSpec, ShiftSpec
+from lmc_tune.experiment import (
+    MODELS,
+    Dirichlet,
+    Federated,
+    FederationSpec,
+    GroupSpec,
+    Pair,
+    Pathological,
+    ShiftSpec,
+    TextSpec,
+)
 from lmc_tune.tables.barriers import view
-from lmc_tune.tables.columns import B_COLUMNS, INT, MODEL, SPEC_FIELDS, NestedName, Row
+from lmc_tune.tables.columns import B_COLUMNS, INT, MODEL, NESTED, SPEC_FIELDS, NestedName, Row
 
 Status = Literal["ok", "undertrained", "diverged", "failed"]
 
@@ -22,11 +32,15 @@ class PairResult:
     """Everything kept of one finished pair.
 
     columns: those of the results that repeat no other table; one that does not apply (of a diverged pair) is absent.
-    tables: by the name of another table, the pair's rows of it, in their order and without the key.
+    tables: by the name of every other table, the pair's rows of it, in their order and without the key; those that are
+        not given are empty.
     """
 
     columns: Row
     tables: Mapping[NestedName, list[Row]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tables", {name: [] for name in NESTED} | dict(self.tables))
 
     @cached_property
     def row(self) -> Row:
@@ -45,7 +59,8 @@ class PairResult:
 
 def spec_columns(spec: GroupSpec) -> Row:
     """The columns of a row that repeat its spec."""
-    members = {f"member_{name}": member.key for name, member in spec.members.items()}
+    of_pair = isinstance(spec.recipe, Pair)
+    members = {f"member_{name}": member.key for name, member in spec.members.items()} if of_pair else {}
     return {"key": spec.key, "cell": spec.cell, "spec": spec.text, **members, **spec_fields(spec)}
 
 
@@ -54,11 +69,13 @@ def spec_fields(spec: GroupSpec) -> Row:
     dataset, model, train, shift = spec.dataset, spec.model, spec.train, spec.shift
     fields: Row = {
         **{name: value for section in (dataset, model, train, shift) for name, value in section},
-        **{column: getattr(spec.recipe.b, key) for key, column in B_COLUMNS.items()},
-        **{f"perturb_{name}": value for name, value in spec.recipe.perturb or ()},
+        **_recipe_fields(spec.recipe),
         "dataset": dataset.name,
         "train_examples": dataset.train,
-        "test_examples": dataset.test,
+        # Of text, how many there are in all is known of its file alone.
+        "test_examples": dataset.windows("test")
+        if isinstance(dataset, TextSpec) and not dataset.test
+        else dataset.test,
         "validation_examples": dataset.validation,
         "model": model.name,
         "step_budget": train.steps,
@@ -68,11 +85,35 @@ def spec_fields(spec: GroupSpec) -> Row:
         "replicate": spec.replicate,
         "seed": spec.seed,
     }
+    if fields.get("second") is not None:
+        fields["second"] = str(fields["second"])
     if "hidden" in fields:
         fields["hidden"] = "-".join(map(str, fields["hidden"]))
     if "arguments" in fields:
         fields["arguments"] = json.dumps(fields["arguments"], sort_keys=True)
     return {name: fields.get(name) for name in SPEC_FIELDS}
+
+
+def _recipe_fields(recipe: Pair | Federated) -> Row:
+    if isinstance(recipe, Federated):
+        return _federation_fields(recipe)
+    of_b = {column: getattr(recipe.b, key) for key, column in B_COLUMNS.items()}
+    return of_b | {f"perturb_{name}": value for name, value in recipe.perturb or ()}
+
+
+def _federation_fields(federation: FederationSpec) -> Row:
+    split = federation.split
+    return {
+        "clients": federation.clients,
+        "round_budget": federation.rounds,
+        "local_epochs": federation.local_epochs,
+        "client_split": federation.split_kind,
+        "concentration": split.dirichlet if isinstance(split, Dirichlet) else None,
+        "client_classes": split.classes if isinstance(split, Pathological) else None,
+        "averaged_layers": federation.averaged_layers,
+        "client_norm": federation.norm,
+        "client_moments": federation.moments,
+    }
 
 
 def model_label(row: Mapping[Any, Any]) -> str:
@@ -105,6 +146,19 @@ def shift_label(row: Row) -> str:
     return ShiftSpec(kind=row["shift"], severity=row["severity"], skew=row["skew"] or None, domain=domain).label
 
 
+def federation_label(row: Mapping[Any, Any]) -> str:
+    """The federation of a row in a few words, e.g. ``20 clients dirichlet 0.01, averaged: all``."""
+    norm = "" if _missing(row["client_norm"]) else f", norms {row['client_norm']}"
+    return f"{row['clients']:g} clients {split_label(row)}, averaged: {row['averaged_layers']}{norm}"
+
+
+def split_label(row: Mapping[Any, Any]) -> str:
+    """How the clients of a row share the training set, e.g. ``dirichlet 0.01``; as the spec of the split says."""
+    if row["client_split"] == "dirichlet":
+        return str(Dirichlet(dirichlet=float(row["concentration"])))
+    return str(Pathological(classes=int(row["client_classes"]))) if row["client_split"] == "classes" else "iid"
+
+
 def pair_name(row: Row) -> str:
     """A pair in a few words, e.g. ``lr=0.03 batch=32 label 80/20 #2 mlp 64``.
 
@@ -121,7 +175,7 @@ def cell_name(row: Mapping[Any, Any]) -> str:
 def _named(row: Mapping[Any, Any], replicate: list[str]) -> str:
     parts = [f"lr={row['lr']:g}", f"batch={row['batch_size']}"]
     parts += [f"b.{key}={_short(row[name])}" for key, name in B_COLUMNS.items() if not _missing(row[name])]
-    parts.append(shift_label(dict(row)))
+    parts.append(shift_label(dict(row)) if _missing(row.get("clients")) else federation_label(row))
     if not _missing(row["perturb_scale"]):
         weights = "" if row["perturb_weights"] == "all" else f"{row['perturb_weights']} "
         parts.append(f"perturb {weights}{row['perturb_scale']:g} at step {row['perturb_step']:g}")
@@ -141,7 +195,14 @@ def failed_result(spec: GroupSpec, reason: str) -> PairResult:
 
 
 # What the gate looks at and changes.
-GATED = ["status", "reason", "train_accuracy_a", "train_accuracy_b", "target_reached"]
+GATED = ["status", "reason", "train_accuracy_a", "train_accuracy_b", "lowest_own_accuracy", "target_reached"]
+# Of a pair's members, or of the clients of a federation.
+_ACCURACIES = {
+    "member A": "train_accuracy_a",
+    "member B": "train_accuracy_b",
+    "a client": "lowest_own_accuracy",
+}
+GATED_ACCURACIES = list(_ACCURACIES.values())
 
 
 def gate(row: Row, min_train_accuracy: float) -> Row:
@@ -153,10 +214,11 @@ def gate(row: Row, min_train_accuracy: float) -> Row:
         return row
     if row.get("target_reached") is False:
         return {**row, "status": "undertrained", "reason": "a member did not get to the target loss in its budget"}
-    low = {m: row[f"train_accuracy_{m}"] for m in ("a", "b") if row[f"train_accuracy_{m}"] < min_train_accuracy}
+    known = {who: row[name] for who, name in _ACCURACIES.items() if not _missing(row.get(name))}
+    low = {who: accuracy for who, accuracy in known.items() if accuracy < min_train_accuracy}
     if not low:
         return {**row, "status": "ok", "reason": ""}
-    named = " and ".join(f"member {m.upper()} reached {accuracy:.1%}" for m, accuracy in low.items())
+    named = " and ".join(f"{who} reached {accuracy:.1%}" for who, accuracy in low.items())
     return {
         **row,
         "status": "undertrained",

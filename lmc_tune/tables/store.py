@@ -143,7 +143,7 @@ class Store:
     def members(self) -> set[str]:
         """Keys of the members whose weights are kept."""
         kept = {path.stem for path in files(self.folder / MEMBERS, end=".safetensors")}
-        return {name for name in kept if "@" not in name}  # which stages of trunks have
+        return {name for name in kept if "@" not in name}  # which stages of trunks and snapshots have
 
     def results(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
         """One row per finished pair, compacted or not, in the order of their keys.
@@ -233,7 +233,9 @@ class Store:
         if not shards and not old and (self.folder / RESULTS_FILE).exists() and _same_gate(gated, results):
             return False  # nothing new: the files stay as they are
         for name in NESTED:
-            _publish(self._merged(name, fresh), self.folder / f"{name}.parquet", check)
+            table, path = self._merged(name, fresh), self.folder / f"{name}.parquet"
+            if len(table) or name in _FIRST or path.exists():  # what nobody asked for has no file
+                _publish(table, path, check)
         _publish(gated, self.folder / RESULTS_FILE, check)
         check()
         for path, stamp in self.shard_stamps().items():

@@ -1,7 +1,7 @@
-"""The interactive charts of one pair, path and learning curves: pages of a few kilobytes without network or library."""
+"""The interactive charts of one pair (path, learning curves, layers): pages of a few kilobytes that need no network."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from math import ceil, floor, log10
@@ -9,13 +9,15 @@ from typing import Any
 
 from lmc_tune.tables.columns import Row
 from lmc_tune.tables.rows import PairResult
-from lmc_tune.tracking.content import is_finite
+from lmc_tune.tracking.content import is_finite, round_means
 
 WIDTH, HEIGHT = 520, 240
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 42
 
 
 MAX_CURVE_POINTS = 100
+# Along the axis of a page of layers.
+MAX_TICKS = 12
 
 Curve = list[tuple[float, float]]
 
@@ -49,13 +51,14 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One quantity along the axis."""
+    """One quantity along the axis; ``names``: what stands at 1, 2, …, if that has names."""
 
     title: str
     unit: str
     lines: list[Line]
     chord: Curve
     ticks: list[tuple[str, float]]
+    names: tuple[str, ...] = ()
 
 
 def interpolation_page(result: PairResult, title: str) -> str:
@@ -74,6 +77,70 @@ def learning_page(result: PairResult, title: str) -> str:
     ticks = tuple(step * at for at in range(round(top / step) + 1))
     axis = Axis(name="epoch", top=top, ticks=ticks, digits=1)
     return _page(result, title, learning_panels(points, axis), axis, "" if points else "No learning curve was kept.")
+
+
+def rounds_page(result: PairResult, title: str) -> str:
+    """A self-contained HTML page: accuracy of a federation's clients by round, on test and on their own examples."""
+    means = round_means(result.tables.get("rounds", ()))
+    top, step = _scale(max((number for by_round in means.values() for number in by_round), default=0))
+    axis = Axis(name="round", top=top, ticks=tuple(step * at for at in range(round(top / step) + 1)))
+    panels = [
+        _panel(
+            f"Accuracy {where}, mean over clients",
+            "%",
+            {
+                what: [(number, 100 * value) for number, value in sorted(means.get((what, split), {}).items())]
+                for what in ("trained", "averaged", "pooled")
+            },
+            axis,
+        )
+        for split, where in (("test", "on the test set"), ("own", "on their own examples"))
+    ]
+    shown = [panel for panel in panels if panel.lines]
+    return _page(result, title, shown, axis, "" if shown else "No round was measured.")
+
+
+def layers_page(result: PairResult, title: str) -> str:
+    """A self-contained HTML page: barriers after training of each layer alone, of the first and of the last ones.
+
+    Of members of which only these layers are half-way to the other's, from A and from B.
+    """
+    rows = [row for row in result.tables.get("layer_barriers", []) if row["epoch"] is None]
+    top = max((row["layers"] for row in rows if row["family"] == "full"), default=1)
+    ticks = tuple(range(1, top + 1, ceil(top / MAX_TICKS)))
+    axis = Axis(name="layer", top=top, ticks=ticks)
+    return _page(result, title, layer_panels(rows, axis), axis, "" if rows else "No layers were moved alone.")
+
+
+def layer_panels(rows: Sequence[Row], axis: Axis) -> list[Panel]:
+    """Barriers of error and loss, for every condition and family of sets that grows along the network."""
+    panels = []
+    for condition in sorted({row["condition"] for row in rows}, key=lambda name: (name != "naive", name)):
+        for family, words in (("single", "each layer alone"), ("shallow", "first layers"), ("deep", "last layers")):
+            own = [row for row in rows if row["condition"] == condition and row["family"] == family]
+            own.sort(key=_along)
+            names = tuple(dict.fromkeys(row["moved"] for row in own))
+            for quantity, unit, factor in (("error", "%", 100), ("loss", "nats", 1)):
+                curves: dict[str, Curve] = {
+                    f"{split} {base.upper()}": [
+                        (_along(row), factor * row[column])
+                        for row in own
+                        if row["base"] == base and is_finite(row.get(column))
+                    ]
+                    for split in ("test", "train")
+                    for column in [f"{split}_{quantity}_barrier_midpoint"]
+                    for base in ("a", "b")
+                }
+                suffix = "" if condition == "naive" else f", {condition}"
+                panel = _panel(f"{quantity.capitalize()} barrier (midpoint{suffix}), {words}", unit, curves, axis)
+                panels.append(replace(panel, names=names))
+    return [panel for panel in panels if panel.lines]
+
+
+def _along(row: Row) -> int:
+    """Where a set of layers stands: its place from 1, or how many are moved."""
+    place: int = row["position"] + 1 if row["family"] == "single" else row["layers"]
+    return place
 
 
 def _page(result: PairResult, title: str, panels: list[Panel], axis: Axis, missing: str) -> str:
@@ -149,10 +216,14 @@ def _splits(points: Sequence[Row]) -> list[str]:
 
 
 def _panel(title: str, unit: str, curves: dict[str, Curve], axis: Axis, chord_of: str = "") -> Panel:
-    top, step = _scale(max((value for curve in curves.values() for _, value in curve), default=0.0))
+    values = [value for curve in curves.values() for _, value in curve]
+    low = max(0.0, -min(values, default=0.0))  # barriers against whole members may be negative
+    top, step = _scale(max(max(values, default=0.0), low))
+    below = ceil(low / step * (1 - 1e-9))
 
     def pixel(x: float, value: float) -> tuple[float, float]:
-        return axis.pixel(x), round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top), 1)
+        height = (value + below * step) / (top + below * step)
+        return axis.pixel(x), round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - height), 1)
 
     chord = curves.get(chord_of, [])
     count = round(top / step)
@@ -170,7 +241,7 @@ def _panel(title: str, unit: str, curves: dict[str, Curve], axis: Axis, chord_of
             if curve
         ],
         chord=[pixel(*chord[0]), pixel(*chord[-1])] if len(chord) > 1 else [],
-        ticks=[(f"{at * step:.10g}", pixel(0, at * step)[1]) for at in range(count + 1)],
+        ticks=[(f"{at * step:.10g}", pixel(0, at * step)[1]) for at in range(-below, count + 1)],
     )
 
 
@@ -191,6 +262,8 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         ("test accuracy A", "test_accuracy_a", 100, " %"),
         ("test accuracy B", "test_accuracy_b", 100, " %"),
         ("disagreement", "disagreement", 100, " %"),
+        ("clients, test accuracy", "clients_test_accuracy", 100, " %"),
+        ("average, test accuracy", "pooled_test_accuracy", 100, " %"),
     ]
     return [
         (name, f"{factor * row[column]:.3g}{unit}")

@@ -57,6 +57,11 @@ _SHOWN = [
     "cka",
     "ensemble_accuracy",
     "average_accuracy",
+    "clients_test_accuracy",
+    "clients_own_accuracy",
+    "averaged_test_accuracy",
+    "averaged_own_accuracy",
+    "pooled_test_accuracy",
 ]
 
 # Of a curve along the path, so far apart are the points that are sent.
@@ -84,13 +89,18 @@ def run_content(result: PairResult, verdict: VerdictSpec) -> RunContent:
 
     Parameters repeat the spec, so that they can never change under one key. Metrics are the numeric settings, what is
     looked at of the results, and what the verdict judges: ``barrier``, and the curve along the path, e.g.
-    ``path/test_error`` with step = 100 λ. Values that are missing, NaN or infinite are not sent: MLflow stores infinity
-    as 1.8e308, which ruins every chart.
+    ``path/test_error`` with step = 100 λ; ``path/sharpness`` where it was measured. Values that are missing, NaN or
+    infinite are not sent: MLflow stores infinity as 1.8e308, which ruins every chart.
     """
     row, condition = result.row, _judged_condition(result.row, verdict)
     judged = {JUDGED: row.get(condition_column(condition, verdict.column))}
     path = [point for point in result.tables.get("paths", ()) if point["condition"] == condition]
-    measured = [*_at_step_0(numbers({**row, **judged}, [JUDGED, *_SHOWN])), *path_metrics(path, verdict.of)]
+    measured = [
+        *_at_step_0(numbers({**row, **judged}, [JUDGED, *_SHOWN])),
+        *path_metrics(path, verdict.of),
+        *sharpness_metrics(result.tables.get("sharpness", ())),
+        *round_metrics(result.tables.get("rounds", ())),
+    ]
     return RunContent(
         key=result.key,
         name=pair_name(result.row),
@@ -141,6 +151,35 @@ def path_metrics(points: Iterable[Row], of: str) -> Iterator[Metric]:
     shown = {round(at): values[at] for at in (*(_nearest(values, place) for place in places), top)}
     for step, value in sorted(shown.items()):
         yield f"path/{of}", value, step
+
+
+def sharpness_metrics(rows: Iterable[Row]) -> Iterator[Metric]:
+    """The Hessian's largest eigenvalue along the path, ``path/sharpness``, with step = 100 λ."""
+    for row in rows:
+        if is_finite(row["eigenvalue"]):
+            yield "path/sharpness", float(row["eigenvalue"]), round(LAMBDA_STEPS * row["lambda"])
+
+
+def round_metrics(rows: Iterable[Row]) -> Iterator[Metric]:
+    """Of a federation, e.g. ``round/averaged_test_accuracy``, with step = the round."""
+    for (what, split), by_round in sorted(round_means(rows).items()):
+        for step, accuracy in sorted(by_round.items()):
+            yield f"round/{what}_{split}_accuracy", accuracy, step
+
+
+def round_means(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, float]]:
+    """Accuracy by what was scored and the split, and by the round: means over clients, weighted by their examples."""
+    rows = list(rows)
+    sizes = {row["client"]: row["n"] for row in rows if (row["what"], row["split"]) == ("trained", "own")}
+    sums: dict[tuple[str, str, int], tuple[float, float]] = {}
+    for row in rows:
+        at, weight = (row["what"], row["split"], row["round"]), sizes.get(row["client"], 1)
+        total, of_all = sums.get(at, (0.0, 0.0))
+        sums[at] = total + weight * row["correct"] / row["n"], of_all + weight
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for (what, split, number), (total, of_all) in sums.items():
+        found.setdefault((what, split), {})[number] = total / of_all
+    return found
 
 
 def _nearest(positions: Iterable[float], place: float) -> float:

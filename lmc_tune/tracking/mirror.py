@@ -7,7 +7,7 @@ and the sweep only what differs is sent.
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.cells import CellContent, pending_cell
-from lmc_tune.tracking.chart import interpolation_page, learning_page
+from lmc_tune.tracking.chart import interpolation_page, layers_page, learning_page, rounds_page
 from lmc_tune.tracking.content import (
     CELL_TAG,
     DIGEST_TAG,
@@ -37,7 +37,7 @@ from lmc_tune.tracking.views import experiment_tags
 if TYPE_CHECKING:  # imports pandas and scipy, which a sweep does without until its end
     from lmc_tune.tracking.outcome import Outcome
 
-PATH_FILE, LEARNING_FILE = "interpolation.html", "learning.html"
+PATH_FILE, LEARNING_FILE, LAYERS_FILE, ROUNDS_FILE = "interpolation.html", "learning.html", "layers.html", "rounds.html"
 PARENT_TAG = "mlflow.parentRunId"
 RUNNING_NOTE = "The sweep has not ended: its cells get their verdicts at its end, or from `lmc-tune track`."
 
@@ -94,9 +94,8 @@ class Mirror:
             run = None
         run = run or self._runs.create(content.name, content.tags, content.seconds)
         # The tags go last: a run that has them all is complete.
-        self._runs.write_artifact(run, PATH_FILE, interpolation_page(result, content.name))
-        if result.tables.get("curves"):
-            self._runs.write_artifact(run, LEARNING_FILE, learning_page(result, content.name))
+        for name, page in _charts(result).items():
+            self._runs.write_artifact(run, name, page(result, content.name))
         run = self._fill(run, content)
         self._pairs[content.key] = self._runs.end(run, _status(content), content.seconds)
         return Sent(created=1) if known is None else Sent(updated=1)
@@ -163,7 +162,7 @@ class Mirror:
         return self._runs.log(run, content.metrics, timestamp=run.start_time, params=content.params, tags=content.tags)
 
     def _has_charts(self, run: Run, result: PairResult) -> bool:
-        return self._runs.has_artifacts(run, [PATH_FILE, *([LEARNING_FILE] if result.tables.get("curves") else [])])
+        return self._runs.has_artifacts(run, list(_charts(result)))
 
     def _find_runs(self) -> tuple[Run | None, dict[str, Run], dict[str, Run]]:
         """The sweep's own run, cells and pairs already in the store, so that sending needs no search for each."""
@@ -233,6 +232,20 @@ def _experiment(client: Any, sweep_name: str, uri: str, verdict: VerdictSpec) ->
         )
     known: str = experiment.experiment_id
     return known
+
+
+def _charts(result: PairResult) -> Mapping[str, Callable[[PairResult, str], str]]:
+    """The pages of a run by the names of their files: of a federation its rounds; of a pair its path, and of what else
+    was measured.
+    """
+    if result.columns.get("clients") is not None:
+        return {ROUNDS_FILE: rounds_page}
+    charts: dict[str, Callable[[PairResult, str], str]] = {PATH_FILE: interpolation_page}
+    if result.tables.get("curves"):
+        charts[LEARNING_FILE] = learning_page
+    if result.tables.get("layer_barriers"):
+        charts[LAYERS_FILE] = layers_page
+    return charts
 
 
 def _keep(runs: dict[str, Run], key: str, run: Run) -> None:

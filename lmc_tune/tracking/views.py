@@ -174,7 +174,8 @@ def _note() -> str:
         'Charts show what is loaded: 100 runs, then more with "Load more" below the table. Numeric settings are '
         "metrics as well as parameters. In `path/…` the step is λ in percent (0 is member A, 100 member B). A pair's "
         "`interpolation.html` shows error and loss along the path under every condition, its `learning.html` the "
-        "learning curves; everything that was measured is in the run folder's tables."
+        "learning curves; a federation has `rounds.html`, and `round/…` with the round as the step; everything "
+        "that was measured is in the run folder's tables."
     )
     hints = [f"- `{query}`: {finds}" for query, finds in HINTS.items()]
     return "\n".join([levels, "", "Filters:", "", *hints, "", charts])

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lmc_tune.data.examples import at_once
 from lmc_tune.experiment import FactorySpec, MemberSpec, MlpSpec, TrainSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.measurement.evaluate import CHUNK
@@ -159,7 +160,7 @@ def _fault_of(copies: Sequence[Task], way: Way) -> str:
 def _shortened(tasks: Sequence[Task], precision: str) -> list[Task]:
     """The same members at their start, with few steps to go, and copies of everything that training changes."""
     models = {id(task.model): copy.deepcopy(task.model) for task in tasks}
-    tests = {id(task.test): next(task.test.chunks(CHUNK)) for task in tasks}
+    tests = {id(task.test): next(task.test.chunks(at_once(task.test, CHUNK))) for task in tasks}
 
     def short(spec: TrainSpec) -> TrainSpec:
         budget = {"steps": _STEPS, "epochs": None, "target_loss": None}

@@ -30,7 +30,7 @@ def train_member(task: Task) -> Progress:
     if task.resume:
         _set_moments(optimizer, task.resume.moments)
     curve = list(task.resume.curve) if task.resume else []
-    diverged, epochs = "", task.epochs_done
+    diverged, epochs, snapshots = "", task.epochs_done, task.snapshots_before()
     for epoch in range(epochs, task.last_epoch):
         first = epoch * per_epoch
         n_steps = min(per_epoch, in_all - first)
@@ -39,10 +39,12 @@ def train_member(task: Task) -> Progress:
             loss, accuracy = _train_epoch(task, optimizer, epoch, rates)
         curve.append(task.point(first + n_steps, rates[-1], loss, accuracy, evaluate(model, task.test)))
         diverged, epochs = divergence(loss, epoch), epoch + 1
-        task.offer(partial(_progress, model, optimizer, epochs, curve, diverged))
+        if epochs in task.snapshots:
+            snapshots[epochs] = state_of(model)
+        task.offer(partial(_progress, model, optimizer, epochs, curve, diverged, snapshots))
         if diverged or task.is_enough(curve):
             break
-    return _progress(model, optimizer, epochs, curve, diverged)
+    return _progress(model, optimizer, epochs, curve, diverged, snapshots)
 
 
 @contextmanager
@@ -100,10 +102,22 @@ def _optimizer(parameters: Iterable[nn.Parameter], spec: TrainSpec) -> torch.opt
     return kind(parameters, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
 
 
-def _progress(
-    model: nn.Module, optimizer: torch.optim.Optimizer, epochs: int, curve: list[CurvePoint], diverged: str
+def _progress(  # noqa: PLR0913, PLR0917
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    epochs: int,
+    curve: list[CurvePoint],
+    diverged: str,
+    snapshots: Mapping[int, dict[str, Tensor]],
 ) -> Progress:
-    return Progress(epochs=epochs, state=state_of(model), moments=_moments(optimizer), curve=curve, diverged=diverged)
+    return Progress(
+        epochs=epochs,
+        state=state_of(model),
+        moments=_moments(optimizer),
+        curve=curve,
+        diverged=diverged,
+        snapshots=snapshots,
+    )
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """The progress of a member's training, and its end."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -31,6 +31,7 @@ class Progress:
     ``step`` () where it counts steps.
     diverged: why training stopped early, empty if it did not.
     seconds: that training took, in all calls that kept something of it; of members trained together, each its share.
+    snapshots: copies of the state at the end of some epochs, by epoch.
     engine, engine_reason, device: what trained it, and why this engine, if another would be expected; may be empty.
     """
 
@@ -40,6 +41,11 @@ class Progress:
     curve: Sequence[CurvePoint]
     diverged: str = ""
     seconds: float = 0.0
+    snapshots: Mapping[int, dict[str, Tensor]] = field(default_factory=dict)
     engine: str = ""
     engine_reason: str = ""
     device: str = ""
+
+    def has(self, snapshots: Collection[int]) -> bool:
+        """Whether it holds every one of these snapshots that its epochs came by."""
+        return all(epoch in self.snapshots for epoch in snapshots if 0 < epoch <= self.epochs)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lmc_tune.data.decisions import decisions
-from lmc_tune.data.examples import ExampleSet
+from lmc_tune.data.decisions import stacked_decisions
+from lmc_tune.data.examples import ExampleSet, at_once
 from lmc_tune.errors import UserError
 from lmc_tune.measurement.evaluate import CHUNK, Score, sums_of
 from lmc_tune.models.dropout import dropout_seeds
@@ -111,6 +111,7 @@ class StackedRun:
         self.hits = torch.zeros(self.stack.size, dtype=torch.int64, device=self.stack.weights.device)
         self.update = make_update(self.stack, [task.spec for task in tasks])
         self.update.set_moments([task.resume.moments if task.resume else {} for task in tasks])
+        self.snapshots = [task.snapshots_before() for task in tasks]
         self._replay: Replay | None = None
         self._rest_until = 0.0
 
@@ -151,6 +152,8 @@ class StackedRun:
                     step, rate = first + n_steps, rates[-1][member]
                     curve.append(task.point(step, rate, losses[member], accuracy, tested[member]))
                     reason = divergence(losses[member], epoch)
+                    if epoch + 1 in task.snapshots:
+                        self.snapshots[member][epoch + 1] = self._state(member)
                     if reason or task.is_enough(curve):
                         ended[member] = self._progress(member, epoch + 1, curve, reason)
             self._offer(epoch + 1, curves, ended)
@@ -172,11 +175,15 @@ class StackedRun:
     def _progress(self, member: int, epochs: int, curve: list[CurvePoint], diverged: str = "") -> Progress:
         return Progress(
             epochs=epochs,
-            state={name: tensor.cpu() for name, tensor in self.stack.state(member).items()},
+            state=self._state(member),
             moments=self.update.moments(member),
             curve=curve,
             diverged=diverged,
+            snapshots=self.snapshots[member],
         )
+
+    def _state(self, member: int) -> dict[str, Tensor]:
+        return {name: tensor.cpu() for name, tensor in self.stack.state(member).items()}
 
     def epoch(self, epoch: int, rates: Sequence[Sequence[float]]) -> tuple[list[float], list[int]]:
         """Every member's mean loss over the epoch's batches, and its hits, each taken before its update."""
@@ -218,7 +225,7 @@ class StackedRun:
         for seed in dropout_seeds(self.stack.buffers.items()):
             seed.copy_(feed["drop"])
         with self.tasks[0].precision():
-            logits, labels = decisions(self.stack.logits(inputs), labels)
+            logits, labels = stacked_decisions(self.stack.logits(inputs), labels)
             losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
             loss = losses.view(labels.shape).mean(1)
         self.stack.differentiate(loss, out=self.gradients)
@@ -246,7 +253,7 @@ def _score_stack(stack: Stack, examples: ExampleSet) -> list[Score]:
     stack.model.eval()
     loss = torch.zeros(stack.size, dtype=torch.float64, device=examples.labels.device)
     correct = torch.zeros(stack.size, dtype=torch.int64, device=examples.labels.device)
-    for some in examples.chunks(CHUNK):
+    for some in examples.chunks(at_once(examples, CHUNK)):
         inputs, labels, n = some.inputs, some.labels, len(some)
         if missing := -n % ALIGNED:  # filled up: aligned matrices round alike wherever a network is in the stack
             inputs = torch.cat([inputs, inputs[:1].expand(missing, *inputs.shape[1:])])

@@ -39,6 +39,7 @@ class Task:
     disturbance: perturbs the weights once; None without a perturbation.
     resume: the progress of an interrupted or a joint training; None to begin at the start.
     epochs: train only to the end of this epoch; None for the whole budget.
+    snapshots: epochs at whose end the state is copied.
     way: how a stack of such members is applied; None for the one that trains faster.
     checkpoint: gets the progress after every epoch; None to keep none.
     engine, engine_reason: what trains it, and why, if another engine would be expected; both are kept with it.
@@ -60,6 +61,7 @@ class Task:
     resume: Progress | None = None
     checkpoint: Checkpoint | None = None
     epochs: int | None = None
+    snapshots: tuple[int, ...] = ()
     way: Way | None = None
     engine: str = ""
     engine_reason: str = ""
@@ -79,7 +81,7 @@ class Task:
 
     @property
     def decisions_per_step(self) -> int:
-        """One per example, or one per label where examples have several."""
+        """One per example, or one per label or token where examples have several."""
         return self.spec.batch_size * math.prod(self.whole.labels.shape[1:])
 
     @property
@@ -102,6 +104,10 @@ class Task:
         if before is None:
             return False
         return bool(before.diverged) or before.epochs >= self.last_epoch or self.is_enough(before.curve)
+
+    def snapshots_before(self) -> dict[int, dict[str, Tensor]]:
+        """Those of the resumed progress."""
+        return dict(self.resume.snapshots) if self.resume else {}
 
     def is_enough(self, curve: Sequence[CurvePoint]) -> bool:
         """Whether the last epoch got to the target loss."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lmc_tune.experiment import Cohort, GroupSpec, MeasureSpec
+from lmc_tune.experiment import Cohort, Federated, GroupSpec, MeasureSpec
 from lmc_tune.measurement.ends import Ends
 from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.network import Network
@@ -25,9 +25,11 @@ from lmc_tune.storage import StorageError
 from lmc_tune.tables.columns import NestedName, Row
 from lmc_tune.tables.rows import PairResult, failed_result, gate, spec_columns
 from lmc_tune.training.engines import engine_for
+from lmc_tune.training.progress import Progress
 from lmc_tune.work.bench import Workbench
 from lmc_tune.work.device import exact_device
 from lmc_tune.work.facts import TrainedPair, learning_rows, training_facts, training_status
+from lmc_tune.work.federation import run_federation
 from lmc_tune.work.members import MemberShelf
 from lmc_tune.work.prepare import Setup, prepare, supplies
 
@@ -70,6 +72,8 @@ def run_cohort(cohort: Cohort, bench: Workbench) -> list[PairResult]:
 
 def run_pair(spec: GroupSpec, bench: Workbench) -> PairResult:
     """Train and measure one group; exceptions pass through."""
+    if isinstance(spec.recipe, Federated):
+        return run_federation(spec, bench)
     shelf = MemberShelf(bench, [spec], supplies().engines)
     (pair,) = train_groups([prepare(spec, bench)], shelf)
     result = _finish(pair, bench, shelf)
@@ -90,7 +94,8 @@ def _at_once(groups: Sequence[GroupSpec], device: torch.device) -> Iterator[list
     """Groups that are trained together: all whose members are stacked and shown the same domains, else each alone."""
     stacks: dict[str, list[GroupSpec]] = {}
     for group in groups:
-        if any(engine_for(member, device) == "stacked" for member in group.members.values()):
+        federated = isinstance(group.recipe, Federated)  # whose clients are a stack of their own
+        if not federated and any(engine_for(member, device) == "stacked" for member in group.members.values()):
             stacks.setdefault(group.shift.text if group.shift.kind == "domain" else "", []).append(group)
         else:
             yield [group]
@@ -142,7 +147,14 @@ def _members(pair: TrainedPair, asked: MeasureSpec) -> Members:
         own={name: examples for name, _, examples in pair.members},
         statistics=data.shuffled(setup.spec.seed_for("recalibration")),
         start=_on(setup.device, setup.start),
+        snapshots={name: _snapshots(setup, member, asked) for name, member, _ in pair.members},
+        seed=setup.spec.seed_for("measurement"),
     )
+
+
+def _snapshots(setup: Setup, member: Progress, asked: MeasureSpec) -> dict[int, State]:
+    known = {0: setup.start, **member.snapshots}
+    return {epoch: _on(setup.device, known[epoch]) for epoch in asked.snapshots if epoch in known}
 
 
 def _on(device: torch.device, state: State) -> dict[str, Tensor]:
@@ -156,6 +168,9 @@ def _run_or_fail(
     setups = []
     for group in groups:
         try:
+            if isinstance(group.recipe, Federated):
+                yield run_federation(group, bench)
+                continue
             setups.append(prepare(group, bench))
         except Exception as error:  # noqa: BLE001
             yield _failed(group, error)

@@ -6,6 +6,7 @@ from typing import Self
 
 from lmc_tune.core.noise import noise_scale
 from lmc_tune.data.examples import Part
+from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.measurement.network import Network
 from lmc_tune.tables.columns import Row
@@ -102,7 +103,7 @@ def _rose(setup: Setup, examples: Part, loss: float) -> str:
     The initial weights may already lie above chance level: a member that hardly moved from there is undertrained, so
     its loss has to have risen as well.
     """
-    n_classes = 2 if examples.labels.ndim == 2 else setup.n_classes
+    n_classes = 2 if facts_of(setup.spec.dataset).multi_label else setup.n_classes
     if loss <= math.log(n_classes):
         return ""
     if loss <= evaluate(Network(setup.model).loaded(setup.start), examples).loss:

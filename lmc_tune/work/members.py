@@ -54,7 +54,7 @@ class MemberShelf:
         wanted = {member.key: (setup, member) for setup in setups for member in setup.spec.members.values()}
         self._train(
             {
-                key: (member, task_of(setup, member, self._checkpoint(key), self._beginning(member)))
+                key: (member, self._task(setup, member, key, self._beginning(member)))
                 for key, (setup, member) in wanted.items()
                 if key not in self._trained
             },
@@ -95,12 +95,18 @@ class MemberShelf:
             }
             self._train(
                 {
-                    name: (trunk, task_of(setup, trunk, self._checkpoint(name), self._before(trunk, epoch), epoch))
+                    name: (trunk, self._task(setup, trunk, name, self._before(trunk, epoch), epoch))
                     for name, (setup, trunk) in stages.items()
                     if name not in self._trained
                 },
                 setups[0].device,
             )
+
+    def _task(
+        self, setup: Setup, member: MemberSpec, name: str, begin: Progress | None, epochs: int | None = None
+    ) -> Task:
+        snapshots = self._bench.measure.snapshots
+        return task_of(setup, member, self._checkpoint(name), begin, epochs, snapshots)
 
     def _train(self, wanted: dict[str, tuple[MemberSpec, Task]], device: torch.device) -> None:
         programs: dict[tuple[str, ...], dict[str, Task]] = defaultdict(dict)

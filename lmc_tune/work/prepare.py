@@ -16,8 +16,8 @@ from lmc_tune.data.domains import PairData, pair_data, split_views, views
 from lmc_tune.data.examples import Examples, ExampleSet, Part
 from lmc_tune.data.prepared import open_dataset
 from lmc_tune.data.shifts import Parts
-from lmc_tune.experiment import DatasetSpec, FactorySpec, GroupSpec, MemberSpec, ModelSpec, ShiftSpec
-from lmc_tune.experiment.datasets import facts_of
+from lmc_tune.experiment import DataSpec, FactorySpec, GroupSpec, MemberSpec, ModelSpec, ShiftSpec
+from lmc_tune.experiment.datasets import DatasetFacts, facts_of
 from lmc_tune.measurement.network import Network
 from lmc_tune.models.registry import build_model
 from lmc_tune.models.state import state_of
@@ -59,13 +59,7 @@ def prepare(spec: GroupSpec, bench: Workbench) -> Setup:
     dataset = known.dataset(*source)
     parts, measured_shift = known.split(*source, spec.shift, spec.seed_for("split"))
     data = pair_data(*known.views(*source, spec.shift), parts)
-    shape = tuple(dataset.train.inputs.shape[1:])
-    built = build_model(spec.model, shape, dataset.n_classes, spec.seed_for("init"), folders=bench.folders)
-    start = state_of(built)
-    if isinstance(spec.model, FactorySpec):  # which may keep more than its state
-        model = built.to(device)
-    else:
-        model = known.network(spec.model, shape, dataset.n_classes, device)
+    model, start = network_of(spec, dataset, bench)
     return Setup(
         spec=spec,
         n_classes=dataset.n_classes,
@@ -79,10 +73,26 @@ def prepare(spec: GroupSpec, bench: Workbench) -> Setup:
     )
 
 
-def task_of(
-    setup: Setup, member: MemberSpec, checkpoint: Checkpoint, begin: Progress | None = None, epochs: int | None = None
+def network_of(spec: GroupSpec, dataset: Dataset, bench: Workbench) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A group's network, on the bench's device, and the initial state of its members, on the CPU."""
+    device, shape = exact_device(bench.device), tuple(dataset.train.inputs.shape[1:])
+    built = build_model(spec.model, shape, dataset.n_classes, spec.seed_for("init"), folders=bench.folders)
+    start = state_of(built)
+    if isinstance(spec.model, FactorySpec):  # which may keep more than its state
+        return built.to(device), start
+    return supplies().network(spec.model, shape, dataset.n_classes, device), start
+
+
+def task_of(  # noqa: PLR0913, PLR0917
+    setup: Setup,
+    member: MemberSpec,
+    checkpoint: Checkpoint,
+    begin: Progress | None = None,
+    epochs: int | None = None,
+    snapshots: tuple[int, ...] = (),
 ) -> Task:
-    """Training a member of the group, from where its checkpoint stands.
+    """Training a member of the group, from where its checkpoint stands; from its beginning if that came by an epoch
+    without the snapshot that is asked for.
 
     Args:
         setup: of a group that has the member, or branches of it.
@@ -90,6 +100,7 @@ def task_of(
         checkpoint: its file.
         begin: where it begins if there is no checkpoint; None for the initial weights.
         epochs: to the end of this epoch; None for the whole budget.
+        snapshots: epochs at whose end the state is copied.
 
     Raises:
         ValueError: if the member's data set, model, seed or replicate are not the group's, of which they are made.
@@ -112,9 +123,10 @@ def task_of(
         disturbance=disturbance(disturbed, setup.start, Network(setup.model).layers, member.seed_for("perturbation"))
         if disturbed
         else None,
-        resume=checkpoint.read() or begin,
+        resume=next((known for known in (checkpoint.read(snapshots), begin) if known and known.has(snapshots)), None),
         checkpoint=checkpoint,
         epochs=epochs,
+        snapshots=snapshots,
     )
 
 
@@ -150,13 +162,13 @@ class Supplies:
         for cached in (self.dataset, self.network, self.views, self.split):
             cached.cache_clear()
 
-    def _views(self, spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec) -> tuple[Dataset, Dataset]:
+    def _views(self, spec: DataSpec, root: Path, device: torch.device, shift: ShiftSpec) -> tuple[Dataset, Dataset]:
         """The data set as each member sees it; made once for all replicates of a domain shift."""
         other = shift.other_dataset(spec)
         return views(self.dataset(spec, root, device), shift, self.dataset(other, root, device) if other else None)
 
     def _split(
-        self, spec: DatasetSpec, root: Path, device: torch.device, shift: ShiftSpec, seed: int
+        self, spec: DataSpec, root: Path, device: torch.device, shift: ShiftSpec, seed: int
     ) -> tuple[Parts, Row]:
         """The two parts, and how far they are apart: the same for every rate, batch size and network of a replicate.
 
@@ -164,8 +176,9 @@ class Supplies:
         """
         seen = self.views(spec, root, device, shift)
         data = pair_data(*seen, parts := split_views(*seen, shift, seed))
-        counts = [_label_counts(part.labels, facts_of(spec).n_classes) for part in (data.a, data.b)]
-        samples = [next(part.chunks(_SHIFT_SAMPLE)).inputs.flatten(1).cpu().numpy() for part in (data.a, data.b)]
+        facts = facts_of(spec)
+        counts = [label_counts(part.labels, facts) for part in (data.a, data.b)]
+        samples = [_features(next(part.chunks(_SHIFT_SAMPLE)).inputs, facts) for part in (data.a, data.b)]
         return parts, {"label_shift": total_variation(*counts), "covariate_shift": energy_coefficient(*samples)}
 
 
@@ -179,7 +192,16 @@ def _any_network(spec: ModelSpec, shape: tuple[int, ...], n_classes: int, device
     return build_model(spec, shape, n_classes, seed=0, device=device)
 
 
-def _label_counts(labels: Tensor, n_classes: int) -> NDArray[np.int64]:
-    """(n_classes,) how many examples have each label."""
+def label_counts(labels: Tensor, facts: DatasetFacts) -> NDArray[np.int64]:
+    """(n_classes,) how many examples, or tokens, have each label."""
     known: NDArray[np.int64] = labels.cpu().numpy()
-    return known.sum(0) if known.ndim == 2 else np.bincount(known, minlength=n_classes)
+    return known.sum(0) if facts.multi_label else np.bincount(known.ravel(), minlength=facts.n_classes)
+
+
+def _features(inputs: Tensor, facts: DatasetFacts) -> NDArray[np.float64]:
+    """(n, features) in which parts are compared: all pixels; of text, how frequent every token is in a window."""
+    if not facts.is_text:
+        pixels: NDArray[np.float64] = inputs.flatten(1).cpu().numpy()
+        return pixels
+    counts = [np.bincount(window, minlength=facts.n_classes) for window in inputs.cpu().numpy()]
+    return np.stack(counts) / facts.shape[0]

@@ -96,6 +96,40 @@ def test_several_checkpoints_and_a_trajectory(folder, tmp_path):
     assert (both.exit_code, messages(both)) == (2, ["name checkpoints, or a --trajectory: not both"])
 
 
+def test_a_recipe_is_written_as_its_name_says_and_the_exit_code_stays(folder, tmp_path):
+    files = [tmp_path / name for name in ("new/recipe.json", "recipe.yaml", "network.safetensors")]
+    options = [part for file in files for part in ("--recipe", file)]
+    done = invoked(
+        *(folder / "x.pt", folder / "y.pt", "--model", f"{folder}/nets.py:plain", "--data", "digits"),
+        *("--conditions", "naive", "--json", *options),
+    )
+    content = json.loads(done.stdout)
+    assert (done.exit_code, content["recipes"]) == (4, list(map(str, files)))
+    assert messages(done) == [f"the recipe was written to {file}" for file in files]
+    recipe = json.loads(files[0].read_text())
+    assert recipe == content["layers"]["recipe"]
+    assert recipe["members"] == {"a": str(folder / "x.pt"), "b": str(folder / "y.pt")}
+    kept = load_file(files[2])
+    shares = recipe["layers"]
+    for layer, share in shares.items():
+        a, b = (trained(start, 1, norm=False)[f"{layer}.weight"] for start in (0, 1))
+        torch.testing.assert_close(kept[f"{layer}.weight"], torch.lerp(a, b, share))
+    assert len(set(shares.values())) == 2
+
+
+def test_a_recipe_that_cannot_be_had_is_a_note_after_the_answer(folder, tmp_path):
+    done = run(folder, "a.pt", "b.ckpt", recipe=tmp_path / "recipe.yaml")
+    assert done.exit_code == 0
+    assert "naive: averaging every layer" in done.stdout
+    (message,) = messages(done)
+    assert message.startswith(
+        f"{tmp_path}/recipe.yaml was not written: mergekit's linear method takes no whole numbers"
+    )
+    wrong = run(folder, "a.pt", "b.ckpt", recipe=tmp_path / "recipe.txt")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert not list(tmp_path.iterdir())
+
+
 class Harmful:
     def __init__(self, file: Path) -> None:
         self.file = file

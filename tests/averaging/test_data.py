@@ -129,6 +129,32 @@ def test_several_labels_are_averaged_example_by_example():
     torch.testing.assert_close(values["error"], ((logits > 0).long() != labels).float().mean(1))
 
 
+def test_tokens_are_averaged_window_by_window():
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(10, 3, 5, generator=generator)
+    tokens, labels = (torch.randint(5, (10, 3), generator=generator) for _ in range(2))
+    values = CrossEntropy().values(logits, (tokens, labels))
+    known = torch.stack(
+        [functional.cross_entropy(*window, reduction="none") for window in zip(logits, labels, strict=True)]
+    )
+    torch.testing.assert_close(values["loss"], known.mean(1))
+    torch.testing.assert_close(values["error"], (logits.argmax(2) != labels).float().mean(1))
+    with pytest.raises(UserError, match="labels run from 0 to 5; the network has 5 classes"):
+        CrossEntropy().values(logits, (tokens, labels.clamp(0, 3).index_fill(1, torch.tensor([0]), 5)))
+
+
+def test_tokens_are_not_taken_for_one_hot_classes():
+    tokens = torch.eye(4, dtype=torch.int64)
+    split = split_of((tokens, tokens), device=CPU, batch_size=2)
+    assert with_classes(split) is split
+    images = split_of((tokens.float(), tokens), device=CPU, batch_size=2)
+    assert with_classes(images).examples.labels.tolist() == [0, 1, 2, 3]
+    classified = split_of(
+        (torch.zeros(4, 7, dtype=torch.int64), tokens), device=CPU, batch_size=2
+    )  # texts with a class
+    assert with_classes(classified).examples.labels.tolist() == [0, 1, 2, 3]
+
+
 def test_outputs_of_transformers_are_their_logits():
     class Outputs(UserDict):
         logits = INPUTS

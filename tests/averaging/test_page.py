@@ -22,7 +22,7 @@ def measure(*states, **more):
 def pair(tmp_path_factory) -> Path:
     conditions = [Condition(), Condition("weights"), Condition("weights", "repaired")]
     file = tmp_path_factory.mktemp("page") / "pair.html"
-    found = measure(trained(0, 1, norm=False), trained(1, 1, norm=False), conditions=conditions)
+    found = measure(trained(0, 1, norm=False), trained(1, 1, norm=False), conditions=conditions, layers=True)
     file.write_text(found.to_html(), encoding="utf-8")
     return file
 
@@ -48,6 +48,7 @@ def test_everything_is_drawn_and_nothing_is_wider_than_the_page(visits):
         assert visit.outside(".chart svg") == []
     assert of_pair.marks("along", "mark-line") == 4 * 3
     assert of_pair.marks("along", "mark-area") >= 2
+    assert of_pair.marks("profile", "mark-symbol") == 3 * 2 * 3 + 2  # families, bases, layers; and the legend's
     assert of_many.marks("map-0", "mark-rect") == 4 * 3 + 1  # and the legend's gradient
 
 

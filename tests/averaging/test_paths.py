@@ -14,7 +14,9 @@ from lmc_tune.experiment import MeasureSpec
 from lmc_tune.measurement.lines import MeasurementError
 from lmc_tune.measurement.network import Network
 from lmc_tune.measurement.path import measure_path
+from lmc_tune.models.registry import build_model
 from tests.averaging.cases import CPU, digits, digits_split, network, trained
+from tests.cases import NETWORKS, WINDOW, windows
 
 METRIC = CrossEntropy()
 
@@ -41,6 +43,18 @@ def test_every_value_is_that_of_the_interpolated_network():
         np.testing.assert_array_equal(found.curves["test", "error"].values[:, at], wrong)
     assert list(found.outputs) == [0.0, 0.5, 1.0]
     assert found.outputs[0.5].shape == (len(data), 10)
+
+
+def test_text_is_scored_as_by_sweeps_and_its_outputs_which_nobody_reads_are_not_kept():
+    spec, data = NETWORKS["gpt"], {"test": windows(20)}
+    states = tuple(build_model(spec, WINDOW, 4, seed).state_dict() for seed in (1, 2))
+    model = build_model(spec, WINDOW, 4, 0)
+    splits = {"test": split_of(data["test"], device=CPU, batch_size=6)}
+    found = score_path(Network(model), states, path_grid(5), splits, METRIC, Condition())
+    known = measure_path(model, *states, data, MeasureSpec(lambdas=5, refinements=0))
+    for (split, quantity), curve in found.curves.items():
+        np.testing.assert_allclose(curve.mean, known.curve(split, quantity), atol=1e-6)
+    assert found.outputs == {}
 
 
 @pytest.mark.parametrize("statistics", ["naive", "endpoint", "recalibrated", "repaired"])

@@ -1,5 +1,7 @@
 """What ``--data`` and ``--train`` name."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,10 @@ from PIL import Image
 
 from lmc_tune.averaging.data import split_of
 from lmc_tune.averaging.sources import source_of, training_source
+from lmc_tune.data.datasets import load_dataset
 from lmc_tune.errors import UserError
+from lmc_tune.experiment import TextSpec
+from lmc_tune.experiment.text import read_content
 from tests.averaging.cases import CPU, digits
 
 
@@ -111,3 +116,25 @@ def test_arrays_with_other_names_or_pickles_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"--train digts: no such data set or file; did you mean digits"):
         training_source("digts", tmp_path, None)
     assert torch.equal(training_source("digits", tmp_path, None).labels, digits().train.labels)
+
+
+def test_a_text_is_read_from_the_current_folder_and_measured_per_token(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("corpus.txt").write_text("abcab" * 60)
+    found = source_of("{name: text, path: corpus.txt, context: 4}", tmp_path, None)
+    expected = load_dataset(read_content(TextSpec(path=str(tmp_path / "corpus.txt"), context=4)), tmp_path)
+    for one, other in ((found.test, expected.test), (found.train, expected.train)):
+        assert torch.equal(one.inputs, other.inputs)
+        assert torch.equal(one.labels, other.labels)
+    assert found.n_classes == 3
+    some = source_of("{name: text, path: corpus.txt, context: 4}", tmp_path, 5)
+    assert len(some.test) == len(some.train) == 5
+    Path("corpus.txt").write_text("abcab" * 2000)
+    assert source_of("corpus.txt", tmp_path, None).test.inputs.shape == (7, 128)
+    for wrong, said in (
+        ("other.txt", "there is no file .*other.txt"),
+        ("{name: text, path: corpus.txt, test: 3}", "a text is measured in whole; leave train, test and validation"),
+        ("{name: text, path: corpus.txt, normalise: true}", "unknown key 'normalise'; a text has none"),
+    ):
+        with pytest.raises(UserError, match=said):
+            source_of(wrong, tmp_path, None)

@@ -64,10 +64,17 @@ def test_one_position_has_the_interval_of_a_mean():
 def test_positions_that_vary_together_cost_nothing_and_others_do():
     one = np.random.default_rng(1).normal(size=(300, 1))
     together = simultaneous_band(np.repeat(one, 20, axis=1))
-    alone = simultaneous_band(one)
+    alone = simultaneous_band(np.repeat(one, 2, axis=1))
     apart = simultaneous_band(np.random.default_rng(2).normal(size=(300, 20)))
     assert together.high[0] - together.mean[0] == pytest.approx(alone.high[0] - alone.mean[0], rel=1e-9)
     assert (apart.high - apart.mean).mean() > 1.3 * (alone.high - alone.mean).mean()
+
+
+def test_of_one_position_the_band_is_the_normal_interval():
+    values = np.random.default_rng(1).normal(size=(300, 1))
+    band = simultaneous_band(values, 0.9)
+    reach = 1.6448536269514722 * values.std(ddof=1) / np.sqrt(300)  # the normal quantile of 0.95
+    np.testing.assert_allclose([band.high - band.mean, band.mean - band.low], reach)
 
 
 def test_where_no_example_was_ever_wrong_the_band_reaches_what_cannot_be_seen():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmc_tune.core.barrier import DEFINITIONS, barrier, locate_barrier, path_grid
+from lmc_tune.core.barrier import DEFINITIONS, average_barriers, barrier, locate_barrier, path_grid
 from tests import oracles
 from tests.cases import CURVES, ROOT_5
 
@@ -245,3 +245,21 @@ def test_a_path_grid_holds_both_ends_and_the_midpoint_exactly(n):
 def test_the_hand_values_use_the_exact_sines():
     assert math.sin(0.6 * math.pi) ** 2 == pytest.approx((5 + ROOT_5) / 8)
     assert math.sin(0.9 * math.pi) ** 2 == pytest.approx((3 - ROOT_5) / 8)
+
+
+@given(heights, heights, heights)
+def test_the_barriers_of_two_members_average_are_those_of_the_path_with_one_point_between(a, b, average):
+    found = average_barriers(average, [a, b], [0.5, 0.5])
+    assert found == {
+        definition: pytest.approx(barrier([0, 0.5, 1], [a, average, b], definition), abs=1e-12)
+        for definition in DEFINITIONS
+        if definition != "local_minima"
+    }
+
+
+def test_the_average_of_unlike_clients_by_hand():
+    """Members at 0.2, 0.4 and 0.6 with ½, ¼ and ¼ have a mean of 0.35; the average is at 0.5."""
+    found = average_barriers(0.5, [0.2, 0.4, 0.6], [0.5, 0.25, 0.25])
+    assert found == pytest.approx({"chord": 0.15, "endpoint_mean": 0.25, "midpoint": 0.15, "max_endpoint": 0.0})
+    better = average_barriers(0.1, [0.2, 0.4, 0.6], [0.5, 0.25, 0.25])
+    assert better == pytest.approx({"chord": 0.0, "endpoint_mean": 0.25, "midpoint": -0.25, "max_endpoint": 0.0})

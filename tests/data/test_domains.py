@@ -147,6 +147,7 @@ def test_what_is_woven_has_as_much_of_both_in_every_chunk():
         assert any(torch.equal(some.inputs[0], own) for own in DATA.train.inputs)
         assert any(torch.equal(some.inputs[half], own) for own in OTHER.train.inputs)
     assert torch.equal(woven.labels[:50], a.labels)
+    assert [len(some) for some in woven.chunks(1)] == [2] * 50
 
 
 def of_many_labels() -> Dataset:

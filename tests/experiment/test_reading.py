@@ -242,7 +242,7 @@ def test_a_bad_override_says_so(override, message):
         (("hidden: [8]", "widths: [8]"), ["s.yaml:3: model.widths: unknown key 'widths'; did you mean hidden?"]),
         (
             ("name: mlp", "name: cnn"),
-            ["s.yaml:3: model.name: unknown model 'cnn'; choose from mlp, vgg, resnet, vit, factory"],
+            ["s.yaml:3: model.name: unknown model 'cnn'; choose from mlp, vgg, resnet, vit, gpt, factory"],
         ),
         (("name: mlp", "name: mpl"), ["s.yaml:3: model.name: unknown model 'mpl'; did you mean mlp?"]),
         (("lambdas: 7", "lambdas: 8"), ["s.yaml:13: measure: lambdas must be odd so that λ = ½ is on the grid; use 9"]),
@@ -575,6 +575,50 @@ def test_conditions_that_make_no_sense_are_refused(model, tail, said):
     assert problem.removeprefix("s.yaml:6: ").removeprefix("s.yaml:1: ") == said.replace(
         "measure.conditions: recalibrated is", "verdict.condition: recalibrated is"
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("directions: 5", "measure.directions: write a mapping, e.g. directions: {random: {draws: 5}}; got 5"),
+        ("directions: {draws: 5}", "measure.directions.draws: unknown key 'draws'"),
+        ("directions: {noize: {}}", "measure.directions.noize: unknown key 'noize'; did you mean noise?"),
+        ("directions: {random: null}", "measure.directions: asks nothing: give random, noise or sharpness, e.g. noise: {}"),
+        ("directions: {random: {draws: 0}}", "measure.directions.random.draws: should be greater than or equal to 1, got 0"),
+        ("directions: {random: {alphas: [0, 1]}}", "measure.directions.random.alphas[0]: should be greater than 0, got 0"),
+        ("directions: {random: {alphas: 1}}", "measure.directions.random.alphas: write a list, e.g. [1]; got 1"),
+        ("directions: {noise: {}}", "measure: directions.noise in the span of training needs snapshots, e.g. snapshots: [0, 1, 2]; or ask for kinds: [path]"),
+        ("snapshots: [2], directions: {noise: {}}", "measure.snapshots: training of 1 epochs ends before the first, 2, so its span is not known; add 0"),
+        ("directions: {noise: {kinds: [spam, path]}}", "measure.directions.noise.kinds[0]: should be 'path', 'span' or 'complement', got 'spam'; did you mean span?"),
+        ("directions: {noise: {kinds: [path], positions: [1.5, 0.5]}}", "measure.directions.noise.positions[0]: should be less than or equal to 1, got 1.5"),
+        ("directions: {splits: [validation, test]}", "measure.directions.splits[0]: should be 'test' or 'train', got 'validation'"),
+        ("planes: start", "measure.planes: write a mapping, e.g. planes: {through: [a, b, start]}; got 'start'"),
+        ("planes: {through: [a, b, c]}", "measure.planes.through: there is no 'c'; the points are a, b, start"),
+        ("planes: {through: [a, b, strat]}", "measure.planes.through: there is no 'strat'; did you mean start?; the points are a, b, start"),
+        ("planes: {through: [a, b, a]}", "measure.planes.through: names one point twice, and a plane needs three: a, b, a"),
+        ("planes: {points: 2}", "measure.planes.points: should be greater than or equal to 3, got 2"),
+    ],
+)  # fmt: skip
+def test_directions_and_planes_that_cannot_be_measured_are_refused(asked, said):
+    (problem,) = problems(f"name: s\ntrain: {{epochs: 1}}\naxes: {{lr: [0.1], batch_size: [2]}}\nmeasure: {{{asked}}}")
+    assert problem == f"s.yaml:4: {said}"
+
+
+@pytest.mark.parametrize(
+    ("asked", "same"),
+    [
+        ("directions: {}", "directions: {random: {draws: 5, alphas: [1.0, 0.5, 0.5]}, splits: [test, train]}"),
+        ("snapshots: [0, 1], directions: {noise: {}}", "snapshots: [1, 0], directions: {noise: {kinds: [span, path, complement], positions: [1.0, 0.0, 0.5]}}"),
+        ("directions: {sharpness: {}}", "directions: {sharpness: {examples: 1000}}"),
+        ("planes: {}", "planes: {through: [a, b, start], points: 15}"),
+    ],
+)  # fmt: skip
+def test_equal_questions_have_equal_keys_and_other_questions_others(asked, same):
+    text = "name: s\ntrain: {epochs: 1}\naxes: {lr: [0.1], batch_size: [2]}\n"
+    one, other, plain = (parse_space(f"{text}measure: {{{said}}}") for said in (asked, same, ""))
+    assert one.measure == other.measure
+    assert one.measure.key == other.measure.key != plain.measure.key
+    assert again(one).measure == one.measure
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,12 @@ from lmc_tune.experiment import (
     MlpSpec,
     OtherDataset,
     ShiftSpec,
+    TextSpec,
     TrainChanges,
     TrainSpec,
     VerdictSpec,
 )
+from lmc_tune.experiment.text import TextContent
 from tests.cases import pair_spec
 
 PLAIN: dict[str, Any] = {
@@ -72,6 +74,8 @@ FREE = {("train", "engine")}
 MODELS_TOGETHER: dict[tuple[str, str], dict[str, Any]] = {
     ("vit", "heads"): {"heads": 4},
     ("vit", "dim"): {"dim": 128},
+    ("gpt", "heads"): {"heads": 8},
+    ("gpt", "dim"): {"dim": 64},
     ("factory", "arguments"): {"arguments": {"depth": 3}},
     ("factory", "code"): {"code": {"package.py": "0123456789abcdef"}},
 }
@@ -90,10 +94,16 @@ def test_keys_are_pinned(content, key):
 
 def leaves(model: type[BaseModel], place: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     found = []
-    for name, field in model.model_fields.items():
-        nested = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        found += leaves(field.annotation, (*place, name)) if nested else [(*place, name)]
+    for name in model.model_fields:
+        kind = kind_of(model, name)
+        nested = isinstance(kind, type) and issubclass(kind, BaseModel)
+        found += leaves(kind, (*place, name)) if nested else [(*place, name)]
     return found
+
+
+def kind_of(model: Any, name: str) -> Any:
+    """The type of a field; of the data, images."""
+    return DatasetSpec if (model, name) == (GroupSpec, "dataset") else model.model_fields[name].annotation
 
 
 def another(value: Any, annotation: Any) -> Any:
@@ -127,7 +137,7 @@ def test_every_field_changes_the_key(place):
     section, name = content, place[-1]
     model: Any = GroupSpec
     for step in place[:-1]:
-        section, model = section[step], model.model_fields[step].annotation
+        section, model = section[step], kind_of(model, step)
     if place in TOGETHER:
         section |= TOGETHER[place]
     else:
@@ -154,10 +164,34 @@ def test_every_field_of_every_model_changes_the_key(place):
     assert pair(PLAIN | {"model": model | change}).key != spec.key
 
 
+TEXT = TextSpec(path="/one/corpus.txt", content=TextContent(hash="0", symbols=9, train=2000, test=300))
+
+
+@pytest.mark.parametrize("field", [field for field in TextSpec.model_fields if field != "name"])
+def test_every_field_of_a_text_but_the_place_of_its_file_changes_the_key(field):
+    spec = pair(PLAIN | {"dataset": TEXT.model_dump()})
+    changes = {
+        "second": 12,
+        "content": TEXT.known.model_copy(update={"hash": "1"}),
+        "held_out": 0.2,
+        "path": "/two/corpus.txt",
+    }
+    change = changes.get(field) or another(getattr(TEXT, field), TextSpec.model_fields[field].annotation)
+    changed = pair(PLAIN | {"dataset": TEXT.model_copy(update={field: change})})
+    assert (changed.key == spec.key) == (field == "path")
+    assert GroupSpec.model_validate_json(changed.text) == changed
+
+
+def test_of_a_second_file_the_content_counts_and_not_its_path():
+    one, other, line = (TEXT.model_copy(update={"second": second}) for second in ("/a.txt", "/b.txt", 12))
+    assert one.text == other.text != line.text
+    assert len({one.text, line.text, TEXT.text}) == 3
+
+
 def test_models_of_different_kinds_never_share_a_key_and_name_themselves():
-    models = [{}, {"name": "vgg"}, {"name": "resnet"}, {"name": "vit"}, {"factory": "package:build"}]
+    models = [{}, {"name": "vgg"}, {"name": "resnet"}, {"name": "vit"}, {"name": "gpt"}, {"factory": "package:build"}]
     pairs = [pair(PLAIN | {"model": model}) for model in models]
-    assert [spec.model.name for spec in pairs] == ["mlp", "vgg", "resnet", "vit", "factory"]
+    assert [spec.model.name for spec in pairs] == ["mlp", "vgg", "resnet", "vit", "gpt", "factory"]
     assert len({spec.key for spec in pairs}) == len(pairs)
     assert [GroupSpec.model_validate_json(spec.text) for spec in pairs] == pairs
 
@@ -363,10 +397,10 @@ def test_the_key_covers_the_schema_version(monkeypatch):
     assert json.loads(pair(PLAIN).model_dump_json())["train"]["lr"] == 0.1
 
 
-def test_a_question_without_alignment_is_the_one_that_it_was_before_there_were_any():
+def test_a_question_without_later_parts_is_the_one_that_it_was_before_there_were_any():
     """Pinned: a change means that every finished pair is measured again."""
     assert MeasureSpec().key == "b48ee46517b0"
-    assert "alignment" not in MeasureSpec().text
+    assert not {"alignment", "directions", "planes"} & set(json.loads(MeasureSpec().text))
     asked = [MeasureSpec(alignment=how) for how in ({}, {"restarts": 1}, {"by": "activations"})]
     assert len({MeasureSpec().key, *(one.key for one in asked)}) == 4
     assert MeasureSpec(alignment={"by": "weights", "restarts": 5}).key == asked[0].key

@@ -76,10 +76,10 @@ MEASUREMENT = Toy(
             "tuple[Measurement, ...] = (": "tuple[Measurement, ...] = (LayersMoved(), ",
         },
         "tables/columns.py": {
-            'NestedName = Literal["': 'NestedName = Literal["moved", "',
+            "NestedName = Literal[": 'NestedName = Literal["moved",',
             "\nTABLES: ": '\nMOVED = Table(\n    name="moved",\n    sorted_by=("key", "layer"),\n'
             '    columns=(_KEY, Column(name="layer", type=TEXT), Column(name="barrier", unit="nats")),\n)\n\nTABLES: ',
-            "for table in (RESULTS, ": "for table in (RESULTS, MOVED, ",
+            "*(RESULTS, ": "*(RESULTS, MOVED, ",
         },
     },
     added={"measurement/layers_moved.py": "layers_moved.py"},

@@ -190,7 +190,7 @@ def test_the_merge_gain_and_retention_are_those_of_the_average() -> None:
 
 @pytest.mark.parametrize(("by", "matched"), [("weights", 0), ("activations", 120)])
 def test_the_work_counts_aligned_paths_and_what_activations_are_matched_on(by: str, matched: int) -> None:
-    sizes = Sizes(part=30, both=60, test=30, splits={"train": 60, "test": 30})
+    sizes = Sizes(part=30, both=60, test=30, splits={"train": 60, "test": 30}, layers=2)
     plain = COARSE.model_copy(update={"alignment": None, "conditions": ("naive", "repaired")})
     asked = plain.model_copy(update={"alignment": AlignmentSpec(by=by)})
     before, after = (Paths().work(sizes, one.of(PLAIN)) for one in (plain, asked))

@@ -40,12 +40,13 @@ def test_members_are_what_the_files_hold(files):
 
 def test_every_measurement_takes_members_without_a_sweep(files):
     members, asked = read_members(network(9), files, DATA, DATA["train"]), MeasureSpec(lambdas=5, refinements=1)
-    found = [one.measure(members, asked.model_copy(update={"conditions": ("naive",)})) for one in MEASUREMENTS]
+    asked = asked.model_copy(update={"conditions": ("naive",)})
+    found = {one.name: one.measure(members, asked) for one in MEASUREMENTS}
     path = measure_path(network(0), state(network(1)), state(network(2)), DATA, asked)
-    (barriers,) = found[0].tables["barriers"]
+    (barriers,) = found["path"].tables["barriers"]
     assert barriers["test_loss_barrier_chord"] == path.barrier("test", "loss").height
-    assert "weight_cosine" not in found[1].columns  # they have no start in common that is known
-    assert found[1].columns["disagreement"] >= 0
+    assert "weight_cosine" not in found["similarity"].columns  # they have no start in common that is known
+    assert found["similarity"].columns["disagreement"] >= 0
 
 
 def test_kept_members_of_a_sweep_measure_as_they_did_in_it(bench):

@@ -19,8 +19,8 @@ from lmc_tune.measurement.representation import (
 )
 from lmc_tune.models.state import distance
 from tests import oracles
-from tests.cases import NETWORKS, blobs, network, state
-from tests.measurement.cases import IMAGES, image_network
+from tests.cases import NETWORKS, blobs, network, state, windows
+from tests.measurement.cases import IMAGES, examples_of, image_network
 
 
 def layer_similarity(model, state_a, state_b, examples, limit=256):
@@ -93,28 +93,38 @@ def test_later_layers_that_work_in_place_do_not_reach_back():
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_the_model_is_left_as_it_is(kind):
     model, other = image_network(kind, 1), image_network(kind, 2)
-    before, outputs = state(model), model.eval()(FIRST.inputs)
+    examples = examples_of(kind)
+    before, outputs = state(model), model.eval()(examples.inputs)
     model.train()
-    layer_outputs(model, IMAGES, tuple(Network(model).layers)[:1], 20)
-    layer_similarity(model, state(other), before, IMAGES, 20)
+    layer_outputs(model, examples, tuple(Network(model).layers)[:1], 20)
+    layer_similarity(model, state(other), before, examples, 20)
     assert model.training
     assert not any(module._forward_hooks for module in model.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    assert torch.equal(model.eval()(FIRST.inputs), outputs)
+    assert torch.equal(model.eval()(examples.inputs), outputs)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_similarity_is_the_cka_of_the_layers_outputs(kind):
     model, a, b = image_network(kind, 3), image_network(kind, 1), image_network(kind, 2)
-    found = layer_similarity(model, state(a), state(b), IMAGES, 20)
+    examples = examples_of(kind)
+    found = layer_similarity(model, state(a), state(b), examples, 20)
     assert tuple(found) == tuple(Network(model).layers)
     without = {name for name, value in found.items() if math.isnan(value)}
     assert all(name.endswith("self_attention.out_proj") for name in without)
     assert bool(without) == kind.startswith("vit")
     names = found.keys() - without
-    x, y = (layer_outputs(member, IMAGES, names, 20) for member in (a, b))
+    x, y = (layer_outputs(member, examples, names, 20) for member in (a, b))
     for name in names:
         assert found[name] == pytest.approx(cka(x[name].numpy(), y[name].numpy()), abs=1e-9), name
+
+
+def test_of_text_every_token_is_an_example_and_some_are_compared():
+    a, b, many = image_network("gpt", 1), image_network("gpt", 2), windows(100)
+    found = layer_similarity(a, state(a), state(b), many)
+    chosen = np.linspace(0, 599, 256).round().astype(int)
+    x, y = (member.tokens(many.inputs).detach().numpy().reshape(600, 8)[chosen] for member in (a, b))
+    assert found["tokens"] == pytest.approx(cka(x, y), abs=1e-9)
 
 
 def test_similarity_of_a_small_network_by_its_definition():

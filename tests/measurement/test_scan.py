@@ -23,7 +23,7 @@ from lmc_tune.models.registry import build_model
 from lmc_tune.models.state import lerp_state
 from tests import cases, oracles
 from tests.cases import blobs, network, state
-from tests.measurement.cases import IMAGES, image_network
+from tests.measurement.cases import IMAGES, examples_of, image_network
 
 LAMBDAS = [0.0, 0.1, 0.5, 0.75, 1.0]
 DATA = blobs(61, dtype=torch.float64)
@@ -158,16 +158,22 @@ def called() -> Iterator[list[nn.Module]]:
 
 
 def reference(kind: str, lambdas: list[float]) -> list[tuple[float, int]]:
-    """Sums of losses and correct predictions by the plain interpolated network on all examples at once."""
+    """Sums of losses and correct predictions, over all tokens, by the plain interpolated network on all at once."""
     a, b, model = (image_network(kind, seed) for seed in (1, 2, 3))
     found = []
     for lambda_ in lambdas:
         model.load_state_dict(lerp_state(state(a), state(b), lambda_))
+        examples = examples_of(kind)
         with torch.no_grad():
-            logits = model.eval()(IMAGES.inputs)
-        losses = oracles.cross_entropy(logits.numpy(), IMAGES.labels.tolist())
-        found.append((math.fsum(losses), int(logits.argmax(1).eq(IMAGES.labels).sum())))
+            logits, labels = model.eval()(examples.inputs).view(-1, 4), examples.labels.flatten()
+        losses = oracles.cross_entropy(logits.numpy(), labels.tolist())
+        found.append((math.fsum(losses), int(logits.argmax(1).eq(labels).sum())))
     return found
+
+
+def single(examples: Examples) -> Examples:
+    inputs = examples.inputs.float() if examples.inputs.is_floating_point() else examples.inputs
+    return Examples(inputs=inputs, labels=examples.labels)
 
 
 @pytest.mark.parametrize("way", [scan, scan_stacked])
@@ -176,24 +182,24 @@ def test_scans_agree_with_the_plain_network_for_every_kind(kind, way, monkeypatc
     monkeypatch.setattr(scoring, "CHUNK", 19)
     a, b, model = (image_network(kind, seed) for seed in (1, 2, 3))
     lambdas = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]
-    scores = way(Network(model), Segment(state(a), state(b)), lambdas, IMAGES)
+    scores = way(Network(model), Segment(state(a), state(b)), lambdas, examples_of(kind))
     for score, (loss_sum, correct) in zip(scores, reference(kind, lambdas), strict=True):
         assert abs(score.loss_sum - loss_sum) < 1e-10
-        assert (score.correct, score.n) == (correct, len(IMAGES))
+        assert (score.correct, score.n) == (correct, examples_of(kind).labels.numel())
 
 
-@pytest.mark.parametrize("kind", ["mlp batch", "vgg batch", "resnet batch", "vit"])
+@pytest.mark.parametrize("kind", ["mlp batch", "vgg batch", "resnet batch", "vit", "gpt"])
 def test_a_position_s_score_is_the_same_whoever_stands_beside_it(kind):
     a, b, model = (image_network(kind, seed).float() for seed in (1, 2, 3))
-    data = Examples(inputs=IMAGES.inputs.float(), labels=IMAGES.labels)
+    data = single(examples_of(kind))
     together = scan(Network(model), Segment(state(a), state(b)), LAMBDAS, data)
     assert [scan(Network(model), Segment(state(a), state(b)), [lambda_], data)[0] for lambda_ in LAMBDAS] == together
 
 
-@pytest.mark.parametrize("kind", ["mlp batch", "vgg batch", "resnet batch", "vit"])
+@pytest.mark.parametrize("kind", ["mlp batch", "vgg batch", "resnet batch", "vit", "gpt"])
 def test_in_a_stack_it_is_so_too_bit_for_bit_in_the_same_place(kind):
     a, b, model = (image_network(kind, seed).float() for seed in (1, 2, 3))
-    data = Examples(inputs=IMAGES.inputs.float(), labels=IMAGES.labels)
+    data = single(examples_of(kind))
     together = scan_stacked(Network(model), Segment(state(a), state(b)), LAMBDAS, data)
     assert scan_stacked(Network(model), Segment(state(a), state(b)), LAMBDAS[:1], data) == together[:1]
     assert (

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lmc_tune.experiment import MeasureSpec
+from lmc_tune.experiment import DirectionsSpec, MeasureSpec, NoiseSpec, PlanesSpec, SharpnessSpec
 from lmc_tune.measurement.conditions import prepare
 from lmc_tune.measurement.ends import Ends
 from lmc_tune.measurement.evaluate import evaluate
@@ -76,7 +76,8 @@ def trio(*names: str) -> Members:
 
 
 def test_what_measurements_find_are_columns_and_tables_that_there_are():
-    asked = MeasureSpec(lambdas=5, refinements=1, conditions=("naive",))
+    around = DirectionsSpec(noise=NoiseSpec(kinds=("path",)), sharpness=SharpnessSpec(examples=20))
+    asked = MeasureSpec(lambdas=5, refinements=1, conditions=("naive",), directions=around, planes=PlanesSpec(points=3))
     tables = {name: table.schema.names for name, table in TABLES.items()}
     for measurement in (Ends(), *MEASUREMENTS):
         found = measurement.measure(trio("a", "b"), asked)
@@ -97,7 +98,7 @@ def test_members_of_any_number_have_ends_but_only_two_are_a_pair():
 
 
 def test_work_adds_up():
-    sizes = Sizes(part=10, both=20, test=5, splits={"train": 20, "test": 5})
+    sizes = Sizes(part=10, both=20, test=5, splits={"train": 20, "test": 5}, layers=2)
     asked = MeasureSpec(lambdas=5, conditions=("naive", "recalibrated"))
     total = sum((one.work(sizes, asked) for one in (Ends(), Paths(), Similarity())), Work())
     assert total.scored_on_path == (5 + 7) * 25

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lmc_tune.errors import UserError
-from lmc_tune.models.contract import check_apart, check_fits, check_restored, check_same_start, check_state, some_images
+from lmc_tune.models.contract import check_apart, check_fits, check_restored, check_same_start, check_state, some_inputs
 from lmc_tune.models.dropout import seed_dropouts
 
 DIGITS = (1, 8, 8)
@@ -39,7 +39,7 @@ def checked(make: Callable[[], nn.Module]) -> None:
     check_apart(model, other)
     check_same_start(model, other)
     check_fits(model, DIGITS, 10)
-    images = some_images(2, DIGITS)
+    images = some_inputs(2, DIGITS, 10)
     loss = model.train()(images).square().sum()
     loss.backward()
     torch.optim.SGD(model.parameters(), lr=0.01).step()

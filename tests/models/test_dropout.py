@@ -6,7 +6,7 @@ from torch import nn
 
 from lmc_tune.models.dropout import SeededDropout, dropout_seeds, seed_dropouts
 from lmc_tune.models.registry import build_model
-from tests.cases import NETWORKS
+from tests.cases import NETWORKS, shape_of
 
 
 def dropped(layer: SeededDropout, seed: int, shape: tuple[int, ...] = (200, 50)) -> torch.Tensor:
@@ -57,10 +57,11 @@ def test_a_networks_dropouts_are_replaced_and_numbered_and_leave_its_state_alone
 
 
 @pytest.mark.parametrize(
-    ("network", "layers"), [("mlp dropout", 2), ("vgg dropout", 1), ("vit dropout", 7), ("mlp", 0), ("vit", 0)]
+    ("network", "layers"),
+    [("mlp dropout", 2), ("vgg dropout", 1), ("vit dropout", 7), ("gpt none dropout", 5), ("mlp", 0), ("vit", 0)],
 )
 def test_networks_drop_where_their_spec_says(network, layers):
-    model = build_model(NETWORKS[network], (3, 32, 32), 4, seed=0)
+    model = build_model(NETWORKS[network], shape_of(NETWORKS[network]), 4, seed=0)
     found = [m for m in model.modules() if isinstance(m, SeededDropout) and m.p]
     assert len(found) == layers
     assert len({m.number for m in found}) == layers

@@ -13,20 +13,20 @@ from lmc_tune.models.inference import OneDnnConv2d, OneDnnLinear, for_inference
 from lmc_tune.models.plain import is_plain
 from lmc_tune.models.state import lerp_state
 from tests.cases import NETWORKS, state
-from tests.measurement.cases import IMAGES, image_network
+from tests.measurement.cases import IMAGES, examples_of, image_network
 
-CONVOLUTIONAL = [kind for kind in NETWORKS if not kind.startswith("mlp")]
+NOT_PERCEPTRONS = [kind for kind in NETWORKS if not kind.startswith("mlp")]
 
 
-def difference(one: nn.Module, other: nn.Module) -> float:
+def difference(one: nn.Module, other: nn.Module, inputs: torch.Tensor = IMAGES.inputs) -> float:
     with torch.no_grad():
-        return float((one(IMAGES.inputs) - other(IMAGES.inputs)).abs().max())
+        return float((one(inputs) - other(inputs)).abs().max())
 
 
-@pytest.mark.parametrize("kind", CONVOLUTIONAL)
+@pytest.mark.parametrize("kind", NOT_PERCEPTRONS)
 def test_outputs_are_those_of_the_plain_network(kind):
     model = image_network(kind, 1).eval()
-    assert difference(for_inference(model), model) < 1e-10
+    assert difference(for_inference(model), model, examples_of(kind).inputs) < 1e-10
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -98,12 +98,12 @@ def test_what_is_not_finite_stays_so():
             assert for_inference(network)(torch.randn(5, 3, 2, 2)).isnan().all()
 
 
-@pytest.mark.parametrize("kind", CONVOLUTIONAL)
+@pytest.mark.parametrize("kind", NOT_PERCEPTRONS)
 def test_in_single_precision_outputs_are_those_of_double(kind):
     model = image_network(kind, 1).eval()
-    fast = for_inference(copy.deepcopy(model).float())
+    fast, inputs = for_inference(copy.deepcopy(model).float()), examples_of(kind).inputs
     with torch.no_grad():
-        found, expected = fast(IMAGES.inputs.float()), model(IMAGES.inputs)
+        found, expected = fast(inputs.float() if inputs.is_floating_point() else inputs), model(inputs)
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import FactorySpec, MlpSpec, ResnetSpec, VggSpec, VitSpec
+from lmc_tune.experiment import FactorySpec, GptSpec, MlpSpec, ResnetSpec, VggSpec, VitSpec
 from lmc_tune.models.registry import build_model
 from lmc_tune.vision import import_torchvision
-from tests.cases import NETWORKS
+from tests.cases import IMAGE_NETWORKS, NETWORKS, shape_of
 
 CIFAR = (3, 32, 32)
 
@@ -75,7 +75,7 @@ def test_a_vit_computes_what_torchvisions_does_with_a_head_of_its_own():
     assert logits.std() > 0, "torchvision's head starts at 0"
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", IMAGE_NETWORKS)
 @pytest.mark.parametrize("channels", [1, 3, 12])
 def test_networks_take_images_of_any_number_of_channels(network, channels):
     model = build_model(NETWORKS[network], (channels, 32, 32), 5, seed=0)
@@ -87,10 +87,11 @@ def test_a_seed_decides_every_weight_and_global_random_state_none(network):
     spec = NETWORKS[network]
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    one = build_model(spec, CIFAR, 5, seed=4).state_dict()
+    shape = shape_of(spec)
+    one = build_model(spec, shape, 5, seed=4).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    two, other = (build_model(spec, CIFAR, 5, seed=seed).state_dict() for seed in (4, 5))
+    two, other = (build_model(spec, shape, 5, seed=seed).state_dict() for seed in (4, 5))
     assert all(torch.equal(one[name], two[name]) for name in one)
     drawn = [
         name for name in one if not torch.equal(one[name], torch.full_like(one[name], one[name].flatten()[0].item()))
@@ -139,6 +140,11 @@ def test_inputs_that_a_network_cannot_take_are_refused():
         build_model(VggSpec(), (1, 28, 28), 10, seed=0)
     with pytest.raises(UserError, match="vit needs square images that patches of 5 divide, not 32x32"):
         build_model(VitSpec(patch=5), CIFAR, 10, seed=0)
+    for name in IMAGE_NETWORKS:
+        with pytest.raises(UserError, match="needs images, not windows of 6 tokens"):
+            build_model(NETWORKS[name], (6,), 10, seed=0)
+    with pytest.raises(UserError, match="gpt needs text, not 32x32"):
+        build_model(GptSpec(), CIFAR, 10, seed=0)
 
 
 def make(width: int = 3) -> nn.Module:

@@ -1,17 +1,22 @@
 """What a folder answers, and what asking it something else costs."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from lmc_tune.experiment import GroupSpec, MeasureSpec
-from lmc_tune.experiment.reading import parse_space
-from lmc_tune.sweeps.answers import answered, asked_again, held
+from lmc_tune.experiment.reading import parse_space, read_space
+from lmc_tune.experiment.space import SPACE_FILE
+from lmc_tune.sweeps.answers import answered, asked_again, held, said_of_changes
 from lmc_tune.sweeps.ownership import write_description
 from lmc_tune.tables.rows import PairResult, failed_result, spec_columns
 from lmc_tune.tables.store import MEMBERS, Store
 from lmc_tune.tables.sweep_record import SweepRecord, fingerprint
+from lmc_tune.training.checkpoint import Checkpoint
+from lmc_tune.training.progress import Progress
 from tests.cases import pair_of
 
 SPACE = """
@@ -123,3 +128,39 @@ def test_what_an_ended_search_left_out_is_not_left_to_run(tmp_path: Path, store:
     assert (there.finished, there.left, there.left_out) == (6, (), 2)
     more = held(STUDY.model_copy(update={"replicates": 3}), store.folder)
     assert (more.finished, len(more.left), more.left_out) == (6, 6, 0)
+
+
+def test_members_kept_without_a_snapshot_count_as_lost_unless_their_training_ended_before_it(store: Store) -> None:
+    folder, other = store.folder / MEMBERS, MeasureSpec(lambdas=7, snapshots=(0, 2))
+    members = sorted({member.key for pair in PAIRS[:6] for member in pair.members.values()})
+    short, without, *whole = members
+    for key, epochs in ((short, 1), (without, 5), *((key, 5) for key in whole)):
+        taken = {2: {"w": torch.ones(1)}} if key in whole else {}
+        done = Progress(epochs=epochs, state={"w": torch.zeros(1)}, moments={}, curve=[], snapshots=taken)
+        file = folder / f"{key}.safetensors"
+        Checkpoint(path=store.checkpoints / file.name, seconds=0, kept=file).finish(done)
+    again = asked_again(PAIRS, store.answers(), store, other, 2)
+    assert again is not None
+    assert again.lost == 1
+    assert f"1 of their {len(members)} members were not kept with these snapshots" in str(again)
+    lacking = {pair.key for pair in PAIRS[:6] if without in (m.key for m in pair.members.values())}
+    assert again.untrained == {pair.key for pair in PAIRS[:6]} - lacking
+
+
+def test_a_text_that_changed_is_named(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("0123456789" * 200)
+    content = {
+        "name": "language",
+        "dataset": {"name": "text", "path": str(corpus), "context": 8},
+        "model": {"name": "gpt", "depth": 1, "heads": 1, "dim": 8},
+        "train": {"epochs": 1, "batch_size": 10},
+        "axes": {"lr": [0.1]},
+    }
+    before = read_space(content)
+    (tmp_path / SPACE_FILE).write_text(json.dumps(before.plain()))
+    assert said_of_changes(before, tmp_path) == ""
+    corpus.write_text("0123456789" * 199 + "9876543210")
+    after = read_space(content)
+    hashes = [space.pairs()[0].dataset.known.hash for space in (before, after)]
+    assert said_of_changes(after, tmp_path) == f" (content of {corpus}: {hashes[0]} there, {hashes[1]} here)"

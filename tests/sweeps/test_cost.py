@@ -11,6 +11,8 @@ from lmc_tune.experiment.reading import SpaceError, parse_space
 from lmc_tune.measurement import conditions
 from lmc_tune.measurement import evaluate as scoring
 from lmc_tune.measurement.alignment.activations import Seen
+from lmc_tune.measurement.network import Network
+from lmc_tune.models.registry import build_model
 from lmc_tune.sweeps import cost as estimating
 from lmc_tune.sweeps.answers import held
 from lmc_tune.sweeps.cost import (
@@ -56,8 +58,14 @@ SPAWN = (STEPS, "epochs: 5, spawn_epoch: 2")
         [BATCH_NORM, (LAMBDAS, f"{LAMBDAS}, conditions: [naive, endpoint, recalibrated]")],
         [LARGE_STEPS, (LAMBDAS, f"{LAMBDAS}, alignment: {{by: weights}}")],
         [LARGE_STEPS, (LAMBDAS, f"{LAMBDAS}, alignment: {{by: activations}}")],
+        [(LAMBDAS, f"{LAMBDAS}, directions: {{random: {{draws: 2}}}}")],
+        [BATCH_NORM, (LAMBDAS, f"{LAMBDAS}, directions: {{random: {{draws: 2}}, splits: [test]}}")],
+        [(LAMBDAS, f"{LAMBDAS}, directions: {{random: null, noise: {{kinds: [path]}}}}, planes: {{points: 3}}")],
     ],
-    ids=["plain", "none", "shared", "domain", "no domain", "recalibrated", "endpoint", "weights", "activations"],
+    ids=[
+        *("plain", "none", "shared", "domain", "no domain", "recalibrated", "endpoint", "weights", "activations"),
+        *("directions", "directions recalibrated", "noise and planes"),
+    ],
 )
 def test_a_pair_takes_the_steps_and_passes_the_examples_that_were_planned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: list[tuple[str, str]]
@@ -93,7 +101,7 @@ def test_a_pair_takes_the_steps_and_passes_the_examples_that_were_planned(
     assert result.columns.get("permuted_units") != 0
     planned, work, points = (
         trainings([pair]).values(),
-        measuring_of(pair, measure),
+        measuring_of(pair, measure, len(Network(build_model(pair.model, (1, 8, 8), 10, seed=0)).layers)),
         pd.DataFrame(result.tables["paths"]),
     )
     n = points.groupby("split")["n"].first()
@@ -126,6 +134,7 @@ def test_errors_are_said_to_settle_to_one_test_example_at_best(tolerance: str, s
         "conditions: [naive, recalibrated, repaired]",
         "alignment: {by: weights}",
         "alignment: {by: activations}",
+        "directions: {sharpness: {}}",
     ],
 )
 def test_everything_that_is_planned_is_timed(asked: str) -> None:
@@ -134,6 +143,7 @@ def test_everything_that_is_planned_is_timed(asked: str) -> None:
     pair = space.cells()[0].first
     each = vars(_time_scoring(pair, space.measure.of(pair.model)))
     assert (each.pop("matching") > 0) == ("alignment" in asked)
+    assert (each.pop("multiplied") > 0) == ("sharpness" in asked)
     assert min(_time_step(pair.members["a"], together=1), *each.values()) > 0
 
 
@@ -303,3 +313,21 @@ def test_the_rest_of_a_run_folder_costs_what_its_pairs_do(
     found = estimate_cost(space, print, there=held(space, tmp_path))
     assert found.left == left
     assert (found.seconds_train, found.seconds_measure) == (6 * 2 * 264, 6)
+
+
+TEXT = "{name: text, path: corpus.txt, context: 8}"
+
+
+def test_a_language_model_is_counted_in_windows_and_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 2 000 characters 200 are held out, 24 windows of 8, each with a token behind it."""
+    monkeypatch.chdir(tmp_path)
+    Path("corpus.txt").write_text("0123456789" * 200)
+    text = SPACE.replace("{name: digits, train: 200, test: 70, validation: 30}", TEXT)
+    space = parse_space(f"{text}model: {{name: gpt, depth: 1, heads: 1, dim: 8}}\n".replace(", validation]", "]"))
+    cost = estimate_cost(space, lambda _: None)
+    assert (cost.pairs, cost.members, cost.steps) == (5, 10, 10 * 25)
+    assert cost.tolerance_error == 1 / (24 * 8)
+    assert cost.seconds_train > 0
+    assert cost.seconds_measure > 0
+    (pair, *_) = space.pairs()
+    assert trainings([pair])[pair.members["a"].key].scored == 3 * 24, "25 steps, 11 in an epoch"

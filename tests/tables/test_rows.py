@@ -8,12 +8,15 @@ from lmc_tune.experiment import (
     MODELS,
     DatasetSpec,
     FactorySpec,
+    Federated,
     GroupSpec,
     ShiftSpec,
     Spec,
+    TextSpec,
     TrainChanges,
     TrainSpec,
 )
+from lmc_tune.experiment.text import TextContent
 from lmc_tune.tables.columns import SPEC_FIELDS
 from lmc_tune.tables.rows import pair_name, spec_columns, spec_fields
 from tests.cases import NETWORKS, pair_spec
@@ -34,13 +37,47 @@ CHANGES: dict[str, Any] = {
 }
 
 
+TEXT = TextSpec(
+    path="/corpus.txt", second=12, content=TextContent(hash="0", symbols=9, train=2000, test=300, second_test=99)
+)
+
+
+def federation(split: dict[str, float], **fields: str) -> GroupSpec:
+    recipe = Federated.model_validate({"clients": 5, "rounds": 2, "split": split, **fields})
+    plain = pair_spec(shift={"kind": "none"}, model={"norm": "batch"})
+    return plain.model_copy(update={"recipe": recipe})
+
+
+def test_a_federation_has_its_own_columns_and_none_of_a_pair() -> None:
+    row = spec_fields(federation({"classes": 2}, average="none"))
+    assert (row["clients"], row["round_budget"], row["local_epochs"]) == (5, 2, 1)
+    assert (row["client_split"], row["client_classes"], row["concentration"]) == ("classes", 2, None)
+    assert (row["averaged_layers"], row["client_norm"], row["client_moments"]) == ("none", None, "restarted")
+    assert all(row[column] is None for column in row if column.startswith(("b_", "perturb_")))
+    assert spec_fields(pair_spec())["clients"] is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        (federation({"dirichlet": 0.1}), "5 clients dirichlet 0.1, averaged: all"),
+        (federation({"classes": 2}, norm="local"), "5 clients 2 classes each, averaged: all, norms local"),
+    ],
+)
+def test_a_federation_is_named_by_its_clients(spec: GroupSpec, named: str) -> None:
+    assert pair_name(spec_fields(spec)) == f"lr=0.1 batch=20 {named} #0 mlp 8 batch norm"
+
+
 def test_every_column_of_the_spec_is_filled_from_one() -> None:
     spec, none = pair_spec(), {"kind": "none"}
     networks = [*NETWORKS.values(), FactorySpec(factory="module:function", arguments={"width": 3})]
     specs: list[GroupSpec] = [
         *(spec.model_copy(update={"model": network}) for network in networks),
         spec.model_copy(update={"dataset": DatasetSpec(train=300, test=90, validation=9)}),
+        spec.model_copy(update={"dataset": TEXT}),
         pair_spec(train={"epochs": None, "steps": 8, "target_loss": 0.1}),
+        federation({"dirichlet": 0.1}, norm="local"),
+        federation({"classes": 2}),
         pair_spec(recipe={"b": {**CHANGES, "epochs": 3}}),
         pair_spec(recipe={"b": {"steps": 30}}),
         pair_spec(shift=none, recipe={"perturb": {"step": 2, "scale": 0.1}}),

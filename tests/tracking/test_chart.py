@@ -9,11 +9,13 @@ from lmc_tune.tracking.chart import (
     MAX_CURVE_POINTS,
     TOP,
     interpolation_page,
+    layers_page,
     learning_page,
     path_panels,
 )
+from tests.analysis.layered import layered_pair
 from tests.cases import pair_of
-from tests.tracking.cases import pair_result
+from tests.tracking.cases import pair_result, pair_spec
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&\"'"
 
@@ -102,3 +104,28 @@ def test_the_page_is_small_and_asks_no_network():
     for page in (interpolation_page(pair_result(), "x"), learning_page(pair_result(), "x")):
         assert len(page) < 20_000
         assert "http" not in page
+
+
+def test_layers_alone_and_the_first_and_last_ones_are_on_a_page():
+    rises = {"stem": (0, 18), "body": (36, 0), "head": (-18, 9)}
+    for n_lambdas in (5, 1):
+        page = layers_page(layered_pair(pair_spec(), rises, n_lambdas=n_lambdas, epochs=(0, None)), "x")
+        data = page_data(page)
+        assert [[line[0] for line in panel] for panel in data] == [["test A", "test B", "train A", "train B"]] * 6
+        assert "Error barrier (midpoint), each layer alone (%)" in page
+        assert 'data-names="stem\nbody\nhead"' in page
+        assert data[0][0][1] == [[1, 0.0], [2, 10.0], [3, -5.0]]
+        assert data[0][1][1] == [[1, 5.0], [2, 0.0], [3, 2.5]]
+        assert data[2][1][1] == [[1, 5.0], [2, 5.0], [3, 7.5]]
+        assert len(page) < 40_000
+
+
+def test_a_barrier_below_0_stays_in_the_frame_and_below_a_tick_at_0():
+    page = layers_page(layered_pair(pair_spec(), {"stem": (-30, 0), "head": (3, -1)}, n_lambdas=1), "x")
+    for panel in page_data(page):
+        for _, points, pixels in panel:
+            order = [pixel for _, pixel in sorted(zip(points, pixels, strict=True), key=lambda both: both[0][1])]
+            assert [y for _, y in order] == sorted((y for _, y in order), reverse=True)
+            assert all(TOP <= y <= HEIGHT - BOTTOM for _, y in order)
+    assert ">0</text>" in page
+    assert ">-8</text>" in page or ">-10</text>" in page

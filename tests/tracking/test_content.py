@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from mlflow.utils.validation import validate_param_and_metric_name
@@ -58,6 +59,15 @@ def test_the_judged_curve_is_shown_by_lambda_in_percent(of, other):
     top = max(values, key=lambda step: values[step])
     assert {(f"path/{of}", step) for step in (0, 50, 100, top)} <= sent.keys()
     assert (len(values), len(sent)) == (29, 21)
+
+
+def test_sharpness_is_shown_by_lambda_in_percent_where_it_is_known():
+    result = pair_result()
+    values = {0.0: 12.5, 0.5: math.nan, 1.0: 7.0}
+    rows = [{"lambda": at, "eigenvalue": value} for at, value in values.items()]
+    known = replace(result, tables={**result.tables, "sharpness": rows})
+    sent = set(run_content(known).metrics) - set(run_content(result).metrics)
+    assert sent == {("path/sharpness", 12.5, 0), ("path/sharpness", 7.0, 100)}
 
 
 def test_of_a_curve_its_top_and_the_points_nearest_to_every_fifth_percent_are_shown():

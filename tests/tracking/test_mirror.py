@@ -25,6 +25,7 @@ from lmc_tune.tracking.mirror import Mirror, Sent, open_mirror
 from lmc_tune.tracking.outcome import read_outcome
 from lmc_tune.tracking.runs import Run
 from lmc_tune.tracking.track import send_all, track
+from tests.analysis.layered import layered_pair
 from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
 from tests.tracking.shown import (
     all_runs,
@@ -53,6 +54,20 @@ def begin(mirror: Mirror, result: PairResult) -> Run:
 
 def uri_of(folder: Path) -> str:
     return f"sqlite:///{folder / connection.STORE_FILE}"
+
+
+def test_a_pair_whose_layers_were_moved_alone_has_a_page_of_them(folder):
+    plain, layered = pair_result(), layered_pair(pair_spec(lr=0.3), {"stem": (9, 0), "head": (0, 0)})
+    write_folder(folder, [plain, layered])
+    assert track(folder) == Sent(created=2)
+    runs, artifacts = pair_runs(uri_of(folder)), folder / "artifacts"
+    one, other = (runs["5eed0001", result.key] for result in (layered, plain))
+    assert "each layer alone" in chart_text(uri_of(folder), one, artifacts, "layers.html")
+    with pytest.raises(FileNotFoundError):
+        chart_text(uri_of(folder), other, artifacts, "layers.html")
+    assert track(folder) == Sent(unchanged=2)
+    next(artifacts.rglob("layers.html")).unlink()
+    assert track(folder) == Sent(updated=1, unchanged=1)
 
 
 def test_the_mirror_says_what_the_tables_say(folder):

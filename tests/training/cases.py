@@ -1,6 +1,7 @@
 """Members of every network that is trained here, and what it means that two trainings agree."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from lmc_tune.experiment import TrainSpec
 from lmc_tune.models.registry import build_model
 from lmc_tune.training.progress import Progress
 from lmc_tune.training.task import Task
-from tests.cases import NETWORKS, images, task
+from tests.cases import NETWORKS, WINDOW, examples_for, shape_of, task
 
 RULES = {
     "sgd": {"optimizer": "sgd"},
@@ -23,7 +24,6 @@ RULES = {
 }
 AUGMENTED = {"crop": 4, "flip": True, "jitter": 0.4}
 MEAN, STD = torch.full((3, 1, 1), 0.4, dtype=torch.float64), torch.full((3, 1, 1), 0.3, dtype=torch.float64)
-WHOLE, TEST = images(50), images(9, seed=1)
 _LABELS = torch.randint(2, (50, 4), generator=torch.Generator().manual_seed(2))
 
 
@@ -37,10 +37,19 @@ def member(network: str, number: int, **train) -> Task:
         "batch_size": 5,
         "steps": 20,
     }
-    model = build_model(NETWORKS[network], (3, 32, 32), 4, seed=number).double()
+    kind = NETWORKS[network]
+    model = build_model(kind, shape_of(kind), 4, seed=number).double()
+    if shape_of(kind) == WINDOW:  # text is not augmented
+        train = {name: value for name, value in train.items() if name not in AUGMENTED}
     spec = TrainSpec(**(given | train))
-    whole = task(model, WHOLE, TEST, spec, number)
+    whole = task(model, *_shared(network), spec, number)
     return replace(whole, positions=some_of(50, 40, number), augment=Augmentation.of(spec, MEAN, STD))
+
+
+@cache
+def _shared(network: str) -> tuple[Examples, Examples]:
+    """The training set and the test set, the same for all members of a stack."""
+    return tuple(examples_for(NETWORKS[network], n, seed=seed) for n, seed in ((50, 0), (9, 1)))
 
 
 def some_of(n: int, size: int, seed: int) -> Tensor:
@@ -50,7 +59,10 @@ def some_of(n: int, size: int, seed: int) -> Tensor:
 
 def single(task: Task) -> Task:
     """The same in float32."""
-    whole, test = (Examples(inputs=e.inputs.float(), labels=e.labels) for e in (task.whole, task.test))
+    whole, test = (
+        Examples(inputs=e.inputs.float() if e.inputs.is_floating_point() else e.inputs, labels=e.labels)
+        for e in (task.whole, task.test)
+    )
     model = task.model.float()
     start = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in task.start.items()}
     augment = task.augment and replace(task.augment, mean=task.augment.mean.float(), std=task.augment.std.float())

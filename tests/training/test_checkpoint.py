@@ -205,3 +205,37 @@ def test_a_network_of_ones_own_repeats_and_resumes_exactly_and_keeps_what_is_fro
     assert not torch.equal(whole.state["head.weight"], plain.start["head.weight"])
     with pytest.raises(UserError, match="cannot be trained by engine: stacked"):
         train([plain], "stacked")
+
+
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+def test_snapshots_are_the_weights_at_the_end_of_their_epochs(tmp_path, engine):
+    """Those of a training that ends there; copies, which later epochs do not change."""
+
+    def trained(folder, epochs: int | None, snapshots: tuple[int, ...]) -> list[Progress]:
+        found = tasks(tmp_path / folder, Checkpoint, "mlp batch", steps=35, momentum=0.9)
+        return train([replace(one, epochs=epochs, snapshots=snapshots) for one in found], engine)
+
+    whole = trained("whole", None, (1, 3, 99))
+    for epoch in (1, 3):
+        for found, expected in zip(whole, trained(f"to {epoch}", epoch, ()), strict=True):
+            assert all(torch.equal(found.snapshots[epoch][name], entry) for name, entry in expected.state.items())
+    assert all(one.snapshots.keys() == {1, 3} for one in whole)
+    assert all(not torch.equal(one.snapshots[1]["head.weight"], one.snapshots[3]["head.weight"]) for one in whole)
+    plain = trained("plain", None, ())
+    assert all(torch.equal(a.state["head.weight"], b.state["head.weight"]) for a, b in zip(whole, plain, strict=True))
+
+
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+def test_an_interrupted_training_keeps_its_snapshots(tmp_path, engine):
+    def asked(folder, kind: type[Checkpoint]) -> list[Task]:
+        found = tasks(tmp_path / folder, kind, "mlp batch", steps=35)
+        return [replace(one, snapshots=(1, 2, 4)) for one in found]
+
+    expected = train(asked("whole", Checkpoint), engine)
+    with pytest.raises(PowerCut):
+        train(asked("cut", Dying), engine)
+    for found, other in zip(train(asked("cut", Checkpoint), engine), expected, strict=True):
+        assert found.snapshots.keys() == {1, 2, 4}
+        for epoch, state in other.snapshots.items():
+            for name, entry in state.items():
+                assert (found.snapshots[epoch][name] - entry).abs().max() < 1e-10, name

@@ -34,7 +34,7 @@ def test_a_stack_trains_every_member_as_the_loop_does(network, rule):
 
 
 @pytest.mark.parametrize("rule", ["nesterov", "adam"])
-@pytest.mark.parametrize("network", ["vgg", "resnet batch", "vit dropout"])
+@pytest.mark.parametrize("network", ["vgg", "resnet batch", "vit dropout", "gpt none dropout"])
 def test_networks_side_by_side_train_as_the_loop_does(network, rule):
     tasks = [member(network, number, **RULES[rule], **AUGMENTED) for number in range(3)]
     for found, task in zip(StackedRun(tasks, "lanes").train(), tasks, strict=True):
@@ -59,7 +59,7 @@ def test_a_stack_augments_every_members_inputs_as_the_loop_does(network):
         assert_same(stacked, train_member(task))
 
 
-@pytest.mark.parametrize("network", ["mlp batch", "resnet layer", "vit"])
+@pytest.mark.parametrize("network", ["mlp batch", "resnet layer", "vit", "gpt"])
 def test_half_precision_is_that_of_the_forward_pass_alone(network):
     """Steps differ from those of full precision by rounding to eight bits, layer after layer; weights stay float32."""
     tasks = [single(member(network, number, steps=3, precision="bfloat16")) for number in range(3)]
@@ -75,7 +75,7 @@ def test_half_precision_is_that_of_the_forward_pass_alone(network):
         assert looped.curve[0].train_loss == pytest.approx(full.curve[0].train_loss, rel=0.02)
 
 
-@pytest.mark.parametrize("network", ["mlp batch", "resnet batch", "vit"])
+@pytest.mark.parametrize("network", ["mlp batch", "resnet batch", "vit", "gpt"])
 def test_neither_the_size_nor_the_order_of_the_stack_matters(network):
     tasks = [member(network, number, momentum=0.9) for number in range(4)]
     together = train_stacked(tasks)

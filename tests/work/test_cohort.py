@@ -23,7 +23,17 @@ from lmc_tune.measurement.path import Path as MeasuredPath
 from lmc_tune.measurement.path import path_barriers
 from lmc_tune.models.registry import build_model
 from lmc_tune.models.stack import Stack
-from lmc_tune.tables.columns import MODEL_FIELDS, RESULTS_SCHEMA, SPEC_FIELDS, TIME_FIELDS, VIEW
+from lmc_tune.tables.columns import (
+    MODEL_FIELDS,
+    OF_CLIENTS,
+    OF_TEXT,
+    RECIPE_FIELDS,
+    RESULTS_SCHEMA,
+    SPEC_FIELDS,
+    TIME_FIELDS,
+    VIEW,
+    names,
+)
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import Store
 from lmc_tune.training import engines
@@ -328,7 +338,7 @@ def test_an_ok_row_fills_every_column_of_the_table_and_none_besides(ok):
         name
         for name in RESULTS_SCHEMA.names
         if name.startswith(("endpoint_", "recalibrated_", "repaired_", "aligned_")) or "_average_precision" in name
-    } | {"permutable_units", "permuted_units", "frozen_units"}
+    } | {"permutable_units", "permuted_units", "frozen_units", *names(OF_CLIENTS)}
     assert set(ok.row) == set(RESULTS_SCHEMA.names) - unmeasured
     nullable = {
         "train_examples",
@@ -338,7 +348,8 @@ def test_an_ok_row_fills_every_column_of_the_table_and_none_besides(ok):
         "target_loss",
         "target_reached",
         *MODEL_FIELDS,
-        *(name for name in SPEC_FIELDS if name.startswith(("b_", "perturb_"))),
+        *names(OF_TEXT),
+        *RECIPE_FIELDS,
     }
     assert {name for name, value in ok.row.items() if value is None} <= nullable
     assert {name for name in MODEL_FIELDS if ok.row[name] is not None} == {
@@ -671,7 +682,8 @@ def test_members_whose_loss_became_non_finite_have_diverged_and_have_no_path(ben
     assert result.status == "diverged"
     assert "member A: the training loss became" in result.row["reason"]
     assert "member B: the training loss became" in result.row["reason"]
-    assert not {"barriers", "paths"} & result.tables.keys()
+    assert not result.tables["barriers"]
+    assert not result.tables["paths"]
     assert not [name for name in result.row if "_barrier_" in name]
     assert len(result.tables["curves"]) < 2 * 5
     tidy.store.compact(VerdictSpec())

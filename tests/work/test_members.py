@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lmc_tune.experiment import ALIGNED, AlignmentSpec, GroupSpec, MeasureSpec, MlpSpec
+from lmc_tune.experiment import ALIGNED, AlignmentSpec, GroupSpec, LayersSpec, MeasureSpec, MlpSpec
 from lmc_tune.tables.columns import SPEC_FIELDS, TIME_FIELDS
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import Store
@@ -431,3 +431,40 @@ def test_a_kept_stage_was_counted_for_whoever_had_it_trained(bench):
     stored.finish(replace(stored.read(), seconds=1000.0))
     (after,) = run_cohort(cohort(late), bench(members=folder))
     assert 0 < after.row["seconds_train"] < 500
+
+
+@HIDDEN
+@pytest.mark.parametrize("spawn_epoch", [0, 2])
+def test_snapshots_of_kept_members_are_plain_state_dicts_and_answer_without_training(
+    bench, epochs, hidden, spawn_epoch
+):
+    pair = pair_spec(train={"epochs": 4, "spawn_epoch": spawn_epoch}, model={"hidden": hidden})
+    folder = bench().store.folder / "members"
+    asked = MEASURE.model_copy(update={"snapshots": (0, 1, 3), "layers": LayersSpec(families=("single",))})
+    first = run_cohort(cohort(pair), bench(members=folder, measure=asked))
+    assert {row["epoch"] for row in first[0].tables["layer_barriers"]} == {None, 0, 1, 3}
+    epochs.clear()
+    other = asked.model_copy(update={"snapshots": (1, 3), "layers": LayersSpec()})
+    again = run_cohort(cohort(pair), bench(members=folder, measure=other))
+    assert epochs == []
+    assert timeless(again) == timeless([run_pair(pair, bench("fresh", measure=other))])
+    for member in pair.members.values():
+        then = load_file(folder / f"{member.key}@3.safetensors")
+        assert then.keys() == load_file(folder / f"{member.key}.safetensors").keys()
+    assert bench(members=folder).store.members() == {member.key for member in pair.members.values()}
+
+
+def test_a_member_kept_without_a_snapshot_is_trained_again_to_the_same_weights(bench, epochs):
+    pair, folder = pair_spec(train={"epochs": 4}), bench().store.folder / "members"
+    run_cohort(cohort(pair), bench(members=folder))
+    before = {member.key: load_file(folder / f"{member.key}.safetensors") for member in pair.members.values()}
+    asked = MEASURE.model_copy(update={"snapshots": (2, 9), "layers": LayersSpec()})
+    epochs.clear()
+    run_cohort(cohort(pair), bench(members=folder, measure=asked))
+    assert len(epochs) == 2 * 4
+    for key, state in before.items():
+        assert all(torch.equal(state[name], entry) for name, entry in load_file(folder / f"{key}.safetensors").items())
+    epochs.clear()
+    question = asked.model_copy(update={"lambdas": 3})
+    run_cohort(cohort(pair), bench(members=folder, measure=question))
+    assert epochs == []  # epoch 9 never came

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from lmc_tune.analysis.report.charts.style import FAINT, finish
 from lmc_tune.core.barrier import Array
-from lmc_tune.experiment import SAME_WITHOUT_BATCH_NORM, Condition, VerdictSpec
+from lmc_tune.experiment import VerdictSpec
+from lmc_tune.tables.barriers import judged_rows
 
 COLOURS = {"test": "#1f6f92", "train": "#b5651d"}
 DASHES = {"test": [1, 0], "train": [6, 3]}
@@ -75,15 +76,6 @@ def collect_curves(pairs: pd.DataFrame, parts: Iterable[pa.Table], verdict: Verd
                 if f"{split}_{what}" in bands:
                     bands[f"{split}_{what}"].add(cell, lines)
     return Curves(lambdas=lambdas, bands={name: band.by_cell(cells) for name, band in bands.items()})
-
-
-def judged_rows(part: pa.Table, condition: Condition) -> pa.ChunkedArray:
-    """Which rows of the paths are of a condition; where that would repeat another, rows of the other stand for it."""
-    own = pc.equal(part["condition"], condition)
-    if (same := SAME_WITHOUT_BATCH_NORM.get(condition)) is None:
-        return own
-    measured = pc.is_in(part["key"], value_set=part["key"].filter(own).combine_chunks())
-    return pc.or_(own, pc.and_(pc.equal(part["condition"], same), pc.invert(measured)))
 
 
 def _kept(n_cells: int, verdict: VerdictSpec) -> list[str]:

@@ -119,9 +119,16 @@ def phase_chart(
     if diagram.x is None or diagram.y is None:
         return finish(_lines(diagram, table, picked, width), picked)
     layout = lay_out(diagram, diagram.x, diagram.y, width)
-    draw = Maps(
-        diagram=diagram, tables=tables_of(diagram, table), picked=picked, layout=layout, width=width, colour=colour
+    return maps_chart(
+        Maps(
+            diagram=diagram, tables=tables_of(diagram, table), picked=picked, layout=layout, width=width, colour=colour
+        )
     )
+
+
+def maps_chart(draw: "Maps") -> Any:
+    """All maps of a diagram, arranged as its layout says; the parameter ``map_width`` as in :func:`phase_chart`."""
+    layout = draw.layout
     if layout.grid:
         blocks = [titled_chart(draw.block(kind), title) for kind, title in draw.titles.items()]
         chart: Any = alt.vconcat(*blocks, spacing=30)
@@ -129,7 +136,7 @@ def phase_chart(
         chart = alt.vconcat(*(draw.row(panels[0][0], title) for title, panels in layout.rows), spacing=24)
     chart = chart.resolve_scale(fill="shared", color="shared")
     chart.params = [alt.param(name="map_width", value=layout.map_width).param]
-    return finish(chart, picked)
+    return finish(chart, draw.picked)
 
 
 def titled_chart(chart: Any, title: str | list[str], **style: Any) -> Any:
@@ -218,8 +225,12 @@ class Maps:
 
     def touch(self, base: alt.Chart) -> list[alt.Chart]:
         """The picked cell's outline, and over everything a clear layer that takes the pointer."""
-        clear = base.mark_rect(opacity=0).encode(tooltip=tooltips(self.diagram))
+        clear = base.mark_rect(opacity=0).encode(tooltip=self.said())
         return [*outline(base.mark_rect(fill=None, stroke=PICKED, strokeWidth=3), self.picked), clear]
+
+    def said(self) -> list[alt.Tooltip]:
+        """Under the pointer."""
+        return tooltips(self.diagram)
 
     @property
     def least_tile(self) -> float:

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmc_tune.analysis.phase import PhaseDiagram
-from lmc_tune.analysis.report.charts.curves import judged_rows
 from lmc_tune.analysis.report.charts.points import judged_cells, panels_of_points, point_colour, shown
 from lmc_tune.analysis.report.charts.style import Points, fitted
 from lmc_tune.analysis.report.section import Context, Section
@@ -22,6 +21,7 @@ from lmc_tune.analysis.report.sections.noise_scale import noise_axis
 from lmc_tune.analysis.wording import confidence
 from lmc_tune.core.counted import counted
 from lmc_tune.experiment import Condition
+from lmc_tune.tables.barriers import judged_rows
 
 ORDER = 40
 

@@ -44,9 +44,9 @@ def numbers(context: Context) -> dict[str, pd.Series]:
 
 
 def make(context: Context) -> Section | None:
-    """None if no judged cell was measured under more than one condition, or there are too many cells."""
+    """None if no judged cell was measured under more than one condition, there are too many cells, or no paths."""
     diagram = context.diagram
-    if not context.detailed or len(measured_conditions(diagram)) < 2:
+    if diagram.federated or not context.detailed or len(measured_conditions(diagram)) < 2:
         return None
     table = condition_table(diagram, context.intervals)
     if table.empty:

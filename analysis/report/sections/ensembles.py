@@ -1,5 +1,6 @@
 """Average or ensemble? What the two members are worth together, as one network and as two."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
@@ -11,7 +12,7 @@ from lmc_tune.analysis.report.charts.points import judged_cells
 from lmc_tune.analysis.report.charts.style import FAINT, INK, PANEL_WIDTH, barrier_axis, finish, outline, tooltips
 from lmc_tune.analysis.report.content import ALL_CELLS, ends_early
 from lmc_tune.analysis.report.section import Context, Section
-from lmc_tune.analysis.wording import nats, percent, percentage_points
+from lmc_tune.analysis.wording import nats, percent, percentage_points, perplexity
 
 ORDER = 60
 COMBINED = {"average": "#2f7d9f", "ensemble": "#b5651d"}
@@ -45,11 +46,16 @@ def ensemble_table(diagram: PhaseDiagram) -> pd.DataFrame:
     """The judged cells of which average and ensemble are known, as ``judged_cells``, and more.
 
     ``member_accuracy``, the mean of A's and B's; accuracies (fractions), NLL (nats) and gains of both, as the results
-    name them; means over the ok pairs.
+    name them; means over the ok pairs. ``of_text``: whether losses are of tokens.
     """
     cells = diagram.cells
     members = (cells["test_accuracy_a"] + cells["test_accuracy_b"]) / 2
-    table = judged_cells(diagram).join(cells[COLUMNS]).join(members.rename("member_accuracy"))
+    table = (
+        judged_cells(diagram)
+        .join(cells[COLUMNS])
+        .join(cells["context"].notna().rename("of_text"))
+        .join(members.rename("member_accuracy"))
+    )
     return table.dropna(subset=["average_accuracy", "ensemble_accuracy"]).reset_index(drop=True)
 
 
@@ -76,7 +82,16 @@ def ensemble_words(table: pd.DataFrame, places: pd.DataFrame) -> pd.DataFrame:
         for cell, where in zip(places.index, places.to_dict("records"), strict=True)
         if cell in rows
     }
+    if table["of_text"].any():
+        for cell, row in words.items():
+            row |= {f"{name}'s perplexity": perplexity(nll) for name, nll in nlls(rows[cell]).items()}
     return pd.DataFrame(list(words.values()), index=pd.Index(list(words), name="cell"))
+
+
+def nlls(row: Mapping[Any, Any]) -> dict[str, float]:
+    """Mean test losses, in nats, of the mean member, the average and the ensemble of a cell."""
+    combined = {name: row[f"{name}_nll"] for name in COMBINED}
+    return {"mean member": row["average_nll"] + row["average_gain_nll"], **combined}
 
 
 def ensemble_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None = None) -> Any:

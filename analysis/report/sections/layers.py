@@ -1,4 +1,4 @@
-"""Layers: how alike A's and B's outputs are, and how far apart their weights, from the input to the output."""
+"""Similarity by layer: how alike A's and B's outputs are, and how far apart their weights, from the input on."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -60,7 +60,7 @@ def make(context: Context) -> Section | None:
     panels = [panel for panel in diagram.panels if (table["panel"] == panel).any()]
     return Section(
         id="layers",
-        title="Layers",
+        title="Similarity by layer",
         lead="From the input's side to the output's: how alike the outputs of A and B are (debiased CKA, 1 is the same "
         "up to rotation and scale), and how far apart their weights are. A line is the mean over all counted pairs of "
         "the panel's cells of one verdict. Layers without outputs of their own have no CKA.",

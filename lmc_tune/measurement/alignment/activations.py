@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from lmc_tune.data.examples import ExampleSet
+from lmc_tune.data.examples import ExampleSet, at_once
 from lmc_tune.measurement.alignment.attention import projections
 from lmc_tune.measurement.alignment.graph import graph_of
 from lmc_tune.measurement.alignment.groups import Group, Permutation
@@ -43,7 +43,7 @@ def match_activations(
     free = specification.free
     sums = {(number, kind): _Sums() for number, group in free.items() for kind in range(len(group.widths))}
     with torch.no_grad():
-        for some in examples.chunks(CHUNK):
+        for some in examples.chunks(at_once(examples, CHUNK)):
             a, b = (one.on(some.inputs) for one in seen)
             for number, group in free.items():
                 for site in group.sites:

@@ -30,6 +30,7 @@ from tests.analysis.cases import (
     space_of,
     write_run,
 )
+from tests.analysis.layered import layered_pair
 from tests.analysis.measured import Measured
 from tests.analysis.report.test_render import HOSTILE, embedded
 
@@ -469,6 +470,34 @@ def test_learning_curves_follow_the_picked_cell(full: Visit) -> None:
         own = [row for row in rows if (row["split"], row["quantity"]) == (split, quantity)]
         assert [row["epoch"] for row in own] == epochs
         assert [row["value"] for row in own] == line
+
+
+def test_charts_of_layers_follow_the_cell_that_is_shown_and_fit_a_phone(browser: Browser, tmp_path: Path) -> None:
+    specs = grid(lrs=(0.03, 0.3), batch_sizes=(16, 64), shifts=(COVARIATE,), replicates=3)
+    folder = write_run(
+        tmp_path / "run",
+        specs,
+        make=lambda spec: layered_pair(
+            spec, {"stem": (0, 1), "head": (200 * spec.train.lr, 0)}, hump=spec.train.lr, epochs=(None, 0, 2)
+        ),
+    )
+    (page,) = render(folder)
+    visit = Visit(browser, page)
+    charts = ("first_layer", "layer_barriers", "layer_maps")
+    for key, cell in visit.page.evaluate("window.report.page.cells").items():
+        visit.page.evaluate("key => window.report.picking.pin(key)", key)
+        visit.settle()
+        words = [visit.page.locator(f"#{chart}").inner_text() for chart in charts]
+        assert all(part in text for text in words[1:] for part in cell["place"].split(" · "))
+        assert [text.count("learning rate") for text in words[1:]] == [1, 1]
+        assert visit.signal("picked", "first_layer") == key
+    assert visit.complaints == []
+    phone = Visit(browser, page, width=390)
+    assert phone.page.evaluate("document.documentElement.scrollWidth") <= 390
+    for chart in charts:
+        drawn, room = phone.page.eval_on_selector(f"#{chart}", "chart => [chart.scrollWidth, chart.clientWidth]")
+        assert drawn <= room, chart
+    assert phone.complaints == []
 
 
 def test_epochs_are_whole(full: Visit) -> None:

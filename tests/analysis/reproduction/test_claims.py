@@ -1,60 +1,24 @@
 """Claims on made-up studies whose outcome can be worked out by hand."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from lmc_tune.analysis.reproduction.claims import CLAIMS
-from lmc_tune.analysis.reproduction.expectations import Claim, Expectation, Reading, same
+from lmc_tune.analysis.reproduction.expectations import MOST_REPLICATES, Expectation, Reading, same
 from lmc_tune.analysis.reproduction.sweep_tables import Study
-from lmc_tune.experiment import DatasetSpec, GroupSpec, MlpSpec, ModelSpec, VerdictSpec, VggSpec
+from lmc_tune.core.statistics import mean_interval
+from lmc_tune.experiment import GroupSpec, MlpSpec, VggSpec
 from lmc_tune.experiment.reading import presets
-from lmc_tune.tables.columns import CURVES, PATHS, RESULTS_SCHEMA
 from lmc_tune.tables.rows import PairResult
-from tests.analysis.cases import ok_pair, pair_spec, undertrained_pair
+from tests.analysis.cases import ok_pair, undertrained_pair
+from tests.analysis.reproduction.studies import L1, L3, learning_curves, outcome_of, pairs, spec_of, study_of
 
-L1, L3 = MlpSpec(hidden=(32,)), MlpSpec(hidden=(32, 32, 32))
 BY_ID = {claim.id: claim for claim in CLAIMS}
-
-
-def spec_of(replicate: int, model: ModelSpec = L1, normalise: bool = True, **train: Any) -> GroupSpec:  # noqa: FBT001, FBT002
-    base = pair_spec(replicate=replicate)
-    settings = {"lr": 1e-3, "batch_size": 32, "optimizer": "adam", "epochs": 20} | train
-    return GroupSpec.model_validate(
-        base.model_dump()
-        | {
-            "model": model.model_dump(),
-            "dataset": DatasetSpec(normalise=normalise).model_dump(),
-            "train": settings,
-        }
-    )
-
-
-def study_of(results: Sequence[PairResult], curves: pd.DataFrame | None = None, gate: float = 0.4) -> Study:
-    table = pd.DataFrame([result.row for result in results]).reindex(columns=RESULTS_SCHEMA.names)
-    rows = [
-        {"key": result.key, **row} for result in sorted(results, key=lambda r: r.key) for row in result.tables["paths"]
-    ]
-    paths = pa.Table.from_pylist(rows, schema=PATHS.schema)
-    if curves is None:
-        curves = pd.DataFrame(columns=CURVES.schema.names)
-    return Study.of(table, paths, curves, VerdictSpec(min_train_accuracy=gate))
-
-
-def pairs(make: Callable[[GroupSpec], PairResult], *specs: Callable[[int], GroupSpec]) -> list[PairResult]:
-    return [make(spec(k)) for spec in specs for k in range(4)]
-
-
-def outcome_of(claim: Claim, study: Study) -> str:
-    return claim.outcome(claim.reading(study))
 
 
 @pytest.mark.parametrize(
@@ -165,6 +129,63 @@ def test_more_expectations_ask_for_wider_intervals():
     assert BY_ID["R1"].outcome(many) == "undecided"
 
 
+@given(
+    st.floats(-1, 1).filter(lambda mean: abs(mean) > 0.01),
+    st.floats(0.1, 2),
+    st.integers(3, 12),
+    st.sampled_from([0.95, 0.99]),
+)
+def test_the_replicates_that_would_decide_are_the_fewest_whose_interval_excludes_the_limit(mean, spread, n, confidence):
+    values = np.linspace(-1, 1, n)
+    found = Expectation(
+        what="", values=0.5 + mean + spread * values / values.std(ddof=1), unit="nats", side="above", limit=0.5
+    )
+    needed = found.deciding_replicates(confidence)
+
+    def excluded(replicates: int) -> bool:
+        low, high = mean_interval(0.5 + mean, spread**2, replicates, confidence)
+        return not low <= 0.5 <= high
+
+    if needed is None:
+        assert not excluded(MOST_REPLICATES)
+        assert found.open_words(confidence).endswith(f"only over {MOST_REPLICATES} replicates would decide")
+    else:
+        assert excluded(needed)
+        assert needed == 3 or not excluded(needed - 1)
+        assert (found.outcome(confidence) == "undecided") == (needed > n)
+
+
+def test_an_undecided_expectation_says_what_it_lacks():
+    values = np.array([0.01, 0.03, 0.02, 0.05])
+    found = Expectation(what="", values=values, unit="fraction", side="above")
+    low, high = found.interval(0.99)
+    needed = found.deciding_replicates(0.99)
+    assert found.open_words(0.99) == f"width {100 * (high - low):.2f}%, {needed} replicates would decide"
+    assert found.open_words(0.5) == replace(found, side=None).open_words(0.99) == ""
+    assert replace(found, values=values[:2]).open_words(0.99) == "no interval"
+    assert replace(found, values=np.array([*values, np.nan])).open_words(0.99) == "a value is not known"
+    points = replace(found, values=100 * values, unit="percentage points")
+    assert points.open_words(0.99).startswith(f"width {100 * (high - low):.1f} pp, ")
+
+
+@pytest.mark.parametrize(
+    ("holds", "means", "expected"),
+    [
+        ("every", [1, 3, 2], 1),  # all are needed: the least clear
+        ("every", [1, -3, -2], -3),  # one contradicts: the clearest
+        ("every", [0.1, 3, -0.2], 0.1),  # of those that are open
+        ("one", [-3, 1, 2], 2),
+        ("one", [-3, -1, -2], -1),
+        ("every", [], None),
+    ],
+)
+def test_the_deciding_expectation_is_the_one_on_which_the_outcome_rests(holds, means, expected):
+    spread = np.array([-0.1, 0.0, 0.1])
+    found = [Expectation(what=f"{mean}", values=mean + spread, unit="nats", side="above") for mean in map(float, means)]
+    decided = replace(BY_ID["R1"], holds=holds).deciding(Reading(expectations=found))
+    assert (None if decided is None else decided.mean) == (None if expected is None else pytest.approx(expected))
+
+
 def test_every_claim_has_its_preset_and_its_small_twin():
     for claim in CLAIMS:
         assert {claim.preset, f"{claim.preset}_small"} <= presets().keys()
@@ -256,17 +277,6 @@ def test_pairs_that_are_not_trained_decide_nothing():
     study = study_of(pairs(undertrained_pair, spec_of, lambda k: spec_of(k, model=VggSpec(), lr=1e-4)))
     for claim in CLAIMS:
         assert outcome_of(claim, study) == ("undecided" if claim.id in ("R1", "R2") else "premise not met")
-
-
-def learning_curves(results: Sequence[PairResult], rise: float) -> pd.DataFrame:
-    """Test loss falls from 1 to 0.5 and ends ``rise`` higher, for member B twice as much."""
-    rows = [
-        {"key": result.key, "member": member, "step": step, "test_loss": loss}
-        for result in results
-        for member, factor in (("a", 1), ("b", 2), ("joint", 100))
-        for step, loss in ((30, 0.5 + factor * rise), (10, 1.0), (20, 0.5))
-    ]
-    return pd.DataFrame(rows).reindex(columns=CURVES.schema.names)
 
 
 def test_overfitting_is_read_where_the_longest_training_is_connected():

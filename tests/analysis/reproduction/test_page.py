@@ -9,24 +9,16 @@ import pytest
 from lmc_tune.analysis.reproduction import page as page_module
 from lmc_tune.analysis.reproduction.claims import CLAIMS
 from lmc_tune.analysis.reproduction.outcomes import read_outcomes, record_outcomes
-from lmc_tune.analysis.reproduction.page import (
-    GATES,
-    PAGE,
-    SMALL,
-    TABLES,
-    Run,
-    main,
-    outcomes_of,
-    read_runs,
-    reproduction_page,
-    take,
-)
+from lmc_tune.analysis.reproduction.page import PAGE, TABLES, main, reproduction_page
+from lmc_tune.analysis.reproduction.protocols import PROTOCOLS
+from lmc_tune.analysis.reproduction.runs import GATES, SMALL, Run, claims_of, outcomes_of, read_runs, take
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.reading import read_space
 from lmc_tune.tables.sweep_record import SweepRecord
-from tests.analysis.cases import grid, write_run
+from tests.analysis.cases import grid, measured_pair, write_run
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
+BY_PROTOCOL = {protocol.id: protocol for protocol in PROTOCOLS}
 COMMITTED = TABLES / "shift_ensemble_spawn_small"
 
 
@@ -58,9 +50,9 @@ def test_a_claim_is_read_at_its_own_gate_and_at_lower_ones(runs):
 
 
 def test_claims_without_tables_are_not_run(tmp_path):
-    page = reproduction_page(read_runs(tmp_path), read_outcomes(tmp_path))
+    page, unrun = reproduction_page(read_runs(tmp_path), read_outcomes(tmp_path)), " | ".join(3 * ["**not run**"])
     for claim in CLAIMS:
-        assert f"| [{claim.id}](#{claim.id.lower()}) | {claim.text} | **not run** | **not run** | none |" in page
+        assert f"| [{claim.id}](#{claim.id.lower()}) | {claim.text} | {unrun} | none |" in page
     assert f"### {CLAIMS[0].preset}_small\n\nNot run." in page
 
 
@@ -99,13 +91,47 @@ def test_earlier_outcomes_are_kept_and_a_change_says_why(tmp_path):
     assert {one.study for one in found} == {"depth"}
     day = re.compile(r"\d{4}-\d{2}-\d{2}")
     assert all(day.fullmatch(one.date) for one in found)
-    claim, small = BY_ID["R2"], BY_ID["R2"].preset + SMALL
+    small = BY_ID["R2"].preset + SMALL
     recorded = [
         replace(one, study=small, date=date)
         for one, date in zip(found[1:], ("2026-01-01", "2026-01-02", "2026-01-02"), strict=True)
     ]
     page = reproduction_page({}, recorded)
-    assert f"| {claim.text} | **not run** | **not run** | 2026-01-02 contradicted; 2026-01-01 undecided |" in page
+    assert "| **not run** | **not run** | **not run** | 2026-01-02 contradicted; 2026-01-01 undecided |" in page
+
+
+def test_a_medium_twin_is_read_by_its_protocols(tmp_path):
+    name = "shift_overfitting_fig5_medium"
+    space = read_space(name)
+    tables = tmp_path / "tables"
+    take(write_run(tmp_path / "run", space.pairs(), measured_pair, name, space), tables)
+    runs = read_runs(tables)
+    (claim,) = runs[name].claims.values()
+    assert (claim.id, claim.preset, claim.reading) == ("R3", name, BY_PROTOCOL["R3"].reading)
+    assert outcomes_of(runs).keys() == {("R3", name)}
+    page = reproduction_page(runs, [])
+    short = next(line for line in page.splitlines() if line.startswith("| [R3](#r3) |"))
+    gate = space.verdict.min_train_accuracy
+    reading = runs[name].readings["R3"][gate]
+    decided = claim.deciding(reading)
+    assert decided is not None
+    assert (
+        f"| **not run** | **{claim.outcome(reading)}** by 40 pairs, 5000 training examples; {decided.what}: " in short
+    )
+    assert f"; {decided.what}: {decided.words(reading.confidence)}, n = {len(decided.known)}" in short
+    section = page[page.index("### R3") : page.index("### R4")]
+    assert "by 40 pairs, 5000 training examples. [Protocol](protocols.md#r3): At fixed cells" in section.replace(
+        "\n", " "
+    )
+    for expectation in reading.expectations:
+        assert f"| {expectation.what} | " in section
+        assert f" | {expectation.open_words(reading.confidence)} | " in section
+    assert "### shift_overfitting_fig5_medium\n\n40 pairs in 4 cells" in page
+
+
+def test_a_preset_and_its_small_twin_have_one_rule_and_the_medium_twin_has_its_own():
+    assert claims_of("shift_depth_fig4_medium") == [BY_PROTOCOL[one] for one in ("R1", "R2", "R4")]
+    assert claims_of("shift_depth_fig4_small") == claims_of("shift_depth_fig4") == [BY_ID[f"R{n}"] for n in (1, 2, 4)]
 
 
 def test_the_page_is_written_from_the_tables_at_hand_in_one_call(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from lmc_tune.measurement.alignment.activations import match_activations
 from lmc_tune.measurement.alignment.specification import inverse, random_permutations
 from lmc_tune.measurement.alignment.trace import specification_of
 from lmc_tune.models.registry import build_model
-from tests.cases import NETWORKS
+from tests.cases import NETWORKS, examples_for, shape_of
 
 MODELS = {
     "mlp": MlpSpec(hidden=(40, 30, 20)),
@@ -20,6 +20,7 @@ MODELS = {
     "vgg": VggSpec(width=1 / 16, norm="batch"),
     "resnet": ResnetSpec(depth=8, width=1 / 2),
     "vit": NETWORKS["vit"],
+    "gpt": NETWORKS["gpt"],
 }
 
 
@@ -30,18 +31,20 @@ def images(n: int = 300) -> Examples:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_planted_permutation_is_recovered_but_for_units_that_never_respond(name):
-    model = build_model(MODELS[name], (3, 32, 32), 4, 0)
-    specification = specification_of(model, images(2).inputs)
+    spec = MODELS[name]
+    model = build_model(spec, shape_of(spec), 4, 0)
+    examples = examples_for(spec, 300, seed=2, dtype=torch.float32)
+    specification = specification_of(model, examples.inputs[:2])
     state = {entry: tensor.clone() for entry, tensor in model.state_dict().items()}
     planted = random_permutations(specification, 5)
     moved = specification.permuted(state, planted)
-    found = match_activations(model, specification, state, moved, images())
+    found = match_activations(model, specification, state, moved, examples)
     assert found.keys() == specification.free.keys()
     again = specification.permuted(moved, found)
     model.load_state_dict(state)
-    before = model.eval()(images(50).inputs)
+    before = model.eval()(examples.inputs[:50])
     model.load_state_dict(again)
-    torch.testing.assert_close(model(images(50).inputs), before, rtol=1e-4, atol=1e-4)  # silent units may be swapped
+    torch.testing.assert_close(model(examples.inputs[:50]), before, rtol=1e-4, atol=1e-4)  # silent units may be swapped
     for number, permutation in inverse(planted).items():
         right = (found[number] == permutation).mean()
         assert right == 1 or name in {"vgg", "resnet"}, (number, right)

@@ -14,7 +14,7 @@ from lmc_tune.measurement.alignment.matching import match_weights
 from lmc_tune.measurement.alignment.specification import Specification, inverse, random_permutations
 from lmc_tune.measurement.alignment.trace import specification_of
 from lmc_tune.models.registry import build_model
-from tests.cases import NETWORKS
+from tests.cases import NETWORKS, examples_for, shape_of
 
 SEQUENTIAL = {
     "1 hidden layer": MlpSpec(hidden=(40,)),
@@ -26,8 +26,8 @@ SEQUENTIAL = {
 
 
 def made(spec, seed: int = 0) -> tuple[nn.Module, Specification]:
-    model = build_model(spec, (3, 32, 32), 4, seed)
-    return model, specification_of(model, torch.randn(2, 3, 32, 32))
+    model = build_model(spec, shape_of(spec), 4, seed)
+    return model, specification_of(model, examples_for(spec, 2, dtype=torch.float32).inputs)
 
 
 def product(state_a, state_b, specification: Specification) -> float:
@@ -45,7 +45,9 @@ def test_a_planted_permutation_is_recovered_exactly(name):
         np.testing.assert_array_equal(found.permutations[number], permutation)
 
 
-@pytest.mark.parametrize("spec", [ResnetSpec(depth=20, width=1 / 2), NETWORKS["vit"]], ids=["resnet-20", "vit"])
+@pytest.mark.parametrize(
+    "spec", [ResnetSpec(depth=20, width=1 / 2), NETWORKS["vit"], NETWORKS["gpt"]], ids=["resnet-20", "vit", "gpt"]
+)
 def test_of_residual_networks_the_planted_objective_is_reached_within_five_starts(spec):
     model, specification = made(spec)
     state = model.state_dict()
@@ -69,7 +71,7 @@ def test_one_hidden_layer_has_the_best_of_all_permutations(units, seed):
     assert found.objective == pytest.approx(best, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["mlp batch", "vgg", "resnet batch", "resnet layer", "vit"])
+@pytest.mark.parametrize("name", ["mlp batch", "vgg", "resnet batch", "resnet layer", "vit", "gpt"])
 @pytest.mark.parametrize("restarts", [1, 3])
 def test_the_objective_is_the_product_of_the_weights_and_never_falls_below_the_identitys(name, restarts):
     (model, specification), (other, _) = made(NETWORKS[name], 0), made(NETWORKS[name], 1)

@@ -19,7 +19,7 @@ from lmc_tune.measurement.alignment.specification import (
 from lmc_tune.measurement.alignment.trace import specification_of
 from lmc_tune.models.registry import build_model
 from lmc_tune.vision import import_torchvision
-from tests.cases import NETWORKS
+from tests.cases import NETWORKS, WINDOW, shape_of
 
 TORCHVISION = {
     "resnet18": {},
@@ -48,15 +48,19 @@ def shaken(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 def network(name: str) -> nn.Module:
     if name in NETWORKS:
-        return build_model(NETWORKS[name], (3, 32, 32), 4, 0)
+        return build_model(NETWORKS[name], shape_of(NETWORKS[name]), 4, 0)
     torch.manual_seed(0)
     made: nn.Module = getattr(import_torchvision().models, name)(**TORCHVISION[name])
     return made
 
 
 def specified(model: nn.Module, dtype: torch.dtype = torch.float64) -> tuple[Specification, Tensor]:
-    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)).to(dtype)
-    return specification_of(model, images), images
+    generator = torch.Generator().manual_seed(1)
+    if isinstance(next(model.children()), nn.Embedding):
+        inputs = torch.randint(4, (2, *WINDOW), generator=generator)
+    else:
+        inputs = torch.randn(2, 3, 32, 32, generator=generator).to(dtype)
+    return specification_of(model, inputs), inputs
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, *TORCHVISION])
@@ -78,7 +82,7 @@ def test_any_permutation_leaves_the_function_as_it_is(name, dtype, rounding):
     assert all(torch.equal(back[entry], state[entry]) for entry in state)
 
 
-FREE = {"mlp": 2, "mlp layer": 1, "vgg": 8, "resnet batch": 6, "vit": 4, "resnet18": 12, "vgg11_bn": 10}
+FREE = {"mlp": 2, "mlp layer": 1, "vgg": 8, "resnet batch": 6, "vit": 4, "gpt": 4, "resnet18": 12, "vgg11_bn": 10}
 
 
 @pytest.mark.parametrize("name", FREE)
@@ -87,19 +91,20 @@ def test_so_many_groups_are_free(name):
     assert len(specification.free) == FREE[name]
 
 
-@pytest.mark.parametrize(("name", "heads", "width"), [("vit", 2, 4), ("VisionTransformer", 4, 8)])
-def test_of_vision_transformers_heads_and_hidden_units_are_free_and_the_residual_stream_on_request(name, heads, width):
+@pytest.mark.parametrize(("name", "heads", "width"), [("vit", 2, 4), ("gpt", 2, 4), ("VisionTransformer", 4, 8)])
+def test_of_transformers_heads_and_hidden_units_are_free_and_the_residual_stream_on_request(name, heads, width):
     model = shaken(network(name), torch.float64)
     fixed, images = specified(model)
     assert [group.widths for group in fixed.free.values() if group.heads == heads] == [(width, width)] * 2
     assert fixed.frozen[0] == RESIDUAL  # of most axes
     free = specification_of(model, images, residual="free")
-    (stream,) = (group for group in free.free.values() if any(place.entry == "class_token" for place in group.places))
+    entry = "tokens.weight" if name == "gpt" else "class_token"
+    (stream,) = (group for group in free.free.values() if any(place.entry == entry for place in group.places))
     assert len(free.free) == len(fixed.free) + 1
     assert stream.widths == (heads * width,)
     state = model.state_dict()
     moved = free.permuted(state, random_permutations(free, 3))
-    assert not torch.equal(moved["class_token"], state["class_token"])
+    assert not torch.equal(moved[entry], state[entry])
     before = model(images).detach()
     model.load_state_dict(moved)
     assert float((model(images).detach() - before).abs().max()) <= 1e-10 * float(before.abs().max())
@@ -236,7 +241,7 @@ def test_what_is_no_permutation_is_refused():
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_a_space_knows_without_torch_which_networks_have_units_that_can_be_permuted(kind: str) -> None:
-    specification = specification_of(build_model(NETWORKS[kind], (3, 32, 32), 4, seed=0), torch.ones(2, 3, 32, 32))
+    specification, _ = specified(network(kind).float(), torch.float32)
     assert NETWORKS[kind].may_be_aligned == (specification.units > 0)
     assert specification.units == sum(group.size for group in specification.groups if not group.frozen)
     if not specification.units:

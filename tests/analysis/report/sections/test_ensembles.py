@@ -1,5 +1,7 @@
 """Average against ensemble: against loops over pairs."""
 
+import math
+
 import pytest
 
 from lmc_tune.analysis.phase import map_regions
@@ -12,7 +14,9 @@ from lmc_tune.analysis.report.sections.ensembles import (
     gain_table,
     make,
 )
-from tests.analysis.cases import grid, realistic_pair, results_of
+from lmc_tune.experiment import GptSpec, TextSpec
+from lmc_tune.experiment.text import TextContent
+from tests.analysis.cases import grid, measured_pair, realistic_pair, results_of
 from tests.analysis.measured import Measured, context_of
 
 
@@ -52,3 +56,22 @@ def test_the_chart_shows_every_judged_cell(measured: Measured) -> None:
     table = ensemble_table(measured.diagram)
     spec = ensemble_chart(measured.diagram, gain_table(table), table["cell"][0]).to_dict()
     assert {row["cell"] for rows in spec["datasets"].values() for row in rows if "cell" in row} == set(table["cell"])
+
+
+def test_of_text_losses_are_said_as_perplexities_too() -> None:
+    text = TextSpec(path="/corpus.txt", content=TextContent(hash="0", symbols=50, train=9999, test=999))
+    specs = [spec.model_copy(update={"dataset": text, "model": GptSpec()}) for spec in grid(replicates=2)]
+    diagram = map_regions(results_of([measured_pair(spec) for spec in specs]))
+    table = ensemble_table(diagram)
+    words = ensemble_words(table, cell_places(diagram))
+    for row in table.to_dict("records"):
+        said = words.loc[row["cell"]]
+        assert float(said["ensemble's perplexity"]) == pytest.approx(math.exp(row["ensemble_nll"]), rel=1e-3)
+        pairs = diagram.pairs[diagram.pairs["cell"] == row["cell"]]
+        members = (pairs["average_nll"] + pairs["average_gain_nll"]).mean()  # the gain is the members' less its own
+        assert float(said["mean member's perplexity"]) == pytest.approx(math.exp(members), rel=1e-3)
+
+
+def test_of_images_nothing_is_said_of_perplexity(measured: Measured) -> None:
+    words = ensemble_words(ensemble_table(measured.diagram), cell_places(measured.diagram))
+    assert not any("perplexity" in column for column in words.columns)

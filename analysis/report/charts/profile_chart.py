@@ -1,0 +1,59 @@
+"""Layer by layer: by how much a network rises above its members where some of its layers lie half-way."""
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from lmc_tune.analysis.report.charts.phase_chart import PANEL_COLOURS
+from lmc_tune.analysis.report.charts.style import FAINT, finish
+
+PANEL_WIDTH, PANEL_HEIGHT = 1020, 170
+# More names than that would overlap.
+_MOST_NAMES = 40
+
+
+def profile_chart(table: pd.DataFrame, threshold: float, *, percent: bool) -> Any:
+    """A panel for every family of layers, one above the other, with the layers from the input to the output.
+
+    Args:
+        table: a row per family, base and layer, in the order of the data: ``panel``, ``base``, ``layer``, ``value``,
+            and ``low`` and ``high``, the bounds of its interval.
+        threshold: drawn as a line.
+        percent: whether values are errors.
+    """
+    panels = [_panel(rows, str(name), threshold, percent=percent) for name, rows in table.groupby("panel", sort=False)]
+    return finish(alt.vconcat(*panels, spacing=24))
+
+
+def _panel(table: pd.DataFrame, title: str, threshold: float, *, percent: bool) -> Any:
+    layers = list(dict.fromkeys(table["layer"]))
+    every = -(-len(layers) // _MOST_NAMES)
+    x = alt.X(
+        "layer:N",
+        sort=layers,
+        title=None,
+        axis=alt.Axis(labelAngle=-40, labelLimit=120, values=layers[::every], grid=False),
+    )
+    form = ".2~%" if percent else ".3~g"
+    y = alt.Y("value:Q", title="above the members' mean", axis=alt.Axis(format=form, tickCount=5))
+    colour = alt.Color(
+        "base:N",
+        title=None,
+        scale=alt.Scale(domain=list(dict.fromkeys(table["base"])), range=list(PANEL_COLOURS[:2])),
+        legend=alt.Legend(orient="top"),
+    )
+    base = alt.Chart(table).encode(x=x, color=colour, xOffset=alt.XOffset("base:N"))
+    said = [
+        alt.Tooltip("layer:N"),
+        alt.Tooltip("base:N", title="others"),
+        alt.Tooltip("value:Q", title="rise", format=form),
+        alt.Tooltip("low:Q", format=form),
+        alt.Tooltip("high:Q", format=form),
+    ]
+    limit = alt.Chart(pd.DataFrame({"threshold": [threshold]})).mark_rule(strokeDash=[3, 4], color=FAINT)
+    return alt.layer(
+        limit.encode(y=alt.Y("threshold:Q")),
+        base.mark_rule(strokeWidth=1.4, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q"),
+        base.mark_point(filled=True, size=40).encode(y=y, tooltip=said),
+    ).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT, title=title)

@@ -1,0 +1,65 @@
+"""Rises of loss or error after steps: a small chart each, with the spread of the draws."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from lmc_tune.analysis.report.charts.phase_chart import PANEL_COLOURS
+from lmc_tune.analysis.report.charts.style import FAINT, wrapped
+from lmc_tune.core.counted import counted
+
+WIDTH, HEIGHT = 196, 130
+_SHAPES = ("circle", "diamond", "triangle-up", "square")
+
+
+def rise_charts(table: pd.DataFrame, x: alt.X, names: Sequence[str], title: str, *, percent: bool) -> Any:
+    """A chart per ``chart``, all on one vertical axis: a line per ``name``, and the band of its draws.
+
+    Args:
+        table: ``chart``, ``name``, ``layer``, ``position``, ``alpha``, what is along ``x``, ``rise`` with ``low`` and
+            ``high``, ``n`` pairs.
+        x: the horizontal axis. names: of the lines, in order. title: of the vertical axis.
+        percent: whether rises are errors.
+    """
+    known = np.append(table[["rise", "low", "high"]].to_numpy().ravel(), 0.0)
+    y = alt.Y(
+        "rise:Q",
+        title=title,
+        scale=alt.Scale(domain=[float(known.min()), float(known.max())], nice=True),
+        axis=alt.Axis(format=".2~%" if percent else ".3~g", tickCount=4),
+    )
+    colour = alt.Color(
+        "name:N",
+        title=None,
+        scale=alt.Scale(domain=list(names), range=list(PANEL_COLOURS[: len(names)])),
+        legend=alt.Legend(orient="top", labelLimit=360, symbolOpacity=1),
+    )
+    shape = alt.Shape("name:N", title=None, scale=alt.Scale(domain=list(names), range=list(_SHAPES[: len(names)])))
+    tooltip = [
+        alt.Tooltip("name:N", title="direction"),
+        *([alt.Tooltip("layer:N")] if (table["position"] >= 0).any() else []),
+        alt.Tooltip("alpha:Q", title="length of the step", format="~g"),
+        alt.Tooltip("rise:Q", title="mean rise", format=".3~%" if percent else ".3~g"),
+        alt.Tooltip("low:Q", title="lowest draw", format=".3~%" if percent else ".3~g"),
+        alt.Tooltip("high:Q", title="highest draw", format=".3~%" if percent else ".3~g"),
+        alt.Tooltip("n:Q", title="pairs"),
+    ]
+    charts = []
+    for name, rows in table.groupby("chart", sort=False):
+        base = alt.Chart(rows).encode(x=x, y=y, color=colour)
+        zero = alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(strokeDash=[3, 4], color=FAINT, opacity=0.6)
+        layers = [
+            zero.encode(y=alt.Y("zero:Q")),
+            alt.Chart(rows).mark_area(opacity=0.18).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour),
+            base.mark_line(strokeWidth=1.6),
+            base.mark_point(filled=True, size=40, opacity=1).encode(shape=shape, tooltip=tooltip),
+        ]
+        heading = [*wrapped(str(name), WIDTH), counted(int(rows["n"].max()), "pair")]
+        charts.append(
+            alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=alt.Title(heading, fontSize=12, offset=2))
+        )
+    joined: Any = alt.concat(*charts, columns=4, spacing=22)
+    return joined.resolve_scale(color="shared", shape="shared")

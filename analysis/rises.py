@@ -1,0 +1,68 @@
+"""How far losses and errors rise after a step away from a member or from the path, over the pairs of judged cells."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lmc_tune.analysis.phase import PhaseDiagram
+
+# What tells the rows of :func:`collect_rises` apart. The position is -1 where all weights move, and the layer empty; an
+# empty name alone may be that of the network's own parameters.
+PLACE = ["panel", "verdict", "kind", "layer", "position", "lambda", "alpha"]
+
+
+def judged_pairs(diagram: PhaseDiagram) -> pd.DataFrame:
+    """Cell, panel and verdict of every ok pair of the judged cells, by key."""
+    judged = diagram.cells.loc[diagram.cells["judged"], ["cell", "panel", "verdict"]]
+    ok = diagram.pairs.loc[diagram.pairs["status"] == "ok", ["key", "cell"]]
+    return ok.merge(judged, on="cell").set_index("key")
+
+
+def collect_rises(diagram: PhaseDiagram, parts: Iterable[pa.Table], split: str, quantity: str) -> pd.DataFrame:
+    """One row per :data:`PLACE`: ``rise``, ``low`` and ``high``, means over ``n`` pairs of the mean, the least and the
+    largest of a pair's draws.
+
+    Steps of one layer rise over the mean of the two members; steps of all weights over the point where they begin.
+    Pairs of which one of the numbers is not finite are left out.
+
+    Args:
+        diagram: whose judged cells.
+        parts: rows of the directions, as :meth:`lmc_tune.tables.store.Store.parts` gives them.
+        split: of the rows.
+        quantity: ``loss`` (nats) or ``error`` (fraction).
+    """
+    pairs = judged_pairs(diagram)
+    columns = {"rise": "mean", "low": "min", "high": "max"}
+    found = []
+    for rows in _scored(parts, pairs, split, quantity):
+        draws = rows.groupby(["key", *PLACE])["rise"].agg(list(columns.values()))
+        draws = draws[np.isfinite(draws.to_numpy()).all(axis=1)].rename(
+            columns={old: new for new, old in columns.items()}
+        )
+        found.append(draws.groupby(PLACE).sum().join(draws.groupby(PLACE).size().rename("n")).reset_index())
+    if not found:
+        return pd.DataFrame(columns=[*PLACE, *columns, "n"])
+    table: pd.DataFrame = pd.concat(found).groupby(PLACE).sum().reset_index()
+    return table.assign(**{name: table[name] / table["n"] for name in columns})
+
+
+def _scored(parts: Iterable[pa.Table], pairs: pd.DataFrame, split: str, quantity: str) -> Iterator[pd.DataFrame]:
+    """Steps of the pairs, part by part, with their :data:`PLACE` and ``rise``."""
+    keys = pa.array(pairs.index, pa.string())
+    for part in parts:
+        own = part.filter(pc.and_(pc.equal(part["split"], split), pc.is_in(part["key"], value_set=keys)))
+        if not len(own):
+            continue
+        rows = own.to_pandas()
+        value = rows["loss_sum"] / rows["n"] if quantity == "loss" else 1 - rows["correct"] / rows["n"]
+        position = rows["position"].fillna(-1).astype(int)
+        rows = rows.assign(value=value, layer=rows["layer"].fillna(""), position=position)
+        still = rows[rows["kind"] == "unmoved"].set_index(["key", "lambda"])["value"]
+        members = still[still.index.get_level_values("lambda").isin([0.0, 1.0])].groupby("key").mean()
+        rows = rows[rows["kind"] != "unmoved"]
+        origin = still.reindex(pd.MultiIndex.from_frame(rows[["key", "lambda"]])).to_numpy()
+        rise = rows["value"] - np.where(rows["position"] >= 0, rows["key"].map(members), origin)
+        yield rows.assign(rise=rise).join(pairs[["panel", "verdict"]], on="key")

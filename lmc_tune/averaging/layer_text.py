@@ -1,0 +1,88 @@
+"""What was found of layers, in words and as a table, the same in terminal and page."""
+
+from lmc_tune.averaging.findings import LayerFindings, OfLayers, PairFindings
+from lmc_tune.averaging.judging import Judging
+from lmc_tune.averaging.mixed import SIDES
+from lmc_tune.averaging.wording import height, plain_number
+from lmc_tune.measurement.layerwise.sets import Base, Family
+
+# What is half-way in a row of the table.
+_FAMILIES: dict[Family, str] = {"single": "alone", "shallow": "up to it", "deep": "from it on"}
+ABOVE = "▲"
+
+
+def layer_rows(found: PairFindings, layers: LayerFindings) -> list[dict[str, str]]:
+    """A row per layer, in the order of the data: its distance, its share of B in the recipe, and the rises above the
+    members' mean where it, those up to it, or those from it on lie half-way and the others are A's or B's.
+    """
+    rows = []
+    for at, (layer, lambda_) in enumerate(layers.lambdas):
+        row = {"layer": shown(layer.name), "distance": plain_number(layers.distances[at], 3), "B": _share(lambda_)}
+        for family, name in _FAMILIES.items():
+            for base in SIDES:
+                row[f"{name} ({base.upper()})"] = _rise(layers.of(family, base)[at], found.judging)
+        rows.append(row)
+    return rows
+
+
+def layer_lead(found: PairFindings, layers: LayerFindings) -> str:
+    """What the table's columns are."""
+    what = "error" if found.judging.quantity == "error" else found.metric
+    return (
+        f"{layers.condition.label}: by how much the {what} on test examples rises above the members' mean where a "
+        f"layer alone, those up to it, or those from it on lie half-way, and all others are A's or B's. {ABOVE}: the "
+        f"whole interval lies above the threshold. B: the share of B in the recipe."
+    )
+
+
+def layer_sentences(found: PairFindings, layers: LayerFindings) -> list[str]:
+    """The controls, the layer with the highest barrier, and the first layers that are too many."""
+    full, heaviest, n = layers.full, layers.heaviest, len(layers.layers)
+    rise = _of_all(full, found.judging)
+    families: tuple[Family, ...] = ("shallow", "deep")
+    firsts = [f"{_first(layers, family, base)} in {base.upper()}" for family in families for base in SIDES]
+    return [
+        f"all {n} layers: {_rise(full, found.judging)}, of which 1/{n} is {height(rise / n, found.judging)}",
+        f"highest alone: {shown(heaviest.moved.name)} in {heaviest.base.upper()}, {_rise(heaviest, found.judging)}",
+        f"first above the threshold from the input: {', '.join(firsts[:2])}; from the output: {', '.join(firsts[2:])}",
+    ]
+
+
+def shown(name: str) -> str:
+    """A layer's name; that of the network's own parameters is empty."""
+    return name or "(network)"
+
+
+def ranges(places: tuple[int, ...], names: list[str]) -> str:
+    """Some layers by name, neighbours as a range.
+
+    Example:
+        >>> ranges((0, 2, 3, 4), ["conv1", "norm1", "conv2", "norm2", "fc"])
+        'conv1, conv2 … fc'
+    """
+    runs: list[list[int]] = []
+    for place in places:
+        if runs and runs[-1][-1] == place - 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    parts = [names[run[0]] if len(run) == 1 else f"{names[run[0]]} … {names[run[-1]]}" for run in runs]
+    return ", ".join(parts)
+
+
+def _first(layers: LayerFindings, family: Family, base: Base) -> str:
+    found = layers.first_above(family, base)
+    return "none" if found is None else shown(found.moved.name)
+
+
+def _rise(one: OfLayers, judging: Judging) -> str:
+    mark = f" {ABOVE}" if one.judged["test"].verdict == "disconnected" else ""
+    return f"{height(_of_all(one, judging), judging)}{mark}"
+
+
+def _of_all(one: OfLayers, judging: Judging) -> float:
+    return one.rises["test", judging.quantity]
+
+
+def _share(lambda_: float) -> str:
+    return {0.0: "0", 0.5: "½", 1.0: "1"}[lambda_]

@@ -1,0 +1,100 @@
+"""Loss and error on the plane through three weight vectors (Garipov et al. 2018)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import Tensor
+
+from lmc_tune.core.plane import plane_through
+from lmc_tune.data.examples import ExampleSet
+from lmc_tune.experiment import START, MeasureSpec
+from lmc_tune.measurement.conditions import estimating_passes, least_stale
+from lmc_tune.measurement.lines import Listed, MeasurementError, Mixture
+from lmc_tune.measurement.measurement import Found, Sizes, Work
+from lmc_tune.measurement.members import Members
+from lmc_tune.measurement.score import score
+from lmc_tune.measurement.vectors import WeightVectors
+from lmc_tune.models.state import State
+
+# The name of a point that is none of the three.
+GRID = "grid"
+
+
+class Planes:
+    """A grid on the plane through members, or through members and their start.
+
+    A point is the affine combination of the three states: coordinates are those of the parameters, by Gram–Schmidt in
+    float64, and running statistics are combined with the same weights. Networks are recalibrated where that is asked
+    for and there is BatchNorm, else naive, where a running variance that extrapolation makes negative counts as 0.
+    """
+
+    name = "planes"
+
+    def measure(self, members: Members, asked: MeasureSpec) -> Found:
+        """Rows of the table of planes; none if the three lie on one line, as a member that is its own copy does.
+
+        Passes over the data: points² + 3.
+
+        Raises:
+            MeasurementError: if a name is no member's, or the start is not known.
+        """
+        spec = asked.planes
+        if spec is None:
+            return Found()
+        network, states = members.network, [state_named(members, name) for name in spec.through]
+        weights = WeightVectors(network)
+        basis = plane_through(*(weights.vector(state) for state in states))
+        if basis is None:
+            return Found()
+        xs, ys = basis.grid(spec.points, spec.margin)
+        places = [
+            *((name, place) for name, place in zip(spec.through, basis.points, strict=True)),
+            *((GRID, (float(x), float(y))) for y in ys for x in xs),
+        ]
+        plane = Listed([partial(combined, states, basis.weights(*place)) for _, place in places])
+        data: dict[str, ExampleSet] = {split: members.data[split] for split in spec.splits}
+        condition = least_stale(asked, network)
+        found = score(network, plane, range(len(places)), data, condition, members.statistics)
+        rows = [
+            {
+                "condition": condition,
+                "split": split,
+                "point": point,
+                "x": x,
+                "y": y,
+                "loss_sum": scored.loss_sum,
+                "correct": scored.correct,
+                "n": scored.n,
+            }
+            for (point, (x, y)), by_split in zip(places, found, strict=True)
+            for split, scored in by_split.items()
+        ]
+        return Found(tables={"planes": rows})
+
+    def work(self, sizes: Sizes, asked: MeasureSpec) -> Work:
+        """Every point on every split, and what its condition estimates."""
+        spec = asked.planes
+        if spec is None:
+            return Work()
+        points = spec.points**2 + len(spec.through)
+        recalibrated = "recalibrated" in (asked.conditions or ())
+        return Work(
+            scored_apart=points * sum(sizes.splits[split] for split in spec.splits),
+            estimated=sizes.both * estimating_passes("recalibrated", points) if recalibrated else 0,
+        )
+
+
+def state_named(members: Members, name: str) -> State:
+    """The state of a member, or ``start``."""
+    known = {**members.states, **({START: members.start} if members.start is not None else {})}
+    if name not in known:
+        raise MeasurementError(f"there is no {name!r} to span a plane; the points are {', '.join(known)}")
+    return known[name]
+
+
+def combined(states: Sequence[State], weights: tuple[float, ...]) -> dict[str, Tensor]:
+    """The affine combination of states, with running variances of at least 0."""
+    state = Mixture(states).weighted(weights)
+    for name in [name for name in state if name.rpartition(".")[2] == "running_var"]:
+        state[name] = state[name].clamp(min=0)
+    return state

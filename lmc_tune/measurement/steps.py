@@ -1,0 +1,93 @@
+"""Steps away from the members and from the path between them: where they lead, and what the network is worth there."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor
+
+from lmc_tune.core.barrier import Array
+from lmc_tune.data.examples import ExampleSet
+from lmc_tune.experiment import Statistics
+from lmc_tune.measurement.lines import Listed, Ray
+from lmc_tune.measurement.members import Members
+from lmc_tune.measurement.score import score
+from lmc_tune.measurement.vectors import WeightVectors
+from lmc_tune.models.state import State, lerp_state
+from lmc_tune.tables.columns import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Direction:
+    """A direction from a point of the path.
+
+    kind: ``interpolation``, ``random``, ``towards a``, ``towards b``, ``span``, ``complement``, ``filter``, or
+        ``unmoved`` for the point itself. position: of the point. origin: the state there.
+    step: by entry, as :meth:`~lmc_tune.measurement.vectors.WeightVectors.entries` gives it; length: its norm.
+    draw: which of several. layer: whose weights move, and its place; None for all weights.
+    """
+
+    kind: str
+    position: float
+    origin: State
+    step: State
+    length: float
+    draw: int = 0
+    layer: tuple[str, int] | None = None
+
+    def at(self, alpha: float) -> dict[str, Tensor]:
+        """The state after ``alpha`` times the step."""
+        return Ray(self.origin, self.step).at(alpha)
+
+    def row(self, alpha: float) -> Row:
+        """What the table of directions says of the step besides what it scores."""
+        layer, place = self.layer or (None, None)
+        return {
+            "kind": self.kind,
+            "lambda": self.position,
+            "layer": layer,
+            "position": place,
+            "draw": self.draw,
+            "alpha": alpha,
+            "norm": alpha * self.length,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """What states are scored on, under one condition."""
+
+    members: Members
+    data: Mapping[str, ExampleSet]
+    condition: Statistics
+
+    def rows(self, directions: Sequence[Direction], alphas: Sequence[float]) -> list[Row]:
+        """A row per direction, length and split; a pass over the examples for each of them."""
+        steps = [(direction, alpha) for direction in directions for alpha in alphas]
+        states = Listed([partial(direction.at, alpha) for direction, alpha in steps])
+        members = self.members
+        found = score(members.network, states, range(len(steps)), self.data, self.condition, members.statistics)
+        return [
+            {
+                "condition": self.condition,
+                **direction.row(alpha),
+                "split": split,
+                "loss_sum": scored.loss_sum,
+                "correct": scored.correct,
+                "n": scored.n,
+            }
+            for (direction, alpha), by_split in zip(steps, found, strict=True)
+            for split, scored in by_split.items()
+        ]
+
+
+def unmoved(members: Members, position: float) -> Direction:
+    """No step from a point of the path; the members themselves at 0 and 1."""
+    origin = lerp_state(*members.pair, position)
+    return Direction(kind="unmoved", position=position, origin=origin, step={}, length=0.0)
+
+
+def between(members: Members, weights: WeightVectors) -> Array:
+    """(n,) some weights of B less those of A."""
+    a, b = (weights.vector(state) for state in members.pair)
+    return b - a
