@@ -104,12 +104,12 @@ def reproduction_page(runs: Mapping[str, Run], recorded: Sequence[Recorded]) -> 
 
 def _in_short(claim: Claim, runs: Mapping[str, Run], recorded: Sequence[Recorded]) -> list[str]:
     earlier = _of(recorded, claim, claim.preset + SMALL)[:-1]
-    small, medium, full = _studies_of(claim)
+    small, *medium, full = _studies_of(claim)
     return [
         f"[{claim.id}](#{claim.id.lower()})",
         claim.text,
         _outcome(claim, runs.get(small)),
-        _decided(claim, runs.get(medium)),
+        _decided(claim, runs.get(medium[0])) if medium else "none",
         _outcome(claim, runs.get(full)),
         "; ".join(
             f"{date} {', '.join(one.outcome for one in of_date)}"
@@ -119,10 +119,9 @@ def _in_short(claim: Claim, runs: Mapping[str, Run], recorded: Sequence[Recorded
     ]
 
 
-def _studies_of(claim: Claim) -> tuple[str, str, str]:
-    """The small, the medium and the full preset that test a claim."""
-    (medium,) = (protocol.preset for protocol in PROTOCOLS if protocol.id == claim.id)
-    return claim.preset + SMALL, medium, claim.preset
+def _studies_of(claim: Claim) -> tuple[str, ...]:
+    """The small, the medium, if there is one, and the full preset that test a claim."""
+    return claim.preset + SMALL, *(one.preset for one in PROTOCOLS if one.id == claim.id), claim.preset
 
 
 def _outcome(claim: Claim, run: Run | None) -> str:
@@ -222,7 +221,7 @@ def _expected(reading: Reading) -> Iterator[tuple[str, ...]]:
             found.interval_words(confidence),
             f"{100 * confidence:.4g}%",
             str(len(found.known)),
-            f"{found.side} {value_words(found.limit, found.unit)}" if found.side else "",
+            found.expected_words,
             found.outcome(confidence) if found.side else "",
             found.open_words(confidence),
         )

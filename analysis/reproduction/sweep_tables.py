@@ -1,6 +1,8 @@
 """The tables of one sweep, as claims are read from them."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -8,9 +10,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lmc_tune.analysis.layers import END, heights_of_pairs
+from lmc_tune.analysis.rises import scored_steps
+from lmc_tune.analysis.wording import setting
+from lmc_tune.core.barrier import Array
 from lmc_tune.experiment import Condition, VerdictSpec
+from lmc_tune.experiment.verdict import Curve
 from lmc_tune.tables.barriers import judged_rows
 from lmc_tune.tables.cells import judge_cells, regate
+from lmc_tune.tables.columns import NestedName
 from lmc_tune.tables.rows import model_label
 
 
@@ -25,15 +33,34 @@ class Study:
         path's ends on the training data of both members; ``overfitting``, how far the members' last
         test loss lies above their lowest, in nats.
     cells: as :func:`lmc_tune.tables.cells.judge_cells` gives them, with ``network``.
+    layers: what moving some layers does after training, one row per pair and set of layers: ``key``, ``family``,
+        ``moved``, ``position``, ``layers`` (how many), and the worse barrier of both bases at λ = ½ on test data, as
+        ``error`` (fraction) and ``loss`` (nats). Empty where no layers were measured.
+    steps: steps of all directions, with the ``rise`` of the test loss in nats, as
+        :func:`lmc_tune.analysis.rises.scored_steps` gives them. Empty where no directions were measured.
     """
 
     verdict: VerdictSpec
     pairs: pd.DataFrame
     cells: pd.DataFrame
+    layers: pd.DataFrame
+    steps: pd.DataFrame
 
     @classmethod
-    def of(cls, results: pd.DataFrame, paths: pa.Table, curves: pd.DataFrame, verdict: VerdictSpec) -> "Study":
-        """The study of these tables; ``paths`` holds whole pairs, sorted by key and λ."""
+    def of(
+        cls,
+        results: pd.DataFrame,
+        paths: pa.Table,
+        curves: pd.DataFrame,
+        verdict: VerdictSpec,
+        further: Mapping[NestedName, Sequence[pa.Table]] = MappingProxyType({}),
+    ) -> "Study":
+        """The study of these tables.
+
+        Args:
+            results, curves: whole tables. paths: whole pairs, sorted by key and λ. verdict: how cells are judged.
+            further: the parts of other tables by name: ``layer_barriers`` and ``directions``, where there are any.
+        """
         pairs = regate(results, verdict)
         cells = judge_cells(pairs, verdict)
         networks = {row["cell"]: model_label(row) for row in cells.to_dict("records")}
@@ -52,13 +79,44 @@ class Study:
             verdict=pairs["cell"].map(cells.set_index("cell")["verdict"]),
             **{name: pairs["key"].map(values) for name, values in measured.items()},
         )
-        return cls(verdict=verdict, pairs=pairs, cells=cells.assign(network=cells["cell"].map(networks)))
+        steps = list(scored_steps(further.get("directions", ()), pairs["key"], "test", "loss"))
+        return cls(
+            verdict=verdict,
+            pairs=pairs,
+            cells=cells.assign(network=cells["cell"].map(networks)),
+            layers=_moved_layers(further.get("layer_barriers", ()), verdict.condition),
+            steps=pd.concat(steps)
+            if steps
+            else pd.DataFrame(columns=["key", "kind", "position", "lambda", "alpha", "rise"]),
+        )
 
     @property
     def judged(self) -> pd.DataFrame:
         """The ok pairs of judged cells; a cell that lost half of its pairs, or has one without a barrier, is not."""
         judged = self.cells.loc[self.cells["judged"], "cell"]
         return self.pairs[(self.pairs["status"] == "ok") & self.pairs["cell"].isin(judged)]
+
+
+def groups_by(rows: pd.DataFrame, *columns: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Groups with their names, e.g. ``mlp 64, learning rate 0.1``, sorted."""
+    for key, group in rows.groupby(list(columns), dropna=False):
+        yield ", ".join(_named(column, value) for column, value in zip(columns, key, strict=True)), group
+
+
+def _named(column: str, value: object) -> str:
+    return str(value) if column in ("network", "model", "dataset") else setting(column, value)
+
+
+def numbers(column: pd.Series) -> Array:
+    """NaN where a value is missing."""
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _moved_layers(parts: Sequence[pa.Table], condition: Condition) -> pd.DataFrame:
+    curves: tuple[tuple[str, Curve], ...] = (("error", "test_error"), ("loss", "test_loss"))
+    tables = {name: heights_of_pairs(parts, curve, condition) for name, curve in curves}
+    found = tables["error"].assign(**{name: table["worse"] for name, table in tables.items()})
+    return found.loc[found["epoch"] == END, ["key", "family", "moved", "position", "layers", *tables]]
 
 
 def _scores(paths: pa.Table, split: Literal["train", "test"], at: float, condition: Condition) -> pd.DataFrame:
