@@ -56,13 +56,15 @@ outcomes are kept in [outcomes.csv](reproduction/outcomes.csv); those of the fir
 _RULES = (
     """A claim is stated as expectations: means over replicates, and the side of a limit on which each should lie. An
 expectation is supported if the whole interval of its mean lies on that side, contradicted if it lies on the other side,
-and undecided otherwise. Intervals are Student's, each wide enough that all intervals of a claim hold together with 95%
+and undecided otherwise; one that says only that two numbers differ is supported outside of a range around 0, and
+contradicted inside. Intervals are Student's, each wide enough that all intervals of a claim hold together with 95%
 confidence (Bonferroni). A claim is supported if all its expectations are supported, and contradicted if one is
 contradicted; a claim that something *can* happen needs only one supported expectation. Tables also have numbers without
 an expectation. Next to an undecided expectation is the width of its interval, and how many replicates would decide it:
 the first n with t(n − 1) · s / √n < |mean − limit|, where mean and standard deviation s are those found.""",
     f"""Which pairs count depends on a gate: the train accuracy that both members have to reach. No gate is the right
-one, so every claim is read at the study's own and at {_GATE_WORDS}. Its outcome is what holds at all of them.""",
+one, so every claim is read at the study's own and at {_GATE_WORDS}; claims of text, whose single tokens are rarely
+predicted rightly, at the study's own. Its outcome is what holds at all of them.""",
     """A claim can stay open in three ways. It is *undecided* if intervals are too wide or the gates differ. Its
 *premise is not met* if the study has no cell about which the claim says anything. It is *not decidable* if the numbers
 have another explanation, and the study's replicates do not separate it from the claim's. Until 2026-11-30 the record
