@@ -51,7 +51,8 @@ def collect_rises(diagram: PhaseDiagram, parts: Iterable[pa.Table], split: str, 
 
 
 def scored_steps(parts: Iterable[pa.Table], keys: Iterable[str], split: str, quantity: str) -> Iterator[pd.DataFrame]:
-    """The steps of some pairs, part by part, as the table has them, with the ``rise`` of each.
+    """The steps of some pairs, part by part, as the table has them, with their ``value``, that of the point where
+    they begin, ``origin``, and the ``rise``, as :func:`collect_rises` says.
 
     Args:
         parts, split, quantity: as :func:`collect_rises` takes them. keys: of the pairs.
@@ -70,4 +71,4 @@ def scored_steps(parts: Iterable[pa.Table], keys: Iterable[str], split: str, qua
         rows = rows[rows["kind"] != "unmoved"]
         origin = still.reindex(pd.MultiIndex.from_frame(rows[["key", "lambda"]])).to_numpy()
         rise = rows["value"] - np.where(rows["position"] >= 0, rows["key"].map(members), origin)
-        yield rows.assign(rise=rise)
+        yield rows.assign(origin=origin, rise=rise)

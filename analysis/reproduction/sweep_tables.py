@@ -21,6 +21,8 @@ from lmc_tune.tables.cells import judge_cells, regate
 from lmc_tune.tables.columns import NestedName
 from lmc_tune.tables.rows import model_label
 
+_STEP = ["key", "kind", "layer", "position", "lambda", "draw", "alpha", "rise"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
@@ -33,11 +35,12 @@ class Study:
         path's ends on the training data of both members; ``overfitting``, how far the members' last
         test loss lies above their lowest, in nats.
     cells: as :func:`lmc_tune.tables.cells.judge_cells` gives them, with ``network``.
-    layers: what moving some layers does after training, one row per pair and set of layers: ``key``, ``family``,
-        ``moved``, ``position``, ``layers`` (how many), and the worse barrier of both bases at λ = ½ on test data, as
-        ``error`` (fraction) and ``loss`` (nats). Empty where no layers were measured.
-    steps: steps of all directions, with the ``rise`` of the test loss in nats, as
-        :func:`lmc_tune.analysis.rises.scored_steps` gives them. Empty where no directions were measured.
+    layers: what moving some layers half-way does after training, one row per pair, set of layers and base: ``key``,
+        ``family``, ``moved``, ``layers`` (how many), ``base``; the barriers of test error (fraction) and loss (nats),
+        ``error_barrier`` and ``loss_barrier``; and the rises over the base itself, ``error_rise`` and ``loss_rise``.
+        Empty where no layers were measured.
+    steps: steps of all directions, as :func:`lmc_tune.analysis.rises.scored_steps` gives them, with ``rise``, that of
+        the test loss over the point where the step begins, in nats. Empty where no directions were measured.
     """
 
     verdict: VerdictSpec
@@ -80,14 +83,13 @@ class Study:
             **{name: pairs["key"].map(values) for name, values in measured.items()},
         )
         steps = list(scored_steps(further.get("directions", ()), pairs["key"], "test", "loss"))
+        steps = [part.assign(rise=part["value"] - part["origin"]) for part in steps]
         return cls(
             verdict=verdict,
             pairs=pairs,
             cells=cells.assign(network=cells["cell"].map(networks)),
-            layers=_moved_layers(further.get("layer_barriers", ()), verdict.condition),
-            steps=pd.concat(steps)
-            if steps
-            else pd.DataFrame(columns=["key", "kind", "position", "lambda", "alpha", "rise"]),
+            layers=_moved_layers(further.get("layer_barriers", ()), verdict.condition, (start, end)),
+            steps=pd.concat(steps) if steps else pd.DataFrame(columns=_STEP),
         )
 
     @property
@@ -112,11 +114,20 @@ def numbers(column: pd.Series) -> Array:
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _moved_layers(parts: Sequence[pa.Table], condition: Condition) -> pd.DataFrame:
+def _moved_layers(
+    parts: Sequence[pa.Table], condition: Condition, ends: tuple[pd.DataFrame, pd.DataFrame]
+) -> pd.DataFrame:
+    """Rows as :attr:`Study.layers`; ``ends`` are the scores of A and of B."""
     curves: tuple[tuple[str, Curve], ...] = (("error", "test_error"), ("loss", "test_loss"))
-    tables = {name: heights_of_pairs(parts, curve, condition) for name, curve in curves}
-    found = tables["error"].assign(**{name: table["worse"] for name, table in tables.items()})
-    return found.loc[found["epoch"] == END, ["key", "family", "moved", "position", "layers", *tables]]
+    by, found = ["key", "family", "moved", "layers", "base"], pd.DataFrame()
+    for name, curve in curves:
+        heights = heights_of_pairs(parts, curve, condition)
+        rows = heights[heights["epoch"] == END].melt(by[:-1], ["a", "b"], "base", "barrier").set_index(by)["barrier"]
+        a, b = (1 - end["accuracy"] if name == "error" else end["loss"] for end in ends)
+        keys, bases = (rows.index.get_level_values(level) for level in ("key", "base"))
+        over_mean = np.where(bases == "a", -0.5, 0.5) * (b - a).reindex(keys).to_numpy(dtype=np.float64)
+        found[f"{name}_barrier"], found[f"{name}_rise"] = rows, rows - over_mean
+    return found.reset_index() if len(found) else pd.DataFrame(columns=[*by, *found.columns])
 
 
 def _scores(paths: pa.Table, split: Literal["train", "test"], at: float, condition: Condition) -> pd.DataFrame:
