@@ -12,7 +12,7 @@ from lmc_tune.analysis.report.charts.style import FAINT, wrapped
 from lmc_tune.core.counted import counted
 
 WIDTH, HEIGHT = 196, 130
-_SHAPES = ("circle", "diamond", "triangle-up", "square")
+_SHAPES = ("circle", "diamond", "triangle-up", "square", "triangle-down")
 
 
 def rise_charts(table: pd.DataFrame, x: alt.X, names: Sequence[str], title: str, *, percent: bool) -> Any:
