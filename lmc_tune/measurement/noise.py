@@ -1,8 +1,8 @@
-"""Noise at points of the path: along it, in the span of training, orthogonal to that span (Adilova et al. 2024), anywhere.
+"""Noise at points of the path: along it, in the span of training, and orthogonal to that span (Adilova et al. 2024).
 
 The published notebook draws the span from snapshots that alias the final weights, its noise along the path points away
 from the other model, and its coefficients are not isotropic. Here snapshots are copies, the path has both signs, and
-coefficients are Gaussian in an orthonormal basis.
+coefficients are Gaussian in an orthonormal basis. Noise in any direction, which needs no snapshots, is ours.
 """
 
 from collections.abc import Iterator
@@ -60,17 +60,17 @@ def _vectors(
     if "path" in spec.kinds:
         yield [("towards a", 0, -way), ("towards b", 0, way)]
     distance = float(np.linalg.norm(way))
-    draws = {
-        "span": gaussian_in,
-        "complement": gaussian_beyond,
-        "isotropic": lambda basis, norm, seed: gaussian(len(basis), norm, seed),
-    }
+    draws = {"span": gaussian_in, "complement": gaussian_beyond, "isotropic": _anywhere}
     kinds = [kind for kind in spec.kinds if kind != "path" and (kind != "span" or basis.shape[1])]
     for draw in range(spec.draws if kinds else 0):
         yield [
             (kind, draw, draws[kind](basis, distance, child_seed(seed, "noise", kind, repr(position), draw)))
             for kind in kinds
         ]
+
+
+def _anywhere(basis: Array, norm: float, seed: int) -> Array:
+    return gaussian(len(basis), norm, seed)
 
 
 def trajectory_basis(members: Members, weights: WeightVectors) -> Array:
