@@ -8,7 +8,10 @@ import torch
 from torch import nn
 
 from lmc_tune.averaging.data import called_on, first_of, moved, split_of
-from lmc_tune.averaging.measurement import Loss, Measurement, PairMeasurement, measure, read_member
+from lmc_tune.averaging.measure import measure
+from lmc_tune.averaging.measurement import Measurement, PairMeasurement
+from lmc_tune.averaging.members import read_member
+from lmc_tune.averaging.metric import Loss
 from lmc_tune.averaging.named import function_named, names_function
 from lmc_tune.averaging.networks import network_of, tokenizer_folder
 from lmc_tune.averaging.paths import Condition, Method, condition_named

@@ -17,6 +17,8 @@ from lmc_tune.models.foreign import said
 Quantity = Literal["error", "loss"]
 # By quantity, (n,) of the examples of a batch.
 Values = dict[Quantity, Tensor]
+# A name, or a function of a network and a batch.
+Loss = str | Callable[[nn.Module, Any], Tensor]
 
 
 class Metric(Protocol):
@@ -115,6 +117,17 @@ class OwnLoss:
 
     def values(self, outputs: Tensor, batch: Batch) -> Values:  # noqa: ARG002 - they are the values
         return {"loss": outputs}
+
+
+def metric_of(loss: Loss) -> Metric:
+    """The metric of a name, or of a function."""
+    if callable(loss):
+        return OwnLoss(loss, getattr(loss, "__name__", "loss"))
+    if loss == "cross-entropy":
+        return CrossEntropy()
+    if loss == "mse":
+        return SquaredError()
+    raise UserError(f"there is no loss {loss!r}: give cross-entropy, mse, or a function FILE.py:FUNCTION")
 
 
 def labels_of(batch: Batch) -> Tensor:
