@@ -20,14 +20,14 @@ _SPECIAL: dict[Sign, str] = {
     "lower": "is special",
     "higher": "is worse than random directions",
     "both": "is better than random directions at one length and worse at another",
-    "alike": "is no different from random directions",
+    "alike": "is no different from random directions, as far as these examples show",
     "unknown": "cannot be compared",
 }
 _FLAT: dict[Sign, str] = {
     "lower": "flatter than",
     "higher": "sharper than",
     "both": "flatter and sharper than",
-    "alike": "no different from",
+    "alike": "no different, as far as these examples show, from",
     "unknown": "not comparable with",
 }
 _Lead = Callable[[DirectionFindings, str], str]
@@ -109,7 +109,7 @@ def _apart(found: Contrast, judging: Judging, unit: str) -> str:
     """E.g. ``: 0.49 points lower (0.01 to 0.96)``."""
     apart, sign = found.apart, _sign(found)
     if sign not in {"lower", "higher"}:
-        return ": no different as far as these examples show" if sign == "alike" else ""
+        return ""
 
     def amount(value: float) -> str:
         return decimals(100 * abs(value), 2) if judging.quantity == "error" else plain_number(abs(value))
