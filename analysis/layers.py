@@ -251,9 +251,9 @@ def said_of_layers(diagram: PhaseDiagram, first: pd.DataFrame) -> str:
     sentences = []
     if found:
         (k, words), *others = found
-        of = "disconnected cell" if len(own) == 1 else f"of {counted(len(own), 'disconnected cell')}"
-        start = "In the one" if len(own) == 1 else f"In {k if others else 'all'}"
-        sentences.append("; ".join([f"{start} {of} {words}", *(f"in {n} {more}" for n, more in others)]) + ".")
+        cells_in_all = counted(len(own), "disconnected cell")
+        where = f"{k} of {cells_in_all}" if others else f"all {cells_in_all}" if k > 1 else "the one disconnected cell"
+        sentences.append("; ".join([f"In {where} {words}", *(f"in {n} {more}" for n, more in others)]) + ".")
     if n := int(((cells["verdict"] == "connected") & (cells["outcome"] == "breaks")).sum()):
         sentences.append(f"In {counted(n, 'connected cell')} a single layer breaks, though all layers together do not.")
     return " ".join(sentences)
