@@ -124,6 +124,15 @@ def own_direction(study: Study) -> Reading:
                 limit=_ALIKE,
             )
         )
+        means = of_layers.groupby(["kind", "key"])["rise"].agg(_mean)
+        found += [
+            Expectation(
+                what=f"{name}: rise of the test loss, {words}, mean over layers",
+                values=numbers(means.xs(kind).reindex(pairs["key"])),
+                unit="nats",
+            )
+            for kind, words in (("interpolation", "towards the other member"), ("random", "in random directions"))
+        ]
     return Reading(expectations=found, unmet=_unmet(missing, " or rises by 0.01 nats"))
 
 
