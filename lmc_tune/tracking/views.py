@@ -166,9 +166,9 @@ def _drawn(axis: str) -> str:
 def _note() -> str:
     """Markdown; the UI shows the first line until it is unfolded."""
     levels = (
-        "One run per sweep, below it one per cell, below that one per pair of networks. The sweep's own run has the "
-        'answer as its description and the report as an artifact. The menu "Views" holds views of the cells and of the '
-        "pairs."
+        "One run per sweep, below it one per cell, below that one per pair of networks, or per federation. The sweep's "
+        'own run has the answer as its description and the report as an artifact. The menu "Views" holds views of the '
+        "cells and of the pairs."
     )
     charts = (
         'Charts show what is loaded: 100 runs, then more with "Load more" below the table. Numeric settings are '
