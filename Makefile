@@ -20,7 +20,7 @@ help:
 	@echo "make audit                             known vulnerabilities of everything that is installed; needs pypi.org"
 	@echo "make bench                             every benchmark that needs no GPU, and docs/performance.md: an hour and a half"
 	@echo "make bench-gpu                         training (also with Ray Tune's fractions of a GPU) and paths on an idle GPU, and docs/performance.md: eight minutes"
-	@echo "make reproduction                      small twins of the presets and REPAIR's tables (needs CIFAR-10, MNIST), docs/reproduction.md and docs/repair.md"
+	@echo "make reproduction                      small twins of the presets and REPAIR's tables (needs CIFAR-10, MNIST, a text corpus.txt), docs/reproduction.md and docs/repair.md"
 	@echo "make reproduction-medium               medium twins, by docs/protocols.md: about two hours on two cores; docs/reproduction.md"
 	@echo "make format                            rewrite the code in the house format"
 	@echo "make clean                             remove the virtual environment and caches; runs/ stays"

@@ -21,7 +21,8 @@ from lmc_tune.analysis.phase import SHIFT_FIELDS, SHIFT_ORDER, PhaseDiagram
 from lmc_tune.analysis.wording import UNKNOWN, UNSET, listed, number, shift_words
 from lmc_tune.core.counted import counted
 from lmc_tune.core.statistics import Verdict, verdict_of_interval
-from lmc_tune.experiment import barrier_column
+from lmc_tune.experiment import Condition, barrier_column
+from lmc_tune.experiment.verdict import Curve
 from lmc_tune.tables.barriers import judged_rows
 from lmc_tune.tables.cells import CELL_FIELDS, mean_intervals
 from lmc_tune.tables.columns import AXIS_SCALES
@@ -68,23 +69,43 @@ def layer_heights(diagram: PhaseDiagram, parts: Iterable[pa.Table]) -> LayerHeig
         parts: rows of the layers' barriers, as :meth:`lmc_tune.tables.store.Store.parts` gives them.
     """
     verdict, cell_of = diagram.verdict, _judged_pairs(diagram)
-    column = barrier_column(verdict.of, "midpoint")
     found, conditions = [], set[str]()
     for part in parts:
         conditions |= set(part["condition"].unique().to_pylist())
-        rows = part.filter(judged_rows(part, verdict.condition))
-        table = rows.select(["key", "epoch", "base", *_SET]).to_pandas()
-        height = rows[column].to_pandas().astype(np.float64)
-        found.append(table.assign(cell=table["key"].map(cell_of), height=height).dropna(subset="cell"))
+        rows = _half_way(part, verdict.of, verdict.condition)
+        found.append(rows.assign(cell=rows["key"].map(cell_of)).dropna(subset="cell"))
     if not conditions:
         return None
-    table = pd.concat(found, ignore_index=True)
-    table = table.assign(epoch=table["epoch"].astype(np.float64).fillna(END))
-    by_base = table.set_index(["key", "cell", "epoch", *_SET, "base"])["height"]
+    rows = _by_base(pd.concat(found, ignore_index=True), ["key", "cell", "epoch", *_SET])
+    return LayerHeights(conditions=tuple(sorted(conditions)), rows=rows)
+
+
+def heights_of_pairs(parts: Iterable[pa.Table], of: Curve, condition: Condition) -> pd.DataFrame:
+    """Rows as :attr:`LayerHeights.rows`, but of all pairs and without their cells; empty if no layers were measured.
+
+    Args:
+        parts: as :func:`layer_heights` takes them.
+        of: which curve. condition: under which.
+    """
+    found = [_half_way(part, of, condition) for part in parts]
+    by = ["key", "epoch", *_SET]
+    return _by_base(pd.concat(found, ignore_index=True), by) if found else pd.DataFrame(columns=[*by, *BASES])
+
+
+def _half_way(part: pa.Table, of: Curve, condition: Condition) -> pd.DataFrame:
+    """Barriers at the midpoint, from both bases; ``epoch`` is :data:`END` after training."""
+    rows = part.filter(judged_rows(part, condition))
+    table: pd.DataFrame = rows.select(["key", "epoch", "base", *_SET]).to_pandas()
+    height = rows[barrier_column(of, "midpoint")].to_pandas().astype(np.float64)
+    return table.assign(epoch=table["epoch"].astype(np.float64).fillna(END), height=height)
+
+
+def _by_base(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    by_base = rows.set_index([*by, "base"])["height"]
     wide = by_base.unstack().reindex(columns=["a", "b"])  # noqa: PD010 - pivot_table would take means
     wide = wide.rename_axis(columns=None).reset_index()
     wide["worse"] = wide[["a", "b"]].max(axis="columns", skipna=False)
-    return LayerHeights(conditions=tuple(sorted(conditions)), rows=wide)
+    return wide
 
 
 def layer_intervals(diagram: PhaseDiagram, heights: LayerHeights) -> pd.DataFrame:
@@ -230,9 +251,9 @@ def said_of_layers(diagram: PhaseDiagram, first: pd.DataFrame) -> str:
     sentences = []
     if found:
         (k, words), *others = found
-        of = "disconnected cell" if len(own) == 1 else f"of {counted(len(own), 'disconnected cell')}"
-        start = "In the one" if len(own) == 1 else f"In {k if others else 'all'}"
-        sentences.append("; ".join([f"{start} {of} {words}", *(f"in {n} {more}" for n, more in others)]) + ".")
+        cells_in_all = counted(len(own), "disconnected cell")
+        where = f"{k} of {cells_in_all}" if others else f"all {cells_in_all}" if k > 1 else "the one disconnected cell"
+        sentences.append("; ".join([f"In {where} {words}", *(f"in {n} {more}" for n, more in others)]) + ".")
     if n := int(((cells["verdict"] == "connected") & (cells["outcome"] == "breaks")).sum()):
         sentences.append(f"In {counted(n, 'connected cell')} a single layer breaks, though all layers together do not.")
     return " ".join(sentences)

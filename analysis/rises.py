@@ -37,7 +37,8 @@ def collect_rises(diagram: PhaseDiagram, parts: Iterable[pa.Table], split: str, 
     pairs = judged_pairs(diagram)
     columns = {"rise": "mean", "low": "min", "high": "max"}
     found = []
-    for rows in _scored(parts, pairs, split, quantity):
+    for scored in scored_steps(parts, pairs.index, split, quantity):
+        rows = scored.join(pairs[["panel", "verdict"]], on="key")
         draws = rows.groupby(["key", *PLACE])["rise"].agg(list(columns.values()))
         draws = draws[np.isfinite(draws.to_numpy()).all(axis=1)].rename(
             columns={old: new for new, old in columns.items()}
@@ -49,11 +50,16 @@ def collect_rises(diagram: PhaseDiagram, parts: Iterable[pa.Table], split: str, 
     return table.assign(**{name: table[name] / table["n"] for name in columns})
 
 
-def _scored(parts: Iterable[pa.Table], pairs: pd.DataFrame, split: str, quantity: str) -> Iterator[pd.DataFrame]:
-    """Steps of the pairs, part by part, with their :data:`PLACE` and ``rise``."""
-    keys = pa.array(pairs.index, pa.string())
+def scored_steps(parts: Iterable[pa.Table], keys: Iterable[str], split: str, quantity: str) -> Iterator[pd.DataFrame]:
+    """The steps of some pairs, part by part, as the table has them, with their ``value``, that of the point where
+    they begin, ``origin``, and the ``rise``, as :func:`collect_rises` says.
+
+    Args:
+        parts, split, quantity: as :func:`collect_rises` takes them. keys: of the pairs.
+    """
+    wanted = pa.array(keys, pa.string())
     for part in parts:
-        own = part.filter(pc.and_(pc.equal(part["split"], split), pc.is_in(part["key"], value_set=keys)))
+        own = part.filter(pc.and_(pc.equal(part["split"], split), pc.is_in(part["key"], value_set=wanted)))
         if not len(own):
             continue
         rows = own.to_pandas()
@@ -65,4 +71,4 @@ def _scored(parts: Iterable[pa.Table], pairs: pd.DataFrame, split: str, quantity
         rows = rows[rows["kind"] != "unmoved"]
         origin = still.reindex(pd.MultiIndex.from_frame(rows[["key", "lambda"]])).to_numpy()
         rise = rows["value"] - np.where(rows["position"] >= 0, rows["key"].map(members), origin)
-        yield rows.assign(rise=rise).join(pairs[["panel", "verdict"]], on="key")
+        yield rows.assign(origin=origin, rise=rise)

@@ -4,7 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time see __getattr__
-    from lmc_tune.averaging.measurement import Measurement, measure
+    from lmc_tune.averaging.measure import measure
+    from lmc_tune.averaging.measurement import Measurement
     from lmc_tune.experiment.reading import read_space
     from lmc_tune.run import Run, open_run, sweep
     from lmc_tune.tables.store import load_results
@@ -16,7 +17,7 @@ _HOMES = {
     "Measurement": "lmc_tune.averaging.measurement",
     "Run": "lmc_tune.run",
     "load_results": "lmc_tune.tables.store",
-    "measure": "lmc_tune.averaging.measurement",
+    "measure": "lmc_tune.averaging.measure",
     "open_run": "lmc_tune.run",
     "read_space": "lmc_tune.experiment.reading",
     "sweep": "lmc_tune.run",

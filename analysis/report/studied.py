@@ -114,7 +114,7 @@ def _defaults(row: Mapping[Any, Any]) -> dict[str, Any]:
     usual = GroupSpec(
         dataset=DatasetSpec(),
         model=model,
-        train=TrainSpec(lr=1.0, batch_size=1, epochs=1),
+        train=TrainSpec(lr=1.0, batch_size=2, epochs=1),
         shift=ShiftSpec(kind="covariate" if row["shift"] == "domain" else row["shift"]),
         replicate=0,
     )

@@ -4,7 +4,6 @@ A note says what a reader has to know about a claim's expectations. How claims w
 is recorded with their outcomes (docs/reproduction/outcomes.csv).
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,27 +12,13 @@ from scipy import stats
 
 from lmc_tune.analysis.reproduction.basin_share import basin_reading
 from lmc_tune.analysis.reproduction.expectations import Claim, Expectation, Reading, Side
-from lmc_tune.analysis.reproduction.sweep_tables import Study
-from lmc_tune.analysis.wording import SMALL_DIFFERENCE, setting
+from lmc_tune.analysis.reproduction.layer_claims import LAYER_CLAIMS
+from lmc_tune.analysis.reproduction.sweep_tables import Study, groups_by, numbers
+from lmc_tune.analysis.wording import SMALL_DIFFERENCE
 from lmc_tune.core.barrier import Array
 
 _PAPER = "Hepburn et al. 2025"
 _MIDPOINTS = ["test_midpoint", "train_midpoint"]
-
-
-def groups_by(rows: pd.DataFrame, *columns: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Groups with their names, e.g. ``mlp 64, learning rate 0.1``, sorted."""
-    for key, group in rows.groupby(list(columns), dropna=False):
-        yield ", ".join(_named(column, value) for column, value in zip(columns, key, strict=True)), group
-
-
-def _named(column: str, value: object) -> str:
-    return str(value) if column in ("network", "model") else setting(column, value)
-
-
-def numbers(column: pd.Series) -> Array:
-    """NaN where a value is missing."""
-    return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _paper_rates(rows: pd.DataFrame) -> pd.DataFrame:
@@ -151,7 +136,7 @@ def noise(study: Study) -> Reading:
         Expectation(
             what=f"{network}: rank correlation of {words} and {quantity}",
             values=rank_correlations(group, varied, held, column),
-            unit="correlation",
+            unit="plain",
             side=side if quantity == "disagreement" or (group["verdict"] == "disconnected").any() else None,
         )
         for network, group in groups_by(study.judged, "network")
@@ -336,4 +321,5 @@ CLAIMS = (
         cases="same",
         note=f"{_JOINT} The other half of the claim, that ensembles inside one basin are cheap, is not tested.",
     ),
+    *LAYER_CLAIMS,
 )

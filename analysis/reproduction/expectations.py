@@ -20,10 +20,10 @@ from lmc_tune.core.barrier import Array
 from lmc_tune.core.statistics import LEAST_PAIRS, mean_interval
 
 Outcome = Literal["supported", "contradicted", "undecided", "premise not met", "not decidable"]
-Side = Literal["below", "above"]
+Side = Literal["below", "above", "outside"]
 # Studies of more replicates are not worth planning.
 MOST_REPLICATES = 1000
-Unit = Literal["fraction", "percentage points", "nats", "correlation"]
+Unit = Literal["fraction", "percentage points", "nats", "plain"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,8 @@ class Expectation:
 
     values: one per replicate; a value that is not finite leaves the expectation undecided, because the mean is not
         known.
-    side: of ``limit`` on which the mean lies if the claim is right; None for a number that is only shown.
+    side: of ``limit`` on which the mean lies if the claim is right, or ``outside`` of the range from −limit to +limit;
+        None for a number that is only shown.
     case: expectations with the same case belong together (``Claim.cases``); by default each is its own case.
     """
 
@@ -63,18 +64,27 @@ class Expectation:
         if len(self.known) < len(self.values):
             return "undecided"
         low, high = self.interval(confidence)
+        if self.side == "outside":
+            if high < -self.limit or low > self.limit:
+                return "supported"
+            return "contradicted" if -self.limit < low and high < self.limit else "undecided"
         if high < self.limit:
             return "supported" if self.side == "below" else "contradicted"
         if low > self.limit:
             return "supported" if self.side == "above" else "contradicted"
         return "undecided"
 
+    @property
+    def _distance(self) -> float:
+        """Of the mean from the nearest limit."""
+        return abs((abs(self.mean) if self.side == "outside" else self.mean) - self.limit)
+
     def margin(self, confidence: float) -> float:
         """How far the mean lies from the limit, in half widths of its interval; above 1 it is decided."""
         low, high = self.interval(confidence)
         if not np.isfinite([low, high]).all():
             return 0.0
-        return abs(self.mean - self.limit) / (0.5 * (high - low)) if high > low else np.inf
+        return self._distance / (0.5 * (high - low)) if high > low else np.inf
 
     def deciding_replicates(self, confidence: float) -> int | None:
         """The smallest n at which Student's interval, with this mean and spread, would exclude the limit.
@@ -86,7 +96,7 @@ class Expectation:
             return None
         n = np.arange(LEAST_PAIRS, MOST_REPLICATES + 1)
         half = stats.t.ppf(0.5 + confidence / 2, n - 1) * self.known.std(ddof=1) / np.sqrt(n)
-        enough = n[half < abs(self.mean - self.limit)]
+        enough = n[half < self._distance]
         return int(enough[0]) if len(enough) else None
 
     def open_words(self, confidence: float) -> str:
@@ -108,6 +118,12 @@ class Expectation:
         if not np.isfinite([low, high]).all():
             return "none"
         return f"{value_words(low, self.unit)} to {value_words(high, self.unit)}"
+
+    @property
+    def expected_words(self) -> str:
+        """E.g. ``below 2%`` or ``outside ±0.1``; empty for a number that is only shown."""
+        sign = "±" if self.side == "outside" else ""
+        return f"{self.side} {sign}{value_words(self.limit, self.unit)}" if self.side else ""
 
     def words(self, confidence: float) -> str:
         """The mean and its interval, e.g. ``4.80% (1.70% to 7.90%)``."""

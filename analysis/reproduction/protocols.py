@@ -15,13 +15,11 @@ from scipy import stats
 from lmc_tune.analysis.reproduction.claims import (
     CLAIMS,
     barrier_and_difference,
-    groups_by,
-    numbers,
     rank_correlations,
     shallow_is_stable,
 )
 from lmc_tune.analysis.reproduction.expectations import Expectation, Reading, Side, Unit
-from lmc_tune.analysis.reproduction.sweep_tables import Study
+from lmc_tune.analysis.reproduction.sweep_tables import Study, groups_by, numbers
 from lmc_tune.core.barrier import Array
 
 # Fewer batch sizes have no rank correlation that says anything.
@@ -130,7 +128,7 @@ def critical_rates(study: Study) -> Reading:
             ("batch size and train barrier", rank_correlations(rows, "batch_size", "lr", on_train.column), None),
         ]
         found += [
-            Expectation(what=f"{network}: rank correlation of {what}", values=values, unit="correlation", side=side)
+            Expectation(what=f"{network}: rank correlation of {what}", values=values, unit="plain", side=side)
             for what, values, side in numbers_of
         ]
     barriers = (study.judged["verdict"] == "disconnected").any()

@@ -1,25 +1,33 @@
 """Sweeps of presets whose tables are committed, read by the rules of the claims that they test."""
 
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from lmc_tune.analysis.reproduction.claims import CLAIMS
 from lmc_tune.analysis.reproduction.expectations import Claim, Outcome, Reading, same
 from lmc_tune.analysis.reproduction.protocols import PROTOCOLS
 from lmc_tune.analysis.reproduction.sweep_tables import Study
 from lmc_tune.errors import UserError
-from lmc_tune.experiment.reading import parse_space, presets, read_space
+from lmc_tune.experiment.reading import parse_space, presets
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
+from lmc_tune.experiment.text import TextContent, TextSpec
+from lmc_tune.storage import write_text
+from lmc_tune.tables.columns import NestedName
 from lmc_tune.tables.store import Store
 from lmc_tune.tables.sweep_record import SWEEP_FILE, SweepRecord
 
 # Twins of presets: smaller ones, and those that decide what these leave open.
 SMALL, MEDIUM = "_small", "_medium"
 _KEPT = ("results.parquet", "paths.parquet", "curves.parquet", SPACE_FILE, SWEEP_FILE)
+# Tables that a sweep has if it was asked for them.
+_FURTHER: tuple[NestedName, ...] = ("layer_barriers", "directions")
 # Train accuracies that members may have to reach before their pair counts, up to that of the presets.
 GATES = (0.4, 0.5, 0.6)
 
@@ -44,9 +52,15 @@ class Run:
         store, text = Store(folder), (folder / SPACE_FILE).read_text(encoding="utf-8")
         space = parse_space(text, str(folder / SPACE_FILE))
         results, paths, curves = store.results(), pa.concat_tables(store.parts("paths")), store.table("curves")
+        further = {name: list(store.parts(name)) for name in _FURTHER}
+        own = space.verdict.min_train_accuracy
+        # These gates are of classes of images; a language model predicts few tokens rightly.
+        gates = {own} if results["tokens"].notna().any() else {*GATES, own}
         studies = {
-            gate: Study.of(results, paths, curves, space.verdict.model_copy(update={"min_train_accuracy": gate}))
-            for gate in sorted({*GATES, space.verdict.min_train_accuracy})
+            gate: Study.of(
+                results, paths, curves, space.verdict.model_copy(update={"min_train_accuracy": gate}), further
+            )
+            for gate in sorted(gates)
         }
         claims = {claim.id: claim for claim in claims_of(folder.name)}
         readings = {
@@ -98,9 +112,13 @@ def take(run: Path, tables: Path) -> None:
     swept = SweepRecord.read(run)
     if swept.name not in presets():
         raise UserError(f"{run} is a sweep of {swept.name}, which is not a preset; the record holds only presets")
-    space = parse_space((run / SPACE_FILE).read_text(encoding="utf-8"), str(run / SPACE_FILE))
+    text = (run / SPACE_FILE).read_text(encoding="utf-8")
+    files = _files(parse_space(text, str(run / SPACE_FILE)))
+    for file in files:
+        text = text.replace(file, Path(file).name)
+    space = parse_space(text, str(run / SPACE_FILE))
     # Whether members were kept changes no number.
-    if space.model_copy(update={"members": "auto"}) != read_space(swept.name):
+    if space.model_copy(update={"members": "auto"}) != preset_with(swept.name, space.texts):
         raise UserError(f"{run} is a sweep of a changed {swept.name}; the record holds only unchanged presets")
     finished = len(Store(run).results(["key"]))
     if finished != swept.planned_pairs:
@@ -109,5 +127,34 @@ def take(run: Path, tables: Path) -> None:
         )
     target = tables / swept.name
     target.mkdir(parents=True, exist_ok=True)
-    for name in _KEPT:
+    further = [f"{name}.parquet" for name in _FURTHER if (run / f"{name}.parquet").exists()]
+    for name in (*_KEPT, *further):
         shutil.copyfile(run / name, target / name)
+    if files:
+        write_text(target / SPACE_FILE, text)
+        _leave_folders_out(target / "results.parquet", files)
+
+
+def _leave_folders_out(table: Path, files: Sequence[str]) -> None:
+    """Texts lie anywhere; what is known of them is a hash of what they hold."""
+    rows = pq.read_table(table)
+    for at, field in enumerate(rows.schema):
+        if pa.types.is_string(field.type):
+            values = rows.column(at)
+            for file in files:
+                values = pc.replace_substring(values, file, Path(file).name)
+            rows = rows.set_column(at, field, values)
+    pq.write_table(rows, table, compression="zstd")
+
+
+def _files(space: SearchSpace) -> list[str]:
+    """Paths of a space's texts."""
+    datasets = [cell.first.dataset for cell in space.cells()]
+    return sorted({dataset.path for dataset in datasets if isinstance(dataset, TextSpec)})
+
+
+def preset_with(name: str, texts: Mapping[str, TextContent]) -> SearchSpace:
+    """A preset whose texts hold what is known of them; the files need not be there."""
+    text = presets()[name].read_text(encoding="utf-8")
+    known = {source: content.model_dump(mode="json") for source, content in texts.items()}
+    return parse_space(f"{text}texts: {json.dumps(known)}\n" if known else text, name)

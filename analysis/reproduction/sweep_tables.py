@@ -1,6 +1,8 @@
 """The tables of one sweep, as claims are read from them."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -8,10 +10,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lmc_tune.analysis.layers import END, heights_of_pairs
+from lmc_tune.analysis.rises import scored_steps
+from lmc_tune.analysis.wording import setting
+from lmc_tune.core.barrier import Array
 from lmc_tune.experiment import Condition, VerdictSpec
+from lmc_tune.experiment.verdict import Curve
 from lmc_tune.tables.barriers import judged_rows
 from lmc_tune.tables.cells import judge_cells, regate
+from lmc_tune.tables.columns import NestedName
 from lmc_tune.tables.rows import model_label
+
+_STEP = ["key", "kind", "layer", "position", "lambda", "draw", "alpha", "rise"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +35,35 @@ class Study:
         path's ends on the training data of both members; ``overfitting``, how far the members' last
         test loss lies above their lowest, in nats.
     cells: as :func:`lmc_tune.tables.cells.judge_cells` gives them, with ``network``.
+    layers: what moving some layers half-way does after training, one row per pair, set of layers and base: ``key``,
+        ``family``, ``moved``, ``layers`` (how many), ``base``; the barriers of test error (fraction) and loss (nats),
+        ``error_barrier`` and ``loss_barrier``; and the rises over the base itself, ``error_rise`` and ``loss_rise``.
+        Empty where no layers were measured.
+    steps: steps of all directions, as :func:`lmc_tune.analysis.rises.scored_steps` gives them, with ``rise``, that of
+        the test loss over the point where the step begins, in nats. Empty where no directions were measured.
     """
 
     verdict: VerdictSpec
     pairs: pd.DataFrame
     cells: pd.DataFrame
+    layers: pd.DataFrame
+    steps: pd.DataFrame
 
     @classmethod
-    def of(cls, results: pd.DataFrame, paths: pa.Table, curves: pd.DataFrame, verdict: VerdictSpec) -> "Study":
-        """The study of these tables; ``paths`` holds whole pairs, sorted by key and λ."""
+    def of(
+        cls,
+        results: pd.DataFrame,
+        paths: pa.Table,
+        curves: pd.DataFrame,
+        verdict: VerdictSpec,
+        further: Mapping[NestedName, Sequence[pa.Table]] = MappingProxyType({}),
+    ) -> "Study":
+        """The study of these tables.
+
+        Args:
+            results, curves: whole tables. paths: whole pairs, sorted by key and λ. verdict: how cells are judged.
+            further: the parts of other tables by name: ``layer_barriers`` and ``directions``, where there are any.
+        """
         pairs = regate(results, verdict)
         cells = judge_cells(pairs, verdict)
         networks = {row["cell"]: model_label(row) for row in cells.to_dict("records")}
@@ -52,13 +82,52 @@ class Study:
             verdict=pairs["cell"].map(cells.set_index("cell")["verdict"]),
             **{name: pairs["key"].map(values) for name, values in measured.items()},
         )
-        return cls(verdict=verdict, pairs=pairs, cells=cells.assign(network=cells["cell"].map(networks)))
+        steps = list(scored_steps(further.get("directions", ()), pairs["key"], "test", "loss"))
+        steps = [part.assign(rise=part["value"] - part["origin"]) for part in steps]
+        return cls(
+            verdict=verdict,
+            pairs=pairs,
+            cells=cells.assign(network=cells["cell"].map(networks)),
+            layers=_moved_layers(further.get("layer_barriers", ()), verdict.condition, (start, end)),
+            steps=pd.concat(steps) if steps else pd.DataFrame(columns=_STEP),
+        )
 
     @property
     def judged(self) -> pd.DataFrame:
         """The ok pairs of judged cells; a cell that lost half of its pairs, or has one without a barrier, is not."""
         judged = self.cells.loc[self.cells["judged"], "cell"]
         return self.pairs[(self.pairs["status"] == "ok") & self.pairs["cell"].isin(judged)]
+
+
+def groups_by(rows: pd.DataFrame, *columns: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Groups with their names, e.g. ``mlp 64, learning rate 0.1``, sorted."""
+    for key, group in rows.groupby(list(columns), dropna=False):
+        yield ", ".join(_named(column, value) for column, value in zip(columns, key, strict=True)), group
+
+
+def _named(column: str, value: object) -> str:
+    return str(value) if column in ("network", "model", "dataset") else setting(column, value)
+
+
+def numbers(column: pd.Series) -> Array:
+    """NaN where a value is missing."""
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _moved_layers(
+    parts: Sequence[pa.Table], condition: Condition, ends: tuple[pd.DataFrame, pd.DataFrame]
+) -> pd.DataFrame:
+    """Rows as :attr:`Study.layers`; ``ends`` are the scores of A and of B."""
+    curves: tuple[tuple[str, Curve], ...] = (("error", "test_error"), ("loss", "test_loss"))
+    by, found = ["key", "family", "moved", "layers", "base"], pd.DataFrame()
+    for name, curve in curves:
+        heights = heights_of_pairs(parts, curve, condition)
+        rows = heights[heights["epoch"] == END].melt(by[:-1], ["a", "b"], "base", "barrier").set_index(by)["barrier"]
+        a, b = (1 - end["accuracy"] if name == "error" else end["loss"] for end in ends)
+        keys, bases = (rows.index.get_level_values(level) for level in ("key", "base"))
+        over_mean = np.where(bases == "a", -0.5, 0.5) * (b - a).reindex(keys).to_numpy(dtype=np.float64)
+        found[f"{name}_barrier"], found[f"{name}_rise"] = rows, rows - over_mean
+    return found.reset_index() if len(found) else pd.DataFrame(columns=[*by, *found.columns])
 
 
 def _scores(paths: pa.Table, split: Literal["train", "test"], at: float, condition: Condition) -> pd.DataFrame:

@@ -8,7 +8,8 @@ from lmc_tune.averaging.findings import LayerFindings, OfCondition, PairFindings
 from lmc_tune.averaging.judging import Judged
 from lmc_tune.averaging.layer_text import ranges, shown
 from lmc_tune.averaging.paths import Condition, Method
-from lmc_tune.averaging.wording import bounds, decimals, height
+from lmc_tune.averaging.surroundings_text import direction_sentences, plane_sentence
+from lmc_tune.averaging.wording import bounds, decimals, height, quantity_name
 from lmc_tune.core.counted import counted
 from lmc_tune.core.statistics import Verdict
 
@@ -50,10 +51,16 @@ class Answer:
 def answer(found: PairFindings) -> Answer:
     """The first condition whose average is worth having: connected, and not much worse than the better member.
 
-    What can be averaged of single layers is among the reasons; it changes nothing else.
+    What can be averaged of single layers, and what lies around the networks, is among the reasons; it changes nothing
+    else.
     """
-    said = _answer(found)
-    return said if found.layers is None else replace(said, reasons=(*said.reasons, _of_layers(found, found.layers)))
+    said, judging = _answer(found), found.judging
+    more = [] if found.layers is None else [_of_layers(found, found.layers)]
+    if found.directions is not None:
+        more += direction_sentences(found.directions, judging, quantity_name(judging, found.metric), found.unit)
+    if found.planes is not None:
+        more.append(plane_sentence(found.planes, judging, quantity_name(judging, found.metric)))
+    return replace(said, reasons=(*said.reasons, *more))
 
 
 def _answer(found: PairFindings) -> Answer:

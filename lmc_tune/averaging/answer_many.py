@@ -1,19 +1,32 @@
 """From what was found of several checkpoints to an answer."""
 
 from collections import Counter
+from dataclasses import replace
 
 from lmc_tune.analysis.wording import listed
 from lmc_tune.averaging.answer import Answer, Kind, how_to, more_examples
 from lmc_tune.averaging.basins import Indices
 from lmc_tune.averaging.many import Basins, ManyFindings
 from lmc_tune.averaging.paths import Condition
-from lmc_tune.averaging.wording import bounds, decimals, height
+from lmc_tune.averaging.surroundings_text import plane_sentence
+from lmc_tune.averaging.wording import bounds, decimals, height, quantity_name
 from lmc_tune.core.counted import counted
 from lmc_tune.core.statistics import Verdict
 
 
 def answer_many(found: ManyFindings) -> Answer:
-    """The first condition under which all members lie in one basin; else which of them do."""
+    """The first condition under which all members lie in one basin; else which of them do.
+
+    What lies on a plane is among the reasons; it changes nothing else.
+    """
+    said = _answer(found)
+    if found.planes is None:
+        return said
+    on_plane = plane_sentence(found.planes, found.judging, quantity_name(found.judging, found.metric))
+    return replace(said, reasons=(*said.reasons, on_plane))
+
+
+def _answer(found: ManyFindings) -> Answer:
     lazy = tuple(
         f"{name}: no better on the test examples than always naming the most frequent class"
         for name, learned in zip(found.names, found.learned, strict=True)

@@ -8,13 +8,18 @@ import torch
 from torch import nn
 
 from lmc_tune.averaging.data import called_on, first_of, moved, split_of
-from lmc_tune.averaging.measurement import Loss, Measurement, PairMeasurement, measure, read_member
+from lmc_tune.averaging.measure import measure
+from lmc_tune.averaging.measurement import Measurement, PairMeasurement
+from lmc_tune.averaging.members import named_members, read_member
+from lmc_tune.averaging.metric import Loss
 from lmc_tune.averaging.named import function_named, names_function
 from lmc_tune.averaging.networks import network_of, tokenizer_folder
 from lmc_tune.averaging.paths import Condition, Method, condition_named
+from lmc_tune.averaging.questions import EXAMPLES, Given, questions_of
 from lmc_tune.averaging.recipe_files import form_of, hindrance
 from lmc_tune.averaging.sources import source_of, training_source
 from lmc_tune.errors import UserError
+from lmc_tune.experiment.yaml_lines import YamlError, load_value
 from lmc_tune.measurement.alignment.links import Residual
 from lmc_tune.measurement.checkpoints import files_of, read_checkpoint
 from lmc_tune.models.foreign import said
@@ -41,6 +46,8 @@ class Options:
     limit: int
     batch_size: int
     layers: bool = False
+    directions: str | None = None
+    planes: str | None = None
     device: Device
     data_root: Path
 
@@ -58,8 +65,19 @@ def run(options: Options, say: Callable[[str], None]) -> Measurement:
         raise UserError(f"name two checkpoints at least; got {len(checkpoints)}")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: there is no CUDA device here; leave it out, or say --device cpu")
-    loss: Loss = function_named(options.loss, "--loss") if names_function(options.loss) else options.loss
     conditions = chosen(options.conditions, options.align)
+    asked: dict[str, Given] = {
+        "directions": given(options.directions, "directions"),
+        "planes": given(options.planes, "planes"),
+    }
+    questions_of(  # whatever cannot be had is said before anything is read
+        list(named_members(checkpoints)),
+        layers=options.layers,
+        **asked,
+        conditions=conditions,
+        trajectory=options.trajectory is not None,
+    )
+    loss: Loss = function_named(options.loss, "--loss") if names_function(options.loss) else options.loss
     say("reading checkpoints")
     first = read_checkpoint(checkpoints[0])
     say("reading data")
@@ -88,6 +106,7 @@ def run(options: Options, say: Callable[[str], None]) -> Measurement:
         limit=options.limit,
         trajectory=options.trajectory is not None,
         layers=options.layers,
+        **asked,
         say=say,
     )
 
@@ -97,6 +116,17 @@ def chosen(text: str | None, align: Method | None) -> list[Condition] | None:
     if text is None:
         return None
     return [condition_named(name, align or "weights") for name in text.split(",") if name.strip()]
+
+
+def given(text: str | None, name: str) -> Given:
+    """What an option asks: a mapping in YAML, ``true``, or nothing."""
+    try:
+        found = False if text is None else load_value(text)
+    except YamlError as error:
+        raise UserError(f"--{name} {text}: {error}") from error
+    if not isinstance(found, bool | dict):
+        raise UserError(f"--{name} {text}: write a mapping, e.g. --{name} '{EXAMPLES[name]}'")
+    return found
 
 
 def write(measured: Measurement, folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from lmc_tune.averaging.judging import Difference, Judged, Judging
 from lmc_tune.averaging.metric import Quantity
 from lmc_tune.averaging.paths import Condition, Method, SplitName
+from lmc_tune.averaging.surroundings import DirectionFindings, PlaneFindings
 from lmc_tune.core.barrier import Array, Barrier, Definition
 from lmc_tune.measurement.layerwise.layers import Layer
 from lmc_tune.measurement.layerwise.sets import Base, Family, LayerSet
@@ -183,7 +184,8 @@ class PairFindings:
     identical: whether all entries are the same. distance: ‖θ_A − θ_B‖ over all parameters. cosine: of θ_A and θ_B.
     disagreement: fraction of test examples for which they predict another class. ensemble: of both members'
     probabilities; ensemble_to_better as ``to_better``; None unless they classify. notes: what to know before trusting
-    the numbers. layers: None unless they were asked for.
+    the numbers. layers, directions, planes: None unless they were asked for. text: whether every example is a window of
+    tokens, so that losses have a perplexity.
     """
 
     members: tuple[Member, Member]
@@ -200,6 +202,9 @@ class PairFindings:
     ensemble_to_better: Difference | None
     notes: tuple[str, ...]
     layers: LayerFindings | None = None
+    directions: DirectionFindings | None = None
+    planes: PlaneFindings | None = None
+    text: bool = False
 
     @property
     def better(self) -> Member:

@@ -3,7 +3,7 @@
 from lmc_tune.averaging.findings import LayerFindings, OfLayers, PairFindings
 from lmc_tune.averaging.judging import Judging
 from lmc_tune.averaging.mixed import SIDES
-from lmc_tune.averaging.wording import height, plain_number
+from lmc_tune.averaging.wording import height, plain_number, quantity_name
 from lmc_tune.measurement.layerwise.sets import Base, Family
 
 # What is half-way in a row of the table.
@@ -27,7 +27,7 @@ def layer_rows(found: PairFindings, layers: LayerFindings) -> list[dict[str, str
 
 def layer_lead(found: PairFindings, layers: LayerFindings) -> str:
     """What the table's columns are."""
-    what = "error" if found.judging.quantity == "error" else found.metric
+    what = quantity_name(found.judging, found.metric)
     return (
         f"{layers.condition.label}: by how much the {what} on test examples rises above the members' mean where a "
         f"layer alone, those up to it, or those from it on lie half-way, and all others are A's or B's. {ABOVE}: the "

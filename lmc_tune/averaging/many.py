@@ -12,6 +12,7 @@ from lmc_tune.averaging.metric import class_labels
 from lmc_tune.averaging.pair import Measuring, Pair, without_training
 from lmc_tune.averaging.paths import Condition, SplitName, check_repeats, in_order, scored
 from lmc_tune.averaging.soups import Soup, Soups, halves
+from lmc_tune.averaging.surroundings import PlaneFindings
 from lmc_tune.core.barrier import Array
 from lmc_tune.errors import UserError
 from lmc_tune.measurement.alignment.specification import Specification
@@ -39,6 +40,7 @@ class ManyFindings:
 
     names, took, qualities, learned: of every member. trajectory: whether their order means something. chosen_on,
     measured_on: how many test examples chose the members of the soups, and on how many others soups are measured.
+    planes: through three of them; None unless it was asked for.
     """
 
     names: tuple[str, ...]
@@ -55,6 +57,7 @@ class ManyFindings:
     measured_on: int
     trajectory: bool
     notes: tuple[str, ...]
+    planes: PlaneFindings | None = None
 
     @property
     def chosen(self) -> Basins:

@@ -1,47 +1,25 @@
 """Can these networks be averaged? The answer as an object: in words, as a table, as a page, as plain values."""
 
-import copy
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lmc_tune.averaging.answer import Answer, answer
 from lmc_tune.averaging.answer_many import answer_many
-from lmc_tune.averaging.data import Split, split_of, with_classes
-from lmc_tune.averaging.findings import LayerFindings, Named, PairFindings
-from lmc_tune.averaging.layers import measure_layers
+from lmc_tune.averaging.findings import LayerFindings, PairFindings
 from lmc_tune.averaging.many import Many, ManyFindings
-from lmc_tune.averaging.metric import CrossEntropy, Metric, OwnLoss, SquaredError
 from lmc_tune.averaging.mixed import Mixed
-from lmc_tune.averaging.pair import Asked, Measuring, Pair
-from lmc_tune.averaging.paths import Condition, Method, SplitName, condition_named
+from lmc_tune.averaging.pair import Pair
+from lmc_tune.averaging.paths import Condition
 from lmc_tune.averaging.plain import plain_many, plain_pair, plain_recipe
 from lmc_tune.averaging.recipe_files import form_of, hindrance, mergekit_text, write_state, write_text
 from lmc_tune.averaging.text import many_text, pair_text, shown_path
-from lmc_tune.core.seeding import child_seed
-from lmc_tune.data.examples import ExampleSet, Part
 from lmc_tune.errors import UserError
-from lmc_tune.measurement.alignment.links import Residual
-from lmc_tune.measurement.checkpoints import check_fits, files_of, read_checkpoint
-from lmc_tune.measurement.lines import MeasurementError
-from lmc_tune.measurement.network import Network
-from lmc_tune.models.foreign import kept_settings
-from lmc_tune.models.state import State
-from lmc_tune.work.device import exact_device
-
-# Examples at once.
-BATCH_SIZE = 128
-Loss = str | Callable[[nn.Module, Any], Tensor]
-Member = State | str | os.PathLike[str]
 
 
 class Measurement(ABC):
@@ -282,207 +260,3 @@ class ManyMeasurement(Measurement):
         from lmc_tune.averaging.page import many_summary  # noqa: PLC0415 - as above
 
         return many_summary(self.findings, self.answer)
-
-
-def measure(  # noqa: PLR0913 - what is measured, on what, how
-    model: nn.Module,
-    states: Sequence[Member] | Mapping[str, Member] | str,
-    data: Any,
-    *,
-    train: Any = None,
-    loss: Loss = "cross-entropy",
-    conditions: Sequence[Condition | str] | None = None,
-    align: Method | None = None,
-    lambdas: int = 11,
-    threshold: float | None = None,
-    confidence: float = 0.95,
-    residual: Residual = "fixed",
-    batch_size: int = BATCH_SIZE,
-    limit: int | None = None,
-    trajectory: bool = False,
-    layers: bool = False,
-    say: Callable[[str], None] = lambda _: None,
-) -> Measurement:
-    """Can these checkpoints be averaged?
-
-    Args:
-        model: a network of their architecture, on the device to measure on; stays as it is.
-        states: two state dicts or more, or files that hold them; by name, in order, or as a pattern such as
-            ``"run/step_*.pt"``, whose files are taken in the order of their numbers. Of more than two, every pair
-            is measured, and files are read again as they are needed: no three are in memory besides the network.
-        data: test examples: batches of (inputs, labels), a mapping with labels, or a pair of tensors.
-        train: the same of the training data: overfitted networks look connected on test data alone, and statistics are
-            estimated on it. Without it, they are estimated on the test inputs.
-        loss: ``cross-entropy``, ``mse``, or ``loss(model, batch)`` that returns one value per example.
-        conditions: how networks on the path are prepared, e.g. ``"recalibrated"`` or ``"aligned + repaired"``; by
-            default those that may help.
-        align: by ``weights`` or by ``activations``; by default both, as far as it helps.
-        lambdas: positions on the path, an odd number.
-        threshold: a barrier below it is none; by default 2% of errors, or 5% of the members' mean loss.
-        confidence: that the band of the curve holds at all positions.
-        residual: ``free`` also permutes the units of the residual stream of transformers, which seldom helps.
-        batch_size: of examples that are joined.
-        limit: of the examples of each split, the first so many.
-        trajectory: their order means something: the widest window of neighbours that may be averaged is found.
-        layers: of two, also which layers carry the barrier, and which of them can be averaged: a recipe.
-        say: called with the name of each phase.
-
-    Returns:
-        The answer, with its reasons and numbers.
-
-    Raises:
-        UserError: if a checkpoint is not of this network, or the data do not fit; it says what to do.
-
-    Example:
-        Two networks that compute the same function by weights of opposite signs: half-way all weights are 0.
-
-        >>> inputs = torch.linspace(-1, 1, 500)[:, None]
-        >>> model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 2, bias=False))
-        >>> a = {"0.weight": torch.tensor([[1.0]]), "1.weight": torch.tensor([[-1.0], [1.0]])}
-        >>> b = {name: -weight for name, weight in a.items()}
-        >>> found = measure(model, [a, b], (inputs, (inputs[:, 0] > 0).long()))
-        >>> found.answer.kind, found.table["test_barrier"][0]
-        ('neither', np.float64(0.5))
-    """
-    if not isinstance(model, nn.Module):
-        raise UserError(f"give a network as model, a torch.nn.Module, not {type(model).__name__}")
-    if align not in {None, *get_args(Method)}:
-        raise UserError(f"align by {' or '.join(get_args(Method))}, not {align!r}")
-    metric = metric_of(loss)
-    own = copy.deepcopy(model).eval()
-    device = next(own.parameters()).device
-    members = _named(files_of(states) if isinstance(states, str) else states)
-    _check_number(len(members), layers=layers, trajectory=trajectory)
-    splits: dict[SplitName, Split] = {"test": split_of(data, device=device, batch_size=batch_size, limit=limit)}
-    if train is not None:
-        splits["train"] = split_of(train, device=device, batch_size=batch_size, limit=limit)
-    if metric.classifies:
-        splits = {name: with_classes(split) for name, split in splits.items()}
-    asked = Asked(
-        conditions=None if conditions is None else tuple(_condition(one, align or "weights") for one in conditions),
-        align=None if align is None else (align,),
-        lambdas=lambdas,
-        threshold=threshold,
-        confidence=confidence,
-        residual=residual,
-    )
-    by = Measuring(
-        network=Network(own),
-        splits=splits,
-        metric=metric,
-        asked=asked,
-        statistics=_statistics(splits),
-        say=say,
-    )
-    names = list(members)
-
-    def load(number: int) -> Named:
-        return _read(own, names[number], members[names[number]], device)
-
-    try:
-        with kept_settings():
-            exact_device("cuda" if device.type == "cuda" else "cpu")
-            if len(members) == 2 and not trajectory:
-                pair = Pair(by=by, a=load(0), b=load(1))
-                return PairMeasurement(_with_layers(pair, pair.measure()) if layers else pair.measure(), pair)
-            for number in range(len(names)):  # one that cannot be measured is named before anything is
-                load(number)
-            many = Many(by=by, names=names, load=load, trajectory=trajectory)
-            return ManyMeasurement(many.measure(), many)
-    except MeasurementError as error:
-        raise UserError(str(error)) from error
-
-
-def _with_layers(pair: Pair, findings: PairFindings) -> PairFindings:
-    """The findings with those of layers, under the condition that the answer rests on."""
-    found = answer(findings)
-    if found.verdict == "undertrained":
-        return replace(findings, notes=(*findings.notes, "layers were left out: the members have learned nothing"))
-    return replace(findings, layers=measure_layers(pair, shown_path(findings, found).condition, findings.judging))
-
-
-def _condition(given: Condition | str, method: Method) -> Condition:
-    return condition_named(given, method) if isinstance(given, str) else given
-
-
-def metric_of(loss: Loss) -> Metric:
-    """The metric of a name, or of a function."""
-    if callable(loss):
-        return OwnLoss(loss, getattr(loss, "__name__", "loss"))
-    if loss == "cross-entropy":
-        return CrossEntropy()
-    if loss == "mse":
-        return SquaredError()
-    raise UserError(f"there is no loss {loss!r}: give cross-entropy, mse, or a function FILE.py:FUNCTION")
-
-
-def _check_number(n: int, *, layers: bool, trajectory: bool) -> None:
-    if n < 2:
-        raise UserError(f"give two checkpoints at least, got {n}")
-    if layers and (n > 2 or trajectory):
-        raise UserError(f"layers are measured of two checkpoints, not of {n} or of a trajectory; name two")
-
-
-def _named(states: Sequence[Member] | Mapping[str, Member]) -> dict[str, Member]:
-    """Two are A and B; several files have their own names, where these differ."""
-    if isinstance(states, Mapping):
-        return dict(states)
-    paths = [os.fspath(state) if isinstance(state, str | os.PathLike) else "" for state in states]
-    names = [Path(path).name for path in paths]
-    stems = [name.removesuffix(Path(name).suffix) for name in names]
-    for known in (stems, names, paths):
-        if len(states) > 2 and all(known) and len(set(known)) == len(states):
-            return dict(zip(known, states, strict=True))
-    return {_letter(at): state for at, state in enumerate(states)}
-
-
-def _letter(at: int) -> str:
-    """A, B, … Z, then numbers."""
-    return chr(ord("A") + at) if at < 26 else str(at + 1)
-
-
-def _read(model: nn.Module, name: str, member: Member, device: torch.device) -> Named:
-    if isinstance(member, nn.Module):
-        member = member.state_dict()
-    if isinstance(member, Mapping):
-        expected = model.state_dict()
-        check_fits(name, expected, _with_twins(expected, member))
-        return Named(name=name, state=_placed(expected, member, device))
-    state, took = read_member(model, member, device)
-    return Named(name=name, state=state, file=os.fspath(member), took=took)
-
-
-def read_member(model: nn.Module, file: str | os.PathLike[str], device: torch.device) -> tuple[State, str]:
-    """A checkpoint of the model's architecture, and what was read of which file."""
-    read = read_checkpoint(file)
-    expected = model.state_dict()
-    own = read.of({name: expected[name] for name in _not_left_out(expected, read.state)})
-    return _placed(expected, own.state, device), own.took
-
-
-def _placed(expected: State, state: State, device: torch.device) -> dict[str, Tensor]:
-    """A state that fits, on a device and in the network's precision."""
-    whole = _with_twins(expected, state)
-    return {name: whole[name].detach().to(device=device, dtype=entry.dtype) for name, entry in expected.items()}
-
-
-def _with_twins(expected: State, state: State) -> dict[str, Tensor]:
-    """The state, with entries that it leaves out since they are another entry by a second name."""
-    twins = {entry.data_ptr(): state[name] for name, entry in expected.items() if name in state}
-    missing = {name: twins.get(entry.data_ptr()) for name, entry in expected.items() if name not in state}
-    return {**state, **{name: entry for name, entry in missing.items() if entry is not None}}
-
-
-def _not_left_out(expected: State, state: State) -> list[str]:
-    """Entries of a network, but for those that a file leaves out since they are another entry by a second name."""
-    there = {entry.data_ptr() for name, entry in expected.items() if name in state}
-    return [name for name, entry in expected.items() if name in state or entry.data_ptr() not in there]
-
-
-def _statistics(splits: Mapping[SplitName, Split]) -> ExampleSet | None:
-    """Examples to estimate statistics on, shuffled: batches of one class would have another variance."""
-    split = splits.get("train", splits["test"])
-    if split.examples is None:
-        return None
-    rng = np.random.default_rng(child_seed(0, "statistics"))
-    return Part(whole=split.examples, indices=rng.permutation(len(split)))

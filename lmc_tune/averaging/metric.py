@@ -1,6 +1,6 @@
 """What is read of every example along a path: losses and errors, of which less is better."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -11,12 +11,15 @@ from torch.nn import functional
 
 from lmc_tune.averaging.data import Batch, Split, called_on, size_of
 from lmc_tune.data.decisions import decisions
+from lmc_tune.data.examples import are_text
 from lmc_tune.errors import UserError
 from lmc_tune.models.foreign import said
 
 Quantity = Literal["error", "loss"]
 # By quantity, (n,) of the examples of a batch.
 Values = dict[Quantity, Tensor]
+# A name, or a function of a network and a batch.
+Loss = str | Callable[[nn.Module, Any], Tensor]
 
 
 class Metric(Protocol):
@@ -117,6 +120,17 @@ class OwnLoss:
         return {"loss": outputs}
 
 
+def metric_of(loss: Loss) -> Metric:
+    """The metric of a name, or of a function."""
+    if callable(loss):
+        return OwnLoss(loss, getattr(loss, "__name__", "loss"))
+    if loss == "cross-entropy":
+        return CrossEntropy()
+    if loss == "mse":
+        return SquaredError()
+    raise UserError(f"there is no loss {loss!r}: give cross-entropy, mse, or a function FILE.py:FUNCTION")
+
+
 def labels_of(batch: Batch) -> Tensor:
     """The labels of a batch: its second part, or ``labels`` of a mapping.
 
@@ -129,6 +143,16 @@ def labels_of(batch: Batch) -> Tensor:
             "a batch has no labels: give (inputs, labels), a mapping with labels, or your own --loss FILE.py:FUNCTION"
         )
     return labels
+
+
+def is_text(split: Split, metric: Metric) -> bool:
+    """Whether examples are windows of tokens, each labelled with a token: losses then have a perplexity."""
+    if not metric.classifies:
+        return False
+    batch = split.batches[0]
+    labels, parts = labels_of(batch), batch.values() if isinstance(batch, Mapping) else batch[:1]
+    tokens = [part for part in parts if isinstance(part, Tensor) and part is not labels and are_text(part)]
+    return labels.dim() == 2 and are_text(labels) and any(part.shape == labels.shape for part in tokens)
 
 
 def class_labels(split: Split, metric: Metric) -> NDArray[np.int64] | None:

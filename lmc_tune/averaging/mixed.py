@@ -12,16 +12,14 @@ from lmc_tune.averaging.average import averaged
 from lmc_tune.averaging.data import Split
 from lmc_tune.averaging.metric import Quantity
 from lmc_tune.averaging.pair import Measuring, Pair
-from lmc_tune.averaging.paths import Condition, SplitName, score_path
+from lmc_tune.averaging.paths import Condition, SplitName, Values, score_path
 from lmc_tune.core.barrier import Array
 from lmc_tune.data.examples import Examples
-from lmc_tune.measurement.layerwise.blends import Blend, Blender, BlendStatistics, blended, running_statistics
+from lmc_tune.measurement.layerwise.blends import Blend, Blender, BlendStatistics, blended
 from lmc_tune.measurement.layerwise.layers import Layer, layers_of
 from lmc_tune.measurement.layerwise.sets import Base
 from lmc_tune.models.state import State
 
-# (n,) of every example, by split and quantity.
-Values = Mapping[tuple[SplitName, Quantity], Array]
 Splits = Mapping[SplitName, Split]
 
 SIDES: Mapping[Base, float] = {"a": 0.0, "b": 1.0}
@@ -31,7 +29,7 @@ SIDES: Mapping[Base, float] = {"a": 0.0, "b": 1.0}
 class Mixed:
     """Blends of two checkpoints under one condition: every λ is 0, ½ or 1.
 
-    ends: A, and B as the condition aligns it; under ``endpoint`` both have A's statistics.
+    ends: A, and B as the condition aligns it.
     """
 
     by: Measuring
@@ -43,8 +41,6 @@ class Mixed:
     def of(cls, pair: Pair, condition: Condition) -> "Mixed":
         """Those of a pair."""
         a, b = pair.a.state, pair.end(condition)
-        if condition.statistics == "endpoint":
-            b = {**b, **running_statistics(pair.by.network, a)}
         first = pair.by.splits["test"].batches[0]
         layers = layers_of(pair.by.network.loaded(pair.a.state), first, pair.by.metric.outputs)
         return cls(by=pair.by, ends=(a, b), condition=condition, layers=layers)

@@ -1,7 +1,6 @@
 """The answer as a page."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,16 @@ from lmc_tune.analysis.report.content import LONG_TABLE
 from lmc_tune.analysis.report.html import html_page
 from lmc_tune.analysis.report.spec import packed_spec
 from lmc_tune.analysis.report.view import View
-from lmc_tune.analysis.wording import LETTERS, UNKNOWN
+from lmc_tune.analysis.wording import LETTERS, UNKNOWN, perplexity
 from lmc_tune.averaging.answer import Answer
 from lmc_tune.averaging.answer_many import interval_words
 from lmc_tune.averaging.findings import Aligned, LayerFindings, PairFindings, Quality
 from lmc_tune.averaging.layer_text import layer_lead, layer_rows, layer_sentences, shown
 from lmc_tune.averaging.many import Basins, ManyFindings
+from lmc_tune.averaging.section import Section
+from lmc_tune.averaging.surroundings_page import direction_sections, plane_section
 from lmc_tune.averaging.text import shown_path
-from lmc_tune.averaging.wording import bounds, decimals, height, percentage, plain_number
+from lmc_tune.averaging.wording import bounds, decimals, height, percentage, plain_number, quantity_name
 from lmc_tune.core.barrier import DEFINITIONS
 from lmc_tune.measurement.layerwise.sets import Family
 
@@ -34,18 +35,6 @@ _PANELS: Mapping[Family, str] = {
     "shallow": "all layers up to this one half-way",
     "deep": "all layers from this one on half-way",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A part of the page: a chart by its name, a table, or both."""
-
-    id: str
-    title: str
-    lead: str = ""
-    chart: str = ""
-    label: str = ""
-    table: pd.DataFrame | None = None
 
 
 def pair_page(found: PairFindings, answer: Answer) -> str:
@@ -74,6 +63,9 @@ def pair_page(found: PairFindings, answer: Answer) -> str:
         sections.append(_layers(found, found.layers))
         percent = found.judging.quantity == "error"
         charts["profile"] = profile_chart(profile_table(found.layers), found.judging.threshold, percent=percent)
+    for section, chart in _around(found):
+        sections.append(section)
+        charts |= {section.chart: chart} if section.chart else {}
     if found.alignments:
         sections.append(Section(id="alignment", title="Alignment", table=_alignments(found.alignments)))
     if any(member.took for member in found.members):
@@ -111,6 +103,9 @@ def many_page(found: ManyFindings, answer: Answer) -> str:
         Section(id="networks", title="Networks", table=_all_networks(found)),
         Section(id="pairs", title="Pairs", table=_all_pairs(found)),
     ]
+    for section, chart in _around(found):
+        sections.append(section)
+        charts |= {section.chart: chart} if section.chart else {}
     return _page(found, answer, f"{len(found.names)} networks", sections, charts)
 
 
@@ -232,9 +227,17 @@ def _layers(found: PairFindings, layers: LayerFindings) -> Section:
     )
 
 
+def _around(found: PairFindings | ManyFindings) -> list[tuple[Section, Any]]:
+    """What lies around the networks: sections, each with its chart."""
+    what = quantity_name(found.judging, found.metric)
+    directions = found.directions if isinstance(found, PairFindings) else None
+    sections = [] if directions is None else direction_sections(directions, found.judging, what)
+    return sections if found.planes is None else [*sections, plane_section(found.planes, found.judging, what)]
+
+
 def _how(found: PairFindings | ManyFindings) -> str:
     n = found.paths[0].judged["test"].n if isinstance(found, PairFindings) else found.chosen_on + found.measured_on
-    what = "error" if found.judging.quantity == "error" else found.metric
+    what = quantity_name(found.judging, found.metric)
     return (
         f"Judged by the chord barrier of the {what} on {n} test examples: connected if the whole "
         f"{100 * found.judging.confidence:g}% interval lies below {height(found.judging.threshold, found.judging)}."
@@ -329,6 +332,8 @@ def _quality(found: PairFindings, quality: Quality) -> dict[str, str]:
             known[f"{split} accuracy"] = percentage(1 - number)
         else:
             known[f"{split} loss"] = decimals(number)
+            if found.text:
+                known[f"{split} perplexity"] = perplexity(number)
     if quality.brier is not None and quality.ece is not None:
         known |= {"Brier score": decimals(quality.brier), "calibration error": percentage(quality.ece)}
     return known

@@ -1,6 +1,6 @@
 """Two networks: their path under every condition that may help, and what it is worth."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
@@ -12,8 +12,18 @@ from lmc_tune.averaging.average import averaged
 from lmc_tune.averaging.data import Split
 from lmc_tune.averaging.findings import Aligned, Named, OfCondition, PairFindings
 from lmc_tune.averaging.judging import Judging, judging_of
-from lmc_tune.averaging.metric import Metric, class_labels
-from lmc_tune.averaging.paths import Condition, Method, ScoredPath, SplitName, check_repeats, in_order, score_path
+from lmc_tune.averaging.metric import Metric, class_labels, is_text
+from lmc_tune.averaging.paths import (
+    Condition,
+    Method,
+    ScoredPath,
+    SplitName,
+    Values,
+    check_repeats,
+    in_order,
+    score_path,
+    scored,
+)
 from lmc_tune.averaging.worth import Worth
 from lmc_tune.core.barrier import path_grid
 from lmc_tune.data.examples import ExampleSet, Part
@@ -22,7 +32,7 @@ from lmc_tune.experiment import Statistics
 from lmc_tune.measurement.alignment.links import Residual
 from lmc_tune.measurement.alignment.specification import Specification
 from lmc_tune.measurement.alignment.trace import specification_of
-from lmc_tune.measurement.conditions import layers_to_repair
+from lmc_tune.measurement.conditions import layers_to_repair, recalibrate
 from lmc_tune.measurement.lines import MeasurementError
 from lmc_tune.measurement.network import Network
 from lmc_tune.models.state import State, distance
@@ -74,6 +84,22 @@ class Measuring:
     statistics: ExampleSet | None
     say: Callable[[str], None] = lambda _: None
 
+    def values(self, state: State, statistics: Statistics, splits: Iterable[SplitName]) -> Values:
+        """Every example's values of one network, recalibrated first if ``statistics`` says so, else as it is."""
+        model = self.network.loaded(state)
+        if statistics == "recalibrated" and self.statistics is not None:
+            recalibrate(self.network, model, self.statistics)
+        return {
+            (name, quantity): values
+            for name in splits
+            for quantity, values in scored(model, self.splits[name], self.metric)[0].items()
+        }
+
+    def least_stale(self, measured: Iterable[Condition]) -> Statistics:
+        """How networks away from the path are prepared: recalibrated where some on it are, and there is BatchNorm."""
+        estimated = any(condition.statistics in {"recalibrated", "repaired"} for condition in measured)
+        return "recalibrated" if estimated and self.network.norms else "naive"
+
 
 @dataclass(kw_only=True)
 class Pair:
@@ -121,6 +147,7 @@ class Pair:
             ensemble=ensemble,
             ensemble_to_better=to_better,
             notes=tuple(self.notes),
+            text=is_text(self.by.splits["test"], self.by.metric),
         )
 
     def average(self, condition: Condition) -> dict[str, torch.Tensor]:

@@ -28,6 +28,8 @@ _COPIED_BYTES = 2**28
 
 Method = Literal["weights", "activations"]
 SplitName = Literal["test", "train"]
+# (n,) of every example, by split and quantity.
+Values = Mapping[tuple[SplitName, Quantity], Array]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from lmc_tune.averaging.judging import Judged
 from lmc_tune.averaging.many import ManyFindings
 from lmc_tune.averaging.metric import Quantity
 from lmc_tune.averaging.paths import SplitName
+from lmc_tune.averaging.surroundings import DirectionFindings, PlaneFindings
 
 SCHEMA = 1
+T = TypeVar("T")
 
 
 def plain_pair(found: PairFindings, answer: Answer) -> dict[str, Any]:
@@ -42,6 +44,8 @@ def plain_pair(found: PairFindings, answer: Answer) -> dict[str, Any]:
             "cosine": found.cosine,
             "disagreement": found.disagreement,
             "layers": None if found.layers is None else _layers(found, found.layers),
+            "directions": None if found.directions is None else _directions(found.directions),
+            "planes": None if found.planes is None else _planes(found.planes),
         }
     )
     return content
@@ -124,6 +128,7 @@ def plain_many(found: ManyFindings, answer: Answer) -> dict[str, Any]:
             },
             "chosen_on": found.chosen_on,
             "measured_on": found.measured_on,
+            "planes": None if found.planes is None else _planes(found.planes),
         }
     )
     return content
@@ -164,8 +169,59 @@ def _layers(found: PairFindings, layers: LayerFindings) -> dict[str, Any]:
     }
 
 
-def _by_name(rises: Mapping[tuple[SplitName, Quantity], float]) -> dict[str, float]:
-    return {f"{split}_{quantity}": rise for (split, quantity), rise in rises.items()}
+def _directions(found: DirectionFindings) -> dict[str, Any]:
+    """A row per kind of steps, point, layer and length, named as in a sweep's table; contrasts; and curvatures."""
+    names = {"layerwise": ("towards", "random"), "whole": ("towards", "random"), "filterwise": ("midpoint", "members")}
+    return {
+        "condition": found.condition.label,
+        "steps": [
+            {
+                "kind": one.kind,
+                "lambda": one.lambda_,
+                "layer": one.layer,
+                "position": one.position,
+                "alpha": one.alpha,
+                "norm": one.norm,
+                "draws": one.draws,
+                "rises": {name: asdict(rise) for name, rise in _by_name(one.rises).items()},
+                "less_random": None if one.less_random is None else asdict(one.less_random),
+            }
+            for one in found.steps
+        ],
+        **{
+            name: [
+                {"alpha": each.alpha, one: each.one, other: each.other, "difference": asdict(each.apart)}
+                for each in getattr(found, name)
+            ]
+            for name, (one, other) in names.items()
+        },
+        "sharpness": [
+            {
+                "lambda": one.lambda_,
+                "eigenvalue": one.eigenvalue,
+                "residual": one.residual,
+                "products": one.products,
+                "examples": one.examples,
+            }
+            for one in found.curvatures
+        ],
+    }
+
+
+def _planes(found: PlaneFindings) -> dict[str, Any]:
+    """The three points by name, then those of the grid."""
+    return {
+        "condition": found.condition.label,
+        "through": found.through,
+        "points": [
+            {"point": one.point, "x": one.x, "y": one.y, "weights": one.weights, **_by_name(one.means)}
+            for one in found.points
+        ],
+    }
+
+
+def _by_name(values: Mapping[tuple[SplitName, Quantity], T]) -> dict[str, T]:
+    return {f"{split}_{quantity}": value for (split, quantity), value in values.items()}
 
 
 def _judged(judged: Judged) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import numpy as np
 from lmc_tune.averaging.findings import Recipe
 from lmc_tune.averaging.judging import Judged, Judging, difference, judge
 from lmc_tune.averaging.metric import Quantity
-from lmc_tune.averaging.mixed import SIDES, Mixed, Splits, Values
-from lmc_tune.averaging.paths import Curve, SplitName
+from lmc_tune.averaging.mixed import SIDES, Mixed, Splits
+from lmc_tune.averaging.paths import Curve, SplitName, Values
 from lmc_tune.averaging.soups import Positions
 from lmc_tune.core.barrier import Array
 from lmc_tune.measurement.layerwise.blends import Blend

@@ -2,17 +2,27 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
 
-from lmc_tune.analysis.wording import LETTERS
+from lmc_tune.analysis.wording import LETTERS, perplexity
 from lmc_tune.averaging.answer import Answer
 from lmc_tune.averaging.findings import LayerFindings, OfCondition, PairFindings, Quality
 from lmc_tune.averaging.layer_text import layer_lead, layer_rows, layer_sentences
 from lmc_tune.averaging.many import Basins, ManyFindings
-from lmc_tune.averaging.wording import bounds, decimals, height, percentage, plain_number, threshold_words
+from lmc_tune.averaging.surroundings import DirectionFindings
+from lmc_tune.averaging.surroundings_text import direction_parts
+from lmc_tune.averaging.wording import (
+    bounds,
+    decimals,
+    height,
+    percentage,
+    plain_number,
+    quantity_name,
+    threshold_words,
+)
 from lmc_tune.core.barrier import Array
 
 # Networks whose matrix fits into 80 characters.
@@ -24,7 +34,7 @@ _ROWS = 7
 def pair_text(found: PairFindings, answer: Answer, width: int) -> str:
     """Answer, reasons, table of conditions, path, members."""
     judged = found.paths[0].judged["test"]
-    how = "error" if found.judging.quantity == "error" else found.metric
+    how = quantity_name(found.judging, found.metric)
     lines = [
         *_said(answer, width),
         "",
@@ -34,6 +44,7 @@ def pair_text(found: PairFindings, answer: Answer, width: int) -> str:
         "",
         *_plot(found, answer, width),
         *([] if found.layers is None else _layers(found, found.layers, width)),
+        *([] if found.directions is None else _directions(found, found.directions, width)),
         f"chord barrier of the {how}, {100 * found.judging.confidence:g}% interval over {judged.n} test examples",
         threshold_words(found.judging),
         *(f"note: {note}" for note in found.notes),
@@ -43,10 +54,20 @@ def pair_text(found: PairFindings, answer: Answer, width: int) -> str:
 
 
 def _layers(found: PairFindings, layers: LayerFindings, width: int) -> list[str]:
-    rows = layer_rows(found, layers)
     sentences = [layer_lead(found, layers), *layer_sentences(found, layers)]
     lead, *others = (textwrap.wrap(text, width, break_long_words=False) for text in sentences)
-    return ["", *lead, *table([list(rows[0]), *(list(row.values()) for row in rows)]), *chain.from_iterable(others), ""]
+    return ["", *lead, *_in_columns(layer_rows(found, layers)), *chain.from_iterable(others), ""]
+
+
+def _directions(found: PairFindings, directions: DirectionFindings, width: int) -> list[str]:
+    lines = []
+    for part in direction_parts(directions, found.judging, quantity_name(found.judging, found.metric)):
+        lines += ["", *textwrap.wrap(part.lead, width, break_long_words=False), *_in_columns(part.rows)]
+    return [*lines, ""]
+
+
+def _in_columns(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    return table([list(rows[0]), *(list(row.values()) for row in rows)])
 
 
 def _said(answer: Answer, width: int) -> list[str]:
@@ -61,7 +82,7 @@ def _said(answer: Answer, width: int) -> list[str]:
 def many_text(found: ManyFindings, answer: Answer, width: int) -> str:
     """Answer, reasons, a matrix of verdicts per condition, members."""
     n = found.chosen_on + found.measured_on
-    how = "error" if found.judging.quantity == "error" else found.metric
+    how = quantity_name(found.judging, found.metric)
     lines = _said(answer, width)
     for basins in found.basins:
         lines += ["", basins.condition.label, *_matrix(found, basins)]
@@ -149,14 +170,14 @@ def _members(found: PairFindings, answer: Answer) -> list[str]:
 def _qualities(found: PairFindings) -> list[str]:
     if found.judging.quantity != "error":
         return [found.metric]
-    return ["accuracy", f"loss ({found.unit})", "calibration error"]
+    return ["accuracy", f"loss ({found.unit})", "perplexity" if found.text else "calibration error"]
 
 
 def _quality(found: PairFindings, quality: Quality) -> list[str]:
     if found.judging.quantity != "error":
         return [plain_number(quality.means["test", "loss"])]
     error, loss = (quality.means["test", quantity] for quantity in ("error", "loss"))
-    return [percentage(1 - error), decimals(loss), percentage(quality.ece)]
+    return [percentage(1 - error), decimals(loss), perplexity(loss) if found.text else percentage(quality.ece)]
 
 
 def _plot(found: PairFindings, answer: Answer, width: int) -> list[str]:

@@ -34,6 +34,11 @@ def height(value: float | None, judging: Judging, digits: int = 2) -> str:
     return percentage(value, digits) if judging.quantity == "error" else plain_number(value)
 
 
+def quantity_name(judging: Judging, metric: str) -> str:
+    """What is judged: the error, or a loss by the name of its metric."""
+    return "error" if judging.quantity == "error" else metric
+
+
 def threshold_words(judging: Judging) -> str:
     """E.g. ``threshold 2.00%``."""
     part = f", {100 * LOSS_PART:g}% of the mean loss; other quantities are not judged" if judging.relative else ""

@@ -11,6 +11,7 @@ import typer
 
 from lmc_tune.cli.doctor import doctor
 from lmc_tune.cli.listings import DataRoot, datasets_app, presets
+from lmc_tune.cli.mappings import Questions
 from lmc_tune.cli.measure import measure
 from lmc_tune.cli.plainly import INTERRUPTED, Json, examples, note, plain_errors, print_json, this_command
 from lmc_tune.cli.space import Sets, Space, space
@@ -365,7 +366,8 @@ app.command(
         "--train images/train",
         "lmc-tune measure hf_a hf_b --model hf:hf_a --data text.py:batches --loss text.py:loss --json",
         "lmc-tune measure round3/*.pt --model nets.py:build --data test.npz --save average.safetensors",
-    )
+    ),
+    cls=Questions,
 )(measure)
 app.command(
     epilog=examples("lmc-tune space quickstart", "lmc-tune space mine.yaml --set replicates=10 --out runs/mine")

@@ -102,6 +102,22 @@ def measure(  # noqa: PLR0913 - one parameter per option
             "(implies --layers; repeatable).",
         ),
     ] = None,
+    directions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[MAPPING]",
+            help="Of two: whether the way from one to the other is special, and how sharp they are. Alone, or with a "
+            "mapping as in a search space: '{random: {draws: 20}}'.",
+        ),
+    ] = None,
+    planes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[MAPPING]",
+            help="Loss and error on the plane through three checkpoints, or through files: '{through: [a, b, "
+            "start.pt]}'.",
+        ),
+    ] = None,
     out: Annotated[
         str | None, typer.Option(metavar="DIR", help="Write measurement.html and measurement.json into this folder.")
     ] = None,
@@ -148,6 +164,8 @@ def measure(  # noqa: PLR0913 - one parameter per option
             limit=limit,
             batch_size=batch_size,
             layers=layers or bool(recipe),
+            directions=directions,
+            planes=planes,
             device=device,
             data_root=resolve_data_root(data_root),
         )

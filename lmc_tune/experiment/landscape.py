@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from lmc_tune.experiment.spec import Count, Fraction, NonNegative, Positive, Spec
 
-Noise = Literal["path", "span", "complement"]
+Noise = Literal["path", "span", "complement", "isotropic"]
 
 # Where sharpness is measured: at A, at the midpoint, at B.
 SHARPNESS_AT = (0.0, 0.5, 1.0)
@@ -45,13 +45,13 @@ class NoiseSpec(Spec):
     positions: the points. fractions: norms of the noise, in distances between the members. draws: per kind, point and
         norm; the path has one direction and two signs.
     kinds: ``path``: towards A and towards B. ``span``: in the span of both members' training, which needs snapshots.
-        ``complement``: orthogonal to that span.
+        ``complement``: orthogonal to that span. ``isotropic``: anywhere.
     """
 
     positions: Positions = (0.0, 0.5, 1.0)
     fractions: Steps = (0.1, 0.25, 0.5)
     draws: Count = 5
-    kinds: Annotated[tuple[Noise, ...], Field(min_length=1)] = get_args(Noise)
+    kinds: Annotated[tuple[Noise, ...], Field(min_length=1)] = ("path", "span", "complement")
 
     @field_validator("kinds")
     @classmethod
@@ -60,7 +60,7 @@ class NoiseSpec(Spec):
 
     @property
     def needs_snapshots(self) -> bool:
-        return self.kinds != ("path",)
+        return "span" in self.kinds or "complement" in self.kinds
 
 
 class SharpnessSpec(Spec):

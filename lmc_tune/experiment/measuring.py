@@ -217,7 +217,7 @@ class MeasureSpec(Spec):
         if noise and noise.needs_snapshots and not self.snapshots:
             raise ValueError(
                 "directions.noise in the span of training needs snapshots, e.g. snapshots: [0, 1, 2]; or ask for "
-                "kinds: [path]"
+                "kinds: [path, isotropic]"
             )
         return self
 

@@ -9,7 +9,7 @@ from lmc_tune.core.subspace import gaussian
 from lmc_tune.data.examples import ExampleSet
 from lmc_tune.experiment import SHARPNESS_AT, DirectionsSpec, MeasureSpec, RandomSpec
 from lmc_tune.measurement.conditions import estimating_passes, least_stale
-from lmc_tune.measurement.layerwise.layers import layers_of
+from lmc_tune.measurement.layerwise.layers import Layer, layers_of
 from lmc_tune.measurement.measurement import Found, Sizes, Work
 from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.noise import noise_directions
@@ -37,9 +37,9 @@ class Directions:
             return Found()
         data: dict[str, ExampleSet] = {split: members.data[split] for split in spec.splits}
         scorer = Scorer(members=members, data=data, condition=least_stale(asked, members.network))
-        rows = scorer.rows([unmoved(members, position) for position in _origins(spec)], [0.0])
-        for directions, alphas in _asked(members, spec):
-            rows += scorer.rows(directions, alphas)
+        inputs = next(next(iter(members.data.values())).chunks(2)).inputs
+        layers = layers_of(members.network.module, inputs)
+        rows = [row for some, alphas in steps_asked(members, spec, layers) for row in scorer.rows(some, alphas)]
         if spec.sharpness is None:
             return Found(tables={"directions": rows})
         return Found(
@@ -51,7 +51,7 @@ class Directions:
         spec = asked.directions
         if spec is None:
             return Work()
-        steps = _steps(spec, sizes.layers)
+        steps = steps_of(spec, sizes.layers)
         sharp = spec.sharpness
         prepared = steps + (len(SHARPNESS_AT) if sharp else 0)
         recalibrated = "recalibrated" in (asked.conditions or ())
@@ -62,24 +62,33 @@ class Directions:
         )
 
 
-def _asked(members: Members, spec: DirectionsSpec) -> Iterator[tuple[list[Direction], Sequence[float]]]:
-    """Directions and how far to go along them."""
+def steps_asked(
+    members: Members, spec: DirectionsSpec, layers: Sequence[Layer]
+) -> Iterator[tuple[list[Direction], Sequence[float]]]:
+    """Directions and how far to go along them; the points at which they begin come first, as ``unmoved``.
+
+    Args:
+        members: two of them; their examples are not read.
+        spec: what is asked.
+        layers: of the network.
+    """
+    yield [unmoved(members, position) for position in _origins(spec)], [0.0]
     if spec.random:
-        yield from ((some, spec.random.alphas) for some in random_directions(members, spec.random))
+        yield from ((some, spec.random.alphas) for some in random_directions(members, spec.random, layers))
     if spec.noise:
         yield from ((some, spec.noise.fractions) for some in noise_directions(members, spec.noise))
     if spec.sharpness:
         yield from ((some, spec.sharpness.radii) for some in filter_directions(members, spec.sharpness))
 
 
-def _steps(spec: DirectionsSpec, layers: int) -> int:
-    """How many networks are scored."""
+def steps_of(spec: DirectionsSpec, layers: int) -> int:
+    """How many networks are scored, of so many layers."""
     steps = len(_origins(spec))
     if random := spec.random:
         steps += 2 * layers * (1 + random.draws) * len(random.alphas)
     if noise := spec.noise:
-        kinds = {"path": 2, "span": noise.draws, "complement": noise.draws}
-        steps += len(noise.positions) * sum(kinds[kind] for kind in noise.kinds) * len(noise.fractions)
+        at_a_point = sum(2 if kind == "path" else noise.draws for kind in noise.kinds)
+        steps += len(noise.positions) * len(noise.fractions) * at_a_point
     if sharp := spec.sharpness:
         steps += len(SHARPNESS_AT) * sharp.draws * len(sharp.radii)
     return steps
@@ -91,7 +100,7 @@ def _origins(spec: DirectionsSpec) -> list[float]:
     return sorted({0.0, 1.0, *noise, *(SHARPNESS_AT if spec.sharpness else ())})
 
 
-def random_directions(members: Members, spec: RandomSpec) -> Iterator[list[Direction]]:
+def random_directions(members: Members, spec: RandomSpec, layers: Sequence[Layer]) -> Iterator[list[Direction]]:
     """Of every layer: from each member, its way to the other member and ``draws`` random directions.
 
     Only the layer's parameters move. A random direction is Gaussian, scaled in float64 to the layer's own distance
@@ -100,8 +109,7 @@ def random_directions(members: Members, spec: RandomSpec) -> Iterator[list[Direc
 
     Passes over the data: 2 (1 + draws) per layer and α.
     """
-    inputs = next(next(iter(members.data.values())).chunks(2)).inputs
-    for place, layer in enumerate(layers_of(members.network.module, inputs)):
+    for place, layer in enumerate(layers):
         weights = WeightVectors(members.network, layer.parameters)
         way = between(members, weights)
         distance = float(np.linalg.norm(way))

@@ -1,6 +1,6 @@
 """The Hessian of a network's loss: products with vectors, and its largest eigenvalue."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,15 @@ _CHUNK = 128
 # Lanczos vectors, a restart of them, and how exact the eigenpair is: ‖Hv − cv‖ relative to c.
 _VECTORS, _RESTARTS, _TOLERANCE = 20, 50, 1e-5
 
+# What a network loses on some examples: one number for each of them, or for each of their decisions.
+Losses = Callable[[nn.Module, Examples], Tensor]
+
+
+def cross_entropies(model: nn.Module, some: Examples) -> Tensor:
+    """Of every decision, nats."""
+    logits, truth = decisions(model(some.inputs), some.labels)
+    return losses_of(logits, truth)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TopEigenvalue:
@@ -35,7 +44,9 @@ class TopEigenvalue:
     products: int
 
 
-def top_eigenvalue(network: Network, state: State, examples: ExampleSet, seed: int) -> TopEigenvalue:
+def top_eigenvalue(
+    network: Network, state: State, examples: ExampleSet, seed: int, losses: Losses = cross_entropies
+) -> TopEigenvalue:
     """The largest (not the largest absolute) eigenvalue of the Hessian of the mean loss in all parameters.
 
     By implicitly restarted Lanczos (ARPACK) on exact Hessian-vector products, summed over chunks. They are float64, but
@@ -47,8 +58,9 @@ def top_eigenvalue(network: Network, state: State, examples: ExampleSet, seed: i
         state: where.
         examples: whose mean loss it is.
         seed: of the vector that Lanczos starts from.
+        losses: what the mean is taken of; differentiable twice.
     """
-    hessian = Hessian(network.copy().loaded(state), examples, precision_for(network.module))
+    hessian = Hessian(network.copy().loaded(state), examples, precision_for(network.module), losses)
     n = hessian.size
     operator = LinearOperator((n, n), matvec=hessian.times, dtype=np.float64)
     start = np.random.default_rng(seed).standard_normal(n)
@@ -77,13 +89,16 @@ class Hessian:
         model: the network; it is converted to the precision.
         examples: on its device.
         precision: of all products, which are summed in float64.
+        losses: what the mean is taken of.
 
     Attributes:
         size: of its rows. products: so many vectors were multiplied.
     """
 
-    def __init__(self, model: nn.Module, examples: ExampleSet, precision: torch.dtype) -> None:
-        self._precision = precision
+    def __init__(
+        self, model: nn.Module, examples: ExampleSet, precision: torch.dtype, losses: Losses = cross_entropies
+    ) -> None:
+        self._precision, self._losses = precision, losses
         self._model = model.to(precision).eval().requires_grad_()
         self._parameters = list(self._model.parameters())
         self._examples = examples
@@ -100,20 +115,22 @@ class Hessian:
         parts = [part.view_as(own).to(own) for part, own in zip(flat.split(sizes), self._parameters, strict=True)]
         total, n = torch.zeros_like(flat), 0
         for some in self._examples.chunks(at_once(self._examples, _CHUNK)):
-            total += torch.cat([part.flatten() for part in self._product_of(some, parts)])
-            n += some.labels.numel()
-        product: Array = (total / n).cpu().numpy()
-        return product
+            own, product = self._product_of(some, parts)
+            total += torch.cat([part.flatten() for part in product])
+            n += own
+        mean: Array = (total / n).cpu().numpy()
+        return mean
 
-    def _product_of(self, some: Examples, vector: list[Tensor]) -> tuple[Tensor, ...]:
-        """That of the sum of some examples' losses, by the gradient of (gradient · vector) (Pearlmutter 1994)."""
+    def _product_of(self, some: Examples, vector: list[Tensor]) -> tuple[int, tuple[Tensor, ...]]:
+        """How many losses some examples have, and the product of their sum's Hessian, by the gradient of
+        (gradient · vector) (Pearlmutter 1994).
+        """
         inputs = some.inputs if are_text(some.inputs) else some.inputs.to(self._precision)
         with sdpa_kernel(SDPBackend.MATH):  # fused kernels of attention have no second derivative
-            logits, truth = decisions(self._model(inputs), some.labels)
-            loss = losses_of(logits, truth).sum()
-            gradient = torch.autograd.grad(loss, self._parameters, create_graph=True, materialize_grads=True)
+            losses = self._losses(self._model, Examples(inputs=inputs, labels=some.labels))
+            gradient = torch.autograd.grad(losses.sum(), self._parameters, create_graph=True, materialize_grads=True)
             along = torch.stack([(own * part).sum() for own, part in zip(gradient, vector, strict=True)]).sum()
-            return torch.autograd.grad(along, self._parameters, materialize_grads=True)
+            return losses.numel(), torch.autograd.grad(along, self._parameters, materialize_grads=True)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,19 @@
 """Loss and error on the plane through three weight vectors (Garipov et al. 2018)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
 
 from lmc_tune.core.plane import plane_through
 from lmc_tune.data.examples import ExampleSet
-from lmc_tune.experiment import START, MeasureSpec
+from lmc_tune.experiment import START, MeasureSpec, PlanesSpec
 from lmc_tune.measurement.conditions import estimating_passes, least_stale
 from lmc_tune.measurement.lines import Listed, MeasurementError, Mixture
 from lmc_tune.measurement.measurement import Found, Sizes, Work
 from lmc_tune.measurement.members import Members
+from lmc_tune.measurement.network import Network
 from lmc_tune.measurement.score import score
 from lmc_tune.measurement.vectors import WeightVectors
 from lmc_tune.models.state import State
@@ -41,35 +43,26 @@ class Planes:
         spec = asked.planes
         if spec is None:
             return Found()
-        network, states = members.network, [state_named(members, name) for name in spec.through]
-        weights = WeightVectors(network)
-        basis = plane_through(*(weights.vector(state) for state in states))
-        if basis is None:
-            return Found()
-        xs, ys = basis.grid(spec.points, spec.margin)
-        places = [
-            *((name, place) for name, place in zip(spec.through, basis.points, strict=True)),
-            *((GRID, (float(x), float(y))) for y in ys for x in xs),
-        ]
-        plane = Listed([partial(combined, states, basis.weights(*place)) for _, place in places])
+        network, condition = members.network, least_stale(asked, members.network)
+        places = places_asked(network, {name: state_named(members, name) for name in spec.through}, spec)
         data: dict[str, ExampleSet] = {split: members.data[split] for split in spec.splits}
-        condition = least_stale(asked, network)
+        plane = Listed([place.state for place in places])
         found = score(network, plane, range(len(places)), data, condition, members.statistics)
         rows = [
             {
                 "condition": condition,
                 "split": split,
-                "point": point,
-                "x": x,
-                "y": y,
+                "point": place.point,
+                "x": place.x,
+                "y": place.y,
                 "loss_sum": scored.loss_sum,
                 "correct": scored.correct,
                 "n": scored.n,
             }
-            for (point, (x, y)), by_split in zip(places, found, strict=True)
+            for place, by_split in zip(places, found, strict=True)
             for split, scored in by_split.items()
         ]
-        return Found(tables={"planes": rows})
+        return Found(tables={"planes": rows} if rows else {})
 
     def work(self, sizes: Sizes, asked: MeasureSpec) -> Work:
         """Every point on every split, and what its condition estimates."""
@@ -82,6 +75,42 @@ class Planes:
             scored_apart=points * sum(sizes.splits[split] for split in spec.splits),
             estimated=sizes.both * estimating_passes("recalibrated", points) if recalibrated else 0,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A network on a plane.
+
+    point: the name of one of the three, or ``grid``. weights: of the three states, whose affine combination it is.
+    state: makes it.
+    """
+
+    point: str
+    x: float
+    y: float
+    weights: tuple[float, float, float]
+    state: Callable[[], dict[str, Tensor]]
+
+
+def places_asked(network: Network, through: Mapping[str, State], spec: PlanesSpec) -> list[Place]:
+    """The three points by name, then a grid, row by row; none if the three lie on one line.
+
+    Args:
+        network: of the architecture.
+        through: the three states by name, in order.
+        spec: what is asked; which points it names does not matter.
+    """
+    vectors, states = WeightVectors(network), list(through.values())
+    basis = plane_through(*(vectors.vector(state) for state in states))
+    if basis is None:
+        return []
+    xs, ys = basis.grid(spec.points, spec.margin)
+    places = [*zip(through, basis.points, strict=True), *((GRID, (float(x), float(y))) for y in ys for x in xs)]
+    found = []
+    for point, (x, y) in places:
+        weights = basis.weights(x, y)
+        found.append(Place(point=point, x=x, y=y, weights=weights, state=partial(combined, states, weights)))
+    return found
 
 
 def state_named(members: Members, name: str) -> State:

@@ -9,7 +9,7 @@ from torch import Tensor
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.experiment import SHARPNESS_AT, SharpnessSpec, Statistics
 from lmc_tune.measurement.conditions import prepare
-from lmc_tune.measurement.hessian import First, top_eigenvalue
+from lmc_tune.measurement.hessian import First, Losses, cross_entropies, top_eigenvalue
 from lmc_tune.measurement.lines import Segment
 from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.network import Network
@@ -19,7 +19,9 @@ from lmc_tune.models.state import State, lerp_state
 from lmc_tune.tables.columns import Row
 
 
-def sharpness_rows(members: Members, spec: SharpnessSpec, condition: Statistics) -> list[Row]:
+def sharpness_rows(
+    members: Members, spec: SharpnessSpec, condition: Statistics, losses: Losses = cross_entropies
+) -> list[Row]:
     """The largest eigenvalue of the Hessian of the mean training loss at both members and at the midpoint.
 
     Of all training examples, or of so many in shuffled order. Running statistics are those of the condition, constants
@@ -30,7 +32,8 @@ def sharpness_rows(members: Members, spec: SharpnessSpec, condition: Statistics)
     prepared = prepare(condition, members.network, Segment(*members.pair), members.statistics, SHARPNESS_AT)
     rows = []
     for position, state in zip(SHARPNESS_AT, prepared.states, strict=True):
-        top = top_eigenvalue(prepared.network, state, some, child_seed(members.seed, "lanczos", repr(position)))
+        seed = child_seed(members.seed, "lanczos", repr(position))
+        top = top_eigenvalue(prepared.network, state, some, seed, losses)
         rows.append(
             {
                 "condition": condition,

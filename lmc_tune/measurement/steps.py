@@ -21,8 +21,8 @@ from lmc_tune.tables.columns import Row
 class Direction:
     """A direction from a point of the path.
 
-    kind: ``interpolation``, ``random``, ``towards a``, ``towards b``, ``span``, ``complement``, ``filter``, or
-        ``unmoved`` for the point itself. position: of the point. origin: the state there.
+    kind: ``interpolation``, ``random``, ``towards a``, ``towards b``, ``span``, ``complement``, ``isotropic``,
+        ``filter``, or ``unmoved`` for the point itself. position: of the point. origin: the state there.
     step: by entry, as :meth:`~lmc_tune.measurement.vectors.WeightVectors.entries` gives it; length: its norm.
     draw: which of several. layer: whose weights move, and its place; None for all weights.
     """

@@ -40,7 +40,8 @@ if TYPE_CHECKING:  # brings torch
 _TIMED_STEPS = 30
 _TIMED_SCORINGS = 10
 _TIMED_SECONDS = 1.0
-_SCORED = 100  # examples in a scoring
+_SCORED = 100  # images in a scoring
+_TOKENS = 1024  # tokens of a text in a step, at most, and in a scoring: more take longer in proportion
 _ESTIMATED = 500  # examples in an estimate of statistics: at most one of its batches
 
 
@@ -328,12 +329,15 @@ def _time_step(member: MemberSpec, together: int) -> float:
     from lmc_tune.training.task import Task  # noqa: PLC0415
 
     torch.set_num_threads(1)
-    model, part = _built(member), _examples(member.dataset, _TIMED_STEPS * member.train.batch_size)
+    facts = facts_of(member.dataset)
+    most = max(1, _TOKENS // facts.tokens) if facts.is_text else member.train.batch_size
+    batch_size = min(member.train.batch_size, most)
+    model, part = _built(member), _examples(member.dataset, _TIMED_STEPS * batch_size)
     engine = engine_for(member, torch.device("cpu"))
     # A convolution takes as long for each member of a large stack as of a small one.
     stacked = together if isinstance(member.model, MlpSpec) else min(4, together)
     members = stacked if engine == "stacked" else 1
-    channels = (facts_of(member.dataset).shape[0], 1, 1)
+    channels = (facts.shape[0], 1, 1)
 
     def train_for(steps: int) -> None:
         task = Task(
@@ -342,13 +346,13 @@ def _time_step(member: MemberSpec, together: int) -> float:
             whole=part,
             positions=torch.arange(len(part)),
             test=_examples(member.dataset, 1),
-            spec=member.train.model_copy(update={"steps": steps, "epochs": None}),
+            spec=member.train.model_copy(update={"steps": steps, "epochs": None, "batch_size": batch_size}),
             noise_seed=0,
             augment=Augmentation.of(member.train, torch.zeros(channels), torch.ones(channels)),
         )
         train(members * [task], engine)
 
-    return _each(train_for, _TIMED_STEPS) / members
+    return _each(train_for, _TIMED_STEPS) / members * (member.train.batch_size / batch_size)
 
 
 def _time_scoring(pair: GroupSpec, measure: MeasureSpec) -> _Scoring:
@@ -364,7 +368,8 @@ def _time_scoring(pair: GroupSpec, measure: MeasureSpec) -> _Scoring:
     from lmc_tune.measurement.scan import scan  # noqa: PLC0415
 
     torch.set_num_threads(1)
-    model = _built(pair)
+    facts = facts_of(pair.dataset)
+    model, n_scored = _built(pair), max(1, _TOKENS // facts.tokens) if facts.is_text else _SCORED
     state, positions = model.state_dict(), [0.2, 0.4, 0.6, 0.8]
     network, path = Network(model), Segment(state, state)
 
@@ -386,26 +391,28 @@ def _time_scoring(pair: GroupSpec, measure: MeasureSpec) -> _Scoring:
         return compare_grams(grams, grams)
 
     return _Scoring(
-        scored=_each(lambda n: evaluate(model, examples(_SCORED * n)), _TIMED_SCORINGS) / _SCORED,
-        scored_on_path=_each(lambda n: scan(network, path, positions, examples(_SCORED * n)), _TIMED_SCORINGS)
-        / (_SCORED * len(positions)),
-        estimated=_each(lambda n: estimate(_SCORED * n), _ESTIMATED // _SCORED) / (_SCORED * passes),
+        scored=_each(lambda n: evaluate(model, examples(n_scored * n)), _TIMED_SCORINGS) / n_scored,
+        scored_on_path=_each(lambda n: scan(network, path, positions, examples(n_scored * n)), _TIMED_SCORINGS)
+        / (n_scored * len(positions)),
+        estimated=_each(lambda n: estimate(n_scored * n), _ESTIMATED // _SCORED) / (n_scored * passes),
         similarity=3 * _each(compare, 1),  # of A and B, and of each and the average
-        multiplied=_time_products(network, examples) if measure.directions and measure.directions.sharpness else 0.0,
+        multiplied=_time_products(network, examples(n_scored))
+        if measure.directions and measure.directions.sharpness
+        else 0.0,
         matching=_time_matching(model, measure.alignment, examples(2)) if measure.alignment else 0.0,
         layers=len(layers),
     )
 
 
-def _time_products(network: "Network", examples: Callable[[int], "Examples"]) -> float:
+def _time_products(network: "Network", examples: "Examples") -> float:
     """Seconds for an example whose Hessian is multiplied by a vector."""
     import numpy as np  # noqa: PLC0415
 
     from lmc_tune.measurement.hessian import Hessian, precision_for  # noqa: PLC0415
 
-    hessian = Hessian(network.copy().module, examples(_SCORED), precision_for(network.module))
+    hessian = Hessian(network.copy().module, examples, precision_for(network.module))
     vector = np.ones(hessian.size)
-    return _each(lambda n: [hessian.times(vector) for _ in range(n)], _TIMED_SCORINGS) / _SCORED
+    return _each(lambda n: [hessian.times(vector) for _ in range(n)], _TIMED_SCORINGS) / len(examples)
 
 
 def _time_matching(model: "nn.Module", how: AlignmentSpec, examples: "Examples") -> float:

@@ -24,7 +24,7 @@ def check_layers(pairs: Iterable[GroupSpec], measure: MeasureSpec, folders: Sequ
     if asked is None or not (asked.groups or asked.window):
         return
     networks = {(pair.model.text, facts_of(pair.dataset).name): pair for pair in pairs}
-    found = {pair.model.label: _layers(pair, folders) for pair in networks.values()}
+    found = [(pair.model.label, _layers(pair, folders)) for pair in networks.values()]
     if problems := list(_problems(asked, found)):
         raise SpaceError(problems)
 
@@ -39,14 +39,14 @@ def _layers(pair: GroupSpec, folders: Sequence[str]) -> list[str]:
     return [layer.name for layer in layers_of(model, some_inputs(2, facts.shape, facts.n_classes))]
 
 
-def _problems(asked: LayersSpec, found: dict[str, list[str]]) -> Iterable[str]:
+def _problems(asked: LayersSpec, found: list[tuple[str, list[str]]]) -> Iterable[str]:
     from lmc_tune.measurement.layerwise.layers import matches  # noqa: PLC0415 - brings torch
 
-    every = "; ".join(f"{label}: {', '.join(names)}" for label, names in found.items())
+    every = "; ".join(f"{label}: {', '.join(names)}" for label, names in found)
     for name, patterns in asked.groups.items():
         for pattern in patterns:
-            if not any(matches(layer, pattern) for names in found.values() for layer in names):
+            if not any(matches(layer, pattern) for _, names in found for layer in names):
                 yield f"measure.layers.groups.{name}: no layer is called {pattern!r}; there are {every}"
-    widest = max(map(len, found.values()))
+    widest = max(len(names) for _, names in found)
     if asked.window is not None and asked.window > widest:
         yield f"measure.layers.window: {asked.window} layers are more than the {widest} of a network; use fewer"

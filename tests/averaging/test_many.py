@@ -205,9 +205,9 @@ def test_two_states_are_in_memory_at_most(tmp_path, monkeypatch):
     for name, state in STATES.items():
         save_file(dict(state), tmp_path / f"{name}.safetensors")
     alive, most = [], []
-    from lmc_tune.averaging import measurement
+    from lmc_tune.averaging import members
 
-    read = measurement.read_member
+    read = members.read_member
 
     def counted(*args):
         state, took = read(*args)
@@ -216,7 +216,7 @@ def test_two_states_are_in_memory_at_most(tmp_path, monkeypatch):
         alive.append(weakref.ref(state["1.weight"]))
         return state, took
 
-    monkeypatch.setattr(measurement, "read_member", counted)
+    monkeypatch.setattr(members, "read_member", counted)
     found = measure([tmp_path / f"{name}.safetensors" for name in STATES])
     assert found.findings.names == tuple(STATES)
     assert max(most) == 2

@@ -292,7 +292,7 @@ def test_plain_values_are_json_and_their_names_stable():
     assert set(plain) == {
         *("schema", "answer", "exit_code", "verdict", "condition", "in_short", "reasons", "notes", "metric", "unit"),
         *("judging", "members", "conditions", "ensemble", "ensemble_to_better", "alignments", "identical", "distance"),
-        *("cosine", "disagreement", "layers"),
+        *("cosine", "disagreement", "layers", "directions", "planes"),
     }
     assert set(plain["conditions"][0]) == {
         *("condition", "alignment", "statistics", "lambdas", "test", "train", "average", "to_mean", "to_better"),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
+from safetensors.torch import save_file
 
 import lmc_tune
 from lmc_tune.averaging.paths import Condition
@@ -22,7 +23,15 @@ def measure(*states, **more):
 def pair(tmp_path_factory) -> Path:
     conditions = [Condition(), Condition("weights"), Condition("weights", "repaired")]
     file = tmp_path_factory.mktemp("page") / "pair.html"
-    found = measure(trained(0, 1, norm=False), trained(1, 1, norm=False), conditions=conditions, layers=True)
+    start = file.with_name("start.safetensors")
+    save_file(network(norm=False).state_dict(), start)
+    found = measure(
+        *(trained(0, 1, norm=False), trained(1, 1, norm=False)),
+        conditions=conditions,
+        layers=True,
+        directions=True,
+        planes={"through": ["a", "b", str(start)], "points": 5},
+    )
     file.write_text(found.to_html(), encoding="utf-8")
     return file
 
@@ -49,6 +58,12 @@ def test_everything_is_drawn_and_nothing_is_wider_than_the_page(visits):
     assert of_pair.marks("along", "mark-line") == 4 * 3
     assert of_pair.marks("along", "mark-area") >= 2
     assert of_pair.marks("profile", "mark-symbol") == 3 * 2 * 3 + 2  # families, bases, layers; and the legend's
+    assert of_pair.marks("layerwise-rises", "mark-line") == 2 * 2  # lengths, kinds
+    assert of_pair.marks("whole-rises", "mark-line") == 3 * 3  # points, kinds
+    assert of_pair.marks("sharpness-rises", "mark-line") == 3
+    assert of_pair.marks("plane", "mark-rect") == 5**2 + 1  # and the legend's gradient
+    assert of_pair.marks("plane", "mark-symbol") == 3
+    assert of_pair.page.locator("#plane svg .mark-rule line").count() > 8  # contours
     assert of_many.marks("map-0", "mark-rect") == 4 * 3 + 1  # and the legend's gradient
 
 

@@ -63,7 +63,10 @@ def test_a_space_is_read_as_written():
 
 
 @pytest.mark.parametrize("name", presets())
-def test_every_preset_is_valid_and_survives_being_written_out(name):
+def test_every_preset_is_valid_and_survives_being_written_out(name, tmp_path, monkeypatch):
+    # The text of a preset is the user's own, where the user is.
+    (tmp_path / "corpus.txt").write_text("In the beginning was the word, and a line of it has many.\n" * 40_000)
+    monkeypatch.chdir(tmp_path)
     space = read_space(name)
     assert space.name == name
     assert again(space) == space
@@ -649,9 +652,9 @@ def test_an_axis_of_mappings_shows_how_one_is_written_in_its_list():
         ("directions: {random: {draws: 0}}", "measure.directions.random.draws: should be greater than or equal to 1, got 0"),
         ("directions: {random: {alphas: [0, 1]}}", "measure.directions.random.alphas[0]: should be greater than 0, got 0"),
         ("directions: {random: {alphas: 1}}", "measure.directions.random.alphas: write a list, e.g. [1]; got 1"),
-        ("directions: {noise: {}}", "measure: directions.noise in the span of training needs snapshots, e.g. snapshots: [0, 1, 2]; or ask for kinds: [path]"),
+        ("directions: {noise: {}}", "measure: directions.noise in the span of training needs snapshots, e.g. snapshots: [0, 1, 2]; or ask for kinds: [path, isotropic]"),
         ("snapshots: [2], directions: {noise: {}}", "measure.snapshots: training of 1 epochs ends before the first, 2, so its span is not known; add 0"),
-        ("directions: {noise: {kinds: [spam, path]}}", "measure.directions.noise.kinds[0]: should be 'path', 'span' or 'complement', got 'spam'; did you mean span?"),
+        ("directions: {noise: {kinds: [spam, path]}}", "measure.directions.noise.kinds[0]: should be 'path', 'span', 'complement' or 'isotropic', got 'spam'; did you mean span?"),
         ("directions: {noise: {kinds: [path], positions: [1.5, 0.5]}}", "measure.directions.noise.positions[0]: should be less than or equal to 1, got 1.5"),
         ("directions: {splits: [validation, test]}", "measure.directions.splits[0]: should be 'test' or 'train', got 'validation'"),
         ("planes: start", "measure.planes: write a mapping, e.g. planes: {through: [a, b, start]}; got 'start'"),

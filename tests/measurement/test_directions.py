@@ -9,14 +9,21 @@ from torch import nn
 
 from lmc_tune.experiment import DirectionsSpec, MeasureSpec, RandomSpec
 from lmc_tune.measurement.directions import Directions, random_directions
+from lmc_tune.measurement.layerwise.layers import layers_of
 from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.network import Network
+from lmc_tune.measurement.steps import Direction
 from lmc_tune.measurement.vectors import WeightVectors
 from tests.cases import network, state
 from tests.measurement.around import pair, plain_score
 
 SPEC = RandomSpec(draws=3, alphas=(0.5, 1.0))
 ASKED = MeasureSpec(directions=DirectionsSpec(random=SPEC), conditions=("naive",))
+
+
+def directions_of(members: Members, spec: RandomSpec = SPEC) -> list[list[Direction]]:
+    layers = layers_of(members.network.module, members.data["test"].inputs[:2])
+    return list(random_directions(members, spec, layers))
 
 
 def norm(step: dict[str, torch.Tensor]) -> float:
@@ -26,7 +33,7 @@ def norm(step: dict[str, torch.Tensor]) -> float:
 def test_every_direction_has_exactly_the_distance_of_its_layer():
     members = pair()
     a, b = members.pair
-    found = [direction for own in random_directions(members, SPEC) for direction in own]
+    found = [direction for own in directions_of(members) for direction in own]
     assert Counter(direction.layer for direction in found) == {("1", 0): 8, ("3", 1): 8}
     for direction in found:
         layer, _ = direction.layer
@@ -40,7 +47,7 @@ def test_every_direction_has_exactly_the_distance_of_its_layer():
 def test_a_step_of_float32_weights_is_rounded_once():
     members = pair()
     single = {name: {key: entry.float() for key, entry in own.items()} for name, own in members.states.items()}
-    for own in random_directions(replace(members, states=single), SPEC):
+    for own in directions_of(replace(members, states=single)):
         for direction in own:
             for name, moved in direction.at(0.5).items():
                 exact = direction.origin[name].double() + 0.5 * direction.step.get(name, torch.zeros(()))
@@ -55,7 +62,7 @@ def test_rows_are_scores_by_the_book():
     assert len(rows) == 2 * (2 + 2 * 2 * 4 * 2)
     steps = {
         (direction.kind, direction.position, direction.layer[0], direction.draw): direction.step
-        for own in random_directions(members, SPEC)
+        for own in directions_of(members)
         for direction in own
     }
     for row in rows:
@@ -74,7 +81,7 @@ def test_rows_are_scores_by_the_book():
 
 def test_the_way_to_the_other_member_ends_where_its_layer_is():
     members = pair()
-    for own in random_directions(members, SPEC):
+    for own in directions_of(members):
         for direction in own:
             if direction.kind == "interpolation":
                 other = members.pair[0 if direction.position else 1]
@@ -85,7 +92,7 @@ def test_the_way_to_the_other_member_ends_where_its_layer_is():
 def drawn(members: Members, spec: RandomSpec) -> dict[tuple, torch.Tensor]:
     return {
         (direction.position, direction.layer, direction.draw, name): entry
-        for own in random_directions(members, spec)
+        for own in directions_of(members, spec)
         for direction in own
         if direction.kind == "random"
         for name, entry in direction.step.items()

@@ -108,6 +108,20 @@ def test_rows_are_scores_by_the_book():
     assert {row["lambda"] for row in rows if row["kind"] == "unmoved"} == {0.0, 0.5, 1.0}
 
 
+def test_noise_that_is_isotropic_lies_anywhere_and_needs_no_snapshots():
+    """The mean square of a uniform direction's cosine to any fixed one is 1/n."""
+    spec = NoiseSpec(positions=(0.5,), fractions=(1.0,), draws=2000, kinds=("path", "isotropic"))
+    members = pair()
+    found = [one for some in noise_directions(members, spec) for one in some]
+    way = flat(members.pair[1]) - flat(members.pair[0])
+    steps = np.stack([flat(one.step) for one in found if one.kind == "isotropic"])
+    lengths = np.linalg.norm(steps, axis=1)
+    np.testing.assert_allclose(lengths, np.linalg.norm(way), rtol=1e-12)
+    cosines = steps @ way / np.linalg.norm(way) / lengths
+    assert np.mean(cosines**2) == pytest.approx(1 / len(way), rel=0.1)
+    assert Counter(one.kind for one in found) == {"towards a": 1, "towards b": 1, "isotropic": 2000}
+
+
 def test_what_is_missing_is_asked_for():
     members = remembered()
     one_sided = replace(members, snapshots={"a": members.snapshots["a"]})

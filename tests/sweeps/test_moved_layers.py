@@ -27,6 +27,22 @@ def test_sets_that_some_network_has_are_taken(layers):
     check(layers)
 
 
+@pytest.mark.parametrize("depths", ["2, 1", "1, 2"])
+def test_networks_of_one_factory_are_told_apart(tmp_path, depths):
+    (tmp_path / "stacks.py").write_text(
+        "from torch import nn\n\n\ndef stack(input_shape, n_classes, depth):\n"
+        "    return nn.Sequential(nn.Flatten(), *[nn.Linear(64, 64) for _ in range(depth)], nn.Linear(64, n_classes))\n"
+    )
+    one, other = depths.split(", ")
+    models = ", ".join(f"{{factory: 'stacks:stack', arguments: {{depth: {depth}}}}}" for depth in (one, other))
+    axes = f"model: [{models}]"
+    text = SPACE.replace("LAYERS", "{groups: {third: ['3']}}").replace(
+        "model: [{hidden: [8]}, {hidden: [8], norm: batch}]", axes
+    )
+    space = parse_space(text)
+    check_layers(space.pairs(), space.measure, [str(tmp_path)])
+
+
 def test_a_pattern_that_no_layer_matches_is_named_with_the_layers_there_are():
     with pytest.raises(
         SpaceError, match=r"groups.hidden: no layer is called 'blocks\*'; there are mlp 8: linear1, head"

@@ -12,7 +12,7 @@ from lmc_tune.analysis.report.charts.style import FAINT, wrapped
 from lmc_tune.core.counted import counted
 
 WIDTH, HEIGHT = 196, 130
-_SHAPES = ("circle", "diamond", "triangle-up", "square")
+_SHAPES = ("circle", "diamond", "triangle-up", "square", "triangle-down")
 
 
 def rise_charts(table: pd.DataFrame, x: alt.X, names: Sequence[str], title: str, *, percent: bool) -> Any:
@@ -20,7 +20,7 @@ def rise_charts(table: pd.DataFrame, x: alt.X, names: Sequence[str], title: str,
 
     Args:
         table: ``chart``, ``name``, ``layer``, ``position``, ``alpha``, what is along ``x``, ``rise`` with ``low`` and
-            ``high``, ``n`` pairs.
+            ``high``; and ``n`` pairs, if they are counted.
         x: the horizontal axis. names: of the lines, in order. title: of the vertical axis.
         percent: whether rises are errors.
     """
@@ -45,7 +45,7 @@ def rise_charts(table: pd.DataFrame, x: alt.X, names: Sequence[str], title: str,
         alt.Tooltip("rise:Q", title="mean rise", format=".3~%" if percent else ".3~g"),
         alt.Tooltip("low:Q", title="lowest draw", format=".3~%" if percent else ".3~g"),
         alt.Tooltip("high:Q", title="highest draw", format=".3~%" if percent else ".3~g"),
-        alt.Tooltip("n:Q", title="pairs"),
+        *([alt.Tooltip("n:Q", title="pairs")] if "n" in table else []),
     ]
     charts = []
     for name, rows in table.groupby("chart", sort=False):
@@ -57,7 +57,7 @@ def rise_charts(table: pd.DataFrame, x: alt.X, names: Sequence[str], title: str,
             base.mark_line(strokeWidth=1.6),
             base.mark_point(filled=True, size=40, opacity=1).encode(shape=shape, tooltip=tooltip),
         ]
-        heading = [*wrapped(str(name), WIDTH), counted(int(rows["n"].max()), "pair")]
+        heading = [*wrapped(str(name), WIDTH), *([counted(int(rows["n"].max()), "pair")] if "n" in rows else [])]
         charts.append(
             alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=alt.Title(heading, fontSize=12, offset=2))
         )

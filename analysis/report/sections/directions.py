@@ -20,6 +20,7 @@ NOISE_KINDS = {
     "towards b": "along the path, towards B",
     "span": "in the span of training",
     "complement": "orthogonal to training",
+    "isotropic": "random directions",
 }
 
 

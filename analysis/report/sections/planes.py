@@ -21,7 +21,9 @@ from lmc_tune.core.barrier import Array
 ORDER = 76
 # One of the lowest barrier, one of the highest, and those between.
 MOST_PLANES, LEVELS = 6, 8
-WIDTH, LEAST_HEIGHT, MOST_HEIGHT = 300, 140, 380
+# Of several maps, and of one alone.
+WIDTH, ALONE = 300, 520
+LEAST_HEIGHT, MOST_HEIGHT = 140, 380
 NAMES = {"a": "A", "b": "B"}
 
 
@@ -41,7 +43,7 @@ def make(context: Context) -> Section | None:
         f"the highest; lines are {LEVELS} heights, the same on all maps and equally spaced"
         f"{'' if verdict.quantity == 'error' else ' on a logarithmic scale'}.",
         label="Maps of loss or error on planes through three weight vectors",
-        chart=plane_chart(table, chosen, percent=verdict.quantity == "error"),
+        chart=plane_chart(table, chosen, percent=verdict.quantity == "error", loss="loss (nats)"),
     )
 
 
@@ -74,26 +76,32 @@ def plane_table(
     return split, rows.assign(value=value)
 
 
-def plane_chart(table: pd.DataFrame, chosen: pd.DataFrame, *, percent: bool) -> Any:
-    """A map per pair, on one colour scale."""
+def plane_chart(table: pd.DataFrame, chosen: pd.DataFrame, *, percent: bool, loss: str) -> Any:
+    """A map per pair, on one colour scale.
+
+    Args:
+        table: points of all pairs: ``key``, ``point``, ``x``, ``y``, ``value``.
+        chosen: the ``title`` of every map, by key.
+        percent: whether values are errors. loss: what they are called otherwise.
+    """
     finite = table.loc[np.isfinite(table["value"]), "value"]
     logarithmic = not percent and finite.min() > 0
     low, high = float(finite.min()), float(finite.max())
     heights = (np.geomspace if logarithmic else np.linspace)(low, high, LEVELS + 2)[1:-1]
     scale = alt.Scale(type="log" if logarithmic else "linear", scheme="viridis", domain=[low, high], clamp=True)
     legend = alt.Legend(orient="top", format=".2~%" if percent else ".2~g")
-    title = "error" if percent else "loss (nats)"
+    title = "error" if percent else loss
     ink = {
         "color": alt.Color("value:Q", title=title, scale=scale, legend=legend),
-        "stroke": alt.Stroke("value:Q", scale=scale, legend=None),  # so that no seam shows between tiles
         "tooltip": [alt.Tooltip("value:Q", title=title, format=".2%" if percent else ".3~g")],
     }
-    maps = [_map(table[table["key"] == key], heading, ink, heights) for key, heading in chosen["title"].items()]
-    chart: Any = alt.concat(*maps, columns=3, spacing=26).resolve_scale(color="shared", stroke="shared")
+    width = ALONE if len(chosen) == 1 else WIDTH
+    maps = [_map(table[table["key"] == key], heading, ink, heights, width) for key, heading in chosen["title"].items()]
+    chart: Any = alt.concat(*maps, columns=3, spacing=26).resolve_scale(color="shared")
     return finish(chart)
 
 
-def _map(rows: pd.DataFrame, heading: str, ink: Mapping[str, Any], heights: Array) -> Any:
+def _map(rows: pd.DataFrame, heading: str, ink: Mapping[str, Any], heights: Array, width: int) -> Any:
     """Tiles, contours, and the three points with their names."""
     grid = rows[rows["point"] == "grid"].sort_values(["y", "x"])
     xs, ys = np.unique(grid["x"]), np.unique(grid["y"])
@@ -109,7 +117,7 @@ def _map(rows: pd.DataFrame, heading: str, ink: Mapping[str, Any], heights: Arra
     text: dict[str, Any] = {"dy": -12, "fontSize": 12, "fontWeight": 700}
     layers = [
         alt.Chart(_tiles(field, right, top))
-        .mark_rect(strokeWidth=0.7)
+        .mark_rect(stroke=alt.expr("scale('color', datum.value)"), strokeWidth=0.7)  # no seam shows between tiles
         .encode(x=left, x2="right:Q", y=bottom, y2="top:Q", **ink),
         alt.Chart(lines).mark_rule(color=ON_DARK, strokeWidth=0.8, opacity=0.75).encode(x=x, y=y, x2="x2:Q", y2="y2:Q"),
         named.mark_point(filled=True, size=70, color=ON_DARK, stroke=ON_LIGHT, strokeWidth=1.2, opacity=1).encode(
@@ -118,9 +126,9 @@ def _map(rows: pd.DataFrame, heading: str, ink: Mapping[str, Any], heights: Arra
         named.mark_text(**text, stroke=ON_LIGHT, strokeWidth=3, color=ON_LIGHT).encode(text="point:N"),
         named.mark_text(**text, color=ON_DARK).encode(text="point:N"),
     ]
-    height = float(np.clip(WIDTH * np.ptp(top) / np.ptp(right), LEAST_HEIGHT, MOST_HEIGHT))
+    height = float(np.clip(width * np.ptp(top) / np.ptp(right), LEAST_HEIGHT, MOST_HEIGHT))
     drawn: Any = alt.layer(*layers)
-    return drawn.properties(width=WIDTH, height=height, title=alt.Title(wrapped(heading, WIDTH), fontSize=12, offset=4))
+    return drawn.properties(width=width, height=height, title=alt.Title(wrapped(heading, width), fontSize=12, offset=4))
 
 
 def _tiles(field: Array, right: Array, top: Array) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from lmc_tune.experiment import (
     statistics_of,
 )
 from lmc_tune.measurement.alignment.members import aligned
+from lmc_tune.measurement.conditions import estimating_passes
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.measurement.layerwise.blends import Blend, Blender, distinct_runs
 from lmc_tune.measurement.layerwise.layers import Layer, layers_of
@@ -181,24 +182,19 @@ class LayerBarriers:
         return Found(tables={"layer_barriers": barriers, "layer_paths": paths})
 
     def work(self, sizes: Sizes, asked: MeasureSpec) -> Work:
-        """Every layer of every network, what begins alike once."""
+        """Every layer of every network, what begins alike once; of repaired ones, each network by itself."""
         if asked.layers is None or not sizes.layers:
             return Work()
         unnamed = [Layer(name=str(at), parameters=(), entries=()) for at in range(sizes.layers)]
         sets = layer_sets(unnamed, asked.layers.model_copy(update={"groups": {}}))
-        lambdas = _lambdas(asked.layers)
-        blends = {moved.blend(base, at, len(unnamed)) for moved in sets for base in BASES for at in lambdas}
-        blends |= {(0.0,) * len(unnamed), (1.0,) * len(unnamed)}
-        passes = distinct_runs(blends) / len(unnamed)
+        of_sets = _passes(sets, _lambdas(asked.layers), len(unnamed))
+        conditions = _conditions(asked, asked.layers)
+        at_snapshots = [one for one in conditions if one not in ALIGNED]
+        passes = [of_sets[statistics_of(one)] for one in (*conditions, *len(asked.snapshots) * at_snapshots)]
         examples = sum(sizes.splits[split] for split in asked.splits)
-        conditions = [statistics_of(one) for one in _conditions(asked, asked.layers)]
-        at_end, estimated = len(conditions), len(conditions) - conditions.count("naive")
-        snapshots = len(asked.snapshots)
-        of_snapshots = [statistics_of(one) for one in _conditions(asked, asked.layers) if one not in ALIGNED]
-        estimated += snapshots * (len(of_snapshots) - of_snapshots.count("naive"))
         return Work(
-            scored_apart=round(passes * examples * (at_end + snapshots * len(of_snapshots))),
-            estimated=round(passes * sizes.both * estimated),
+            scored_apart=round(examples * sum(scored for scored, _ in passes)),
+            estimated=round(sizes.both * sum(estimated for _, estimated in passes)),
         )
 
     def _measured(
@@ -228,6 +224,21 @@ class LayerBarriers:
                         blender, sets, _lambdas(spec), data, statistics_of(one), members.statistics
                     )
                 yield condition, epoch, known[key], pair
+
+
+def _passes(sets: Sequence[LayerSet], lambdas: Sequence[float], n: int) -> dict[Statistics, tuple[float, float]]:
+    """Passes through whole networks of ``n`` layers that score all sets, and those that estimate statistics."""
+    whole = {(0.0,) * n, (1.0,) * n}
+    blends = [{moved.blend(base, at, n) for moved in sets for at in lambdas} | whole for base in BASES]
+    tree, apart = distinct_runs(set().union(*blends)) / n, sum(map(distinct_runs, blends)) / n
+    lines = 2 * len(sets)
+    moments = lines * estimating_passes("repaired", len(lambdas)) + estimating_passes("repaired", len(whole))
+    return {
+        "naive": (tree, 0),
+        "endpoint": (apart, 0),  # the statistics of each base are its own
+        "recalibrated": (tree, tree),
+        "repaired": (lines * len(lambdas) + len(whole), moments),
+    }
 
 
 def _pairs(members: Members) -> Iterator[tuple[int | None, tuple[State, State]]]:

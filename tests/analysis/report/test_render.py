@@ -25,7 +25,7 @@ from lmc_tune.analysis.report.files import choose_files
 from lmc_tune.analysis.report.render import read_sweep, render
 from lmc_tune.analysis.report.studied import judgement, settings, studied
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import GroupSpec, ShiftSpec, VerdictSpec
+from lmc_tune.experiment import MODELS, GroupSpec, ShiftSpec, VerdictSpec
 from lmc_tune.tables.cells import mean_intervals
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.store import load_results
@@ -39,7 +39,9 @@ from tests.analysis.cases import (
     measured_pair,
     networks_space,
     ok_pair,
+    pair_spec,
     realistic_pair,
+    results_of,
     space_of,
     unpacked,
     write_run,
@@ -194,6 +196,14 @@ def test_the_settings_name_what_the_space_has_and_no_more(folder: Path) -> None:
     assert {"learning rate", "hidden", "activation", "dropout", "crop", "schedule", "training examples"} <= names
     assert not {"depth", "shortcut", "patch", "factory"} & names
     assert not {"steps", "target loss", "learning rate of B", "scale of the disturbance"} & names
+
+
+@pytest.mark.parametrize("network", sorted(MODELS.keys() - {"factory"}))
+def test_every_network_has_its_usual_settings(network: str) -> None:
+    spec = GroupSpec.model_validate(pair_spec().model_dump() | {"model": {"name": network}})
+    found = settings(map_regions(results_of([ok_pair(spec, 0.1)])))
+    assert dict(found["Fixed"])["model"] == network
+    assert {name for name, _ in found["Left at the default"]} >= {"init", "weight decay"}
 
 
 def test_the_page_stays_small_and_calls_nobody(html: str) -> None:

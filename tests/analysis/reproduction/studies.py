@@ -9,7 +9,7 @@ import pyarrow as pa
 from lmc_tune.analysis.reproduction.expectations import Claim
 from lmc_tune.analysis.reproduction.sweep_tables import Study
 from lmc_tune.experiment import DatasetSpec, GroupSpec, MlpSpec, ModelSpec, VerdictSpec
-from lmc_tune.tables.columns import CURVES, PATHS, RESULTS_SCHEMA
+from lmc_tune.tables.columns import CURVES, RESULTS_SCHEMA, TABLES, NestedName
 from lmc_tune.tables.rows import PairResult
 from tests.analysis.cases import pair_spec
 
@@ -31,13 +31,19 @@ def spec_of(replicate: int, model: ModelSpec = L1, normalise: bool = True, **tra
 
 def study_of(results: Sequence[PairResult], curves: pd.DataFrame | None = None, gate: float = 0.4) -> Study:
     table = pd.DataFrame([result.row for result in results]).reindex(columns=RESULTS_SCHEMA.names)
-    rows = [
-        {"key": result.key, **row} for result in sorted(results, key=lambda r: r.key) for row in result.tables["paths"]
-    ]
-    paths = pa.Table.from_pylist(rows, schema=PATHS.schema)
+
+    def rows(name: NestedName) -> pa.Table:
+        nested = [
+            {"key": result.key, **row}
+            for result in sorted(results, key=lambda r: r.key)
+            for row in result.tables.get(name, [])
+        ]
+        return pa.Table.from_pylist(nested, schema=TABLES[name].schema)
+
+    further: dict[NestedName, list[pa.Table]] = {name: [rows(name)] for name in ("layer_barriers", "directions")}
     if curves is None:
         curves = pd.DataFrame(columns=CURVES.schema.names)
-    return Study.of(table, paths, curves, VerdictSpec(min_train_accuracy=gate))
+    return Study.of(table, rows("paths"), curves, VerdictSpec(min_train_accuracy=gate), further)
 
 
 def pairs(make: Callable[[GroupSpec], PairResult], *specs: Callable[[int], GroupSpec]) -> list[PairResult]:

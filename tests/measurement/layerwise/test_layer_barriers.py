@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from lmc_tune.core.barrier import DEFINITIONS, locate_barrier
-from lmc_tune.experiment import AlignmentSpec, LayersSpec, MeasureSpec, barrier_column
+from lmc_tune.experiment import AlignmentSpec, Condition, LayersSpec, MeasureSpec, barrier_column
 from lmc_tune.measurement.conditions import prepare
 from lmc_tune.measurement.evaluate import evaluate
-from lmc_tune.measurement.layerwise.blends import Blender, distinct_runs
+from lmc_tune.measurement.layerwise.blends import Blender
 from lmc_tune.measurement.layerwise.layer_barriers import LayerBarriers, SetPath, measure_layers
-from lmc_tune.measurement.layerwise.layers import Layer, layers_of
+from lmc_tune.measurement.layerwise.layers import layers_of
 from lmc_tune.measurement.layerwise.sets import LayerSet, layer_sets
 from lmc_tune.measurement.lines import Segment
 from lmc_tune.measurement.measurement import Found, Sizes, Work
@@ -215,15 +215,26 @@ def test_nothing_is_measured_unless_it_is_asked():
     assert LayerBarriers().work(sizes, MeasureSpec()) == Work()
 
 
-def test_the_work_is_that_of_the_tree():
-    asked = MeasureSpec(conditions=("naive", "recalibrated"), layers=LayersSpec(), snapshots=(1, 2))
-    sizes = Sizes(part=10, both=20, test=5, splits={"train": 20, "test": 5}, layers=6)
-    work = LayerBarriers().work(sizes, asked)
-    unnamed = [Layer(name=str(at), parameters=(), entries=()) for at in range(6)]
-    blends = {s.blend(base, 0.5, 6) for s in layer_sets(unnamed, LayersSpec()) for base in ("a", "b")}
-    passes = distinct_runs([*blends, (0.0,) * 6, (1.0,) * 6]) / 6
-    assert work.scored_apart == round(passes * 25 * 2 * 3)
-    assert work.estimated == round(passes * 20 * 3)
+def test_the_work_is_that_of_the_networks_that_are_scored():
+    """Three layers a, b, c from A and B, half-way: 10 sets; by hand, layer by layer, what begins alike once."""
+    sizes = Sizes(part=10, both=20, test=5, splits={"train": 20, "test": 5}, layers=3)
+
+    def work(*conditions: Condition, **more: Any) -> Work:
+        every: tuple[Condition, ...] = ("naive", "endpoint", "recalibrated", "repaired")
+        asked = MeasureSpec(conditions=every, layers=LayersSpec(conditions=conditions), **more)
+        return LayerBarriers().work(sizes, asked)
+
+    # Networks: 000, 111, all ½, and from either base ½00, 0½0, 00½, ½½0, 0½½; their first layers 0, 1, ½, their first
+    # two 00, 0½, 11, 1½, ½0, ½1, ½½, and 13 whole ones: 23 layers of three.
+    assert work("naive") == Work(scored_apart=round(25 * 23 / 3), estimated=0)
+    assert work("recalibrated") == Work(scored_apart=round(25 * 23 / 3), estimated=round(20 * 23 / 3))
+    # From A alone: 0, 1, ½; 00, 0½, 11, ½0, ½½; 000, 111, ½½½, ½00, 0½0, 00½, ½½0, 0½½. As many from B.
+    assert work("endpoint") == Work(scored_apart=round(25 * 2 * 16 / 3), estimated=0)
+    # 10 sets from both bases and the two ends; of each the moments of both ends and its own statistics.
+    assert work("repaired") == Work(scored_apart=25 * 22, estimated=20 * (20 * 3 + 4))
+    assert work("naive", snapshots=(1, 2)).scored_apart == round(25 * 3 * 23 / 3)
+    both = work("naive", "repaired")
+    assert (both.scored_apart, both.estimated) == (round(25 * (23 / 3 + 22)), 20 * 64)
 
 
 def test_groups_are_found_by_pattern_and_left_out_where_there_is_none():
