@@ -41,9 +41,11 @@ def tally(cells: pd.DataFrame) -> list[str]:
 
 def remarks(diagram: PhaseDiagram) -> list[str]:
     """What qualifies the answer, in sentences: an earlier question, the other split, divergence, few data."""
-    cells, other, found = diagram.cells, diagram.verdict.other_split, []
+    cells, other, group, found = diagram.cells, diagram.verdict.other_split, diagram.group, []
     if diagram.outdated:
-        found.append("All pairs answer an earlier `measure` than space.yaml asks; run the sweep to measure them again.")
+        found.append(
+            f"All {group}s answer an earlier `measure` than space.yaml asks; run the sweep to measure them again."
+        )
     for verdict, opposite in (("connected", "disconnected"), ("disconnected", "connected")):
         alike = cells[cells["verdict"] == verdict]
         if n := int((alike[f"on_{other}"] == opposite).sum()):
@@ -59,14 +61,13 @@ def remarks(diagram: PhaseDiagram) -> list[str]:
             f"the threshold is {threshold(diagram.verdict)}. Use more examples, or a higher threshold."
         )
     if n := int((cells["judged"] & (cells["n_ok"] < LEAST_PAIRS)).sum()):
-        found.append(
-            f"{counted(n, 'cell')} {'has' if n == 1 else 'have'} fewer than {LEAST_PAIRS} ok pairs: too few to decide."
-        )
+        have = f"{counted(n, 'cell')} {'has' if n == 1 else 'have'}"
+        found.append(f"{have} fewer than {LEAST_PAIRS} ok {group}s: too few to decide.")
     if n := int((cells["judged"] & cells["n_ok"].between(LEAST_PAIRS, FEW_PAIRS - 1)).sum()):
-        found.append(f"{counted(n, 'cell')} {'rests' if n == 1 else 'rest'} on fewer than {FEW_PAIRS} pairs.")
+        found.append(f"{counted(n, 'cell')} {'rests' if n == 1 else 'rest'} on fewer than {FEW_PAIRS} {group}s.")
     if (cells["verdict"] == "undertrained").all():
         found.append(
-            f"In no cell do most pairs reach {gate(diagram.verdict)} train accuracy: train longer or with other "
+            f"In no cell do most {group}s reach {gate(diagram.verdict)} train accuracy: train longer or with other "
             "learning rates, or lower verdict.min_train_accuracy."
         )
     return found
@@ -140,7 +141,7 @@ def next_steps(diagram: PhaseDiagram, replicates: int, again: Callable[..., str]
     undecided = int(((cells["verdict"] == "undecided") & cells["judged"] & ~_coarse(diagram)).sum())
     if undecided:
         wanted = max(LEAST_PAIRS, 2 * replicates)
-        more = counted(len(cells) * (wanted - replicates), "more pair")
+        more = counted(len(cells) * (wanted - replicates), f"more {diagram.group}")
         words = (
             f"{counted(undecided, 'cell')} {'is' if undecided == 1 else 'are'} undecided; {wanted} replicates ({more})"
         )

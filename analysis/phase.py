@@ -138,6 +138,11 @@ class PhaseDiagram:
         """Whether its groups are federations of clients, not pairs."""
         return "clients" in self.cells and bool(self.cells["clients"].notna().any())
 
+    @property
+    def group(self) -> Literal["pair", "federation"]:
+        """What its groups are called."""
+        return "federation" if self.federated else "pair"
+
     def title(self, column: str) -> str:
         """What a column holds, and whether of A alone."""
         return axis_title(column, self.of_a)
@@ -318,8 +323,8 @@ def _planned_pairs(results: pd.DataFrame, planned: pd.DataFrame, space: SearchSp
     pairs = found[found["planned"]]
     if pairs.empty:
         raise UserError(
-            f"none of the {len(results)} finished pairs belongs to the space {space.name!r}: they were run with "
-            f"another space or another version of lmc-tune. To map them nevertheless, leave the space out (move "
+            f"none of the {len(results)} finished {space.group}s belongs to the space {space.name!r}: they were run "
+            f"with another space or another version of lmc-tune. To map them nevertheless, leave the space out (move "
             f"space.yaml out of the run folder)"
         )
     return pairs

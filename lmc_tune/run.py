@@ -214,7 +214,8 @@ class Run:
         diagram = self._diagram
         n = Counter(diagram.pairs["status"])
         total = "" if self.space is None else f" of {len(self.space.cells()) * self.space.replicates} planned"
-        return f"{n.total()}{total} pairs: {', '.join(f'{n[status]} {status}' for status in STATUSES if n[status])}."
+        by_status = ", ".join(f"{n[status]} {status}" for status in STATUSES if n[status])
+        return f"{n.total()}{total} {diagram.group}s: {by_status}."
 
     def _picture(self) -> Markup:
         try:

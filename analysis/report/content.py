@@ -17,7 +17,7 @@ from lmc_tune.analysis.report.cell_table import MOST_ROWS, accuracies, both, cel
 from lmc_tune.analysis.report.charts.curves import Curves
 from lmc_tune.analysis.report.columnar import pack
 from lmc_tune.analysis.report.section import Section, is_detailed
-from lmc_tune.analysis.report.studied import judgement, settings, studied
+from lmc_tune.analysis.report.studied import counts, judgement, settings, studied
 from lmc_tune.analysis.report.view import differences
 from lmc_tune.analysis.wording import (
     LETTERS,
@@ -44,7 +44,6 @@ from lmc_tune.tables.cells import compare_definitions, exclusions
 LONG_TABLE = 60
 FEW_PANELS = 6
 ALL_CELLS = "All cells, in full precision: lmc-tune report with --formats csv."
-ALL_REASONS = f"{ALL_CELLS} The reason of every pair: results.parquet."
 LIBRARIES = ("lmc-tune", "altair", "numpy", "pandas", "scipy", "vl-convert-python")
 
 # What the path is compared with, after "how far the error rises above".
@@ -93,6 +92,7 @@ def content(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
     """Everything the template sets in type, by the name it uses."""
     verdict = diagram.verdict
     panels, cells, excluded = panel_table(diagram), cell_table(diagram), exclusion_table(diagram)
+    all_reasons = f"{ALL_CELLS} The reason of every {diagram.group}: results.parquet."
     return {
         "sweep": sweep,
         "diagram": diagram,
@@ -119,7 +119,7 @@ def content(diagram: PhaseDiagram, sweep: Sweep) -> dict[str, Any]:
         "long_table": LONG_TABLE,
         "accounting": accounting(diagram),
         "exclusions": excluded.head(MOST_ROWS),
-        "exclusions_end": ends_early(min(MOST_ROWS, len(excluded)), len(excluded), "entries", ALL_REASONS),
+        "exclusions_end": ends_early(min(MOST_ROWS, len(excluded)), len(excluded), "entries", all_reasons),
         "settings": settings(diagram),
         "judgement": judgement(diagram),
         "versions": versions(sweep),
@@ -181,15 +181,17 @@ def _marks(diagram: PhaseDiagram) -> str:
 def verdict_key(diagram: PhaseDiagram) -> list[Row]:
     """The five verdicts: letter, number of cells and the rule in plain words."""
     verdict = diagram.verdict
-    limit = threshold(verdict)
+    limit, group, member = threshold(verdict), diagram.group, "client" if diagram.federated else "member"
+    flat = "one average of such clients" if diagram.federated else "a flat path between such members"
     rules: dict[Verdict, str] = {
         "connected": f"the whole interval of the mean barrier lies below {limit}",
         "disconnected": f"the whole interval lies above {limit}",
-        "undecided": f"the interval straddles {limit}, or there is none: fewer than three pairs are ok, one of them "
-        "has no finite barrier, or most pairs failed",
-        "undertrained": "at least half of the finished pairs are left out, most often because a member stayed below "
-        f"{gate(verdict)} train accuracy: a flat path between such members means nothing",
-        "diverged": "at least half of the finished pairs are left out, most often because the loss of a member blew up",
+        "undecided": f"the interval straddles {limit}, or there is none: fewer than three {group}s are ok, one of "
+        f"them has no finite barrier, or most {group}s failed",
+        "undertrained": f"at least half of the finished {group}s are left out, most often because a {member} stayed "
+        f"below {gate(verdict)} train accuracy: {flat} means nothing",
+        "diverged": f"at least half of the finished {group}s are left out, most often because the loss of a {member} "
+        "blew up",
     }
     counts = diagram.cells["verdict"].value_counts()
     return [
@@ -205,10 +207,10 @@ def verdict_key(diagram: PhaseDiagram) -> list[Row]:
 
 def cautions(diagram: PhaseDiagram, sweep: Sweep) -> list[str]:
     """What a reader must know before trusting the page: what is not run, not finished, left out or not known."""
-    space = sweep.space
+    space, group = sweep.space, diagram.group
     if space is None:
         asked = differences(diagram.verdict, VerdictSpec(), "the default verdict")
-        return ["space.yaml is not in the folder: all finished pairs are judged, by the default verdict.", *asked]
+        return [f"space.yaml is not in the folder: all finished {group}s are judged, by the default verdict.", *asked]
     found = differences(diagram.verdict, space.verdict, "space.yaml")
     if n := len(diagram.not_run):
         mark = "a dash" if diagram.y is None else "an empty tile"
@@ -217,16 +219,16 @@ def cautions(diagram: PhaseDiagram, sweep: Sweep) -> list[str]:
         found.append(complete if sweep.ended else f"Not run: {cells} The sweep is not finished.")
     if n := int((diagram.cells["n_pairs"] < space.replicates).sum()):
         found.append(
-            f"Not finished: {counted(n, 'cell')} with fewer than {counted(space.replicates, 'pair')}. Verdicts may "
+            f"Not finished: {counted(n, 'cell')} with fewer than {counted(space.replicates, group)}. Verdicts may "
             "change."
         )
     if (n := diagram.old_answers) and not diagram.outdated:
         found.append(
-            f"Left out: {counted(n, 'finished pair')} measured with an earlier `measure`; run the sweep to measure "
+            f"Left out: {counted(n, f'finished {group}')} measured with an earlier `measure`; run the sweep to measure "
             "them again."
         )
     if n := diagram.other_pairs:
-        found.append(f"Left out: {counted(n, 'finished pair')} in this folder that space.yaml does not plan.")
+        found.append(f"Left out: {counted(n, f'finished {group}')} in this folder that space.yaml does not plan.")
     return found
 
 
@@ -270,15 +272,15 @@ def _range(values: pd.Series) -> str:
 
 def finished(diagram: PhaseDiagram, sweep: Sweep) -> str:
     """E.g. ``178 of 180 pairs finished``; after a search that left some out, how many."""
-    n = int(diagram.cells["n_pairs"].sum())
+    n, group = int(diagram.cells["n_pairs"].sum()), diagram.group
     planned = sweep.planned_pairs
     if sweep.space is not None:
         planned = (len(diagram.cells) + len(diagram.not_run)) * sweep.space.replicates
     if planned is None:
-        return f"{counted(n, 'pair')} finished"
+        return f"{counted(n, group)} finished"
     if sweep.ended and n < planned:
-        return f"{counted(n, 'pair')} finished, {planned - n} left out by the search"
-    return f"{n} of {counted(planned, 'pair')} finished"
+        return f"{counted(n, group)} finished, {planned - n} left out by the search"
+    return f"{n} of {counted(planned, group)} finished"
 
 
 def place(diagram: PhaseDiagram, row: Row) -> str:
@@ -340,8 +342,8 @@ def caption(diagram: PhaseDiagram) -> list[str]:
     n = diagram.cells.loc[diagram.cells["judged"], "n_ok"]
     if n.empty:
         return [*outcome, criterion]
-    pairs = counted(int(n.max()), "pair") if n.min() == n.max() else f"{n.min()} to {n.max()} pairs"
-    return [*outcome, f"{criterion}; {confidence(verdict)} intervals, {pairs} per judged cell"]
+    per_cell = f"{counts(n, diagram.group)} per judged cell"
+    return [*outcome, f"{criterion}; {confidence(verdict)} intervals, {per_cell}"]
 
 
 def versions(sweep: Sweep) -> list[tuple[str, str, str]]:
@@ -378,7 +380,7 @@ def _detail(diagram: PhaseDiagram, row: Row) -> Row:
         "mean barrier": height(row["mean_barrier"], verdict),
         f"{confidence(verdict)} interval": interval(row["low"], row["high"], verdict),
         f"on {verdict.other_split}": on_other_split(diagram, row),
-        "counted": f"{row['n_ok']} of {counted(row['n_pairs'], 'pair')}",
+        "counted": f"{row['n_ok']} of {counted(row['n_pairs'], diagram.group)}",
         "left out": left_out(row),
         diagram.title("noise_scale"): number(row["noise_scale"]),
         **(accuracies(row) if diagram.federated else {"test accuracy A, B": both(row, "test_accuracy")}),

@@ -42,7 +42,7 @@ def studied(diagram: PhaseDiagram) -> str:
         _several([model_label(row) for row in networks.to_dict("records")], "networks"),
         ", ".join([_several(list(cells["optimizer"]), "optimizers"), *_training(diagram, cells)]),
         _federations(cells) if diagram.federated else f"shift: {_several(shifts, 'shifts')}",
-        _pairs(diagram),
+        f"{counts(diagram.cells['n_pairs'], diagram.group)} per cell",
     ]
     return " · ".join(parts)
 
@@ -73,9 +73,9 @@ def _training(diagram: PhaseDiagram, cells: pd.DataFrame) -> list[str]:
     return parts
 
 
-def _pairs(diagram: PhaseDiagram) -> str:
-    n = diagram.cells["n_pairs"]
-    return f"{counted(int(n.max()), 'pair') if n.min() == n.max() else f'{n.min()} to {n.max()} pairs'} per cell"
+def counts(n: pd.Series, noun: str) -> str:
+    """E.g. ``5 pairs``, or ``3 to 5 pairs`` where cells differ."""
+    return counted(int(n.max()), noun) if n.min() == n.max() else f"{n.min()} to {n.max()} {noun}s"
 
 
 def _several(names: list[str], what: str) -> str:

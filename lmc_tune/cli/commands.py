@@ -176,8 +176,8 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         print_outcome(outcome, study, found)
     if outcome.interrupted:
         rest = "networks that were not finished are trained again"
-        rest = on_checkpoints(outcome.checkpoints) if outcome.checkpoints else rest
-        note(f"Interrupted; every finished pair is kept, {rest}. {_go_on()}")
+        rest = on_checkpoints(outcome.checkpoints, study.group) if outcome.checkpoints else rest
+        note(f"Interrupted; every finished {study.group} is kept, {rest}. {_go_on()}")
         raise typer.Exit(INTERRUPTED)
     if outcome.counts.get("failed"):
         print_failures(outcome.folder)

@@ -83,7 +83,7 @@ def print_outcome(outcome: "Outcome", space: "SearchSpace", found: Found | None)
     counts = in_order(outcome.counts)
     again = f" and {outcome.remeasured} only measured again" if outcome.remeasured else ""
     idle = outcome.ended and not outcome.trained and not outcome.remeasured
-    did = "nothing was left to run" if idle else f"{counted(outcome.trained, 'pair')} trained{again} in this call"
+    did = "nothing was left to run" if idle else f"{counted(outcome.trained, space.group)} trained{again} in this call"
     note(f"{did}; now {counts}")
     if found is not None:
         for line in answer_lines(found, width_of(sys.stderr)):
@@ -102,12 +102,14 @@ def _next_steps(outcome: "Outcome", space: "SearchSpace", found: Found | None) -
     def again(*options: str) -> str:
         return _with_options(this_command(), options)
 
-    steps = [*_looks(outcome.folder)]
+    steps = [*_looks(outcome.folder, space)]
     if found is not None:
         steps += next_steps(found.diagram, space.replicates, again, ended=outcome.ended)
     left = outcome.counts.get("pending", 0)
     if left and not outcome.interrupted:
-        steps.append(Step(words=f"{counted(left, 'pair')} left: the same command runs more of them", command=again()))
+        steps.append(
+            Step(words=f"{counted(left, space.group)} left: the same command runs more of them", command=again())
+        )
     return steps
 
 
@@ -120,14 +122,15 @@ def _with_options(command: str, options: Sequence[str]) -> str:
     return f"{kept} {shlex.join(options)}".rstrip()
 
 
-def _looks(folder: "Place") -> "list[Step]":
+def _looks(folder: "Place", space: "SearchSpace") -> "list[Step]":
     """How to look at the pairs in MLflow, if the folder has a store of its own."""
     from lmc_tune.analysis.answer import Step
     from lmc_tune.tracking.connection import own_store
 
     if not own_store(folder).exists():
         return []
-    return [Step(words="every pair with its curves, in MLflow", command=f"{program()} ui {shlex.quote(str(folder))}")]
+    words = f"every {space.group} with its curves, in MLflow"
+    return [Step(words=words, command=f"{program()} ui {shlex.quote(str(folder))}")]
 
 
 def print_status(folder: "Place", state: "SweepStatus", found: Found | None) -> None:
@@ -154,14 +157,13 @@ def _print_progress(folder: "Place", state: "SweepStatus") -> None:
     elif state.seconds_left and state.counts["running"] + state.counts["pending"]:
         typer.echo(f"about {in_words(state.seconds_left)} left")
     if state.checkpoints:
-        typer.echo(on_checkpoints(state.checkpoints))
+        typer.echo(on_checkpoints(state.checkpoints, state.space.group))
     if state.stale:
-        again = "answers" if state.stale == 1 else "answer"
-        _echo(
-            f"{counted(state.stale, 'pair')} {again} an earlier `measure`: pending, since the sweep measures them again"
-        )
+        stale = f"{counted(state.stale, state.space.group)} {'answers' if state.stale == 1 else 'answer'}"
+        _echo(f"{stale} an earlier `measure`: pending, since the sweep measures them again")
     if state.other_pairs:
-        _echo(f"the folder also holds {counted(state.other_pairs, 'pair')} that {folder}/space.yaml does not plan")
+        others = counted(state.other_pairs, state.space.group)
+        _echo(f"the folder also holds {others} that {folder}/space.yaml does not plan")
 
 
 def _steps_of(folder: "Place", state: "SweepStatus", found: Found | None) -> "list[Step]":
@@ -180,11 +182,14 @@ def _steps_of(folder: "Place", state: "SweepStatus", found: Found | None) -> "li
     steps = []
     if not state.complete and not state.counts["running"]:
         left = state.counts["pending"] + state.counts["failed"]
-        steps.append(Step(words=f"{counted(left, 'pair')} left: this resumes the sweep", command=again()))
+        steps.append(Step(words=f"{counted(left, state.space.group)} left: this resumes the sweep", command=again()))
     if found is not None:
         if not (folder / REPORT_FILE).exists():
             steps.append(Step(words="the report", command=f"{program()} report {shlex.quote(str(folder))}"))
-        steps += [*_looks(folder), *next_steps(found.diagram, state.space.replicates, again, ended=state.complete)]
+        steps += [
+            *_looks(folder, state.space),
+            *next_steps(found.diagram, state.space.replicates, again, ended=state.complete),
+        ]
     return steps
 
 
@@ -201,11 +206,12 @@ def print_failures(folder: "Place") -> None:
     """The first pairs that failed, and how to see all of them."""
     from lmc_tune.sweeps.status import read_status
 
-    failures = read_status(folder).failures
+    status = read_status(folder)
+    failures = status.failures
     for failure in failures[:5]:
         note(f"failed {failure.key} ({failure.what}): {failure.reason}")
     see = f"{program()} status {shlex.quote(str(folder))}"
-    note(f"{counted(len(failures), 'pair')} failed; run the same command to try them again, or see: {see}")
+    note(f"{counted(len(failures), status.space.group)} failed; run the same command to try them again, or see: {see}")
     note(whole_tracebacks(folder))
 
 
@@ -219,9 +225,11 @@ def in_order(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {words.get(name, name)}" for name, count in counts.items())
 
 
-def on_checkpoints(n: int) -> str:
-    unfinished = "1 network of unfinished pairs has" if n == 1 else f"{n} networks of unfinished pairs have"
-    return f"{unfinished} a checkpoint to resume from"
+def on_checkpoints(n: int, group: str) -> str:
+    of = (
+        counted(n, "unfinished federation") if group == "federation" else f"{counted(n, 'network')} of unfinished pairs"
+    )
+    return f"{of} {'has' if n == 1 else 'have'} a checkpoint to resume from"
 
 
 def _echo(text: str) -> None:

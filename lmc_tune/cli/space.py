@@ -59,9 +59,10 @@ def space(
         print_json(cost.plain() | (there.plain() if there else {}))
         return
     for axis, values in study.axes.items():
-        print_entry(f"{axis:>12}", ", ".join(_short(axis, value) for value in values), 14)
+        print_entry(f"{axis:>12}  ", ", ".join(_short(axis, value) for value in values), 14)
     for name in ("cells", "pairs", "members", "cohorts", "steps"):
-        typer.echo(f"{name:>12}  {getattr(cost, name):,}")
+        label = f"{study.group}s" if name == "pairs" else name
+        typer.echo(f"{label:>12}  {getattr(cost, name):,}")
         if name == "members" and cost.trainings > cost.members:
             more = f"in {cost.trainings:,} trainings, since more pairs share members than a cohort holds; fewer where "
             print_entry("", f"{more}members are kept", 14)
@@ -74,18 +75,18 @@ def space(
     if cost.seconds_train is not None:
         print_entry("", f"on the CPU with {cost.workers} workers, timed just now on random inputs", 14)
     if there is not None and cost.left is not None:
-        _print_held(there, cost.left)
+        _print_held(there, cost.left, study.group)
 
 
-def _print_held(there: "Held", left: "Left") -> None:
+def _print_held(there: "Held", left: "Left", group: str) -> None:
     """What a run folder holds of a space, and what the rest costs."""
-    typer.echo(f"{'finished':>12}  {there.finished} of these pairs are in the folder")
+    typer.echo(f"{'finished':>12}  {there.finished} of these {group}s are in the folder")
     if there.failed:
-        typer.echo(f"{'failed':>12}  {there.failed} of these pairs, which are tried again")
+        typer.echo(f"{'failed':>12}  {there.failed} of these {group}s, which are tried again")
     if there.again:
         print_entry("", str(there.again), 14)
     if there.others:
-        print_entry("", f"{counted(there.others, 'pair')} of the folder are not in this space", 14)
+        print_entry("", f"{counted(there.others, group)} of the folder are not in this space", 14)
     if there.moved:
         print_entry("", there.moved, 14)
     if there.left_out:
@@ -106,6 +107,8 @@ def _short(axis: str, value: object) -> str:
 
     if axis == "shift" and isinstance(value, dict) and "kind" in value:
         return ShiftSpec.model_validate(value).label
+    if axis == "federated.split" and isinstance(value, dict):
+        return " ".join(f"{name} {own}" for name, own in value.items())
     if isinstance(value, dict):
         return " ".join(str(part) for part in value.values() if part is not None)
-    return str(value)
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)

@@ -29,18 +29,21 @@ _SECONDS_OF_A_LONG_START = 3.0
 
 
 class _Pairs:
-    """What is known of the pairs: how many are finished, by status, of how many; who is at work, and for how long."""
+    """What is known of the pairs: how many are finished, by status, of how many; who is at work, and for how long.
+
+    group: what they are called.
+    """
 
     def __init__(self) -> None:
-        self.total = 0
+        self.total, self.group = 0, "pair"
         self.last = True
         self.running = 0
         self.seconds_left: float | None = None
         self._before: Counter[Status] = Counter()
         self._latest: dict[str, Status] = {}
 
-    def start(self, total: int, done: "Counter[Status]") -> None:
-        self.total, self._before = total, done
+    def start(self, total: int, done: "Counter[Status]", group: str) -> None:
+        self.total, self._before, self.group = total, done, group
 
     def aim(self, total: int, *, last: bool) -> None:
         self.total, self.last = total, last
@@ -50,6 +53,10 @@ class _Pairs:
 
     def working(self, running: int, seconds_left: float | None) -> None:
         self.running, self.seconds_left = running, seconds_left
+
+    def __str__(self) -> str:
+        """E.g. ``3/12 pairs``."""
+        return f"{self.done}/{self.total} {self.group}s"
 
     @property
     def done(self) -> int:
@@ -100,11 +107,11 @@ class _Lines:
         """Say nothing more by itself."""
         self._long_start.cancel()
 
-    def start(self, total: int, done: "Counter[Status]") -> None:
+    def start(self, total: int, done: "Counter[Status]", group: str = "pair") -> None:
         self.close()
         self._started = True
-        self._pairs.start(total, done)
-        pairs = counted(total, "pair")
+        self._pairs.start(total, done, group)
+        pairs = counted(total, group)
         self.say(f"{pairs}, {done.total()} of them finished already" if done else pairs)
 
     def aim(self, total: int, *, last: bool) -> None:
@@ -122,7 +129,7 @@ class _Lines:
     def _say_so_far(self, after_seconds: float) -> None:
         now, pairs = time.monotonic(), self._pairs
         counts = f" ({pairs.by_status})" if pairs.by_status else ""
-        line = ", ".join([f"{pairs.done}/{pairs.total} pairs{counts}", *pairs.at_work])
+        line = ", ".join([f"{pairs}{counts}", *pairs.at_work])
         if now - self._said >= (after_seconds if line != self._line else _SECONDS_OF_SILENCE):
             self._said, self._line = now, line
             self.say(line)
@@ -146,8 +153,8 @@ class _Display:
         self._spinner.update(text=Text(name))
         self._began = time.monotonic()
 
-    def start(self, total: int, done: "Counter[Status]") -> None:
-        self._pairs.start(total, done)
+    def start(self, total: int, done: "Counter[Status]", group: str = "pair") -> None:
+        self._pairs.start(total, done, group)
 
     def aim(self, total: int, *, last: bool) -> None:
         self._pairs.aim(total, last=last)
@@ -171,7 +178,7 @@ class _Display:
         line.add_column(no_wrap=True)
         line.add_column(no_wrap=True)
         bar = ProgressBar(total=max(1, pairs.total), completed=pairs.done)
-        line.add_row(self._spinner, bar, f"{pairs.done}/{pairs.total} pairs", so_far)
+        line.add_row(self._spinner, bar, str(pairs), so_far)
         return Group(line, Text(" · ".join(filter(None, [*pairs.at_work, pairs.by_status]))))
 
 

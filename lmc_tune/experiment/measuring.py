@@ -56,13 +56,6 @@ SAME_WITHOUT_BATCH_NORM: dict[Condition, Condition] = {
 # Questions that the first schema did not have.
 _LATER = ("snapshots", "layers", "alignment", "directions", "planes")
 
-# How questions that are mappings are written.
-_EXAMPLES = {
-    "alignment": "{by: weights, restarts: 5}",
-    "directions": "{random: {draws: 5}}",
-    "planes": "{through: [a, b, start]}",
-}
-
 # Starts of weight matching: of residual networks, one alone often ends in a worse optimum.
 RESTARTS = 5
 
@@ -109,7 +102,7 @@ class LayersSpec(Spec):
     @classmethod
     def _one_pattern_is_a_list(cls, groups: Any) -> Any:
         if not isinstance(groups, dict):
-            raise ValueError(f"write names and patterns, e.g. groups: {{attention: '*attention*'}}; got {groups!r}")  # noqa: TRY004
+            return groups
         return {name: [patterns] if isinstance(patterns, str) else patterns for name, patterns in groups.items()}
 
     @field_validator("lambdas")
@@ -169,15 +162,6 @@ class MeasureSpec(Spec):
             if isinstance(condition, str) and condition in ALIGNED:
                 raise ValueError(f"{condition} is added by measure.alignment, e.g. alignment: {{by: weights}}")
         return conditions
-
-    @field_validator("alignment", "directions", "planes", mode="before")
-    @classmethod
-    def _questions_are_mappings(cls, question: Any, info: ValidationInfo) -> Any:
-        if not isinstance(question, dict | Spec | None):
-            raise ValueError(  # noqa: TRY004 - which pydantic reports as a problem of the value
-                f"write a mapping, e.g. {info.field_name}: {_EXAMPLES[str(info.field_name)]}; got {question!r}"
-            )
-        return question
 
     @field_validator("conditions")
     @classmethod

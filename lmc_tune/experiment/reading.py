@@ -34,12 +34,22 @@ from lmc_tune.experiment.space import (
 )
 from lmc_tune.experiment.spec import Spec
 from lmc_tune.experiment.text import TextContent, TextError, TextSpec, found_file, read_content
-from lmc_tune.experiment.wording import TOP_LEVEL, close_to, message, nearest, nearest_top_level, sections_with
+from lmc_tune.experiment.wording import (
+    TOP_LEVEL,
+    close_to,
+    message,
+    nearest,
+    nearest_top_level,
+    no_mapping,
+    sections_with,
+)
 from lmc_tune.experiment.yaml_lines import Location, YamlError, dotted, load_value, load_with_lines
 
 # More would take gigabytes and minutes before the first is trained, and most often is a typing error in a range.
 _MOST_PAIRS, _MOST_ON_AN_AXIS = 1_000_000, 10_000
 _LONGEST = 1000
+# What a section is named by that may be written as its name alone.
+_NAMED_BY = {"dataset": "name", "model": "name", "shift": "kind"}
 # What a federation has in the place of a section.
 _INSTEAD = {
     "train": "clients train for rounds x local_epochs",
@@ -284,7 +294,8 @@ class _Reader:
         for name in SECTIONS:
             section = _spelled_out(name, content.get(name))
             if not isinstance(section, dict):
-                self.problem((name,), f"must be a mapping, got {section!r}")
+                self.problem((name,), no_mapping((name,), section))
+                self.unsettled |= {(name,), ("train",)} if name == "federated" else {(name,)}  # it decides the epochs
                 section = {}
             fixed[name] = dict(section)
         return fixed
@@ -417,7 +428,8 @@ class _Reader:
         """Validate the sections at one point; what is unsettled is not reported."""
         for axis, index in indices.items():
             if len(AXES[axis]) == 1 and not isinstance(coordinates[axis], dict):
-                self.problem(("axes", axis, index), f"must be a mapping or a name, got {coordinates[axis]!r}")
+                where = ("axes", axis, index)
+                self.problem(where, no_mapping(where, coordinates[axis]))
                 return
         sections = place(fixed, coordinates)
         self._check_fields(sections, indices)
@@ -528,9 +540,7 @@ def _spelled_out(section: str, value: Any) -> Any:
     """``dataset: digits`` means ``dataset: {name: digits}``; an absent section is empty."""
     if value is None:
         return {}
-    if section in SECTIONS and isinstance(value, str):
-        return {"kind" if section == "shift" else "name": value}
-    return value
+    return {_NAMED_BY[section]: value} if section in _NAMED_BY and isinstance(value, str) else value
 
 
 def _is_number(value: Any) -> bool:

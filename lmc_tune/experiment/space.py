@@ -125,6 +125,11 @@ class SearchSpace(Spec):
         return name
 
     @property
+    def group(self) -> Literal["pair", "federation"]:
+        """What its groups are called."""
+        return "federation" if is_federated(self.fixed, self.axes) else "pair"
+
+    @property
     def factories(self) -> list[str]:
         """The factories that its networks name."""
         models = [self.fixed.get("model", {}), *self.axes.get("model", ())]

@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 from lmc_tune.experiment.data import DATA, SHORT_FORMS, ShiftSpec
 from lmc_tune.experiment.networks import MODELS, model_name
 from lmc_tune.experiment.space import AXES, FILLED_IN, SECTIONS, SETTING, SearchSpace
+from lmc_tune.experiment.yaml_lines import Location
 
 TOP_LEVEL = (*SECTIONS, *(name for name in SearchSpace.model_fields if name != "fixed"))
 # Names in other tools, and ours.
@@ -19,6 +20,26 @@ _SYNONYMS = {
     "layers": "hidden",
     "widths": "hidden",
     "amp": "precision",
+}
+# How sections, and questions of measure, are written that are mappings.
+_MAPPINGS = {
+    "dataset": "{name: digits}",
+    "model": "{name: mlp, hidden: [64]}",
+    "train": "{lr: 0.1, batch_size: 32, epochs: 20}",
+    "shift": "{kind: label, severity: 0.6}",
+    "b": "{lr: 0.03}",
+    "perturb": "{step: 0, scale: 0.1}",
+    "federated": "{clients: 20, rounds: 10}",
+    "measure": "{lambdas: 25}",
+    "verdict": "{threshold: 0.02}",
+    "layers": "{families: [single]}",
+    "groups": "{attention: '*attention*'}",
+    "alignment": "{by: weights, restarts: 5}",
+    "directions": "{random: {draws: 5}}",
+    "random": "{draws: 5}",
+    "noise": "{kinds: [path]}",
+    "sharpness": "{examples: 1000}",
+    "planes": "{through: [a, b, start]}",
 }
 
 
@@ -34,10 +55,19 @@ def message(detail: ErrorDetails, model: Any) -> str:
     if detail["type"] == "value_error":
         return message
     wrong = detail["input"]
+    if detail["type"] in {"model_type", "dict_type"}:
+        return no_mapping(detail["loc"], wrong)
     if detail["type"] == "tuple_type":
         return f"write a list, e.g. [{wrong if isinstance(wrong, int | str) else '...'}]; got {wrong!r}"
     near = nearest(wrong, _choices(detail)) if isinstance(wrong, str) else ""
     return f"{message}, got {wrong!r}{near}"
+
+
+def no_mapping(place: Location, wrong: object) -> str:
+    """What is wrong with a section or a question, there or in a list, that is no mapping, and how it is written."""
+    name = next(step for step in reversed(place) if isinstance(step, str))
+    example = f", e.g. {f'{name}: ' if name == place[-1] else ''}{_MAPPINGS[name]}" if name in _MAPPINGS else ""
+    return f"write a mapping{example}; got {wrong!r}"
 
 
 def _choices(detail: ErrorDetails) -> list[str]:

@@ -55,9 +55,7 @@ class Planes:
                 "point": place.point,
                 "x": place.x,
                 "y": place.y,
-                "loss_sum": scored.loss_sum,
-                "correct": scored.correct,
-                "n": scored.n,
+                **vars(scored),
             }
             for place, by_split in zip(places, found, strict=True)
             for split, scored in by_split.items()

@@ -1,7 +1,7 @@
 """How alike two members are layer by layer: in what the layers represent and in their weights.
 
-A layer is one module's own parameters, weight and offset together, and bears that module's name; so a normalisation is
-a layer of its own, and one that holds parameters beside its children, as a transformer its class token, is one too.
+A layer is one module's own parameters (:mod:`lmc_tune.measurement.layerwise.layers`), so a normalisation is a layer of
+its own, and a module that holds parameters beside its children, as a transformer its class token, is one too.
 """
 
 import math
@@ -59,8 +59,10 @@ def weight_similarity(state_a: State, state_b: State, start: State, names: Itera
 Grams = dict[str, NDArray[np.float64] | None]
 
 
-def layer_grams(network: Network, state: State, examples: ExampleSet, limit: int = LIMIT) -> Grams:
-    """(n, n) Gram matrix of every layer's outputs, in evaluation mode; None where a layer has no output of its own.
+def layer_grams(
+    network: Network, state: State, examples: ExampleSet, layers: Iterable[str], limit: int = LIMIT
+) -> Grams:
+    """(n, n) Gram matrix of the outputs of every layer, in evaluation mode; None where one has no output of its own.
 
     All features are kept: of a convolution, channels at every place; of a transformer, every token. Of a module with
     several outputs it is the first. A module that runs several times has the features of all its runs. No more than
@@ -71,11 +73,12 @@ def layer_grams(network: Network, state: State, examples: ExampleSet, limit: int
         network: of the architecture; left as it is.
         state: its state dict.
         examples: on the network's device, at least 4.
+        layers: names of modules.
         limit: the first so many are run, all at once, of several sets as many of each; there may be fewer. Of text
             fewer windows (:func:`~lmc_tune.data.examples.at_once`).
     """
     loaded = network.copy().loaded(state)
-    found = _outputs(loaded, _first_inputs(examples, limit), network.layers, _gram)
+    found = _outputs(loaded, _first_inputs(examples, limit), layers, _gram)
     return {name: _total(grams) if grams else None for name, grams in found.items()}
 
 

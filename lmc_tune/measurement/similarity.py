@@ -16,6 +16,7 @@ from lmc_tune.data.examples import ExampleSet, are_text, spread
 from lmc_tune.experiment import MeasureSpec
 from lmc_tune.measurement.conditions import Prepared, least_stale, prepare
 from lmc_tune.measurement.evaluate import logits_of
+from lmc_tune.measurement.layerwise.layers import layers_of
 from lmc_tune.measurement.lines import Segment
 from lmc_tune.measurement.measurement import Found, Sizes, Work
 from lmc_tune.measurement.members import Members
@@ -131,18 +132,20 @@ def _ranking_columns(logits: Mapping[str, Tensor], ensemble: Array, labels: Tens
 def layer_rows(members: Members, networks: Prepared) -> list[Row]:
     """Similarity of every layer: of its weights, and of its outputs on test examples, of the same networks."""
     network, states, test = members.network, members.pair, members.data["test"]
-    a, of_average, b = (layer_grams(network, state, test) for state in networks.states)
+    layers = layers_of(network.module, next(test.chunks(2)).inputs)
+    names = [layer.name for layer in layers]
+    a, of_average, b = (layer_grams(network, state, test, names) for state in networks.states)
     alike, with_average = compare_grams(a, b), [compare_grams(member, of_average) for member in (a, b)]
     start = members.start
     return [
         {
-            "layer": layer,
+            "layer": layer.name,
             "position": position,
-            **(asdict(weight_similarity(*states, start, names)) if start is not None else {}),
-            "cka": alike[layer],
-            "average_cka": _mean(found[layer] for found in with_average),
+            **(asdict(weight_similarity(*states, start, layer.parameters)) if start is not None else {}),
+            "cka": alike[layer.name],
+            "average_cka": _mean(found[layer.name] for found in with_average),
         }
-        for position, (layer, names) in enumerate(network.layers.items())
+        for position, layer in enumerate(layers)
     ]
 
 

@@ -72,9 +72,7 @@ class Scorer:
                 "condition": self.condition,
                 **direction.row(alpha),
                 "split": split,
-                "loss_sum": scored.loss_sum,
-                "correct": scored.correct,
-                "n": scored.n,
+                **vars(scored),
             }
             for (direction, alpha), by_split in zip(steps, found, strict=True)
             for split, scored in by_split.items()

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmc_tune.core.duration import in_words
-from lmc_tune.experiment import GroupSpec, MeasureSpec
+from lmc_tune.experiment import Federated, GroupSpec, MeasureSpec
 from lmc_tune.experiment.ranges import moved
 from lmc_tune.experiment.reading import SpaceError, parse_space
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
@@ -51,7 +51,7 @@ class AskedAgain:
     pairs: how many. members: how many they have; lost: how many of these were not kept, or not with the snapshots that
     are asked for, and have to be trained again. snapshots: whether any are asked for.
     untrained: keys of the pairs none of whose members has to be trained. seconds: about how long the training takes on
-    the sweep's workers, judging by the time it took before.
+    the sweep's workers, judging by the time it took before. group: what the pairs are called.
     """
 
     pairs: int
@@ -60,12 +60,13 @@ class AskedAgain:
     untrained: frozenset[str]
     seconds: float
     snapshots: bool = False
+    group: str = "pair"
 
     def __str__(self) -> str:
         kept = "kept with these snapshots" if self.snapshots else "kept"
         trained = f"{self.lost} of their {self.members} members were not {kept} and are trained again"
         cost = f"{trained}, which takes about {in_words(self.seconds)}" if self.lost else "no member is trained again"
-        return f"{self.pairs} finished pairs are measured again, since `measure` asks something else: {cost}"
+        return f"{self.pairs} finished {self.group}s are measured again, since `measure` asks something else: {cost}"
 
 
 def asked_again(
@@ -100,6 +101,7 @@ def asked_again(
         untrained=frozenset(key for key, own in again.items() if own <= kept),
         seconds=took * lost / len(members) / max(1, workers),
         snapshots=bool(measure.snapshots),
+        group="federation" if isinstance(pairs[0].recipe, Federated) else "pair",
     )
 
 
@@ -179,7 +181,7 @@ class Held:
         """As ``lmc-tune space --out DIR --json`` prints it."""
         again = None
         if self.again:
-            again = {name: value for name, value in vars(self.again).items() if name not in {"untrained", "snapshots"}}
+            again = {name: getattr(self.again, name) for name in ("pairs", "members", "lost", "seconds")}
         return {
             "finished": self.finished,
             "failed": self.failed,

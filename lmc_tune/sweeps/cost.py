@@ -376,6 +376,8 @@ def _time_scoring(pair: GroupSpec, measure: MeasureSpec) -> _Scoring:
     def examples(n: int) -> "Examples":
         return _examples(pair.dataset, n)
 
+    layers = [layer.name for layer in layers_of(model, examples(2).inputs)]
+
     # Repairing takes four passes: which layers, A's moments, B's moments, and the statistics.
     asked = {statistics_of(condition) for condition in measure.conditions or ()}
     slowest: tuple[Statistics, int] = ("repaired", 4) if "repaired" in asked else ("recalibrated", 1)
@@ -385,7 +387,7 @@ def _time_scoring(pair: GroupSpec, measure: MeasureSpec) -> _Scoring:
         return prepare(condition, network, path, examples(n), [0.5])
 
     def compare(_: int) -> object:
-        grams = layer_grams(network, state, examples(LIMIT))
+        grams = layer_grams(network, state, examples(LIMIT), layers)
         return compare_grams(grams, grams)
 
     return _Scoring(
@@ -398,7 +400,7 @@ def _time_scoring(pair: GroupSpec, measure: MeasureSpec) -> _Scoring:
         if measure.directions and measure.directions.sharpness
         else 0.0,
         matching=_time_matching(model, measure.alignment, examples(2)) if measure.alignment else 0.0,
-        layers=len(layers_of(model, examples(2).inputs)),
+        layers=len(layers),
     )
 
 

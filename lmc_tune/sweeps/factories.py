@@ -173,6 +173,7 @@ def _train_a_step(model: "nn.Module", pair: GroupSpec) -> None:
 
 def _measure(model: "nn.Module", pair: GroupSpec, conditions: Collection[Condition]) -> None:
     from lmc_tune.measurement.conditions import prepare  # noqa: PLC0415
+    from lmc_tune.measurement.layerwise.layers import layers_of  # noqa: PLC0415
     from lmc_tune.measurement.lines import Segment  # noqa: PLC0415
     from lmc_tune.measurement.network import Network  # noqa: PLC0415
     from lmc_tune.measurement.representation import layer_grams  # noqa: PLC0415
@@ -186,7 +187,7 @@ def _measure(model: "nn.Module", pair: GroupSpec, conditions: Collection[Conditi
             if condition not in SAME_WITHOUT_BATCH_NORM or network.norms:
                 networks = prepare(statistics_of(condition), network, Segment(state, state), examples, [0.5])
                 score_states(networks.network, networks.states, examples)
-        layer_grams(network, state, examples)
+        layer_grams(network, state, examples, [layer.name for layer in layers_of(model, examples.inputs)])
     except Exception as error:
         raise UserError(f"cannot be measured: {said(error)}") from error
 

@@ -26,8 +26,8 @@ class SweepListener(Protocol):
     def phase(self, name: str) -> None:
         """What is done from now on, e.g. ``reading data``."""
 
-    def start(self, total: int, done: Counter[Status]) -> None:
-        """``total`` pairs are planned; ``done`` counts those that are finished already, by status."""
+    def start(self, total: int, done: Counter[Status], group: str = "pair") -> None:
+        """``total`` groups of this name are planned; ``done`` counts those that are finished already, by status."""
 
     def aim(self, total: int, *, last: bool) -> None:
         """So many pairs are finished as soon as those are that have been proposed so far.

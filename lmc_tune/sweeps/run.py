@@ -140,7 +140,7 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
         workers = options.workers or workers_here()
         write_description(folder, space, workers, planned_pairs=len(pairs), search=options.search)
         kept = keeping(space, pairs, options.folders)
-        listener.start(len(pairs), Counter(status for status in known.values() if status != "failed"))
+        listener.start(len(pairs), Counter(status for status in known.values() if status != "failed"), space.group)
         mirror = BackgroundMirror(folder, SweepRecord.read(folder), options.tracking_uri, listener.say)
         trainer = Trainer(
             space=space,
@@ -166,8 +166,8 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
             unanswered = [] if interrupted else [key for key in trainer.tried if key not in statuses]
             if unanswered:
                 listener.say(
-                    f"{len(unanswered)} pairs could not be measured again and keep their answers to the earlier "
-                    f"question; run the same command to try once more. The first of them:\n"
+                    f"{len(unanswered)} {space.group}s could not be measured again and keep their answers to the "
+                    f"earlier question; run the same command to try once more. The first of them:\n"
                     f"{trainer.reasons.get(unanswered[0], '')}"
                 )
             ended = trainer.ended and trainer.tried <= statuses.keys() and "failed" not in statuses.values()
@@ -272,8 +272,8 @@ def _check_deciding(space: SearchSpace, listener: SweepListener) -> None:
 
     if space.replicates < LEAST_PAIRS:
         listener.say(
-            f"fewer than {LEAST_PAIRS} pairs decide nothing, so the search refines only where training fails; set "
-            f"replicates to {LEAST_PAIRS} or more"
+            f"fewer than {LEAST_PAIRS} {space.group}s decide nothing, so the search refines only where training fails; "
+            f"set replicates to {LEAST_PAIRS} or more"
         )
 
 
@@ -290,18 +290,18 @@ def _check_same_study(
         return
     specs = Store(folder).results(["spec"]).set_index("key")["spec"]
     ours = specs[sorted(others)].isin({pair.text for pair in pairs}).sum()
-    version = f"; {ours} of them are pairs of this space made by another version of lmc-tune" if ours else ""
+    version = f"; {ours} of them are {space.group}s of this space made by another version of lmc-tune" if ours else ""
     version += said_of_changed_code(pairs, specs[sorted(others)])
     if moved := said_of_moved_ranges(space, folder):
         version += f" ({moved})"
     if len(others) == len(done):
         raise FolderError(
-            f"{folder} holds another study: none of its {len(others)} finished pairs is in this space"
+            f"{folder} holds another study: none of its {len(others)} finished {space.group}s is in this space"
             f"{version or said_of_changes(space, folder)}; choose another folder with --out"
         )
     listener.say(
-        f"{len(others)} finished pairs in this folder are not in this space: its tables keep them, its report leaves "
-        f"them out{version}. Another --out keeps studies apart."
+        f"{len(others)} finished {space.group}s in this folder are not in this space: its tables keep them, its report "
+        f"leaves them out{version}. Another --out keeps studies apart."
     )
 
 

@@ -102,7 +102,7 @@ class BackgroundMirror:
             mirror.end(status)
         send_all(mirror, self._folder, status, self._progress)
         if self._said:
-            self._say("MLflow can be reached again and shows every pair; nothing needs to be re-sent.")
+            self._say("MLflow can be reached again and shows every result; nothing needs to be re-sent.")
 
     def _attempt(self, work: Callable[[], object], *, last: bool = False) -> bool:
         """Run ``work`` unless MLflow failed a short while ago. Whatever fails here is re-sent from the tables later."""

@@ -13,8 +13,8 @@ PENDING = "pending"
 
 _FIELDS = [name for name in SPEC_FIELDS if name != "replicate"]
 _NO_VERDICT = (
-    "No verdict: the sweep has not ended, or the space that it ran last does not plan these pairs or asks them "
-    "something else."
+    "No verdict: the sweep has not ended, or the space that it ran last does not plan the runs below this one, or asks "
+    "them something else."
 )
 
 

@@ -1,4 +1,8 @@
-"""The interactive charts of one pair (path, learning curves, layers): pages of a few kilobytes that need no network."""
+"""The interactive charts of one pair (path, learning curves, layers): pages of a few kilobytes that need no network.
+
+What lies around its path has files of its own: :mod:`~lmc_tune.tracking.directions` and
+:mod:`~lmc_tune.tracking.planes`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +28,7 @@ Curve = list[tuple[float, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """The horizontal axis of a page's panels, from 0 to ``top``; ends: what stands at its ends; digits: of a value."""
+    """The horizontal axis of a panel, from 0 to ``top``; ends: what stands at its ends; digits: of a value."""
 
     name: str
     top: float
@@ -51,10 +55,11 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One quantity along the axis; ``names``: what stands at 1, 2, …, if that has names."""
+    """One quantity along an axis; ``names``: what stands at 1, 2, …, if that has names."""
 
     title: str
     unit: str
+    axis: Axis
     lines: list[Line]
     chord: Curve
     ticks: list[tuple[str, float]]
@@ -67,25 +72,22 @@ def interpolation_page(result: PairResult, title: str) -> str:
     A pair without a path (diverged, failed) gets the page with its status and reason instead.
     """
     panels = path_panels(result.tables.get("paths", []))
-    return _page(result, title, panels, LAMBDA, "" if panels else "No path was measured for this pair.")
+    return curves_page(result, title, panels, "" if panels else "No path was measured for this pair.")
 
 
 def learning_page(result: PairResult, title: str) -> str:
     """A self-contained HTML page: loss and accuracy of both members by epoch, train and test."""
     points = result.tables.get("curves", [])
-    top, step = _scale(max((point["epoch"] for point in points), default=0.0))
-    ticks = tuple(step * at for at in range(round(top / step) + 1))
-    axis = Axis(name="epoch", top=top, ticks=ticks, digits=1)
-    return _page(result, title, learning_panels(points, axis), axis, "" if points else "No learning curve was kept.")
+    axis = axis_to(max((point["epoch"] for point in points), default=0.0), "epoch", digits=1)
+    return curves_page(result, title, learning_panels(points, axis), "" if points else "No learning curve was kept.")
 
 
 def rounds_page(result: PairResult, title: str) -> str:
     """A self-contained HTML page: accuracy of a federation's clients by round, on test and on their own examples."""
     means = round_means(result.tables.get("rounds", ()))
-    top, step = _scale(max((number for by_round in means.values() for number in by_round), default=0))
-    axis = Axis(name="round", top=top, ticks=tuple(step * at for at in range(round(top / step) + 1)))
+    axis = axis_to(max((number for by_round in means.values() for number in by_round), default=0), "round")
     panels = [
-        _panel(
+        panel_of(
             f"Accuracy {where}, mean over clients",
             "%",
             {
@@ -97,7 +99,7 @@ def rounds_page(result: PairResult, title: str) -> str:
         for split, where in (("test", "on the test set"), ("own", "on their own examples"))
     ]
     shown = [panel for panel in panels if panel.lines]
-    return _page(result, title, shown, axis, "" if shown else "No round was measured.")
+    return curves_page(result, title, shown, "" if shown else "No round was measured.")
 
 
 def layers_page(result: PairResult, title: str) -> str:
@@ -106,10 +108,8 @@ def layers_page(result: PairResult, title: str) -> str:
     Of members of which only these layers are half-way to the other's, from A and from B.
     """
     rows = [row for row in result.tables.get("layer_barriers", []) if row["epoch"] is None]
-    top = max((row["layers"] for row in rows if row["family"] == "full"), default=1)
-    ticks = tuple(range(1, top + 1, ceil(top / MAX_TICKS)))
-    axis = Axis(name="layer", top=top, ticks=ticks)
-    return _page(result, title, layer_panels(rows, axis), axis, "" if rows else "No layers were moved alone.")
+    axis = layer_axis(max((row["layers"] for row in rows if row["family"] == "full"), default=1))
+    return curves_page(result, title, layer_panels(rows, axis), "" if rows else "No layers were moved alone.")
 
 
 def layer_panels(rows: Sequence[Row], axis: Axis) -> list[Panel]:
@@ -132,7 +132,7 @@ def layer_panels(rows: Sequence[Row], axis: Axis) -> list[Panel]:
                     for base in ("a", "b")
                 }
                 suffix = "" if condition == "naive" else f", {condition}"
-                panel = _panel(f"{quantity.capitalize()} barrier (midpoint{suffix}), {words}", unit, curves, axis)
+                panel = panel_of(f"{quantity.capitalize()} barrier (midpoint{suffix}), {words}", unit, curves, axis)
                 panels.append(replace(panel, names=names))
     return [panel for panel in panels if panel.lines]
 
@@ -143,14 +143,25 @@ def _along(row: Row) -> int:
     return place
 
 
-def _page(result: PairResult, title: str, panels: list[Panel], axis: Axis, missing: str) -> str:
-    page: str = _template().render(
-        title=title,
-        row=result.row,
-        facts=_facts(result.row),
+def axis_to(highest: float, name: str, digits: int = 0) -> Axis:
+    """An axis from 0 that includes ``highest``."""
+    top, step = scale_of(highest)
+    return Axis(name=name, top=top, ticks=tuple(step * at for at in range(round(top / step) + 1)), digits=digits)
+
+
+def layer_axis(n: int) -> Axis:
+    """The places of ``n`` layers, from 1."""
+    return Axis(name="layer", top=n, ticks=tuple(range(1, n + 1, ceil(n / MAX_TICKS))))
+
+
+def curves_page(result: PairResult, title: str, panels: list[Panel], missing: str) -> str:
+    """A page of panels; ``missing`` says why there are none."""
+    return page_of(
+        "curves.html.j2",
+        result,
+        title,
         panels=panels,
         missing=missing,
-        axis=axis,
         data=[[[line.name, line.points, line.pixels] for line in panel.lines] for panel in panels],
         width=WIDTH,
         height=HEIGHT,
@@ -158,6 +169,13 @@ def _page(result: PairResult, title: str, panels: list[Panel], axis: Axis, missi
         right=WIDTH - RIGHT,
         top=TOP,
         bottom=HEIGHT - BOTTOM,
+    )
+
+
+def page_of(template: str, result: PairResult, title: str, **content: Any) -> str:
+    """A page from one of the templates beside this file, with the pair's status and its most important numbers."""
+    page: str = (
+        _templates().get_template(template).render(title=title, row=result.row, facts=_facts(result.row), **content)
     )
     return page
 
@@ -179,8 +197,8 @@ def path_panels(points: Sequence[Row]) -> list[Panel]:
             for split in _splits(own)
         }
         panels += [
-            _panel(f"Error{suffix} along the path", "%", errors, LAMBDA, chord_of="test"),
-            _panel(f"Loss{suffix} along the path", "nats", losses, LAMBDA, chord_of="test"),
+            panel_of(f"Error{suffix} along the path", "%", errors, LAMBDA, chord_of="test"),
+            panel_of(f"Loss{suffix} along the path", "nats", losses, LAMBDA, chord_of="test"),
         ]
     return [panel for panel in panels if panel.lines]
 
@@ -198,7 +216,7 @@ def learning_panels(points: Sequence[Row], axis: Axis) -> list[Panel]:
             for split in ("test", "train")
             for member in ("a", "b")
         }
-        panels.append(_panel(f"{title} during training", unit, curves, axis))
+        panels.append(panel_of(f"{title} during training", unit, curves, axis))
     return [panel for panel in panels if panel.lines]
 
 
@@ -215,10 +233,11 @@ def _splits(points: Sequence[Row]) -> list[str]:
     return sorted({point["split"] for point in points})
 
 
-def _panel(title: str, unit: str, curves: dict[str, Curve], axis: Axis, chord_of: str = "") -> Panel:
+def panel_of(title: str, unit: str, curves: dict[str, Curve], axis: Axis, chord_of: str = "") -> Panel:
+    """Curves by name, of which those without a point are left out, and the chord of one of them."""
     values = [value for curve in curves.values() for _, value in curve]
     low = max(0.0, -min(values, default=0.0))  # barriers against whole members may be negative
-    top, step = _scale(max(max(values, default=0.0), low))
+    top, step = scale_of(max(max(values, default=0.0), low))
     below = ceil(low / step * (1 - 1e-9))
 
     def pixel(x: float, value: float) -> tuple[float, float]:
@@ -230,6 +249,7 @@ def _panel(title: str, unit: str, curves: dict[str, Curve], axis: Axis, chord_of
     return Panel(
         title=title,
         unit=unit,
+        axis=axis,
         lines=[
             Line(
                 name=name,
@@ -245,7 +265,7 @@ def _panel(title: str, unit: str, curves: dict[str, Curve], axis: Axis, chord_of
     )
 
 
-def _scale(highest: float) -> tuple[float, float]:
+def scale_of(highest: float) -> tuple[float, float]:
     """Top of an axis from 0 that includes ``highest``, and the distance of its ticks, 1, 2 or 5 times a power of 10."""
     rough = max(highest, 1e-6) / 4
     power = 10 ** floor(log10(rough))
@@ -273,8 +293,9 @@ def _facts(row: Row) -> list[tuple[str, str]]:
 
 
 @cache
-def _template() -> Any:
-    from jinja2 import Environment  # noqa: PLC0415 - only where a page is made
+def _templates() -> Any:
+    from jinja2 import Environment, FunctionLoader  # noqa: PLC0415 - only where a page is made
 
-    source = files("lmc_tune.tracking").joinpath("curves.html.j2").read_text(encoding="utf-8")
-    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    here = files("lmc_tune.tracking")
+    loader = FunctionLoader(lambda name: here.joinpath(name).read_text(encoding="utf-8"))
+    return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)

@@ -142,7 +142,7 @@ def path_metrics(points: Iterable[Row], of: str) -> Iterator[Metric]:
     values = {
         LAMBDA_STEPS * float(point["lambda"]): float(value)
         for point in points
-        if point["split"] == split and point["n"] and is_finite(value := _value(point, quantity))
+        if point["split"] == split and point["n"] and is_finite(value := value_of(point, quantity))
     }
     if not values:
         return
@@ -209,7 +209,8 @@ def _judged_condition(row: Row, verdict: VerdictSpec) -> Condition:
     return SAME_WITHOUT_BATCH_NORM.get(asked, asked) if without else asked
 
 
-def _value(point: Row, quantity: str) -> float | None:
+def value_of(point: Row, quantity: str) -> float | None:
+    """Mean loss (nats), None if it is not finite, or error (a fraction) of what was scored."""
     if quantity == "error":
         return float(1 - point["correct"] / point["n"])
     return point["loss_sum"] / point["n"] if is_finite(point["loss_sum"]) else None

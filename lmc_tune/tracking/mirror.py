@@ -31,6 +31,8 @@ from lmc_tune.tracking.content import (
     RunContent,
     run_content,
 )
+from lmc_tune.tracking.directions import directions_page
+from lmc_tune.tracking.planes import planes_page
 from lmc_tune.tracking.runs import EndStatus, Run, Runs, now
 from lmc_tune.tracking.views import experiment_tags
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:  # imports pandas and scipy, which a sweep does without until 
     from lmc_tune.tracking.outcome import Outcome
 
 PATH_FILE, LEARNING_FILE, LAYERS_FILE, ROUNDS_FILE = "interpolation.html", "learning.html", "layers.html", "rounds.html"
+DIRECTIONS_FILE, PLANES_FILE = "directions.html", "planes.html"
 PARENT_TAG = "mlflow.parentRunId"
 RUNNING_NOTE = "The sweep has not ended: its cells get their verdicts at its end, or from `lmc-tune track`."
 
@@ -245,6 +248,10 @@ def _charts(result: PairResult) -> Mapping[str, Callable[[PairResult, str], str]
         charts[LEARNING_FILE] = learning_page
     if result.tables.get("layer_barriers"):
         charts[LAYERS_FILE] = layers_page
+    if result.tables.get("directions"):
+        charts[DIRECTIONS_FILE] = directions_page
+    if result.tables.get("planes"):
+        charts[PLANES_FILE] = planes_page
     return charts
 
 

@@ -68,7 +68,8 @@ def read_outcome(folder: Place, space: SearchSpace | None) -> Outcome:
         words = note(f"{error}.")
     rows = [] if diagram is None else diagram.cells.to_dict("records")
     replicates = space.replicates if space else None
-    judged = [judged_cell(row, verdict, replicates) for row in rows]
+    group = diagram.group if diagram else "pair"
+    judged = [judged_cell(row, verdict, replicates, group) for row in rows]
     others = results[~results["cell"].isin([content.cell for content in judged])].drop_duplicates("cell")
     return Outcome(
         statuses=statuses,
@@ -80,16 +81,19 @@ def read_outcome(folder: Place, space: SearchSpace | None) -> Outcome:
     )
 
 
-def judged_cell(row: Mapping[Any, Any], verdict: VerdictSpec, replicates: int | None) -> CellContent:
+def judged_cell(
+    row: Mapping[Any, Any], verdict: VerdictSpec, replicates: int | None, group: str = "pair"
+) -> CellContent:
     """A cell with its verdict.
 
     Args:
         row: of ``PhaseDiagram.cells``.
         verdict: what it was judged by.
         replicates: pairs that the space plans for a cell; None if that is not known.
+        group: what these are called.
     """
     planned = row["n_pairs"] if replicates is None else replicates
-    complete, finished = row["n_pairs"] >= planned, counted(row["n_pairs"], "finished pair")
+    complete, finished = row["n_pairs"] >= planned, counted(row["n_pairs"], f"finished {group}")
     words = (
         f"**{wording.verdict_words(row)}**: {row['n_ok']} of {finished} ok; their mean "
         f"barrier is {wording.height(row['mean_barrier'], verdict)} ({wording.confidence(verdict)} interval: "
@@ -97,7 +101,7 @@ def judged_cell(row: Mapping[Any, Any], verdict: VerdictSpec, replicates: int | 
         f"{wording.threshold(verdict)}."
     )
     if not complete:
-        words += f" {row['n_pairs']} of {planned} planned pairs have finished: the verdict may change."
+        words += f" {row['n_pairs']} of {planned} planned {group}s have finished: the verdict may change."
     tags = {
         VERDICT_TAG: str(row["verdict"]),
         "complete": str(complete).lower(),
@@ -127,7 +131,7 @@ def _summary(diagram: PhaseDiagram) -> str:
         *(f"| {name} | {counts[name]} |" for name in VERDICTS if name in counts),
         *([f"| not run | {len(diagram.not_run)} |"] if len(diagram.not_run) else []),
         "",
-        "The runs below this one are cells; a cell's pairs are below it. The report is among the artifacts.",
+        f"The runs below this one are cells; a cell's {diagram.group}s are below it. The report is an artifact.",
     ]
     return "\n".join(lines)
 

@@ -166,16 +166,18 @@ def _drawn(axis: str) -> str:
 def _note() -> str:
     """Markdown; the UI shows the first line until it is unfolded."""
     levels = (
-        "One run per sweep, below it one per cell, below that one per pair of networks. The sweep's own run has the "
-        'answer as its description and the report as an artifact. The menu "Views" holds views of the cells and of the '
-        "pairs."
+        "One run per sweep, below it one per cell, below that one per pair of networks, or per federation. The sweep's "
+        'own run has the answer as its description and the report as an artifact. The menu "Views" holds views of the '
+        "cells and of the pairs."
     )
     charts = (
         'Charts show what is loaded: 100 runs, then more with "Load more" below the table. Numeric settings are '
         "metrics as well as parameters. In `path/…` the step is λ in percent (0 is member A, 100 member B). A pair's "
         "`interpolation.html` shows error and loss along the path under every condition, its `learning.html` the "
-        "learning curves; a federation has `rounds.html`, and `round/…` with the round as the step; everything "
-        "that was measured is in the run folder's tables."
+        "learning curves. Where they were measured, `layers.html` has the barriers of layers, `directions.html` steps "
+        "away from the path and its sharpness, `planes.html` the plane through the members. A federation has "
+        "`rounds.html`, and `round/…` with the round as the step. Everything that was measured is in the run folder's "
+        "tables."
     )
     hints = [f"- `{query}`: {finds}" for query, finds in HINTS.items()]
     return "\n".join([levels, "", "Filters:", "", *hints, "", charts])

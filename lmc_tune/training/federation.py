@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 from torch import Tensor
 
 from lmc_tune.data.examples import ExampleSet
 from lmc_tune.experiment import FederationSpec
 from lmc_tune.measurement.conditions import recalibrated
+from lmc_tune.measurement.layerwise.layers import matches
 from lmc_tune.measurement.lines import Mixture
 from lmc_tune.measurement.network import Network
 from lmc_tune.models.state import State
@@ -169,16 +169,16 @@ def averaged_entries(network: Network, spec: FederationSpec) -> frozenset[str]:
         return frozenset()
     patterns = ("*",) if spec.average == "all" else spec.average
     layers = {name.rpartition(".")[0] for name in names}
-    check_patterns(patterns, network.layers)
-    chosen = {layer for layer in layers if any(fnmatchcase(layer, pattern) for pattern in patterns)}
+    _check_patterns(patterns, network.layers)
+    chosen = {layer for layer in layers if any(matches(layer, pattern) for pattern in patterns)}
     chosen -= set(network.norms) if spec.norm == "local" else set()
     entries = dict(network.module.named_parameters(remove_duplicate=False))
     tied = {id(entries[name]) for name in entries if name.rpartition(".")[0] in chosen}  # under every name they have
     return frozenset(name for name in names if name.rpartition(".")[0] in chosen or id(entries.get(name)) in tied)
 
 
-def check_patterns(patterns: Sequence[str], layers: Mapping[str, object]) -> None:
+def _check_patterns(patterns: Sequence[str], layers: Mapping[str, object]) -> None:
     """Raise ValueError naming the first pattern that fits no layer."""
     for pattern in patterns:
-        if not any(fnmatchcase(layer, pattern) for layer in layers):
+        if not any(matches(layer, pattern) for layer in layers):
             raise ValueError(f"{pattern!r} fits no layer; the layers are {', '.join(layers)}")

@@ -15,7 +15,7 @@ from lmc_tune.tables.columns import Row
 from lmc_tune.training.federation import Round
 from lmc_tune.training.progress import CurvePoint, Progress
 
-_TOLD = ("epochs", "seconds", "engine", "engine_reason", "device")
+_FACTS = ("epochs", "seconds", "engine", "engine_reason", "device")
 _LENGTH = 8  # bytes that hold the length of a safetensors file's header
 
 
@@ -41,7 +41,7 @@ class Unfinished:
             for kind, entries in (("state", own), ("moment", progress.moments)):
                 tensors |= {f"{number} {kind} {name}": tensor.contiguous() for name, tensor in entries.items()}
         clients = [
-            {**{name: getattr(one, name) for name in _TOLD}, "curve": [asdict(point) for point in one.curve]}
+            {**{name: getattr(one, name) for name in _FACTS}, "curve": [asdict(point) for point in one.curve]}
             for one in found.trained
         ]
         facts = {"number": found.number, "clients": clients, "rows": rows, "spent": spent}
@@ -62,8 +62,8 @@ class Unfinished:
                 state = common | _those_of(f"{number} state ", tensors)
                 moments = _those_of(f"{number} moment ", tensors)
                 curve = [CurvePoint(**point) for point in client["curve"]]
-                told = {name: client[name] for name in _TOLD}
-                trained.append(Progress(state=state, moments=moments, curve=curve, **told))
+                known = {name: client[name] for name in _FACTS}
+                trained.append(Progress(state=state, moments=moments, curve=curve, **known))
                 averaged.append(state)
             return Round(number=facts["number"], trained=trained, averaged=averaged), facts["rows"], facts["spent"]
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):

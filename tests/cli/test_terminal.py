@@ -51,6 +51,14 @@ def test_a_pair_that_is_tried_again_counts_once(clock: Clock):
     ]
 
 
+def test_groups_are_called_by_their_name(clock: Clock):
+    stream = io.StringIO()
+    with listener_for(stream) as listener:
+        listener.start(1, Counter(), "federation")
+        listener.finished([finished("a", "ok")])
+    assert stream.getvalue().splitlines() == ["0:0 1 federation", "0:0 1/1 federations (1 ok)"]
+
+
 def test_one_pair_is_one_pair(clock: Clock):
     stream = io.StringIO()
     with listener_for(stream) as listener:

@@ -241,7 +241,7 @@ def test_a_bad_override_says_so(override, message):
         (("replicates: 3", "replicate: 3"), ["s.yaml:11: replicate: unknown key 'replicate'; did you mean replicates?"]),
         (("dataset: digits", "dataset: digit"), ["s.yaml:2: dataset.name: unknown data set 'digit'; did you mean digits?"]),
         (("dataset: digits", "dataset: {name: [digits]}"), ["s.yaml:2: dataset.name: should be a valid string, got ['digits']"]),
-        (("dataset: digits", "dataset: 3"), ["s.yaml:2: dataset: must be a mapping, got 3"]),
+        (("dataset: digits", "dataset: 3"), ["s.yaml:2: dataset: write a mapping, e.g. dataset: {name: digits}; got 3"]),
         (("hidden: [8]", "widths: [8]"), ["s.yaml:3: model.widths: unknown key 'widths'; did you mean hidden?"]),
         (
             ("name: mlp", "name: cnn"),
@@ -265,7 +265,7 @@ def test_a_bad_override_says_so(override, message):
         (("batch_size: [16, 32]", "batch_size: [16, 800]"), ["s.yaml:9: axes.batch_size[1]: 800 is above the 718 examples that a member sees (half of the training set); lower it or raise dataset.train"]),
         (("ratio: 0.8}", "ratio: 1.8}"), ["s.yaml:10: axes.shift[1]: ratio must be between 0.5 (no skew) and 1 (disjoint classes), got 1.8"]),
         (("ratio: 0.8}", "rtio: 0.8}"), ["s.yaml:10: axes.shift[1]: unknown key 'rtio'; did you mean ratio?"]),
-        (("[covariate, {", "[[covariate], {"), ["s.yaml:10: axes.shift[0]: must be a mapping or a name, got ['covariate']"]),
+        (("[covariate, {", "[[covariate], {"), ["s.yaml:10: axes.shift[0]: write a mapping, e.g. {kind: label, severity: 0.6}; got ['covariate']"]),
         (("shift: [", "severity: [0.5]\n  shift: ["), ["s.yaml:11: axes.shift[1].ratio: is given here and varied by axes.severity; remove one"]),
         (("seed: 4", "shift: {kind: none}"), ["s.yaml:12: shift.kind: is fixed here and varied by axes.shift; remove one of them"]),
         (("dataset: digits", "dataset: {name: digits, test: 361}"), ["s.yaml:2: dataset.test: digits has 360 test examples; ask for no more"]),
@@ -578,6 +578,68 @@ def test_conditions_that_make_no_sense_are_refused(model, tail, said):
     assert problem.removeprefix("s.yaml:6: ").removeprefix("s.yaml:1: ") == said.replace(
         "measure.conditions: recalibrated is", "verdict.condition: recalibrated is"
     )
+
+
+# What is a mapping, and the example that a message has of it.
+MAPPINGS = {
+    "dataset": "{name: digits}",
+    "model": "{name: mlp, hidden: [64]}",
+    "train": "{lr: 0.1, batch_size: 32, epochs: 20}",
+    "shift": "{kind: label, severity: 0.6}",
+    "b": "{lr: 0.03}",
+    "perturb": "{step: 0, scale: 0.1}",
+    "federated": "{clients: 20, rounds: 10}",
+    "verdict": "{threshold: 0.02}",
+    "measure": "{lambdas: 25}",
+    "measure.layers": "{families: [single]}",
+    "measure.layers.groups": "{attention: '*attention*'}",
+    "measure.alignment": "{by: weights, restarts: 5}",
+    "measure.directions": "{random: {draws: 5}}",
+    "measure.directions.random": "{draws: 5}",
+    "measure.directions.noise": "{kinds: [path]}",
+    "measure.directions.sharpness": "{examples: 1000}",
+    "measure.planes": "{through: [a, b, start]}",
+}
+
+
+# What a space with these sections has besides, if not WHOLE.
+WHOLE = "train: {lr: 0.1, batch_size: 32, epochs: 1}"
+BESIDES = {"train": "", "federated": "train: {lr: 0.1, batch_size: 32}", "perturb": f"{WHOLE}\nshift: none"}
+
+
+def written(place: str, value: str) -> str:
+    """A space with a value on its first line, and all else that it needs."""
+    section, *inside = place.split(".")
+    for name in reversed(inside):
+        value = f"{{{name}: {value}}}"
+    rest = BESIDES.get(section, WHOLE)
+    return f"{section}: {value}\nname: s\naxes: {{momentum: [0.5], weight_decay: [0]}}\n{rest}"
+
+
+@pytest.mark.parametrize("wrong", ["5", "[]", "true"])
+@pytest.mark.parametrize(("place", "example"), MAPPINGS.items())
+def test_what_is_no_mapping_is_refused_with_an_example(place, example, wrong):
+    name = place.rpartition(".")[2]
+    said = f"write a mapping, e.g. {name}: {example}; got {yaml.safe_load(wrong)!r}"
+    assert problems(written(place, wrong)) == [f"s.yaml:1: {place}: {said}"]
+
+
+@pytest.mark.parametrize(("place", "example"), MAPPINGS.items())
+def test_the_example_of_a_mapping_can_be_written_there(place, example):
+    assert parse_space(written(place, example))
+
+
+@pytest.mark.parametrize(
+    ("place", "name"), [("train", "sgd"), ("verdict", "chord"), ("federated", "iid"), ("b", "adam")]
+)
+def test_only_what_has_a_name_is_written_as_its_name(place, name):
+    (problem,) = problems(written(place, name))
+    assert problem.endswith(f"{MAPPINGS[place]}; got {name!r}")
+
+
+def test_an_axis_of_mappings_shows_how_one_is_written_in_its_list():
+    (problem,) = problems(with_axes("{b: [5], lr: [0.1], batch_size: [2]}"))
+    assert problem == "s.yaml:3: axes.b[0]: write a mapping, e.g. {lr: 0.03}; got 5"
 
 
 @pytest.mark.parametrize(

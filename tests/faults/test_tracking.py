@@ -119,7 +119,7 @@ def test_a_server_that_comes_back_before_the_end_shows_what_one_shows_that_was_t
         sweep.release("training")
         assert driver.wait(180) == 0, sweep.told
         assert sweep.told.count(TOLD_ONCE) == 1
-        assert "MLflow can be reached again and shows every pair" in sweep.told
+        assert "MLflow can be reached again and shows every result" in sweep.told
         assert shown_of(address, sweep) == expected
     assert_whole(sweep, reference, mirror=False)
 

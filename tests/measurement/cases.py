@@ -1,7 +1,7 @@
 """Small networks of every kind, with running statistics and norms as training leaves them."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lmc_tune.data.examples import Examples
 from lmc_tune.models.registry import build_model
@@ -27,3 +27,27 @@ def image_network(kind: str, seed: int) -> nn.Module:
 def examples_of(kind: str) -> Examples:
     """50 that such a network takes."""
     return examples_for(NETWORKS[kind], 50)
+
+
+class Backwards(nn.Module):
+    """Registers its layers in the opposite order of their use; one is never used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.idle, self.middle = nn.Linear(3, 2), nn.Linear(9, 9), nn.BatchNorm1d(3, affine=False)
+        self.first, self.shift = nn.Linear(4, 3), nn.Parameter(torch.zeros(3))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.middle(self.first(inputs)) + self.shift)
+
+
+class Tied(nn.Module):
+    """The head's weight is the first layer's; the head has an offset of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.inner, self.embed = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.inner(self.embed(inputs)).relu())

@@ -24,7 +24,12 @@ from tests.measurement.cases import IMAGES, examples_of, image_network
 
 
 def layer_similarity(model, state_a, state_b, examples, limit=256):
-    return compare_grams(*(layer_grams(Network(model), member, examples, limit) for member in (state_a, state_b)))
+    grams = (layer_grams(Network(model), member, examples, names_of(model), limit) for member in (state_a, state_b))
+    return compare_grams(*grams)
+
+
+def names_of(model):
+    return tuple(Network(model).layers)
 
 
 def layer_outputs(model, examples, names, limit):
@@ -96,7 +101,7 @@ def test_the_model_is_left_as_it_is(kind):
     examples = examples_of(kind)
     before, outputs = state(model), model.eval()(examples.inputs)
     model.train()
-    layer_outputs(model, examples, tuple(Network(model).layers)[:1], 20)
+    layer_outputs(model, examples, names_of(model)[:1], 20)
     layer_similarity(model, state(other), before, examples, 20)
     assert model.training
     assert not any(module._forward_hooks for module in model.modules())
@@ -109,7 +114,7 @@ def test_similarity_is_the_cka_of_the_layers_outputs(kind):
     model, a, b = image_network(kind, 3), image_network(kind, 1), image_network(kind, 2)
     examples = examples_of(kind)
     found = layer_similarity(model, state(a), state(b), examples, 20)
-    assert tuple(found) == tuple(Network(model).layers)
+    assert tuple(found) == names_of(model)
     without = {name for name, value in found.items() if math.isnan(value)}
     assert all(name.endswith("self_attention.out_proj") for name in without)
     assert bool(without) == kind.startswith("vit")
@@ -209,9 +214,10 @@ def test_a_dead_layer_has_no_similarity():
 def test_a_layer_that_is_read_past_has_no_similarity():
     """Attention reads its output projection without running it; a parametrised weight is no tensor of examples."""
     vit, projection = image_network("vit", 0), "encoder.layers.encoder_layer_0.self_attention.out_proj"
-    assert layer_grams(Network(vit), state(vit), FIRST)[projection] is None
+    assert layer_grams(Network(vit), state(vit), FIRST, [projection]) == {projection: None}
     normed = nn.Sequential(nn.Flatten(), parametrizations.weight_norm(nn.Linear(4, 3)))
-    assert layer_grams(Network(normed), state(normed), blobs())["1.parametrizations.weight"] is None
+    weight = "1.parametrizations.weight"
+    assert layer_grams(Network(normed), state(normed), blobs(), [weight]) == {weight: None}
     assert math.isnan(compare_grams({"1": None}, {"1": np.eye(4)})["1"])
 
 
@@ -219,7 +225,7 @@ def test_too_few_examples_are_refused():
     model = network(0)
     for examples, limit, n in ((blobs(), 0, 60), (blobs(0), 5, 0)):
         with pytest.raises(ValueError, match=f"at least one example, got limit {limit} and {n} examples"):
-            layer_grams(Network(model), state(model), examples, limit)
+            layer_grams(Network(model), state(model), examples, names_of(model), limit)
     with pytest.raises(ValueError, match="debiased CKA needs at least 4 examples, got 3"):
         layer_similarity(model, state(network(1)), state(network(2)), blobs(), 3)
 

@@ -1,6 +1,7 @@
 """Federations through planning, pricing and whole sweeps."""
 
 import os
+import re
 import signal
 
 import psutil
@@ -116,9 +117,22 @@ def test_a_sweep_of_federations_that_is_killed_goes_on_and_finishes_each_once(tm
     assert rounds.groupby("key").size().unique().tolist() == [12 * (4 * 2 * 2 + 1)]
     assert not rounds.duplicated(["key", "round", "client", "what", "split"]).any()
     assert 'id="rounds"' in (folder / "report.html").read_text()
+    walk, status = lmc_tune("sweep", file, "--out", folder), lmc_tune("status", folder)
+    assert f"{GROUPS} federations, {GROUPS} of them finished already" in walk.stderr
+    assert not re.search(r"\bpairs?\b", walk.stderr + status.stdout)
 
 
 def test_the_price_of_federations_is_told_before_anything_is_trained(tmp_path):
     cost = lmc_tune_json("space", write_space(tmp_path, SPACE))
     assert (cost["cells"], cost["pairs"], cost["members"], cost["steps"]) == (12, GROUPS, 4 * GROUPS, 4 * GROUPS * 60)
     assert cost["seconds_train"] > 0
+
+
+def test_a_space_of_federations_says_so(tmp_path):
+    axes = "axes:\n  federated.split: [iid, {dirichlet: 0.5}]"
+    text = SPACE.replace(", split: {dirichlet: 0.5}", "").replace("axes:", axes).replace("none", "[linear1, norm1]")
+    shown = lmc_tune("space", write_space(tmp_path, text)).stdout.splitlines()
+    assert "federated.split  iid, dirichlet 0.5" in shown
+    assert "federated.average  all, [linear1, norm1]" in shown
+    assert f" federations  {2 * GROUPS}" in shown
+    assert not [line for line in shown if "pair" in line]

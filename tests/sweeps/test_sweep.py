@@ -69,7 +69,7 @@ class Silent(SweepListener):
     def phase(self, name: str) -> None:
         pass
 
-    def start(self, total: int, done: Counter[Status]) -> None:
+    def start(self, total: int, done: Counter[Status], group: str = "pair") -> None:
         pass
 
     def aim(self, total: int, *, last: bool) -> None:

@@ -88,6 +88,41 @@ def curves(epochs: int) -> list[Row]:
     ]
 
 
+def direction_rows() -> list[Row]:
+    """Of 100 examples, A gets 10 wrong, the midpoint 20, B 14; the loss is a twentieth of that, and of a step of α = 2
+    so much higher as is said here, by draw.
+    """
+    still = {0.0: 10, 0.5: 20, 1.0: 14}
+    rows = [_step("unmoved", at, None, 0, 0.0, wrong) for at, wrong in still.items()]
+    for at in (0.0, 1.0):
+        for place, layer in enumerate(("stem", "head")):
+            rows.append(_step("interpolation", at, (place, layer), 0, 2.0, 12 + 30 * place + (6 if at else 0)))
+            rows += [_step("random", at, (place, layer), draw, 2.0, 12 + rise) for draw, rise in enumerate((1, 5))]
+    for kind, rises in {"towards a": (-4,), "towards b": (8,), "complement": (3, 5)}.items():
+        rows += [_step(kind, 0.5, None, draw, 2.0, 20 + rise) for draw, rise in enumerate(rises)]
+    return rows + [
+        _step("filter", at, None, draw, 2.0, wrong + 9 + draw) for at, wrong in still.items() for draw in (0, 2)
+    ]
+
+
+def _step(kind: str, at: float, layer: tuple[int, str] | None, draw: int, alpha: float, wrong: int) -> Row:  # noqa: PLR0913, PLR0917
+    position, name = layer or (None, None)
+    place = {"condition": "naive", "kind": kind, "lambda": at, "layer": name, "position": position}
+    scored = {"split": "test", "loss_sum": 5.0 * wrong, "correct": 100 - wrong, "n": 100}
+    return {**place, "draw": draw, "alpha": alpha, "norm": alpha, **scored}
+
+
+def plane_rows() -> list[Row]:
+    """Three by four points; of 100 examples, as many are wrong as the place from the lowest left corner, row by row."""
+    corners = {"a": (0.0, 0.0, 40), "b": (2.0, 0.0, 50), "start": (1.0, 3.0, 90)}
+    grid = [("grid", (float(x), float(y), 3 * y + x)) for y in range(4) for x in range(3)]
+    return [
+        {"condition": "naive", "split": "test", "point": point, "x": x, "y": y}
+        | {"loss_sum": 10.0 * (wrong + 1), "correct": 100 - wrong, "n": 100}
+        for point, (x, y, wrong) in (*corners.items(), *grid)
+    ]
+
+
 def six_results() -> list[PairResult]:
     """Four ok, one diverged, one failed."""
     pairs = [

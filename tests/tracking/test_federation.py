@@ -10,8 +10,9 @@ from lmc_tune.tables.rows import PairResult, spec_columns
 from lmc_tune.tables.store import Store
 from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking.chart import rounds_page
-from lmc_tune.tracking.content import round_means, run_content
+from lmc_tune.tracking.content import NOTE_TAG, round_means, run_content
 from lmc_tune.tracking.mirror import open_mirror
+from lmc_tune.tracking.outcome import read_outcome
 
 SPEC = GroupSpec(
     dataset=DatasetSpec(),
@@ -69,6 +70,15 @@ def test_the_page_has_a_point_for_every_round():
     assert [[line[0] for line in panel] for panel in data] == [["trained", "pooled"], ["trained"]]
     assert data[0][0][1] == [[1, pytest.approx(35.0)], [2, pytest.approx(65.0)]]
     assert "No round was measured" in rounds_page(PairResult(columns=federation("failed").columns), "x")
+
+
+def test_what_runs_say_of_a_sweep_of_federations_speaks_of_no_pair(tmp_path):
+    Store(tmp_path).write_shard("one", [federation()])
+    outcome = read_outcome(tmp_path, None)
+    (cell,) = outcome.cells
+    assert "1 of 1 finished federation ok" in cell.tags[NOTE_TAG]
+    assert "a cell's federations are below it" in outcome.note
+    assert "pair" not in outcome.note + cell.tags[NOTE_TAG]
 
 
 def test_a_federations_run_has_the_page_of_its_rounds(tmp_path):

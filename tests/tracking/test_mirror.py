@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from sqlite3 import connect
 from types import MappingProxyType
@@ -26,7 +27,7 @@ from lmc_tune.tracking.outcome import read_outcome
 from lmc_tune.tracking.runs import Run
 from lmc_tune.tracking.track import send_all, track
 from tests.analysis.layered import layered_pair
-from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
+from tests.tracking.cases import direction_rows, pair_result, pair_spec, plane_rows, six_results, write_folder
 from tests.tracking.shown import (
     all_runs,
     cell_runs,
@@ -39,6 +40,8 @@ from tests.tracking.shown import (
     statuses,
 )
 
+# By the learning rate of a pair: what was measured around its path.
+AROUND = {0.3: {"directions": direction_rows()}, 0.1: {"planes": plane_rows()}}
 SWEEP = SweepRecord(id="5eed0001", name="quickstart", planned_pairs=6)
 
 
@@ -68,6 +71,22 @@ def test_a_pair_whose_layers_were_moved_alone_has_a_page_of_them(folder):
     assert track(folder) == Sent(unchanged=2)
     next(artifacts.rglob("layers.html")).unlink()
     assert track(folder) == Sent(updated=1, unchanged=1)
+
+
+def test_a_pair_has_pages_of_what_lies_around_its_path_where_that_was_measured(folder):
+    results = [pair_result(), *(replace(pair_result(pair_spec(lr=lr)), tables=own) for lr, own in AROUND.items())]
+    write_folder(folder, results)
+    assert track(folder) == Sent(created=3)
+    runs = [pair_runs(uri_of(folder))["5eed0001", result.key] for result in results]
+    homes = [folder / run.info.artifact_uri.replace("mlflow-artifacts:/", "artifacts/") for run in runs]
+    assert [sorted(page.name for page in home.iterdir()) for home in homes] == [
+        ["interpolation.html", "learning.html"],
+        ["directions.html", "interpolation.html"],
+        ["interpolation.html", "planes.html"],
+    ]
+    assert track(folder) == Sent(unchanged=3)
+    (homes[2] / "planes.html").unlink()
+    assert track(folder) == Sent(updated=1, unchanged=2)
 
 
 def test_the_mirror_says_what_the_tables_say(folder):

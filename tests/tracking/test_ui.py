@@ -21,10 +21,12 @@ from playwright.sync_api import Browser, Frame, Page, expect, sync_playwright
 from lmc_tune.experiment import Pair, TrainChanges
 from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking.connection import STORE_FILE, TrackingError
+from lmc_tune.tracking.directions import directions_page
+from lmc_tune.tracking.planes import planes_page
 from lmc_tune.tracking.track import track
 from lmc_tune.tracking.ui import serve_ui, ui_address, ui_command
 from lmc_tune.tracking.views import CELLS_VIEW, PAIRS_VIEW
-from tests.tracking.cases import pair_result, pair_spec, six_results, write_folder
+from tests.tracking.cases import direction_rows, pair_result, pair_spec, plane_rows, six_results, write_folder
 from tests.tracking.conftest import free_port, serving
 from tests.tracking.shown import cell_runs, chart_text, pair_runs, parents
 
@@ -353,6 +355,22 @@ def test_the_interpolation_chart_is_live_inside_the_ui(page, served):
     frame.locator("svg").first.get_by_text("10", exact=True).hover()
     expect(frame.locator("figcaption").first).to_contain_text("epoch = 10.0")
     picture(page, "learning")
+
+
+@pytest.mark.slow
+def test_values_of_a_plane_and_of_directions_are_read_under_the_pointer(page):
+    around = replace(pair_result(), tables={"planes": plane_rows(), "directions": direction_rows()})
+    page.set_content(planes_page(around, "x"))
+    start = page.locator("circle.point").nth(2)  # of the first map, at a point of the grid
+    start.hover()
+    captions = [caption.inner_text() for caption in page.locator("figcaption").all()]
+    assert captions == ["at 1.00, 3.00: 10 %", "at 1.00, 3.00: 1.1 nats"]
+    page.goto("about:blank")  # for a script of its own
+    page.set_content(directions_page(around, "x"))
+    page.locator("svg").first.get_by_text("2", exact=True).hover()
+    captions = [caption.inner_text() for caption in page.locator("figcaption").all()]
+    assert captions[0] == "layer = 2 (head), towards the other 33 %, random 3 %"
+    assert set(captions[2:]) == {"Point at the chart to read values."}, "panels of other axes stay as they are"
 
 
 @pytest.mark.slow

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from lmc_tune.data.examples import Part
-from lmc_tune.experiment import FederationSpec, TrainSpec
+from lmc_tune.experiment import FederationSpec, LayersSpec, TrainSpec
 from lmc_tune.measurement.conditions import recalibrated
+from lmc_tune.measurement.layerwise.layers import layers_of
+from lmc_tune.measurement.layerwise.sets import layer_sets
 from lmc_tune.measurement.network import Network
 from lmc_tune.training.engines import train
 from lmc_tune.training.federation import Client, Federation, average, averaged_entries, federate, shares
@@ -205,6 +207,15 @@ def test_a_name_that_fits_no_layer_is_refused_with_those_there_are():
     own = Network(network(0, norm=True))
     with pytest.raises(ValueError, match=r"'conv\*' fits no layer; the layers are 1, 2, 4"):
         averaged_entries(own, federation(2, average=["1", "conv*"]))
+
+
+@pytest.mark.parametrize("patterns", [["1"], ["?"], ["[12]", "4"], ["[!1]*"], ["*"]])
+def test_names_mean_the_layers_that_they_mean_where_layers_are_moved(patterns):
+    own = Network(network(0, norm=True))
+    layers = layers_of(own.module, WHOLE.inputs[:2])
+    group = layer_sets(layers, LayersSpec(families=(), groups={"named": patterns}))[-1]
+    entries = {name for at in group.layers for name in layers[at].entries}
+    assert averaged_entries(own, federation(2, average=patterns)) == entries
 
 
 def test_buffers_go_with_their_layer():

@@ -92,18 +92,10 @@ class Blender:
         asked = sorted(set(blends))
         if not self.records(next(iter(data.values())), condition, statistics):
             return self._one_by_one(asked, data, self._possible(condition, statistics), statistics, base)
-        sums = {blend: {split: [0.0, 0, 0] for split in data} for blend in asked}
+        parts: dict[tuple[Blend, str], list[Score]] = {}
         for blend, split, some, logits in self.outputs(asked, data, condition, statistics, base):
-            score = scoring.score_of(logits, some.labels)
-            for at, part in enumerate((score.loss_sum, score.correct, score.n)):
-                sums[blend][split][at] += part
-        return {
-            blend: {
-                split: Score(loss_sum=float(loss), correct=int(correct), n=int(n))
-                for split, (loss, correct, n) in by_split.items()
-            }
-            for blend, by_split in sums.items()
-        }
+            parts.setdefault((blend, split), []).append(scoring.score_of(logits, some.labels))
+        return {blend: {split: _together(parts[blend, split]) for split in data} for blend in asked}
 
     @torch.no_grad()
     def outputs(
@@ -272,6 +264,15 @@ class Blender:
         if key not in self._flows:
             self._flows[key] = Flow(self.network, self.layers, inputs, estimating=estimating)
         return self._flows[key]
+
+
+def _together(parts: Sequence[Score]) -> Score:
+    """The score on all examples, from those on parts of them."""
+    return Score(
+        loss_sum=sum(part.loss_sum for part in parts),
+        correct=sum(part.correct for part in parts),
+        n=sum(part.n for part in parts),
+    )
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

@@ -22,7 +22,7 @@ Packing = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segment:
+class _Segment:
     """The operations of a network from the first that reads a layer's entries to the last before the next layer's.
 
     reads: the names of the entries that it reads, of this layer or of earlier ones.
@@ -145,7 +145,7 @@ class Flow:
             self._statistics[of_layer[name]][name] = node
             last[node] = max(last[node], belongs[node] + 1)  # until it is read
         self.segments = [
-            Segment(
+            _Segment(
                 reads={one: entries[one] for node in own for one in node.all_input_nodes if one in entries},
                 operations=own,
                 keeps=frozenset(node for node, until in last.items() if until > at),

@@ -204,9 +204,7 @@ class LayerBarriers:
         data = {str(split): members.data[split] for split in asked.splits}
         known: dict[tuple[int | None, bool, Statistics], list[SetPath]] = {}
         for epoch, ends in _pairs(members):
-            blenders: dict[
-                bool, Blender
-            ] = {}  # to B as it is, and to the aligned B: a network is recorded once for all
+            blenders: dict[bool, Blender] = {}  # to B as it is and to the aligned B: a network is recorded once for all
             for condition in _conditions(asked, spec):
                 one = condition if members.network.norms else SAME_WITHOUT_BATCH_NORM.get(condition, condition)
                 pair = ends

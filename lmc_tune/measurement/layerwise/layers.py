@@ -81,11 +81,8 @@ def matches(layer: str, pattern: str) -> bool:
 
 def _owner(name: str) -> str:
     """The module whose parameter it is; a parametrised weight is that of the module that uses it."""
-    return (
-        f".{name}".partition(".parametrizations.")[0].strip(".")
-        if "parametrizations." in name
-        else name.rpartition(".")[0]
-    )
+    module, parametrised, _ = f".{name}".partition(".parametrizations.")
+    return module.removeprefix(".") if parametrised else name.rpartition(".")[0]
 
 
 def _before(time: float, order: Sequence[str], begins: Mapping[str, float]) -> str:

@@ -2,35 +2,11 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lmc_tune.measurement.layerwise.layers import layers_of
 from tests.cases import NETWORKS
-from tests.measurement.cases import IMAGES, examples_of, image_network
-
-
-class Backwards(nn.Module):
-    """Registers its layers in the opposite order of their use; one is never used."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.last, self.idle, self.middle = nn.Linear(3, 2), nn.Linear(9, 9), nn.BatchNorm1d(3, affine=False)
-        self.first, self.shift = nn.Linear(4, 3), nn.Parameter(torch.zeros(3))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.last(self.middle(self.first(inputs)) + self.shift)
-
-
-class Tied(nn.Module):
-    """The head's weight is the first layer's; the head has an offset of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head, self.inner, self.embed = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4, bias=False)
-        self.head.weight = self.embed.weight
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.head(self.inner(self.embed(inputs)).relu())
+from tests.measurement.cases import IMAGES, Backwards, Tied, examples_of, image_network
 
 
 def test_layers_come_in_the_order_of_use_and_unused_ones_last():

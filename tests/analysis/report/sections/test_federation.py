@@ -1,5 +1,6 @@
 """The rounds of federations in the report: numbers by hand, and what is drawn."""
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from lmc_tune.analysis.report.charts.rounds import collect_rounds, excess_loss
 from lmc_tune.analysis.report.section import Context, find_sections
 from lmc_tune.analysis.report.sections import federation
 from lmc_tune.experiment.reading import read_space
+from lmc_tune.experiment.yaml_lines import dump
 from lmc_tune.tables.cells import regate
 from lmc_tune.tables.rows import PairResult, spec_columns
 from lmc_tune.tables.store import Store, load_results
@@ -91,6 +93,19 @@ def test_failed_and_undertrained_federations_are_left_out(tmp_path):
     store = Store(tmp_path)
     store.write_shard("bad", [result(pair, "diverged") for pair in space.pairs()])
     assert collect_rounds(regate(load_results(tmp_path), space.verdict), store.parts("rounds")).empty
+
+
+def test_a_report_of_federations_speaks_of_no_pair(folder):
+    space, failed = read_space(SPACE), read_space(SPACE, ["replicates=3"]).pairs()[-1]
+    Store(folder).write_shard("failed", [result(failed, "failed")])
+    (folder / "space.yaml").write_text(dump(space.plain()))
+    (page,) = render(folder)
+    text = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", page.read_text(), flags=re.DOTALL)
+    assert "8 of 8 federations finished" in text
+    assert "2 federations per cell" in text
+    assert "Left out: 1 finished federation in this folder that space.yaml does not plan." in text
+    assert "at least half of the finished federations are left out, most often because a client stayed below" in text
+    assert not re.search(r"\bpairs?\b", text)
 
 
 def test_the_section_names_every_cell_by_what_tells_it_from_the_others(folder):
