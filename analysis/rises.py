@@ -12,6 +12,16 @@ from lmc_tune.analysis.phase import PhaseDiagram
 # What tells the rows of :func:`collect_rises` apart. The position is -1 where all weights move, and the layer empty; an
 # empty name alone may be that of the network's own parameters.
 PLACE = ["panel", "verdict", "kind", "layer", "position", "lambda", "alpha"]
+# What directions are called, and the points of the path at which sharpness is measured.
+LAYER_KINDS = {"interpolation": "towards the other member", "random": "random directions"}
+NOISE_KINDS = {
+    "towards a": "along the path, towards A",
+    "towards b": "along the path, towards B",
+    "span": "in the span of training",
+    "complement": "orthogonal to training",
+    "isotropic": "random directions",
+}
+PLACES = {0.0: "at A", 0.5: "at the midpoint", 1.0: "at B"}
 
 
 def judged_pairs(diagram: PhaseDiagram) -> pd.DataFrame:

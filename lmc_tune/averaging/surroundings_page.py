@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from lmc_tune.analysis.report.charts.style import finish
-from lmc_tune.analysis.report.sections.directions import LAYER_KINDS, NOISE_KINDS, direction_chart, noise_chart
+from lmc_tune.analysis.report.sections.directions import direction_chart, noise_chart
 from lmc_tune.analysis.report.sections.planes import plane_chart
-from lmc_tune.analysis.report.sections.sharpness import PLACES, filter_chart
+from lmc_tune.analysis.report.sections.sharpness import filter_chart
+from lmc_tune.analysis.rises import LAYER_KINDS, NOISE_KINDS, PLACES
 from lmc_tune.averaging.judging import Judging
 from lmc_tune.averaging.section import Section
 from lmc_tune.averaging.surroundings import DirectionFindings, PlaneFindings

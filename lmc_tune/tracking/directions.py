@@ -5,15 +5,11 @@ from dataclasses import dataclass, replace
 from math import fsum
 from typing import Any
 
+from lmc_tune.analysis.rises import LAYER_KINDS, NOISE_KINDS, PLACES
 from lmc_tune.tables.columns import Row
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tracking.chart import LAMBDA, Axis, Curve, Panel, axis_to, curves_page, layer_axis, panel_of
 from lmc_tune.tracking.content import is_finite, value_of
-
-# What the lines of a panel are called, by what the table says.
-LAYER_KINDS = {"interpolation": "towards the other", "random": "random"}
-NOISE_KINDS = {"towards a": "towards A", "towards b": "towards B", "span": "in the span", "complement": "orthogonal"}
-PLACES = {0.0: "at A", 0.5: "at the midpoint", 1.0: "at B"}
 
 
 def directions_page(result: PairResult, title: str) -> str:

@@ -2,7 +2,10 @@
 
 import math
 from dataclasses import replace
+from typing import get_args
 
+from lmc_tune.analysis.rises import NOISE_KINDS
+from lmc_tune.experiment.landscape import Noise
 from lmc_tune.tracking.directions import direction_panels, directions_page, sharpness_panels
 from tests.tracking.cases import direction_rows, pair_result
 from tests.tracking.test_chart import page_data
@@ -17,15 +20,15 @@ def curves(rows) -> dict[str, dict[str, list]]:
 
 def test_a_layers_steps_rise_over_the_mean_of_the_members():
     found = curves(direction_rows())[f"Rise of the test error{LAYERS}"]
-    assert found == {"towards the other": [(1, 3.0), (2, 33.0)], "random": [(1, 3.0), (2, 3.0)]}
+    assert found == {"towards the other member": [(1, 3.0), (2, 33.0)], "random directions": [(1, 3.0), (2, 3.0)]}
 
 
 def test_noise_rises_over_the_point_where_it_begins():
     found = curves(direction_rows())[f"Rise of the test error{NOISE}"]
     assert found == {
-        "towards A": [(0, 0.0), (2, -4.0)],
-        "towards B": [(0, 0.0), (2, 8.0)],
-        "orthogonal": [(0, 0.0), (2, 4.0)],
+        "along the path, towards A": [(0, 0.0), (2, -4.0)],
+        "along the path, towards B": [(0, 0.0), (2, 8.0)],
+        "orthogonal to training": [(0, 0.0), (2, 4.0)],
     }
 
 
@@ -43,8 +46,8 @@ def test_a_place_where_one_draw_is_not_finite_has_no_mean():
     rows = direction_rows()
     wild = [row if row["kind"] != "complement" or row["draw"] else {**row, "loss_sum": math.inf} for row in rows]
     found = curves(wild)
-    assert found[f"Rise of the test loss{NOISE}"]["orthogonal"] == [(0, 0.0)]
-    assert found[f"Rise of the test error{NOISE}"]["orthogonal"] == [(0, 0.0), (2, 4.0)]
+    assert found[f"Rise of the test loss{NOISE}"]["orthogonal to training"] == [(0, 0.0)]
+    assert found[f"Rise of the test error{NOISE}"]["orthogonal to training"] == [(0, 0.0), (2, 4.0)]
 
 
 def test_layers_have_their_names_and_every_panel_its_axis():
@@ -73,3 +76,8 @@ def test_the_condition_is_named_unless_it_is_naive():
 
 def test_a_pair_without_steps_says_so():
     assert "No steps away from the members were measured." in directions_page(pair_result(status="diverged"), "x")
+
+
+def test_every_kind_of_noise_has_a_name():
+    along_the_path = {"towards a", "towards b"}
+    assert (set(get_args(Noise)) - {"path"}) | along_the_path == NOISE_KINDS.keys()

@@ -8,20 +8,12 @@ import pandas as pd
 from lmc_tune.analysis.report.charts.rise_chart import rise_charts
 from lmc_tune.analysis.report.charts.style import finish
 from lmc_tune.analysis.report.section import Context, Section
-from lmc_tune.analysis.rises import collect_rises
+from lmc_tune.analysis.rises import LAYER_KINDS, NOISE_KINDS, collect_rises
 from lmc_tune.core.counted import counted
 
 ORDER = 72
 # A page with more of these small charts becomes a wall.
 MOST_CHARTS = 16
-LAYER_KINDS = {"interpolation": "towards the other member", "random": "random directions"}
-NOISE_KINDS = {
-    "towards a": "along the path, towards A",
-    "towards b": "along the path, towards B",
-    "span": "in the span of training",
-    "complement": "orthogonal to training",
-    "isotropic": "random directions",
-}
 
 
 def make(context: Context) -> Section | None:

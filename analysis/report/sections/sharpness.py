@@ -12,11 +12,10 @@ from lmc_tune.analysis.report.charts.rise_chart import rise_charts
 from lmc_tune.analysis.report.charts.style import finish
 from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.report.sections.directions import MOST_CHARTS, known_rises
-from lmc_tune.analysis.rises import judged_pairs
+from lmc_tune.analysis.rises import PLACES, judged_pairs
 from lmc_tune.analysis.wording import number
 
 ORDER = 74
-PLACES = {0.0: "at A", 0.5: "at the midpoint", 1.0: "at B"}
 
 
 def make(context: Context) -> Section | None:
