@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmc_tune.analysis.phase import SHIFT_FIELDS, SHIFT_ORDER, PhaseDiagram
+from lmc_tune.analysis.rises import judged_pairs
 from lmc_tune.analysis.wording import UNKNOWN, UNSET, listed, number, shift_words
 from lmc_tune.core.counted import counted
 from lmc_tune.core.statistics import Verdict, verdict_of_interval
@@ -68,7 +69,7 @@ def layer_heights(diagram: PhaseDiagram, parts: Iterable[pa.Table]) -> LayerHeig
         diagram: whose cells.
         parts: rows of the layers' barriers, as :meth:`lmc_tune.tables.store.Store.parts` gives them.
     """
-    verdict, cell_of = diagram.verdict, _judged_pairs(diagram)
+    verdict, cell_of = diagram.verdict, judged_pairs(diagram)["cell"]
     found, conditions = [], set[str]()
     for part in parts:
         conditions |= set(part["condition"].unique().to_pylist())
@@ -188,7 +189,7 @@ def layer_rises(diagram: PhaseDiagram, parts: Iterable[pa.Table]) -> pd.DataFram
         diagram: whose cells.
         parts: rows of the layers' paths, as :meth:`lmc_tune.tables.store.Store.parts` gives them.
     """
-    verdict, cell_of, found = diagram.verdict, _judged_pairs(diagram), []
+    verdict, cell_of, found = diagram.verdict, judged_pairs(diagram)["cell"], []
     for part in parts:
         wanted = pc.and_(pc.equal(part["split"], verdict.split), pc.is_null(part["epoch"]))
         of_sets = pc.is_in(part["family"], value_set=pa.array(["single", "full"]))
@@ -264,14 +265,6 @@ def first_words(counts: Mapping[str, int]) -> str:
     if len(counts) == 1:
         return next(iter(counts))
     return listed([f"{name} ({n})" for name, n in counts.items()] or [UNKNOWN])
-
-
-def _judged_pairs(diagram: PhaseDiagram) -> pd.Series:
-    """The cells of the ok pairs of the judged cells, by the pairs' keys."""
-    judged = diagram.cells.loc[diagram.cells["judged"], "cell"]
-    pairs = diagram.pairs
-    ok = pairs[(pairs["status"] == "ok") & pairs["cell"].isin(judged)]
-    return pd.Series(ok["cell"].to_numpy(), index=ok["key"])
 
 
 def _means(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:

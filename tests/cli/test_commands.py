@@ -13,7 +13,7 @@ from lmc_tune.cli.outcome import _with_options
 from lmc_tune.cli.plainly import program
 from lmc_tune.experiment.reading import presets
 from tests.analysis.cases import failed_pair, pair_spec, write_run
-from tests.sweeps.cases import PAIRS, SPACE, command, environment, lmc_tune, lmc_tune_json, write_space
+from tests.sweeps.cases import PAIRS, SPACE, command, complaint, environment, lmc_tune, lmc_tune_json, write_space
 
 
 def refused(folder: Path, *arguments: str | Path, text: str | None = None) -> str:
@@ -24,7 +24,7 @@ def refused(folder: Path, *arguments: str | Path, text: str | None = None) -> st
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     assert not (folder / "run").exists()
-    return done.stderr
+    return complaint(done)
 
 
 def test_a_misspelt_key_is_named_with_its_line_and_the_nearest_name(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_batch_larger_than_the_part_is_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_preset_names_the_nearest(tmp_path: Path) -> None:
     done = lmc_tune("sweep", "quikstart", "--out", tmp_path / "run")
-    assert (done.returncode, done.stderr) == (
+    assert (done.returncode, complaint(done)) == (
         2,
         "quikstart: no such file and no such preset; did you mean quickstart?\n",
     )
@@ -65,7 +65,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = lmc_tune("sweep", "quickstart", "--out", tmp_path / "file" / "run")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"cannot write to {tmp_path}/file/run")
+    assert complaint(done).startswith(f"cannot write to {tmp_path}/file/run")
     assert "choose another folder with --out" in done.stderr
 
 
@@ -73,8 +73,8 @@ def test_a_link_that_leads_nowhere_is_named_with_its_target(tmp_path: Path) -> N
     (tmp_path / "runs").symlink_to("gone/scratch")
     done = lmc_tune("sweep", "quickstart", "--out", tmp_path / "runs" / "one")
     assert done.returncode == 2
-    assert f"({tmp_path}/runs is a link to gone/scratch, which is not there)" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert f"({tmp_path}/runs is a link to gone/scratch, which is not there)" in complaint(done)
+    assert complaint(done).count("\n") == 1
 
 
 def test_a_current_folder_that_is_gone_is_named(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_current_folder_that_is_gone_is_named(tmp_path: Path) -> None:
         )
         assert done.returncode == code, done
         told = "the current folder has been deleted; change to a folder that exists (cd), and run the command again\n"
-        assert done.stderr == (told if code else "")
+        assert complaint(done) == (told if code else "")
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that even root cannot read")
@@ -115,7 +115,7 @@ def test_a_space_may_come_through_a_pipe() -> None:
         command("space", "/dev/stdin"), input=wrong, capture_output=True, text=True, check=False, env=environment()
     )
     assert done.returncode == 2
-    assert done.stderr == "/dev/stdin:5: train.momentm: unknown key 'momentm'; did you mean momentum?\n"
+    assert complaint(done) == "/dev/stdin:5: train.momentm: unknown key 'momentm'; did you mean momentum?\n"
 
 
 def test_a_tilde_is_the_home_folder_wherever_a_folder_or_file_is_named(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_a_tracking_address_that_can_never_work_is_refused(tmp_path: Path, uri: str) -> None:
     done = lmc_tune("sweep", "quickstart", "--out", tmp_path / "run", "--tracking-uri", uri)
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
+    assert complaint(done).count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
@@ -157,7 +157,7 @@ def test_the_current_folder_is_no_run_folder() -> None:
     for out, said in ((".", "--out is the current folder; name a separate"), ("", "the name of a folder is empty")):
         done = lmc_tune("sweep", "quickstart", "--out", out)
         assert done.returncode == 2
-        assert done.stderr.startswith(said)
+        assert complaint(done).startswith(said)
 
 
 def test_missing_data_name_the_command_that_gets_them(tmp_path: Path) -> None:

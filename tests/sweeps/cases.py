@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -51,6 +52,11 @@ def lmc_tune(*arguments: str | Path, **extra: str) -> subprocess.CompletedProces
     return subprocess.run(
         command(*arguments), capture_output=True, text=True, timeout=300, check=False, env=environment(**extra)
     )
+
+
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command says on stderr, without what it is busy with, which it tells where that takes long."""
+    return re.sub(r"^\d\d:\d\d:\d\d .*\n", "", done.stderr, flags=re.MULTILINE)
 
 
 def lmc_tune_json(*arguments: str | Path, **extra: str) -> dict[str, Any]:

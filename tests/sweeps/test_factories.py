@@ -19,7 +19,7 @@ from lmc_tune.sweeps.factories import check_factories
 from lmc_tune.sweeps.ownership import write_description
 from lmc_tune.sweeps.status import read_status
 from lmc_tune.tables.store import Store
-from tests.sweeps.cases import PAIRS, SPACE, environment, write_space
+from tests.sweeps.cases import PAIRS, SPACE, complaint, environment, write_space
 
 MLP = "{name: mlp, hidden: [8]}"
 MODULE = """
@@ -260,8 +260,8 @@ def test_the_command_refuses_a_broken_factory_and_writes_nothing(tmp_path: Path,
     write_space(tmp_path, with_factory("nowhere:build"))
     done = in_folder(tmp_path, *command, "tiny.yaml")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("model.factory: nowhere:build cannot be imported: ModuleNotFoundError")
-    assert done.stderr.count("\n") == 1
+    assert complaint(done).startswith("model.factory: nowhere:build cannot be imported: ModuleNotFoundError")
+    assert complaint(done).count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 
