@@ -180,7 +180,7 @@ def _answered(pair: Pair, questions: Questions, load: Callable[[str], Named]) ->
     layers = directions = None
     if said.verdict == "undertrained":
         asked = {"layers": questions.layers, "directions": questions.directions}
-        pair.notes += [f"{what} were left out: the members have learned nothing" for what, of in asked.items() if of]
+        pair.notes += [f"{what} were left out: a member has learned nothing" for what, of in asked.items() if of]
     else:
         if questions.layers:
             layers = measure_layers(pair, shown, found.judging)

@@ -1,5 +1,7 @@
 """The commands that say what is there: presets and data sets."""
 
+import itertools
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +59,10 @@ def presets(
 
 
 def _about(text: str) -> str:
-    """The first line of a preset's comment."""
-    return next((line[2:] for line in text.splitlines() if line.startswith("# ")), "")
+    """The first sentence of a preset's comment."""
+    comment = itertools.takewhile(lambda line: line.startswith("# "), text.splitlines())
+    whole = " ".join(line.removeprefix("# ") for line in comment)
+    return re.split(r"(?<=[.?]) (?=[A-Z])", whole)[0]
 
 
 def _copy(name: str, text: str) -> None:

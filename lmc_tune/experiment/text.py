@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from lmc_tune.core.counted import counted
 from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.spec import Count, Natural, Spec, canonical
@@ -205,9 +206,9 @@ def _decoded(content: bytes, file: str, tokens: str) -> str:
 def _parted(text: str, spec: TextSpec) -> list[str]:
     """The lines before the one at which the second text begins, and the others."""
     lines = text.split("\n")
-    at = int(spec.second or 0) - 1
-    if at >= len(lines):
-        raise TextError(f"{spec.path} has {len(lines)} lines; second: {spec.second} names none of them")
+    n, at = len(lines) - (lines[-1] == ""), int(spec.second or 0) - 1
+    if at >= n:
+        raise TextError(f"{spec.path} has {counted(n, 'line')}; second: {spec.second} names none of them")
     return ["".join(f"{line}\n" for line in lines[:at]), "\n".join(lines[at:])]
 
 

@@ -48,14 +48,15 @@ def sharpness_rows(
 
 
 def filter_directions(members: Members, spec: SharpnessSpec) -> Iterator[list[Direction]]:
-    """From both members and the midpoint, ``draws`` filter-normalised directions each.
+    """From both members and the midpoint, ``draws`` filter-normalised directions: the same draws, each as long as the
+    filters there, so that points are compared and not draws.
 
     Passes over the data: 3 draws per radius.
     """
     for position in SHARPNESS_AT:
         origin = lerp_state(*members.pair, position)
         for draw in range(spec.draws):
-            step = filter_normalised(members.network, origin, child_seed(members.seed, "filter", repr(position), draw))
+            step = filter_normalised(members.network, origin, child_seed(members.seed, "filter", draw))
             length = float(np.sqrt(sum(float(entry.square().sum()) for entry in step.values())))
             yield [Direction(kind="filter", position=position, origin=origin, step=step, length=length, draw=draw)]
 

@@ -391,7 +391,7 @@ def test_layers_are_of_two_checkpoints_that_have_learned():
     lazy = [network(norm=False).state_dict() for _ in range(2)]
     found = lmc_tune.measure(network(norm=False), lazy, digits().test, conditions=["naive"], layers=True)
     assert found.verdict == "undertrained"
-    assert "layers were left out: the members have learned nothing" in found.findings.notes
+    assert "layers were left out: a member has learned nothing" in found.findings.notes
     assert found.plain()["layers"] is None
 
 

@@ -73,7 +73,7 @@ def test_a_second_text_begins_at_a_line_or_is_a_file_and_symbols_are_those_of_bo
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"second": 42}, "corpus.txt has 41 lines; second: 42 names none of them"),
+        ({"second": 42}, "corpus.txt has 40 lines; second: 42 names none of them"),
         ({"held_out": 0.999}, "corpus.txt is too short: 1 tokens to train on and 790 held out, for windows of 8"),
         ({"second": 2}, "is too short: 17 tokens to train on and 2 held out"),
     ],

@@ -8,12 +8,13 @@ from torch.nn import functional
 
 from lmc_tune.experiment import DirectionsSpec, MeasureSpec, SharpnessSpec
 from lmc_tune.measurement.directions import Directions
+from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.network import Network
 from lmc_tune.measurement.sharpness import filter_directions, filter_normalised, sharpness_rows
 from lmc_tune.models.state import lerp_state
 from tests.cases import network, state
 from tests.measurement.around import pair, plain_score
-from tests.measurement.cases import image_network
+from tests.measurement.cases import IMAGES, image_network
 from tests.measurement.test_hessian import dense
 
 SPEC = SharpnessSpec(examples=40, radii=(0.1, 0.5), draws=2)
@@ -105,3 +106,19 @@ def test_a_flat_loss_has_no_curvature():
 
     found = top_eigenvalue(Network(Still()), state(Still()), pair().data["train"], seed=0)
     assert found.value == pytest.approx(0, abs=1e-12)
+
+
+def test_points_are_compared_in_the_same_directions():
+    """Members that are equal have equal rises, however few draws there are."""
+    model = image_network("mlp", 1)
+    members = Members(
+        network=Network(model),
+        states={"a": state(model), "b": state(model)},
+        data={"train": IMAGES, "test": IMAGES},
+        statistics=IMAGES,
+        start=state(model),
+    )
+    steps = [one for some in filter_directions(members, SPEC) for one in some]
+    first = {one.draw: one.step for one in steps if one.position == 0.0}
+    for one in steps:
+        assert all(torch.equal(entry, first[one.draw][name]) for name, entry in one.step.items())
