@@ -438,9 +438,7 @@ ROUNDS = Table(
         Column(name="client", type=INT, title="number of the client, from 1; 0 for all of them"),
         Column(name="what", type=TEXT, title="trained or averaged, of a client; pooled, of all"),
         Column(name="split", type=TEXT, title="test, or own: the client's training examples"),
-        Column(name="loss_sum", title="loss, summed over the examples", unit="nats"),
-        Column(name="correct", type=INT, title="correct predictions"),
-        Column(name="n", type=INT, title="predictions"),
+        *_SCORE,
     ),
 )
 

@@ -59,8 +59,6 @@ def losses_one_by_one(model: nn.Module, states: list[dict[str, Tensor]], example
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_blends_equal_the_naive_loop(kind, condition):
     blender = blender_of(kind)
-    if condition != "naive" and not blender.network.norms:
-        pytest.skip("without BatchNorm the same as naive")
     asked = some_of(all_blends(len(blender.layers), (0.3,)))
     examples = examples_of(kind)
     found = blender.score(asked, {"test": examples}, condition, examples)
