@@ -1,8 +1,8 @@
 """Layers that break alone: barriers of some layers of a pair by cell, and the first layer to break (no charts).
 
-A pair's barrier of a set of layers is the *worse of both bases*: the higher one of A with that set on its way to B's,
-and of B with it on its way to A's. Like a barrier itself, which is the worst position of a path, it says whether moving
-these layers can do harm; it does not depend on which member is called A, and needs one interval per set, not two.
+A pair's barrier of a set of layers is the *mean of both bases*: of A with that set on its way to B's, and of B with it
+on its way to A's. It is 0 for layers that change nothing, however much the members differ, and that of the whole path
+for all layers; it does not depend on which member is called A.
 
 Barriers are those at the midpoint, whatever the verdict's definition and however fine the grid: at its far end a set of
 layers has been swapped, not averaged, and the highest point of such a path is mostly that end.
@@ -34,7 +34,7 @@ Says = Literal["breaks", "undecided", "holds"]
 Outcome = Literal["breaks", "undecided", "none"]
 # Which sets may break first: single layers, or the first one, two, … from the input.
 Family = Literal["single", "shallow"]
-Base = Literal["a", "b", "worse"]
+Base = Literal["a", "b", "both"]
 BASES: tuple[Base, ...] = get_args(Base)
 
 # In the place of an epoch: training has ended.
@@ -51,7 +51,7 @@ class LayerHeights:
     conditions: under which any were measured.
     rows: one per pair, epoch (:data:`END`: after training) and set, under the verdict's condition: ``key``, ``cell``,
         ``epoch``, ``family``, ``moved``, ``position``, ``layers``, ``share``, and the barrier at the midpoint from
-        ``a``, from ``b`` and the ``worse`` of both; NaN where it is not known.
+        ``a``, from ``b`` and the mean of ``both``; NaN where it is not known.
     """
 
     conditions: tuple[str, ...]
@@ -105,12 +105,12 @@ def _by_base(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     by_base = rows.set_index([*by, "base"])["height"]
     wide = by_base.unstack().reindex(columns=["a", "b"])  # noqa: PD010 - pivot_table would take means
     wide = wide.rename_axis(columns=None).reset_index()
-    wide["worse"] = wide[["a", "b"]].max(axis="columns", skipna=False)
+    wide["both"] = wide[["a", "b"]].mean(axis="columns", skipna=False)
     return wide
 
 
 def layer_intervals(diagram: PhaseDiagram, heights: LayerHeights) -> pd.DataFrame:
-    """One row per cell, set of layers and base (``a``, ``b``, ``worse``), after training.
+    """One row per cell, set of layers and base (``a``, ``b``, ``both``), after training.
 
     ``cell``, ``family``, ``moved``, ``position``, ``layers``, ``share``, ``base``, and ``n``, the pairs; ``mean`` with
     its interval, ``low`` and ``high``, as the verdict's; and what it ``says``. Where the verdict's interval uses how
@@ -155,7 +155,7 @@ def first_layers(intervals: pd.DataFrame, family: Family = "single") -> pd.DataF
         intervals: as :func:`layer_intervals` gives them.
         family: of the sets.
     """
-    own = intervals[(intervals["family"] == family) & (intervals["base"] == "worse")]
+    own = intervals[(intervals["family"] == family) & (intervals["base"] == "both")]
     own = own.sort_values(["cell", "position"]).assign(position=own["position"] + 1)
     broken = own[own["says"] == "breaks"].drop_duplicates("cell").set_index("cell")
     cells = own.groupby("cell").agg(n=("n", "first"), places=("position", "max"))
@@ -169,14 +169,14 @@ def first_layers(intervals: pd.DataFrame, family: Family = "single") -> pd.DataF
 
 
 def layers_by_epoch(heights: LayerHeights) -> pd.DataFrame:
-    """One row per cell, single layer and epoch: the ``mean`` over the ``n`` ok pairs of the worse of both bases.
+    """One row per cell, single layer and epoch: the ``mean`` over the ``n`` ok pairs of the mean of both bases.
 
     ``epoch`` is :data:`END` after training. Empty where no snapshots were measured.
     """
     rows = heights.rows[heights.rows["family"] == "single"]
     if (rows["epoch"] == END).all():
         rows = rows.head(0)
-    return _means(rows.rename(columns={"worse": "value"}), ["cell", "position", "moved", "epoch"])
+    return _means(rows.rename(columns={"both": "value"}), ["cell", "position", "moved", "epoch"])
 
 
 def layer_rises(diagram: PhaseDiagram, parts: Iterable[pa.Table]) -> pd.DataFrame:

@@ -97,16 +97,16 @@ class OfCondition:
 
 @dataclass(frozen=True, kw_only=True)
 class OfLayers:
-    """Some layers half-way to the other member, all others as the base has them.
+    """Two networks: A and B with some layers half-way to the other member's. Numbers are means of both.
 
-    rises: means of the network less those of both whole members, by split and quantity. judged: the barrier of the
-    judged quantity by split.
+    rises: means of the networks less those of both whole members, by split and quantity. judged: the barrier of the
+    judged quantity by split. from_base: the rises of each by itself.
     """
 
     moved: LayerSet
-    base: Base
     rises: Mapping[tuple[SplitName, Quantity], float]
     judged: Mapping[SplitName, Judged]
+    from_base: Mapping[Base, Mapping[tuple[SplitName, Quantity], float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +139,8 @@ class LayerFindings:
 
     layers: in the order in which data flow through them. counts: names of entries that are whole numbers, which are A's
     in every network. distances: ‖θ_A − θ_B‖ of each layer; B as the condition aligns it.
-    sets: alone, from the input up to it, from it on to the output, each from both members; and all layers as the
-    control. chosen_on: the number of test examples that chose the recipe; the others measured it.
+    sets: alone, from the input up to it, from it on to the output; and all layers as the control.
+    chosen_on: the number of test examples that chose the recipe; the others measured it.
     """
 
     condition: Condition
@@ -161,20 +161,19 @@ class LayerFindings:
         """All layers half-way."""
         return next(one for one in self.sets if one.moved.family == "full")
 
-    def of(self, family: Family, base: Base) -> tuple[OfLayers, ...]:
-        """The sets of a family from one member, by their layer."""
-        return tuple(one for one in self.sets if one.moved.family == family and one.base == base)
+    def of(self, family: Family) -> tuple[OfLayers, ...]:
+        """The sets of a family, by their layer."""
+        return tuple(one for one in self.sets if one.moved.family == family)
 
-    def first_above(self, family: Family, base: Base) -> OfLayers | None:
+    def first_above(self, family: Family) -> OfLayers | None:
         """The smallest set of a cumulative family that is disconnected; None if none is."""
-        above = [one for one in self.of(family, base) if one.judged["test"].verdict == "disconnected"]
+        above = [one for one in self.of(family) if one.judged["test"].verdict == "disconnected"]
         return min(above, key=lambda one: len(one.moved.layers), default=None)
 
     @property
     def heaviest(self) -> OfLayers:
-        """The single layer with the highest barrier, from either member."""
-        singles = (*self.of("single", "a"), *self.of("single", "b"))
-        return max(singles, key=lambda one: one.judged["test"].barrier)
+        """The single layer with the highest barrier."""
+        return max(self.of("single"), key=lambda one: one.judged["test"].barrier)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,8 @@
 
 from lmc_tune.averaging.findings import LayerFindings, OfLayers, PairFindings
 from lmc_tune.averaging.judging import Judging
-from lmc_tune.averaging.mixed import SIDES
 from lmc_tune.averaging.wording import height, plain_number, quantity_name
-from lmc_tune.measurement.layerwise.sets import Base, Family
+from lmc_tune.measurement.layerwise.sets import Family
 
 # What is half-way in a row of the table.
 _FAMILIES: dict[Family, str] = {"single": "alone", "shallow": "up to it", "deep": "from it on"}
@@ -13,14 +12,13 @@ ABOVE = "▲"
 
 def layer_rows(found: PairFindings, layers: LayerFindings) -> list[dict[str, str]]:
     """A row per layer, in the order of the data: its distance, its share of B in the recipe, and the rises above the
-    members' mean where it, those up to it, or those from it on lie half-way and the others are A's or B's.
+    members' mean where it, those up to it, or those from it on lie half-way.
     """
     rows = []
     for at, (layer, lambda_) in enumerate(layers.lambdas):
         row = {"layer": shown(layer.name), "distance": plain_number(layers.distances[at], 3), "B": _share(lambda_)}
         for family, name in _FAMILIES.items():
-            for base in SIDES:
-                row[f"{name} ({base.upper()})"] = _rise(layers.of(family, base)[at], found.judging)
+            row[name] = _rise(layers.of(family)[at], found.judging)
         rows.append(row)
     return rows
 
@@ -30,21 +28,20 @@ def layer_lead(found: PairFindings, layers: LayerFindings) -> str:
     what = quantity_name(found.judging, found.metric)
     return (
         f"{layers.condition.label}: by how much the {what} on test examples rises above the members' mean where a "
-        f"layer alone, those up to it, or those from it on lie half-way, and all others are A's or B's. {ABOVE}: the "
-        f"whole interval lies above the threshold. B: the share of B in the recipe."
+        f"layer alone, those up to it, or those from it on lie half-way; mean of the networks with the other layers of "
+        f"A and of B. {ABOVE}: the whole interval lies above the threshold. B: the share of B in the recipe."
     )
 
 
 def layer_sentences(found: PairFindings, layers: LayerFindings) -> list[str]:
     """The controls, the layer with the highest barrier, and the first layers that are too many."""
     full, heaviest, n = layers.full, layers.heaviest, len(layers.layers)
+    first = {family: _first(layers, family) for family in ("shallow", "deep")}
     rise = _of_all(full, found.judging)
-    families: tuple[Family, ...] = ("shallow", "deep")
-    firsts = [f"{_first(layers, family, base)} in {base.upper()}" for family in families for base in SIDES]
     return [
         f"all {n} layers: {_rise(full, found.judging)}, of which 1/{n} is {height(rise / n, found.judging)}",
-        f"highest alone: {shown(heaviest.moved.name)} in {heaviest.base.upper()}, {_rise(heaviest, found.judging)}",
-        f"first above the threshold from the input: {', '.join(firsts[:2])}; from the output: {', '.join(firsts[2:])}",
+        f"highest alone: {shown(heaviest.moved.name)}, {_rise(heaviest, found.judging)}",
+        f"first above the threshold from the input: {first['shallow']}; from the output: {first['deep']}",
     ]
 
 
@@ -70,8 +67,8 @@ def ranges(places: tuple[int, ...], names: list[str]) -> str:
     return ", ".join(parts)
 
 
-def _first(layers: LayerFindings, family: Family, base: Base) -> str:
-    found = layers.first_above(family, base)
+def _first(layers: LayerFindings, family: Family) -> str:
+    found = layers.first_above(family)
     return "none" if found is None else shown(found.moved.name)
 
 

@@ -1,15 +1,17 @@
 """Which layers carry the barrier between two checkpoints."""
 
+from collections.abc import Mapping
+
 from lmc_tune.averaging.findings import LayerFindings, OfLayers
 from lmc_tune.averaging.judging import Judging
 from lmc_tune.averaging.metric import class_labels
 from lmc_tune.averaging.mixed import SIDES, Mixed
 from lmc_tune.averaging.pair import Pair
-from lmc_tune.averaging.paths import Condition
+from lmc_tune.averaging.paths import Condition, Values
 from lmc_tune.averaging.recipe import Choosing, judge_between, risen
 from lmc_tune.averaging.soups import halves
 from lmc_tune.experiment import LayersSpec
-from lmc_tune.measurement.layerwise.sets import layer_sets
+from lmc_tune.measurement.layerwise.sets import Base, LayerSet, layer_sets
 from lmc_tune.models.state import distance
 
 
@@ -21,28 +23,10 @@ def measure_layers(pair: Pair, condition: Condition, judging: Judging) -> LayerF
     mixed = Mixed.of(pair, condition)
     n, splits = len(mixed.layers), pair.by.splits
     pair.by.say(f"measuring {n} layers: {condition.label}")
-    blends = {
-        (moved, base): moved.blend(base, 0.5, n)
-        for moved in layer_sets(mixed.layers, LayersSpec())
-        for base in SIDES
-        if moved.family != "full" or base == "a"
-    }
+    sets = layer_sets(mixed.layers, LayersSpec())
     a, b = mixed.whole("a"), mixed.whole("b")
-    found = mixed.values([a, b, *blends.values()], splits)
+    found = mixed.values([a, b, *(moved.blend(base, 0.5, n) for moved in sets for base in SIDES)], splits)
     ends = found[a], found[b]
-    sets = tuple(
-        OfLayers(
-            moved=moved,
-            base=base,
-            rises=risen(found[blend], ends),
-            judged={
-                split: judge_between(values, (ends[0][split, quantity], ends[1][split, quantity]), judging)
-                for (split, quantity), values in found[blend].items()
-                if quantity == judging.quantity
-            },
-        )
-        for (moved, base), blend in blends.items()
-    )
     choosing = Choosing(
         mixed=mixed,
         judging=judging,
@@ -57,7 +41,26 @@ def measure_layers(pair: Pair, condition: Condition, judging: Judging) -> LayerF
         layers=mixed.layers,
         counts=tuple(name for name, entry in mixed.ends[0].items() if not entry.is_floating_point()),
         distances=tuple(choosing.distances),
-        sets=sets,
+        sets=tuple(
+            _of_layers(moved, {base: found[moved.blend(base, 0.5, n)] for base in SIDES}, ends, judging)
+            for moved in sets
+        ),
         recipe=choosing.recipe(ends),
         chosen_on=len(choosing.halves[0]),
+    )
+
+
+def _of_layers(
+    moved: LayerSet, values: Mapping[Base, Values], ends: tuple[Values, Values], judging: Judging
+) -> OfLayers:
+    both = {at: (of_a + values["b"][at]) / 2 for at, of_a in values["a"].items()}
+    return OfLayers(
+        moved=moved,
+        rises=risen(both, ends),
+        judged={
+            split: judge_between(own, (ends[0][split, quantity], ends[1][split, quantity]), judging)
+            for (split, quantity), own in both.items()
+            if quantity == judging.quantity
+        },
+        from_base={base: risen(own, ends) for base, own in values.items()},
     )

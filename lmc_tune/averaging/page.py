@@ -207,7 +207,6 @@ def profile_table(layers: LayerFindings) -> pd.DataFrame:
         rows.append(
             {
                 "panel": _PANELS[one.moved.family],
-                "base": f"others {one.base.upper()}'s",
                 "layer": shown(one.moved.name),
                 **{what: np.nan if band is None else getattr(band, what)[1] for what in ("mean", "low", "high")},
             }

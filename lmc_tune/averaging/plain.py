@@ -147,7 +147,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
 
 
 def _layers(found: PairFindings, layers: LayerFindings) -> dict[str, Any]:
-    """The profile, with a row per set of layers and base, and the recipe."""
+    """The profile, with a row per set of layers, and the recipe."""
     return {
         "condition": layers.condition.label,
         "layers": [
@@ -158,9 +158,9 @@ def _layers(found: PairFindings, layers: LayerFindings) -> dict[str, Any]:
             {
                 "family": one.moved.family,
                 "name": one.moved.name,
-                "base": one.base,
                 "layers": len(one.moved.layers),
                 "less_mean": _by_name(one.rises),
+                **{f"less_mean_{base}": _by_name(rises) for base, rises in one.from_base.items()},
                 **{split: _judged(judged) for split, judged in one.judged.items()},
             }
             for one in layers.sets

@@ -90,16 +90,16 @@ def test_the_shortest_run_of_first_layers_counts_what_they_do_together() -> None
     assert found["mean"] == pytest.approx(10 / N_TEST)
 
 
-def test_a_layers_barrier_is_the_worse_of_both_bases_pair_by_pair() -> None:
+def test_a_layers_barrier_is_the_mean_of_both_bases_pair_by_pair() -> None:
     alternating: list[Rises] = [{"conv": (40, 0)}, {"conv": (0, 40)}, {"conv": (40, 0)}, {"conv": (0, 40)}]
     own = [layered_pair(pair_spec(replicate=n), rises) for n, rises in enumerate(alternating)]
     diagram = seen(own)
     heights = layer_heights(diagram, parts_of(own))
     table = layer_intervals(diagram, heights)
     means = table[table["family"] == "single"].set_index("base")["mean"] * N_TEST
-    assert means.to_dict() == pytest.approx({"a": 20, "b": 20, "worse": 40})
+    assert means.to_dict() == pytest.approx({"a": 20, "b": 20, "both": 20})
     whole = table[table["family"] == "full"].set_index("base")["mean"] * N_TEST
-    assert whole.to_dict() == pytest.approx(dict.fromkeys(("a", "b", "worse"), 108))  # a hump of 0.3
+    assert whole.to_dict() == pytest.approx(dict.fromkeys(("a", "b", "both"), 108))  # a hump of 0.3
 
 
 def test_which_member_is_called_a_changes_nothing(pairs: list[PairResult]) -> None:
@@ -126,7 +126,7 @@ def test_a_layer_that_has_the_whole_networks_barriers_has_the_verdicts_interval(
     diagram = seen(own, verdict)
     heights = layer_heights(diagram, parts_of(own))
     table = layer_intervals(diagram, heights)
-    table = table[(table["family"] == "single") & (table["base"] == "worse")].set_index("cell")
+    table = table[(table["family"] == "single") & (table["base"] == "both")].set_index("cell")
     cells = diagram.cells.set_index("cell").loc[table.index]
     for layer, cell in (("mean", "mean_barrier"), ("low", "low"), ("high", "high")):
         np.testing.assert_array_equal(table[layer], cells[cell])
@@ -206,7 +206,7 @@ def test_half_way_alone_there_are_no_rises_and_without_snapshots_no_epochs() -> 
     assert layers_by_epoch(heights).empty
 
 
-def test_epochs_are_means_of_the_worse_base_and_the_end_comes_last() -> None:
+def test_epochs_are_means_of_both_bases_and_the_end_comes_last() -> None:
     own = [
         layered_pair(pair_spec(replicate=n), {"conv": (10 * n, 0), "head": (0, 20)}, epochs=(None, 0, 2))
         for n in range(3)
@@ -215,13 +215,13 @@ def test_epochs_are_means_of_the_worse_base_and_the_end_comes_last() -> None:
     assert heights is not None
     table = layers_by_epoch(heights)
     assert table["epoch"].unique().tolist() == [0, 2, END]
-    for moved, mean in (("conv", 10), ("head", 20)):
+    for moved, mean in (("conv", 5), ("head", 10)):
         found = table.loc[table["moved"] == moved, "mean"] * N_TEST
         assert found.tolist() == pytest.approx([mean / 2, mean / 2, mean])
     intervals = layer_intervals(seen(own), heights)
     assert len(intervals) == 3 * 2 * 3 + 3
-    end = intervals[(intervals["family"] == "single") & (intervals["base"] == "worse")].set_index("moved")
-    assert (end["mean"] * N_TEST).to_dict() == pytest.approx({"conv": 10, "head": 20})
+    end = intervals[(intervals["family"] == "single") & (intervals["base"] == "both")].set_index("moved")
+    assert (end["mean"] * N_TEST).to_dict() == pytest.approx({"conv": 5, "head": 10})
     assert set(end["n"]) == {3}
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 import lmc_tune
+from lmc_tune.averaging.judging import ERROR_THRESHOLD
 from lmc_tune.averaging.layers import measure_layers
 from lmc_tune.averaging.measurement import PairMeasurement
 from lmc_tune.averaging.mixed import Mixed
@@ -100,14 +101,32 @@ def test_every_set_is_a_network_with_these_layers_half_way(norm):
     assert [layer.name for layer in found.layers] == (NORMED if norm else PLAIN)
     mean = (errors_of(a, norm=norm).mean() + errors_of(b, norm=norm).mean()) / 2
     for one in found.sets:
-        state, other = (dict(a), b) if one.base == "a" else (dict(b), a)
-        for at in one.moved.layers:
-            for entry in found.layers[at].entries:
-                if state[entry].is_floating_point():
-                    state[entry] = torch.lerp(state[entry], other[entry], 0.5)
-        rise = errors_of(state, norm=norm).mean() - mean
-        assert one.rises["test", "error"] == pytest.approx(rise, abs=1.5 / len(digits().test))
+        rises = {}
+        for base, (own, other) in {"a": (a, b), "b": (b, a)}.items():
+            state = dict(own)
+            for at in one.moved.layers:
+                for entry in found.layers[at].entries:
+                    if state[entry].is_floating_point():
+                        state[entry] = torch.lerp(state[entry], other[entry], 0.5)
+            rises[base] = errors_of(state, norm=norm).mean() - mean
+            assert one.from_base[base]["test", "error"] == pytest.approx(rises[base], abs=1.5 / len(digits().test))
+        both = (rises["a"] + rises["b"]) / 2
+        assert one.rises["test", "error"] == pytest.approx(both, abs=1.5 / len(digits().test))
         assert one.judged["test"].low <= max(0.0, one.rises["test", "error"]) <= one.judged["test"].high
+
+
+def test_a_layer_in_which_the_members_agree_has_no_barrier_however_much_they_differ():
+    """Over the mean of both members, the worse one alone is above the threshold already."""
+    a = trained(0, 1, norm=False)
+    b = {**a, "5.bias": a["5.bias"] + torch.linspace(-9, 9, 10)}
+    found = lmc_tune.measure(network(norm=False), [a, b], digits().test, layers=True).findings.layers
+    single = {one.moved.name: one for one in found.of("single")}
+    for name in ("1", "3"):
+        apart = single[name].from_base
+        assert apart["b"]["test", "error"] - apart["a"]["test", "error"] > 2 * ERROR_THRESHOLD
+        assert single[name].rises["test", "error"] == pytest.approx(0.0, abs=1e-12)
+        assert single[name].judged["test"].verdict != "disconnected"
+    assert single["5"].rises == pytest.approx(found.full.rises)
 
 
 @pytest.mark.parametrize("statistics", ["naive", "recalibrated", "repaired"])
@@ -160,9 +179,7 @@ def test_language_models_are_measured_layer_by_layer():
     found = lmc_tune.measure(model, members, (inputs, labels), conditions=["naive"], layers=True, loss="cross-entropy")
     layers = found.findings.layers
     assert (layers.layers[0].name, layers.layers[-1].name) == ("tokens", "head")
-    first = next(
-        one for one in layers.sets if one.moved.family == "deep" and one.base == "b" and one.moved.name == "head"
-    )
+    first = next(one for one in layers.sets if one.moved.family == "deep" and one.moved.name == "head")
     states = [member.state_dict() for member in members]
     losses = []
     for share in (0.0, 1.0, 0.5):
@@ -171,7 +188,7 @@ def test_language_models_are_measured_layer_by_layer():
         model.load_state_dict(mixed)
         with torch.no_grad():
             losses.append(float(functional.cross_entropy(model.eval()(inputs).flatten(0, 1), labels.flatten())))
-    assert first.rises["test", "loss"] == pytest.approx(losses[2] - (losses[0] + losses[1]) / 2, abs=1e-6)
+    assert first.from_base["b"]["test", "loss"] == pytest.approx(losses[2] - (losses[0] + losses[1]) / 2, abs=1e-6)
 
 
 @pytest.mark.parametrize("statistics", ["naive", "recalibrated", "repaired"])
@@ -397,14 +414,14 @@ def test_layers_are_of_two_checkpoints_that_have_learned():
 
 def test_text_page_and_plain_values_have_the_profile():
     text = far().text()
-    assert "layer  distance  B  alone (A)  alone (B)  up to it (A)" in text
+    assert "layer  distance  B     alone  up to it  from it on" in text
     (row,) = [line for line in text.splitlines() if line.startswith("3  ")]
     assert "½" in row
-    assert "highest alone: 1 in B, 13.75% ▲" in text
+    assert "highest alone: 1, 12.36% ▲" in text
     # The table's first ▲ of the columns from the input, and the last ▲ of those from the output.
-    assert "first above the threshold from the input: 1 in A, 1 in B; from the output: 3 in A, 5 in B" in text
+    assert "first above the threshold from the input: 1; from the output: 5" in text
     assert "Layer by layer" in far().to_html()
     plain = json.loads(far().to_json())["layers"]
     assert [layer["name"] for layer in plain["layers"]] == PLAIN
-    assert len(plain["sets"]) == 1 + 3 * 2 * len(PLAIN)
+    assert len(plain["sets"]) == 1 + 3 * len(PLAIN)
     assert plain["recipe"] == far().recipe

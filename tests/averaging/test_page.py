@@ -57,7 +57,7 @@ def test_everything_is_drawn_and_nothing_is_wider_than_the_page(visits):
         assert visit.outside(".chart svg") == []
     assert of_pair.marks("along", "mark-line") == 4 * 3
     assert of_pair.marks("along", "mark-area") >= 2
-    assert of_pair.marks("profile", "mark-symbol") == 3 * 2 * 3 + 2  # families, bases, layers; and the legend's
+    assert of_pair.marks("profile", "mark-symbol") == 3 * 3  # families, layers
     assert of_pair.marks("layerwise-rises", "mark-line") == 2 * 2  # lengths, kinds
     assert of_pair.marks("whole-rises", "mark-line") == 3 * 3  # points, kinds
     assert of_pair.marks("sharpness-rises", "mark-line") == 3

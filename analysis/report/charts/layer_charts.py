@@ -51,7 +51,7 @@ _SHOWN = "datum.cell === shown"
 
 
 def set_table(intervals: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
-    """One row per cell and set that stands in rows: the worse barrier with its interval, and those from A and B.
+    """One row per cell and set that stands in rows: the barrier with its interval, and those from A and B.
 
     Columns ``cell``, ``family``, ``set`` (its place from 1 and its name), ``n``, ``barrier``, ``low``, ``high``
     (missing where there is no interval), ``a``, ``b``, ``says`` and ``words``.
@@ -63,7 +63,7 @@ def set_table(intervals: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     own = intervals[intervals["family"].isin(IN_ROWS.keys())]
     keys = ["cell", "family", "moved"]
     of_base = own.set_index([*keys, "base"])["mean"].unstack()  # noqa: PD010 - pivot_table would take means
-    table = own[own["base"] == "worse"].set_index(keys).join(of_base[["a", "b"]]).reset_index()
+    table = own[own["base"] == "both"].set_index(keys).join(of_base[["a", "b"]]).reset_index()
     table["set"] = _numbered(table)
     table["words"] = _words(table, verdict)
     table = table.rename(columns={"mean": "barrier"}).replace([np.inf, -np.inf], np.nan)
@@ -79,7 +79,7 @@ def line_table(intervals: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
         intervals: as for :func:`set_table`.
         verdict: whose barriers these are.
     """
-    own = intervals[intervals["family"].isin({family for family, _ in LINES}) & (intervals["base"] != "worse")]
+    own = intervals[intervals["family"].isin({family for family, _ in LINES}) & (intervals["base"] != "both")]
     lines = [LINES[name][0] for name in zip(own["family"], own["base"], strict=True)]
     table = own.assign(line=lines, words=_words(own, verdict)).rename(columns={"mean": "barrier"})
     aside = {name: ASIDE * at for at, (name, _, _) in enumerate(LINES.values())}
@@ -97,7 +97,7 @@ def control_table(intervals: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame
         intervals: as for :func:`set_table`.
         verdict: whose barriers these are.
     """
-    whole = intervals[(intervals["family"] == "full") & (intervals["base"] == "worse")]
+    whole = intervals[(intervals["family"] == "full") & (intervals["base"] == "both")]
     whole = whole.replace([np.inf, -np.inf], np.nan).rename(columns={"mean": "value"})
     columns = ["cell", "value", "low", "high", "layers", "control"]
     parts = [
@@ -314,7 +314,7 @@ def heat_maps(  # noqa: PLR0913 - two tables, and what they are of
         order = epochs.sort_values("epoch")["at"].unique().tolist()
         x = alt.X("at:O", title="epoch", sort=order, axis=alt.Axis(labelAngle=0))
         heat = _heat(epochs, domain, verdict, x)
-        charts.append(titled_chart(heat, ["Barrier during training, the worse of both"], **SUBTITLE))
+        charts.append(titled_chart(heat, ["Barrier during training, mean of A and B"], **SUBTITLE))
     row = alt.hconcat(*charts, spacing=30).resolve_scale(color="shared")
     return _of_cell([row], places, cell, follows=follows)
 

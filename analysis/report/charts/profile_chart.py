@@ -17,8 +17,8 @@ def profile_chart(table: pd.DataFrame, threshold: float, *, percent: bool) -> An
     """A panel for every family of layers, one above the other, with the layers from the input to the output.
 
     Args:
-        table: a row per family, base and layer, in the order of the data: ``panel``, ``base``, ``layer``, ``value``,
-            and ``low`` and ``high``, the bounds of its interval.
+        table: a row per family and layer, in the order of the data: ``panel``, ``layer``, ``value``, and ``low`` and
+            ``high``, the bounds of its interval.
         threshold: drawn as a line.
         percent: whether values are errors.
     """
@@ -37,16 +37,9 @@ def _panel(table: pd.DataFrame, title: str, threshold: float, *, percent: bool) 
     )
     form = ".2~%" if percent else ".3~g"
     y = alt.Y("value:Q", title="above the members' mean", axis=alt.Axis(format=form, tickCount=5))
-    colour = alt.Color(
-        "base:N",
-        title=None,
-        scale=alt.Scale(domain=list(dict.fromkeys(table["base"])), range=list(PANEL_COLOURS[:2])),
-        legend=alt.Legend(orient="top"),
-    )
-    base = alt.Chart(table).encode(x=x, color=colour, xOffset=alt.XOffset("base:N"))
+    base = alt.Chart(table).encode(x=x)
     said = [
         alt.Tooltip("layer:N"),
-        alt.Tooltip("base:N", title="others"),
         alt.Tooltip("value:Q", title="rise", format=form),
         alt.Tooltip("low:Q", format=form),
         alt.Tooltip("high:Q", format=form),
@@ -54,6 +47,6 @@ def _panel(table: pd.DataFrame, title: str, threshold: float, *, percent: bool) 
     limit = alt.Chart(pd.DataFrame({"threshold": [threshold]})).mark_rule(strokeDash=[3, 4], color=FAINT)
     return alt.layer(
         limit.encode(y=alt.Y("threshold:Q")),
-        base.mark_rule(strokeWidth=1.4, opacity=0.6).encode(y=alt.Y("low:Q"), y2="high:Q"),
-        base.mark_point(filled=True, size=40).encode(y=y, tooltip=said),
+        base.mark_rule(strokeWidth=1.4, opacity=0.6, color=PANEL_COLOURS[0]).encode(y=alt.Y("low:Q"), y2="high:Q"),
+        base.mark_point(filled=True, size=40, color=PANEL_COLOURS[0]).encode(y=y, tooltip=said),
     ).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT, title=title)

@@ -51,7 +51,7 @@ def _how_to_read(diagram: PhaseDiagram) -> str:
     verdict = diagram.verdict
     return (
         f"A layer breaks if the whole {confidence(verdict)} interval of its barrier of {quantity(verdict)}, half-way "
-        f"to the other member, lies above {threshold(verdict)}. Of every pair the worse of two barriers counts: A with "
+        f"to the other member, lies above {threshold(verdict)}. Of every pair the mean of two barriers counts: A with "
         "this layer alone half-way to B's, and B with it half-way to A's, both against the mean of the whole members. "
         "The first layer to break is the one nearest to the input. Numbers are places from the input; 1–3: the first "
         "three layers together."

@@ -24,7 +24,7 @@ def make(context: Context) -> Section | None:
         title="Layers moved alone",
         lead=f"The cell that is shown. A mark is the mean barrier of {quantity(verdict)} of a network of which only "
         "these layers are half-way to the other member's, against the mean of the two whole members; "
-        f"bars: {confidence(verdict)} intervals. In rows: the worse of both members, and, small, A and B by "
+        f"bars: {confidence(verdict)} intervals. In rows: the mean of both members, and, small, A and B by "
         "themselves. “All layers” is the average of the members, grey its interval; “an equal share” is what "
         "each of s layers would have if all had the same, 1/s of it, and adds up along the dotted line.",
         label="Barriers of single layers and of the first and last layers of the cell that is shown",

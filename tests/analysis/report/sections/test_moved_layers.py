@@ -36,7 +36,7 @@ def make(spec: GroupSpec) -> PairResult:
     if spec.train.lr == 1.0 and spec.train.batch_size == 16:
         return diverged_pair(spec)
     high = {0.01: 0, 0.1: 60, 1.0: 90}[spec.train.lr]
-    rises = {name: (3 * at, 1) for at, name in enumerate(NAMES[:3])} | dict.fromkeys(NAMES[3:], (0, 0))
+    rises = {name: (5 * at, 1) for at, name in enumerate(NAMES[:3])} | dict.fromkeys(NAMES[3:], (0, 0))
     return layered_pair(spec, {**rises, NAMES[9]: (high, high // 2)}, epochs=(None, 0, 2))
 
 
@@ -69,9 +69,9 @@ def test_tiles_show_the_place_of_the_first_layer_none_undecided_or_the_verdict(c
         assert table.loc[(0.01, batch_size), ["single_text", "single_layer"]].tolist() == ["none", NONE]
         assert table.loc[(0.1, batch_size), ["single_text", "single_layer"]].tolist() == ["10", "10 body.9"]
     row = table.loc[(0.1, 16)]
-    assert row["single_words"].startswith("10 body.9 of 10: 16.7% (")
+    assert row["single_words"].startswith("10 body.9 of 10: 12.5% (")
     assert row["single_words"].endswith("n = 3")
-    assert row["shallow_text"] == "1–3"  # 0 + 3 + 6 of 360 examples
+    assert row["shallow_text"] == "1–3"  # 0.5 + 3 + 5.5 of 360 examples
     assert table.loc[(1.0, 16), "single_text"] == "×"
     assert pd.isna(table.loc[(1.0, 16), "single_layer"])
 
@@ -126,14 +126,14 @@ def test_another_condition_than_was_measured_is_said(tmp_path: Path) -> None:
     assert layer_barriers.make(other) is layer_maps.make(other) is None
 
 
-def test_rows_hold_the_worse_barrier_and_those_of_both_bases_in_the_order_of_the_network(context: Context) -> None:
+def test_rows_hold_the_barrier_and_those_of_both_bases_in_the_order_of_the_network(context: Context) -> None:
     verdict, cells = context.diagram.verdict, context.diagram.cells
     table = set_table(context.layer_intervals, verdict)
     for cell, own in table.groupby("cell"):
         assert sorted(own["set"]) == [f"{at + 1:>2} {name}" for at, name in enumerate(NAMES)]
         if cells.set_index("cell").loc[cell, "lr"] == 0.1:
             last = own[own["set"] == "10 body.9"].iloc[0]
-            assert (last[["barrier", "a", "b"]] * N_TEST).tolist() == pytest.approx([60, 60, 30])
+            assert (last[["barrier", "a", "b"]] * N_TEST).tolist() == pytest.approx([45, 60, 30])
             assert last["says"] == "breaks"
             assert last["low"] <= last["barrier"] <= last["high"]
 
@@ -148,7 +148,7 @@ def test_all_layers_are_the_end_of_both_sums_and_their_share_the_parts_of_it(con
             assert own["barrier"].iloc[-1] == pytest.approx(controls[cell, WHOLE])
         assert 10 * controls[cell, SHARE] == pytest.approx(controls[cell, WHOLE])
     one = lines[lines["line"] == "first layers, in A"].set_index(["cell", "layers"])["barrier"] * N_TEST
-    assert one[context.diagram.cells["cell"][0]].tolist()[:3] == pytest.approx([0, 3, 9])
+    assert one[context.diagram.cells["cell"][0]].tolist()[:3] == pytest.approx([0, 5, 15])
 
 
 def test_heat_maps_have_every_layer_at_every_position_and_epoch(context: Context) -> None:
@@ -158,7 +158,7 @@ def test_heat_maps_have_every_layer_at_every_position_and_epoch(context: Context
     assert titles == [
         "A, one layer on its way to B's",
         "B, one layer on its way to A's",
-        "Barrier during training, the worse of both",
+        "Barrier during training, mean of A and B",
     ]
     half = context.layer_heights
     assert half is not None
@@ -175,7 +175,7 @@ def test_half_way_alone_there_is_the_map_by_epoch_alone(context: Context) -> Non
     )
     assert section is not None
     titles = [chart["title"]["text"][0] for chart in section.chart.to_dict()["vconcat"][1]["hconcat"]]
-    assert titles == ["Barrier during training, the worse of both"]
+    assert titles == ["Barrier during training, mean of A and B"]
 
 
 def test_a_chart_of_one_cell_follows_the_page_unless_there_are_too_many_rows(
