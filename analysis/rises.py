@@ -35,8 +35,7 @@ def collect_rises(diagram: PhaseDiagram, parts: Iterable[pa.Table], split: str, 
     """One row per :data:`PLACE`: ``rise``, ``low`` and ``high``, means over ``n`` pairs of the mean, the least and the
     largest of a pair's draws.
 
-    Steps of one layer rise over the mean of the two members; steps of all weights over the point where they begin.
-    Pairs of which one of the numbers is not finite are left out.
+    A rise is over the network from which the step is taken: a member, or a point of the path. Pairs of which one of the numbers is not finite are left out.
 
     Args:
         diagram: whose judged cells.
@@ -61,8 +60,8 @@ def collect_rises(diagram: PhaseDiagram, parts: Iterable[pa.Table], split: str, 
 
 
 def scored_steps(parts: Iterable[pa.Table], keys: Iterable[str], split: str, quantity: str) -> Iterator[pd.DataFrame]:
-    """The steps of some pairs, part by part, as the table has them, with their ``value``, that of the point where
-    they begin, ``origin``, and the ``rise``, as :func:`collect_rises` says.
+    """The steps of some pairs, part by part, as the table has them, with their ``value``, that of the network from
+    which they are taken, ``origin``, and the ``rise`` from there.
 
     Args:
         parts, split, quantity: as :func:`collect_rises` takes them. keys: of the pairs.
@@ -77,8 +76,6 @@ def scored_steps(parts: Iterable[pa.Table], keys: Iterable[str], split: str, qua
         position = rows["position"].fillna(-1).astype(int)
         rows = rows.assign(value=value, layer=rows["layer"].fillna(""), position=position)
         still = rows[rows["kind"] == "unmoved"].set_index(["key", "lambda"])["value"]
-        members = still[still.index.get_level_values("lambda").isin([0.0, 1.0])].groupby("key").mean()
         rows = rows[rows["kind"] != "unmoved"]
         origin = still.reindex(pd.MultiIndex.from_frame(rows[["key", "lambda"]])).to_numpy()
-        rise = rows["value"] - np.where(rows["position"] >= 0, rows["key"].map(members), origin)
-        yield rows.assign(origin=origin, rise=rise)
+        yield rows.assign(origin=origin, rise=rows["value"] - origin)

@@ -39,8 +39,8 @@ class Study:
         ``family``, ``moved``, ``layers`` (how many), ``base``; the barriers of test error (fraction) and loss (nats),
         ``error_barrier`` and ``loss_barrier``; and the rises over the base itself, ``error_rise`` and ``loss_rise``.
         Empty where no layers were measured.
-    steps: steps of all directions, as :func:`lmc_tune.analysis.rises.scored_steps` gives them, with ``rise``, that of
-        the test loss over the point where the step begins, in nats. Empty where no directions were measured.
+    steps: steps of all directions, as :func:`lmc_tune.analysis.rises.scored_steps` gives them, of the test
+        loss in nats. Empty where no directions were measured.
     """
 
     verdict: VerdictSpec
@@ -83,7 +83,6 @@ class Study:
             **{name: pairs["key"].map(values) for name, values in measured.items()},
         )
         steps = list(scored_steps(further.get("directions", ()), pairs["key"], "test", "loss"))
-        steps = [part.assign(rise=part["value"] - part["origin"]) for part in steps]
         return cls(
             verdict=verdict,
             pairs=pairs,

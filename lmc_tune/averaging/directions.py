@@ -91,11 +91,9 @@ def _note(taken: dict[_Key, _Taken], direction: Direction, alpha: float, values:
 def _steps(taken: Mapping[_Key, _Taken], key: _Key, judging: Judging) -> Steps:
     kind, lambda_, layer, alpha = key
     own, random = taken[key], taken.get((_AT_RANDOM.get(kind, ""), lambda_, layer, alpha))
-    origins = [_point(taken, at).means[0] for at in ((lambda_,) if layer is None else (0.0, 1.0))]
-    rises = {}
+    origin, rises = _point(taken, lambda_).means[0], {}
     for at in own.means[0]:
-        origin = sum(one[at] for one in origins) / len(origins)
-        draws = [one[at] - origin for one in own.means]
+        draws = [one[at] - origin[at] for one in own.means]
         rises[at] = Spread(mean=sum(draws) / len(draws), low=min(draws), high=max(draws))
     name, position = layer or (None, None)
     return Steps(

@@ -27,8 +27,7 @@ class Steps:
     lambda_: of the point. layer: whose weights move, and its place; None for all.
     alpha: how long they are: in distances of what moves between A and B; of ``filter``, in lengths of every filter.
     norm: of the steps. draws: how many there are.
-    rises: means over the examples less those of both members (of steps of a layer), or less those of the point (of
-        all others), by split and quantity.
+    rises: means over the examples less those of the point, by split and quantity.
     less_random: judged test values less those of random steps that are as long and begin there; None where no such
         steps were taken.
     """

@@ -200,8 +200,8 @@ def _layer_lead(found: DirectionFindings, what: str) -> str:
     """What the columns of :func:`_layer_rows` are."""
     draws = next(one.draws for one in found.steps if one.kind == "random")
     return (
-        f"{found.condition.label}: by how much the {what} on test examples rises above the members' mean where a layer "
-        f"alone moves by α of its distance ‖A − B‖, towards the other member, or in random directions; means of "
+        f"{found.condition.label}: by how much the {what} on test examples rises above a member where a layer alone "
+        f"moves by α of its distance ‖A − B‖, towards the other member, or in random directions; means of "
         f"both members. In brackets: the lowest and the highest of {draws} draws, likewise."
     )
 

@@ -26,7 +26,7 @@ def directions_page(result: PairResult, title: str) -> str:
 
 
 def direction_panels(rows: Sequence[Row]) -> list[Panel]:
-    """Rises on every split: over the mean of the members where one layer moves, else over the point of the path."""
+    """Rises on every split, over the network from which a step is taken: a member, or a point of the path."""
     still = {(row["lambda"], row["split"]): row for row in rows if row["kind"] == "unmoved"}
     panels = []
     for steps in _charts(rows):
@@ -107,10 +107,8 @@ def _lines(rows: Sequence[Row], column: str, names: Mapping[Any, str]) -> dict[s
 
 def _rise(row: Row, still: Mapping[tuple[float, str], Row], quantity: str, factor: float) -> float | None:
     """How much higher it is than where the step begins; None if one of them is not finite."""
-    begins = (row["lambda"],) if row["layer"] is None else (0.0, 1.0)
-    values = [value_of(one, quantity) for one in (row, *(still[at, row["split"]] for at in begins))]
-    known = [value for value in values if value is not None]
-    return factor * (known[0] - fsum(known[1:]) / len(begins)) if len(known) == len(values) else None
+    value, origin = value_of(row, quantity), value_of(still[row["lambda"], row["split"]], quantity)
+    return None if value is None or origin is None else factor * (value - origin)
 
 
 def _means(points: Iterator[tuple[float, float | None]]) -> Curve:

@@ -88,8 +88,7 @@ def by_hand(context: Context, split: str, quantity: str) -> dict[tuple, tuple]:
         still = own[own["kind"] == "unmoved"].set_index("lambda")["value"]
         steps = own[own["kind"] != "unmoved"].fillna({"position": -1})
         for (kind, layer, at), draws in steps.groupby(["kind", "position", "lambda"]):
-            base = (still[0.0] + still[1.0]) / 2 if layer >= 0 else still[at]
-            rises = draws["value"] - base
+            rises = draws["value"] - still[at]
             cell = cells.loc[pair["cell"]]
             found.setdefault((cell["panel"], cell["verdict"], kind, layer, at), []).append(
                 (rises.mean(), rises.min(), rises.max())
