@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmc_tune.analysis.phase import SHIFT_FIELDS, SHIFT_ORDER, PhaseDiagram
-from lmc_tune.analysis.rises import judged_pairs
+from lmc_tune.analysis.rises import judged_pairs, values_of
 from lmc_tune.analysis.wording import UNKNOWN, UNSET, listed, number, shift_words
 from lmc_tune.core.counted import counted
 from lmc_tune.core.statistics import Verdict, verdict_of_interval
@@ -41,7 +41,7 @@ BASES: tuple[Base, ...] = get_args(Base)
 END = float("inf")
 
 _SAYS: dict[Verdict, Says] = {"connected": "holds", "disconnected": "breaks", "undecided": "undecided"}
-_SET = ["family", "moved", "position", "layers", "share"]
+_SET = ["family", "moved", "position", "layers"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class LayerHeights:
 
     conditions: under which any were measured.
     rows: one per pair, epoch (:data:`END`: after training) and set, under the verdict's condition: ``key``, ``cell``,
-        ``epoch``, ``family``, ``moved``, ``position``, ``layers``, ``share``, and the barrier at the midpoint from
+        ``epoch``, ``family``, ``moved``, ``position``, ``layers``, and the barrier at the midpoint from
         ``a``, from ``b`` and the mean of ``both``; NaN where it is not known.
     """
 
@@ -112,7 +112,7 @@ def _by_base(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def layer_intervals(diagram: PhaseDiagram, heights: LayerHeights) -> pd.DataFrame:
     """One row per cell, set of layers and base (``a``, ``b``, ``both``), after training.
 
-    ``cell``, ``family``, ``moved``, ``position``, ``layers``, ``share``, ``base``, and ``n``, the pairs; ``mean`` with
+    ``cell``, ``family``, ``moved``, ``position``, ``layers``, ``base``, and ``n``, the pairs; ``mean`` with
     its interval, ``low`` and ``high``, as the verdict's; and what it ``says``. Where the verdict's interval uses how
     much the pairs of the other cells differ, these use the pairs of all cells and sets of the family: a layer that
     breaks nowhere does not show by itself how much its barriers would differ if they were high.
@@ -195,7 +195,7 @@ def layer_rises(diagram: PhaseDiagram, parts: Iterable[pa.Table]) -> pd.DataFram
         of_sets = pc.is_in(part["family"], value_set=pa.array(["single", "full"]))
         rows = part.filter(pc.and_(judged_rows(part, verdict.condition), pc.and_(wanted, of_sets)))
         table = rows.select(["key", "family", "base", "moved", "lambda", "loss_sum", "correct", "n"]).to_pandas()
-        value = 1 - table["correct"] / table["n"] if verdict.quantity == "error" else table["loss_sum"] / table["n"]
+        value = values_of(table, verdict.quantity)
         found.append(table.assign(value=value, cell=table["key"].map(cell_of)).dropna(subset="cell"))
     table = (
         pd.concat(found, ignore_index=True)

@@ -31,11 +31,17 @@ def judged_pairs(diagram: PhaseDiagram) -> pd.DataFrame:
     return ok.merge(judged, on="cell").set_index("key")
 
 
+def values_of(scores: pd.DataFrame, quantity: str) -> pd.Series:
+    """Mean losses (nats) or errors (fractions) of rows with sums over ``n`` examples."""
+    return scores["loss_sum"] / scores["n"] if quantity == "loss" else 1 - scores["correct"] / scores["n"]
+
+
 def collect_rises(diagram: PhaseDiagram, parts: Iterable[pa.Table], split: str, quantity: str) -> pd.DataFrame:
     """One row per :data:`PLACE`: ``rise``, ``low`` and ``high``, means over ``n`` pairs of the mean, the least and the
     largest of a pair's draws.
 
-    A rise is over the network from which the step is taken: a member, or a point of the path. Pairs of which one of the numbers is not finite are left out.
+    A rise is over the network from which the step is taken: a member, or a point of the path. Pairs of which one of the
+    numbers is not finite are left out.
 
     Args:
         diagram: whose judged cells.
@@ -72,9 +78,8 @@ def scored_steps(parts: Iterable[pa.Table], keys: Iterable[str], split: str, qua
         if not len(own):
             continue
         rows = own.to_pandas()
-        value = rows["loss_sum"] / rows["n"] if quantity == "loss" else 1 - rows["correct"] / rows["n"]
         position = rows["position"].fillna(-1).astype(int)
-        rows = rows.assign(value=value, layer=rows["layer"].fillna(""), position=position)
+        rows = rows.assign(value=values_of(rows, quantity), layer=rows["layer"].fillna(""), position=position)
         still = rows[rows["kind"] == "unmoved"].set_index(["key", "lambda"])["value"]
         rows = rows[rows["kind"] != "unmoved"]
         origin = still.reindex(pd.MultiIndex.from_frame(rows[["key", "lambda"]])).to_numpy()

@@ -230,9 +230,11 @@ def _measuring_rounds(federation: FederationSpec, train: int, test: int, asked: 
 
     conditions = asked.conditions or ()
     again = (2 if federation.average != "none" else 1) if federation.norm == "recalibrated" else 0
-    tested = 1 if federation.average == "all" and federation.norm in {None, "averaged"} else 1 + federation.clients
+    apart = federation.average != "none" and (federation.average != "all" or federation.norm not in {None, "averaged"})
+    tested = 1 + (federation.clients if apart else 0)
+    owned = 1 if federation.average == "none" else 2
     return Work(
-        scored_apart=federation.rounds * (2 * train + tested * test) + len(conditions) * (train + test),
+        scored_apart=federation.rounds * (owned * train + tested * test) + len(conditions) * (train + test),
         estimated=federation.rounds * again * train + ("recalibrated" in conditions) * train,
     )
 

@@ -46,7 +46,7 @@ def score_round(federation: Federation, found: Round) -> RoundScores:
     """Score the clients of a round, and their average.
 
     What a client came to on the test set is known from its learning curve. Where all clients have one model after the
-    average, it is scored on the test set once.
+    average, it is scored on the test set once; where nothing is averaged, clients are as they were.
     """
     spec, network, clients, test = federation.spec, federation.network, federation.clients, federation.test
     trained = [
@@ -56,6 +56,8 @@ def score_round(federation: Federation, found: Round) -> RoundScores:
     if found.pooled is None:
         return RoundScores(number=found.number, trained=trained)
     pooled = evaluate(network.loaded(found.pooled), test)
+    if spec.average == "none":
+        return RoundScores(number=found.number, trained=trained, averaged=trained, pooled=pooled)
     common = spec.average == "all" and spec.norm in {None, "averaged"}
     averaged = []
     for client, state in zip(clients, found.averaged, strict=True):

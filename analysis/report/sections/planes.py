@@ -15,7 +15,7 @@ from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.style import ON_DARK, ON_LIGHT, finish, wrapped
 from lmc_tune.analysis.report.content import place
 from lmc_tune.analysis.report.section import Context, Section
-from lmc_tune.analysis.rises import judged_pairs
+from lmc_tune.analysis.rises import judged_pairs, values_of
 from lmc_tune.core.barrier import Array
 
 ORDER = 76
@@ -72,7 +72,7 @@ def plane_table(
     rows = pd.concat([part.filter(pc.is_in(part["key"], value_set=keys)).to_pandas() for part in parts])
     split = next(split for split in splits if (rows["split"] == split).any())
     rows = rows[rows["split"] == split]
-    value = rows["loss_sum"] / rows["n"] if quantity == "loss" else 1 - rows["correct"] / rows["n"]
+    value = values_of(rows, quantity)
     return split, rows.assign(value=value)
 
 
