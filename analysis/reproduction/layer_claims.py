@@ -3,7 +3,7 @@
 The rules were committed before any of these studies was read (docs/protocols.md).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -16,20 +16,21 @@ from lmc_tune.core.barrier import Array
 _PAPER = "Adilova et al. 2024"
 # Rises that differ by less than a tenth of the larger one are called alike, and those of less than this nothing, nats.
 _ALIKE, _NOTHING = 0.1, 0.01
+_NO_RISE = " or rises by 0.01 nats"
 # A test accuracy that is higher by less than a point is not called better.
 _POINT = 0.01
 
 
 def no_layer_alone(study: Study) -> Reading:
     """The whole network's barrier above the threshold, and the rise of its most sensitive layer below it."""
-    threshold, found, missing = study.verdict.threshold, list[Expectation](), list[str]()
-    for name, pairs in _cells(study, "network", "lr", "shift"):
+    threshold = study.verdict.threshold
+
+    def expected(name: str, pairs: pd.DataFrame) -> list[Expectation]:
         rows = study.layers[study.layers["key"].isin(pairs["key"])]
-        whole = rows[(rows["family"] == "full") & (rows["base"] == "a")].set_index("key").reindex(pairs["key"])
         if not len(rows):
-            missing.append(name)
-            continue
-        found += [
+            return []
+        whole = rows[(rows["family"] == "full") & (rows["base"] == "a")].set_index("key").reindex(pairs["key"])
+        return [
             Expectation(
                 what=f"{name}: barrier of all layers",
                 values=numbers(whole["error_barrier"]),
@@ -55,7 +56,8 @@ def no_layer_alone(study: Study) -> Reading:
                 unit="nats",
             ),
         ]
-    return Reading(expectations=found, unmet=_unmet(missing))
+
+    return _by_cell(study, expected, "network", "lr", "shift")
 
 
 def _most_sensitive(rows: pd.DataFrame, column: str) -> Array:
@@ -72,22 +74,22 @@ def _most_sensitive(rows: pd.DataFrame, column: str) -> Array:
 
 def middle_layers(study: Study) -> Reading:
     """The share of the whole barrier that the middle third of the layers adds to cumulative ones: above a third."""
-    found, missing = list[Expectation](), list[str]()
-    for name, pairs in _cells(study, "network", "lr", "shift"):
+
+    def expected(name: str, pairs: pd.DataFrame) -> list[Expectation]:
         rows = study.layers[study.layers["key"].isin(pairs["key"])]
-        if not len(rows):
-            missing.append(name)
-        for family, end in (("shallow", "input"), ("deep", "output")) if len(rows) else ():
-            found.append(
-                Expectation(
-                    what=f"{name}: share of the barrier of the test loss that the middle third adds, from the {end}",
-                    values=_share_of_middle(rows, family),
-                    unit="fraction",
-                    side="above",
-                    limit=1 / 3,
-                )
+        return [
+            Expectation(
+                what=f"{name}: share of the barrier of the test loss that the middle third adds, from the {end}",
+                values=_share_of_middle(rows, family),
+                unit="fraction",
+                side="above",
+                limit=1 / 3,
             )
-    return Reading(expectations=found, unmet=_unmet(missing))
+            for family, end in (("shallow", "input"), ("deep", "output"))
+            if len(rows)
+        ]
+
+    return _by_cell(study, expected, "network", "lr", "shift")
 
 
 def _share_of_middle(rows: pd.DataFrame, family: str) -> Array:
@@ -107,33 +109,33 @@ def _share_of_middle(rows: pd.DataFrame, family: str) -> Array:
 
 def own_direction(study: Study) -> Reading:
     """Half of the way to the other member, layer by layer, against random directions that are as long."""
-    found, missing = list[Expectation](), list[str]()
-    for name, pairs in _cells(study, "network", "lr"):
+
+    def expected(name: str, pairs: pd.DataFrame) -> list[Expectation]:
         steps = _half_steps(study, pairs)
         of_layers = steps[steps["position"] >= 0]
         values, larger = _apart_from_random(of_layers, pairs) if len(of_layers) else (np.empty(0), 0.0)
         if larger < _NOTHING:
-            missing.append(name)
-            continue
-        found.append(
+            return []
+        means = of_layers.groupby(["kind", "key"])["rise"].agg(_mean)
+        return [
             Expectation(
                 what=f"{name}: difference between the rises towards the other member and in random directions",
                 values=values,
                 unit="plain",
                 side="above",
                 limit=_ALIKE,
-            )
-        )
-        means = of_layers.groupby(["kind", "key"])["rise"].agg(_mean)
-        found += [
-            Expectation(
-                what=f"{name}: rise of the test loss, {words}, mean over layers",
-                values=numbers(means.xs(kind).reindex(pairs["key"])),
-                unit="nats",
-            )
-            for kind, words in (("interpolation", "towards the other member"), ("random", "in random directions"))
+            ),
+            *(
+                Expectation(
+                    what=f"{name}: rise of the test loss, {words}, mean over layers",
+                    values=numbers(means.xs(kind).reindex(pairs["key"])),
+                    unit="nats",
+                )
+                for kind, words in (("interpolation", "towards the other member"), ("random", "in random directions"))
+            ),
         ]
-    return Reading(expectations=found, unmet=_unmet(missing, " or rises by 0.01 nats"))
+
+    return _by_cell(study, expected, "network", "lr", lacking=_NO_RISE)
 
 
 def _apart_from_random(steps: pd.DataFrame, pairs: pd.DataFrame) -> tuple[Array, float]:
@@ -158,20 +160,17 @@ def _apart_from_random(steps: pd.DataFrame, pairs: pd.DataFrame) -> tuple[Array,
 
 def subspaces(study: Study) -> Reading:
     """Noise at the members in the span of their training, against noise that is as long and orthogonal to it."""
-    found, missing = list[Expectation](), list[str]()
-    for name, pairs in _cells(study, "network", "lr"):
+
+    def expected(name: str, pairs: pd.DataFrame) -> list[Expectation]:
         steps = _half_steps(study, pairs)
         means = steps[steps["lambda"].isin([0.0, 1.0])].groupby(["kind", "key"])["rise"].agg(_mean)
-        kinds = means.index.get_level_values("kind")
-        if not {"span", "complement"} <= set(kinds):
-            missing.append(name)
-            continue
+        if not {"span", "complement"} <= set(means.index.get_level_values("kind")):
+            return []
         span, complement = (numbers(means.xs(kind).reindex(pairs["key"])) for kind in ("span", "complement"))
         larger = np.maximum(np.abs(span), np.abs(complement))
         if larger.mean() < _NOTHING:
-            missing.append(name)
-            continue
-        found.append(
+            return []
+        return [
             Expectation(
                 what=f"{name}: rise of the test loss in the span of training against its complement",
                 values=(span - complement) / larger,
@@ -179,8 +178,9 @@ def subspaces(study: Study) -> Reading:
                 side="outside",
                 limit=_ALIKE,
             )
-        )
-    return Reading(expectations=found, unmet=_unmet(missing, " or rises by 0.01 nats"))
+        ]
+
+    return _by_cell(study, expected, "network", "lr", lacking=_NO_RISE)
 
 
 def _half_steps(study: Study, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -190,29 +190,26 @@ def _half_steps(study: Study, pairs: pd.DataFrame) -> pd.DataFrame:
 
 def rates_and_layers(study: Study) -> Reading:
     """The mean rise of single layers at the highest rate minus that at the lowest, replicate by replicate."""
-    found, missing = list[Expectation](), list[str]()
-    for name, pairs in _cells(study, "network"):
-        rates = np.unique(study.pairs["lr"]).tolist()
+    rates = np.unique(study.pairs["lr"]).tolist()
+
+    def expected(name: str, pairs: pd.DataFrame) -> list[Expectation]:
         low, high = (_mean_rise(study, pairs[pairs["lr"] == rate]) for rate in (rates[0], rates[-1]))
         what = f"{name}: mean rise of single layers, learning rate {rates[-1]:g} minus {rates[0]:g}"
-        if len(low) and len(high) and len(rates) > 1:
-            found.append(_more(what, low, high))
-        else:
-            missing.append(f"{name} at two rates")
-    return Reading(expectations=found, unmet=_unmet(missing))
+        return [_more(what, low, high)] if len(low) and len(high) and len(rates) > 1 else []
+
+    return _by_cell(study, expected, "network", lacking=" at two rates")
 
 
 def tasks_and_layers(study: Study) -> Reading:
     """The mean rise of single layers on CIFAR-10 minus that on MNIST, at equal rates and without another shift."""
-    found, missing = list[Expectation](), list[str]()
-    for name, pairs in _cells(study, "lr"):
+
+    def expected(name: str, pairs: pd.DataFrame) -> list[Expectation]:
         own = pairs[pairs["shift"] == "covariate"]
         easy, hard = (_mean_rise(study, own[own["dataset"] == task]) for task in ("mnist", "cifar10"))
-        if len(easy) and len(hard):
-            found.append(_more(f"{name}: mean rise of single layers, CIFAR-10 minus MNIST", easy, hard))
-        else:
-            missing.append(f"{name} on both data sets")
-    return Reading(expectations=found, unmet=_unmet(missing))
+        what = f"{name}: mean rise of single layers, CIFAR-10 minus MNIST"
+        return [_more(what, easy, hard)] if len(easy) and len(hard) else []
+
+    return _by_cell(study, expected, "lr", lacking=" on both data sets")
 
 
 def _mean_rise(study: Study, pairs: pd.DataFrame) -> pd.Series:
@@ -298,10 +295,24 @@ def partial_averaging(study: Study) -> Reading:
     return Reading(expectations=found, unmet=_unmet(missing))
 
 
-def _cells(study: Study, *columns: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Groups of all planned pairs with their names, and of each the judged pairs, of which there may be none."""
+def _by_cell(
+    study: Study, expected: Callable[[str, pd.DataFrame], list[Expectation]], *columns: str, lacking: str = ""
+) -> Reading:
+    """What is expected in each group of planned pairs.
+
+    Args:
+        study: whose pairs.
+        expected: takes a group's name and its judged pairs, of which there may be none; nothing where the study lacks
+            what the claim asks.
+        columns: that tell groups apart.
+        lacking: what else than judged pairs it may lack.
+    """
+    found, missing = list[Expectation](), list[str]()
     for name, planned in groups_by(study.pairs, *columns):
-        yield name, study.judged[study.judged["key"].isin(planned["key"])]
+        own = expected(name, study.judged[study.judged["key"].isin(planned["key"])])
+        found += own
+        missing += [] if own else [name]
+    return Reading(expectations=found, unmet=_unmet(missing, lacking))
 
 
 def _unmet(missing: list[str], more: str = "") -> str:
