@@ -14,7 +14,7 @@ from lmc_tune.measurement.measurement import Found, Sizes, Work
 from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.noise import noise_directions
 from lmc_tune.measurement.sharpness import filter_directions, sharpness_rows
-from lmc_tune.measurement.steps import Direction, Scorer, between, unmoved
+from lmc_tune.measurement.steps import Direction, between, score_steps, unmoved
 from lmc_tune.measurement.vectors import WeightVectors
 
 # Hessian-vector products until Lanczos has converged: 22 to 43 for small networks after training.
@@ -36,15 +36,13 @@ class Directions:
         if spec is None:
             return Found()
         data: dict[str, ExampleSet] = {split: members.data[split] for split in spec.splits}
-        scorer = Scorer(members=members, data=data, condition=least_stale(asked, members.network))
+        condition = least_stale(asked, members.network)
         inputs = next(next(iter(members.data.values())).chunks(2)).inputs
         layers = layers_of(members.network.module, inputs)
-        rows = [row for some, alphas in steps_asked(members, spec, layers) for row in scorer.rows(some, alphas)]
+        rows = list(score_steps(members, steps_asked(members, spec, layers), data, condition))
         if spec.sharpness is None:
             return Found(tables={"directions": rows})
-        return Found(
-            tables={"directions": rows, "sharpness": sharpness_rows(members, spec.sharpness, scorer.condition)}
-        )
+        return Found(tables={"directions": rows, "sharpness": sharpness_rows(members, spec.sharpness, condition)})
 
     def work(self, sizes: Sizes, asked: MeasureSpec) -> Work:
         """Every step on every split, and what its condition estimates; how fast Lanczos converges is a guess."""

@@ -1,8 +1,9 @@
 """Steps away from the members and from the path between them: where they lead, and what the network is worth there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 from torch import Tensor
 
@@ -53,30 +54,27 @@ class Direction:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scorer:
-    """What states are scored on, under one condition."""
+def score_steps(
+    members: Members,
+    steps: Iterable[tuple[Sequence[Direction], Sequence[float]]],
+    data: Mapping[str, ExampleSet],
+    condition: Statistics,
+) -> Iterator[Row]:
+    """A row per direction, length and split; a pass over the examples for each of them.
 
-    members: Members
-    data: Mapping[str, ExampleSet]
-    condition: Statistics
-
-    def rows(self, directions: Sequence[Direction], alphas: Sequence[float]) -> list[Row]:
-        """A row per direction, length and split; a pass over the examples for each of them."""
-        steps = [(direction, alpha) for direction in directions for alpha in alphas]
-        states = Listed([partial(direction.at, alpha) for direction, alpha in steps])
-        members = self.members
-        found = score(members.network, states, range(len(steps)), self.data, self.condition, members.statistics)
-        return [
-            {
-                "condition": self.condition,
-                **direction.row(alpha),
-                "split": split,
-                **vars(scored),
-            }
-            for (direction, alpha), by_split in zip(steps, found, strict=True)
-            for split, scored in by_split.items()
-        ]
+    Args:
+        members: whose network is scored, and the examples on which statistics are estimated.
+        steps: some directions after the others, with how far to go along them.
+        data: examples by split.
+        condition: how every network is prepared.
+    """
+    for directions, alphas in steps:
+        taken = list(product(directions, alphas))
+        states = Listed([partial(direction.at, alpha) for direction, alpha in taken])
+        found = score(members.network, states, range(len(taken)), data, condition, members.statistics)
+        for (direction, alpha), by_split in zip(taken, found, strict=True):
+            for split, scored in by_split.items():
+                yield {"condition": condition, **direction.row(alpha), "split": split, **vars(scored)}
 
 
 def unmoved(members: Members, position: float) -> Direction:
