@@ -5,17 +5,19 @@ OUT ?= runs/quickstart
 BIN := $(VENV)/bin
 # Two files at a time; the tests of one file run in order and share fixtures.
 TEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
+HERE := not faults and not wheel and not recipes and not cluster
 
-.PHONY: help quickstart format lint check test test-faults test-wheel test-recipes test-cluster soak audit bench bench-gpu reproduction reproduction-medium clean
+.PHONY: help quickstart format lint test test-slow coverage test-faults test-wheel test-recipes test-cluster soak audit bench bench-gpu reproduction reproduction-medium clean
 
 help:
 	@echo "make quickstart [OUT=runs/quickstart]  install, run the main job on bundled digits, print the report's path"
-	@echo "make check                             format, lint, types, imports, fast tests"
-	@echo "make test                              format, lint, types, imports, all tests except those of the next four lines; CI runs all"
+	@echo "make test                              format, lint, types, imports, all tests except those of the next five lines: a quarter of an hour; CI runs all"
+	@echo "make test-slow                         whole sweeps, browsers, simulations of intervals: a quarter of an hour"
 	@echo "make test-faults                       killed processes, lost servers, broken disks and clocks: ten minutes"
 	@echo "make test-wheel                        the quickstart from an installed wheel, in an empty environment: five minutes"
 	@echo "make test-recipes                      docs/recipes.md with Lightning, timm, transformers, Flower, in an environment of its own: five minutes"
 	@echo "make test-cluster                      ray up on three machines made of namespaces: Linux, root, SSH's server, rsync"
+	@echo "make coverage                          tests of the first two lines, and which lines of code they run"
 	@echo "make soak                              2 000 pairs while something is killed every few seconds: half an hour"
 	@echo "make audit                             known vulnerabilities of everything that is installed; needs pypi.org"
 	@echo "make bench                             every benchmark that needs no GPU, and docs/performance.md: an hour and a half"
@@ -48,11 +50,14 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint
-	$(TEST) -m "not slow and not wheel and not recipes and not cluster"
-
 test: lint
-	$(TEST) -m "not faults and not wheel and not recipes and not cluster" --cov --cov-report=term
+	$(TEST) -m "not slow and $(HERE)"
+
+test-slow: $(VENV)/dev.stamp
+	$(TEST) -m "slow and $(HERE)"
+
+coverage: $(VENV)/dev.stamp
+	$(TEST) -m "$(HERE)" --cov --cov-report=term
 
 test-faults: $(VENV)/dev.stamp
 	$(TEST) -m faults
