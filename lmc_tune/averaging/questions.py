@@ -10,8 +10,7 @@ from lmc_tune.averaging.paths import Condition, SplitName
 from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import DirectionsSpec, PlanesSpec
-from lmc_tune.experiment.wording import message
-from lmc_tune.experiment.yaml_lines import dotted
+from lmc_tune.experiment.wording import in_words
 
 # As in a search space, or True for what is usual.
 Given = bool | Mapping[str, Any]
@@ -134,11 +133,7 @@ def _read(kind: type[S], content: Mapping[str, Any], name: str) -> S:
     try:
         spec = kind.model_validate(dict(content))
     except ValidationError as error:
-        raise UserError(_problems(error, kind, name)) from error
+        raise UserError(in_words(error, kind, (name,))) from error
     if "test" not in spec.splits:
         raise UserError(f"{name}: what is said of them rests on test examples; add test to splits")
     return spec
-
-
-def _problems(error: ValidationError, kind: Any, name: str) -> str:
-    return "; ".join(f"{dotted((name, *problem['loc']))}: {message(problem, kind)}" for problem in error.errors())
