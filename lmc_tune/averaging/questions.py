@@ -57,6 +57,9 @@ def questions_of(  # noqa: PLR0913 - what is asked, and of what
         UserError: naming the first question that cannot be answered of these checkpoints.
     """
     n = len(names)
+    for what, given in (("layers", layers), ("trajectory", trajectory)):
+        if not isinstance(given, bool):
+            raise UserError(f"{what}: say True or False; got {given!r}")
     if n < 2:
         raise UserError(f"give two checkpoints at least, got {n}")
     for what, asked in (("layers", layers), ("directions", directions)):
@@ -96,6 +99,7 @@ def _directions(given: Given) -> DirectionsSpec:
 
 def _planes(given: Given, names: Sequence[str]) -> PlanesSpec:
     content: dict[str, Any] = {"splits": ["test"], **({} if given is True else _mapping(given, "planes"))}
+    _read(PlanesSpec, content, "planes")  # a misspelt key is named before what it was to say is missed
     if "through" not in content and len(names) < 3:
         raise UserError(
             "a plane goes through three checkpoints: name a third, or a file such as the start that the two have in "
