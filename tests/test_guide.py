@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -13,6 +14,7 @@ from lmc_tune.experiment import Cohort
 from lmc_tune.experiment.reading import parse_space, read_space
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.run import Run, sweep
+from lmc_tune.tables.columns import NestedName
 from lmc_tune.tables.store import Store
 from lmc_tune.work.bench import Workbench
 from lmc_tune.work.cohort import run_cohort, run_pair
@@ -123,6 +125,14 @@ def test_what_python_is_told_of_a_run_exists(page):
     if page == "docs/guide.md":
         (mine,) = (call.args[0] for call in sweeps if isinstance(call.args[0], ast.Dict))
         assert len(read_space(ast.literal_eval(mine)).cells()) == 12
+
+
+def test_the_guide_names_every_table_of_a_run():
+    rows = [line for line in (ROOT / "docs/guide.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    files = {name for row in rows for name in re.findall(r"`(\w+)\.parquet`", row.split("|")[1])}
+    of_a_run = {name for row in rows for name in re.findall(r"`run\.(\w+)`", row.split("|")[1])}
+    assert files == {"results", *get_args(NestedName)}
+    assert of_a_run >= files
 
 
 def test_the_federations_of_the_guide_run_and_keep_every_round(tmp_path):
