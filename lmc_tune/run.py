@@ -88,6 +88,11 @@ class Run:
         return Store(self.folder).table("layer_paths")
 
     @cached_property
+    def rounds(self) -> "pd.DataFrame":
+        """One row per federation (``key``), round, client, scored weights and split; without rows if there is none."""
+        return Store(self.folder).table("rounds")
+
+    @cached_property
     def directions(self) -> "pd.DataFrame":
         """One row per pair (``key``), step from a member or from the path, and split; without rows if not asked."""
         return Store(self.folder).table("directions")
@@ -167,7 +172,7 @@ class Run:
         from lmc_tune.analysis.report.standalone import standalone_charts  # noqa: PLC0415 - altair takes seconds
 
         charts = standalone_charts(self._diagram, self.space, Store(self.folder))
-        return Charts({name: chart for name, (_, chart) in charts.items()})
+        return Charts({name: chart for name, (_, chart) in charts.items()}, self.space)
 
     def report(self, out: str | os.PathLike[str] | None = None) -> Place:
         """Write the report, or a picture of the phase diagram, or the table of cells.
@@ -225,10 +230,18 @@ class Run:
 
 
 class Charts(dict[str, Any]):
-    """Charts by name; an unknown name is answered with the nearest."""
+    """Charts by name; an unknown name is answered with the nearest, or with what the space has to ask for it."""
+
+    def __init__(self, charts: Mapping[str, Any], space: SearchSpace | None) -> None:
+        super().__init__(charts)
+        self._space = space
 
     def __missing__(self, name: str) -> Any:
-        raise KeyError(f"there is no chart {name!r}{nearest(name, self)}; there are {', '.join(self)}")
+        from lmc_tune.analysis.report.asked import why_no_chart  # noqa: PLC0415 - altair takes seconds to import
+
+        why = why_no_chart(name, self._space)
+        said = f": {why}" if why else nearest(name, self)
+        raise KeyError(f"there is no chart {name!r}{said}; there are {', '.join(self)}")
 
 
 def open_run(folder: str | os.PathLike[str] | BucketPath) -> Run:

@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -13,6 +14,7 @@ from lmc_tune.experiment import Cohort
 from lmc_tune.experiment.reading import parse_space, read_space
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.run import Run, sweep
+from lmc_tune.tables.columns import NestedName
 from lmc_tune.tables.store import Store
 from lmc_tune.work.bench import Workbench
 from lmc_tune.work.cohort import run_cohort, run_pair
@@ -103,6 +105,20 @@ def test_what_lies_around_a_path_is_measured_as_the_guide_asks(tmp_path):
     assert "a\nplane of 15 points to a side has 228" in (ROOT / "docs/guide.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("name", "flat", "high"), [("layers", (32, 0.03), (16, 0.06)), ("around", (64, 0.03), (16, 0.1))]
+)
+def test_what_asks_where_a_barrier_is_has_cells_with_one_and_without(tmp_path, name, flat, high):
+    space = parse_space(texts("docs/guide.md")[name], sets=["measure={lambdas: 5, refinements: 0}"])
+    bench = Workbench(store=Store(tmp_path), data_root=tmp_path, measure=space.measure)
+    by_place = {(cell.coordinates["batch_size"], cell.coordinates["lr"]): cell for cell in space.cells()}
+    pairs = [by_place[place].pair(replicate) for place in (flat, high) for replicate in (0, 1)]
+    rows = [result.row for result in run_cohort(Cohort(groups=tuple(pairs)), bench)]
+    assert [row["status"] for row in rows] == ["ok"] * 4
+    barriers = [row[space.verdict.column] for row in rows]
+    assert max(barriers[:2]) < space.verdict.threshold < min(barriers[2:])
+
+
 def test_another_question_leaves_the_pairs_what_they_are():
     kept = texts("docs/guide.md")["kept"]
     before, after = parse_space(kept), parse_space(kept, sets=["measure.lambdas=51"])
@@ -123,6 +139,14 @@ def test_what_python_is_told_of_a_run_exists(page):
     if page == "docs/guide.md":
         (mine,) = (call.args[0] for call in sweeps if isinstance(call.args[0], ast.Dict))
         assert len(read_space(ast.literal_eval(mine)).cells()) == 12
+
+
+def test_the_guide_names_every_table_of_a_run():
+    rows = [line for line in (ROOT / "docs/guide.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    files = {name for row in rows for name in re.findall(r"`(\w+)\.parquet`", row.split("|")[1])}
+    of_a_run = {name for row in rows for name in re.findall(r"`run\.(\w+)`", row.split("|")[1])}
+    assert files == {"results", *get_args(NestedName)}
+    assert of_a_run >= files
 
 
 def test_the_federations_of_the_guide_run_and_keep_every_round(tmp_path):

@@ -26,6 +26,7 @@ from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.experiment.yaml_lines import dump
 from lmc_tune.run import Run, open_run, sweep
 from lmc_tune.storage import FolderError
+from lmc_tune.tables.columns import NestedName
 from lmc_tune.tables.rows import failed_result
 from lmc_tune.tables.store import Store, load_results
 from tests.analysis.cases import grid, write_run
@@ -59,7 +60,7 @@ def in_python(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[
 def test_the_tables_are_those_of_the_folder(folder: Path) -> None:
     run = open_run(folder)
     pd.testing.assert_frame_equal(run.results, load_results(folder))
-    for name in ("paths", "curves", "layers", "barriers", "directions", "sharpness", "planes"):
+    for name in typing.get_args(NestedName):
         pd.testing.assert_frame_equal(getattr(run, name), Store(folder).table(name))
     assert run.space is not None
     assert run.cells["verdict"].value_counts().sum() == len(run.space.cells()) == 36

@@ -12,6 +12,7 @@ from typing import Any
 from lmc_tune.analysis.phase import PhaseDiagram, map_regions, why_no_axis
 from lmc_tune.analysis.report import content as page
 from lmc_tune.analysis.report import sections as own_sections
+from lmc_tune.analysis.report.asked import why_no_chart
 from lmc_tune.analysis.report.cell_table import full_table
 from lmc_tune.analysis.report.charts.curves import MANY_CELLS, Curves, collect_curves, curve_chart
 from lmc_tune.analysis.report.charts.layout import MAPS_WIDTH
@@ -203,7 +204,9 @@ class _Report:
             return picture(self._phase, name, title=caption, theme=theme, width=width)
         charts = standalone_charts(self.diagram, self.sweep.space, Store(self.folder), self.modules)
         if self.view.chart not in charts:
-            raise UserError(f"there is no chart {self.view.chart!r} of this run; choose from {', '.join(charts)}")
+            why = why_no_chart(self.view.chart, self.sweep.space)
+            said = f"there is no chart {self.view.chart!r} of this run{f': {why}' if why else ''}"
+            raise UserError(f"{said}; choose from {', '.join(charts)}")
         title, chart = charts[self.view.chart]
         return picture(lambda _: chart, name, title=[f"{self.sweep.name}: {title}"], theme=theme, width=width)
 

@@ -10,7 +10,7 @@ from lmc_tune.analysis.report.charts.style import Theme
 from lmc_tune.analysis.wording import confidence, gate, listed, quantity, threshold
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
-from lmc_tune.experiment.wording import message
+from lmc_tune.experiment.wording import problems_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +52,7 @@ class View:
                 verdict.model_dump() | {name: value for name, value in asked.items() if value is not None}
             )
         except ValidationError as error:
-            problems = [
-                f"--{problem['loc'][0]}: {message(problem, VerdictSpec)}"
-                if problem["loc"]
-                else message(problem, VerdictSpec)
-                for problem in error.errors()
-            ]
+            problems = [f"{f'--{at[0]}: ' if at else ''}{wrong}" for at, wrong in problems_of(error, VerdictSpec)]
             raise UserError("; ".join(problems)) from error
 
     @property

@@ -282,8 +282,9 @@ def _of_layers(found: PairFindings, layers: LayerFindings) -> str:
     """The recipe, and what it costs, in a sentence."""
     recipe, names = layers.recipe, [shown(layer.name) for layer in layers.layers]
     label = layers.condition.label
-    if not recipe.averaged:
-        return f"{label}: no layer can be averaged, whichever member has the others, without exceeding the threshold"
+    if recipe.is_empty:
+        which = "no layer that differs can be averaged, whichever member has the others"
+        return f"{label}: {which}, without exceeding the threshold"
     what = "every layer"
     if recipe.kept is not None:
         noun = "layer" if len(recipe.averaged) == 1 else "layers"

@@ -16,7 +16,7 @@ from lmc_tune.averaging.named import function_named, names_function
 from lmc_tune.averaging.networks import network_of, tokenizer_folder
 from lmc_tune.averaging.paths import Condition, Method, condition_named
 from lmc_tune.averaging.questions import EXAMPLES, Given, questions_of
-from lmc_tune.averaging.recipe_files import form_of, hindrance
+from lmc_tune.averaging.recipe_files import form_of, no_whole_numbers, whole_numbers
 from lmc_tune.averaging.sources import source_of, training_source
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.yaml_lines import YamlError, load_value
@@ -46,6 +46,7 @@ class Options:
     limit: int
     batch_size: int
     layers: bool = False
+    recipes: tuple[str, ...] = ()
     directions: str | None = None
     planes: str | None = None
     device: Device
@@ -70,9 +71,10 @@ def run(options: Options, say: Callable[[str], None]) -> Measurement:
         "directions": given(options.directions, "directions"),
         "planes": given(options.planes, "planes"),
     }
+    forms = {place: form_of(Path(place)) for place in options.recipes}
     questions_of(  # whatever cannot be had is said before anything is read
         list(named_members(checkpoints)),
-        layers=options.layers,
+        layers=options.layers or bool(forms),
         **asked,
         conditions=conditions,
         trajectory=options.trajectory is not None,
@@ -90,6 +92,9 @@ def run(options: Options, say: Callable[[str], None]) -> Measurement:
     model = network_of(options.model, first.state, shape, source.n_classes).to(exact_device(options.device))
     read_member(model, checkpoints[0], torch.device("cpu"))  # a wrong network is named before data that do not fit it
     _check_takes(model, test.batches[0], loss)
+    why = no_whole_numbers(whole_numbers(model.state_dict()))
+    if why and (to_mergekit := [place for place, form in forms.items() if form == "mergekit"]):
+        raise UserError(f"--recipe {to_mergekit[0]}: {why}")
     return measure(
         model,
         checkpoints,
@@ -105,7 +110,7 @@ def run(options: Options, say: Callable[[str], None]) -> Measurement:
         batch_size=options.batch_size,
         limit=options.limit,
         trajectory=options.trajectory is not None,
-        layers=options.layers,
+        layers=options.layers or bool(forms),
         **asked,
         say=say,
     )
@@ -147,15 +152,18 @@ def write_recipes(measured: Measurement, files: Sequence[str]) -> dict[str, str]
     """Write a pair's recipe into files.
 
     Returns:
-        Why one was not written, by file; empty for those that were.
+        What kept one from being written, by file; empty for those that were.
     """
     found: dict[str, str] = {}
     if not isinstance(measured, PairMeasurement):
         return found
     for file in files:
-        found[file] = hindrance(measured.findings, form_of(Path(file)))
-        if not found[file]:
+        try:
             measured.save_recipe(file)
+        except UserError as error:  # the answer is worth having all the same
+            found[file] = str(error)
+        else:
+            found[file] = ""
     return found
 
 

@@ -62,7 +62,7 @@ def measure_directions(pair: Pair, spec: DirectionsSpec, condition: Condition, j
     by, a = pair.by, pair.a.state
     members = Members(network=by.network, states={"a": a, "b": pair.end(condition)}, data={}, statistics=by.statistics)
     layers = layers_of(by.network.loaded(a), by.splits["test"].batches[0], by.metric.outputs)
-    by.say(f"measuring {steps_of(spec, len(layers))} steps: {condition.label}")
+    by.say(f"measuring {steps_of(spec, len(layers))} steps, a pass over the examples each: {condition.label}")
     judged: tuple[SplitName, Quantity] = ("test", judging.quantity)
     taken: dict[_Key, _Taken] = {}
     for directions, alphas in steps_asked(members, spec, layers):

@@ -128,6 +128,11 @@ class Recipe:
     rises: Mapping[tuple[SplitName, Quantity], float]
 
     @property
+    def is_empty(self) -> bool:
+        """Whether its network is one of two members that differ: no layer is averaged, or none that differs."""
+        return self.share == 0
+
+    @property
     def averaged(self) -> tuple[int, ...]:
         """The places of the layers that are averaged."""
         return tuple(at for at, lambda_ in enumerate(self.lambdas) if lambda_ == 0.5)

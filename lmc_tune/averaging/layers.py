@@ -9,6 +9,7 @@ from lmc_tune.averaging.mixed import SIDES, Mixed
 from lmc_tune.averaging.pair import Pair
 from lmc_tune.averaging.paths import Condition, Values
 from lmc_tune.averaging.recipe import Choosing, judge_between, risen
+from lmc_tune.averaging.recipe_files import whole_numbers
 from lmc_tune.averaging.soups import halves
 from lmc_tune.experiment import LayersSpec
 from lmc_tune.measurement.layerwise.sets import Base, LayerSet, layer_sets
@@ -22,10 +23,12 @@ def measure_layers(pair: Pair, condition: Condition, judging: Judging) -> LayerF
     """
     mixed = Mixed.of(pair, condition)
     n, splits = len(mixed.layers), pair.by.splits
-    pair.by.say(f"measuring {n} layers: {condition.label}")
     sets = layer_sets(mixed.layers, LayersSpec())
     a, b = mixed.whole("a"), mixed.whole("b")
-    found = mixed.values([a, b, *(moved.blend(base, 0.5, n) for moved in sets for base in SIDES)], splits)
+    blends = [a, b, *(moved.blend(base, 0.5, n) for moved in sets for base in SIDES)]
+    passes = mixed.passes(blends, splits)
+    pair.by.say(f"measuring {n} layers in about {passes} passes over the examples: {condition.label}")
+    found = mixed.values(blends, splits)
     ends = found[a], found[b]
     choosing = Choosing(
         mixed=mixed,
@@ -35,11 +38,11 @@ def measure_layers(pair: Pair, condition: Condition, judging: Judging) -> LayerF
     )
     for blend, values in found.items():
         choosing.learn(blend, values)
-    pair.by.say("choosing layers to average")
+    pair.by.say(f"choosing layers to average in at most {4 * n} passes over the test examples, usually far fewer")
     return LayerFindings(
         condition=condition,
         layers=mixed.layers,
-        counts=tuple(name for name, entry in mixed.ends[0].items() if not entry.is_floating_point()),
+        counts=whole_numbers(mixed.ends[0]),
         distances=tuple(choosing.distances),
         sets=tuple(
             _of_layers(moved, {base: found[moved.blend(base, 0.5, n)] for base in SIDES}, ends, judging)

@@ -20,7 +20,7 @@ from lmc_tune.averaging.members import Member, load_member, named_members
 from lmc_tune.averaging.metric import Loss, metric_of
 from lmc_tune.averaging.pair import Asked, Measuring, Pair
 from lmc_tune.averaging.paths import Condition, Method, SplitName, condition_named
-from lmc_tune.averaging.planes import measure_plane
+from lmc_tune.averaging.planes import check_plane, measure_plane
 from lmc_tune.averaging.questions import Given, Questions, check_splits, questions_of
 from lmc_tune.averaging.surroundings import PlaneFindings
 from lmc_tune.averaging.text import shown_path
@@ -153,8 +153,7 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
     try:
         with kept_settings():
             exact_device("cuda" if device.type == "cuda" else "cpu")
-            for name in _named_only(questions, members):  # one that cannot be measured is named before anything is
-                load(name)
+            _check(by, questions, members, load)
             if len(members) == 2 and not trajectory:
                 a, b = members
                 pair = Pair(by=by, a=load(a), b=load(b))
@@ -166,10 +165,12 @@ def measure(  # noqa: PLR0913 - what is measured, on what, how
         raise UserError(str(error)) from error
 
 
-def _named_only(questions: Questions, members: Mapping[str, Member]) -> list[str]:
-    """What is read again when it is needed: more than two checkpoints, and files that a plane goes through."""
-    through = () if questions.planes is None else questions.planes.through
-    return [*(members if len(members) > 2 else ()), *(name for name in through if name not in members)]
+def _check(by: Measuring, questions: Questions, members: Mapping[str, Member], load: Callable[[str], Named]) -> None:
+    """Whatever cannot be measured is named before anything is: what is read again later, and a plane that is none."""
+    for name in members if len(members) > 2 else ():
+        load(name)
+    if questions.planes is not None:
+        check_plane(by, _points(questions.planes, load), questions.planes)
 
 
 def _answered(pair: Pair, questions: Questions, load: Callable[[str], Named]) -> PairFindings:
@@ -187,14 +188,14 @@ def _answered(pair: Pair, questions: Questions, load: Callable[[str], Named]) ->
         if questions.directions is not None:
             condition = Condition(shown.alignment, pair.by.least_stale(measured))
             directions = measure_directions(pair, questions.directions, condition, found.judging)
-    planes = _plane(pair.by, questions.planes, measured, load, pair.notes)
+    planes = _plane(pair.by, questions.planes, measured, load)
     return replace(found, layers=layers, directions=directions, planes=planes, notes=tuple(pair.notes))
 
 
 def _answered_of_many(many: Many, questions: Questions, load: Callable[[str], Named]) -> ManyFindings:
     found = many.measure()
     measured = [basins.condition for basins in found.basins]
-    planes = _plane(many.by, questions.planes, measured, load, many.notes)
+    planes = _plane(many.by, questions.planes, measured, load)
     return replace(found, planes=planes, notes=tuple(many.notes))
 
 
@@ -203,19 +204,18 @@ def _plane(
     asked: PlanesSpec | None,
     measured: Sequence[Condition],
     load: Callable[[str], Named],
-    notes: list[str],
 ) -> PlaneFindings | None:
-    """That which is asked for; a note where its points lie on one line."""
-    if asked is None:
-        return None
+    """That which is asked for."""
+    return None if asked is None else measure_plane(by, _points(asked, load), asked, by.least_stale(measured))
+
+
+def _points(asked: PlanesSpec, load: Callable[[str], Named]) -> dict[str, State]:
+    """The three points that a plane goes through, by names that differ."""
     through: dict[str, State] = {}
     for name in asked.through:
         point = load(name)
         through[name if point.name in through else point.name] = point.state
-    found = measure_plane(by, through, asked, by.least_stale(measured))
-    if found is None:
-        notes.append(f"there is no plane: {', '.join(through)} lie on one line")
-    return found
+    return through
 
 
 def _condition(given: Condition | str, method: Method) -> Condition:

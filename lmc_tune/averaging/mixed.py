@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 from typing import cast
 
 import numpy as np
@@ -15,7 +16,8 @@ from lmc_tune.averaging.pair import Measuring, Pair
 from lmc_tune.averaging.paths import Condition, SplitName, Values, score_path
 from lmc_tune.core.barrier import Array
 from lmc_tune.data.examples import Examples
-from lmc_tune.measurement.layerwise.blends import Blend, Blender, BlendStatistics, blended
+from lmc_tune.measurement.conditions import estimating_passes
+from lmc_tune.measurement.layerwise.blends import Blend, Blender, BlendStatistics, blended, distinct_runs
 from lmc_tune.measurement.layerwise.layers import Layer, layers_of
 from lmc_tune.measurement.layerwise.sets import Base
 from lmc_tune.models.state import State
@@ -49,12 +51,17 @@ class Mixed:
         """A member as it is."""
         return (SIDES[base],) * len(self.layers)
 
+    def passes(self, blends: Iterable[Blend], splits: Splits) -> int:
+        """About how many passes over the examples :meth:`values` takes, those that estimate statistics among them."""
+        asked = set(blends)
+        scored = len(asked) if self._shared(splits) is None else ceil(distinct_runs(asked) / len(self.layers))
+        return scored * (1 + estimating_passes(self.condition.statistics, 1))
+
     def values(self, blends: Iterable[Blend], splits: Splits) -> dict[Blend, Values]:
         """Every example's values; what begins alike is computed once, where the network can be recorded."""
-        asked = dict.fromkeys(blends)
-        examples = {str(name): split.examples for name, split in splits.items() if split.examples is not None}
-        if len(examples) == len(splits) and self._is_recorded(next(iter(examples.values()))):
-            return self._together(asked, examples)
+        asked, shared = dict.fromkeys(blends), self._shared(splits)
+        if shared is not None:
+            return self._together(asked, shared)
         return {blend: self.measured(blend, splits) for blend in asked}
 
     def measured(self, blend: Blend, splits: Splits) -> Values:
@@ -78,6 +85,12 @@ class Mixed:
             for end in SIDES.values()
         )
         return one, other
+
+    def _shared(self, splits: Splits) -> dict[str, Examples] | None:
+        """The examples by split, where blends can be computed as a tree; None where each is loaded by itself."""
+        examples = {str(name): split.examples for name, split in splits.items() if split.examples is not None}
+        shares = len(examples) == len(splits) and self._is_recorded(next(iter(examples.values())))
+        return examples if shares else None
 
     def _is_recorded(self, examples: Examples) -> bool:
         """Whether blends can be computed as a tree: not if they are repaired, or a user's function calls them."""

@@ -8,15 +8,15 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from torch import nn
 
 from lmc_tune.averaging.named import called, function_named, names_function
 from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import MODELS, ModelSpec
+from lmc_tune.experiment import MODELS
 from lmc_tune.experiment.networks import model_name
-from lmc_tune.experiment.wording import message, nearest
+from lmc_tune.experiment.wording import in_words, nearest
 from lmc_tune.experiment.yaml_lines import YamlError, load_value
 from lmc_tune.models.foreign import said
 from lmc_tune.models.registry import build_model
@@ -135,12 +135,11 @@ def _registered(spec: str, state: State, input_shape: tuple[int, ...] | None, n_
             f"--model {spec}: no such network{nearest(name, known) or '.'} Give torchvision:NAME, timm:NAME, "
             f"hf:FOLDER, FILE.py:BUILD, or a model as in a search space, e.g. '{{name: mlp, hidden: [128]}}'"
         )
+    kind = MODELS[model_name(dict(given))]
     try:
-        network: ModelSpec = TypeAdapter(ModelSpec).validate_python(dict(given))
+        network: Any = kind.model_validate(dict(given))
     except ValidationError as error:
-        kind = MODELS[model_name(dict(given))]
-        problems = [message(_within(problem), kind) for problem in error.errors()]
-        raise UserError(f"--model {spec}: {'; '.join(problems)}") from error
+        raise UserError(f"--model {spec}: {in_words(error, kind)}") from error
     if input_shape is None:
         raise UserError(f"--model {spec}: the shape of inputs is not known from these data; give FILE.py:BUILD")
     if len(input_shape) == 1 and network.needs(input_shape):
@@ -151,11 +150,6 @@ def _registered(spec: str, state: State, input_shape: tuple[int, ...] | None, n_
     made = build_model(network, input_shape, n_classes or 10, seed=0, folders=(str(Path.cwd()),))
     classes = _head_size(made.state_dict(), state)
     return made if classes is None else build_model(network, input_shape, classes, seed=0, folders=(str(Path.cwd()),))
-
-
-def _within(problem: Any) -> Any:
-    """The place of a problem without the kind of model that it is in."""
-    return {**problem, "loc": problem["loc"][1:]}
 
 
 @contextmanager

@@ -5,25 +5,32 @@ from collections.abc import Mapping
 from lmc_tune.averaging.pair import Measuring
 from lmc_tune.averaging.paths import Condition
 from lmc_tune.averaging.surroundings import PlaneFindings, PlanePoint
+from lmc_tune.errors import UserError
 from lmc_tune.experiment import PlanesSpec, Statistics
 from lmc_tune.measurement.planes import places_asked
 from lmc_tune.models.state import State
 
 
+def check_plane(by: Measuring, through: Mapping[str, State], spec: PlanesSpec) -> None:
+    """Raise UserError if three states lie on one line, so that there is no plane through them."""
+    if not places_asked(by.network, through, spec):
+        raise UserError(f"planes: {', '.join(through)} lie on one line, which spans no plane; name another point")
+
+
 def measure_plane(
     by: Measuring, through: Mapping[str, State], spec: PlanesSpec, statistics: Statistics
-) -> PlaneFindings | None:
-    """Every point of a grid on the plane, and the three points themselves; None if these lie on one line.
+) -> PlaneFindings:
+    """Every point of a grid on the plane, and the three points themselves.
 
     Passes over the examples of the splits: points² + 3.
 
     Args:
         by: what is measured with.
-        through: three states by name, as they are: none is aligned.
+        through: three states by name, as they are: none is aligned (:func:`check_plane`).
         spec: how fine the grid is, and what is scored.
         statistics: naive or recalibrated.
     """
-    by.say(f"measuring the plane: {spec.points}×{spec.points} points")
+    by.say(f"measuring the plane: {spec.points}×{spec.points} points, a pass over the examples each")
     points = [
         PlanePoint(
             point=place.point,
@@ -34,5 +41,4 @@ def measure_plane(
         )
         for place in places_asked(by.network, through, spec)
     ]
-    condition = Condition(None, statistics)
-    return PlaneFindings(condition=condition, through=tuple(through), points=tuple(points)) if points else None
+    return PlaneFindings(condition=Condition(None, statistics), through=tuple(through), points=tuple(points))

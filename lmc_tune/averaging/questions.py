@@ -10,8 +10,7 @@ from lmc_tune.averaging.paths import Condition, SplitName
 from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import DirectionsSpec, PlanesSpec
-from lmc_tune.experiment.wording import message
-from lmc_tune.experiment.yaml_lines import dotted
+from lmc_tune.experiment.wording import in_words
 
 # As in a search space, or True for what is usual.
 Given = bool | Mapping[str, Any]
@@ -58,6 +57,9 @@ def questions_of(  # noqa: PLR0913 - what is asked, and of what
         UserError: naming the first question that cannot be answered of these checkpoints.
     """
     n = len(names)
+    for what, given in (("layers", layers), ("trajectory", trajectory)):
+        if not isinstance(given, bool):
+            raise UserError(f"{what}: say True or False; got {given!r}")
     if n < 2:
         raise UserError(f"give two checkpoints at least, got {n}")
     for what, asked in (("layers", layers), ("directions", directions)):
@@ -97,6 +99,7 @@ def _directions(given: Given) -> DirectionsSpec:
 
 def _planes(given: Given, names: Sequence[str]) -> PlanesSpec:
     content: dict[str, Any] = {"splits": ["test"], **({} if given is True else _mapping(given, "planes"))}
+    _read(PlanesSpec, content, "planes")  # a misspelt key is named before what it was to say is missed
     if "through" not in content and len(names) < 3:
         raise UserError(
             "a plane goes through three checkpoints: name a third, or a file such as the start that the two have in "
@@ -134,11 +137,7 @@ def _read(kind: type[S], content: Mapping[str, Any], name: str) -> S:
     try:
         spec = kind.model_validate(dict(content))
     except ValidationError as error:
-        raise UserError(_problems(error, kind, name)) from error
+        raise UserError(in_words(error, kind, (name,))) from error
     if "test" not in spec.splits:
         raise UserError(f"{name}: what is said of them rests on test examples; add test to splits")
     return spec
-
-
-def _problems(error: ValidationError, kind: Any, name: str) -> str:
-    return "; ".join(f"{dotted((name, *problem['loc']))}: {message(problem, kind)}" for problem in error.errors())

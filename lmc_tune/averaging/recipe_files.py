@@ -1,6 +1,6 @@
 """A recipe in files: as JSON, as a configuration of mergekit, or its network."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -34,21 +34,39 @@ def hindrance(found: PairFindings, form: Form) -> str:
     layers = found.layers
     if layers is None:
         return "layers were not measured: ask for them, of networks that have learned"
-    if form != "mergekit":
-        return ""
+    if layers.recipe.is_empty:
+        kept = found.members[0 if layers.recipe.kept == "a" else 1]
+        return f"no layer that differs can be averaged, so its network would be {kept.name}; use that one"
+    return "" if form != "mergekit" else _hindrance_to_mergekit(found, layers)
+
+
+def _hindrance_to_mergekit(found: PairFindings, layers: LayerFindings) -> str:
+    """That which no other measurement would remove comes first."""
+    if why := no_whole_numbers(layers.counts):
+        return why
+    if not all(member.file for member in found.members):
+        return "mergekit reads files, and these weights were given in memory; write the network (.safetensors)"
     if layers.condition != Condition():
         return (
             f"the recipe holds for {layers.condition.label} networks, and mergekit merges weights as they are; write "
             f"the network (.safetensors), or measure with --conditions naive"
         )
-    if not all(member.file for member in found.members):
-        return "mergekit reads files, and these weights were given in memory; write the network (.safetensors)"
-    if layers.counts:
-        return (
-            f"mergekit's linear method takes no whole numbers, and {layers.counts[0]!r} is one; write the network "
-            f"(.safetensors)"
-        )
     return ""
+
+
+def no_whole_numbers(names: Sequence[str]) -> str:
+    """Why mergekit cannot average networks with these entries of whole numbers; empty if there are none."""
+    return (
+        f"mergekit's linear method takes no whole numbers, and {names[0]!r} is one; write the network (.safetensors), "
+        f"or the shares (.json)"
+        if names
+        else ""
+    )
+
+
+def whole_numbers(state: State) -> tuple[str, ...]:
+    """The names of entries that are whole numbers, such as BatchNorm's counters."""
+    return tuple(name for name, entry in state.items() if not entry.is_floating_point())
 
 
 def mergekit_text(found: PairFindings, layers: LayerFindings) -> str:

@@ -23,8 +23,8 @@ from lmc_tune.errors import UserError
 from lmc_tune.experiment import TextSpec
 from lmc_tune.experiment.data import DATA, data_kind
 from lmc_tune.experiment.datasets import DATASETS
-from lmc_tune.experiment.text import found_file, read_content, read_texts
-from lmc_tune.experiment.wording import message, nearest
+from lmc_tune.experiment.text import TextError, found_file, read_content, read_texts
+from lmc_tune.experiment.wording import in_words, nearest
 from lmc_tune.experiment.yaml_lines import YamlError, load_value
 from lmc_tune.vision import import_torchvision
 
@@ -86,7 +86,7 @@ def _is_name(spec: str) -> bool:
 
 def _registered(spec: str, root: Path, limit: int | None, option: str, tokenizer: Path | None) -> Source:
     if spec.endswith(".txt"):
-        return _of_text(TextSpec(path=spec), limit, tokenizer)
+        return _of_text(TextSpec(path=spec), option, limit, tokenizer)
     if not _is_name(spec):
         hint = nearest(spec, DATASETS)
         raise UserError(
@@ -102,10 +102,9 @@ def _registered(spec: str, root: Path, limit: int | None, option: str, tokenizer
     except YamlError as error:
         raise UserError(f"{option} {spec}: {error}") from error
     except ValidationError as error:
-        problems = [message(problem, kind) for problem in error.errors()]
-        raise UserError(f"{option} {spec}: {'; '.join(problems)}") from error
+        raise UserError(f"{option} {spec}: {in_words(error, kind)}") from error
     if isinstance(dataset, TextSpec):
-        return _of_text(dataset, limit, tokenizer)
+        return _of_text(dataset, option, limit, tokenizer)
     if dataset.name not in DATASETS:
         raise UserError(f"{option} {dataset.name}: no such data set{nearest(dataset.name, DATASETS)}")
     loaded = open_dataset(dataset, root, torch.device("cpu"))
@@ -113,13 +112,16 @@ def _registered(spec: str, root: Path, limit: int | None, option: str, tokenizer
     return Source(test=test, train=train, n_classes=loaded.n_classes)
 
 
-def _of_text(given: TextSpec, limit: int | None, tokenizer: Path | None) -> Source:
+def _of_text(given: TextSpec, option: str, limit: int | None, tokenizer: Path | None) -> Source:
     """The first of a text's two, looked for in the current folder."""
     if given.train or given.test or given.validation:
         raise UserError("a text is measured in whole; leave train, test and validation out, and give --limit")
     files = {"path": given.path} | ({"second": given.second} if isinstance(given.second, str) else {})
     here = (str(Path.cwd()),)
-    text = given.model_copy(update={name: found_file(file, here) for name, file in files.items()})
+    try:
+        text = given.model_copy(update={name: found_file(file, here) for name, file in files.items()})
+    except TextError as error:
+        raise UserError(f"{option}: {error}; name another") from error
     if tokenizer is None:
         text = read_content(text)
         n_classes, (train, test) = text.known.symbols, read_windows(text)

@@ -133,21 +133,19 @@ def measure(  # noqa: PLR0913 - one parameter per option
     Measures loss and error along the straight path between their weights: as they are, with statistics estimated again,
     with hidden units aligned. Says what the average is worth, and why.
 
-    Exit code: 0 average, 3 recalibrate or align first, 4 neither, 5 undecided, 2 bad input.
+    Exit code: 0 average, 3 recalibrate or align first, 4 neither, 5 undecided, 1 a recipe could not be written, 2 bad
+    input.
     """
     from lmc_tune.cli.terminal import listener_for, width_of
 
     with plain_errors(), listener_for(sys.stderr) as listener:
         listener.phase("starting")
         from lmc_tune.averaging.command import Options, run, write, write_recipes
-        from lmc_tune.averaging.recipe_files import form_of
         from lmc_tune.data.files import resolve_data_root
         from lmc_tune.errors import UserError
 
         if save is not None and not save.endswith(".safetensors"):
             raise UserError(f"--save {save}: end its name in .safetensors, which is what is written")
-        for place in recipe or ():
-            form_of(Path(place))
         options = Options(
             checkpoints=tuple(checkpoints or ()),
             trajectory=trajectory,
@@ -163,7 +161,8 @@ def measure(  # noqa: PLR0913 - one parameter per option
             residual=residual,
             limit=limit,
             batch_size=batch_size,
-            layers=layers or bool(recipe),
+            layers=layers,
+            recipes=tuple(recipe or ()),
             directions=directions,
             planes=planes,
             device=device,
@@ -174,12 +173,14 @@ def measure(  # noqa: PLR0913 - one parameter per option
         refused = save is not None and not (measured.answer.says_yes or force)
         if save is not None and not refused:
             measured.save(save, force=force)
-        recipes = write_recipes(measured, recipe or ())
+        recipes = write_recipes(measured, options.recipes)
+    exit_code = 1 if any(recipes.values()) else measured.answer.exit_code
     if json_:
         content = {
             "files": [str(file) for file in files],
             "saved": None if refused else save,
             "recipes": [file for file, why in recipes.items() if not why],
+            "exit_code": exit_code,
         }
         print_json(measured.plain() | content)
     else:
@@ -191,5 +192,5 @@ def measure(  # noqa: PLR0913 - one parameter per option
     elif save is not None:
         note(f"the average was written to {save}")
     for place, why in recipes.items():
-        note(f"{place} was not written: {why}" if why else f"the recipe was written to {place}")
-    raise typer.Exit(measured.answer.exit_code)
+        note(why or f"the recipe was written to {place}")
+    raise typer.Exit(exit_code)

@@ -1,7 +1,8 @@
 """The command that prices a search space before anything is trained."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -59,7 +60,7 @@ def space(
         print_json(cost.plain() | (there.plain() if there else {}))
         return
     for axis, values in study.axes.items():
-        print_entry(f"{axis:>12}  ", ", ".join(_short(axis, value) for value in values), 14)
+        print_entry(f"{axis:>12}  ", ", ".join(_in_words(axis, values)), 14)
     for name in ("cells", "pairs", "members", "cohorts", "steps"):
         label = f"{study.group}s" if name == "pairs" else name
         typer.echo(f"{label:>12}  {getattr(cost, name):,}")
@@ -102,13 +103,34 @@ def _time(train: float | None, measure: float | None) -> str:
     return f"about {in_words(train)} of training and {in_words(measure)} of measuring"
 
 
-def _short(axis: str, value: object) -> str:
-    from lmc_tune.experiment import ShiftSpec
+def _in_words(axis: str, values: Sequence[object]) -> list[str]:
+    """The values of an axis; of mappings the name, and every key that is not at its default in all of that name."""
+    return [_mapping(axis, one, values) if isinstance(one, dict) else _plain(one) for one in values]
 
-    if axis == "shift" and isinstance(value, dict) and "kind" in value:
+
+def _mapping(axis: str, value: dict[str, Any], values: Sequence[object]) -> str:
+    from lmc_tune.experiment import ShiftSpec
+    from lmc_tune.experiment.space import SECTIONS, section_spec
+
+    if axis == "shift" and "kind" in value:
         return ShiftSpec.model_validate(value).label
-    if axis == "federated.split" and isinstance(value, dict):
-        return " ".join(f"{name} {own}" for name, own in value.items())
+    spec = section_spec(axis, value) if axis in SECTIONS else None
+    defaults = {name: _plain(field.default) for name, field in spec.model_fields.items()} if spec else {}
+    name = _name(value)
+    alike = [other for other in values if isinstance(other, dict) and _name(other) == name]
+    keys = [key for key in value if any(_plain(other.get(key)) != defaults.get(key) for other in alike)]
+    parts = [f"{key} {_plain(value[key])}" for key in keys if key not in {"name", "factory"}]
+    return " ".join([*([name] if name else []), *parts]) or "{}"
+
+
+def _name(value: dict[str, Any]) -> str:
+    return str(value.get("factory") or value.get("name") or "")
+
+
+def _plain(value: object) -> str:
+    """As YAML has it, without quotes."""
     if isinstance(value, dict):
-        return " ".join(str(part) for part in value.values() if part is not None)
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)
+        return f"{{{', '.join(f'{key}: {_plain(own)}' for key, own in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_plain, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,6 +1,7 @@
 """Checks of spaces whose values are valid one by one: whether every cell can be trained and measured as it says."""
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 
 from pydantic import ValidationError
 
@@ -18,13 +19,13 @@ from lmc_tune.experiment.datasets import DATASETS, client_size, facts_of, part_s
 from lmc_tune.experiment.federation import FederationSpec, Pathological
 from lmc_tune.experiment.group import GroupSpec
 from lmc_tune.experiment.landscape import START
-from lmc_tune.experiment.measuring import ALIGNED, SAME_WITHOUT_BATCH_NORM, Condition, MeasureSpec
+from lmc_tune.experiment.measuring import ALIGNED, CONDITIONS, SAME_WITHOUT_BATCH_NORM, Condition, MeasureSpec
 from lmc_tune.experiment.networks import inputs_in_words
 from lmc_tune.experiment.recipes import Federated
 from lmc_tune.experiment.space import AXES, Cell, SearchSpace
 from lmc_tune.experiment.text import TextSpec
 from lmc_tune.experiment.training import TrainSpec
-from lmc_tune.experiment.wording import message, nearest
+from lmc_tune.experiment.wording import nearest, problems_of
 from lmc_tune.experiment.yaml_lines import Location
 
 # Where it was written, and what is wrong.
@@ -42,20 +43,23 @@ def problems(space: SearchSpace) -> Iterator[Problem]:
     try:
         cells = space.cells()
     except ValidationError as error:
-        for detail in error.errors():
-            yield (("axes",), f"a combination of values is impossible: {message(detail, GroupSpec)}")
+        for _, wrong in problems_of(error, GroupSpec):
+            yield ("axes",), f"a combination of values is impossible: {wrong}"
         return
-    yield from _conditions(space, [cell.first for cell in cells])
-    if isinstance(cells[0].first.recipe, Federated):
+    groups = [cell.first for cell in cells]
+    if space.group == "federation":
         yield from _asked_of_federations(space)
     else:
-        yield from _planes(space, cells[0].first)
+        yield from _planes(space, groups[0])
+        yield from _conditions_of_layers(space, groups)
+    yield from _conditions(space, groups)
+    yield from (beyond := list(_snapshots(space, groups)))
     seen: dict[str, Cell] = {}
     for cell in cells:
         indices = {axis: space.axes[axis].index(value) for axis, value in cell.coordinates.items()}
         yield from _sizes(cell.first, indices)
         yield from _splits(space, cell.first)
-        yield from _trajectory(space, cell.first)
+        yield from _trajectory(space, cell.first) if not beyond else ()
         yield from _gate(space, cell.first)
         if (other := seen.setdefault(cell.key, cell)) is not cell:
             yield (("axes",), f"two cells are the same experiment: {other} and {cell}")
@@ -76,8 +80,13 @@ def too_few_examples(space: SearchSpace) -> str:
     )
 
 
-def _conditions(space: SearchSpace, pairs: Sequence[GroupSpec]) -> Iterator[Problem]:
-    asked = {pair.model.text: space.measure.of(pair.model).conditions or () for pair in pairs}
+def _conditions(space: SearchSpace, groups: Sequence[GroupSpec]) -> Iterator[Problem]:
+    """Conditions that are asked for, and are measured of no network."""
+    known = FEDERATED_CONDITIONS if space.group == "federation" else tuple(CONDITIONS)
+    if wrong := [one for one in space.measure.conditions or () if one not in known]:
+        yield ("measure", "conditions"), f"{wrong[0]} is for pairs; of a federation, ask {' or '.join(known)}"
+        return
+    asked = _measured(space, groups)
     measured = {condition for conditions in asked.values() for condition in conditions}
     useless = [condition for condition in space.measure.conditions or () if condition not in measured]
     if useless:
@@ -88,19 +97,62 @@ def _conditions(space: SearchSpace, pairs: Sequence[GroupSpec]) -> Iterator[Prob
                 f"batch, or leave {'them' if len(useless) > 1 else 'it'} out"
             ),
         )
-    if space.measure.alignment and not any(pair.model.may_be_aligned for pair in pairs):
+    if space.measure.alignment and not any(group.model.may_be_aligned for group in groups):
         yield (
             ("measure", "alignment"),
             "would change nothing: no unit can be permuted between the groups of norm: group; leave it out",
         )
     judged = space.verdict.condition
-    for pair in pairs:
-        conditions = asked[pair.model.text]
-        same = None if pair.model.may_have_batch_norm else SAME_WITHOUT_BATCH_NORM.get(judged)
-        if judged not in conditions and same not in conditions:
-            add = "say measure.alignment: {by: weights}" if judged in ALIGNED else "add it to measure.conditions"
-            yield ("verdict", "condition"), f"{judged} is not measured; {add}, or judge {' or '.join(conditions)}"
+    for group in groups:
+        conditions = asked[group.model.text]
+        read = judged if group.model.may_have_batch_norm else SAME_WITHOUT_BATCH_NORM.get(judged, judged)
+        if read not in conditions:
+            why = f"{_unmeasured(read, groups)}, or" if judged in known else "is for pairs;"
+            yield ("verdict", "condition"), f"{judged} {why} judge {' or '.join(conditions)}"
             return
+
+
+def _conditions_of_layers(space: SearchSpace, pairs: Sequence[GroupSpec]) -> Iterator[Problem]:
+    """Reject those under which no network is measured; where only some are, layers of the others are left out."""
+    if space.measure.layers is None:
+        return
+    measured = {condition: None for conditions in _measured(space, pairs).values() for condition in conditions}
+    for condition in space.measure.layers.conditions or ():
+        if condition not in measured:
+            why = f"{_unmeasured(condition, pairs)}, or ask {' or '.join(measured)}"
+            yield ("measure", "layers", "conditions"), f"{condition} {why}"
+
+
+def _measured(space: SearchSpace, groups: Sequence[GroupSpec]) -> dict[str, tuple[Condition, ...]]:
+    """The conditions under which every network is measured."""
+    networks = {group.model.text: group.model for group in groups}
+    return {text: space.measure.of(network).conditions or () for text, network in networks.items()}
+
+
+def _unmeasured(condition: Condition, groups: Sequence[GroupSpec]) -> str:
+    """Why a condition is not measured, and how it would be."""
+    if condition in SAME_WITHOUT_BATCH_NORM and not any(group.model.may_have_batch_norm for group in groups):
+        return "is not measured: no network of the space has BatchNorm; say norm: batch"
+    if condition not in ALIGNED:
+        return "is not measured; add it to measure.conditions"
+    if not any(group.model.may_be_aligned for group in groups):
+        return "is not measured: no network of the space has units that can be permuted; say another norm"
+    return "is not measured; say measure.alignment: {by: weights}"
+
+
+def _snapshots(space: SearchSpace, pairs: Sequence[GroupSpec]) -> Iterator[Problem]:
+    """Reject epochs that no training of the space comes to: of layers, that of both members of a pair."""
+    measure = space.measure
+    if not measure.snapshots or space.group == "federation":
+        return
+    of_both = measure.layers is not None and not (measure.directions and measure.directions.noise)
+    last = max((min if of_both else max)(_epochs(pair)) for pair in pairs)
+    if beyond := [epoch for epoch in measure.snapshots if epoch > last]:
+        whose = "a member of every pair" if of_both else "every training"
+        yield (
+            ("measure", "snapshots"),
+            f"epoch {beyond[0]} comes after the end of {whose}; name {last} at most, or train for longer",
+        )
 
 
 def _planes(space: SearchSpace, pair: GroupSpec) -> Iterator[Problem]:
@@ -121,11 +173,6 @@ def _asked_of_federations(space: SearchSpace) -> Iterator[Problem]:
     for name in MeasureSpec.model_fields:
         if name != "conditions" and getattr(asked, name) != getattr(plain, name):
             yield ("measure", name), "is for pairs; of a federation, every round is measured: leave it out"
-    if wrong := [one for one in asked.conditions or () if one not in FEDERATED_CONDITIONS]:
-        yield (
-            ("measure", "conditions"),
-            f"{wrong[0]} is for pairs; of a federation, ask {' or '.join(FEDERATED_CONDITIONS)}",
-        )
     if space.verdict.barrier == "local_minima":
         yield ("verdict", "barrier"), "local_minima is of a path; of a federation, judge chord or midpoint"
     if space.members == "keep":
@@ -142,17 +189,19 @@ def _trajectory(space: SearchSpace, pair: GroupSpec) -> Iterator[Problem]:
     noise = space.measure.directions and space.measure.directions.noise
     if not noise or not noise.needs_snapshots:
         return
-    part, first = part_size(pair.dataset, pair.shift), space.measure.snapshots[0]
-    if any((epochs := _epochs(member.train, part)) < first for member in pair.members.values()):
+    first, epochs = space.measure.snapshots[0], min(_epochs(pair))
+    if epochs < first:
         yield (
             ("measure", "snapshots"),
             f"training of {epochs} epochs ends before the first, {first}, so its span is not known; add 0",
         )
 
 
-def _epochs(train: TrainSpec, part: int) -> int:
-    """Whole epochs of training."""
-    return train.steps_for(part) // max(1, part // train.batch_size)
+def _epochs(pair: GroupSpec) -> list[int]:
+    """Epochs of each member's training, the last of which may be cut short."""
+    part = part_size(pair.dataset, pair.shift)
+    trains = [member.train for member in pair.members.values()]
+    return [train.epochs or ceil((train.steps or 0) / max(1, part // train.batch_size)) for train in trains]
 
 
 def _gate(space: SearchSpace, pair: GroupSpec) -> Iterator[Problem]:

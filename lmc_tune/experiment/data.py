@@ -8,6 +8,7 @@ from pydantic_core import PydanticKnownError
 
 from lmc_tune.experiment.spec import Count, Fraction, Natural, Spec
 from lmc_tune.experiment.text import TextSpec
+from lmc_tune.experiment.yaml_lines import as_written
 
 CorruptionName = Literal["gaussian_noise", "blur", "contrast", "rotation", "colour", "jpeg"]
 # How images can be corrupted under domain shift; lmc_tune.data.corruptions has the formulas.
@@ -192,7 +193,7 @@ def written_out(short: str, value: Any) -> dict[str, Any]:
     if short == "bands":
         return {"domain": _bands(value)}
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{short} must be a number, got {value!r}")  # noqa: TRY004 - pydantic collects ValueError
+        raise ValueError(f"{short} must be a number, got {as_written(value)}")  # noqa: TRY004 - pydantic collects ValueError
     if short == "ratio":
         if not 0.5 <= value <= 1:
             raise ValueError(f"ratio must be between 0.5 (no skew) and 1 (disjoint classes), got {value}")
@@ -206,7 +207,7 @@ def _bands(given: Any) -> str:
     sets = [sorted(bands) for bands in given] if isinstance(given, list | tuple) and all(given) else []
     whole = all(isinstance(band, int) and not isinstance(band, bool) and band >= 0 for bands in sets for band in bands)
     if len(sets) != 2 or not whole:
-        raise ValueError(f"bands are two lists of whole numbers from 0, e.g. [[0], [1, 2]]; got {given!r}")
+        raise ValueError(f"bands are two lists of whole numbers from 0, e.g. [[0], [1, 2]]; got {as_written(given)}")
     if both := sorted(set(sets[0]) & set(sets[1])):
         raise ValueError(f"band {both[0]} is given to both members; the two sets must be disjoint")
     a, b = (tuple(dict.fromkeys(bands)) for bands in sets)

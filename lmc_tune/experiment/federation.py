@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Tag, field_validator, model_validator
 
 from lmc_tune.experiment.spec import Count, Positive, Spec
+from lmc_tune.experiment.yaml_lines import as_written
 
 Norm = Literal["averaged", "local", "recalibrated"]
 
@@ -28,17 +29,18 @@ class Pathological(Spec):
 
 
 def _kind(split: Any) -> str:
-    """The tag of a split, written or read."""
+    """``iid``, ``dirichlet`` or ``classes``, of a split that is written or read."""
     if isinstance(split, Dirichlet | Pathological):
         return "dirichlet" if isinstance(split, Dirichlet) else "classes"
     return next(iter(split)) if isinstance(split, dict) and split else "iid"
 
 
+# The tags are marked: they are in the places of errors, and nobody has written them.
 Split = Annotated[
-    Annotated[Literal["iid"], Tag("iid")]
-    | Annotated[Dirichlet, Tag("dirichlet")]
-    | Annotated[Pathological, Tag("classes")],
-    Discriminator(_kind),
+    Annotated[Literal["iid"], Tag("<iid>")]
+    | Annotated[Dirichlet, Tag("<dirichlet>")]
+    | Annotated[Pathological, Tag("<classes>")],
+    Discriminator(lambda split: f"<{_kind(split)}>"),
 ]
 
 
@@ -71,7 +73,7 @@ class FederationSpec(Spec):
     def _is_known(cls, split: Any) -> Any:
         known = isinstance(split, Dirichlet | Pathological) or split == "iid"
         if not known and not (isinstance(split, dict) and split.keys() in ({"dirichlet"}, {"classes"})):
-            raise ValueError(f"write iid, {{dirichlet: 0.1}} or {{classes: 2}}; got {split!r}")
+            raise ValueError(f"write iid, {{dirichlet: 0.1}} or {{classes: 2}}; got {as_written(split)}")
         return split
 
     @field_validator("average", mode="before")
@@ -79,7 +81,9 @@ class FederationSpec(Spec):
     def _names_layers(cls, average: Any) -> Any:
         patterns = isinstance(average, list | tuple) and average and all(isinstance(name, str) for name in average)
         if average not in ("all", "none") and not patterns:
-            raise ValueError(f"write all, none, or a list of layers such as [stem, 'stage1.*']; got {average!r}")
+            raise ValueError(
+                f"write all, none, or a list of layers such as [stem, 'stage1.*']; got {as_written(average)}"
+            )
         return average
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from pydantic import (
 from lmc_tune.experiment.landscape import DirectionsSpec, PlanesSpec
 from lmc_tune.experiment.networks import NetworkSpec
 from lmc_tune.experiment.spec import Count, Natural, Positive, Spec
+from lmc_tune.experiment.yaml_lines import as_written
 
 # Raise it whenever the same question would get another answer, of the same members, by more than rounding.
 MEASURE_VERSION = 1
@@ -103,14 +104,38 @@ class LayersSpec(Spec):
     def _one_pattern_is_a_list(cls, groups: Any) -> Any:
         if not isinstance(groups, dict):
             return groups
-        return {name: [patterns] if isinstance(patterns, str) else patterns for name, patterns in groups.items()}
+        found = {name: [patterns] if isinstance(patterns, str) else patterns for name, patterns in groups.items()}
+        for name, patterns in found.items():
+            are_texts = isinstance(patterns, list | tuple) and all(isinstance(one, str) for one in patterns)
+            if not (isinstance(name, str) and are_texts and patterns):
+                raise ValueError(
+                    f"write a pattern of layers' names behind the name of every group, or a list of them, e.g. "
+                    f"{{attention: '*attention*'}}; got {name}: {as_written(patterns)}"
+                )
+        return found
 
-    @field_validator("lambdas")
+    @field_validator("lambdas", mode="before")
     @classmethod
-    def _has_midpoint(cls, lambdas: int | str) -> int | str:
-        if isinstance(lambdas, int) and lambdas % 2 == 0:
+    def _midpoint_or_grid(cls, lambdas: Any) -> Any:
+        is_grid = isinstance(lambdas, int) and not isinstance(lambdas, bool) and lambdas >= 3
+        if lambdas != "midpoint" and not is_grid:
+            raise ValueError(f"write midpoint, or an odd number of points from 3; got {as_written(lambdas)}")
+        if is_grid and lambdas % 2 == 0:
             raise ValueError(f"must be odd so that λ = ½ is on the grid; use {lambdas + 1}")
         return lambdas
+
+    @field_validator("conditions")
+    @classmethod
+    def _some_condition(cls, conditions: tuple[Condition, ...] | None) -> tuple[Condition, ...] | None:
+        if conditions == ():
+            raise ValueError("name a condition at least, or leave it out for all of measure.conditions")
+        return conditions
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if not (self.families or self.groups or self.window):
+            raise ValueError("asks nothing: give families, window or groups, e.g. families: [single]")
+        return self
 
 
 class MeasureSpec(Spec):

@@ -37,13 +37,13 @@ from lmc_tune.experiment.text import TextContent, TextError, TextSpec, found_fil
 from lmc_tune.experiment.wording import (
     TOP_LEVEL,
     close_to,
-    message,
     nearest,
     nearest_top_level,
     no_mapping,
+    problems_of,
     sections_with,
 )
-from lmc_tune.experiment.yaml_lines import Location, YamlError, dotted, load_value, load_with_lines
+from lmc_tune.experiment.yaml_lines import Location, YamlError, as_written, dotted, load_value, load_with_lines
 
 # More would take gigabytes and minutes before the first is trained, and most often is a typing error in a range.
 _MOST_PAIRS, _MOST_ON_AN_AXIS = 1_000_000, 10_000
@@ -269,7 +269,8 @@ class _Reader:
             try:
                 return found_file(value, folders)
             except TextError as error:
-                self.problem(at, str(error))
+                hint = "name another" if at[0] == "axes" else f"name yours with --set {dotted(at)}=FILE"
+                self.problem(at, f"{error}; {hint}")
                 return value
 
         def section(values: Mapping[str, Any], at: Location) -> dict[str, Any]:
@@ -350,13 +351,15 @@ class _Reader:
             return given
         kind = next((kind for kind in SPACINGS if isinstance(given, dict) and set(given) == {kind, "steps"}), None)
         if kind is None:
-            self.problem(place, f"write a list, {{log: [low, high], steps: n}} or {{linear: ...}}; got {given!r}")
+            self.problem(
+                place, f"write a list, {{log: [low, high], steps: n}} or {{linear: ...}}; got {as_written(given)}"
+            )
             return []
         bounds, steps = given[kind], given["steps"]
         numbers = isinstance(bounds, list) and len(bounds) == 2 and all(map(_is_number, bounds))
         if not numbers or not isinstance(steps, int) or steps < 2 or (kind == "log" and min(bounds) <= 0):
             above = " above 0" if kind == "log" else ""
-            self.problem(place, f"needs two numbers{above} and steps of at least 2; got {given!r}")
+            self.problem(place, f"needs two numbers{above} and steps of at least 2; got {as_written(given)}")
             return []
         if steps > _MOST_ON_AN_AXIS:
             self.problem(place, f"{steps} steps on an axis; ask for {_MOST_ON_AN_AXIS} at most")
@@ -411,8 +414,8 @@ class _Reader:
         try:
             return SearchSpace.model_validate(fields)
         except ValidationError as error:
-            for detail in error.errors():
-                self.problem(detail["loc"], message(detail, SearchSpace))
+            for at, wrong in problems_of(error, SearchSpace):
+                self.problem(at, wrong)
             return None
 
     def _check_sections(self, fixed: Sections, axes: dict[str, tuple[Any, ...]]) -> None:
@@ -436,16 +439,15 @@ class _Reader:
         for name, values in sections.items():
             spec = Spec if name in RECIPE and not values else section_spec(name, values)
             if spec is None:
-                wrong = model_name(values)
-                near = nearest(wrong, MODELS) or f"; choose from {', '.join(MODELS)}"
-                self.problem(origin(name, ("name",), indices), f"unknown model {wrong!r}{near}")
+                near = nearest(model_name(values), MODELS) or f"; choose from {', '.join(MODELS)}"
+                self.problem(origin(name, ("name",), indices), f"unknown model {as_written(values['name'])}{near}")
                 continue
             try:
                 spec.model_validate(values)
             except ValidationError as error:
-                for detail in error.errors():
-                    if not self.unsettled & {(name,), (name, *detail["loc"][:1])}:
-                        self.problem(self._origin(name, detail["loc"], indices), message(detail, spec))
+                for at, wrong in problems_of(error, spec):
+                    if not self.unsettled & {(name,), (name, *at[:1])}:
+                        self.problem(self._origin(name, at, indices), wrong)
 
     def _check_fields(self, sections: Sections, indices: dict[str, int]) -> None:
         """Report fields that are not to be written, and a data set that nobody knows."""

@@ -208,6 +208,7 @@ def place(fixed: Sections, coordinates: Mapping[str, Any]) -> Sections:
 def _federated(sections: Sections) -> Sections:
     """The sections of a federation: it decides how long its clients train, and which part of the data they see."""
     rounds, epochs = (sections["federated"].get(name, 1) for name in ("rounds", "local_epochs"))
-    whole = isinstance(rounds, int) and isinstance(epochs, int)  # other values are reported where they are written
-    decided: Sections = {"train": {"epochs": rounds * epochs if whole else 1}, "shift": {"kind": "none"}}
+    # Other values are reported where they are written.
+    possible = all(isinstance(number, int) and number > 0 for number in (rounds, epochs))
+    decided: Sections = {"train": {"epochs": rounds * epochs if possible else 1}, "shift": {"kind": "none"}}
     return {name: {**decided.get(name, {}), **values} for name, values in sections.items()}

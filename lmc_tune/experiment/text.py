@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lmc_tune.core.counted import counted
 from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
 from lmc_tune.experiment.spec import Count, Natural, Spec, canonical
+from lmc_tune.experiment.yaml_lines import as_written
 
 # Bytes as symbols of their own.
 _BYTES = 256
@@ -67,6 +68,16 @@ class TextSpec(Spec):
     validation: Natural = 0
     content: TextContent | None = None
     part: Which = "first"
+
+    @field_validator("second", mode="before")
+    @classmethod
+    def _file_or_line(cls, second: Any) -> Any:
+        is_line = isinstance(second, int) and not isinstance(second, bool) and second >= 2
+        if not (second is None or is_line or (isinstance(second, str) and second)):
+            raise ValueError(
+                f"write a file, or the line from 2 at which the second text begins; got {as_written(second)}"
+            )
+        return second
 
     @property
     def known(self) -> TextContent:
@@ -132,14 +143,16 @@ def found_file(path: str, folders: Sequence[str]) -> str:
     """The absolute path of a text: of the first of some folders that has it.
 
     Raises:
-        TextError: if none has.
+        TextError: if none has, or what it has is a folder.
     """
     given = expanded(path)
     candidates = [given.absolute()] if given.is_absolute() else [Path(folder, given).absolute() for folder in folders]
     there = next((file for file in candidates if file.is_file()), None)
-    if there is None:
-        raise TextError(f"there is no file {' or '.join(map(str, dict.fromkeys(candidates)))}")
-    return str(there)
+    if there is not None:
+        return str(there)
+    if folder := next((file for file in candidates if file.is_dir()), None):
+        raise TextError(f"{folder} is a folder, and a text is one file")
+    raise TextError(f"there is no file {' or '.join(map(str, dict.fromkeys(candidates)))}")
 
 
 def read_content(spec: TextSpec) -> TextSpec:

@@ -97,6 +97,22 @@ def dump(content: Any) -> str:
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
+def as_written(value: object) -> str:
+    """A value in a message: text in quotes, and what YAML writes in small letters as YAML does.
+
+    Example:
+        >>> as_written({"a": [1, True, None]})
+        "{'a': [1, true, null]}"
+    """
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{as_written(key)}: {as_written(own)}' for key, own in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_written, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else repr(value)
+
+
 def dotted(place: Location) -> str:
     """``axes.lr[2]``."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)

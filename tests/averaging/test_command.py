@@ -117,17 +117,39 @@ def test_a_recipe_is_written_as_its_name_says_and_the_exit_code_stays(folder, tm
     assert len(set(shares.values())) == 2
 
 
-def test_a_recipe_that_cannot_be_had_is_a_note_after_the_answer(folder, tmp_path):
-    done = run(folder, "a.pt", "b.ckpt", recipe=tmp_path / "recipe.yaml")
-    assert done.exit_code == 0
-    assert "naive: averaging every layer" in done.stdout
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("recipe.txt", "recipe.txt: end a recipe's name in .json, .yaml (for mergekit) or .safetensors"),
+        ("recipe.yaml", "takes no whole numbers, and '2.num_batches_tracked' is one; write the network (.safetensors)"),
+    ],
+)
+def test_a_recipe_that_nothing_measured_can_become_is_refused_before(folder, tmp_path, name, said):
+    done = run(folder, "a.pt", "b.ckpt", recipe=tmp_path / name)
     (message,) = messages(done)
-    assert message.startswith(
-        f"{tmp_path}/recipe.yaml was not written: mergekit's linear method takes no whole numbers"
-    )
-    wrong = run(folder, "a.pt", "b.ckpt", recipe=tmp_path / "recipe.txt")
-    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert said in message
     assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_of_nothing_is_said_after_the_answer_and_ends_with_one(folder, tmp_path):
+    """Of these networks no layer can be averaged."""
+    done = run(folder, "a.pt", "c.safetensors", conditions="naive", json=True, recipe=tmp_path / "recipe.json")
+    content = json.loads(done.stdout)
+    assert (done.exit_code, content["exit_code"], content["answer"], content["recipes"]) == (1, 1, "neither", [])
+    kept = content["layers"]["recipe"]["kept"].upper()
+    why = f"no layer that differs can be averaged, so its network would be {kept}; use that one"
+    assert messages(done) == [f"{tmp_path}/recipe.json was not written: {why}"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_that_has_no_place_costs_no_answer(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "recipe.json"
+    done = run(folder, "x.pt", "y.pt", model="nets.py:plain", conditions="naive", recipe=place)
+    assert done.exit_code == 1
+    assert done.stdout.startswith("No: there is a barrier between them")
+    assert messages(done) == [f"cannot write {place}: File exists; choose another place"]
 
 
 class Harmful:

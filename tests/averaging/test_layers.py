@@ -1,8 +1,10 @@
 """Two checkpoints, layer by layer: the profile, and the recipe as a network."""
 
 import json
+import math
 import re
 import shlex
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -31,7 +33,7 @@ from lmc_tune.errors import UserError
 from lmc_tune.experiment import GptSpec, MlpSpec
 from lmc_tune.models.registry import build_model
 from lmc_tune.models.state import state_of
-from tests.averaging.cases import digits, network, train, trained
+from tests.averaging.cases import digits, network, permuted_copy, train, trained
 
 ROOT = Path(__file__).parents[2]
 # The layers of the networks without and with BatchNorm.
@@ -275,7 +277,58 @@ def test_where_nothing_can_be_averaged_the_better_member_is_kept():
     assert found.recipe["share"] == 0.0
     better = {"A": 0.0, "B": 1.0}[found.findings.better.name]
     assert set(found.recipe["layers"].values()) == {better}
-    assert any("no layer can be averaged" in reason for reason in found.reasons)
+    assert any("no layer that differs can be averaged" in reason for reason in found.reasons)
+
+
+def test_what_two_networks_have_in_common_is_no_recipe(tmp_path):
+    """Only the last layer may be averaged, which is the same in both."""
+    a = trained(0, 1, norm=False)
+    order = torch.randperm(32, generator=torch.Generator().manual_seed(0))
+    b = {**a, "1.weight": a["1.weight"][order], "1.bias": a["1.bias"][order], "3.weight": a["3.weight"][:, order]}
+    found = lmc_tune.measure(network(norm=False), [a, b], digits().test, conditions=["naive"], layers=True)
+    assert found.recipe["layers"] == {"1": 0.0, "3": 0.0, "5": 0.5}
+    assert any("no layer that differs can be averaged" in reason for reason in found.reasons)
+    with pytest.raises(UserError, match="would be A; use that one"):
+        found.save_recipe(tmp_path / "recipe.json")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_what_is_said_before_says_how_many_passes_it_takes(own):
+    """A loss of the user's own is called for every batch of every network, and nothing is shared."""
+    phases: list[str] = []
+    scored: Counter[int] = Counter()
+
+    def counted_loss(model, batch):
+        scored[len(phases)] += len(batch[1])
+        return own_loss(model, batch)
+
+    states = [trained(start, 1, norm=False) for start in (0, 1)]
+    test, n = digits().test, len(PLAIN)
+    batches = [(some.inputs, some.labels) for some in test.chunks(100)]
+    loss = counted_loss if own else "cross-entropy"
+    lmc_tune.measure(
+        network(norm=False), states, batches, loss=loss, conditions=["naive"], layers=True, say=phases.append
+    )
+    (at,) = [at for at, phase in enumerate(phases, 1) if phase.startswith("measuring 3 layers")]
+    blends = {
+        tuple(0.5 if layer in moved else base for layer in range(n))
+        for base in (0, 1)
+        for moved in (
+            (),
+            *((k,) for k in range(n)),
+            *(range(k) for k in range(2, n + 1)),
+            *(range(k, n) for k in range(n)),
+        )
+    }
+    prefixes = {blend[:depth] for blend in blends for depth in range(1, n + 1)}
+    passes = len(blends) if own else math.ceil(len(prefixes) / n)
+    assert phases[at - 1] == f"measuring 3 layers in about {passes} passes over the examples: naive"
+    most = "choosing layers to average in at most 12 passes over the test examples, usually far fewer"
+    assert phases[at] == most
+    if own:
+        assert scored[at] == passes * len(test)
+        assert scored[at + 1] <= 12 * len(test)
 
 
 def test_recipes_do_not_change_the_answer():
@@ -388,8 +441,6 @@ def test_a_name_that_is_a_part_of_another_does_not_take_its_share(lambdas):
 def test_what_mergekit_cannot_do_is_refused(tmp_path):
     with pytest.raises(UserError, match="these weights were given in memory"):
         far().save_recipe(tmp_path / "recipe.yaml")
-    with pytest.raises(UserError, match="the recipe holds for recalibrated networks, and mergekit merges weights as"):
-        recalibrated().save_recipe(tmp_path / "recipe.yml")
     with pytest.raises(UserError, match=r"end a recipe's name in \.json, \.yaml"):
         far().save_recipe(tmp_path / "recipe.txt")
     assert not list(tmp_path.iterdir())
@@ -398,6 +449,16 @@ def test_what_mergekit_cannot_do_is_refused(tmp_path):
     normed = [tmp_path / f"{branch}.safetensors" for branch in (1, 2)]
     found = lmc_tune.measure(network(), normed, digits().test, conditions=["naive"], layers=True)
     with pytest.raises(UserError, match=r"takes no whole numbers, and '2\.num_batches_tracked' is one"):
+        found.save_recipe(tmp_path / "recipe.yaml")
+    with pytest.raises(UserError, match="takes no whole numbers"):  # which no condition would change
+        recalibrated().save_recipe(tmp_path / "recipe.yaml")
+    plain = trained(0, 1, norm=False)
+    states = {"a.safetensors": dict(plain), "b.safetensors": permuted_copy(plain, 0)}
+    for name, state in states.items():
+        save_file(state, tmp_path / name)
+    places = [tmp_path / name for name in states]
+    found = lmc_tune.measure(network(norm=False), places, digits().test, conditions=["aligned"], layers=True)
+    with pytest.raises(UserError, match="the recipe holds for aligned by weights networks, and mergekit merges weight"):
         found.save_recipe(tmp_path / "recipe.yaml")
 
 

@@ -297,12 +297,17 @@ def test_a_plane_changes_no_answer_and_is_among_the_reasons(tmp_path):
     assert "The plane through A, B, C" in on_plane().to_html()
 
 
-def test_three_points_on_a_line_are_a_note():
+@pytest.mark.parametrize("n", [2, 3])
+def test_three_points_on_a_line_are_refused_before_anything_is_measured(n, tmp_path):
     a, b = members()
-    one = lmc_tune.measure(small(9), [a, b, lerp_state(a, b, 0.3)], TEST, planes=True)
-    assert one.findings.planes is None
-    assert "there is no plane: A, B, C lie on one line" in one.findings.notes
-    assert one.plain()["planes"] is None
+    between = lerp_state(a, b, 0.3)
+    torch.save(between, tmp_path / "between.pt")
+    planes = {"through": ["A", "B", str(tmp_path / "between.pt")]} if n == 2 else True
+    phases: list[str] = []
+    names = "A, B, between" if n == 2 else "A, B, C"
+    with pytest.raises(UserError, match=f"planes: {names} lie on one line, which spans no plane; name another point"):
+        lmc_tune.measure(small(9), [a, b, between][:n], TEST, planes=planes, say=phases.append)
+    assert phases == []
 
 
 # What is said.
@@ -552,6 +557,11 @@ def test_training_examples_are_scored_where_that_is_asked():
             2,
             "no checkpoint and no file 'strt.pt'; the checkpoints are A",
         ),
+        ({"planes": {"thru": ["a", "b", "start.pt"]}}, 2, "planes.thru: unknown key 'thru'; did you mean through?"),
+        ({"planes": 15}, 3, "planes: write a mapping as in a search space, e.g. {through: [a, b, start.pt]}; got 15"),
+        ({"layers": 3}, 2, "layers: say True or False; got 3"),
+        ({"layers": {"families": ["single"]}}, 2, "layers: say True or False; got {'families': ['single']}"),
+        ({"trajectory": 1}, 2, "trajectory: say True or False; got 1"),
         ({"planes": {"points": 2}}, 3, "planes.points: should be greater than or equal to 3, got 2"),
         (
             {"layers": True, "conditions": ["naive", "endpoint"]},
@@ -578,6 +588,21 @@ def test_a_mapping_belongs_to_the_option_before_it():
     assert with_values(["--model", "{name: mlp}", "--planes={points: 3}"], options) == [
         *("--model", "{name: mlp}", "--planes={points: 3}"),
     ]
+
+
+def test_a_number_is_a_file_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert with_values(["--planes", "5"], ["--planes"]) == ["--planes=5"]
+    Path("5").mkdir()
+    assert with_values(["--planes", "5"], ["--planes"]) == ["--planes=true", "5"]
+
+
+@pytest.mark.parametrize("value", ["3", "{families: [single]}", "true"])
+def test_layers_take_no_value(value):
+    options = ["--model", "mlp", "--data", "digits"]
+    done = CliRunner().invoke(app, ["measure", "a.pt", "b.pt", "--layers", value, *options])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"Option '--layers' takes no value, got {value}: every layer is measured; leave it out." in done.stderr
 
 
 @pytest.fixture
@@ -625,6 +650,11 @@ def test_the_guide_s_example_does_what_it_says(folder):
         (["--directions", "{random: {drws: 1}}"], "directions.random.drws: unknown key 'drws'; did you mean draws?"),
         (["--directions", "{random: "], "--directions {random: : "),
         (["--planes=3"], "--planes 3: write a mapping, e.g. --planes '{through: [a, b, start.pt]}'"),
+        (["--planes", "15"], "--planes 15: write a mapping, e.g. --planes '{through: [a, b, start.pt]}'"),
+        (["--planes", "[a, b, start.pt]"], "--planes [a, b, start.pt]: write a mapping, e.g. --planes '{through"),
+        (["--planes", "{thru: [a, b, start.pt]}"], "planes.thru: unknown key 'thru'; did you mean through?"),
+        (["--directions", "5"], "--directions 5: write a mapping, e.g. --directions '{random: {draws: 20}}'"),
+        (["--directions", "true", "c.pt"], "directions are measured of two checkpoints, not of 3"),
         (["--recipe", "recipe.json", "--conditions", "endpoint"], "layers and recipes are not measured under endpoint"),
     ],
 )

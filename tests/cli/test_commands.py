@@ -204,6 +204,20 @@ def test_space_counts_cells_pairs_and_steps(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("run*"))
 
 
+def test_space_names_what_tells_the_mappings_of_an_axis_from_each_other(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "name: s\ntrain: {lr: 0.1, batch_size: 32, epochs: 1}\nreplicates: 1\naxes:\n"
+        "  dataset: [{name: digits, train: 200}, {name: digits, train: 400, normalise: false}]\n"
+        "  model: [{hidden: [8]}, {hidden: [8], norm: batch}]\n"
+        "  b: [{}, {nesterov: true, momentum: 0.9}]\n"
+    )
+    assert lmc_tune("space", tmp_path / "s.yaml").stdout.splitlines()[:3] == [
+        "     dataset  digits train 200 normalise true, digits train 400 normalise false",
+        "       model  mlp hidden [8] norm none, mlp hidden [8] norm batch",
+        "           b  {}, momentum 0.9 nesterov true",
+    ]
+
+
 def test_space_says_that_a_test_set_is_too_small_for_the_threshold(tmp_path: Path) -> None:
     space = write_space(tmp_path)
     coarse = lmc_tune("space", space, "--set", "dataset.test=40", "--set", "verdict.threshold=0.02").stdout

@@ -240,7 +240,7 @@ def test_a_bad_override_says_so(override, message):
         (("replicates: 3", "replicates: 0"), ["s.yaml:11: replicates: should be greater than or equal to 1, got 0"]),
         (("replicates: 3", "replicate: 3"), ["s.yaml:11: replicate: unknown key 'replicate'; did you mean replicates?"]),
         (("dataset: digits", "dataset: digit"), ["s.yaml:2: dataset.name: unknown data set 'digit'; did you mean digits?"]),
-        (("dataset: digits", "dataset: {name: [digits]}"), ["s.yaml:2: dataset.name: should be a valid string, got ['digits']"]),
+        (("dataset: digits", "dataset: {name: [digits]}"), ["s.yaml:2: dataset.name: should be text, got ['digits']"]),
         (("dataset: digits", "dataset: 3"), ["s.yaml:2: dataset: write a mapping, e.g. dataset: {name: digits}; got 3"]),
         (("hidden: [8]", "widths: [8]"), ["s.yaml:3: model.widths: unknown key 'widths'; did you mean hidden?"]),
         (
@@ -254,7 +254,7 @@ def test_a_bad_override_says_so(override, message):
         (("momentum: 0.9", "momentum: 1.5"), ["s.yaml:6: train.momentum: should be less than 1, got 1.5"]),
         (("momentum: 0.9", "lr: 0.9"), ["s.yaml:6: train.lr: is fixed here and varied by axes.lr; remove one of them"]),
         (("momentum: 0.9", "engine: lop"), ["s.yaml:6: train.engine: should be 'auto', 'loop' or 'stacked', got 'lop'; did you mean loop?"]),
-        (("lr: [0.1, 0.2]", "lr: [0.1, x]"), ["s.yaml:8: axes.lr[1]: should be a valid number, got 'x'"]),
+        (("lr: [0.1, 0.2]", "lr: [0.1, x]"), ["s.yaml:8: axes.lr[1]: should be a number, got 'x'"]),
         (("lr: [0.1, 0.2]", "lr: 0.1"), ["s.yaml:8: axes.lr: write a list, {log: [low, high], steps: n} or {linear: ...}; got 0.1"]),
         (("lr: [0.1, 0.2]", "lr: {log: [0, 1], steps: 3}"), ["s.yaml:8: axes.lr: needs two numbers above 0 and steps of at least 2; got {'log': [0, 1], 'steps': 3}"]),
         (("lr: [0.1, 0.2]", "lr: {linear: [0, 1], steps: 1}"), ["s.yaml:8: axes.lr: needs two numbers and steps of at least 2; got {'linear': [0, 1], 'steps': 1}"]),
@@ -434,7 +434,7 @@ def test_a_file_is_read_with_its_own_name_in_messages(tmp_path):
     path.write_text(GOOD)
     assert keys(read_space(str(path))) == keys(parse_space(GOOD))
     path.write_text(GOOD.replace("seed: 4", "seed: x"))
-    with pytest.raises(SpaceError, match=r"^mine\.yaml:12: seed: should be a valid integer"):
+    with pytest.raises(SpaceError, match=r"^mine\.yaml:12: seed: should be a whole number"):
         read_space(str(path))
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SpaceError, match=f"{re.escape(str(path))}: cannot be read as text"):
@@ -474,7 +474,7 @@ def levels(first: str, line: str) -> str:
         (f"seed: {'{a: ' * 100_000}", "s.yaml:1: nested too deep"),
         (f"seed: {'9' * 5000}", "s.yaml:4: not valid YAML: Exceeds the limit (4300 digits)"),
         (f"seed: 0x{'f' * 5000}", "s.yaml:4: not valid YAML: a whole number of more than 63 bits"),
-        ("seed: 2024-13-45", "s.yaml:4: seed: should be a valid integer, got '2024-13-45'"),
+        ("seed: 2024-13-45", "s.yaml:4: seed: should be a whole number, got '2024-13-45'"),
         ("replicates: 1000000000000", "s.yaml:3: axes: 1000000000000 pairs in all; one sweep has 1000000 at most"),
         ("x: \x1b[2J", "s.yaml:1: not valid YAML: unacceptable character #x001b"),
     ],
@@ -500,7 +500,9 @@ def test_an_axis_has_ten_thousand_values_at_most(axis):
 
 def test_a_message_about_a_long_value_is_short():
     (problem,) = problems(GOOD.replace("name: study", f"name: {'x' * 10_000}"))
-    assert problem.startswith("s.yaml:1: name: String should have at most 120 characters, got 'xxx")
+    assert problem == "s.yaml:1: name: has 10000 characters, which are too many; use 120 at most"
+    (problem,) = problems(GOOD.replace("seed: 4", f"seed: {'x' * 10_000}"))
+    assert problem.startswith("s.yaml:12: seed: should be a whole number, got 'xxx")
     assert len(problem) < 1100
 
 
@@ -516,7 +518,7 @@ def test_aliases_and_merged_keys_stay_usable():
 
 @pytest.mark.parametrize("line", ["axes:\n  lr: [true]", "replicates: true\naxes:\n  lr: [0.1]"])
 def test_a_boolean_is_not_a_number(line):
-    with pytest.raises(SpaceError, match=r"should be a valid (number|integer), got True"):
+    with pytest.raises(SpaceError, match=r"should be a (whole )?number, got true"):
         parse_space(f"name: x\ntrain: {{epochs: 1, batch_size: 8}}\n{line}\n")
 
 
@@ -560,6 +562,8 @@ def test_statistics_are_recalibrated_and_judged_so_where_there_is_batch_norm(mod
         ("mlp", "measure: {conditions: [naive, endpoint, recalibrated]}", "measure.conditions: endpoint and recalibrated would change nothing: no network of the space has BatchNorm; say norm: batch, or leave them out"),
         ("mlp", "verdict: {condition: repaired}", "verdict.condition: repaired is not measured; add it to measure.conditions, or judge naive"),
         ("mlp", "verdict: {condition: aligned}", "verdict.condition: aligned is not measured; say measure.alignment: {by: weights}, or judge naive"),
+        ("mlp", "verdict: {condition: aligned + recalibrated}", "verdict.condition: aligned + recalibrated is not measured; say measure.alignment: {by: weights}, or judge naive"),
+        ("{name: vgg, norm: group}", "verdict: {condition: aligned}", "verdict.condition: aligned is not measured: no network of the space has units that can be permuted; say another norm, or judge naive"),
         ("{name: vgg, norm: group}", "measure: {alignment: {by: weights}}", "measure.alignment: would change nothing: no unit can be permuted between the groups of norm: group; leave it out"),
         ("mlp", "measure: {alignment: weights}", "measure.alignment: write a mapping, e.g. alignment: {by: weights, restarts: 5}; got 'weights'"),
         ("mlp", "measure: {alignment: {by: weight}}", "measure.alignment.by: should be 'weights' or 'activations', got 'weight'; did you mean weights?"),
@@ -568,6 +572,10 @@ def test_statistics_are_recalibrated_and_judged_so_where_there_is_batch_norm(mod
         ("mlp", "measure: {alignment: {restarts: 0}}", "measure.alignment.restarts: should be greater than or equal to 1, got 0"),
         ("mlp", "measure: {alignment: {by: activations, restarts: 2}}", "measure.alignment.restarts: is for by: weights; activations are matched in one step, so leave it out"),
         ("mlp", "measure: {conditions: [naive, aligned]}", "measure.conditions: aligned is added by measure.alignment, e.g. alignment: {by: weights}"),
+        ("mlp", "measure: {layers: {conditions: [recalibrated]}}", "measure.layers.conditions: recalibrated is not measured: no network of the space has BatchNorm; say norm: batch, or ask naive"),
+        ("mlp", "measure: {layers: {conditions: [naive, repaired]}}", "measure.layers.conditions: repaired is not measured; add it to measure.conditions, or ask naive"),
+        ("resnet", "measure: {layers: {conditions: [endpoint]}}", "measure.layers.conditions: endpoint is not measured; add it to measure.conditions, or ask naive or recalibrated"),
+        ("mlp", "measure: {layers: {conditions: [aligned]}}", "measure.layers.conditions: aligned is not measured; say measure.alignment: {by: weights}, or ask naive"),
         ("resnet", "measure: {conditions: [naive, endpoint]}", "measure.conditions: recalibrated is not measured; add it to measure.conditions, or judge naive or endpoint"),
     ],
 )  # fmt: skip
@@ -620,7 +628,7 @@ def written(place: str, value: str) -> str:
 @pytest.mark.parametrize(("place", "example"), MAPPINGS.items())
 def test_what_is_no_mapping_is_refused_with_an_example(place, example, wrong):
     name = place.rpartition(".")[2]
-    said = f"write a mapping, e.g. {name}: {example}; got {yaml.safe_load(wrong)!r}"
+    said = f"write a mapping, e.g. {name}: {example}; got {wrong}"
     assert problems(written(place, wrong)) == [f"s.yaml:1: {place}: {said}"]
 
 
@@ -646,14 +654,16 @@ def test_an_axis_of_mappings_shows_how_one_is_written_in_its_list():
     ("asked", "said"),
     [
         ("directions: 5", "measure.directions: write a mapping, e.g. directions: {random: {draws: 5}}; got 5"),
-        ("directions: {draws: 5}", "measure.directions.draws: unknown key 'draws'"),
+        ("directions: {draws: 5}", "measure.directions.draws: unknown key 'draws'; did you mean measure.directions.random.draws or measure.directions.noise.draws or measure.directions.sharpness.draws?"),
+        ("noise: {positions: [0.5]}", "measure.noise: unknown key 'noise'; did you mean measure.directions.noise?"),
+        ("layers: {snapshots: [1]}", "measure.layers.snapshots: unknown key 'snapshots'; did you mean measure.snapshots?"),
         ("directions: {noize: {}}", "measure.directions.noize: unknown key 'noize'; did you mean noise?"),
         ("directions: {random: null}", "measure.directions: asks nothing: give random, noise or sharpness, e.g. noise: {}"),
         ("directions: {random: {draws: 0}}", "measure.directions.random.draws: should be greater than or equal to 1, got 0"),
         ("directions: {random: {alphas: [0, 1]}}", "measure.directions.random.alphas[0]: should be greater than 0, got 0"),
         ("directions: {random: {alphas: 1}}", "measure.directions.random.alphas: write a list, e.g. [1]; got 1"),
         ("directions: {noise: {}}", "measure: directions.noise in the span of training needs snapshots, e.g. snapshots: [0, 1, 2]; or ask for kinds: [path, isotropic]"),
-        ("snapshots: [2], directions: {noise: {}}", "measure.snapshots: training of 1 epochs ends before the first, 2, so its span is not known; add 0"),
+        ("snapshots: [2], directions: {noise: {}}", "measure.snapshots: epoch 2 comes after the end of every training; name 1 at most, or train for longer"),
         ("directions: {noise: {kinds: [spam, path]}}", "measure.directions.noise.kinds[0]: should be 'path', 'span', 'complement' or 'isotropic', got 'spam'; did you mean span?"),
         ("directions: {noise: {kinds: [path], positions: [1.5, 0.5]}}", "measure.directions.noise.positions[0]: should be less than or equal to 1, got 1.5"),
         ("directions: {splits: [validation, test]}", "measure.directions.splits[0]: should be 'test' or 'train', got 'validation'"),
@@ -667,6 +677,44 @@ def test_an_axis_of_mappings_shows_how_one_is_written_in_its_list():
 def test_directions_and_planes_that_cannot_be_measured_are_refused(asked, said):
     (problem,) = problems(f"name: s\ntrain: {{epochs: 1}}\naxes: {{lr: [0.1], batch_size: [2]}}\nmeasure: {{{asked}}}")
     assert problem == f"s.yaml:4: {said}"
+
+
+def test_layers_are_asked_under_conditions_that_some_network_of_the_space_has():
+    """Of the others, layers are left out on purpose."""
+    text = "name: s\ntrain: {epochs: 1}\naxes: {lr: [0.1], batch_size: [2], norm: [none, batch]}\n"
+    space = parse_space(f"{text}measure: {{layers: {{conditions: [recalibrated]}}}}")
+    assert [space.measure.of(cell.first.model).conditions for cell in space.cells()] == [
+        *(("naive",), ("naive", "recalibrated")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("train", "measure", "said"),
+    [
+        ("epochs: 3", "snapshots: [0, 3]", None),
+        ("epochs: 3", "snapshots: [0, 4]", "epoch 4 comes after the end of every training; name 3 at most, or train for longer"),
+        ("steps: 101", "snapshots: [3]", None),  # 44 steps are an epoch
+        ("steps: 101", "snapshots: [4]", "epoch 4 comes after the end of every training; name 3 at most, or train for longer"),
+        ("epochs: 3}\nb: {epochs: 5", "snapshots: [5]", None),
+        ("epochs: 3}\nb: {epochs: 5", "snapshots: [5], layers: {}", "epoch 5 comes after the end of a member of every pair; name 3 at most, or train for longer"),
+        ("epochs: 3}\nb: {epochs: 5", "snapshots: [0, 5], layers: {}, directions: {noise: {}}", None),
+    ],
+)  # fmt: skip
+def test_a_snapshot_that_no_training_comes_to_is_refused(train, measure, said):
+    text = f"name: s\naxes: {{lr: [0.1, 0.2], batch_size: [16]}}\nmeasure: {{{measure}}}\ntrain: {{{train}}}\n"
+    if said is None:
+        assert parse_space(text).measure.snapshots
+    else:
+        assert problems(text) == [f"s.yaml:3: measure.snapshots: {said}"]
+
+
+def test_a_snapshot_that_some_training_comes_to_is_taken_of_those():
+    text = "name: s\ntrain: {batch_size: 16}\naxes: {lr: [0.1], epochs: [2, 5]}\n"
+    assert parse_space(f"{text}measure: {{snapshots: [4], layers: {{}}}}").measure.snapshots == (4,)
+    noise = "measure: {snapshots: [4], directions: {noise: {}}}"
+    assert problems(text + noise) == [
+        "s.yaml:4: measure.snapshots: training of 2 epochs ends before the first, 4, so its span is not known; add 0"
+    ]
 
 
 @pytest.mark.parametrize(

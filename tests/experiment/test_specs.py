@@ -340,7 +340,7 @@ def test_shifts_are_written_as_finished_pairs_have_them(shift, content):
         (ShiftSpec, {"kind": "label", "alpha": 1, "ratio": 0.8}, "alpha already sets skew and severity"),
         (ShiftSpec, {"kind": "label", "ratio": 0.4}, r"ratio must be between 0.5 \(no skew\) and 1 .*, got 0.4"),
         (ShiftSpec, {"kind": "label", "ratio": float("nan")}, "ratio must be between 0.5"),
-        (ShiftSpec, {"kind": "label", "ratio": True}, "ratio must be a number, got True"),
+        (ShiftSpec, {"kind": "label", "ratio": True}, "ratio must be a number, got true"),
         (ShiftSpec, {"kind": "label", "alpha": "x"}, "alpha must be a number, got 'x'"),
         (ShiftSpec, {"kind": "label", "alpha": 0}, "alpha must be above 0, got 0"),
         (ShiftSpec, {"kind": "domain", "domain": 3}, "should be a valid string"),

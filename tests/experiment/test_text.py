@@ -100,6 +100,8 @@ def test_a_file_is_looked_for_in_one_folder_after_the_other(tmp_path, corpus):
     assert found_file(str(corpus), folders) == str(corpus)
     with pytest.raises(TextError, match=f"there is no file {tmp_path}/inner/else.txt or {tmp_path}/else.txt"):
         found_file("else.txt", folders)
+    with pytest.raises(TextError, match=f"{tmp_path}/inner is a folder, and a text is one file"):
+        found_file("inner", folders)
 
 
 def test_a_space_reads_the_text_next_to_it_and_keeps_what_it_read(tmp_path, corpus, monkeypatch):
@@ -114,8 +116,13 @@ def test_a_space_reads_the_text_next_to_it_and_keeps_what_it_read(tmp_path, corp
     # A run folder's space is read where the text may be gone; it is trusted then.
     corpus.unlink()
     assert parse_space(json.dumps(space.plain())).cells() == space.cells()
-    with pytest.raises(SpaceError, match=r"space.yaml:2: dataset.path: there is no file .*corpus.txt"):
-        read_space(tmp_path / "space.yaml")
+    for path, said in (
+        ("corpus.txt", "there is no file .*corpus.txt; name yours with --set dataset.path=FILE"),
+        (".", "is a folder, and a text is one file; name yours with --set dataset.path=FILE"),
+    ):
+        (tmp_path / "space.yaml").write_text(SPACE.replace("corpus.txt", path))
+        with pytest.raises(SpaceError, match=rf"space.yaml:2: dataset.path: .*{said}"):
+            read_space(tmp_path / "space.yaml")
 
 
 def test_a_changed_text_gives_other_members_and_a_moved_one_the_same(tmp_path, corpus):
