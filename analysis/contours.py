@@ -1,10 +1,43 @@
-"""Lines of equal height on a grid."""
+"""Lines of equal height on a grid, and heights that show its valleys."""
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from lmc_tune.core.barrier import Array
+
 COLUMNS = ["x", "y", "x2", "y2"]
+# Of the values above the lowest one, at most so many lie below the first line.
+LOWEST_PART = 0.1
+
+
+def contour_heights(values: ArrayLike, n: int) -> Array:
+    """Heights of lines that resolve valleys as well as the slopes around them.
+
+    Losses and errors are low near the members and may be high everywhere else, where equally spaced lines would all
+    lie. Here each height is, above the lowest value, as many times as high as the one before: at least twice, and more
+    where otherwise more than a tenth of the higher values would lie below the first.
+
+    Args:
+        values: of any shape; those that are not finite do not count.
+        n: of the lines.
+
+    Returns:
+        (n,) increasing heights between the lowest and the highest value; none if all values are the same.
+
+    Example:
+        >>> contour_heights([0, 1, 1, 1, 16], 4).round(9).tolist()
+        [1.0, 2.0, 4.0, 8.0]
+    """
+    known = np.asarray(values, dtype=np.float64)
+    known = known[np.isfinite(known)]
+    above = known - known.min(initial=np.inf)
+    higher = above[above > 0]
+    if not len(higher):
+        return np.empty(0)
+    first = min(np.quantile(higher, LOWEST_PART), higher.max() / 2**n)
+    heights: Array = known.min() + np.geomspace(first, higher.max(), n + 1)[:-1]
+    return heights
 
 
 def contour_lines(x: ArrayLike, y: ArrayLike, heights: ArrayLike, level: float) -> pd.DataFrame:

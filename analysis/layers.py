@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from lmc_tune.analysis.phase import SHIFT_FIELDS, SHIFT_ORDER, PhaseDiagram
 from lmc_tune.analysis.rises import judged_pairs, values_of
-from lmc_tune.analysis.wording import UNKNOWN, UNSET, listed, number, shift_words
+from lmc_tune.analysis.wording import UNKNOWN, UNSET, layer_words, listed, number, shift_words
 from lmc_tune.core.counted import counted
 from lmc_tune.core.statistics import Verdict, verdict_of_interval
 from lmc_tune.experiment import Condition, barrier_column
@@ -261,7 +261,7 @@ def said_of_layers(diagram: PhaseDiagram, first: pd.DataFrame) -> str:
 
 
 def first_words(counts: Mapping[str, int]) -> str:
-    """Layers and in how many cells each is the first, e.g. ``conv1 (2) and head (1)``; one alone by its name."""
+    """Layers and in how many cells each is the first, e.g. ``#1 conv1 (2) and #3 head (1)``; one without a count."""
     if len(counts) == 1:
         return next(iter(counts))
     return listed([f"{name} ({n})" for name, n in counts.items()] or [UNKNOWN])
@@ -305,4 +305,5 @@ def _moved(column: str, value: str, cells: pd.DataFrame) -> dict[str, Any]:
 
 def _counts(cells: pd.DataFrame) -> dict[str, int]:
     """The first layers to break, from the input, and in how many cells each is the first."""
-    return {str(name): len(own) for (_, name), own in cells.groupby(["position", "moved"])}
+    counts = cells.groupby(["position", "moved"]).size().reset_index(name="n")
+    return {layer_words(int(place), name): n for place, name, n in counts.itertuples(index=False)}

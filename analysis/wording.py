@@ -28,6 +28,9 @@ UNSET = {
     "client_norm": "averaged",
 }
 
+# Beside layers that are named as in :func:`layer_words`.
+LAYER_PLACES = "#1 is the layer nearest to the input."
+
 # What is said of a text without the title of its column.
 _NAMED = {"optimizer": "{}", "averaged_layers": "averaged: {}", "client_norm": "norms {}"}
 
@@ -167,6 +170,22 @@ def shift_words(row: Mapping[Any, Any], *, severity_is_axis: bool) -> str:
 def split_words(row: Mapping[Any, Any], *, concentration_is_axis: bool) -> str:
     """How clients share the data, e.g. ``dirichlet 0.01``; the kind alone where the concentration is an axis."""
     return str(row["client_split"]) if concentration_is_axis else split_label(row)
+
+
+def layer_words(place: int, name: str) -> str:
+    """A layer by its place from the input and its name.
+
+    Names may be numbers as well: layers of ``nn.Sequential`` are called 0, 2, 4, …
+
+    Args:
+        place: from 1.
+        name: that of its module; empty for the network's own parameters.
+
+    Example:
+        >>> layer_words(2, "linear2"), layer_words(3, "4"), layer_words(1, "")
+        ('#2 linear2', '#3 4', '#1 (network)')
+    """
+    return f"#{place} {name or '(network)'}"
 
 
 def listed(parts: list[str]) -> str:

@@ -160,7 +160,9 @@ def reading_diagram(diagram: PhaseDiagram) -> str:
     bars = f"bars are {confidence(diagram.verdict)} intervals of the mean barrier, the dashed line is {limit}"
     if diagram.x is None:
         return f"Each point {cell}; {bars}."
-    lines = "a line joins the cells of one setting" if len(diagram.panels) > 1 else "a line joins the cells"
+    lines = "a line joins the cells"
+    if len(diagram.panels) > 1:
+        lines = "a line joins the cells of one setting, cells of one value stand side by side"
     return f"Each point {cell}; {lines}, {bars}. Letters at the top: cells whose verdict rests on no barrier."
 
 

@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from lmc_tune.analysis.wording import layer_words
 from lmc_tune.averaging.findings import LayerFindings, OfCondition, PairFindings
 from lmc_tune.averaging.judging import Judged
-from lmc_tune.averaging.layer_text import ranges, shown
+from lmc_tune.averaging.layer_text import ranges
 from lmc_tune.averaging.paths import Condition, Method
 from lmc_tune.averaging.surroundings_text import direction_sentences, plane_sentence
 from lmc_tune.averaging.wording import bounds, decimals, height, quantity_name
@@ -280,7 +281,7 @@ def _of_path(found: PairFindings, path: OfCondition) -> list[str]:
 
 def _of_layers(found: PairFindings, layers: LayerFindings) -> str:
     """The recipe, and what it costs, in a sentence."""
-    recipe, names = layers.recipe, [shown(layer.name) for layer in layers.layers]
+    recipe, names = layers.recipe, [layer_words(at + 1, layer.name) for at, layer in enumerate(layers.layers)]
     label = layers.condition.label
     if recipe.is_empty:
         which = "no layer that differs can be averaged, whichever member has the others"

@@ -1,9 +1,10 @@
 """What was found of layers, in words and as a table, the same in terminal and page."""
 
+from lmc_tune.analysis.wording import LAYER_PLACES, layer_words
 from lmc_tune.averaging.findings import LayerFindings, OfLayers, PairFindings
 from lmc_tune.averaging.judging import Judging
 from lmc_tune.averaging.wording import height, plain_number, quantity_name
-from lmc_tune.measurement.layerwise.sets import Family
+from lmc_tune.measurement.layerwise.sets import Family, LayerSet
 
 # What is half-way in a row of the table.
 _FAMILIES: dict[Family, str] = {"single": "alone", "shallow": "up to it", "deep": "from it on"}
@@ -16,7 +17,8 @@ def layer_rows(found: PairFindings, layers: LayerFindings) -> list[dict[str, str
     """
     rows = []
     for at, (layer, lambda_) in enumerate(layers.lambdas):
-        row = {"layer": shown(layer.name), "distance": plain_number(layers.distances[at], 3), "B": _share(lambda_)}
+        distance = plain_number(layers.distances[at], 3)
+        row = {"layer": layer_words(at + 1, layer.name), "distance": distance, "B": _share(lambda_)}
         for family, name in _FAMILIES.items():
             row[name] = _rise(layers.of(family)[at], found.judging)
         rows.append(row)
@@ -29,7 +31,8 @@ def layer_lead(found: PairFindings, layers: LayerFindings) -> str:
     return (
         f"{layers.condition.label}: by how much the {what} on test examples rises above the members' mean where a "
         f"layer alone, those up to it, or those from it on lie half-way; mean of the networks with the other layers of "
-        f"A and of B. {ABOVE}: the whole interval lies above the threshold. B: the share of B in the recipe."
+        f"A and of B. {ABOVE}: the whole interval lies above the threshold. B: the share of B in the recipe. "
+        f"{LAYER_PLACES}"
     )
 
 
@@ -40,18 +43,22 @@ def layer_sentences(found: PairFindings, layers: LayerFindings) -> list[str]:
     rise = _of_all(full, found.judging)
     return [
         f"all {n} layers: {_rise(full, found.judging)}, of which 1/{n} is {height(rise / n, found.judging)}",
-        f"highest alone: {shown(heaviest.moved.name)}, {_rise(heaviest, found.judging)}",
+        f"highest alone: {named(heaviest.moved)}, {_rise(heaviest, found.judging)}",
         f"first above the threshold from the input: {first['shallow']}; from the output: {first['deep']}",
     ]
 
 
-def shown(name: str) -> str:
-    """A layer's name; that of the network's own parameters is empty."""
-    return name or "(network)"
+def named(moved: LayerSet) -> str:
+    """The layer after which a set is named, by place and name."""
+    return layer_words(moved.position + 1, moved.name)
 
 
 def ranges(places: tuple[int, ...], names: list[str]) -> str:
-    """Some layers by name, neighbours as a range.
+    """Some layers, neighbours as a range.
+
+    Args:
+        places: from 0.
+        names: of all layers.
 
     Example:
         >>> ranges((0, 2, 3, 4), ["conv1", "norm1", "conv2", "norm2", "fc"])
@@ -69,7 +76,7 @@ def ranges(places: tuple[int, ...], names: list[str]) -> str:
 
 def _first(layers: LayerFindings, family: Family) -> str:
     found = layers.first_above(family)
-    return "none" if found is None else shown(found.moved.name)
+    return "none" if found is None else named(found.moved)
 
 
 def _rise(one: OfLayers, judging: Judging) -> str:

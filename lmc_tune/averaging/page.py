@@ -20,7 +20,7 @@ from lmc_tune.analysis.wording import LETTERS, UNKNOWN, perplexity
 from lmc_tune.averaging.answer import Answer
 from lmc_tune.averaging.answer_many import interval_words
 from lmc_tune.averaging.findings import Aligned, LayerFindings, PairFindings, Quality
-from lmc_tune.averaging.layer_text import layer_lead, layer_rows, layer_sentences, shown
+from lmc_tune.averaging.layer_text import layer_lead, layer_rows, layer_sentences, named
 from lmc_tune.averaging.many import Basins, ManyFindings
 from lmc_tune.averaging.section import Section
 from lmc_tune.averaging.surroundings_page import direction_sections, plane_section
@@ -207,7 +207,7 @@ def profile_table(layers: LayerFindings) -> pd.DataFrame:
         rows.append(
             {
                 "panel": _PANELS[one.moved.family],
-                "layer": shown(one.moved.name),
+                "layer": named(one.moved),
                 **{what: np.nan if band is None else getattr(band, what)[1] for what in ("mean", "low", "high")},
             }
         )

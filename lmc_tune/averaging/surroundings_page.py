@@ -7,7 +7,7 @@ import pandas as pd
 
 from lmc_tune.analysis.report.charts.style import finish
 from lmc_tune.analysis.report.sections.directions import direction_chart, noise_chart
-from lmc_tune.analysis.report.sections.planes import plane_chart
+from lmc_tune.analysis.report.sections.planes import LINES, plane_chart
 from lmc_tune.analysis.report.sections.sharpness import filter_chart
 from lmc_tune.analysis.rises import LAYER_KINDS, NOISE_KINDS, PLACES
 from lmc_tune.averaging.judging import Judging
@@ -70,7 +70,7 @@ def plane_section(found: PlaneFindings, judging: Judging, what: str) -> tuple[Se
         id="planes",
         title=f"The plane through {', '.join(found.through)}",
         lead=f"{found.condition.label}: the {what} on test examples. Distances are those of the weights, along both "
-        "axes; lines are equal heights.",
+        f"axes. {LINES}",
         chart="plane",
         label=f"A map of the {what} on the plane through three weight vectors",
         table=pd.DataFrame(plane_rows(found, judging, what)),

@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from lmc_tune.analysis.wording import listed
+from lmc_tune.analysis.wording import LAYER_PLACES, layer_words, listed
 from lmc_tune.averaging.judging import Judging
-from lmc_tune.averaging.layer_text import shown
 from lmc_tune.averaging.surroundings import Contrast, DirectionFindings, PlaneFindings, PlanePoint
 from lmc_tune.averaging.wording import bounds, decimals, height, plain_number
 from lmc_tune.measurement.planes import GRID
@@ -202,7 +201,7 @@ def _layer_lead(found: DirectionFindings, what: str) -> str:
     return (
         f"{found.condition.label}: by how much the {what} on test examples rises above a member where a layer alone "
         f"moves by α of its distance ‖A − B‖, towards the other member, or in random directions; means of "
-        f"both members. In brackets: the lowest and the highest of {draws} draws, likewise."
+        f"both members. In brackets: the lowest and the highest of {draws} draws, likewise. {LAYER_PLACES}"
     )
 
 
@@ -210,7 +209,9 @@ def _layer_rows(found: DirectionFindings, judging: Judging) -> list[dict[str, st
     """A row per layer, in the order of the data: steps towards the other member, and at random."""
     rows = []
     for (_, layer), own in of_layers(found, judging).groupby(["position", "layer"]):
-        row = {"layer": shown(str(layer)), "distance": plain_number(float((own["norm"] / own["alpha"]).iloc[0]), 3)}
+        place = own["position"].iloc[0] + 1
+        distance = float((own["norm"] / own["alpha"]).iloc[0])
+        row = {"layer": layer_words(place, str(layer)), "distance": plain_number(distance, 3)}
         for one in own.sort_values(["alpha", "kind"]).to_dict("records"):  # interpolation comes before random
             to = "to the other" if one["kind"] == "interpolation" else "random"
             row[f"{to}, α = {one['alpha']:g}"] = _rise(one, judging)

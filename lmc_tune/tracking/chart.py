@@ -11,6 +11,7 @@ from importlib.resources import files
 from math import ceil, floor, log10
 from typing import Any
 
+from lmc_tune.analysis.wording import layer_words
 from lmc_tune.tables.columns import Row
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tracking.content import is_finite, round_means
@@ -28,13 +29,17 @@ Curve = list[tuple[float, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """The horizontal axis of a panel, from 0 to ``top``; ends: what stands at its ends; digits: of a value."""
+    """The horizontal axis of a panel, from 0 to ``top``.
+
+    ends: what stands at its ends. digits: of a value. label: how a tick is written.
+    """
 
     name: str
     top: float
     ticks: tuple[float, ...]
     ends: tuple[str, str] = ("", "")
     digits: int = 0
+    label: str = "%g"
 
     def pixel(self, value: float) -> float:
         return round(LEFT + (WIDTH - LEFT - RIGHT) * value / self.top, 1)
@@ -55,7 +60,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One quantity along an axis; ``names``: what stands at 1, 2, …, if that has names."""
+    """One quantity along an axis; ``names``: what is at 1, 2, …, if that has names."""
 
     title: str
     unit: str
@@ -114,12 +119,13 @@ def layers_page(result: PairResult, title: str) -> str:
 
 def layer_panels(rows: Sequence[Row], axis: Axis) -> list[Panel]:
     """Barriers of error and loss, for every condition and family of sets that grows along the network."""
-    panels = []
+    panels, numbers = [], replace(axis, name="layers moved", label="%g")
     for condition in sorted({row["condition"] for row in rows}, key=lambda name: (name != "naive", name)):
         for family, words in (("single", "each layer alone"), ("shallow", "first layers"), ("deep", "last layers")):
             own = [row for row in rows if row["condition"] == condition and row["family"] == family]
             own.sort(key=_along)
-            names = tuple(dict.fromkeys(row["moved"] for row in own))
+            along = axis if family == "single" else numbers
+            names = tuple(dict.fromkeys(_layers_in_words(row) for row in own))
             for quantity, unit, factor in (("error", "%", 100), ("loss", "nats", 1)):
                 curves: dict[str, Curve] = {
                     f"{split} {base.upper()}": [
@@ -132,7 +138,7 @@ def layer_panels(rows: Sequence[Row], axis: Axis) -> list[Panel]:
                     for base in ("a", "b")
                 }
                 suffix = "" if condition == "naive" else f", {condition}"
-                panel = panel_of(f"{quantity.capitalize()} barrier (midpoint{suffix}), {words}", unit, curves, axis)
+                panel = panel_of(f"{quantity.capitalize()} barrier (midpoint{suffix}), {words}", unit, curves, along)
                 panels.append(replace(panel, names=names))
     return [panel for panel in panels if panel.lines]
 
@@ -143,6 +149,13 @@ def _along(row: Row) -> int:
     return place
 
 
+def _layers_in_words(row: Row) -> str:
+    """E.g. ``#3 head``, ``3, up to #3 head``, or ``1, from #3 head``."""
+    layer = layer_words(row["position"] + 1, row["moved"])
+    before = {"single": "", "shallow": f"{row['layers']}, up to ", "deep": f"{row['layers']}, from "}[row["family"]]
+    return f"{before}{layer}"
+
+
 def axis_to(highest: float, name: str, digits: int = 0) -> Axis:
     """An axis from 0 that includes ``highest``."""
     top, step = scale_of(highest)
@@ -151,7 +164,7 @@ def axis_to(highest: float, name: str, digits: int = 0) -> Axis:
 
 def layer_axis(n: int) -> Axis:
     """The places of ``n`` layers, from 1."""
-    return Axis(name="layer", top=n, ticks=tuple(range(1, n + 1, ceil(n / MAX_TICKS))))
+    return Axis(name="layer", top=n, ticks=tuple(range(1, n + 1, ceil(n / MAX_TICKS))), label="#%g")
 
 
 def curves_page(result: PairResult, title: str, panels: list[Panel], missing: str) -> str:

@@ -6,6 +6,7 @@ from math import fsum
 from typing import Any
 
 from lmc_tune.analysis.rises import LAYER_KINDS, NOISE_KINDS, PLACES
+from lmc_tune.analysis.wording import layer_words
 from lmc_tune.tables.columns import Row
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.tracking.chart import LAMBDA, Axis, Curve, Panel, axis_to, curves_page, layer_axis, panel_of
@@ -76,7 +77,7 @@ def _charts(rows: Sequence[Row]) -> Iterator[_Steps]:
             axis=layer_axis(len(layers)),
             lines=_lines(own, "kind", LAYER_KINDS),
             along=lambda row: row["position"] + 1,
-            names=tuple(layers[place] for place in sorted(layers)),
+            names=tuple(layer_words(place + 1, layers[place]) for place in sorted(layers)),
         )
     noise = [row for row in rows if row["kind"] in NOISE_KINDS]
     norms = axis_to(max(_values(noise, "alpha"), default=0), "norm, in distances ‖A − B‖", digits=2)

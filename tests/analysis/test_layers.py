@@ -240,21 +240,21 @@ def test_how_the_first_layer_moves_along_every_setting_that_varies(pairs: list[P
     ]
     assert (rows["n"] == rows["n_breaks"] + rows["n_none"] + rows["n_undecided"]).all()
     assert rows["n"].tolist() == [4, 4, 4, 6, 6, 6, 6]
-    assert rows.loc[("lr", "0.01"), "layers"] == {"head": 2}
+    assert rows.loc[("lr", "0.01"), "layers"] == {"#3 head": 2}
     batch = rows.loc[("batch_size", "16")]
-    assert batch["layers"] == {"body": 2, "head": 1}
+    assert batch["layers"] == {"#2 body": 2, "#3 head": 1}
     assert (batch["mean_position"], batch["least_position"], batch["most_position"]) == (pytest.approx(7 / 3), 2, 3)
     assert rows.loc[("shift", "label 80/20"), ["n_breaks", "n_none"]].tolist() == [0, 6]
 
 
 def test_the_answer_in_a_sentence(pairs: list[PairResult]) -> None:
     assert said_of_layers(seen(pairs), firsts(pairs).reset_index()) == (
-        "In 6 of 12 disconnected cells no single layer carries a barrier; in 6 the first to break is body (4) and "
-        "head (2)."
+        "In 6 of 12 disconnected cells no single layer carries a barrier; in 6 the first to break is #2 body (4) and "
+        "#3 head (2)."
     )
     few = [layered_pair(pair_spec(replicate=n), {"conv": (60, 60)}) for n in range(4)]
     assert said_of_layers(seen(few), firsts(few).reset_index()) == (
-        "In the one disconnected cell the first to break is conv."
+        "In the one disconnected cell the first to break is #1 conv."
     )
     flat = [layered_pair(pair_spec(replicate=n), {"conv": (60, 60)}, hump=0.0) for n in range(4)]
     assert said_of_layers(seen(flat), firsts(flat).reset_index()) == (

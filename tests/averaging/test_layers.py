@@ -347,7 +347,7 @@ def test_recipes_do_not_change_the_answer():
         without.answer.in_short,
     )
     assert answer.reasons[:-1] == without.reasons
-    assert "averaging layer 3 (28% of the squared distance) and keeping B's others costs" in answer.reasons[-1]
+    assert "averaging layer #2 3 (28% of the squared distance) and keeping B's others costs" in answer.reasons[-1]
     with pytest.raises(UserError, match="there is no recipe: layers were not measured"):
         _ = without.recipe
 
@@ -476,11 +476,11 @@ def test_layers_are_of_two_checkpoints_that_have_learned():
 def test_text_page_and_plain_values_have_the_profile():
     text = far().text()
     assert "layer  distance  B     alone  up to it  from it on" in text
-    (row,) = [line for line in text.splitlines() if line.startswith("3  ")]
+    (row,) = [line for line in text.splitlines() if line.startswith("#2 3  ")]
     assert "½" in row
-    assert "highest alone: 1, 12.36% ▲" in text
+    assert "highest alone: #1 1, 12.36% ▲" in text
     # The table's first ▲ of the columns from the input, and the last ▲ of those from the output.
-    assert "first above the threshold from the input: 1; from the output: 5" in text
+    assert "first above the threshold from the input: #1 1; from the output: #3 5" in text
     assert "Layer by layer" in far().to_html()
     plain = json.loads(far().to_json())["layers"]
     assert [layer["name"] for layer in plain["layers"]] == PLAIN

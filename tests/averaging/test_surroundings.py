@@ -317,7 +317,7 @@ def test_json_holds_the_numbers_of_the_tables():
     plain = json.loads(found().to_json())["directions"]
     lines = found().text(1000).splitlines()
     for layer, place in (("1", 0), ("3", 1)):
-        (row,) = [line for line in lines if re.match(rf"{layer}  +\d", line)]
+        (row,) = [line for line in lines if re.match(rf"#{place + 1} {layer}  +\d", line)]
         shown = [float(number.replace("−", "-")) for number in re.findall(r"([−\d.]+)%", row)]
         expected = []
         for alpha in (0.5, 1.0):

@@ -12,7 +12,7 @@ from lmc_tune.tables.rows import PairResult
 from tests.analysis.cases import COVARIATE, grid, space_of, write_run
 from tests.analysis.layered import layered_pair
 
-SAID = "In 1 of 2 disconnected cells no single layer carries a barrier; in 1 the first to break is body."
+SAID = "In 1 of 2 disconnected cells no single layer carries a barrier; in 1 the first to break is #2 body."
 
 
 def run_of(folder: Path, asked: MeasureSpec) -> str:

@@ -113,7 +113,10 @@ def test_layers_alone_and_the_first_and_last_ones_are_on_a_page():
         data = page_data(page)
         assert [[line[0] for line in panel] for panel in data] == [["test A", "test B", "train A", "train B"]] * 6
         assert "Error barrier (midpoint), each layer alone (%)" in page
-        assert 'data-names="stem\nbody\nhead"' in page
+        assert 'data-names="#1 stem\n#2 body\n#3 head" data-axis="layer"' in page
+        assert 'data-names="1, up to #1 stem\n2, up to #2 body\n3, up to #3 head" data-axis="layers moved"' in page
+        assert 'data-names="1, from #3 head\n2, from #2 body\n3, from #1 stem" data-axis="layers moved"' in page
+        assert page.count(">#2</text>") == 2  # a tick of error and loss of each layer alone
         assert data[0][0][1] == [[1, 0.0], [2, 10.0], [3, -5.0]]
         assert data[0][1][1] == [[1, 5.0], [2, 0.0], [3, 2.5]]
         assert data[2][1][1] == [[1, 5.0], [2, 5.0], [3, 7.5]]

@@ -54,7 +54,7 @@ def test_layers_have_their_names_and_every_panel_its_axis():
     eigenvalue = {"condition": "naive", "lambda": 0.5, "eigenvalue": 7.0}
     result = replace(pair_result(), tables={"directions": direction_rows(), "sharpness": [eigenvalue]})
     page = directions_page(result, "x")
-    assert 'data-names="stem\nhead" data-axis="layer" data-top="2"' in page
+    assert 'data-names="#1 stem\n#2 head" data-axis="layer" data-top="2"' in page
     assert 'data-axis="norm, in distances ‖A − B‖"' in page
     assert 'data-axis="radius, in lengths of every filter"' in page
     assert 'data-axis="λ" data-top="1.0"' in page

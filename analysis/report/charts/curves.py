@@ -158,7 +158,7 @@ def curve_chart(verdict: VerdictSpec, quantities: Collection[str]) -> Any:
     The axes start at 0 and fit the cell.
     """
     from_zero = alt.Scale(zero=True)
-    error = alt.Y("mean:Q", title="error", scale=from_zero, axis=alt.Axis(format=".3~%", tickCount=5))
+    error = alt.Y("mean:Q", title="error", scale=from_zero, axis=alt.Axis(format="~%", tickCount=5))
     loss = alt.Y("mean:Q", title="loss (nats)", scale=from_zero, axis=alt.Axis(tickCount=5))
     data = alt.NamedData(name="curves")
     splits = [split for split in COLOURS if any(quantity.startswith(split) for quantity in quantities)]

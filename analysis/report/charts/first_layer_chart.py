@@ -32,13 +32,17 @@ from lmc_tune.analysis.report.charts.style import (
     tooltips,
     wrapped,
 )
-from lmc_tune.analysis.wording import LETTERS, height, interval
+from lmc_tune.analysis.wording import LETTERS, height, interval, layer_words
+from lmc_tune.core.statistics import Verdict
 from lmc_tune.experiment import VerdictSpec
 
 TITLES: dict[Family, str] = {"single": "First layer that breaks alone", "shallow": "Fewest first layers that break"}
-NONE, UNDECIDED = "none breaks", "undecided"
-# As in a tile.
-_SHORT = {NONE: "none", UNDECIDED: LETTERS["undecided"]}
+NONE, UNDECIDED = "none breaks", f"{LETTERS['undecided']}  undecided"
+# Of cells that are not judged, by their verdicts.
+EXCLUDED: dict[Verdict, str] = {name: f"{LETTERS[name]}  {name}" for name in ("undertrained", "diverged")}
+# As in a tile, and under the pointer.
+_SHORT = {"none": "none", "undecided": LETTERS["undecided"]}
+_LONG = {"none": NONE, "undecided": "undecided"}
 # Of cells in which no layer breaks: no step of the scale has it.
 _NONE_COLOUR = "#e3e8ea"
 # Viridis at equal steps.
@@ -52,8 +56,9 @@ MOST_PANELS = 12
 def first_layer_table(diagram: PhaseDiagram, firsts: Mapping[Family, pd.DataFrame]) -> pd.DataFrame:
     """What is drawn of every cell (:func:`~lmc_tune.analysis.report.charts.phase_chart.phase_table`), and its layers.
 
-    By family: ``single_layer``, the layer with its place in front, or that none breaks or it is undecided; missing
-    where it is not known; ``single_text``, in the tile; ``single_words``, with barrier and interval.
+    By family: ``single_layer``, the layer with its place in front, or that none breaks, it is undecided, or the verdict
+    of a cell that is not judged; missing where it is not known; ``single_text``, in the tile; ``single_words``, with
+    barrier and interval.
 
     Args:
         diagram: what is drawn.
@@ -63,13 +68,12 @@ def first_layer_table(diagram: PhaseDiagram, firsts: Mapping[Family, pd.DataFram
     scale = scale_of(firsts)
     for family, first in firsts.items():
         own = first.set_index("cell").reindex(table["cell"]).to_dict("records")
-        labels = [_label(row, scale) for row in own]
-        table[f"{family}_layer"] = labels
-        texts = [_text(row, family, label) for row, label in zip(own, labels, strict=True)]
-        table[f"{family}_text"] = [text or letter for text, letter in zip(texts, table["letter"], strict=True)]
-        shown = [scale.dark(row["position"]) if row["outcome"] == "breaks" else False for row in own]
-        table[f"{family}_text_light"] = shown
-        table[f"{family}_words"] = [_words(row, label, diagram.verdict) for row, label in zip(own, labels, strict=True)]
+        verdicts = zip(own, table["verdict"], strict=True)
+        table[f"{family}_layer"] = [_label(row, verdict, scale) for row, verdict in verdicts]
+        table[f"{family}_text"] = [_text(row, family, letter) for row, letter in zip(own, table["letter"], strict=True)]
+        dark = [row["outcome"] == "breaks" and scale.dark(row["position"]) for row in own]
+        table[f"{family}_text_light"] = np.array(dark) | (table["verdict"] == "diverged")
+        table[f"{family}_words"] = [_words(row, scale, diagram.verdict) for row in own]
     return table
 
 
@@ -85,18 +89,18 @@ class LayerScale:
         return [self.label(position) for position in self.names]
 
     def label(self, position: float) -> str:
-        return f"{int(position)} {self.names[int(position)]}"
+        return layer_words(int(position), self.names[int(position)])
 
     def dark(self, position: float) -> bool:
         return self._part(position) < _LIGHT_FROM
 
     def colour(self, field: str, legend: alt.Legend | None) -> alt.Color:
         """Of a column of labels."""
-        domain = [*self.labels, NONE, UNDECIDED]
+        domain = [*self.labels, NONE, UNDECIDED, *EXCLUDED.values()]
         inks = [
             *(_viridis(self._part(position)) for position in self.names),
             _NONE_COLOUR,
-            VERDICT_COLOURS["undecided"],
+            *(VERDICT_COLOURS[name] for name in ("undecided", *EXCLUDED)),
         ]
         return alt.Color(f"{field}:N", title=None, scale=alt.Scale(domain=domain, range=inks), legend=legend)
 
@@ -181,7 +185,8 @@ def _strip(diagram: PhaseDiagram, table: pd.DataFrame, family: Family, scale: La
     if diagram.x is None:
         raise ValueError("a strip needs an axis")
     field = f"{family}_layer"
-    labels = [*scale.labels, NONE, UNDECIDED]
+    there = [label for label in EXCLUDED.values() if (table[field] == label).any()]
+    labels = [*scale.labels, NONE, UNDECIDED, *there]
     y = alt.Y(f"{field}:N", title=None, scale=alt.Scale(domain=labels), axis=alt.Axis(labelLimit=180))
     x = alt.X("x_low:Q", scale=tile_scale(diagram.x), axis=tick_axis(diagram.x))
     known = table[table[field].notna()]
@@ -189,7 +194,7 @@ def _strip(diagram: PhaseDiagram, table: pd.DataFrame, family: Family, scale: La
     said = [*tooltips(diagram), *_said([family])]
     chart = alt.layer(
         tiles.encode(x=x, x2="x_high:Q", y=y, color=scale.colour(field, None), tooltip=said),
-        letters_at_the_top(table, alt.X("x:Q", scale=tile_scale(diagram.x)), diagram),
+        letters_at_the_top(table[table[field].isna()], alt.X("x:Q", scale=tile_scale(diagram.x)), diagram),
     )
     return chart.properties(width=PANEL_WIDTH, height=26 * len(labels), title=alt.Title(TITLES[family], **SUBTITLE))
 
@@ -198,25 +203,26 @@ def _said(families: Sequence[Family]) -> list[alt.Tooltip]:
     return [alt.Tooltip(f"{family}_words:N", title=TITLES[family].lower()) for family in families]
 
 
-def _label(row: Mapping[Any, Any], scale: LayerScale) -> str | None:
+def _label(row: Mapping[Any, Any], verdict: Verdict, scale: LayerScale) -> str | None:
     if row["outcome"] == "breaks":
         return scale.label(row["position"])
-    return {"none": NONE, "undecided": UNDECIDED}.get(row["outcome"])
+    return {"none": NONE, "undecided": UNDECIDED}.get(row["outcome"], EXCLUDED.get(verdict))
 
 
-def _text(row: Mapping[Any, Any], family: Family, label: str | None) -> str | None:
-    """As short as it can be: the place, or the places of the first layers."""
+def _text(row: Mapping[Any, Any], family: Family, letter: str) -> str:
+    """As short as it can be: the place, or the places of the first layers; else the verdict's letter."""
     if row["outcome"] != "breaks":
-        return _SHORT.get(label or "")
+        return _SHORT.get(row["outcome"], letter)
     last = int(row["position"])
-    return f"1–{last}" if family == "shallow" and last > 1 else f"{last}"
+    return f"#1–{last}" if family == "shallow" and last > 1 else f"#{last}"
 
 
-def _words(row: Mapping[Any, Any], label: str | None, verdict: VerdictSpec) -> str:
+def _words(row: Mapping[Any, Any], scale: LayerScale, verdict: VerdictSpec) -> str:
     if row["outcome"] != "breaks":
-        return label or "not known"
+        return _LONG.get(row["outcome"], "not known")
+    which = f"{scale.label(row['position'])} of {int(row['places'])} layers"
     bounds = interval(row["low"], row["high"], verdict)
-    return f"{label} of {int(row['places'])}: {height(row['mean'], verdict)} ({bounds}), n = {int(row['n'])}"
+    return f"{which}: {height(row['mean'], verdict)} ({bounds}), n = {int(row['n'])}"
 
 
 def _viridis(part: float) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lmc_tune.analysis.layers import END
+from lmc_tune.analysis.report.charts.layer_axis import layers_in_words
 from lmc_tune.analysis.report.charts.phase_chart import SUBTITLE, titled_chart
 from lmc_tune.analysis.report.charts.style import (
     FAINT,
@@ -20,9 +21,10 @@ from lmc_tune.analysis.report.charts.style import (
     barrier_title,
     finish,
     fitted,
+    tick_style,
     wrapped,
 )
-from lmc_tune.analysis.wording import height, interval, quantity
+from lmc_tune.analysis.wording import height, interval, layer_words, quantity
 from lmc_tune.core.barrier import Array
 from lmc_tune.experiment import VerdictSpec
 
@@ -46,15 +48,15 @@ _DASHES = {WHOLE: [1, 0], SHARE: [2, 3], LIMIT: [6, 4]}
 PLACE_WIDTH = 230
 # How far a line stands from the one before, in layers.
 ASIDE = 0.05
-ROW, WIDTH, HEIGHT, MAP_WIDTH = 26, 400, 260, 236
+ROW, WIDTH, HEIGHT, MAP_ROW, MAP_WIDTH = 32, 400, 260, 26, 236
 _SHOWN = "datum.cell === shown"
 
 
 def set_table(intervals: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     """One row per cell and set that stands in rows: the barrier with its interval, and those from A and B.
 
-    Columns ``cell``, ``family``, ``set`` (its place from 1 and its name), ``n``, ``barrier``, ``low``, ``high``
-    (missing where there is no interval), ``a``, ``b``, ``says`` and ``words``.
+    In the order of the network. Columns ``cell``, ``family``, ``set`` (in words, with the places of its layers), ``n``,
+    ``barrier``, ``low``, ``high`` (missing where there is no interval), ``a``, ``b``, ``says`` and ``words``.
 
     Args:
         intervals: as :func:`~lmc_tune.analysis.layers.layer_intervals` gives them.
@@ -64,9 +66,10 @@ def set_table(intervals: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     keys = ["cell", "family", "moved"]
     of_base = own.set_index([*keys, "base"])["mean"].unstack()  # noqa: PD010 - pivot_table would take means
     table = own[own["base"] == "both"].set_index(keys).join(of_base[["a", "b"]]).reset_index()
-    table["set"] = _numbered(table)
+    table["set"] = _named(table)
     table["words"] = _words(table, verdict)
     table = table.rename(columns={"mean": "barrier"}).replace([np.inf, -np.inf], np.nan)
+    table = table.sort_values("position", kind="stable")
     return table[["cell", "family", "set", "n", "barrier", "low", "high", "a", "b", "says", "words"]]
 
 
@@ -81,7 +84,7 @@ def line_table(intervals: pd.DataFrame, verdict: VerdictSpec) -> pd.DataFrame:
     """
     own = intervals[intervals["family"].isin({family for family, _ in LINES}) & (intervals["base"] != "both")]
     lines = [LINES[name][0] for name in zip(own["family"], own["base"], strict=True)]
-    table = own.assign(line=lines, words=_words(own, verdict)).rename(columns={"mean": "barrier"})
+    table = own.assign(line=lines, words=_words(own, verdict), moved=_named(own)).rename(columns={"mean": "barrier"})
     aside = {name: ASIDE * at for at, (name, _, _) in enumerate(LINES.values())}
     table = table.assign(x=table["layers"] + table["line"].map(aside).astype(np.float64))  # or bars cover each other
     table = table.replace([np.inf, -np.inf], np.nan).sort_values(["cell", "line", "layers"]).reset_index(drop=True)
@@ -158,7 +161,7 @@ def _of_cell(charts: Sequence[Any], places: Mapping[str, str], cell: str, *, fol
 def _rows(table: pd.DataFrame, controls: pd.DataFrame, verdict: VerdictSpec, title: str) -> Any:
     """A row per set."""
     x = _barrier(alt.X, table, controls, verdict)
-    y = alt.Y("set:N", title=None, axis=alt.Axis(labelLimit=170))
+    y = _in_rows(table, tickBand="extent", grid=True)
     inks, shapes = (alt.Scale(domain=list(SAYS), range=list(styles)) for styles in zip(*SAYS.values(), strict=True))
     legend = alt.Legend(orient="top", symbolOpacity=1)
     colour = alt.Color("says:N", title=None, scale=inks, legend=legend)
@@ -248,15 +251,29 @@ def _barrier(channel: Any, table: pd.DataFrame, controls: pd.DataFrame, verdict:
     """The axis of barriers, the same for all cells."""
     beside: Array = controls[["value", "low", "high"]].to_numpy(dtype=np.float64).ravel()
     values = table[[name for name in ("barrier", "low", "high", "a", "b") if name in table]]
-    title, number_format = barrier_title(verdict), barrier_format(verdict)
-    return fitted(channel, values, [0.0, *beside[np.isfinite(beside)]], title=title, number_format=number_format)
+    number_format = tick_style(percent=verdict.quantity == "error")
+    known = [0.0, *beside[np.isfinite(beside)]]
+    return fitted(channel, values, known, title=barrier_title(verdict), number_format=number_format)
 
 
-def _numbered(table: pd.DataFrame) -> pd.Series:
-    """The sets' names with their places from 1, as wide as the widest: they sort as they stand in the network."""
-    places = (table["position"] + 1).astype(str)
-    width = max(map(len, places), default=0)
-    return places.str.rjust(width) + " " + table["moved"].astype(str)
+def _in_rows(table: pd.DataFrame, **style: Any) -> alt.Y:
+    """A row per set, in the order of the table."""
+    order = table["set"].drop_duplicates().tolist()
+    return alt.Y("set:N", title=None, sort=order, axis=alt.Axis(labelLimit=170, **style))
+
+
+def _named(sets: pd.DataFrame) -> list[str]:
+    """Sets in words: with the places of their layers, unless they are groups, which have names of their own."""
+    columns = sets[["family", "moved", "position", "layers"]]
+    return [_set_words(*one) for one in columns.itertuples(index=False, name=None)]
+
+
+def _set_words(family: str, moved: str, position: int, layers: int) -> str:
+    if family == "group":
+        return moved
+    if family == "window":
+        return f"#{position + 1}–{position + layers} {moved}"
+    return layer_words(position + 1, moved)
 
 
 def _words(table: pd.DataFrame, verdict: VerdictSpec) -> list[str]:
@@ -271,8 +288,8 @@ def rise_table(rises: pd.DataFrame, places: pd.DataFrame) -> pd.DataFrame:
         rises: as :func:`~lmc_tune.analysis.layers.layer_rises` gives them.
         places: ``cell``, ``moved`` and ``position`` of the layers.
     """
-    table = rises.merge(places, on=["cell", "moved"])
-    table["set"] = _numbered(table)
+    table = rises.merge(places, on=["cell", "moved"]).sort_values("position", kind="stable")
+    table["set"] = layers_in_words(table["position"] + 1, table["moved"])
     return table.rename(columns={"lambda": "at"})[["cell", "base", "set", "at", "mean", "n"]]
 
 
@@ -282,8 +299,9 @@ def epoch_table(epochs: pd.DataFrame) -> pd.DataFrame:
     Args:
         epochs: as :func:`~lmc_tune.analysis.layers.layers_by_epoch` gives them.
     """
-    named = ["end" if epoch == END else f"{epoch:g}" for epoch in epochs["epoch"]]
-    table = epochs.assign(at=named, set=_numbered(epochs) if len(epochs) else "")
+    table = epochs.sort_values("position", kind="stable")
+    table["at"] = ["end" if epoch == END else f"{epoch:g}" for epoch in table["epoch"]]
+    table["set"] = layers_in_words(table["position"] + 1, table["moved"])
     return table[["cell", "set", "at", "mean", "n", "epoch"]]
 
 
@@ -321,15 +339,19 @@ def heat_maps(  # noqa: PLR0913 - two tables, and what they are of
 
 def _heat(table: pd.DataFrame, domain: list[float], verdict: VerdictSpec, x: alt.X) -> Any:
     """A row per layer."""
-    number_format = barrier_format(verdict)
     legend = alt.Legend(
-        orient="top", format=number_format, gradientLength=130, tickCount=3, labelOverlap="greedy", labelSeparation=6
+        orient="top",
+        format=tick_style(percent=verdict.quantity == "error"),
+        gradientLength=130,
+        tickCount=3,
+        labelOverlap="greedy",
+        labelSeparation=6,
     )
     scale = alt.Scale(scheme="viridis", domain=domain)
     colour = alt.Color("mean:Q", title=f"mean rise of {quantity(verdict)}", scale=scale, legend=legend)
     said = [alt.Tooltip("set:N", title="layer"), alt.Tooltip("at:N", title="at")]
-    said += [alt.Tooltip("mean:Q", title="rise", format=number_format), alt.Tooltip("n:Q")]
-    y = alt.Y("set:N", title=None, axis=alt.Axis(labelLimit=170))
+    said += [alt.Tooltip("mean:Q", title="rise", format=barrier_format(verdict)), alt.Tooltip("n:Q")]
+    y = _in_rows(table)
     chart = alt.Chart(table).transform_filter(_SHOWN).mark_rect().encode(x=x, y=y, color=colour, tooltip=said)
     most = int(table.groupby("cell")["set"].nunique().max())
-    return chart.properties(width=MAP_WIDTH, height=ROW * most)
+    return chart.properties(width=MAP_WIDTH, height=MAP_ROW * most)

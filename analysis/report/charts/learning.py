@@ -86,7 +86,7 @@ def learning_chart(*, legend: bool = False) -> Any:
     scale = alt.Scale(nice=False)
     above, below = (alt.X("epoch:Q", title=title, scale=scale, axis=axis) for title in (None, "epoch"))
     places = (
-        ("error", above, alt.Y("value:Q", title="error", axis=alt.Axis(format=".3~%", tickCount=4))),
+        ("error", above, alt.Y("value:Q", title="error", axis=alt.Axis(format="~%", tickCount=4))),
         ("loss", below, alt.Y("value:Q", title="loss (nats)", axis=alt.Axis(tickCount=4))),
     )
     charts = [

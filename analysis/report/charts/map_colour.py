@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lmc_tune.analysis.phase import PhaseDiagram
+from lmc_tune.analysis.report.charts.style import tick_style
 from lmc_tune.analysis.wording import number, percent
 from lmc_tune.core.barrier import Array
 from lmc_tune.errors import UserError
@@ -58,7 +59,7 @@ def map_colour(diagram: PhaseDiagram, column: str, orient: Literal["top", "botto
     scale = alt.Scale(scheme="purpleorange" if low < 0 else "viridis", domain=[low, high], nice=low >= 0)
     legend = alt.Legend(
         orient=orient,
-        format=".3~%" if _is_fraction(column) else ".3~g",
+        format=tick_style(percent=_is_fraction(column)),
         gradientLength=130,
         tickCount=3,
         labelOverlap="greedy",

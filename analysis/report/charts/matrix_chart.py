@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from lmc_tune.analysis.report.charts.style import ON_DARK, ON_LIGHT, finish
+from lmc_tune.analysis.report.charts.style import ON_DARK, ON_LIGHT, finish, tick_style
 
 # Of the whole map, at most and at least per network, in pixels.
 _MOST, _LEAST, _LARGEST = 620, 15, 64
@@ -34,7 +34,7 @@ def matrix_chart(table: pd.DataFrame, names: Sequence[str], most: float, *, perc
             "barrier:Q",
             title="barrier of the error" if percent else "barrier of the loss",
             scale=alt.Scale(scheme="viridis", domain=[0, most], reverse=True, clamp=True),
-            legend=alt.Legend(orient="top", format=".2~%" if percent else ".3~g", gradientLength=160),
+            legend=alt.Legend(orient="top", format=tick_style(percent=percent), gradientLength=160),
         ),
         tooltip=[alt.Tooltip("first:N"), alt.Tooltip("second:N"), alt.Tooltip("words:N", title="barrier")],
     )

@@ -7,7 +7,7 @@ import altair as alt
 import pandas as pd
 
 from lmc_tune.analysis.report.charts.phase_chart import PANEL_COLOURS
-from lmc_tune.analysis.report.charts.style import FAINT, finish
+from lmc_tune.analysis.report.charts.style import FAINT, finish, tick_style
 
 # Two beside each other are as wide as the page.
 PANEL_WIDTH, PANEL_HEIGHT = 490, 230
@@ -37,7 +37,7 @@ def _panel(table: pd.DataFrame, title: str, conditions: Sequence[str]) -> Any:
         "value:Q",
         title=title,
         scale=alt.Scale(domain=[min(low, float(pd.Series(known.ravel()).min())), high], nice=True),
-        axis=alt.Axis(format=".2~%" if percent else ".3~g", tickCount=5),
+        axis=alt.Axis(format=tick_style(percent=percent), tickCount=5),
     )
     colour = alt.Color(
         "condition:N",

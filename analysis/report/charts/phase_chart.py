@@ -25,12 +25,12 @@ from lmc_tune.analysis.report.charts.style import (
     VERDICT_COLOURS,
     Points,
     barrier_axis,
-    barrier_format,
     barrier_title,
     finish,
     interval_layers,
     outline,
     tick_axis,
+    tick_style,
     tile_scale,
     tooltips,
     verdict_colour,
@@ -51,6 +51,8 @@ MARGIN, MARGINS = 8, {"letter": 3}
 LINES_HEIGHT, AXIS_WIDTH = 280, 64
 # With more panels than that, or longer names, cells of a sweep without axes stand in rows.
 FEW_COLUMNS, LONG_NAME, ROW_HEIGHT, NAME_WIDTH = 6, 24, 24, 420
+# How far a panel's points stand from those of the one before, in pixels, and of all panels in parts of a tile.
+ASIDE, MOST_ASIDE = 12, 0.6
 # Okabe and Ito's, which the colour-blind can tell apart; their yellow is too light for a line.
 PANEL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#7a5c00")
 
@@ -336,7 +338,7 @@ def _barrier_colour(diagram: PhaseDiagram, orient: Literal["top", "bottom"]) -> 
     verdict = diagram.verdict
     legend = alt.Legend(
         orient=orient,
-        format=barrier_format(verdict),
+        format=tick_style(percent=verdict.quantity == "error"),
         gradientLength=130,
         tickCount=3,
         labelOverlap="greedy",
@@ -378,7 +380,7 @@ def _lines(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None, width
     x = alt.X("x:Q", scale=tile_scale(diagram.x), axis=tick_axis(diagram.x))
     groups = [diagram.panels[at : at + len(PANEL_COLOURS)] for at in range(0, len(diagram.panels), len(PANEL_COLOURS))]
     charts = [
-        _line_chart(diagram, table[table["panel"].isin(panels)], panels, (x, y), picked).properties(
+        _line_chart(diagram, set_apart(table, diagram.x, panels, map_width), panels, (x, y), picked).properties(
             width=map_width, height=LINES_HEIGHT
         )
         for panels in groups
@@ -387,10 +389,25 @@ def _lines(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None, width
     return alt.vconcat(*charts, spacing=24).resolve_scale(y="shared", color=colours, shape="shared")
 
 
+def set_apart(table: pd.DataFrame, axis: Axis, panels: Sequence[str], width: float) -> pd.DataFrame:
+    """The rows of some panels, ``x`` a little beside their place: barriers of 0 would lie on top of each other.
+
+    Args:
+        table: as :func:`phase_table` gives it.
+        axis: of its cells.
+        panels: from left to right.
+        width: of the chart, in pixels.
+    """
+    places = axis.position(axis.edges)
+    step = min(ASIDE * np.ptp(places) / width, MOST_ASIDE * np.diff(places).min() / len(panels))
+    own = table[table["panel"].isin(panels)]
+    at = own["panel"].map({panel: at - (len(panels) - 1) / 2 for at, panel in enumerate(panels)}).to_numpy()
+    return own.assign(x=axis.drawn(axis.value(axis.position(own[axis.column]) + step * at)))
+
+
 def _rows(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None, width: float) -> Any:
     """Mean barriers from left to right, a row per panel: names have room there."""
-    axis = alt.Axis(labelLimit=NAME_WIDTH, labelFontSize=11, title=None)
-    y = alt.Y("panel:N", sort=list(diagram.panels), axis=axis)
+    y = row_axis(diagram)
     points = Points(
         x=barrier_axis(alt.X, table, diagram.verdict),
         y=y,
@@ -407,6 +424,12 @@ def _rows(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None, width:
     return alt.layer(*layers).properties(
         width=max(200, width - min(NAME_WIDTH, longest)), height=ROW_HEIGHT * len(diagram.panels)
     )
+
+
+def row_axis(diagram: PhaseDiagram) -> alt.Y:
+    """A row per panel, with its name."""
+    axis = alt.Axis(labelLimit=NAME_WIDTH, labelFontSize=11, title=None)
+    return alt.Y("panel:N", sort=list(diagram.panels), axis=axis)
 
 
 def _line_chart(

@@ -8,7 +8,15 @@ import pandas as pd
 
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.phase_chart import phase_table
-from lmc_tune.analysis.report.charts.style import LEGIBLE, PANEL_WIDTH, Points, finish, interval_layers, wrapped
+from lmc_tune.analysis.report.charts.style import (
+    LEGIBLE,
+    PANEL_WIDTH,
+    Points,
+    finish,
+    interval_layers,
+    tick_format,
+    wrapped,
+)
 from lmc_tune.analysis.wording import number
 
 MANY_COLOURS = 8
@@ -43,7 +51,7 @@ def point_colour(diagram: PhaseDiagram, table: pd.DataFrame) -> alt.Color | None
     scheme = alt.SchemeParams(name="viridis", extent=list(LEGIBLE))
     if len(values) > MANY_COLOURS:
         named = values[np.linspace(0, len(values) - 1, MANY_COLOURS).round().astype(int)].tolist()
-        legend = alt.Legend(orient="top", values=named, format=".3~g")
+        legend = alt.Legend(orient="top", values=named, format=tick_format(named))
         scale = alt.Scale(type="log" if values[0] > 0 else "linear", scheme=scheme)
         return alt.Color("colour:Q", title=diagram.title(column), scale=scale, legend=legend)
     names = {f"{value:g}": number(value) for value in values}

@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from lmc_tune.analysis.report.charts.phase_chart import PANEL_COLOURS
-from lmc_tune.analysis.report.charts.style import FAINT, finish
+from lmc_tune.analysis.report.charts.style import FAINT, finish, tick_style
 
 PANEL_WIDTH, PANEL_HEIGHT = 1020, 170
 # More names than that would overlap.
@@ -36,7 +36,9 @@ def _panel(table: pd.DataFrame, title: str, threshold: float, *, percent: bool) 
         axis=alt.Axis(labelAngle=-40, labelLimit=120, values=layers[::every], grid=False),
     )
     form = ".2~%" if percent else ".3~g"
-    y = alt.Y("value:Q", title="above the members' mean", axis=alt.Axis(format=form, tickCount=5))
+    y = alt.Y(
+        "value:Q", title="above the members' mean", axis=alt.Axis(format=tick_style(percent=percent), tickCount=5)
+    )
     base = alt.Chart(table).encode(x=x)
     said = [
         alt.Tooltip("layer:N"),

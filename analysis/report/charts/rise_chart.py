@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lmc_tune.analysis.report.charts.phase_chart import PANEL_COLOURS
-from lmc_tune.analysis.report.charts.style import FAINT, wrapped
+from lmc_tune.analysis.report.charts.style import FAINT, tick_style, wrapped
 from lmc_tune.core.counted import counted
 
 WIDTH, HEIGHT = 196, 130
@@ -29,7 +29,7 @@ def rise_charts(table: pd.DataFrame, x: alt.X, names: Sequence[str], title: str,
         "rise:Q",
         title=title,
         scale=alt.Scale(domain=[float(known.min()), float(known.max())], nice=True),
-        axis=alt.Axis(format=".2~%" if percent else ".3~g", tickCount=4),
+        axis=alt.Axis(format=tick_style(percent=percent), tickCount=4),
     )
     colour = alt.Color(
         "name:N",

@@ -80,7 +80,10 @@ def themed(spec: dict[str, Any], theme: Theme) -> dict[str, Any]:
 
 
 def wrapped(title: str, width: float) -> list[str]:
-    """A title of parts ``a · b`` in lines that fit over so many pixels, broken between parts where possible."""
+    """A title of parts ``a · b`` in lines that fit over so many pixels, broken between parts where possible.
+
+    A line that ends inside of a part ends with a space: the page's script, which breaks lines anew, can tell.
+    """
     most = max(8, int(width / CHARACTER_WIDTH))
     lines = [""]
     for part in title.split(" · "):
@@ -88,7 +91,8 @@ def wrapped(title: str, width: float) -> list[str]:
         if len(joined) <= most:
             lines[-1] = joined
         else:
-            lines = [line for line in lines if line] + (textwrap.wrap(part, most) or [""])
+            pieces = textwrap.wrap(part, most) or [""]
+            lines = [line for line in lines if line] + [f"{piece} " for piece in pieces[:-1]] + pieces[-1:]
     return lines
 
 
@@ -96,8 +100,13 @@ def barrier_title(verdict: VerdictSpec) -> str:
     return f"mean barrier of {quantity(verdict)}" + ("" if verdict.quantity == "error" else " (nats)")
 
 
+def tick_style(*, percent: bool) -> str:
+    """A d3 format for axes and legends: it has no precision, so Vega takes as many digits as tell the ticks apart."""
+    return "~%" if percent else "~g"
+
+
 def barrier_format(verdict: VerdictSpec) -> str:
-    """A d3 format for barriers in the unit of the judged curve."""
+    """A d3 format for single barriers in the unit of the judged curve."""
     return ".3~%" if verdict.quantity == "error" else ".3~g"
 
 
@@ -117,10 +126,11 @@ def tick_axis(axis: Axis, *, titled: bool = True) -> alt.Axis:
 
 
 def tick_format(ticks: Sequence[float]) -> str:
-    """Whole numbers in full; of others three digits, or two where they still tell the values apart."""
+    """Whole numbers in full; of others as many digits as tell the values apart, at least two."""
     if all(value.is_integer() for value in ticks):
         return "d"
-    return ".2~g" if len({f"{value:.2g}" for value in ticks}) == len(ticks) else ".3~g"
+    digits = next(digits for digits in range(2, 18) if len({f"{value:.{digits}g}" for value in ticks}) == len(ticks))
+    return f".{digits}~g"
 
 
 def tile_scale(axis: Axis) -> alt.Scale:
@@ -136,7 +146,7 @@ def barrier_axis(channel: type[Channel], table: pd.DataFrame, verdict: VerdictSp
         table[["shown_barrier", "shown_low", "shown_high"]],
         (0.0, verdict.threshold),
         title=barrier_title(verdict) if titled else None,
-        number_format=barrier_format(verdict),
+        number_format=tick_style(percent=verdict.quantity == "error"),
     )
 
 

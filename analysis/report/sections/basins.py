@@ -14,8 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmc_tune.analysis.phase import PhaseDiagram
+from lmc_tune.analysis.report.charts.phase_chart import ROW_HEIGHT, row_axis
 from lmc_tune.analysis.report.charts.points import judged_cells, panels_of_points, point_colour, shown
-from lmc_tune.analysis.report.charts.style import Points, fitted
+from lmc_tune.analysis.report.charts.style import (
+    PANEL_WIDTH,
+    Points,
+    finish,
+    fitted,
+    interval_layers,
+    tick_axis,
+    tile_scale,
+    verdict_colour,
+)
 from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.report.sections.noise_scale import noise_axis
 from lmc_tune.analysis.wording import confidence
@@ -24,6 +34,7 @@ from lmc_tune.experiment import Condition
 from lmc_tune.tables.barriers import judged_rows
 
 ORDER = 40
+TITLE = "basin depth of test loss at λ = ½ (nats)"
 
 
 def basin_depths(parts: Iterable[pa.Table], condition: Condition) -> pd.Series:
@@ -64,6 +75,7 @@ def make(context: Context) -> Section | None:
     table = basin_table(diagram, context.added["basin_depth"], context.intervals)
     if table.empty:
         return None
+    drawn = table[table["g"] > 0] if _scales_differ(table) else table
     n, n_pairs, deep = int(table["n_basins"].sum()), int(table["n_ok"].sum()), int((table["depth_low"] > 0).sum())
     return Section(
         id="basins",
@@ -71,10 +83,16 @@ def make(context: Context) -> Section | None:
         lead=f"In {n} of {counted(n_pairs, 'counted pair')} the average of the members (λ = ½) has a lower test loss "
         f"than both; in {deep} of {counted(len(table), 'cell')} the whole interval of the mean lies above 0. Depth: "
         "how far the average's test loss lies below that of the better member. "
-        f"Bars: {confidence(diagram.verdict)} intervals. Cells with a noise scale g of 0 are not drawn.",
-        label="Depth of the basin of every judged cell against its noise scale",
-        chart=basin_chart(diagram, table[table["g"] > 0], context.picked) if (table["g"] > 0).any() else None,
+        f"Bars: {confidence(diagram.verdict)} intervals."
+        + (" Cells with a noise scale g of 0 are not drawn." if len(drawn) < len(table) else ""),
+        label="Depth of the basin of every judged cell",
+        chart=basin_chart(diagram, drawn, context.picked),
     )
+
+
+def _scales_differ(table: pd.DataFrame) -> bool:
+    """Whether a logarithmic axis of noise scales can tell cells apart."""
+    return len(table.loc[table["g"] > 0, "g"].unique()) > 1
 
 
 def basin_table(diagram: PhaseDiagram, depths: pd.Series, intervals: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -97,14 +115,24 @@ def basin_table(diagram: PhaseDiagram, depths: pd.Series, intervals: Mapping[str
 
 
 def basin_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None = None) -> Any:
-    """Depth against noise scale, one panel per panel of the phase diagram; the dashed line is 0."""
-    depths = table[["depth", "depth_low", "depth_high"]]
-    points = Points(
-        x=noise_axis(diagram, table),
-        y=fitted(alt.Y, depths, (0.0,), title="basin depth of test loss at λ = ½ (nats)", number_format=".2~g"),
-        colour=point_colour(diagram, table),
-        low="depth_low",
-        high="depth_high",
-        guide=0.0,
-    )
+    """Depth against noise scale, one panel per panel of the phase diagram; the dashed line is 0.
+
+    Where cells do not differ in their noise scales: against the first axis; without one, a row per cell.
+    """
+    spread: dict[str, Any] = {"low": "depth_low", "high": "depth_high", "guide": 0.0}
+
+    def depth(channel: Any) -> Any:
+        depths = table[["depth", "depth_low", "depth_high"]]
+        return fitted(channel, depths, (0.0,), title=TITLE, number_format="~g")
+
+    if _scales_differ(table):
+        x = noise_axis(diagram, table)
+    elif diagram.x is not None:
+        x = alt.X("place:Q", scale=tile_scale(diagram.x), axis=tick_axis(diagram.x))
+        table = table.assign(place=diagram.x.drawn(table[diagram.x.column]))
+    else:
+        points = Points(x=depth(alt.X), y=row_axis(diagram), colour=verdict_colour(), channel="x", **spread)
+        rows: Any = alt.layer(*interval_layers(table, points, diagram, picked))
+        return finish(rows.properties(width=2 * PANEL_WIDTH, height=ROW_HEIGHT * len(table)), picked)
+    points = Points(x=x, y=depth(alt.Y), colour=point_colour(diagram, table), **spread)
     return panels_of_points(diagram, table, points, picked)

@@ -5,10 +5,12 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from lmc_tune.analysis.report.charts.rise_chart import rise_charts
+from lmc_tune.analysis.report.charts.layer_axis import layer_axis, layers_in_words
+from lmc_tune.analysis.report.charts.rise_chart import WIDTH, rise_charts
 from lmc_tune.analysis.report.charts.style import finish
 from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.rises import LAYER_KINDS, NOISE_KINDS, collect_rises
+from lmc_tune.analysis.wording import LAYER_PLACES
 from lmc_tune.core.counted import counted
 
 ORDER = 72
@@ -36,8 +38,8 @@ def make(context: Context) -> Section | None:
         title="Is the direction special?",
         lead=f"How far the {judged} rises after a step. By layer: one layer alone moves from either member, α times "
         "the layer's own distance ‖A − B‖, towards the other member or in random directions of exactly that length; "
-        "the rise is over that member. By norm: all weights move from points λ of the path; the rise is over that "
-        "point. Lines are means over all counted pairs of the cells of one verdict, bands reach from the "
+        f"the rise is over that member. {LAYER_PLACES} By norm: all weights move from points λ of the path; the rise is "
+        "over that point. Lines are means over all counted pairs of the cells of one verdict, bands reach from the "
         "lowest to the highest draw.",
         label="Rise of the judged quantity after steps towards the other member and in other directions",
         chart=finish(chart),
@@ -87,13 +89,8 @@ def direction_chart(table: pd.DataFrame, title: str, *, percent: bool) -> Any:
     """Rise by layer; None without rows."""
     if table.empty:
         return None
-    last = int(table["place"].max())
-    x = alt.X(
-        "place:Q",
-        title="layer",
-        scale=alt.Scale(domain=[0.5, last + 0.5], nice=False),
-        axis=alt.Axis(values=list(range(1, last + 1)), labelOverlap="greedy", format="d", grid=False),
-    )
+    table = table.assign(layer=layers_in_words(table["place"], table["layer"]))
+    x = layer_axis("place", table, WIDTH)
     return rise_charts(_first(table), x, list(LAYER_KINDS.values()), title, percent=percent)
 
 

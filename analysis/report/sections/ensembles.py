@@ -28,12 +28,15 @@ def make(context: Context) -> Section | None:
     if not context.detailed or (table := ensemble_table(diagram)).empty:
         return None
     places = cell_places(diagram)
+    of_losses = "NLL: mean test loss in nats."
+    if table["of_text"].any():
+        of_losses = "NLL: mean test loss in nats per token; perplexity: e to the NLL."
     return Section(
         id="ensembles",
         title="Average or ensemble?",
         lead="Average: the network at λ = ½, recalibrated where its path was; it costs one network. Ensemble: the mean "
         "of the members' predicted probabilities; it costs two. Gain: how much better than the mean of the members, in "
-        "percentage points of test accuracy; NLL: mean test loss in nats. Means over the counted pairs.",
+        f"percentage points of test accuracy. {of_losses} Means over the counted pairs.",
         label="Gain in accuracy of weight average and ensemble over the mean member, against the mean barrier",
         chart=ensemble_chart(diagram, gain_table(table), context.picked),
         table=ensemble_words(table, places),
@@ -67,8 +70,12 @@ def gain_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def ensemble_words(table: pd.DataFrame, places: pd.DataFrame) -> pd.DataFrame:
-    """The cells in words, in the order of the places (:func:`cell_places`), indexed by their ids."""
+    """The cells in words, in the order of the places (:func:`cell_places`), indexed by their ids.
+
+    Of text, perplexities take the place of losses: with both, a table of two axes is wider than the page.
+    """
     rows = table.set_index("cell").to_dict("index")
+    of_text = bool(table["of_text"].any())
     words = {
         cell: {
             **where,
@@ -76,22 +83,25 @@ def ensemble_words(table: pd.DataFrame, places: pd.DataFrame) -> pd.DataFrame:
             "mean member": percent(rows[cell]["member_accuracy"]),
             **{name: percent(rows[cell][f"{name}_accuracy"]) for name in COMBINED},
             **{f"{name}'s gain": percentage_points(100 * rows[cell][f"{name}_gain_accuracy"]) for name in COMBINED},
-            **{f"{name}'s NLL": nats(rows[cell][f"{name}_nll"]) for name in COMBINED},
+            **(perplexities(rows[cell]) if of_text else losses(rows[cell])),
             **{f"{name}'s gain in NLL": nats(rows[cell][f"{name}_gain_nll"]) for name in COMBINED},
         }
         for cell, where in zip(places.index, places.to_dict("records"), strict=True)
         if cell in rows
     }
-    if table["of_text"].any():
-        for cell, row in words.items():
-            row |= {f"{name}'s perplexity": perplexity(nll) for name, nll in nlls(rows[cell]).items()}
     return pd.DataFrame(list(words.values()), index=pd.Index(list(words), name="cell"))
 
 
-def nlls(row: Mapping[Any, Any]) -> dict[str, float]:
-    """Mean test losses, in nats, of the mean member, the average and the ensemble of a cell."""
-    combined = {name: row[f"{name}_nll"] for name in COMBINED}
-    return {"mean member": row["average_nll"] + row["average_gain_nll"], **combined}
+def losses(row: Mapping[Any, Any]) -> dict[str, str]:
+    """Mean test losses of the average and the ensemble of a cell, in nats."""
+    return {f"{name}'s NLL": nats(row[f"{name}_nll"]) for name in COMBINED}
+
+
+def perplexities(row: Mapping[Any, Any]) -> dict[str, str]:
+    """Those of the mean member, the average and the ensemble of a cell."""
+    members = row["average_nll"] + row["average_gain_nll"]  # the gain is the members' less its own
+    known = {"mean member": members, **{name: row[f"{name}_nll"] for name in COMBINED}}
+    return {f"{name}'s perplexity": perplexity(nll) for name, nll in known.items()}
 
 
 def ensemble_chart(diagram: PhaseDiagram, table: pd.DataFrame, picked: str | None = None) -> Any:

@@ -8,7 +8,7 @@ from lmc_tune.analysis.layers import Family, LayerHeights, first_by_axis, first_
 from lmc_tune.analysis.phase import PhaseDiagram
 from lmc_tune.analysis.report.charts.first_layer_chart import TITLES, first_layer_chart
 from lmc_tune.analysis.report.section import Context, Section
-from lmc_tune.analysis.wording import confidence, listed, number, quantity, threshold
+from lmc_tune.analysis.wording import LAYER_PLACES, confidence, listed, number, quantity, threshold
 from lmc_tune.core.counted import counted
 from lmc_tune.experiment import VerdictSpec
 
@@ -53,8 +53,7 @@ def _how_to_read(diagram: PhaseDiagram) -> str:
         f"A layer breaks if the whole {confidence(verdict)} interval of its barrier of {quantity(verdict)}, half-way "
         f"to the other member, lies above {threshold(verdict)}. Of every pair the mean of two barriers counts: A with "
         "this layer alone half-way to B's, and B with it half-way to A's, both against the mean of the whole members. "
-        "The first layer to break is the one nearest to the input. Numbers are places from the input; 1–3: the first "
-        "three layers together."
+        f"The first layer to break is the one nearest to the input. {LAYER_PLACES} #1–3 are the first three together."
     )
 
 

@@ -8,8 +8,10 @@ import pandas as pd
 import pyarrow as pa
 
 from lmc_tune.analysis.phase import PhaseDiagram
+from lmc_tune.analysis.report.charts.layer_axis import layer_axis, layers_in_words
 from lmc_tune.analysis.report.charts.style import finish, verdict_colour, verdict_shape, wrapped
 from lmc_tune.analysis.report.section import Context, Section
+from lmc_tune.analysis.wording import LAYER_PLACES
 from lmc_tune.tables.columns import LAYERS
 
 ORDER = 70
@@ -63,7 +65,8 @@ def make(context: Context) -> Section | None:
         title="Similarity by layer",
         lead="From the input's side to the output's: how alike the outputs of A and B are (debiased CKA, 1 is the same "
         "up to rotation and scale), and how far apart their weights are. A line is the mean over all counted pairs of "
-        "the panel's cells of one verdict. Layers without outputs of their own have no CKA.",
+        "the panel's cells of one verdict. Layers without outputs of their own have no CKA. "
+        f"{LAYER_PLACES}",
         label="CKA and distance of every layer by depth, for the cells of each verdict",
         chart=layer_chart(table, panels[:MOST_PANELS], titled=len(diagram.panels) > 1),
         note=f"Drawn: the first {MOST_PANELS} of {len(panels)} panels; the others are in layers.parquet."
@@ -80,20 +83,13 @@ def layer_chart(table: pd.DataFrame, panels: list[str], *, titled: bool) -> Any:
 
 
 def _panel(rows: pd.DataFrame, title: str) -> Any:
-    last = int(rows["position"].max())
-    x = alt.X(
-        "position:Q",
-        title="layer",
-        scale=alt.Scale(domain=[0.5, last + 0.5], nice=False),
-        axis=alt.Axis(
-            values=list(range(1, last + 1)), labelOverlap="greedy", labelSeparation=4, format="d", grid=False
-        ),
-    )
+    rows = rows.assign(layer=layers_in_words(rows["position"], rows["layer"]))
     heights = {"cka": alt.Scale(domain=[min(0.0, rows["cka"].min()), 1]), "distance": alt.Scale(zero=True)}
     charts = []
     for name in MEASURES:
         known = rows[rows[name].notna()]
         if len(known):
+            x = layer_axis("position", rows, WIDTH, named=name == MEASURES[-1])
             y = alt.Y(f"{name}:Q", title=LAYERS[name].heading, scale=heights[name], axis=alt.Axis(tickCount=4))
             tooltip = [
                 "layer:N",

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmc_tune.analysis.boundary import tile_edges
-from lmc_tune.analysis.contours import contour_lines
+from lmc_tune.analysis.contours import COLUMNS, contour_heights, contour_lines
 from lmc_tune.analysis.phase import PhaseDiagram
-from lmc_tune.analysis.report.charts.style import ON_DARK, ON_LIGHT, finish, wrapped
+from lmc_tune.analysis.report.charts.style import ON_DARK, ON_LIGHT, finish, tick_style, wrapped
 from lmc_tune.analysis.report.content import place
 from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.rises import judged_pairs, values_of
@@ -21,6 +21,10 @@ from lmc_tune.core.barrier import Array
 ORDER = 76
 # One of the lowest barrier, one of the highest, and those between.
 MOST_PLANES, LEVELS = 6, 8
+LINES = (
+    f"Lines are {LEVELS} heights, closest in the valleys: above the lowest value, each is as many times as high as the "
+    "one before."
+)
 # Of several maps, and of one alone.
 WIDTH, ALONE = 300, 520
 LEAST_HEIGHT, MOST_HEIGHT = 140, 380
@@ -40,8 +44,7 @@ def make(context: Context) -> Section | None:
         title="Planes through the members",
         lead=f"The {split} {verdict.quantity} on the plane through three weight vectors, which are marked. Distances "
         "are those of the weights, along both axes. One pair each of cells whose mean barriers run from the lowest to "
-        f"the highest; lines are {LEVELS} heights, the same on all maps and equally spaced"
-        f"{'' if verdict.quantity == 'error' else ' on a logarithmic scale'}.",
+        f"the highest, all with the same lines. {LINES}",
         label="Maps of loss or error on planes through three weight vectors",
         chart=plane_chart(table, chosen, percent=verdict.quantity == "error", loss="loss (nats)"),
     )
@@ -87,9 +90,9 @@ def plane_chart(table: pd.DataFrame, chosen: pd.DataFrame, *, percent: bool, los
     finite = table.loc[np.isfinite(table["value"]), "value"]
     logarithmic = not percent and finite.min() > 0
     low, high = float(finite.min()), float(finite.max())
-    heights = (np.geomspace if logarithmic else np.linspace)(low, high, LEVELS + 2)[1:-1]
+    heights = contour_heights(finite, LEVELS)
     scale = alt.Scale(type="log" if logarithmic else "linear", scheme="viridis", domain=[low, high], clamp=True)
-    legend = alt.Legend(orient="top", format=".2~%" if percent else ".2~g")
+    legend = alt.Legend(orient="top", format=tick_style(percent=percent))
     title = "error" if percent else loss
     ink = {
         "color": alt.Color("value:Q", title=title, scale=scale, legend=legend),
@@ -111,7 +114,7 @@ def _map(rows: pd.DataFrame, heading: str, ink: Mapping[str, Any], heights: Arra
     axis = alt.Axis(title="distance", tickCount=4, grid=False)
     x, y = alt.X("x:Q", scale=x_scale, axis=axis), alt.Y("y:Q", scale=y_scale, axis=axis)
     left, bottom = alt.X("left:Q", scale=x_scale, axis=axis), alt.Y("bottom:Q", scale=y_scale, axis=axis)
-    lines = pd.concat([contour_lines(xs, ys, field, height) for height in heights])
+    lines = pd.concat([contour_lines(xs, ys, field, height) for height in heights] or [pd.DataFrame(columns=COLUMNS)])
     points = rows.loc[rows["point"] != "grid", ["point", "x", "y", "value"]].replace({"point": NAMES})
     named = alt.Chart(points).encode(x=x, y=y)
     text: dict[str, Any] = {"dy": -12, "fontSize": 12, "fontWeight": 700}

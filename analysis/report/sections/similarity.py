@@ -13,8 +13,8 @@ from lmc_tune.analysis.wording import confidence
 from lmc_tune.tables.columns import RESULTS
 
 ORDER = 50
-# Columns and their formats.
-MEASURES = {"disagreement": ".2~%", "error_overlap_ratio": ".2~f", "jensen_shannon": ".2~g", "cka": ".2~f"}
+# Columns and the formats of their axes, which have no precision so that Vega takes one that tells the ticks apart.
+MEASURES = {"disagreement": "~%", "error_overlap_ratio": "~f", "jensen_shannon": "~g", "cka": "~f"}
 WIDTH = 216
 
 

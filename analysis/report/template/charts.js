@@ -10,7 +10,7 @@ const DRAWN = /^(x|y|[xy]_(low|high)|letter|barrier_text|colour_text|colour)(_li
 // The lines of a title for so many pixels, broken between words.
 function wrapped(lines, width) {
   const most = Math.max(8, Math.floor(width / 7.4));
-  const words = lines.join(" · ").split(" ");
+  const words = lines.map((line) => (line.endsWith(" ") ? line : `${line} · `)).join("").slice(0, -3).split(" ");
   return words.reduce(
     (found, word) => {
       const joined = `${found.at(-1)} ${word}`.trim();
@@ -18,6 +18,19 @@ function wrapped(lines, width) {
     },
     [""],
   );
+}
+
+// A chart beside the first of its row relies on the first one's vertical axis; below it, it needs its own.
+function withAxis(view, first) {
+  const own = { ...view };
+  for (const parts of ["hconcat", "vconcat", "concat", "layer"]) {
+    if (view[parts] && first?.[parts]) own[parts] = view[parts].map((part, at) => withAxis(part, first[parts][at]));
+  }
+  const [y, model] = [view.encoding?.y, first?.encoding?.y];
+  if (y && y.field === model?.field && (y.title === null || y.axis?.title === null)) {
+    own.encoding = { ...view.encoding, y: { ...y, title: model.title, axis: model.axis } };
+  }
+  return own;
 }
 
 // One column of charts, none wider than the page.
@@ -35,7 +48,8 @@ function narrowed(spec, width) {
     return { ...channel, ...legend, ...title };
   };
   const narrow = ({ hconcat, vconcat, concat, layer, columns, ...view }) => {
-    const parts = hconcat ?? vconcat ?? concat;
+    const row = hconcat ?? concat;
+    const parts = row?.map((part) => withAxis(part, row[0])) ?? vconcat;
     if (parts) return { ...titled(view), spacing: 20, vconcat: parts.map(narrow) };
     const fitting = (encoding) =>
       Object.fromEntries(Object.entries(encoding).map(([name, channel]) => [name, fitted(name, channel)]));

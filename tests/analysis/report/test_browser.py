@@ -533,12 +533,20 @@ def test_a_point_of_any_chart_picks_its_cell_in_all_of_them(full: Visit, chart: 
 
 
 def test_the_full_page_fits_its_window_and_a_phones(full: Visit) -> None:
+    def names(chart: str) -> list[str]:
+        return [text for text in full.texts("role-axis-label", chart) if text.startswith("mlp")]
+
+    beside = names("networks")
+    assert full.texts("role-axis-title", "similarity").count("mean barrier of test error") == 1
     assert full.page.evaluate("document.documentElement.scrollWidth") <= 1280
     full.page.set_viewport_size({"width": 390, "height": 844})
     full.page.wait_for_function("document.querySelector('#noise svg').getBoundingClientRect().width < 390")
     full.settle()
     assert full.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert full.outside(".chart svg") == []
+    # Charts below each other have the titles and labels that only the first one of a row has.
+    assert full.texts("role-axis-title", "similarity").count("mean barrier of test error") == 4
+    assert sorted(names("networks")) == sorted(2 * beside)
     full.page.set_viewport_size({"width": 1280, "height": 900})
 
 

@@ -11,9 +11,12 @@ import pyarrow.compute as pc
 import pytest
 from scipy import stats
 
+from lmc_tune.analysis.phase import map_regions
+from lmc_tune.analysis.report.sections import noise_scale
 from lmc_tune.analysis.report.sections.basins import basin_chart, basin_depths, basin_table, make
 from lmc_tune.tables.columns import PATHS
-from tests.analysis.measured import Measured
+from tests.analysis.cases import COVARIATE, LABEL, measured_pair, pair_spec, results_of
+from tests.analysis.measured import Measured, context_of
 
 
 def path(key: str, losses: list[float], condition: str = "naive", split: str = "test") -> list[dict]:
@@ -106,6 +109,39 @@ def test_the_section_counts_basins_and_draws_every_cell(measured: Measured) -> N
     assert section.lead.startswith(f"In {n} of {of} counted pairs the average")
     spec = basin_chart(measured.diagram, table).to_dict()
     assert {row["cell"] for rows in spec["datasets"].values() for row in rows if "cell" in row} == set(table["cell"])
+
+
+@pytest.mark.parametrize(
+    ("varied", "along"),
+    [
+        ({"lr": (0.01, 0.1)}, "g"),
+        ({"shift": (LABEL, LABEL.model_copy(update={"severity": 0.2}))}, "place"),
+        ({"shift": (COVARIATE, LABEL)}, None),
+    ],
+)
+def test_cells_of_one_noise_scale_stand_along_the_axis_or_in_rows(varied, along) -> None:
+    """Against the noise scale, they would all lie at one place; there is no section of it either."""
+    ((field, values),) = varied.items()
+    specs = [pair_spec(**{field: value}, replicate=replicate) for value in values for replicate in range(3)]
+    diagram = map_regions(results_of([measured_pair(spec) for spec in specs]))
+    rows = [path(key, [0.5, 0.3, 0.4]) for key in diagram.pairs["key"]]
+    table = pa.Table.from_pylist([row for own in rows for row in own], PATHS.schema)
+    context = context_of(diagram, parts=lambda name: [table] if name == "paths" else [])
+    section = make(context)
+    assert section is not None
+    spec = section.chart.to_dict()
+    (points,) = [layer for layer in views(spec) if layer.get("mark", {}).get("filled")]
+    assert points["encoding"]["x"]["field"] == (along or "depth")
+    assert points["encoding"]["y"]["field"] == ("depth" if along else "panel")
+    drawn = [row for rows in spec["datasets"].values() for row in rows if "depth" in row]
+    assert sorted(row["depth"] for row in drawn) == pytest.approx([0.1, 0.1])
+    assert (noise_scale.make(context) is None) == (along != "g")
+
+
+def views(spec: dict) -> list[dict]:
+    """All charts in a spec that have no parts."""
+    parts = [part for name in ("concat", "hconcat", "vconcat", "layer") for part in spec.get(name, [])]
+    return [view for part in parts for view in views(part)] or [spec]
 
 
 def test_pairs_without_paths_have_no_section(measured: Measured) -> None:

@@ -58,12 +58,14 @@ def test_the_chart_shows_every_judged_cell(measured: Measured) -> None:
     assert {row["cell"] for rows in spec["datasets"].values() for row in rows if "cell" in row} == set(table["cell"])
 
 
-def test_of_text_losses_are_said_as_perplexities_too() -> None:
+def test_of_text_perplexities_take_the_place_of_losses_so_that_the_table_fits_the_page() -> None:
     text = TextSpec(path="/corpus.txt", content=TextContent(hash="0", symbols=50, train=9999, test=999))
     specs = [spec.model_copy(update={"dataset": text, "model": GptSpec()}) for spec in grid(replicates=2)]
     diagram = map_regions(results_of([measured_pair(spec) for spec in specs]))
     table = ensemble_table(diagram)
     words = ensemble_words(table, cell_places(diagram))
+    assert {name for name in words.columns if "NLL" in name} == {"average's gain in NLL", "ensemble's gain in NLL"}
+    assert sum("perplexity" in name for name in words.columns) == 3
     for row in table.to_dict("records"):
         said = words.loc[row["cell"]]
         assert float(said["ensemble's perplexity"]) == pytest.approx(math.exp(row["ensemble_nll"]), rel=1e-3)

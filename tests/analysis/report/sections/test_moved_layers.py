@@ -9,7 +9,7 @@ import pytest
 
 from lmc_tune.analysis.layers import first_layers
 from lmc_tune.analysis.phase import map_regions
-from lmc_tune.analysis.report.charts.first_layer_chart import NONE, UNDECIDED, first_layer_table, scale_of
+from lmc_tune.analysis.report.charts.first_layer_chart import EXCLUDED, NONE, UNDECIDED, first_layer_table, scale_of
 from lmc_tune.analysis.report.charts.layer_charts import (
     SHARE,
     WHOLE,
@@ -67,13 +67,13 @@ def test_tiles_show_the_place_of_the_first_layer_none_undecided_or_the_verdict(c
     table = first_layer_table(context.diagram, firsts).set_index(["lr", "batch_size"])
     for batch_size in (16, 64):
         assert table.loc[(0.01, batch_size), ["single_text", "single_layer"]].tolist() == ["none", NONE]
-        assert table.loc[(0.1, batch_size), ["single_text", "single_layer"]].tolist() == ["10", "10 body.9"]
+        assert table.loc[(0.1, batch_size), ["single_text", "single_layer"]].tolist() == ["#10", "#10 body.9"]
     row = table.loc[(0.1, 16)]
-    assert row["single_words"].startswith("10 body.9 of 10: 12.5% (")
+    assert row["single_words"].startswith("#10 body.9 of 10 layers: 12.5% (")
     assert row["single_words"].endswith("n = 3")
-    assert row["shallow_text"] == "1–3"  # 0.5 + 3 + 5.5 of 360 examples
+    assert row["shallow_text"] == "#1–3"  # 0.5 + 3 + 5.5 of 360 examples
     assert table.loc[(1.0, 16), "single_text"] == "×"
-    assert pd.isna(table.loc[(1.0, 16), "single_layer"])
+    assert table.loc[(1.0, 16), "single_layer"] == "×  diverged"
 
 
 def test_colours_follow_the_place_in_the_network_whichever_layers_break() -> None:
@@ -83,24 +83,24 @@ def test_colours_follow_the_place_in_the_network_whichever_layers_break() -> Non
         return dict(zip(found["domain"], found["range"], strict=True))
 
     few, all_of_them = scale(3, 10), scale(*range(1, 11))
-    assert list(few) == ["3 body.2", "10 body.9", NONE, UNDECIDED]
+    assert list(few) == ["#3 body.2", "#10 body.9", NONE, UNDECIDED, *EXCLUDED.values()]
     assert few.items() <= all_of_them.items()
-    assert len(set(all_of_them.values())) == 12
-    assert (all_of_them["1 body.0"], all_of_them["10 body.9"]) == ("#440154", "#fde725")
+    assert len(set(all_of_them.values())) == 14
+    assert (all_of_them["#1 body.0"], all_of_them["#10 body.9"]) == ("#440154", "#fde725")
 
 
 def test_the_section_says_what_breaks_and_how_it_moves(context: Context) -> None:
     section = first_layer.make(context)
     assert section is not None
     assert section.lead.startswith(
-        "In 2 of 5 disconnected cells no single layer carries a barrier; in 3 the first to break is body.9. "
+        "In 2 of 5 disconnected cells no single layer carries a barrier; in 3 the first to break is #10 body.9. "
     )
     table = section.table.set_index(["", "value"])
     assert table.loc[
         ("learning rate", "0.1"), ["cells", "a layer breaks in", "place of the first, mean (range)"]
     ].tolist() == ["2", "2", "10"]
     assert table.loc[("learning rate", "1"), "cells"] == "1"
-    assert table.loc[("batch size", "64"), ["cells", "none in", "which (cells)"]].tolist() == ["3", "1", "body.9"]
+    assert table.loc[("batch size", "64"), ["cells", "none in", "which (cells)"]].tolist() == ["3", "1", "#10 body.9"]
 
 
 def test_over_one_axis_layers_stand_in_rows_and_without_axes_there_is_no_chart(tmp_path: Path) -> None:
@@ -130,12 +130,45 @@ def test_rows_hold_the_barrier_and_those_of_both_bases_in_the_order_of_the_netwo
     verdict, cells = context.diagram.verdict, context.diagram.cells
     table = set_table(context.layer_intervals, verdict)
     for cell, own in table.groupby("cell"):
-        assert sorted(own["set"]) == [f"{at + 1:>2} {name}" for at, name in enumerate(NAMES)]
+        assert own["set"].tolist() == [f"#{at + 1} {name}" for at, name in enumerate(NAMES)]
         if cells.set_index("cell").loc[cell, "lr"] == 0.1:
-            last = own[own["set"] == "10 body.9"].iloc[0]
+            last = own[own["set"] == "#10 body.9"].iloc[0]
             assert (last[["barrier", "a", "b"]] * N_TEST).tolist() == pytest.approx([45, 60, 30])
             assert last["says"] == "breaks"
             assert last["low"] <= last["barrier"] <= last["high"]
+
+
+def test_sets_have_the_places_of_their_layers_and_groups_a_name_of_their_own() -> None:
+    sets = [
+        ("single", "2", 1, 1),
+        ("single", "0", 0, 1),
+        ("window", "0 … 4", 0, 3),
+        ("group", "ends", 1, 2),
+        ("group", "body", 0, 2),
+    ]
+    rows = [
+        {"cell": "x", "family": family, "moved": moved, "position": position, "layers": layers, "base": base}
+        | {"mean": 0.1, "low": 0.0, "high": 0.2, "n": 3, "says": "undecided"}
+        for family, moved, position, layers in sets
+        for base in ("a", "b", "both")
+    ]
+    table = set_table(pd.DataFrame(rows), VerdictSpec())
+    assert table.loc[table["family"] == "single", "set"].tolist() == ["#1 0", "#2 2"]
+    assert table.loc[table["family"] == "window", "set"].tolist() == ["#1–3 0 … 4"]
+    assert table.loc[table["family"] == "group", "set"].tolist() == ["body", "ends"]
+
+
+def test_letters_of_a_row_stay_in_it(context: Context) -> None:
+    section = layer_barriers.make(context)
+    assert section is not None
+    chart = section.chart.to_dict()["vconcat"][1]["hconcat"][0]
+    rows = {row["set"] for row in section.chart.to_dict()["datasets"][chart["layer"][-1]["data"]["name"]]}
+    row = chart["height"] / len(rows)
+    letters = [part["mark"] for part in chart["layer"] if part["mark"]["type"] == "text"]
+    assert [mark["dy"] for mark in letters] == [-9, 9]
+    assert all(abs(mark["dy"]) + mark["fontSize"] / 2 < row / 2 - 2 for mark in letters)
+    bands = {part["encoding"]["y"]["axis"]["tickBand"] for part in chart["layer"] if "y" in part["encoding"]}
+    assert bands == {"extent"}  # a line between any two rows
 
 
 def test_all_layers_are_the_end_of_both_sums_and_their_share_the_parts_of_it(context: Context) -> None:
