@@ -38,8 +38,8 @@ def make(context: Context) -> Section | None:
         title="Is the direction special?",
         lead=f"How far the {judged} rises after a step. By layer: one layer alone moves from either member, α times "
         "the layer's own distance ‖A − B‖, towards the other member or in random directions of exactly that length; "
-        f"the rise is over that member. {LAYER_PLACES} By norm: all weights move from points λ of the path; the rise is "
-        "over that point. Lines are means over all counted pairs of the cells of one verdict, bands reach from the "
+        f"the rise is over that member. {LAYER_PLACES} By norm: all weights move from points λ of the path; the rise "
+        "is over that point. Lines are means over all counted pairs of the cells of one verdict, bands reach from the "
         "lowest to the highest draw.",
         label="Rise of the judged quantity after steps towards the other member and in other directions",
         chart=finish(chart),
