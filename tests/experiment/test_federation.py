@@ -123,6 +123,21 @@ def test_a_mistake_is_named_once_with_what_to_do(old, new, said):
     assert len({message.partition(": ")[2] for message in found}) == len(found) <= 2
 
 
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (["measure.conditions=[naive, repaired]"], "measure.conditions: repaired is for pairs; of a federation, ask naive or recalibrated"),
+        (["measure.conditions=[naive, endpoint]"], "measure.conditions: endpoint is for pairs; of a federation, ask naive or recalibrated"),
+        (["verdict.condition=repaired"], "verdict.condition: repaired is for pairs; judge naive or recalibrated"),
+        (["verdict.condition=aligned"], "verdict.condition: aligned is for pairs; judge naive or recalibrated"),
+        (["federated.local_epochs=0"], "federated.local_epochs: should be greater than or equal to 1, got 0"),
+        (["axes.federated.rounds=[2, 0]"], "axes.federated.rounds[1]: should be greater than or equal to 1, got 0"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_not_advised_and_blames_nothing_else(sets, said):
+    assert refused(("hidden: [8]", "hidden: [8], norm: batch"), sets=tuple(sets)) == [f"command line: {said}"]
+
+
 def test_an_empty_federation_is_no_pair():
     text = GOOD[: GOOD.index("federated:")] + "axes:\n  lr: [0.1]\n  federated: [{}, {clients: 2, rounds: 1}]\n"
     with pytest.raises(SpaceError, match=r"axes.federated\[0\]: is empty; say at least clients and rounds"):
