@@ -22,6 +22,7 @@ from lmc_tune.averaging.answer_many import interval_words
 from lmc_tune.averaging.findings import Aligned, LayerFindings, PairFindings, Quality
 from lmc_tune.averaging.layer_text import layer_lead, layer_rows, layer_sentences, named
 from lmc_tune.averaging.many import Basins, ManyFindings
+from lmc_tune.averaging.metric import Quantity
 from lmc_tune.averaging.section import Section
 from lmc_tune.averaging.surroundings_page import direction_sections, plane_section
 from lmc_tune.averaging.text import shown_path
@@ -62,7 +63,8 @@ def pair_page(found: PairFindings, answer: Answer) -> str:
     if found.layers is not None:
         sections.append(_layers(found, found.layers))
         percent = found.judging.quantity == "error"
-        charts["profile"] = profile_chart(profile_table(found.layers), found.judging.threshold, percent=percent)
+        profile = profile_table(found.layers, found.judging.quantity)
+        charts["profile"] = profile_chart(profile, found.judging.threshold, percent=percent)
     for section, chart in _around(found):
         sections.append(section)
         charts |= {section.chart: chart} if section.chart else {}
@@ -197,9 +199,9 @@ def path_table(found: PairFindings) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def profile_table(layers: LayerFindings) -> pd.DataFrame:
+def profile_table(layers: LayerFindings, quantity: Quantity) -> pd.DataFrame:
     """The sets of layers as :func:`~lmc_tune.analysis.report.charts.profile_chart.profile_chart` takes them."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for one in layers.sets:
         if one.moved.family == "full":
             continue
@@ -209,6 +211,7 @@ def profile_table(layers: LayerFindings) -> pd.DataFrame:
                 "panel": _PANELS[one.moved.family],
                 "layer": named(one.moved),
                 **{what: np.nan if band is None else getattr(band, what)[1] for what in ("mean", "low", "high")},
+                **{base: rises["test", quantity] for base, rises in one.from_base.items()},
             }
         )
     return pd.DataFrame(rows).rename(columns={"mean": "value"})
@@ -219,7 +222,7 @@ def _layers(found: PairFindings, layers: LayerFindings) -> Section:
     return Section(
         id="layers",
         title="Layer by layer",
-        lead=f"{layer_lead(found, layers)} {sentences[0].upper()}{sentences[1:]}.",
+        lead=f"{layer_lead(found, layers)} {sentences[0].upper()}{sentences[1:]}. Letters: A and B by themselves.",
         chart="profile",
         label="Rises of single layers and of the first and last ones; the table has the same numbers",
         table=pd.DataFrame(layer_rows(found, layers)),

@@ -17,8 +17,8 @@ def profile_chart(table: pd.DataFrame, threshold: float, *, percent: bool) -> An
     """A panel for every family of layers, one above the other, with the layers from the input to the output.
 
     Args:
-        table: a row per family and layer, in the order of the data: ``panel``, ``layer``, ``value``, and ``low`` and
-            ``high``, the bounds of its interval.
+        table: a row per family and layer, in the order of the data: ``panel``, ``layer``, ``value``, its mean over both
+            bases, ``low`` and ``high``, the bounds of its interval, and ``a`` and ``b``, by base.
         threshold: drawn as a line.
         percent: whether values are errors.
     """
@@ -45,10 +45,17 @@ def _panel(table: pd.DataFrame, title: str, threshold: float, *, percent: bool) 
         alt.Tooltip("value:Q", title="rise", format=form),
         alt.Tooltip("low:Q", format=form),
         alt.Tooltip("high:Q", format=form),
+        *(alt.Tooltip(f"{base}:Q", title=f"in {base.upper()}", format=form) for base in "ab"),
     ]
     limit = alt.Chart(pd.DataFrame({"threshold": [threshold]})).mark_rule(strokeDash=[3, 4], color=FAINT)
     return alt.layer(
         limit.encode(y=alt.Y("threshold:Q")),
         base.mark_rule(strokeWidth=1.4, opacity=0.6, color=PANEL_COLOURS[0]).encode(y=alt.Y("low:Q"), y2="high:Q"),
         base.mark_point(filled=True, size=40, color=PANEL_COLOURS[0]).encode(y=y, tooltip=said),
+        *(
+            base.mark_text(fontSize=8.5, fontWeight=600, dx=side * 9, color=FAINT).encode(
+                y=alt.Y(f"{name}:Q"), text=alt.value(name.upper())
+            )
+            for name, side in (("a", -1), ("b", 1))
+        ),
     ).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT, title=title)
