@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lmc_tune.analysis.report.charts.plane_chart import LINES, plane_chart
+from lmc_tune.analysis.report.charts.rise_chart import direction_chart, filter_chart, noise_chart
 from lmc_tune.analysis.report.charts.style import finish
-from lmc_tune.analysis.report.sections.directions import direction_chart, noise_chart
-from lmc_tune.analysis.report.sections.planes import LINES, plane_chart
-from lmc_tune.analysis.report.sections.sharpness import filter_chart
 from lmc_tune.analysis.rises import LAYER_KINDS, NOISE_KINDS, PLACES
 from lmc_tune.averaging.judging import Judging
 from lmc_tune.averaging.section import Section

@@ -7,16 +7,56 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from lmc_tune.analysis.report.charts.layer_axis import layer_axis, layers_in_words
 from lmc_tune.analysis.report.charts.phase_chart import PANEL_COLOURS
-from lmc_tune.analysis.report.charts.style import FAINT, tick_style, wrapped
+from lmc_tune.analysis.report.charts.style import FAINT, finish, tick_style, wrapped
+from lmc_tune.analysis.rises import LAYER_KINDS, NOISE_KINDS, PLACES
 from lmc_tune.core.counted import counted
 
 WIDTH, HEIGHT = 196, 130
+# A page with more of these small charts becomes a wall.
+MOST_CHARTS = 16
 _SHAPES = ("circle", "diamond", "triangle-up", "square", "triangle-down")
 
 
-def rise_charts(table: pd.DataFrame, x: alt.X, names: Sequence[str], title: str, *, percent: bool) -> Any:
-    """A chart per ``chart``, all on one vertical axis: a line per ``name``, and the band of its draws.
+def direction_chart(table: pd.DataFrame, title: str, *, percent: bool) -> Any:
+    """Rise by layer; None without rows."""
+    if table.empty:
+        return None
+    table = table.assign(layer=layers_in_words(table["place"], table["layer"]))
+    x = layer_axis("place", table, WIDTH)
+    return _rise_charts(table, x, list(LAYER_KINDS.values()), title, percent=percent)
+
+
+def noise_chart(table: pd.DataFrame, title: str, *, percent: bool) -> Any:
+    """Rise by the norm of the noise; None without rows."""
+    if table.empty:
+        return None
+    x = alt.X(
+        "alpha:Q",
+        title="norm (distances ‖A − B‖)",
+        scale=alt.Scale(domain=[0, float(table["alpha"].max())], nice=False),
+        axis=alt.Axis(tickCount=4, grid=False),
+    )
+    names = [name for kind, name in NOISE_KINDS.items() if (table["kind"] == kind).any()]
+    return _rise_charts(table, x, names, title, percent=percent)
+
+
+def filter_chart(table: pd.DataFrame, title: str, *, percent: bool) -> Any:
+    """Rise by radius; None without rows."""
+    if table.empty:
+        return None
+    x = alt.X(
+        "alpha:Q",
+        title="radius (lengths of every filter)",
+        scale=alt.Scale(domain=[0, float(table["alpha"].max())], nice=False),
+        axis=alt.Axis(tickCount=4, grid=False),
+    )
+    return finish(_rise_charts(table, x, list(PLACES.values()), title, percent=percent))
+
+
+def _rise_charts(table: pd.DataFrame, x: alt.X, names: Sequence[str], title: str, *, percent: bool) -> Any:
+    """The first ``chart``s of a table, all on one vertical axis: a line per ``name``, and the band of its draws.
 
     Args:
         table: ``chart``, ``name``, ``layer``, ``position``, ``alpha``, what is along ``x``, ``rise`` with ``low`` and
@@ -24,6 +64,7 @@ def rise_charts(table: pd.DataFrame, x: alt.X, names: Sequence[str], title: str,
         x: the horizontal axis. names: of the lines, in order. title: of the vertical axis.
         percent: whether rises are errors.
     """
+    table = table[table["chart"].isin(table["chart"].drop_duplicates()[:MOST_CHARTS])]
     known = np.append(table[["rise", "low", "high"]].to_numpy().ravel(), 0.0)
     y = alt.Y(
         "rise:Q",

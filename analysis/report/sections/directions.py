@@ -5,8 +5,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from lmc_tune.analysis.report.charts.layer_axis import layer_axis, layers_in_words
-from lmc_tune.analysis.report.charts.rise_chart import WIDTH, rise_charts
+from lmc_tune.analysis.report.charts.rise_chart import MOST_CHARTS, direction_chart, noise_chart
 from lmc_tune.analysis.report.charts.style import finish
 from lmc_tune.analysis.report.section import Context, Section
 from lmc_tune.analysis.rises import LAYER_KINDS, NOISE_KINDS, collect_rises
@@ -14,8 +13,6 @@ from lmc_tune.analysis.wording import LAYER_PLACES
 from lmc_tune.core.counted import counted
 
 ORDER = 72
-# A page with more of these small charts becomes a wall.
-MOST_CHARTS = 16
 
 
 def make(context: Context) -> Section | None:
@@ -83,30 +80,3 @@ def _named(
         for verdict, value, panel in zip(rows["verdict"], values, rows["panel"], strict=True)
     ]
     return rows.assign(chart=titles, name=rows["kind"].map(kinds))
-
-
-def direction_chart(table: pd.DataFrame, title: str, *, percent: bool) -> Any:
-    """Rise by layer; None without rows."""
-    if table.empty:
-        return None
-    table = table.assign(layer=layers_in_words(table["place"], table["layer"]))
-    x = layer_axis("place", table, WIDTH)
-    return rise_charts(_first(table), x, list(LAYER_KINDS.values()), title, percent=percent)
-
-
-def noise_chart(table: pd.DataFrame, title: str, *, percent: bool) -> Any:
-    """Rise by the norm of the noise; None without rows."""
-    if table.empty:
-        return None
-    x = alt.X(
-        "alpha:Q",
-        title="norm (distances ‖A − B‖)",
-        scale=alt.Scale(domain=[0, float(table["alpha"].max())], nice=False),
-        axis=alt.Axis(tickCount=4, grid=False),
-    )
-    names = [name for kind, name in NOISE_KINDS.items() if (table["kind"] == kind).any()]
-    return rise_charts(_first(table), x, names, title, percent=percent)
-
-
-def _first(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["chart"].isin(table["chart"].drop_duplicates()[:MOST_CHARTS])]

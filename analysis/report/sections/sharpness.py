@@ -1,17 +1,14 @@
 """Sharpness: curvature at the members and at the midpoint, and the rise along filter-normalised directions."""
 
 from collections.abc import Iterable
-from typing import Any
 
-import altair as alt
 import pandas as pd
 import pyarrow as pa
 
 from lmc_tune.analysis.phase import PhaseDiagram
-from lmc_tune.analysis.report.charts.rise_chart import rise_charts
-from lmc_tune.analysis.report.charts.style import finish
+from lmc_tune.analysis.report.charts.rise_chart import filter_chart
 from lmc_tune.analysis.report.section import Context, Section
-from lmc_tune.analysis.report.sections.directions import MOST_CHARTS, known_rises
+from lmc_tune.analysis.report.sections.directions import known_rises
 from lmc_tune.analysis.rises import PLACES, judged_pairs
 from lmc_tune.analysis.wording import number
 
@@ -78,18 +75,3 @@ def filter_table(rises: pd.DataFrame) -> pd.DataFrame:
     several = len(rises["panel"].unique()) > 1
     titles = rows["verdict"] + ((" · " + rows["panel"]) if several else "")
     return rows.assign(chart=titles, name=rows["lambda"].map(PLACES)).sort_values(["panel", "verdict", "alpha"])
-
-
-def filter_chart(table: pd.DataFrame, title: str, *, percent: bool) -> Any:
-    """Rise by radius; None without rows."""
-    if table.empty:
-        return None
-    table = table[table["chart"].isin(table["chart"].drop_duplicates()[:MOST_CHARTS])]
-    x = alt.X(
-        "alpha:Q",
-        title="radius (lengths of every filter)",
-        scale=alt.Scale(domain=[0, float(table["alpha"].max())], nice=False),
-        axis=alt.Axis(tickCount=4, grid=False),
-    )
-    names = list(PLACES.values())
-    return finish(rise_charts(table, x, names, title, percent=percent))
