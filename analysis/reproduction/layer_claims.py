@@ -55,6 +55,16 @@ def no_layer_alone(study: Study) -> Reading:
                 values=_most_sensitive(rows, "loss_rise"),
                 unit="nats",
             ),
+            Expectation(
+                what=f"{name}: barrier of the train error of all layers",
+                values=numbers(whole["train_error_barrier"]),
+                unit="fraction",
+            ),
+            Expectation(
+                what=f"{name}: rise of the train error of the most sensitive layer of the other pairs",
+                values=_most_sensitive(rows, "train_error_rise"),
+                unit="fraction",
+            ),
         ]
 
     return _by_cell(study, expected, "network", "lr", "shift")

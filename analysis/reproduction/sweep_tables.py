@@ -36,9 +36,9 @@ class Study:
         test loss lies above their lowest, in nats.
     cells: as :func:`lmc_tune.tables.cells.judge_cells` gives them, with ``network``.
     layers: what moving some layers half-way does after training, one row per pair, set of layers and base: ``key``,
-        ``family``, ``moved``, ``layers`` (how many), ``base``; the barriers of test error (fraction) and loss (nats),
-        ``error_barrier`` and ``loss_barrier``; and the rises over the base itself, ``error_rise`` and ``loss_rise``.
-        Empty where no layers were measured.
+        ``family``, ``moved``, ``layers`` (how many), ``base``; the barriers of test error (fraction), test loss (nats)
+        and train error, ``error_barrier``, ``loss_barrier`` and ``train_error_barrier``; and the rises over the base
+        itself, ``error_rise``, ``loss_rise`` and ``train_error_rise``. Empty where no layers were measured.
     steps: steps of all directions, as :func:`lmc_tune.analysis.rises.scored_steps` gives them, of the test
         loss in nats. Empty where no directions were measured.
     """
@@ -68,13 +68,13 @@ class Study:
         cells = judge_cells(pairs, verdict)
         networks = {row["cell"]: model_label(row) for row in cells.to_dict("records")}
         start, middle, end = (_scores(paths, "test", at, verdict.condition) for at in (0.0, 0.5, 1.0))
-        on_train = [_scores(paths, "train", at, verdict.condition)["accuracy"] for at in (0.0, 0.5, 1.0)]
+        on_train = [_scores(paths, "train", at, verdict.condition) for at in (0.0, 0.5, 1.0)]
         measured = {
             "midpoint_depth": np.minimum(start["loss"], end["loss"]) - middle["loss"],
             "chosen_depth": np.minimum(start["loss"], end["loss"]) - _chosen_loss(paths, verdict.condition),
             "test_midpoint": middle["accuracy"],
-            "train_midpoint": on_train[1],
-            "train_ends": 0.5 * (on_train[0] + on_train[2]),
+            "train_midpoint": on_train[1]["accuracy"],
+            "train_ends": 0.5 * (on_train[0]["accuracy"] + on_train[2]["accuracy"]),
             "overfitting": _overfitting(curves),
         }
         pairs = pairs.assign(
@@ -87,7 +87,11 @@ class Study:
             verdict=verdict,
             pairs=pairs,
             cells=cells.assign(network=cells["cell"].map(networks)),
-            layers=_moved_layers(further.get("layer_barriers", ()), verdict.condition, (start, end)),
+            layers=_moved_layers(
+                further.get("layer_barriers", ()),
+                verdict.condition,
+                {"test": (start, end), "train": (on_train[0], on_train[2])},
+            ),
             steps=pd.concat(steps) if steps else pd.DataFrame(columns=_STEP),
         )
 
@@ -114,15 +118,16 @@ def numbers(column: pd.Series) -> Array:
 
 
 def _moved_layers(
-    parts: Sequence[pa.Table], condition: Condition, ends: tuple[pd.DataFrame, pd.DataFrame]
+    parts: Sequence[pa.Table], condition: Condition, ends: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]
 ) -> pd.DataFrame:
-    """Rows as :attr:`Study.layers`; ``ends`` are the scores of A and of B."""
-    curves: tuple[tuple[str, Curve], ...] = (("error", "test_error"), ("loss", "test_loss"))
+    """Rows as :attr:`Study.layers`; ``ends`` are the scores of A and of B by split."""
+    curves: dict[str, Curve] = {"error": "test_error", "loss": "test_loss", "train_error": "train_error"}
     by, found = ["key", "family", "moved", "layers", "base"], pd.DataFrame()
-    for name, curve in curves:
+    for name, curve in curves.items():
+        split, _, quantity = curve.partition("_")
         heights = heights_of_pairs(parts, curve, condition)
         rows = heights[heights["epoch"] == END].melt(by[:-1], ["a", "b"], "base", "barrier").set_index(by)["barrier"]
-        a, b = (1 - end["accuracy"] if name == "error" else end["loss"] for end in ends)
+        a, b = (1 - end["accuracy"] if quantity == "error" else end["loss"] for end in ends[split])
         keys, bases = (rows.index.get_level_values(level) for level in ("key", "base"))
         over_mean = np.where(bases == "a", -0.5, 0.5) * (b - a).reindex(keys).to_numpy(dtype=np.float64)
         found[f"{name}_barrier"], found[f"{name}_rise"] = rows, rows - over_mean

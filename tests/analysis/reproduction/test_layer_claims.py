@@ -74,6 +74,21 @@ def test_a_layer_that_changes_nothing_does_not_rise_although_the_members_differ(
     assert sorted(set(single["error_barrier"].round(6))) == pytest.approx([-0.05, 0.05])
 
 
+def test_rises_on_the_training_data_are_over_the_members_own_training_errors():
+    def make(spec: GroupSpec) -> PairResult:
+        return replace(
+            pair := layered_pair(spec, {"linear1": (40, 20)}, n_lambdas=1),
+            tables={**pair.tables, "paths": ok_pair(spec, 0.3, tilt=0.1).tables["paths"]},
+        )
+
+    pair, layers = make(spec_of(0)), study(make, range(1)).layers
+    ends = {row["lambda"]: 1 - row["correct"] / row["n"] for row in pair.tables["paths"] if row["split"] == "train"}
+    for base, own, other in (("a", ends[0.0], ends[1.0]), ("b", ends[1.0], ends[0.0])):
+        (row,) = layers[(layers["family"] == "single") & (layers["base"] == base)].to_dict("records")
+        assert abs(own - other) > 0.01
+        assert row["train_error_rise"] == pytest.approx(row["train_error_barrier"] + (own + other) / 2 - own)
+
+
 def undertrained(spec: GroupSpec, pair: PairResult) -> PairResult:
     if spec.members["a"].train.lr > 0.01:
         pair.row["train_accuracy_a"] = 0.1
