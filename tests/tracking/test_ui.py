@@ -367,9 +367,9 @@ def test_values_of_a_plane_and_of_directions_are_read_under_the_pointer(page):
     assert captions == ["at 1.00, 3.00: 10 %", "at 1.00, 3.00: 1.1 nats"]
     page.goto("about:blank")  # for a script of its own
     page.set_content(directions_page(around, "x"))
-    page.locator("svg").first.get_by_text("2", exact=True).hover()
+    page.locator("svg").first.get_by_text("#2", exact=True).hover()
     captions = [caption.inner_text() for caption in page.locator("figcaption").all()]
-    assert captions[0] == "layer = 2 (head), towards the other member 33 %, random directions 3 %"
+    assert captions[0] == "layer #2 head, towards the other member 33 %, random directions 3 %"
     assert set(captions[2:]) == {"Point at the chart to read values."}, "panels of other axes stay as they are"
 
 
