@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from lmc_tune.analysis.reproduction.expectations import Claim, Expectation, Reading
+from lmc_tune.analysis.reproduction.expectations import Claim, Expectation, Reading, Unit
 from lmc_tune.analysis.reproduction.sweep_tables import Study, groups_by, numbers
 from lmc_tune.analysis.wording import listed
 from lmc_tune.core.barrier import Array
@@ -24,6 +24,11 @@ _POINT = 0.01
 def no_layer_alone(study: Study) -> Reading:
     """The whole network's barrier above the threshold, and the rise of its most sensitive layer below it."""
     threshold = study.verdict.threshold
+    shown: tuple[tuple[str, str, Unit, float | None], ...] = (
+        ("", "error", "fraction", threshold),
+        (" of the test loss", "loss", "nats", None),
+        (" of the train error", "train_error", "fraction", None),
+    )
 
     def expected(name: str, pairs: pd.DataFrame) -> list[Expectation]:
         rows = study.layers[study.layers["key"].isin(pairs["key"])]
@@ -31,40 +36,24 @@ def no_layer_alone(study: Study) -> Reading:
             return []
         whole = rows[(rows["family"] == "full") & (rows["base"] == "a")].set_index("key").reindex(pairs["key"])
         return [
-            Expectation(
-                what=f"{name}: barrier of all layers",
-                values=numbers(whole["error_barrier"]),
-                unit="fraction",
-                side="above",
-                limit=threshold,
-            ),
-            Expectation(
-                what=f"{name}: rise of the most sensitive layer of the other pairs",
-                values=_most_sensitive(rows, "error_rise"),
-                unit="fraction",
-                side="below",
-                limit=threshold,
-            ),
-            Expectation(
-                what=f"{name}: barrier of the test loss of all layers",
-                values=numbers(whole["loss_barrier"]),
-                unit="nats",
-            ),
-            Expectation(
-                what=f"{name}: rise of the test loss of the most sensitive layer of the other pairs",
-                values=_most_sensitive(rows, "loss_rise"),
-                unit="nats",
-            ),
-            Expectation(
-                what=f"{name}: barrier of the train error of all layers",
-                values=numbers(whole["train_error_barrier"]),
-                unit="fraction",
-            ),
-            Expectation(
-                what=f"{name}: rise of the train error of the most sensitive layer of the other pairs",
-                values=_most_sensitive(rows, "train_error_rise"),
-                unit="fraction",
-            ),
+            one
+            for of, column, unit, limit in shown
+            for one in (
+                Expectation(
+                    what=f"{name}: barrier{of} of all layers",
+                    values=numbers(whole[f"{column}_barrier"]),
+                    unit=unit,
+                    side=None if limit is None else "above",
+                    limit=limit or 0.0,
+                ),
+                Expectation(
+                    what=f"{name}: rise{of} of the most sensitive layer of the other pairs",
+                    values=_most_sensitive(rows, f"{column}_rise"),
+                    unit=unit,
+                    side=None if limit is None else "below",
+                    limit=limit or 0.0,
+                ),
+            )
         ]
 
     return _by_cell(study, expected, "network", "lr", "shift")

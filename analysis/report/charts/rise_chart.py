@@ -32,12 +32,7 @@ def noise_chart(table: pd.DataFrame, title: str, *, percent: bool) -> Any:
     """Rise by the norm of the noise; None without rows."""
     if table.empty:
         return None
-    x = alt.X(
-        "alpha:Q",
-        title="norm (distances ‖A − B‖)",
-        scale=alt.Scale(domain=[0, float(table["alpha"].max())], nice=False),
-        axis=alt.Axis(tickCount=4, grid=False),
-    )
+    x = _length_axis(table, "norm (distances ‖A − B‖)")
     names = [name for kind, name in NOISE_KINDS.items() if (table["kind"] == kind).any()]
     return _rise_charts(table, x, names, title, percent=percent)
 
@@ -46,13 +41,14 @@ def filter_chart(table: pd.DataFrame, title: str, *, percent: bool) -> Any:
     """Rise by radius; None without rows."""
     if table.empty:
         return None
-    x = alt.X(
-        "alpha:Q",
-        title="radius (lengths of every filter)",
-        scale=alt.Scale(domain=[0, float(table["alpha"].max())], nice=False),
-        axis=alt.Axis(tickCount=4, grid=False),
-    )
+    x = _length_axis(table, "radius (lengths of every filter)")
     return finish(_rise_charts(table, x, list(PLACES.values()), title, percent=percent))
+
+
+def _length_axis(table: pd.DataFrame, title: str) -> alt.X:
+    """How long steps are, from none at all."""
+    scale = alt.Scale(domain=[0, float(table["alpha"].max())], nice=False)
+    return alt.X("alpha:Q", title=title, scale=scale, axis=alt.Axis(tickCount=4, grid=False))
 
 
 def _rise_charts(table: pd.DataFrame, x: alt.X, names: Sequence[str], title: str, *, percent: bool) -> Any:
