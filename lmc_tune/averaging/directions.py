@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from lmc_tune.averaging.judging import Difference, Judging, difference
 from lmc_tune.averaging.metric import Quantity
 from lmc_tune.averaging.pair import Pair
-from lmc_tune.averaging.paths import Condition, SplitName
+from lmc_tune.averaging.paths import Condition
 from lmc_tune.averaging.surroundings import Contrast, Curvature, DirectionFindings, Spread, Steps
 from lmc_tune.core.barrier import Array
 from lmc_tune.data.examples import Examples
-from lmc_tune.experiment import DirectionsSpec, SharpnessSpec
+from lmc_tune.experiment import DirectionsSpec, SharpnessSpec, SplitName
 from lmc_tune.measurement.directions import steps_asked, steps_of
 from lmc_tune.measurement.layerwise.layers import layers_of
 from lmc_tune.measurement.members import Members

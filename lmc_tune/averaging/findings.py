@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from lmc_tune.averaging.judging import Difference, Judged, Judging
 from lmc_tune.averaging.metric import Quantity
-from lmc_tune.averaging.paths import Condition, Method, SplitName
+from lmc_tune.averaging.paths import Condition, Method
 from lmc_tune.averaging.surroundings import DirectionFindings, PlaneFindings
 from lmc_tune.core.barrier import Array, Barrier, Definition
+from lmc_tune.experiment import SplitName
 from lmc_tune.measurement.layerwise.layers import Layer
 from lmc_tune.measurement.layerwise.sets import Base, Family, LayerSet
 from lmc_tune.models.state import State

@@ -10,11 +10,12 @@ from lmc_tune.averaging.findings import Named, Quality
 from lmc_tune.averaging.judging import Judged, Judging, has_learned, judge, judging_of
 from lmc_tune.averaging.metric import class_labels
 from lmc_tune.averaging.pair import Measuring, Pair, without_training
-from lmc_tune.averaging.paths import Condition, SplitName, check_repeats, in_order, scored
+from lmc_tune.averaging.paths import Condition, check_repeats, in_order, scored
 from lmc_tune.averaging.soups import Soup, Soups, halves
 from lmc_tune.averaging.surroundings import PlaneFindings
 from lmc_tune.core.barrier import Array
 from lmc_tune.errors import UserError
+from lmc_tune.experiment import SplitName
 from lmc_tune.measurement.alignment.specification import Specification
 
 

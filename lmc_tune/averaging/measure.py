@@ -19,7 +19,7 @@ from lmc_tune.averaging.measurement import ManyMeasurement, Measurement, PairMea
 from lmc_tune.averaging.members import Member, load_member, named_members
 from lmc_tune.averaging.metric import Loss, metric_of
 from lmc_tune.averaging.pair import Asked, Measuring, Pair
-from lmc_tune.averaging.paths import Condition, Method, SplitName, condition_named
+from lmc_tune.averaging.paths import Condition, Method, condition_named
 from lmc_tune.averaging.planes import check_plane, measure_plane
 from lmc_tune.averaging.questions import Given, Questions, check_splits, questions_of
 from lmc_tune.averaging.surroundings import PlaneFindings
@@ -28,7 +28,7 @@ from lmc_tune.core.home import expanded
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.examples import ExampleSet, Part
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import PlanesSpec
+from lmc_tune.experiment import PlanesSpec, SplitName
 from lmc_tune.measurement.alignment.links import Residual
 from lmc_tune.measurement.checkpoints import files_of
 from lmc_tune.measurement.lines import MeasurementError

@@ -13,9 +13,10 @@ from lmc_tune.averaging.average import averaged
 from lmc_tune.averaging.data import Split
 from lmc_tune.averaging.metric import Quantity
 from lmc_tune.averaging.pair import Measuring, Pair
-from lmc_tune.averaging.paths import Condition, SplitName, Values, score_path
+from lmc_tune.averaging.paths import Condition, Values, score_path
 from lmc_tune.core.barrier import Array
 from lmc_tune.data.examples import Examples
+from lmc_tune.experiment import SplitName
 from lmc_tune.measurement.conditions import estimating_passes
 from lmc_tune.measurement.layerwise.blends import Blend, Blender, BlendStatistics, blended, distinct_runs
 from lmc_tune.measurement.layerwise.layers import Layer, layers_of

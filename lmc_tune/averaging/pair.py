@@ -13,22 +13,12 @@ from lmc_tune.averaging.data import Split
 from lmc_tune.averaging.findings import Aligned, Named, OfCondition, PairFindings
 from lmc_tune.averaging.judging import Judging, judging_of
 from lmc_tune.averaging.metric import Metric, class_labels, is_text
-from lmc_tune.averaging.paths import (
-    Condition,
-    Method,
-    ScoredPath,
-    SplitName,
-    Values,
-    check_repeats,
-    in_order,
-    score_path,
-    scored,
-)
+from lmc_tune.averaging.paths import Condition, Method, ScoredPath, Values, check_repeats, in_order, score_path, scored
 from lmc_tune.averaging.worth import Worth
 from lmc_tune.core.barrier import path_grid
 from lmc_tune.data.examples import ExampleSet, Part
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import Statistics
+from lmc_tune.experiment import SplitName, Statistics
 from lmc_tune.measurement.alignment.links import Residual
 from lmc_tune.measurement.alignment.specification import Specification
 from lmc_tune.measurement.alignment.trace import specification_of

@@ -14,7 +14,7 @@ from lmc_tune.core.band import Band, simultaneous_band
 from lmc_tune.core.barrier import DEFINITIONS, Array, Barrier, Definition, locate_barrier
 from lmc_tune.data.examples import ExampleSet
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import ALIGNED, CONDITIONS, Statistics, statistics_of
+from lmc_tune.experiment import ALIGNED, CONDITIONS, SplitName, Statistics, statistics_of
 from lmc_tune.experiment.wording import nearest
 from lmc_tune.measurement.conditions import prepare, recalibrate
 from lmc_tune.measurement.evaluate import for_evaluation
@@ -27,7 +27,6 @@ from lmc_tune.models.state import State
 _COPIED_BYTES = 2**28
 
 Method = Literal["weights", "activations"]
-SplitName = Literal["test", "train"]
 # (n,) of every example, by split and quantity.
 Values = Mapping[tuple[SplitName, Quantity], Array]
 

@@ -12,8 +12,8 @@ from lmc_tune.averaging.findings import LayerFindings, OfCondition, PairFindings
 from lmc_tune.averaging.judging import Judged
 from lmc_tune.averaging.many import ManyFindings
 from lmc_tune.averaging.metric import Quantity
-from lmc_tune.averaging.paths import SplitName
 from lmc_tune.averaging.surroundings import DirectionFindings, PlaneFindings
+from lmc_tune.experiment import SplitName
 
 SCHEMA = 1
 T = TypeVar("T")

@@ -7,13 +7,13 @@ from lmc_tune.averaging.paths import Condition
 from lmc_tune.averaging.surroundings import PlaneFindings, PlanePoint
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import PlanesSpec, Statistics
-from lmc_tune.measurement.planes import places_asked
+from lmc_tune.measurement.planes import networks_asked
 from lmc_tune.models.state import State
 
 
 def check_plane(by: Measuring, through: Mapping[str, State], spec: PlanesSpec) -> None:
     """Raise UserError if three states lie on one line, so that there is no plane through them."""
-    if not places_asked(by.network, through, spec):
+    if not networks_asked(by.network, through, spec):
         raise UserError(f"planes: {', '.join(through)} lie on one line, which spans no plane; name another point")
 
 
@@ -33,12 +33,12 @@ def measure_plane(
     by.say(f"measuring the plane: {spec.points}×{spec.points} points, a pass over the examples each")
     points = [
         PlanePoint(
-            point=place.point,
-            x=place.x,
-            y=place.y,
-            weights=place.weights,
-            means={at: float(own.mean()) for at, own in by.values(place.state(), statistics, spec.splits).items()},
+            point=one.point,
+            x=one.x,
+            y=one.y,
+            weights=one.weights,
+            means={at: float(own.mean()) for at, own in by.values(one.state(), statistics, spec.splits).items()},
         )
-        for place in places_asked(by.network, through, spec)
+        for one in networks_asked(by.network, through, spec)
     ]
     return PlaneFindings(condition=Condition(None, statistics), through=tuple(through), points=tuple(points))

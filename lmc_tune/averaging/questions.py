@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from lmc_tune.averaging.paths import Condition, SplitName
+from lmc_tune.averaging.paths import Condition
 from lmc_tune.core.home import expanded
 from lmc_tune.errors import UserError
-from lmc_tune.experiment import DirectionsSpec, PlanesSpec
+from lmc_tune.experiment import DirectionsSpec, PlanesSpec, SplitName
 from lmc_tune.experiment.wording import in_words
 
 # As in a search space, or True for what is usual.

@@ -9,9 +9,10 @@ from lmc_tune.averaging.findings import Recipe
 from lmc_tune.averaging.judging import Judged, Judging, difference, judge
 from lmc_tune.averaging.metric import Quantity
 from lmc_tune.averaging.mixed import SIDES, Mixed, Splits
-from lmc_tune.averaging.paths import Curve, SplitName, Values
+from lmc_tune.averaging.paths import Curve, Values
 from lmc_tune.averaging.soups import Positions
 from lmc_tune.core.barrier import Array
+from lmc_tune.experiment import SplitName
 from lmc_tune.measurement.layerwise.blends import Blend
 from lmc_tune.measurement.layerwise.sets import Base
 

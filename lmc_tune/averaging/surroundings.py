@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from lmc_tune.averaging.judging import Difference
 from lmc_tune.averaging.metric import Quantity
-from lmc_tune.averaging.paths import Condition, SplitName
+from lmc_tune.averaging.paths import Condition
+from lmc_tune.experiment import SplitName
 from lmc_tune.measurement.planes import GRID
 
 

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from lmc_tune.averaging.findings import Member, Named, OfCondition, Quality
 from lmc_tune.averaging.judging import Difference, Judged, Judging, difference, has_learned, judge
 from lmc_tune.averaging.metric import Quantity
-from lmc_tune.averaging.paths import Curve, ScoredPath, SplitName
+from lmc_tune.averaging.paths import Curve, ScoredPath
 from lmc_tune.core.barrier import Array
 from lmc_tune.core.calibration import calibration, combine
+from lmc_tune.experiment import SplitName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import typer
 
 from lmc_tune.cli.doctor import doctor
 from lmc_tune.cli.listings import DataRoot, datasets_app, presets
-from lmc_tune.cli.mappings import Questions
+from lmc_tune.cli.mappings import MeasureCommand
 from lmc_tune.cli.measure import measure
 from lmc_tune.cli.plainly import INTERRUPTED, Json, examples, note, plain_errors, print_json, this_command
 from lmc_tune.cli.space import Sets, Space, space
@@ -367,7 +367,7 @@ app.command(
         "lmc-tune measure hf_a hf_b --model hf:hf_a --data text.py:batches --loss text.py:loss --json",
         "lmc-tune measure round3/*.pt --model nets.py:build --data test.npz --save average.safetensors",
     ),
-    cls=Questions,
+    cls=MeasureCommand,
 )(measure)
 app.command(
     epilog=examples("lmc-tune space quickstart", "lmc-tune space mine.yaml --set replicates=10 --out runs/mine")

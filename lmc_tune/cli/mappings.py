@@ -45,7 +45,7 @@ def is_value(argument: str) -> bool:
     return value is not None and not isinstance(value, str) and not Path(argument).exists()
 
 
-class Questions(typer.core.TyperCommand):
+class MeasureCommand(typer.core.TyperCommand):
     """A command with the options ``--directions`` and ``--planes``, and ``--layers``, which takes no value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -36,7 +36,7 @@ def _kind(split: Any) -> str:
 
 
 # The tags are marked: they are in the places of errors, and nobody has written them.
-Split = Annotated[
+ClientSplit = Annotated[
     Annotated[Literal["iid"], Tag("<iid>")]
     | Annotated[Dirichlet, Tag("<dirichlet>")]
     | Annotated[Pathological, Tag("<classes>")],
@@ -63,7 +63,7 @@ class FederationSpec(Spec):
     clients: Count
     rounds: Count
     local_epochs: Count = 1
-    split: Split = "iid"
+    split: ClientSplit = "iid"
     average: Literal["all", "none"] | tuple[str, ...] = "all"
     norm: Norm | None = None
     moments: Literal["restarted", "kept"] = "restarted"

@@ -21,7 +21,7 @@ from lmc_tune.experiment.yaml_lines import as_written
 # Raise it whenever the same question would get another answer, of the same members, by more than rounding.
 MEASURE_VERSION = 1
 
-Split = Literal["train", "test", "validation"]
+SplitName = Literal["train", "test", "validation"]
 
 # What becomes of BatchNorm's statistics, and of other channels' moments, on a path.
 Statistics = Literal["naive", "endpoint", "recalibrated", "repaired"]
@@ -163,7 +163,7 @@ class MeasureSpec(Spec):
     """
 
     lambdas: Annotated[int, Field(strict=True, ge=3)] = 25
-    splits: Annotated[tuple[Split, ...], Field(min_length=1)] = ("train", "test")
+    splits: Annotated[tuple[SplitName, ...], Field(min_length=1)] = ("train", "test")
     conditions: tuple[Condition, ...] | None = None
     refinements: Natural = 6
     tolerance_error: Positive = 0.002
@@ -176,9 +176,9 @@ class MeasureSpec(Spec):
 
     @field_validator("splits")
     @classmethod
-    def _splits_in_order(cls, splits: tuple[Split, ...]) -> tuple[Split, ...]:
+    def _splits_in_order(cls, splits: tuple[SplitName, ...]) -> tuple[SplitName, ...]:
         """One set of splits, one spec."""
-        return tuple(split for split in get_args(Split) if split in splits)
+        return tuple(split for split in get_args(SplitName) if split in splits)
 
     @field_validator("conditions", mode="before")
     @classmethod

@@ -95,7 +95,7 @@ def in_words(error: ValidationError, model: Any, inside: Location = ()) -> str:
 
 
 def _written(place: Location) -> Location:
-    """A place without the marks of what kind a value is of, as :class:`~lmc_tune.experiment.federation.Split` has."""
+    """A place without the marks of what kind a value is of, as ``federation.ClientSplit`` has them."""
     return tuple(step for step in place if not (isinstance(step, str) and step.startswith("<")))
 
 

@@ -44,20 +44,20 @@ class Planes:
         if spec is None:
             return Found()
         network, condition = members.network, least_stale(asked, members.network)
-        places = places_asked(network, {name: state_named(members, name) for name in spec.through}, spec)
+        networks = networks_asked(network, {name: state_named(members, name) for name in spec.through}, spec)
         data: dict[str, ExampleSet] = {split: members.data[split] for split in spec.splits}
-        plane = Listed([place.state for place in places])
-        found = score(network, plane, range(len(places)), data, condition, members.statistics)
+        plane = Listed([one.state for one in networks])
+        found = score(network, plane, range(len(networks)), data, condition, members.statistics)
         rows = [
             {
                 "condition": condition,
                 "split": split,
-                "point": place.point,
-                "x": place.x,
-                "y": place.y,
+                "point": one.point,
+                "x": one.x,
+                "y": one.y,
                 **vars(scored),
             }
-            for place, by_split in zip(places, found, strict=True)
+            for one, by_split in zip(networks, found, strict=True)
             for split, scored in by_split.items()
         ]
         return Found(tables={"planes": rows} if rows else {})
@@ -76,7 +76,7 @@ class Planes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class PlaneNetwork:
     """A network on a plane.
 
     point: the name of one of the three, or ``grid``. weights: of the three states, whose affine combination it is.
@@ -90,7 +90,7 @@ class Place:
     state: Callable[[], dict[str, Tensor]]
 
 
-def places_asked(network: Network, through: Mapping[str, State], spec: PlanesSpec) -> list[Place]:
+def networks_asked(network: Network, through: Mapping[str, State], spec: PlanesSpec) -> list[PlaneNetwork]:
     """The three points by name, then a grid, row by row; none if the three lie on one line.
 
     Args:
@@ -103,11 +103,11 @@ def places_asked(network: Network, through: Mapping[str, State], spec: PlanesSpe
     if basis is None:
         return []
     xs, ys = basis.grid(spec.points, spec.margin)
-    places = [*zip(through, basis.points, strict=True), *((GRID, (float(x), float(y))) for y in ys for x in xs)]
+    points = [*zip(through, basis.points, strict=True), *((GRID, (float(x), float(y))) for y in ys for x in xs)]
     found = []
-    for point, (x, y) in places:
+    for point, (x, y) in points:
         weights = basis.weights(x, y)
-        found.append(Place(point=point, x=x, y=y, weights=weights, state=partial(combined, states, weights)))
+        found.append(PlaneNetwork(point=point, x=x, y=y, weights=weights, state=partial(combined, states, weights)))
     return found
 
 

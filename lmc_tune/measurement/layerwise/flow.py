@@ -1,4 +1,4 @@
-"""A network cut into segments, one per layer, so that what lies before a changed layer is computed once."""
+"""A network cut into stretches, one per layer, so that what lies before a changed layer is computed once."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,18 +15,18 @@ from lmc_tune.measurement.layerwise.layers import Layer
 from lmc_tune.measurement.network import Network
 from lmc_tune.models.inference import gains_by_onednn, is_convolutional
 
-# What the segments so far computed and later ones read, by the operation that made it.
+# What the stretches so far computed and later ones read, by the operation that made it.
 Live = dict[fx.Node, Any]
 # Lays a weight out as an operation reads it.
 Packing = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Segment:
+class _Stretch:
     """The operations of a network from the first that reads a layer's entries to the last before the next layer's.
 
     reads: the names of the entries that it reads, of this layer or of earlier ones.
-    operations: in order. keeps: what later segments read, or the network gives.
+    operations: in order. keeps: what later stretches read, or the network gives.
     """
 
     reads: Mapping[fx.Node, str]
@@ -35,7 +35,7 @@ class _Segment:
 
 
 class Flow:
-    """The operations of one pass through a network, recorded once, and done again segment by segment.
+    """The operations of one pass through a network, recorded once, and done again stretch by stretch.
 
     Args:
         network: of the architecture, in evaluation mode; left as it is.
@@ -73,7 +73,7 @@ class Flow:
         self._cut(layers)
 
     def begin(self, inputs: Tensor) -> Live:
-        """What the first segment reads."""
+        """What the first stretch reads."""
         return {self._inputs: self._laid_out(inputs)}
 
     def prepared(self, name: str, entry: Tensor) -> Tensor:
@@ -87,15 +87,15 @@ class Flow:
             return tensor.contiguous(memory_format=torch.channels_last)
         return tensor
 
-    def run(self, segment: int, live: Live, entry: Callable[[str], Tensor]) -> Live:
-        """Do the operations of a segment.
+    def run(self, stretch: int, live: Live, entry: Callable[[str], Tensor]) -> Live:
+        """Do the operations of a stretch.
 
         Args:
-            segment: which, from 0; those before it have been done.
+            stretch: which, from 0; those before it have been done.
             live: what they left; stays as it is.
             entry: gives the entry of a name, :meth:`prepared`.
         """
-        part = self.segments[segment]
+        part = self.stretches[stretch]
         values: Live = dict(live)
         for node, name in part.reads.items():
             values[node] = entry(name)
@@ -109,13 +109,13 @@ class Flow:
         return {node: value for node, value in values.items() if node in part.keeps}
 
     def logits(self, live: Live) -> Tensor:
-        """What the network gives, after its last segment."""
+        """What the network gives, after its last stretch."""
         found: Tensor = live[self._logits]
         return found
 
-    def statistics(self, segment: int, live: Live) -> dict[str, Tensor]:
-        """What norms of a segment estimated: entries by name."""
-        return {name: live[node] for name, node in self._statistics[segment].items()}
+    def statistics(self, stretch: int, live: Live) -> dict[str, Tensor]:
+        """What norms of a stretch estimated: entries by name."""
+        return {name: live[node] for name, node in self._statistics[stretch].items()}
 
     def own(self, name: str) -> Tensor:
         """A buffer that is not in the network's state."""
@@ -144,8 +144,8 @@ class Flow:
                 raise ValueError(f"{name} is estimated elsewhere than in its layer")
             self._statistics[of_layer[name]][name] = node
             last[node] = max(last[node], belongs[node] + 1)  # until it is read
-        self.segments = [
-            _Segment(
+        self.stretches = [
+            _Stretch(
                 reads={one: entries[one] for node in own for one in node.all_input_nodes if one in entries},
                 operations=own,
                 keeps=frozenset(node for node, until in last.items() if until > at),
