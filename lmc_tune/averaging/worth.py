@@ -59,7 +59,7 @@ class Worth:
         """Of both members' probabilities, and its errors less the better member's; None unless they classify."""
         if self.labels is None:
             return None, None
-        together = combine(self.naive.outputs[0.0], self.naive.outputs[1.0])
+        together = combine([self.naive.outputs[0.0], self.naive.outputs[1.0]])
         wrong = (together.argmax(1) != self.labels).astype(np.float64)
         losses = -together[np.arange(len(self.labels)), self.labels]
         quality = self._quality({("test", "error"): wrong, ("test", "loss"): losses}, together)

@@ -1,15 +1,18 @@
-"""How good predicted probabilities are, and how much better those of an ensemble of two.
+"""How good predicted probabilities are, and how much better those of an ensemble.
 
 Logits (n, classes) are scores of n examples, each row up to a constant; log-probabilities are logits too. They are
 normalised here in float64, so that no probability is rounded to 0 on the way to its logarithm. Logits of NaN or +∞, as
 of a diverged member, make every quality but the accuracy NaN.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import reduce
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 Rule = Literal["probability", "logit", "log_probability"]
@@ -55,42 +58,83 @@ def calibration(logits: ArrayLike, labels: ArrayLike, bins: int = BINS) -> Calib
     )
 
 
-def gain(ensemble: Calibration, member_a: Calibration, member_b: Calibration) -> dict[str, float]:
+def gain(ensemble: Calibration, members: Sequence[Calibration]) -> dict[str, float]:
     """How much better the ensemble is than the mean of its members, by quality; positive is better for all of them."""
     better = {field.name: 1 if field.name == "accuracy" else -1 for field in fields(Calibration)}
     return {
-        name: sign * (getattr(ensemble, name) - (getattr(member_a, name) + getattr(member_b, name)) / 2)
+        name: sign * (getattr(ensemble, name) - sum(getattr(one, name) for one in members) / len(members))
         for name, sign in better.items()
     }
 
 
-def combine(logits_a: ArrayLike, logits_b: ArrayLike, rule: Rule = "probability") -> Array:
-    """The predictions of an ensemble of two.
+def combine(logits: Sequence[ArrayLike], rule: Rule = "probability") -> Array:
+    """The predictions of an ensemble.
 
     ``probability`` averages the members' probabilities. ``logit`` and ``log_probability`` average their logits and
     log-probabilities and normalise. These two rules are the same: logits and log-probabilities differ by a
     constant per example, which normalising removes.
 
     Args:
-        logits_a: (n, classes) logits or log-probabilities of A.
-        logits_b: B's, of the same examples.
+        logits: of every member, (n, classes) logits or log-probabilities of the same examples.
         rule: what is averaged.
 
     Returns:
         (n, classes) log-probabilities.
 
     Raises:
-        ValueError: if the shapes differ, or there is no such rule.
+        ValueError: if there are no members, the shapes differ, or there is no such rule.
+
+    Example:
+        >>> one, other = [[0.0, -np.inf]], [[np.log(0.5), np.log(0.5)]]
+        >>> np.exp(combine([one, other])).round(4)
+        array([[0.75, 0.25]])
     """
-    a, b = log_probabilities(logits_a), log_probabilities(logits_b)
-    if a.shape != b.shape:
-        raise ValueError(f"expected logits of the same examples and classes, got shapes {a.shape} and {b.shape}")
+    members = [log_probabilities(own) for own in logits]
+    if not members:
+        raise ValueError("an ensemble has one member at least")
+    for own in members[1:]:
+        if own.shape != members[0].shape:
+            raise ValueError(
+                f"expected logits of the same examples and classes, got shapes {members[0].shape} and {own.shape}"
+            )
     if rule not in RULES:
         raise ValueError(f"unknown rule {rule!r} of combining; choose one of {', '.join(RULES)}")
-    if rule == "probability":
-        with np.errstate(invalid="ignore"):  # NaN stays NaN
-            return np.asarray(np.logaddexp(a, b) - np.log(2))
-    return log_probabilities((a + b) / 2)
+    with np.errstate(invalid="ignore"):  # NaN stays NaN
+        if rule == "probability":
+            return np.asarray(reduce(np.logaddexp, members) - np.log(len(members)))
+        return log_probabilities(sum(members) / len(members))
+
+
+# Temperatures that are looked at: beyond them predictions are uniform, or certain.
+_TEMPERATURES = (0.01, 100.0)
+
+
+def temperature(logits: ArrayLike, labels: ArrayLike) -> float:
+    """T such that logits / T have the least NLL on these examples (Guo et al. 2017, Sec. 4.2), from 0.01 to 100.
+
+    Take examples on which neither the network was trained nor its calibration is reported. NaN where the NLL has no
+    value, as of a diverged network.
+
+    Args:
+        logits: (n, classes) logits or log-probabilities; an ensemble's are those of :func:`combine`.
+        labels: (n,) integers in [0, classes).
+
+    Example:
+        Three of four are right, so the logits of 9 : 1 were too sure; at T = 2 they are those of 3 : 1.
+
+        >>> round(temperature([[np.log(9), 0.0]] * 4, [0, 0, 0, 1]), 6)
+        2.0
+    """
+    known = log_probabilities(logits)
+    if not np.isfinite(negative_log_likelihood(known, labels)):
+        return float("nan")
+    found = minimize_scalar(
+        lambda log_t: negative_log_likelihood(known / np.exp(log_t), labels),
+        bounds=tuple(np.log(_TEMPERATURES)),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    return float(np.exp(found.x))
 
 
 def log_probabilities(logits: ArrayLike) -> Array:

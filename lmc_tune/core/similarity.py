@@ -1,6 +1,7 @@
-"""How similar two members are: their predictions, their errors, and the representations of their layers."""
+"""How similar members are: their predictions, their errors, and the representations of their layers."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,31 +69,34 @@ def cohens_kappa(predictions_a: ArrayLike, predictions_b: ArrayLike) -> float:
     return (agreeing - by_chance) / (n**2 - by_chance) if by_chance < n**2 else math.nan
 
 
-def jensen_shannon(probabilities_a: ArrayLike, probabilities_b: ArrayLike) -> float:
-    """Mean over the examples of ½ KL(p_A ‖ m) + ½ KL(p_B ‖ m) with m = ½ (p_A + p_B), nats, in [0, ln 2] (Lin 1991).
+def jensen_shannon(probabilities: Sequence[ArrayLike]) -> float:
+    """One-vs-all Jensen–Shannon divergence of some members, nats, in [0, ln 2] (Lin 1991; Lion et al. 2024).
 
-    Between members of an ensemble, *one-vs-all* divergence compares each with the mean of all others; for two members
-    it is this number.
+    Each member's p is compared with the mean q of all others': ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = ½ (p + q); mean over
+    members and examples. For two members it is the divergence of one from the other.
 
     Args:
-        probabilities_a: (n, classes) predicted by A, rows that sum to 1.
-        probabilities_b: predicted by B, of the same examples.
+        probabilities: of every member, two at least, (n, classes) predicted for the same examples, rows that sum to 1.
     """
-    p, q = _same_distributions(probabilities_a, probabilities_b)
+    members = _same_distributions(probabilities)
+    others = [np.mean([*members[:at], *members[at + 1 :]], axis=0) for at in range(len(members))]
+    return float(np.mean([_divergence(own, other) for own, other in zip(members, others, strict=True)]))
+
+
+def _divergence(p: Array, q: Array) -> float:
     mean = (p + q) / 2
     return float(np.mean(np.sum(rel_entr(p, mean) + rel_entr(q, mean), axis=1)) / 2)
 
 
-def true_class_variance(probabilities_a: ArrayLike, probabilities_b: ArrayLike, labels: ArrayLike) -> float:
-    """Mean over the examples of the two members' variance of p(label), (½ (p_A − p_B))²; in [0, ¼].
+def true_class_variance(probabilities: Sequence[ArrayLike], labels: ArrayLike) -> float:
+    """Mean over the examples of the members' variance of p(label), 1/M Σ (p_i − p̄)²; in [0, ¼].
 
     Args:
-        probabilities_a: (n, classes) predicted by A, rows that sum to 1.
-        probabilities_b: predicted by B, of the same examples.
+        probabilities: of every member, two at least, (n, classes) predicted for the same examples, rows that sum to 1.
         labels: (n,) integers in [0, classes).
     """
-    p, q = _same_distributions(probabilities_a, probabilities_b)
-    return float(np.mean(((at_labels(p, labels) - at_labels(q, labels)) / 2) ** 2))
+    own = np.stack([at_labels(p, labels) for p in _same_distributions(probabilities)])
+    return float(np.mean(np.mean((own - own.mean(axis=0)) ** 2, axis=0)))
 
 
 def cka(x: ArrayLike, y: ArrayLike, *, debiased: bool = True) -> float:
@@ -167,11 +171,15 @@ def _check_enough(n: int, *, debiased: bool) -> None:
         raise ValueError(f"{'debiased' if debiased else 'biased'} CKA needs at least {fewest} examples, got {n}")
 
 
-def _same_distributions(probabilities_a: ArrayLike, probabilities_b: ArrayLike) -> tuple[Array, Array]:
-    p, q = distributions(probabilities_a), distributions(probabilities_b)
-    if p.shape != q.shape:
-        raise ValueError(f"expected probabilities of the same examples and classes, got shapes {p.shape}, {q.shape}")
-    return p, q
+def _same_distributions(probabilities: Sequence[ArrayLike]) -> list[Array]:
+    members = [distributions(own) for own in probabilities]
+    if len(members) < 2:
+        raise ValueError(f"members are compared: give the probabilities of two at least, got {len(members)}")
+    for own in members[1:]:
+        if own.shape != members[0].shape:
+            shapes = f"{members[0].shape}, {own.shape}"
+            raise ValueError(f"expected probabilities of the same examples and classes, got shapes {shapes}")
+    return members
 
 
 def _check_same_examples(a: np.ndarray, b: np.ndarray) -> None:

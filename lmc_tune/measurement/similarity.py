@@ -73,8 +73,8 @@ def similarity_columns(networks: Prepared, test: ExampleSet) -> Row:
         found = {
             "disagreement": disagreement(predicted[one], predicted[other]),
             "error_overlap": overlap.both_wrong,
-            "jensen_shannon": jensen_shannon(probabilities[one], probabilities[other]),
-            "true_class_variance": true_class_variance(probabilities[one], probabilities[other], truth),
+            "jensen_shannon": jensen_shannon([probabilities[one], probabilities[other]]),
+            "true_class_variance": true_class_variance([probabilities[one], probabilities[other]], truth),
         }
         if not pooled:  # of decisions pooled over labels, whose frequencies differ, they say nothing
             found["error_overlap_ratio"] = overlap.over_independence
@@ -84,7 +84,7 @@ def similarity_columns(networks: Prepared, test: ExampleSet) -> Row:
 
     with_average = [alike("average", member) for member in ("a", "b")]
     known = {name: calibration(values, truth) for name, values in scores.items()}
-    ensemble = combine(scores["a"], scores["b"])
+    ensemble = combine([scores["a"], scores["b"]])
     known["ensemble"] = calibration(ensemble, truth)
     return {
         **alike("a", "b"),
@@ -102,7 +102,7 @@ def similarity_columns(networks: Prepared, test: ExampleSet) -> Row:
         **{
             f"{combined}_gain_{quality}": value
             for combined in ("ensemble", "average")
-            for quality, value in gain(known[combined], known["a"], known["b"]).items()
+            for quality, value in gain(known[combined], [known["a"], known["b"]]).items()
         },
         **(_ranking_columns(logits, ensemble, labels) if pooled else {}),
     }

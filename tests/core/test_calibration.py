@@ -3,9 +3,12 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV, calibration_curve
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
 from lmc_tune.core.calibration import (
@@ -18,6 +21,7 @@ from lmc_tune.core.calibration import (
     gain,
     log_probabilities,
     negative_log_likelihood,
+    temperature,
 )
 from lmc_tune.core.similarity import true_class_variance
 from tests import oracles
@@ -101,7 +105,7 @@ def test_all_qualities_are_of_the_same_predictions(case):
 def test_probabilities_are_averaged(case):
     (a, b), _ = case
     expected = (softmax(a, axis=1) + softmax(b, axis=1)) / 2
-    assert np.exp(combine(a, b)) == pytest.approx(expected, abs=1e-12)
+    assert np.exp(combine([a, b])) == pytest.approx(expected, abs=1e-12)
 
 
 @given(scored())
@@ -109,26 +113,26 @@ def test_averaging_logits_or_log_probabilities_is_the_normalised_geometric_mean(
     (a, b), _ = case
     product = np.sqrt(softmax(a, axis=1) * softmax(b, axis=1))
     expected = product / product.sum(axis=1, keepdims=True)
-    assert np.exp(combine(a, b, "logit")) == pytest.approx(expected, abs=1e-12)
-    assert np.exp(combine(a, b, "log_probability")) == pytest.approx(expected, abs=1e-12)
+    assert np.exp(combine([a, b], "logit")) == pytest.approx(expected, abs=1e-12)
+    assert np.exp(combine([a, b], "log_probability")) == pytest.approx(expected, abs=1e-12)
 
 
 @given(scored(), rules)
 def test_an_ensemble_is_no_less_likely_than_its_mean_member(case, rule):
     (a, b), y = case
-    mixed = calibration(combine(a, b, rule), y)
-    found = gain(mixed, calibration(a, y), calibration(b, y))
+    mixed = calibration(combine([a, b], rule), y)
+    found = gain(mixed, [calibration(a, y), calibration(b, y)])
     assert found["nll"] >= -1e-12
-    assert combine(a, b, rule) == pytest.approx(combine(b, a, rule), abs=1e-12)
-    assert combine(a, a, rule) == pytest.approx(log_probabilities(a), abs=1e-9)
+    assert combine([a, b], rule) == pytest.approx(combine([b, a], rule), abs=1e-12)
+    assert combine([a, a], rule) == pytest.approx(log_probabilities(a), abs=1e-9)
 
 
 @given(scored())
 def test_averaging_probabilities_gains_the_members_variance_of_the_brier_score(case):
     (a, b), y = case
     p, q = softmax(a, axis=1), softmax(b, axis=1)
-    found = gain(calibration(combine(a, b), y), calibration(a, y), calibration(b, y))["brier"]
-    variance = sum(true_class_variance(p, q, np.full(len(y), c)) for c in range(4))
+    found = gain(calibration(combine([a, b]), y), [calibration(a, y), calibration(b, y)])["brier"]
+    variance = sum(true_class_variance([p, q], np.full(len(y), c)) for c in range(4))
     assert found == pytest.approx(variance, abs=1e-12)
 
 
@@ -136,8 +140,8 @@ def test_gain_is_positive_where_the_ensemble_is_better():
     # Each member is wrong once, and surer where it is right.
     a, b = np.log([[0.9, 0.1], [0.6, 0.4]]), np.log([[0.4, 0.6], [0.1, 0.9]])
     y = [0, 1]
-    ensemble = calibration(combine(a, b), y)
-    found = gain(ensemble, calibration(a, y), calibration(b, y))
+    ensemble = calibration(combine([a, b]), y)
+    found = gain(ensemble, [calibration(a, y), calibration(b, y)])
     assert ensemble.accuracy == 1.0
     assert found["accuracy"] == 0.5
     assert found["nll"] == pytest.approx((math.log(1 / 0.9) + math.log(1 / 0.4)) / 2 - math.log(1 / 0.65))
@@ -150,7 +154,7 @@ def test_gain_is_positive_where_the_ensemble_is_better():
 def test_what_a_diverged_network_predicts_is_not_a_number(bad):
     found = calibration([[bad, 0.0], [0.0, 1.0]], [1, 1])
     assert all(math.isnan(found_) for name, found_ in asdict(found).items() if name != "accuracy")
-    assert np.isnan(combine([[bad, 0.0]], [[0.0, 1.0]])).all()
+    assert np.isnan(combine([[[bad, 0.0]], [[0.0, 1.0]]])).all()
 
 
 @pytest.mark.parametrize(
@@ -176,6 +180,66 @@ def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="at least one bin, got 0"):
         calibration_error([[0.5, 0.5]], [0], bins=0)
     with pytest.raises(ValueError, match="unknown rule 'mean' of combining; choose one of probability, logit, log_"):
-        combine([[0.0]], [[0.0]], "mean")
+        combine([[[0.0]], [[0.0]]], "mean")
     with pytest.raises(ValueError, match=r"same examples and classes, got shapes \(1, 1\) and \(1, 2\)"):
-        combine([[0.0]], [[0.0, 1.0]])
+        combine([[[0.0]], [[0.0, 1.0]]])
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.3, 1.0, 3.0]))
+@settings(max_examples=20, deadline=None)
+def test_temperature_is_scikit_learns(seed, scale):
+    rng = np.random.default_rng(seed)
+    y = np.concatenate([np.arange(4), rng.integers(0, 4, 60)])
+    logits = scale * (rng.normal(size=(64, 4)) + 1.5 * np.eye(4)[y])
+
+    class Given(ClassifierMixin, BaseEstimator):
+        classes_ = np.arange(4)
+
+        def fit(self, x, y):  # noqa: ARG002 - scikit-learn's contract
+            self.fitted_ = True
+            return self
+
+        def decision_function(self, x):
+            return x
+
+        def predict(self, x):
+            return x.argmax(axis=1)
+
+    theirs = CalibratedClassifierCV(FrozenEstimator(Given().fit(logits, y)), method="temperature").fit(logits, y)
+    (fitted,) = theirs.calibrated_classifiers_
+    assert 1 / fitted.calibrators[0].beta_ == pytest.approx(temperature(logits, y), rel=1e-4)
+
+
+def test_temperature_changes_no_prediction_and_lowers_the_likelihood_s_negative():
+    (logits,), y = [3 * np.random.default_rng(0).normal(size=(50, 4))], np.random.default_rng(1).integers(0, 4, 50)
+    found = temperature(logits, y)
+    assert negative_log_likelihood(logits / found, y) < negative_log_likelihood(logits, y)
+    for other in (0.9 * found, 1.1 * found):
+        assert negative_log_likelihood(logits / found, y) < negative_log_likelihood(logits / other, y)
+    assert temperature(logits / found, y) == pytest.approx(1, rel=1e-5), "scaled once, nothing is left to scale"
+    assert temperature(logits + 7, y) == pytest.approx(found, rel=1e-6)
+
+
+def test_temperature_ends_where_predictions_are_certain_or_uniform():
+    assert 0.01 <= temperature([[1.0, 0.0], [0.0, 1.0]], [0, 1]) < 0.03, "all are right"
+    assert temperature([[1.0, 0.0], [0.0, 1.0]], [1, 0]) == pytest.approx(100, rel=1e-3), "all are wrong"
+    assert math.isnan(temperature([[math.nan, 0.0]], [0]))
+
+
+@given(scored(members=3))
+def test_calibration_error_is_that_of_scikit_learns_curve(case):
+    logits, y = case
+    p = np.exp(combine(logits))
+    confidences, hits = p.max(axis=1), p.argmax(axis=1) == y
+    accuracies, means = calibration_curve(hits, confidences, n_bins=15, strategy="uniform", pos_label=True)
+    counts = np.histogram(confidences, bins=15, range=(0, 1))[0]
+    expected = np.sum(counts[counts > 0] * np.abs(accuracies - means)) / len(y)
+    assert calibration_error(p, y) == pytest.approx(expected, abs=1e-12)
+
+
+def test_an_ensemble_of_many_is_the_mean_of_their_probabilities():
+    logits = np.random.default_rng(0).normal(size=(7, 5, 3))
+    assert np.exp(combine(logits)) == pytest.approx(softmax(logits, axis=2).mean(axis=0))
+    assert np.exp(combine(logits, "logit")) == pytest.approx(softmax(log_softmax(logits, axis=2).mean(axis=0), axis=1))
+    with pytest.raises(ValueError, match="one member at least"):
+        combine([])

@@ -119,33 +119,33 @@ def test_kappa_is_scikit_learns(rows):
 
 
 def test_divergence_by_hand():
-    assert jensen_shannon([[1.0, 0.0]], [[0.0, 1.0]]) == pytest.approx(math.log(2))
+    assert jensen_shannon([[[1.0, 0.0]], [[0.0, 1.0]]]) == pytest.approx(math.log(2))
     # m = (3/4, 1/4): ½ ln 4/3 + ½ (½ ln 2/3 + ½ ln 2)
     one = 0.5 * math.log(4 / 3) + 0.25 * math.log(2 / 3) + 0.25 * math.log(2)
-    assert jensen_shannon([[1.0, 0.0]], [[0.5, 0.5]]) == pytest.approx(one)
-    assert jensen_shannon([[1.0, 0.0], [0.5, 0.5]], [[0.5, 0.5], [0.5, 0.5]]) == pytest.approx(one / 2)
+    assert jensen_shannon([[[1.0, 0.0]], [[0.5, 0.5]]]) == pytest.approx(one)
+    assert jensen_shannon([[[1.0, 0.0], [0.5, 0.5]], [[0.5, 0.5], [0.5, 0.5]]]) == pytest.approx(one / 2)
 
 
 @given(predicted)
 def test_divergence_is_the_mean_of_scipys_squared_distances(rows):
     p, q, _ = distributions(rows)
     expected = np.mean([jensenshannon(a, b) ** 2 for a, b in zip(p, q, strict=True)])
-    assert jensen_shannon(p, q) == pytest.approx(expected, abs=1e-12)
-    assert jensen_shannon(p, q) == pytest.approx(jensen_shannon(q, p), abs=1e-15)
-    assert 0 <= jensen_shannon(p, q) <= math.log(2) + 1e-12
-    assert jensen_shannon(p, p) == 0
+    assert jensen_shannon([p, q]) == pytest.approx(expected, abs=1e-12)
+    assert jensen_shannon([p, q]) == pytest.approx(jensen_shannon([q, p]), abs=1e-15)
+    assert 0 <= jensen_shannon([p, q]) <= math.log(2) + 1e-12
+    assert jensen_shannon([p, p]) == 0
 
 
 @given(predicted)
 def test_variance_of_the_true_class_is_numpys_over_the_members(rows):
     p, q, y = distributions(rows)
     expected = np.mean([np.var([a[label], b[label]]) for a, b, label in zip(p, q, y, strict=True)])
-    assert true_class_variance(p, q, y) == pytest.approx(expected, abs=1e-12)
+    assert true_class_variance([p, q], y) == pytest.approx(expected, abs=1e-12)
 
 
 def test_variance_of_the_true_class_by_hand():
-    assert true_class_variance([[1.0, 0.0]], [[0.0, 1.0]], [0]) == 0.25
-    assert true_class_variance([[1.0, 0.0], [0.5, 0.5]], [[0.6, 0.4], [0.5, 0.5]], [1, 1]) == pytest.approx(0.04 / 2)
+    assert true_class_variance([[[1.0, 0.0]], [[0.0, 1.0]]], [0]) == 0.25
+    assert true_class_variance([[[1.0, 0.0], [0.5, 0.5]], [[0.6, 0.4], [0.5, 0.5]]], [1, 1]) == pytest.approx(0.04 / 2)
 
 
 def test_probabilities_that_are_none_are_refused():
@@ -158,17 +158,17 @@ def test_probabilities_that_are_none_are_refused():
     ]:
         for pair in [(good, bad), (bad, good)]:
             with pytest.raises(ValueError, match=message):
-                jensen_shannon(*pair)
+                jensen_shannon(pair)
             with pytest.raises(ValueError, match=message):
-                true_class_variance(*pair, [0])
+                true_class_variance(pair, [0])
     with pytest.raises(ValueError, match="integer labels from 0 to 1, got int64 from 2 to 2"):
-        true_class_variance(good, good, [2])
+        true_class_variance([good, good], [2])
 
 
 def test_what_a_diverged_member_predicts_is_not_a_number():
     broken = [[math.nan, math.nan]]
-    assert math.isnan(jensen_shannon(broken, [[0.5, 0.5]]))
-    assert math.isnan(true_class_variance([[0.5, 0.5]], broken, [0]))
+    assert math.isnan(jensen_shannon([broken, [[0.5, 0.5]]]))
+    assert math.isnan(true_class_variance([[[0.5, 0.5]], broken], [0]))
 
 
 def test_cka_of_a_known_pair():
@@ -248,3 +248,20 @@ def test_representations_of_different_examples_are_refused():
             cka(x_few, x_few)
     with pytest.raises(ValueError, match="biased CKA needs at least 2 examples, got 1"):
         cka(x[:1], x[:1], debiased=False)
+
+
+def test_divergence_of_several_members_compares_each_with_the_mean_of_all_others():
+    p = np.random.default_rng(0).dirichlet(np.ones(4), size=(5, 6))  # members, examples
+    expected = np.mean(
+        [
+            jensenshannon(p[member, at], np.delete(p, member, axis=0)[:, at].mean(axis=0)) ** 2
+            for member in range(5)
+            for at in range(6)
+        ]
+    )
+    assert jensen_shannon(p) == pytest.approx(expected, abs=1e-12)
+    assert jensen_shannon(p[::-1]) == pytest.approx(jensen_shannon(p), abs=1e-15)
+    y = np.arange(6) % 4
+    assert true_class_variance(p, y) == pytest.approx(np.mean(np.var(p[:, np.arange(6), y], axis=0)))
+    with pytest.raises(ValueError, match="two at least, got 1"):
+        jensen_shannon(p[:1])
