@@ -36,7 +36,16 @@ from lmc_tune.experiment.measuring import (
     condition_name,
     statistics_of,
 )
-from lmc_tune.experiment.member import SCHEMA_VERSION, Branch, MemberSpec, PartSpec, Perturbation, part_of
+from lmc_tune.experiment.member import (
+    SCHEMA_VERSION,
+    Branch,
+    Course,
+    Distil,
+    MemberSpec,
+    PartSpec,
+    Perturbation,
+    part_of,
+)
 from lmc_tune.experiment.networks import (
     MODELS,
     FactorySpec,
@@ -72,10 +81,12 @@ __all__ = [
     "Cohort",
     "Condition",
     "Corruption",
+    "Course",
     "DataSpec",
     "DatasetSpec",
     "DirectionsSpec",
     "Dirichlet",
+    "Distil",
     "Domain",
     "FactorySpec",
     "Federated",

@@ -14,8 +14,8 @@ from lmc_tune.experiment import TrainSpec
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.models.dropout import dropout_seeds
 from lmc_tune.models.state import state_of
+from lmc_tune.training.distillation import Lesson
 from lmc_tune.training.progress import CurvePoint, Progress
-from lmc_tune.training.schedule import learning_rate
 from lmc_tune.training.task import Task, divergence
 
 
@@ -24,19 +24,20 @@ def train_member(task: Task) -> Progress:
 
     Training stops at the end of the first epoch in which the loss was not finite, or got to the target.
     """
-    model, spec, per_epoch, in_all = task.model, task.spec, task.steps_per_epoch, task.n_steps
+    model, per_epoch, in_all = task.model, task.steps_per_epoch, task.n_steps
     model.load_state_dict(task.resume.state if task.resume else task.start)
-    optimizer = _optimizer(model.parameters(), spec)
+    optimizer = _optimizer(model.parameters(), task.spec)
     if task.resume:
         _set_moments(optimizer, task.resume.moments)
     curve = list(task.resume.curve) if task.resume else []
     diverged, epochs, snapshots = "", task.epochs_done, task.snapshots_before()
+    lesson = task.teacher.lesson(model) if task.teacher else None
     for epoch in range(epochs, task.last_epoch):
         first = epoch * per_epoch
         n_steps = min(per_epoch, in_all - first)
-        rates = [learning_rate(spec, first + at, in_all) for at in range(n_steps)]
+        rates = [task.rate(first + at) for at in range(n_steps)]
         with _global_noise(task, epoch):
-            loss, accuracy = _train_epoch(task, optimizer, epoch, rates)
+            loss, accuracy = _train_epoch(task, optimizer, epoch, rates, lesson)
         curve.append(task.point(first + n_steps, rates[-1], loss, accuracy, evaluate(model, task.test)))
         diverged, epochs = divergence(loss, epoch), epoch + 1
         if epochs in task.snapshots:
@@ -57,9 +58,9 @@ def _global_noise(task: Task, epoch: int) -> Iterator[None]:
 
 
 def _train_epoch(
-    task: Task, optimizer: torch.optim.Optimizer, epoch: int, rates: Sequence[float]
+    task: Task, optimizer: torch.optim.Optimizer, epoch: int, rates: Sequence[float], lesson: Lesson | None
 ) -> tuple[float, float]:
-    """Mean loss and accuracy over the epoch's batches, each taken before its update."""
+    """Mean cross-entropy and accuracy over the epoch's batches, each taken before its update."""
     task.model.train()
     seeds = dropout_seeds(task.model.named_buffers())
     feeds = task.feed(epoch, len(rates))
@@ -73,15 +74,16 @@ def _train_epoch(
         for seed in seeds:
             seed.copy_(feed["drop"])
         with task.precision():
-            logits, labels = decisions(task.model(inputs), labels)
-            loss = functional.cross_entropy(logits, labels)
+            logits, truth = decisions(task.model(inputs), labels)
+            entropy = functional.cross_entropy(logits, truth)
+            loss = lesson(inputs, logits, labels) if lesson else entropy
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
-        losses.append(loss.detach())
-        hits.append(logits.detach().argmax(1).eq(labels).sum())
+        losses.append(entropy.detach())
+        hits.append(logits.detach().argmax(1).eq(truth).sum())
     n = len(rates) * task.decisions_per_step
     return float(torch.stack(losses).double().mean()), float(torch.stack(hits).sum()) / n
 

@@ -23,7 +23,6 @@ from lmc_tune.models.stack import Stack, Way
 from lmc_tune.training.graph import Replay, can_record
 from lmc_tune.training.memory import even_share, members_that_fit, peak_bytes
 from lmc_tune.training.progress import CurvePoint, Progress
-from lmc_tune.training.schedule import learning_rate
 from lmc_tune.training.task import Feed, Task, divergence
 from lmc_tune.training.updates import make_update
 
@@ -143,7 +142,7 @@ class StackedRun:
         for epoch in range(self.tasks[0].epochs_done, last):
             first = epoch * self.per_epoch
             n_steps = min(self.per_epoch, self.n_steps - first)
-            rates = [[learning_rate(t.spec, first + at, self.n_steps) for t in self.tasks] for at in range(n_steps)]
+            rates = [[task.rate(first + at) for task in self.tasks] for at in range(n_steps)]
             losses, hits = self.epoch(epoch, rates)
             tested = _score_stack(self.stack, self.tasks[0].test)
             for member, (task, curve) in enumerate(zip(self.tasks, curves, strict=True)):

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from lmc_tune.core.seeding import child_seed
 from lmc_tune.data.augment import Augmentation
 from lmc_tune.data.examples import Examples, ExampleSet
-from lmc_tune.experiment import TrainSpec
+from lmc_tune.experiment import Course, TrainSpec
 from lmc_tune.measurement.evaluate import Score
 from lmc_tune.models.stack import Way
 from lmc_tune.training.checkpoint import Checkpoint
+from lmc_tune.training.distillation import Teacher
 from lmc_tune.training.disturbance import Disturbance
 from lmc_tune.training.order import epoch_batches
 from lmc_tune.training.progress import CurvePoint, Progress
+from lmc_tune.training.schedule import course_rate, learning_rate
 
 # The inputs of each step, by name; entries of an epoch have the steps first. batch: (batch_size,) int64, the places of
 # its examples in the training set; drop: () int64, the seed of dropout; also the augmentation's draws.
@@ -37,6 +39,8 @@ class Task:
         augmented, and what is dropped.
     augment: changes the inputs of every step; None if they stay as they are.
     disturbance: perturbs the weights once; None without a perturbation.
+    course: of the learning rate, if the training is longer than its schedule. teacher: whose predictions it learns from
+        besides the labels; None if it does not. Only the loop takes one.
     resume: the progress of an interrupted or a joint training; None to begin at the start.
     epochs: train only to the end of this epoch; None for the whole budget.
     snapshots: epochs at whose end the state is copied.
@@ -58,6 +62,8 @@ class Task:
     noise_seed: int
     augment: Augmentation | None = None
     disturbance: Disturbance | None = None
+    course: Course | None = None
+    teacher: Teacher | None = None
     resume: Progress | None = None
     checkpoint: Checkpoint | None = None
     epochs: int | None = None
@@ -87,6 +93,12 @@ class Task:
     @property
     def n_steps(self) -> int:
         return self.spec.steps_for(len(self.positions))
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, from 0."""
+        if self.course is None:
+            return learning_rate(self.spec, step, self.n_steps)
+        return course_rate(self.spec, self.course, step, self.course.epochs * self.steps_per_epoch)
 
     @property
     def epochs_done(self) -> int:

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmc_tune.experiment import TrainSpec
-from lmc_tune.training.schedule import learning_rate
+from lmc_tune.experiment import Course, TrainSpec
+from lmc_tune.training.schedule import course_rate, learning_rate
 
 
 def spec(schedule: str = "constant", warmup: float = 0.0, lr: float = 0.4) -> TrainSpec:
@@ -82,3 +82,26 @@ def test_the_factors_that_the_definitions_show_are_those_of_training():
     assert shown is not None
     factors = [float(factor) for factor in shown[1].split(", ")]
     assert [rate / 0.4 for rate in rates("step", 10, warmup=0.2)] == pytest.approx(factors)
+
+
+def test_swe_decays_to_its_lowest_rate_and_stays_there():
+    """Lion et al. 2024: 10% warm-up, cosine, no lower than 0.01, then 0.01; written out step by step."""
+    swe, n = TrainSpec(lr=0.1, batch_size=1, epochs=1, schedule="cosine", warmup=0.1), 50
+    course = Course(epochs=5, then="stay", lowest_lr=0.01)
+    expected = []
+    for step in range(150):
+        if step < 5:
+            expected.append(0.1 * (step + 1) / 5)
+        elif step < 50:
+            expected.append(max(0.01, 0.05 * (1 + math.cos(math.pi * (step - 5) / 45))))
+        else:
+            expected.append(0.01)
+    assert [course_rate(swe, course, step, n) for step in range(150)] == pytest.approx(expected, rel=1e-12)
+    assert expected[:2] == pytest.approx([0.02, 0.04]), "the warm-up may be lower"
+
+
+def test_snapshot_ensembles_begin_their_schedule_again():
+    cyclic = TrainSpec(lr=0.1, batch_size=1, epochs=1, schedule="cosine", warmup=0.1)
+    once = [learning_rate(cyclic, step, 20) for step in range(20)]
+    course = Course(epochs=2, then="restart")
+    assert [course_rate(cyclic, course, step, 20) for step in range(60)] == 3 * once
