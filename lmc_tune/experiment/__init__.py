@@ -11,6 +11,7 @@ from lmc_tune.experiment.data import (
     SecondText,
     ShiftSpec,
 )
+from lmc_tune.experiment.ensembles import FAMILIES, EnsembleSpec, Family
 from lmc_tune.experiment.federation import Client, Dirichlet, FederationSpec, Pathological
 from lmc_tune.experiment.group import Cohort, GroupSpec
 from lmc_tune.experiment.landscape import (
@@ -28,6 +29,7 @@ from lmc_tune.experiment.measuring import (
     SAME_WITHOUT_BATCH_NORM,
     AlignmentSpec,
     Condition,
+    EnsembleMeasureSpec,
     LayersSpec,
     MeasureSpec,
     SplitName,
@@ -58,7 +60,7 @@ from lmc_tune.experiment.networks import (
     VitSpec,
     model_name,
 )
-from lmc_tune.experiment.recipes import Federated, Pair
+from lmc_tune.experiment.recipes import Ensemble, Federated, Pair
 from lmc_tune.experiment.spec import Spec
 from lmc_tune.experiment.text import TextSpec
 from lmc_tune.experiment.training import PER_MEMBER, TrainChanges, TrainSpec
@@ -68,6 +70,7 @@ __all__ = [
     "ALIGNED",
     "CONDITIONS",
     "CORRUPTIONS",
+    "FAMILIES",
     "MODELS",
     "PER_MEMBER",
     "SAME_WITHOUT_BATCH_NORM",
@@ -88,7 +91,11 @@ __all__ = [
     "Dirichlet",
     "Distil",
     "Domain",
+    "Ensemble",
+    "EnsembleMeasureSpec",
+    "EnsembleSpec",
     "FactorySpec",
+    "Family",
     "Federated",
     "FederationSpec",
     "GptSpec",

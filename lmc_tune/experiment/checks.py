@@ -15,13 +15,13 @@ from lmc_tune.experiment.data import (
     OtherDataset,
     SecondText,
 )
-from lmc_tune.experiment.datasets import DATASETS, client_size, facts_of, part_size
+from lmc_tune.experiment.datasets import DATASETS, client_size, facts_of
 from lmc_tune.experiment.federation import FederationSpec, Pathological
 from lmc_tune.experiment.group import GroupSpec
 from lmc_tune.experiment.landscape import START
 from lmc_tune.experiment.measuring import ALIGNED, CONDITIONS, SAME_WITHOUT_BATCH_NORM, Condition, MeasureSpec
 from lmc_tune.experiment.networks import inputs_in_words
-from lmc_tune.experiment.recipes import Federated
+from lmc_tune.experiment.recipes import Federated, Pair
 from lmc_tune.experiment.space import AXES, Cell, SearchSpace
 from lmc_tune.experiment.text import TextSpec
 from lmc_tune.experiment.training import TrainSpec
@@ -199,7 +199,7 @@ def _trajectory(space: SearchSpace, pair: GroupSpec) -> Iterator[Problem]:
 
 def _epochs(pair: GroupSpec) -> list[int]:
     """Epochs of each member's training, the last of which may be cut short."""
-    part = part_size(pair.dataset, pair.shift)
+    part = pair.part_size
     trains = [member.train for member in pair.members.values()]
     return [train.epochs or ceil((train.steps or 0) / max(1, part // train.batch_size)) for train in trains]
 
@@ -249,10 +249,11 @@ def _recipe(pair: GroupSpec, indices: dict[str, int]) -> Iterator[Problem]:
     if isinstance(pair.recipe, Federated):
         for field, wrong in _federation_problems(pair.dataset, pair.recipe):
             yield origin("federated", (field,), indices), wrong
+    if not isinstance(pair.recipe, Pair):
         return
     if said := set(pair.recipe.b.given()):
         yield from _training("b", pair.recipe.b.applied_to(pair.train), said, pair, indices)
-    disturbed, steps = pair.recipe.perturb, pair.train.steps_for(part_size(pair.dataset, pair.shift))
+    disturbed, steps = pair.recipe.perturb, pair.train.steps_for(pair.part_size)
     if disturbed and disturbed.step >= steps:
         yield (
             origin("perturb", ("step",), indices),
@@ -288,7 +289,8 @@ def _training(
     if isinstance(pair.recipe, Federated):
         part, which = client_size(pair.dataset, pair.recipe), "client sees (its part of the training set)"
     else:
-        part, which = part_size(pair.dataset, pair.shift), "member sees (half of the training set)"
+        share = "all" if pair.part_size == pair.training_size else "half"
+        part, which = pair.part_size, f"member sees ({share} of the training set)"
     if "batch_size" in said and train.batch_size > part:
         yield (
             origin(section, ("batch_size",), indices),

@@ -39,7 +39,25 @@ class GroupSpec(Spec):
     @cached_property
     def members(self) -> dict[str, MemberSpec]:
         """The members by name."""
-        return self.recipe.members(self)
+        return self.recipe.members_of(self)
+
+    @property
+    def part_size(self) -> int:
+        """Examples that a member sees; slightly fewer if a split has to leave some out."""
+        return self.recipe.part_size(self)
+
+    @property
+    def training_size(self) -> int:
+        """Examples that all members see together."""
+        return self.recipe.training_size(self)
+
+    @cached_property
+    def trained(self) -> dict[str, MemberSpec]:
+        """All that is trained for it by key, the trunks of branches aside: members, and before them those from whom
+        they learn.
+        """
+        teachers = [member.distil.teacher for member in self.members.values() if member.distil]
+        return {member.key: member for member in (*teachers, *self.members.values())}
 
     @cached_property
     def key(self) -> str:

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from lmc_tune.core.calibration import Rule
 from lmc_tune.experiment.landscape import DirectionsSpec, PlanesSpec
 from lmc_tune.experiment.networks import NetworkSpec
 from lmc_tune.experiment.spec import Count, Natural, Positive, Spec
@@ -55,7 +56,7 @@ SAME_WITHOUT_BATCH_NORM: dict[Condition, Condition] = {
 }
 
 # Questions that the first schema did not have.
-_LATER = ("snapshots", "layers", "alignment", "directions", "planes")
+_LATER = ("snapshots", "layers", "alignment", "directions", "planes", "ensemble")
 
 # Starts of weight matching: of residual networks, one alone often ends in a worse optimum.
 RESTARTS = 5
@@ -138,6 +139,21 @@ class LayersSpec(Spec):
         return self
 
 
+class EnsembleMeasureSpec(Spec):
+    """What is asked of an ensemble.
+
+    draws: weighted averages of all members, at weights from Dirichlet(1, …, 1).
+    pairs: of members, whose paths are measured: all if there are no more, else so many at random.
+    subsets: ensembles of a smaller size that are looked at: all if there are no more, else so many at random.
+    rule: what an ensemble averages: the members' probabilities, logits or log-probabilities.
+    """
+
+    draws: Count = 50
+    pairs: Natural = 10
+    subsets: Count = 200
+    rule: Rule = "probability"
+
+
 class MeasureSpec(Spec):
     """What is measured along the path and how finely.
 
@@ -160,6 +176,7 @@ class MeasureSpec(Spec):
         BatchNorm, and ``aligned + repaired`` to the conditions.
     directions: whether the direction of the path is special; None if it is not asked.
     planes: loss and error on a plane through three weight vectors; None if it is not asked.
+    ensemble: what is asked of ensembles; None for what is usual.
     """
 
     lambdas: Annotated[int, Field(strict=True, ge=3)] = 25
@@ -173,6 +190,7 @@ class MeasureSpec(Spec):
     alignment: AlignmentSpec | None = None
     directions: DirectionsSpec | None = None
     planes: PlanesSpec | None = None
+    ensemble: EnsembleMeasureSpec | None = None
 
     @field_validator("splits")
     @classmethod

@@ -146,7 +146,8 @@ class MemberSpec(Spec):
     @property
     def program(self) -> tuple[str, ...]:
         """The settings that members of one stack share; splits, and so steps, may differ by a few examples."""
-        return self.dataset.text, self.model.text, self.train.program
+        taught = ("taught",) if self.distil else ()
+        return self.dataset.text, self.model.text, self.train.program, *taught
 
     def seed_for(self, *labels: str | int) -> int:
         """The replicate's seed for one purpose: ``init``, ``split``, ``perturbation``..."""

@@ -21,14 +21,16 @@ from lmc_tune.experiment.ranges import SPACINGS, spaced
 from lmc_tune.experiment.sources import Code, code_of, folders_beside
 from lmc_tune.experiment.space import (
     AXES,
-    DECIDED_BY_FEDERATION,
+    DECIDED,
     FILLED_IN,
     RECIPE,
     SECTIONS,
     SPACE_FILE,
+    GroupKind,
     SearchSpace,
     Sections,
-    is_federated,
+    beside,
+    group_kind,
     place,
     section_spec,
 )
@@ -49,13 +51,22 @@ from lmc_tune.experiment.yaml_lines import Location, YamlError, as_written, dott
 _MOST_PAIRS, _MOST_ON_AN_AXIS = 1_000_000, 10_000
 _LONGEST = 1000
 # What a section is named by that may be written as its name alone.
-_NAMED_BY = {"dataset": "name", "model": "name", "shift": "kind"}
-# What a federation has in the place of a section.
-_INSTEAD = {
-    "train": "clients train for rounds x local_epochs",
-    "shift": "federated.split gives every client its own data",
-    "b": "all clients are trained alike",
-    "perturb": "no client is perturbed",
+_NAMED_BY = {"dataset": "name", "model": "name", "shift": "kind", "recipe": "family"}
+# The section that makes groups of a kind, and what they have in the place of others.
+_MADE_BY: dict[GroupKind, str] = {"federation": "federated", "ensemble": "recipe"}
+_INSTEAD: dict[GroupKind, dict[str, str]] = {
+    "federation": {
+        "train": "clients train for rounds x local_epochs",
+        "shift": "federated.split gives every client its own data",
+        "b": "all clients are trained alike",
+        "perturb": "no client is perturbed",
+        "recipe": "a federation's clients are no ensemble",
+    },
+    "ensemble": {
+        "train": "members are trained for train.epochs, the first recipe.t of them together",
+        "b": "all members are trained alike",
+        "perturb": "no member is perturbed",
+    },
 }
 
 
@@ -225,7 +236,7 @@ class _Reader:
         fixed = self._sections(content)
         axes = self._axes(content.get("axes"))
         self._refuse_fixed_and_varied(fixed, axes)
-        self._refuse_beside_federation(fixed, axes)
+        self._refuse_decided(fixed, axes)
         rest = {k: v for k, v in content.items() if k in TOP_LEVEL and k not in SECTIONS and k != "axes"}
         space = self._validated(rest | {"fixed": fixed, "axes": axes})
         self._check_sections(fixed, axes)
@@ -391,23 +402,29 @@ class _Reader:
                         )
                         self.unsettled |= {(section,)} if section == "shift" else set()
 
-    def _refuse_beside_federation(self, fixed: Sections, axes: dict[str, tuple[Any, ...]]) -> None:
-        """Refuse what a federation decides itself; values that change nothing may be there."""
-        if not is_federated(fixed, axes):
+    def _refuse_decided(self, fixed: Sections, axes: dict[str, tuple[Any, ...]]) -> None:
+        """Refuse what federations and ensembles decide themselves; values that change nothing may be there."""
+        kind = group_kind(fixed, axes)
+        if kind == "pair":
             return
-        for index, value in enumerate(axes.get("federated", ())):
+        maker = _MADE_BY[kind]
+        for index, value in enumerate(axes.get(maker, ())):
             if value == {}:
-                self.problem(("axes", "federated", index), "is empty; say at least clients and rounds")
+                needed = "clients and rounds" if kind == "federation" else "the family"
+                self.problem(("axes", maker, index), f"is empty; say at least {needed}")
         plain: dict[str, Any] = {"steps": None, "target_loss": None, "spawn_epoch": 0, "kind": "none"}
-        for section, fields in DECIDED_BY_FEDERATION.items():
+        for section, fields in DECIDED[kind].items():
             said: dict[str, Location] = {key: (section, key) for key in fixed[section]}
             for axis in axes:
                 if AXES[axis][0] == section:
                     said[AXES[axis][-1]] = ("axes", axis)
             for key, where in said.items():
                 same = key in plain and where[0] == section and fixed[section][key] == plain[key]
-                if not same and (key in fields or section in {"b", "perturb"} or where == ("axes", section)):
-                    self.problem(where, f"cannot be set where there is federated: {_INSTEAD[section]}; leave it out")
+                whole = section in RECIPE or (where == ("axes", section) and kind == "federation")
+                if not same and (key in fields or whole):
+                    self.problem(
+                        where, f"cannot be set where there is {maker}: {_INSTEAD[kind][section]}; leave it out"
+                    )
                     self.unsettled.add((section,))
 
     def _validated(self, fields: dict[str, Any]) -> SearchSpace | None:
@@ -504,7 +521,7 @@ def _without_short_forms(space: SearchSpace) -> SearchSpace:
 def _canonical(space: SearchSpace) -> SearchSpace:
     """Defaults filled in and short forms written out, in the fixed sections and on the axes."""
     varied = {AXES[axis] for axis in space.axes}
-    decided = {("train", "epochs")} if is_federated(space.fixed, space.axes) else set()
+    decided = {("train", "epochs")} if space.group == "federation" else set()
 
     def filled_in(section: str, values: dict[str, Any]) -> dict[str, Any]:
         # A shift's defaults depend on its kind: where an axis varies the kind, each cell fills in its own.
@@ -525,7 +542,7 @@ def _canonical(space: SearchSpace) -> SearchSpace:
             for axis, values in space.axes.items()
             if AXES[axis][1:] and AXES[axis][0] == section
         }
-        return {**space.fixed.get(section, {}), **value, **own}
+        return {**beside(section, space.fixed.get(section, {}), value), **own}
 
     axes = {
         axis: tuple(value if field else filled_in(section, with_others(section, value)) for value in values)

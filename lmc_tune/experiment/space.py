@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from lmc_tune.experiment.data import DATA, SHORT_FORMS, ShiftSpec, data_kind
+from lmc_tune.experiment.ensembles import SETTINGS, EnsembleSpec
 from lmc_tune.experiment.federation import FederationSpec
 from lmc_tune.experiment.group import GroupSpec
 from lmc_tune.experiment.measuring import MeasureSpec
@@ -33,6 +34,7 @@ RECIPE: dict[str, tuple[type[Spec], ...]] = {
     "b": (TrainChanges,),
     "perturb": (Perturbation,),
     "federated": (FederationSpec,),
+    "recipe": (EnsembleSpec,),
 }
 SECTIONS = SETTING | RECIPE
 # Fields that are filled in, and not written.
@@ -49,18 +51,30 @@ AXES: Mapping[str, tuple[str, ...]] = {
         if field not in {"name", "engine", *FILLED_IN}
     },
     **{short: ("shift", short) for short in SHORT_FORMS},
-    **{f"{name}.{field}": (name, field) for name, (spec,) in RECIPE.items() for field in spec.model_fields},
+    **{
+        f"{name}.{field}": (name, field)
+        for name, (spec,) in RECIPE.items()
+        for field in spec.model_fields
+        if field != "family"  # which says what other fields there are: recipe: [deep, {family: constrained, t: 5}]
+    },
 }
 
 Sections = dict[str, dict[str, Any]]
 
 
-# What a federation decides itself, by section: these cannot be set in its space.
-DECIDED_BY_FEDERATION: dict[str, tuple[str, ...]] = {
-    "train": ("epochs", "steps", "target_loss", "spawn_epoch"),
-    "shift": ("kind",),
-    "b": (),
-    "perturb": (),
+GroupKind = Literal["pair", "federation", "ensemble"]
+
+# What the groups of a space decide themselves, by section: it cannot be set there.
+DECIDED: dict[GroupKind, dict[str, tuple[str, ...]]] = {
+    "pair": {},
+    "federation": {
+        "train": ("epochs", "steps", "target_loss", "spawn_epoch"),
+        "shift": ("kind",),
+        "b": (),
+        "perturb": (),
+        "recipe": (),
+    },
+    "ensemble": {"train": ("steps", "target_loss", "spawn_epoch"), "b": (), "perturb": ()},
 }
 
 
@@ -71,9 +85,10 @@ def section_spec(section: str, values: Mapping[str, Any]) -> type[Spec] | None:
     return MODELS.get(model_name(values)) if section == "model" else SECTIONS[section][0]
 
 
-def is_federated(fixed: Sections, axes: Mapping[str, Any]) -> bool:
-    """Whether the groups of a space are federations."""
-    return bool(fixed.get("federated")) or any(AXES[axis][0] == "federated" for axis in axes)
+def group_kind(fixed: Sections, axes: Mapping[str, Any]) -> GroupKind:
+    """What the groups of a space are."""
+    said = {name for name in RECIPE if fixed.get(name)} | {AXES[axis][0] for axis in axes}
+    return "federation" if "federated" in said else "ensemble" if "recipe" in said else "pair"
 
 
 class Cell(Spec):
@@ -98,7 +113,8 @@ class Cell(Spec):
 class SearchSpace(Spec):
     """A whole study.
 
-    fixed: sections (dataset, model, train, shift; b, perturb, federated) as plain mappings, without what the axes vary.
+    fixed: sections (dataset, model, train, shift; b, perturb, federated, recipe) as plain mappings, without what the
+        axes vary.
     axes: values by axis name, in the order in which cells are enumerated (the last axis varies fastest).
     replicates: pairs per cell. seed: base of every pair's seeds.
     members: keep or drop the trained weights; ``auto`` keeps them while they are small.
@@ -125,9 +141,9 @@ class SearchSpace(Spec):
         return name
 
     @property
-    def group(self) -> Literal["pair", "federation"]:
+    def group(self) -> GroupKind:
         """What its groups are called."""
-        return "federation" if is_federated(self.fixed, self.axes) else "pair"
+        return group_kind(self.fixed, self.axes)
 
     @property
     def factories(self) -> list[str]:
@@ -172,8 +188,10 @@ class SearchSpace(Spec):
             sections = {**sections, "dataset": text.model_copy(update={"content": self.texts.get(text.source)})}
         setting = {name: sections[name] for name in SETTING}
         recipe = {name: sections[name] for name in RECIPE if sections[name]}
-        if federation := recipe.get("federated"):
-            recipe = {"recipe": "federated", **federation}
+        if sections["federated"]:
+            recipe = {"recipe": "federated", **sections["federated"]}
+        elif sections["recipe"]:
+            recipe = {"recipe": "ensemble", **sections["recipe"]}
         first = GroupSpec.model_validate({**setting, "recipe": recipe, "replicate": 0, "seed": self.seed})
         return Cell(coordinates=dict(coordinates), first=first)
 
@@ -201,8 +219,27 @@ def place(fixed: Sections, coordinates: Mapping[str, Any]) -> Sections:
         if field:
             sections[section][field[0]] = value
         else:
-            sections[section] |= value
-    return sections if not sections["federated"] else _federated(sections)
+            sections[section] = beside(section, sections[section], value)
+    if sections["federated"]:
+        return _federated(sections)
+    return _usual(sections, _OF_ENSEMBLES) if sections["recipe"] else sections
+
+
+def beside(section: str, fixed: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:
+    """A value of a whole section with what is fixed; of a recipe, with what its family has of that."""
+    has = SETTINGS.get(value.get("family", ""), {}) if section == "recipe" else fixed
+    return {name: own for name, own in fixed.items() if name in has or name not in _OF_FAMILIES} | dict(value)
+
+
+# Settings that not all families have.
+_OF_FAMILIES = frozenset(name for settings in SETTINGS.values() for name in settings)
+# Usual of an ensemble, whose members would be equal otherwise.
+_OF_ENSEMBLES: Sections = {"train": {"noise": "varied"}, "shift": {"kind": "none"}}
+
+
+def _usual(sections: Sections, values: Sections) -> Sections:
+    """The sections, with values for what they do not say."""
+    return {name: {**values.get(name, {}), **given} for name, given in sections.items()}
 
 
 def _federated(sections: Sections) -> Sections:
@@ -210,5 +247,4 @@ def _federated(sections: Sections) -> Sections:
     rounds, epochs = (sections["federated"].get(name, 1) for name in ("rounds", "local_epochs"))
     # Other values are reported where they are written.
     possible = all(isinstance(number, int) and number > 0 for number in (rounds, epochs))
-    decided: Sections = {"train": {"epochs": rounds * epochs if possible else 1}, "shift": {"kind": "none"}}
-    return {name: {**decided.get(name, {}), **values} for name, values in sections.items()}
+    return _usual(sections, {"train": {"epochs": rounds * epochs if possible else 1}, "shift": {"kind": "none"}})

@@ -32,6 +32,7 @@ _MAPPINGS = {
     "b": "{lr: 0.03}",
     "perturb": "{step: 0, scale: 0.1}",
     "federated": "{clients: 20, rounds: 10}",
+    "recipe": "{family: constrained, t: 5}",
     "measure": "{lambdas: 25}",
     "verdict": "{threshold: 0.02}",
     "layers": "{families: [single]}",

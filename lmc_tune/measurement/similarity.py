@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmc_tune.core.average_precision import mean_average_precision
 from lmc_tune.core.barrier import Array
@@ -58,7 +58,7 @@ def similarity_columns(networks: Prepared, test: ExampleSet) -> Row:
         test: of several labels or tokens per example, every one is a prediction of its own. Of text, some windows,
             evenly spaced.
     """
-    test = _some(networks, test)
+    test = compared(networks.network.loaded(networks.states[0]), test)
     labels, logits = test.labels.cpu(), {}
     for name, state in zip(("a", "average", "b"), networks.states, strict=True):
         logits[name] = logits_of(networks.network.loaded(state), test).double().cpu()
@@ -108,12 +108,12 @@ def similarity_columns(networks: Prepared, test: ExampleSet) -> Row:
     }
 
 
-def _some(networks: Prepared, test: ExampleSet) -> ExampleSet:
+def compared(model: nn.Module, test: ExampleSet) -> ExampleSet:
     """The examples whose predictions are compared: all images, and as many windows of text as memory allows."""
     first = next(test.chunks(2))
     if not are_text(first.inputs):
         return test
-    each = logits_of(networks.network.loaded(networks.states[0]), first)[0].numel()
+    each = logits_of(model, first)[0].numel()
     return spread(test, max(1, _MOST_LOGITS // each))
 
 

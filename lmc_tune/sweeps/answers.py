@@ -80,11 +80,7 @@ def asked_again(
         workers: of the sweep.
     """
     known = answered(pairs, done, measure)
-    again = {
-        pair.key: {member.key for member in pair.members.values()}
-        for pair in pairs
-        if pair.key in done and pair.key not in known
-    }
+    again = {pair.key: set(pair.trained) for pair in pairs if pair.key in done and pair.key not in known}
     if not again:
         return None
     members, kept = set().union(*again.values()), store.members()

@@ -21,14 +21,14 @@ from lmc_tune.experiment import (
     Statistics,
     statistics_of,
 )
-from lmc_tune.experiment.datasets import facts_of, part_size
+from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.reading import SpaceError
 from lmc_tune.experiment.space import Cell, SearchSpace, by_replicate
 from lmc_tune.sweeps.answers import Held
 from lmc_tune.sweeps.factories import check_factories
 from lmc_tune.sweeps.federations import check_federations
 from lmc_tune.sweeps.moved_layers import check_layers
-from lmc_tune.sweeps.plan import Slots, pack, seen_by_member, seen_in_training, workers_here
+from lmc_tune.sweeps.plan import Slots, pack, workers_here
 
 if TYPE_CHECKING:  # brings torch
     from torch import nn
@@ -147,7 +147,7 @@ def estimate_cost(
     planned = by_replicate(cells, space.replicates)
     cohorts = pack(planned, slots)
     trained = [trainings(cohort.groups) for cohort in cohorts]
-    members = [{member.key for pair in cohort.groups for member in pair.members.values()} for cohort in cohorts]
+    members = [{key for pair in cohort.groups for key in pair.trained} for cohort in cohorts]
     times = _times(space, cells, trained, say) if timed else None
     whole = times and (times.training(trained), times.measuring(planned, space.measure))
     at_once = min(workers, len(cohorts))
@@ -184,18 +184,18 @@ def trainings(pairs: Iterable[GroupSpec]) -> dict[str, Training]:
     """What some pairs have to train, each member and trunk once, by key; an upper bound under a target loss."""
     found: dict[str, Training] = {}
     for pair in pairs:
-        for member in pair.members.values():
+        for member in pair.trained.values():
             found[member.key] = _training(pair, member)
             if member.branch:
                 trunk, epochs = member.branch.trunk, member.branch.epoch
-                per_epoch = seen_in_training(pair) // trunk.train.batch_size
+                per_epoch = pair.training_size // trunk.train.batch_size
                 whole = Training(member=trunk, steps=epochs * per_epoch, scored=epochs * _tested(pair))
                 found[trunk.key] = max(whole, found.get(trunk.key, whole), key=lambda work: work.steps)
     return found
 
 
 def _training(pair: GroupSpec, member: MemberSpec) -> Training:
-    part = seen_by_member(pair)
+    part = pair.part_size
     per_epoch, before = part // member.train.batch_size, member.branch.epoch if member.branch else 0
     steps = member.train.steps_for(part)
     sizes = [pair.dataset.test or facts_of(pair.dataset).n_test]
@@ -211,11 +211,11 @@ def measuring_of(pair: GroupSpec, asked: MeasureSpec, layers: int = 0) -> "Work"
     from lmc_tune.measurement.measurement import Sizes  # noqa: PLC0415
     from lmc_tune.measurement.registry import MEASUREMENTS  # noqa: PLC0415
 
-    both, test = seen_in_training(pair), _tested(pair)
+    both, test = pair.training_size, _tested(pair)
     if isinstance(pair.recipe, Federated):
         return _measuring_rounds(pair.recipe, both, test, asked)
     sizes = Sizes(
-        part=part_size(pair.dataset, pair.shift),
+        part=pair.part_size,
         both=both,
         test=test,
         splits={"train": both, "test": test, "validation": _seen(pair, pair.dataset.validation)},

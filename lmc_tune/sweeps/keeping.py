@@ -42,7 +42,7 @@ def keeping(space: SearchSpace, pairs: Sequence[GroupSpec], folders: Sequence[st
         folders: where factories are looked for; they are run to get the sizes of their networks.
     """
     sizes: dict[tuple[object, ...], int] = {}
-    members = {member.key: member for pair in pairs for member in pair.members.values()}
+    members = {key: member for pair in pairs for key, member in pair.trained.items()}
     stages = {
         (member.branch.trunk.key, member.branch.epoch): member.branch.trunk
         for member in members.values()

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from math import ceil
 
-from lmc_tune.experiment import Cohort, Corruption, Federated, GroupSpec, MemberSpec
-from lmc_tune.experiment.datasets import part_size, training_size
+from lmc_tune.experiment import Cohort, Corruption, GroupSpec, MemberSpec
 from lmc_tune.tables.rows import Status
 
 # Passes over the remaining pairs. A pair that failed, or whose worker died, is tried again in another pass, in
@@ -94,7 +93,7 @@ def _families(pairs: Sequence[GroupSpec]) -> list[list[GroupSpec]]:
 
 def _origins(pair: GroupSpec) -> list[str]:
     """Keys of what is trained for a pair: its members, or the trunks that they branch from."""
-    return [member.branch.trunk.key if member.branch else member.key for member in pair.members.values()]
+    return [member.branch.trunk.key if member.branch else member.key for member in pair.trained.values()]
 
 
 def _filled(families: Sequence[list[GroupSpec]], size: int, most: int) -> Iterator[list[GroupSpec]]:
@@ -137,7 +136,7 @@ def _cut(family: Sequence[GroupSpec], name: str, most: int) -> tuple[list[GroupS
 
 
 def _members(pairs: Iterable[GroupSpec]) -> set[str]:
-    return {member.key for pair in pairs for member in pair.members.values()}
+    return {key for pair in pairs for key in pair.trained}
 
 
 def workers_here() -> int:
@@ -149,7 +148,7 @@ def workers_here() -> int:
 
 def planned_steps(pair: GroupSpec) -> int:
     """Steps of the member that takes more, joint ones included; slightly fewer if a split has to leave out examples."""
-    part, both = seen_by_member(pair), seen_in_training(pair)
+    part, both = pair.part_size, pair.training_size
 
     def of(member: MemberSpec) -> int:
         own = member.train.steps_for(part)
@@ -159,21 +158,6 @@ def planned_steps(pair: GroupSpec) -> int:
         return own + member.branch.epoch * joint
 
     return max(map(of, pair.members.values()))
-
-
-def seen_by_member(pair: GroupSpec) -> int:
-    """Examples of a member's part; of the clients of a federation, the mean."""
-    if isinstance(pair.recipe, Federated):
-        return training_size(pair.dataset) // pair.recipe.clients
-    return part_size(pair.dataset, pair.shift)
-
-
-def seen_in_training(pair: GroupSpec) -> int:
-    """Examples of all parts together."""
-    if isinstance(pair.recipe, Federated):
-        return training_size(pair.dataset)
-    part = part_size(pair.dataset, pair.shift)
-    return part + round(part * pair.shift.severity) if pair.shift.kind in {"none", "covariate"} else 2 * part
 
 
 def by_program(pairs: Iterable[GroupSpec]) -> dict[tuple[object, ...], list[GroupSpec]]:

@@ -5,8 +5,9 @@ under every condition, ``paths.parquet`` the measured paths, ``curves.parquet`` 
 the similarity of the members layer by layer, ``layer_barriers.parquet`` and ``layer_paths.parquet`` the barriers and
 paths of networks of which some layers alone are moved, ``directions.parquet`` where steps in other directions than the
 path's lead, ``sharpness.parquet`` the curvature at its ends and its midpoint, ``planes.parquet`` a grid around the
-members, ``rounds.parquet`` the rounds of federations. Schemas, the means of a cell, the axes of a phase diagram, titles
-and docs/columns.md follow from these lists.
+members, ``rounds.parquet`` the rounds of federations, ``ensembles.parquet``, ``ensemble_members.parquet`` and
+``averages.parquet`` what ensembles, their members and averages of their weights come to. Schemas, the means of a cell,
+the axes of a phase diagram, titles and docs/columns.md follow from these lists.
 """
 
 from collections.abc import Iterable
@@ -31,6 +32,9 @@ NestedName = Literal[
     "sharpness",
     "planes",
     "rounds",
+    "ensembles",
+    "ensemble_members",
+    "averages",
 ]
 TableName = Literal["results"] | NestedName
 Row = dict[str, Any]
@@ -158,6 +162,16 @@ _FEDERATION = (
     Column(name="client_moments", type=TEXT, title="moments"),
 )
 
+# Of an ensemble; null where members are a pair. Settings that its family has not are null.
+_ENSEMBLE = (
+    Column(name="family", type=TEXT),
+    Column(name="ensemble_members", type=INT, title="members of the ensemble", scale="linear"),
+    Column(name="common_epochs", type=INT, title="epochs t that members have in common", scale="linear"),
+    Column(name="beta", title="weight β of the labels", scale="linear"),
+    Column(name="tau", title="temperature τ of the teacher", scale="log"),
+    Column(name="lowest_lr", title="lowest learning rate", scale="log"),
+)
+
 # Of the recipe.
 _RECIPE = (
     *_OF_B,
@@ -166,6 +180,7 @@ _RECIPE = (
     Column(name="perturb_scale", title="scale of the disturbance", scale="linear"),
     Column(name="perturb_weights", type=TEXT, title="disturbed weights"),
     *_FEDERATION,
+    *_ENSEMBLE,
 )
 
 # Of text; null of images.
@@ -314,6 +329,25 @@ OF_CLIENTS = (
     replace(_ACCURACY, name="pooled_test_accuracy", title="test accuracy of the average of all layers"),
 )
 
+# Of an ensemble; connectivity and the averages are read under the condition whose statistics are least stale. Numbers
+# that a temperature has scaled are null without held-out examples.
+OF_ENSEMBLES = (
+    replace(_ACCURACY, name="member_accuracy", title="mean member's test accuracy"),
+    replace(_NLL, name="member_nll", title="mean member's NLL", mean="ok"),
+    replace(_ACCURACY, name="lowest_train_accuracy", title="lowest train accuracy of a member", mean=None),
+    Column(name="connectivity", title="connectivity q̄", unit="percentage points", mean="ok", better="higher"),
+    Column(name="lowest_connectivity", title="lowest q of a draw", unit="percentage points", mean="ok"),
+    Column(name="loss_connectivity", title="connectivity of the loss", unit="nats", mean="ok", better="higher"),
+    Column(name="measured_pairs", type=INT, title="pairs of members whose paths were measured"),
+    Column(name="temperature", title="temperature that calibrates the ensemble", mean="ok"),
+    replace(_NLL, name="scaled_nll", title="ensemble's NLL after temperature scaling", mean="ok"),
+    replace(_ECE, name="scaled_ece", title="ensemble's ECE after temperature scaling", mean="ok"),
+    replace(_ACCURACY, name="greedy_accuracy", title="test accuracy of the greedy soup"),
+    Column(name="greedy_members", type=INT, title="members of the greedy soup", mean="ok"),
+    Column(name="training_steps", type=INT, title="steps of all that was trained for it", mean="pairs"),
+    Column(name="stored_bytes", type=INT, title="size of all members", unit="bytes", mean="pairs"),
+)
+
 MEASURED = (
     Column(name="noise_scale", title="noise scale g", mean="pairs"),
     Column(name="steps", type=INT, title="steps planned, or up to the target loss", mean="pairs"),
@@ -337,6 +371,7 @@ MEASURED = (
         for combined in ("ensemble", "average")
     ),
     *OF_CLIENTS,
+    *OF_ENSEMBLES,
     Column(name="target_reached", type=BOOL),
     Column(name="label_shift", mean="pairs"),
     Column(name="covariate_shift", mean="pairs"),
@@ -442,6 +477,54 @@ ROUNDS = Table(
     ),
 )
 
+ENSEMBLES = Table(
+    name="ensembles",
+    sorted_by=("key", "members"),
+    columns=(
+        _KEY,
+        Column(name="members", type=INT, title="members of a subset"),
+        Column(name="subsets", type=INT, title="subsets looked at"),
+        Column(name="exact", type=BOOL, title="whether these are all"),
+        replace(_ACCURACY, mean=None, title="accuracy of their ensembles, mean over subsets"),
+        Column(name="accuracy_error", unit="fraction", title="standard error that sampling subsets leaves"),
+        replace(_NLL, title="NLL of their ensembles, mean over subsets"),
+    ),
+)
+
+ENSEMBLE_MEMBERS = Table(
+    name="ensemble_members",
+    sorted_by=("key", "number"),
+    columns=(
+        _KEY,
+        Column(name="number", type=INT, title="number of the member, from 1"),
+        Column(name="member", type=TEXT, title="key of the member"),
+        Column(name="train_loss", unit="nats"),
+        Column(name="train_accuracy", unit="fraction"),
+        *(replace(column, mean=None) for column in (_ACCURACY, _NLL, _BRIER, _ECE)),
+        Column(name="temperature", title="temperature that calibrates it"),
+        replace(_NLL, name="scaled_nll", title="NLL after temperature scaling"),
+        replace(_ECE, name="scaled_ece", title="ECE after temperature scaling"),
+        Column(name="distance", title="distance from its initial weights"),
+    ),
+)
+
+AVERAGES = Table(
+    name="averages",
+    sorted_by=("key", "condition", "what", "number", "lambda", "split"),
+    columns=(
+        _KEY,
+        Column(name="condition", type=TEXT),
+        Column(name="what", type=TEXT, title="draw: weights of all members; pair: the path between two; soup"),
+        Column(name="number", type=INT, title="of the draw, or of the pair, from 0"),
+        Column(name="members", type=TEXT, title="numbers of the members"),
+        Column(name="lambda", title="position on the path of a pair"),
+        Column(name="split", type=TEXT),
+        *_SCORE,
+        Column(name="expected_accuracy", unit="fraction", title="members' accuracies, averaged by the same weights"),
+        Column(name="expected_loss", unit="nats", title="members' losses, averaged by the same weights"),
+    ),
+)
+
 # Some layers of one member, moved towards the other's.
 _MOVED = (
     _KEY,
@@ -523,6 +606,7 @@ TABLES: dict[TableName, Table] = {
     for table in (
         *(RESULTS, BARRIERS, PATHS, CURVES, LAYERS, LAYER_BARRIERS, LAYER_PATHS),
         *(DIRECTIONS, SHARPNESS, PLANES, ROUNDS),
+        *(ENSEMBLES, ENSEMBLE_MEMBERS, AVERAGES),
     )
 }
 

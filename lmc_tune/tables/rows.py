@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 from lmc_tune.experiment import (
     MODELS,
     Dirichlet,
+    Ensemble,
+    EnsembleSpec,
     Federated,
     FederationSpec,
     GroupSpec,
@@ -94,9 +96,18 @@ def spec_fields(spec: GroupSpec) -> Row:
     return {name: fields.get(name) for name in SPEC_FIELDS}
 
 
-def _recipe_fields(recipe: Pair | Federated) -> Row:
+def _recipe_fields(recipe: Pair | Federated | Ensemble) -> Row:
     if isinstance(recipe, Federated):
         return _federation_fields(recipe)
+    if isinstance(recipe, Ensemble):
+        return {
+            "family": recipe.family,
+            "ensemble_members": recipe.members,
+            "common_epochs": recipe.t,
+            "beta": recipe.beta,
+            "tau": recipe.tau,
+            "lowest_lr": recipe.lowest_lr,
+        }
     of_b = {column: getattr(recipe.b, key) for key, column in B_COLUMNS.items()}
     return of_b | {f"perturb_{name}": value for name, value in recipe.perturb or ()}
 
@@ -152,6 +163,17 @@ def federation_label(row: Mapping[Any, Any]) -> str:
     return f"{row['clients']:g} clients {split_label(row)}, averaged: {row['averaged_layers']}{norm}"
 
 
+def ensemble_label(row: Mapping[Any, Any]) -> str:
+    """The ensemble of a row in a few words, e.g. ``5 constrained t=10``."""
+    given = {"t": "common_epochs", "beta": "beta", "tau": "tau", "lowest_lr": "lowest_lr"}
+    known = {name: row[column] for name, column in given.items() if not _missing(row.get(column))}
+    spec: EnsembleSpec = EnsembleSpec.model_validate(
+        {"family": row["family"], "members": int(row["ensemble_members"])}
+        | {name: int(value) if name == "t" else value for name, value in known.items()}
+    )
+    return spec.label
+
+
 def split_label(row: Mapping[Any, Any]) -> str:
     """How the clients of a row share the training set, e.g. ``dirichlet 0.01``; as the spec of the split says."""
     if row["client_split"] == "dirichlet":
@@ -175,6 +197,8 @@ def cell_name(row: Mapping[Any, Any]) -> str:
 def _named(row: Mapping[Any, Any], replicate: list[str]) -> str:
     parts = [f"lr={row['lr']:g}", f"batch={row['batch_size']}"]
     parts += [f"b.{key}={_short(row[name])}" for key, name in B_COLUMNS.items() if not _missing(row[name])]
+    if not _missing(row.get("family")):
+        parts.append(ensemble_label(row))
     parts.append(shift_label(dict(row)) if _missing(row.get("clients")) else federation_label(row))
     if not _missing(row["perturb_scale"]):
         weights = "" if row["perturb_weights"] == "all" else f"{row['perturb_weights']} "
@@ -195,12 +219,16 @@ def failed_result(spec: GroupSpec, reason: str) -> PairResult:
 
 
 # What the gate looks at and changes.
-GATED = ["status", "reason", "train_accuracy_a", "train_accuracy_b", "lowest_own_accuracy", "target_reached"]
-# Of a pair's members, or of the clients of a federation.
+GATED = [
+    *("status", "reason", "train_accuracy_a", "train_accuracy_b", "lowest_own_accuracy", "lowest_train_accuracy"),
+    "target_reached",
+]
+# Of a pair's members, of the clients of a federation, or of an ensemble's members.
 _ACCURACIES = {
     "member A": "train_accuracy_a",
     "member B": "train_accuracy_b",
     "a client": "lowest_own_accuracy",
+    "a member": "lowest_train_accuracy",
 }
 GATED_ACCURACIES = list(_ACCURACIES.values())
 

@@ -91,6 +91,8 @@ def engine_for(member: MemberSpec, device: torch.device) -> Engine:
     to give a member bit for bit the same result in every cohort, as the loop does (docs/decisions/0008-engines.md). A
     user's own network is trained in the loop: not everything that PyTorch can do can be stacked.
     """
+    if member.distil:  # a stack of students would need one of teachers beside it
+        return "loop"
     if member.train.engine != "auto":
         return member.train.engine
     if device.type == "cuda":

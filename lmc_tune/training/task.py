@@ -92,6 +92,9 @@ class Task:
 
     @property
     def n_steps(self) -> int:
+        """Of the whole training; one with a course has no end of its own, and goes on to the epoch asked for."""
+        if self.course and self.epochs:
+            return self.epochs * self.steps_per_epoch
         return self.spec.steps_for(len(self.positions))
 
     def rate(self, step: int) -> float:

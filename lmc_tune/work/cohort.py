@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lmc_tune.experiment import Cohort, Federated, GroupSpec, MeasureSpec
+from lmc_tune.experiment import Cohort, Ensemble, Federated, GroupSpec, MeasureSpec
 from lmc_tune.measurement.ends import Ends
 from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.network import Network
@@ -28,9 +28,10 @@ from lmc_tune.training.engines import engine_for
 from lmc_tune.training.progress import Progress
 from lmc_tune.work.bench import Workbench
 from lmc_tune.work.device import exact_device
+from lmc_tune.work.ensemble import finish_ensemble
 from lmc_tune.work.facts import TrainedPair, learning_rows, training_facts, training_status
 from lmc_tune.work.federation import run_federation
-from lmc_tune.work.members import MemberShelf
+from lmc_tune.work.members import MemberShelf, Trained
 from lmc_tune.work.prepare import Setup, prepare, supplies
 
 
@@ -75,15 +76,15 @@ def run_pair(spec: GroupSpec, bench: Workbench) -> PairResult:
     if isinstance(spec.recipe, Federated):
         return run_federation(spec, bench)
     shelf = MemberShelf(bench, [spec], supplies().engines)
-    (pair,) = train_groups([prepare(spec, bench)], shelf)
-    result = _finish(pair, bench, shelf)
+    ((setup, trained),) = train_groups([prepare(spec, bench)], shelf)
+    result = _finish(setup, trained, bench, shelf)
     shelf.release(spec)
     return result
 
 
-def train_groups(setups: Sequence[Setup], shelf: MemberShelf) -> list[TrainedPair]:
+def train_groups(setups: Sequence[Setup], shelf: MemberShelf) -> list[tuple[Setup, Trained]]:
     """Train the members of some groups, or find them on the shelf."""
-    return [TrainedPair.of(setup, trained) for setup, trained in zip(setups, shelf.train(setups), strict=True)]
+    return list(zip(setups, shelf.train(setups), strict=True))
 
 
 def _answers(result: PairResult | None, question: MeasureSpec) -> bool:
@@ -102,9 +103,13 @@ def _at_once(groups: Sequence[GroupSpec], device: torch.device) -> Iterator[list
     yield from stacks.values()
 
 
-def _finish(pair: TrainedPair, bench: Workbench, shelf: MemberShelf, before: PairResult | None = None) -> PairResult:
+def _finish(
+    setup: Setup, trained: Trained, bench: Workbench, shelf: MemberShelf, before: PairResult | None = None
+) -> PairResult:
     """Measure a trained group; ``before`` is what was known of it, if anything was."""
-    setup, started = pair.setup, time.perf_counter()
+    if isinstance(setup.spec.recipe, Ensemble):
+        return finish_ensemble(setup, trained, bench, shelf, before)
+    pair, started = TrainedPair.of(setup, trained), time.perf_counter()
     spec, asked = setup.spec, bench.measure.of(setup.spec.model)
     members, known = _members(pair, asked), before.columns if before else {}
     ends = Ends().measure(members, asked).columns
@@ -188,15 +193,15 @@ def _train_or_split(
         return
     failure = None
     try:
-        pairs = train_groups(setups, shelf)
+        groups = train_groups(setups, shelf)
     except Exception as error:  # noqa: BLE001
         failure = _failed(setups[0].spec, error)
     if failure is None:
-        for pair in pairs:
+        for setup, trained in groups:
             try:
-                yield _finish(pair, bench, shelf, known.get(pair.setup.spec.key))
+                yield _finish(setup, trained, bench, shelf, known.get(setup.spec.key))
             except Exception as error:  # noqa: BLE001
-                yield _failed(pair.setup.spec, error)
+                yield _failed(setup.spec, error)
     elif len(setups) == 1:
         yield failure
     else:  # outside of the except clause, whose traceback would keep the memory

@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from lmc_tune.core.noise import noise_scale
-from lmc_tune.data.examples import Part
+from lmc_tune.data.examples import ExampleSet, Part
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.measurement.evaluate import evaluate
 from lmc_tune.measurement.network import Network
+from lmc_tune.models.state import State
 from lmc_tune.tables.columns import Row
 from lmc_tune.training.progress import Progress
 from lmc_tune.work.members import Trained
@@ -58,7 +59,9 @@ def training_status(pair: TrainedPair, ends: Row) -> Row:
     """``status`` and ``reason``: whether a member diverged, by its training and by what it came to."""
     reasons = []
     for name, member, examples in pair.members:
-        if reason := member.diverged or _rose(pair.setup, examples, ends[f"train_loss_{name}"]):
+        if reason := member.diverged or rose_above_chance(
+            pair.setup, examples, ends[f"train_loss_{name}"], pair.setup.start
+        ):
             reasons.append(f"member {name.upper()}: {reason}")
     return {"status": "diverged" if reasons else "ok", "reason": "; ".join(reasons)}
 
@@ -97,8 +100,8 @@ def _reached(pair: TrainedPair) -> bool | None:
     return all(reached) if reached else None
 
 
-def _rose(setup: Setup, examples: Part, loss: float) -> str:
-    """Whether a member's loss ended above chance level and above where it began; empty if it did not.
+def rose_above_chance(setup: Setup, examples: ExampleSet, loss: float, start: State) -> str:
+    """Whether a member's loss ended above chance level and above that of its ``start``; empty if it did not.
 
     The initial weights may already lie above chance level: a member that hardly moved from there is undertrained, so
     its loss has to have risen as well.
@@ -106,6 +109,6 @@ def _rose(setup: Setup, examples: Part, loss: float) -> str:
     n_classes = 2 if facts_of(setup.spec.dataset).multi_label else setup.n_classes
     if loss <= math.log(n_classes):
         return ""
-    if loss <= evaluate(Network(setup.model).loaded(setup.start), examples).loss:
+    if loss <= evaluate(Network(setup.model).loaded(start), examples).loss:
         return ""
     return f"rose above chance level: train loss {loss:.3g} > ln {n_classes}"

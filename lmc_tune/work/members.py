@@ -42,7 +42,7 @@ class MemberShelf:
         groups = list(groups)
         self._needed = Counter(name for group in groups for name in _names(group))
         self._epochs: dict[str, set[int]] = defaultdict(set)
-        for branch in (member.branch for group in groups for member in group.members.values() if member.branch):
+        for branch in (member.branch for group in groups for member in group.trained.values() if member.branch):
             self._epochs[branch.trunk.key].add(branch.epoch)
         self._trained: dict[str, Progress] = {}
         self._counted: dict[str, float] = {}
@@ -51,15 +51,16 @@ class MemberShelf:
     def train(self, setups: Sequence[Setup]) -> list[Trained]:
         """Train what is missing of some groups."""
         self._train_trunks(setups)
-        wanted = {member.key: (setup, member) for setup in setups for member in setup.spec.members.values()}
-        self._train(
-            {
-                key: (member, self._task(setup, member, key, self._beginning(member)))
-                for key, (setup, member) in wanted.items()
-                if key not in self._trained
-            },
-            setups[0].device,
-        )
+        wanted = {key: (setup, member) for setup in setups for key, member in setup.spec.trained.items()}
+        for taught in (False, True):  # who learns from others after these
+            self._train(
+                {
+                    key: (member, self._task(setup, member, key, self._beginning(member)))
+                    for key, (setup, member) in wanted.items()
+                    if key not in self._trained and (member.distil is not None) is taught
+                },
+                setups[0].device,
+            )
         return [self._of(setup.spec) for setup in setups]
 
     def seconds(self, group: GroupSpec) -> float:
@@ -84,7 +85,7 @@ class MemberShelf:
         trunks = {
             member.branch.trunk.key: (setup, member.branch.trunk)
             for setup in setups
-            for member in setup.spec.members.values()
+            for member in setup.spec.trained.values()
             if member.branch and _stage(member) not in self._trained
         }
         for epoch in sorted({epoch for key in trunks for epoch in self._epochs[key]}):
@@ -106,7 +107,8 @@ class MemberShelf:
         self, setup: Setup, member: MemberSpec, name: str, begin: Progress | None, epochs: int | None = None
     ) -> Task:
         snapshots = self._bench.measure.snapshots
-        return task_of(setup, member, self._checkpoint(name), begin, epochs, snapshots)
+        teacher = self._trained[member.distil.teacher.key] if member.distil else None
+        return task_of(setup, member, self._checkpoint(name), begin, epochs, snapshots, teacher)
 
     def _train(self, wanted: dict[str, tuple[MemberSpec, Task]], device: torch.device) -> None:
         programs: dict[tuple[str, ...], dict[str, Task]] = defaultdict(dict)
@@ -174,8 +176,7 @@ class MemberShelf:
 
 def _names(group: GroupSpec) -> list[str]:
     """Of all that is trained for a group, each once: the stages of its trunks, then its members."""
-    members = group.members.values()
-    return list(dict.fromkeys([*(_stage(m) for m in members if m.branch), *(member.key for member in members)]))
+    return list(dict.fromkeys([*(_stage(m) for m in group.trained.values() if m.branch), *group.trained]))
 
 
 def _stage(member: MemberSpec) -> str:

@@ -23,6 +23,7 @@ from lmc_tune.models.registry import build_model
 from lmc_tune.models.state import state_of
 from lmc_tune.tables.columns import Row
 from lmc_tune.training.checkpoint import Checkpoint
+from lmc_tune.training.distillation import Teacher
 from lmc_tune.training.disturbance import disturbance
 from lmc_tune.training.engines import Engines
 from lmc_tune.training.progress import Progress
@@ -38,6 +39,8 @@ _SHIFT_SAMPLE = 500
 class Setup:
     """A group before training: its data, a network, and the initial state of its members, on the CPU.
 
+    folders: where factories are looked for.
+
     Groups of one architecture may share the network: whoever uses it loads weights into it first.
     """
 
@@ -50,6 +53,14 @@ class Setup:
     model: nn.Module
     start: dict[str, Tensor]
     device: torch.device
+    folders: tuple[str, ...] = ()
+
+    def start_of(self, member: MemberSpec) -> dict[str, Tensor]:
+        """The initial state of a member, on the CPU: that of all, or its own."""
+        if not member.init:
+            return self.start
+        shape = tuple(self.data.a.whole.inputs.shape[1:])
+        return state_of(build_model(member.model, shape, self.n_classes, member.init_seed, folders=self.folders))
 
 
 def prepare(spec: GroupSpec, bench: Workbench) -> Setup:
@@ -57,7 +68,7 @@ def prepare(spec: GroupSpec, bench: Workbench) -> Setup:
     device = exact_device(bench.device)
     known, source = supplies(), (spec.dataset, bench.data_root, device)
     dataset = known.dataset(*source)
-    parts, measured_shift = known.split(*source, spec.shift, spec.seed_for("split"))
+    parts, measured_shift = known.split(*source, spec.shift, _split_seed(spec))
     data = pair_data(*known.views(*source, spec.shift), parts)
     model, start = network_of(spec, dataset, bench)
     return Setup(
@@ -70,7 +81,14 @@ def prepare(spec: GroupSpec, bench: Workbench) -> Setup:
         model=model,
         start=start,
         device=device,
+        folders=bench.folders,
     )
+
+
+def _split_seed(spec: GroupSpec) -> int | None:
+    """What decides how the training set is split; None if all members see all of it."""
+    shared = any(member.part.side == "whole" for member in spec.members.values())
+    return None if shared else spec.seed_for("split")
 
 
 def network_of(spec: GroupSpec, dataset: Dataset, bench: Workbench) -> tuple[nn.Module, dict[str, Tensor]]:
@@ -90,6 +108,7 @@ def task_of(  # noqa: PLR0913, PLR0917
     begin: Progress | None = None,
     epochs: int | None = None,
     snapshots: tuple[int, ...] = (),
+    teacher: Progress | None = None,
 ) -> Task:
     """Training a member of the group, from where its checkpoint stands; from its beginning if that came by an epoch
     without the snapshot that is asked for.
@@ -101,6 +120,7 @@ def task_of(  # noqa: PLR0913, PLR0917
         begin: where it begins if there is no checkpoint; None for the initial weights.
         epochs: to the end of this epoch; None for the whole budget.
         snapshots: epochs at whose end the state is copied.
+        teacher: whom it learns from; None if it learns from labels alone.
 
     Raises:
         ValueError: if the member's data set, model, seed or replicate are not the group's, of which they are made.
@@ -110,10 +130,10 @@ def task_of(  # noqa: PLR0913, PLR0917
         if getattr(member, name) != getattr(group, name):
             raise ValueError(f"a member has the {name} of its group")
     whole, positions, test = _shown(setup.data, member)
-    disturbed = member.perturbation
+    disturbed, distil = member.perturbation, member.distil
     return Task(
         model=setup.model,
-        start=setup.start,
+        start=setup.start_of(member),
         whole=whole,
         positions=torch.from_numpy(positions).to(setup.device),
         test=test,
@@ -122,6 +142,10 @@ def task_of(  # noqa: PLR0913, PLR0917
         augment=Augmentation.of(member.train, setup.mean, setup.std),
         disturbance=disturbance(disturbed, setup.start, Network(setup.model).layers, member.seed_for("perturbation"))
         if disturbed
+        else None,
+        course=member.course,
+        teacher=Teacher(state=teacher.state, beta=distil.beta, temperature=distil.temperature)
+        if distil and teacher
         else None,
         resume=next((known for known in (checkpoint.read(snapshots), begin) if known and known.has(snapshots)), None),
         checkpoint=checkpoint,
@@ -132,7 +156,7 @@ def task_of(  # noqa: PLR0913, PLR0917
 
 def _shown(data: PairData, member: MemberSpec) -> tuple[Examples, NDArray[np.int64], ExampleSet]:
     """A training set and where in it the member's part is; and the test set as the member sees it."""
-    if member.part.side == "a":
+    if member.part.side in {"a", "whole"}:
         return data.a.whole, data.a.indices, data.test_a
     if member.part.side == "b":
         return data.b.whole, data.b.indices, data.test_b
@@ -168,13 +192,17 @@ class Supplies:
         return views(self.dataset(spec, root, device), shift, self.dataset(other, root, device) if other else None)
 
     def _split(
-        self, spec: DataSpec, root: Path, device: torch.device, shift: ShiftSpec, seed: int
+        self, spec: DataSpec, root: Path, device: torch.device, shift: ShiftSpec, seed: int | None
     ) -> tuple[Parts, Row]:
         """The two parts, and how far they are apart: the same for every rate, batch size and network of a replicate.
+        Without a seed both are the whole training set.
 
         Indices alone: what is kept here must not hold the views of domains that are done with.
         """
         seen = self.views(spec, root, device, shift)
+        if seed is None:
+            everything = np.arange(len(seen[0].train))
+            return Parts(a=everything, b=everything), {"label_shift": 0.0, "covariate_shift": 0.0}
         data = pair_data(*seen, parts := split_views(*seen, shift, seed))
         facts = facts_of(spec)
         counts = [label_counts(part.labels, facts) for part in (data.a, data.b)]

@@ -1,0 +1,1 @@
+"""What an ensemble comes to: its members, averages of their weights, and their predictions together."""
