@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -14,16 +15,19 @@ from lmc_tune.core.barrier import Array
 from lmc_tune.core.statistics import VERDICTS
 from lmc_tune.errors import UserError
 from lmc_tune.experiment import VerdictSpec
+from lmc_tune.experiment.recipes import GroupKind
 from lmc_tune.experiment.space import SearchSpace
 from lmc_tune.experiment.wording import nearest
 from lmc_tune.tables.cells import CELL_FIELDS, judge_cells, planned_cells, regate
 from lmc_tune.tables.columns import AXIS_SCALES, B_COLUMNS, MODEL_FIELDS, Scale
 from lmc_tune.tables.planned import marked
+from lmc_tune.tables.rows import ENSEMBLE_SETTINGS, ensemble_label
 
 # Of the mean of an axis: where a tile would be narrower, as between 0, 0.0001 and 0.01, all are drawn alike.
 LEAST_TILE = 0.3
 SHIFT_FIELDS = ["shift", "severity", "skew", "domain"]
 SPLIT_FIELDS = ["client_split", "concentration", "client_classes"]
+FAMILY_FIELDS = ["family", *ENSEMBLE_SETTINGS]
 SHIFT_ORDER = ["none", "covariate", "label", "domain"]
 
 # What the axes are where nothing else is asked for.
@@ -133,15 +137,17 @@ class PhaseDiagram:
         """The axes there are."""
         return [axis for axis in (self.x, self.y) if axis is not None]
 
-    @property
-    def federated(self) -> bool:
-        """Whether its groups are federations of clients, not pairs."""
-        return "clients" in self.cells and bool(self.cells["clients"].notna().any())
+    @cached_property
+    def group(self) -> GroupKind:
+        """What its groups are called."""
+        telling: dict[str, GroupKind] = {"clients": "federation", "family": "ensemble"}
+        known = [kind for column, kind in telling.items() if column in self.cells and self.cells[column].notna().any()]
+        return known[0] if known else "pair"
 
     @property
-    def group(self) -> Literal["pair", "federation"]:
-        """What its groups are called."""
-        return "federation" if self.federated else "pair"
+    def federated(self) -> bool:
+        """Whether its groups are federations of clients."""
+        return self.group == "federation"
 
     def title(self, column: str) -> str:
         """What a column holds, and whether of A alone."""
@@ -450,10 +456,13 @@ def facet_title(row: Mapping[Any, Any], facets: Sequence[str], axes: Sequence[st
         parts.append(shift_words(row, severity_is_axis="severity" in axes))
     if set(facets) & set(SPLIT_FIELDS):
         parts.append(split_words(row, concentration_is_axis="concentration" in axes))
+    if set(facets) & set(FAMILY_FIELDS):
+        parts.append(ensemble_label(row, without=["member_count", *axes]))
     parts += [
         setting(name, row[name], of_a)
         for name in facets
-        if name not in {*SHIFT_FIELDS, *SPLIT_FIELDS} and not (name in _BUDGETS_OF_B and _has_other_budget(row, name))
+        if name not in {*SHIFT_FIELDS, *SPLIT_FIELDS, *FAMILY_FIELDS}
+        and not (name in _BUDGETS_OF_B and _has_other_budget(row, name))
     ]
     return " · ".join(parts)
 

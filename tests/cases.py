@@ -11,6 +11,7 @@ from lmc_tune.data.examples import Examples
 from lmc_tune.experiment import (
     Cohort,
     DatasetSpec,
+    Ensemble,
     GptSpec,
     GroupSpec,
     MeasureSpec,
@@ -23,6 +24,7 @@ from lmc_tune.experiment import (
     VggSpec,
     VitSpec,
 )
+from lmc_tune.experiment.ensembles import SETTINGS
 from lmc_tune.tables.columns import NESTED, TIME_FIELDS, VIEW, Row
 from lmc_tune.tables.rows import PairResult
 from lmc_tune.training.task import Task
@@ -112,6 +114,31 @@ def pair_spec(  # noqa: PLR0913 - one argument per section
         recipe=Pair(**(recipe or {})),
         replicate=replicate,
         seed=seed,
+    )
+
+
+def ensemble_spec(  # noqa: PLR0913 - one argument per section
+    family: str,
+    *,
+    train: dict[str, Any] | None = None,
+    shift: dict[str, Any] | None = None,
+    model: dict[str, Any] | None = None,
+    dataset: dict[str, Any] | None = None,
+    replicate: int = 0,
+    **settings: Any,
+) -> GroupSpec:
+    """An ensemble of three that trains and measures in a second."""
+    given = {"t": 2} if "t" in SETTINGS[family] else {}
+    dropout = 0.2 if family == "mc_dropout" else 0.0
+    return GroupSpec(
+        dataset=DatasetSpec(**({"train": 400, "test": 100} | (dataset or {}))),
+        model=MlpSpec(**({"hidden": (8,), "dropout": dropout} | (model or {}))),
+        train=TrainSpec(
+            **({"lr": 0.03, "batch_size": 20, "momentum": 0.9, "epochs": 6, "noise": "varied"} | (train or {}))
+        ),
+        shift=ShiftSpec(**(shift or {"kind": "none"})),
+        recipe=Ensemble(**{"family": family, "members": 3} | given | settings),
+        replicate=replicate,
     )
 
 

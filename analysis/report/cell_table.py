@@ -9,7 +9,17 @@ import numpy as np
 import pandas as pd
 
 from lmc_tune.analysis.phase import PhaseDiagram
-from lmc_tune.analysis.wording import LETTERS, UNKNOWN, axis_title, confidence, height, interval, left_out, percent
+from lmc_tune.analysis.wording import (
+    LETTERS,
+    UNKNOWN,
+    axis_title,
+    confidence,
+    height,
+    interval,
+    left_out,
+    percent,
+    percentage_points,
+)
 
 # What a longer one leaves out is said, and where it is.
 MOST_ROWS = 1000
@@ -55,8 +65,9 @@ def cell_table(diagram: PhaseDiagram) -> pd.DataFrame:
         "under-resolved": cells["n_under_resolved"].astype(str),
         diagram.title("noise_scale"): evenly(cells["noise_scale"]),
     }
-    if diagram.federated:
-        table |= {name: [accuracies(row)[name] for row in rows] for name in accuracies(rows[0])}
+    if diagram.group != "pair":
+        said = [accuracies(diagram, row) for row in rows]
+        table |= {name: [row[name] for row in said] for name in said[0]}
         return _indexed({name: column for name, column in table.items() if name != "under-resolved"}, cells)
     table |= {
         "test accuracy A, B": [both(row, "test_accuracy") for row in rows],
@@ -100,8 +111,19 @@ def _on_other_split_briefly(diagram: PhaseDiagram, row: Row) -> str:
     return UNKNOWN if pd.isna(said) else f"{height(row[f'{split}_barrier'], diagram.verdict)} {LETTERS[said]}"
 
 
-def accuracies(row: Row) -> dict[str, str]:
-    """Of a federation after its last round: the clients before the average, on test and on their own; the average."""
+def accuracies(diagram: PhaseDiagram, row: Row) -> dict[str, str]:
+    """Of a pair: both members. Of a federation after its last round: the clients before the average, on test and on
+    their own; the average. Of an ensemble: the mean member, the ensemble, the average of all weights, and q̄.
+    """
+    if diagram.group == "pair":
+        return {"test accuracy A, B": both(row, "test_accuracy")}
+    if diagram.group == "ensemble":
+        return {
+            "mean member": percent(row["member_accuracy"]),
+            "ensemble": percent(row["ensemble_accuracy"]),
+            "average of weights": percent(row["average_accuracy"]),
+            "q̄": percentage_points(row["connectivity"]),
+        }
     return {
         "clients on test": percent(row["clients_test_accuracy"]),
         "clients on own": percent(row["clients_own_accuracy"]),

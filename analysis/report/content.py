@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lmc_tune.analysis.answer import answer, remarks, tally
 from lmc_tune.analysis.phase import PhaseDiagram
-from lmc_tune.analysis.report.cell_table import MOST_ROWS, accuracies, both, cell_table, numeric, on_other_split
+from lmc_tune.analysis.report.cell_table import MOST_ROWS, accuracies, cell_table, numeric, on_other_split
 from lmc_tune.analysis.report.charts.curves import Curves
 from lmc_tune.analysis.report.columnar import pack
 from lmc_tune.analysis.report.section import Section, is_detailed
@@ -151,6 +151,8 @@ def reading_diagram(diagram: PhaseDiagram) -> str:
     cell = "is a cell: pairs of networks trained from one initialisation, each member on its own part of the data"
     if diagram.federated:
         cell = "is a cell: federations of clients, each trained on its own part of the data and averaged in rounds"
+    if diagram.group == "ensemble":
+        cell = "is a cell: ensembles, whose barrier is the largest of all their pairs of members"
     if diagram.verdict.condition in ALIGNED:
         cell += "; B's units are permuted towards A's before they are compared"
     if diagram.y is not None:
@@ -385,7 +387,7 @@ def _detail(diagram: PhaseDiagram, row: Row) -> Row:
         "counted": f"{row['n_ok']} of {counted(row['n_pairs'], diagram.group)}",
         "left out": left_out(row),
         diagram.title("noise_scale"): number(row["noise_scale"]),
-        **(accuracies(row) if diagram.federated else {"test accuracy A, B": both(row, "test_accuracy")}),
+        **accuracies(diagram, row),
         "merge gain, retention": f"{number(row['merge_gain'])} pp, {percent(row['retention'])}",
     }
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from lmc_tune.analysis.phase import SHIFT_FIELDS, SPLIT_FIELDS, PhaseDiagram
+from lmc_tune.analysis.phase import FAMILY_FIELDS, SHIFT_FIELDS, SPLIT_FIELDS, PhaseDiagram
 from lmc_tune.analysis.wording import UNKNOWN, UNSET, confidence, gate, listed, number, quantity, shift_words, threshold
 from lmc_tune.core.counted import counted
 from lmc_tune.experiment import SAME_WITHOUT_BATCH_NORM, DatasetSpec, GroupSpec, MlpSpec, ShiftSpec, TrainSpec
 from lmc_tune.experiment.networks import MODELS
 from lmc_tune.tables.cells import CELL_FIELDS, CONDITION_BARRIERS
 from lmc_tune.tables.columns import MODEL_FIELDS
-from lmc_tune.tables.rows import model_label, spec_fields, split_label
+from lmc_tune.tables.rows import ensemble_label, model_label, spec_fields, split_label
 
 # More values are summed up by their range, or by their number.
 FEW_VALUES = 4
@@ -42,6 +42,7 @@ def studied(diagram: PhaseDiagram) -> str:
         _several([model_label(row) for row in networks.to_dict("records")], "networks"),
         ", ".join([_several(list(cells["optimizer"]), "optimizers"), *_training(diagram, cells)]),
         _federations(cells) if diagram.federated else f"shift: {_several(shifts, 'shifts')}",
+        *([_ensembles(diagram, cells)] if diagram.group == "ensemble" else []),
         f"{counts(diagram.cells['n_pairs'], diagram.group)} per cell",
     ]
     return " · ".join(parts)
@@ -51,6 +52,13 @@ def _federations(cells: pd.DataFrame) -> str:
     rows = cells[["clients", "round_budget", *SPLIT_FIELDS]].drop_duplicates()
     splits = [split_label(row) for row in rows.to_dict("records")]
     return f"{_spread(rows['clients'])} clients, {_spread(rows['round_budget'])} rounds, {_several(splits, 'splits')}"
+
+
+def _ensembles(diagram: PhaseDiagram, cells: pd.DataFrame) -> str:
+    axes = [axis.column for axis in diagram.axes]
+    rows = cells[["member_count", *FAMILY_FIELDS]].drop_duplicates().to_dict("records")
+    families = [ensemble_label(row, without=["member_count", *axes]) for row in rows]
+    return f"ensembles of {_spread(cells['member_count'])}: {_several(families, 'families')}"
 
 
 def _data(diagram: PhaseDiagram, cells: pd.DataFrame) -> str:

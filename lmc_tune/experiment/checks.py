@@ -31,11 +31,13 @@ from lmc_tune.experiment.yaml_lines import Location
 # Where it was written, and what is wrong.
 Problem = tuple[Location, str]
 
+_A = {"federation": "a federation", "ensemble": "an ensemble"}
+
 # About the accuracy of a network that says no to every label: BigEarthNet has 2 to 3 of its 19 labels per patch.
 _ALWAYS_NO = 0.87
 
-# How the average of a federation's clients may be prepared.
-FEDERATED_CONDITIONS: tuple[Condition, ...] = ("naive", "recalibrated")
+# How averages of more than two networks may be prepared.
+AVERAGED_CONDITIONS: tuple[Condition, ...] = ("naive", "recalibrated")
 
 
 def problems(space: SearchSpace) -> Iterator[Problem]:
@@ -49,6 +51,8 @@ def problems(space: SearchSpace) -> Iterator[Problem]:
     groups = [cell.first for cell in cells]
     if space.group == "federation":
         yield from _asked_of_federations(space)
+    elif space.group == "ensemble":
+        yield from _asked_of_ensembles(space)
     else:
         yield from _planes(space, groups[0])
         yield from _conditions_of_layers(space, groups)
@@ -82,9 +86,9 @@ def too_few_examples(space: SearchSpace) -> str:
 
 def _conditions(space: SearchSpace, groups: Sequence[GroupSpec]) -> Iterator[Problem]:
     """Conditions that are asked for, and are measured of no network."""
-    known = FEDERATED_CONDITIONS if space.group == "federation" else tuple(CONDITIONS)
+    known = tuple(CONDITIONS) if space.group == "pair" else AVERAGED_CONDITIONS
     if wrong := [one for one in space.measure.conditions or () if one not in known]:
-        yield ("measure", "conditions"), f"{wrong[0]} is for pairs; of a federation, ask {' or '.join(known)}"
+        yield ("measure", "conditions"), f"{wrong[0]} is for pairs; of {_A[space.group]}, ask {' or '.join(known)}"
         return
     asked = _measured(space, groups)
     measured = {condition for conditions in asked.values() for condition in conditions}
@@ -143,7 +147,7 @@ def _unmeasured(condition: Condition, groups: Sequence[GroupSpec]) -> str:
 def _snapshots(space: SearchSpace, pairs: Sequence[GroupSpec]) -> Iterator[Problem]:
     """Reject epochs that no training of the space comes to: of layers, that of both members of a pair."""
     measure = space.measure
-    if not measure.snapshots or space.group == "federation":
+    if not measure.snapshots or space.group != "pair":
         return
     of_both = measure.layers is not None and not (measure.directions and measure.directions.noise)
     last = max((min if of_both else max)(_epochs(pair)) for pair in pairs)
@@ -177,6 +181,15 @@ def _asked_of_federations(space: SearchSpace) -> Iterator[Problem]:
         yield ("verdict", "barrier"), "local_minima is of a path; of a federation, judge chord or midpoint"
     if space.members == "keep":
         yield ("members",), "the weights of clients are not kept; leave it out"
+
+
+def _asked_of_ensembles(space: SearchSpace) -> Iterator[Problem]:
+    """What is asked of pairs, and cannot be of ensembles."""
+    asked, plain = space.measure, MeasureSpec()
+    instead = {"alignment": "recipe: permuted and recipe: multi_pcd align members"}
+    for name in ("snapshots", "layers", "alignment", "directions", "planes"):
+        if getattr(asked, name) != getattr(plain, name):
+            yield ("measure", name), f"is for pairs; {instead.get(name, 'leave it out')}"
 
 
 def _splits(space: SearchSpace, pair: GroupSpec) -> Iterator[Problem]:
@@ -371,6 +384,8 @@ def _other_problem(dataset: DatasetSpec, name: str) -> str:
 def origin(section: str, location: tuple[str | int, ...], indices: dict[str, int]) -> Location:
     """Where a section's value was written: on an axis, or in the section itself."""
     for axis, index in indices.items():
-        if AXES[axis] == (section, *location[:1]) or AXES[axis] == (section,):
+        if AXES[axis] == (section, *location[:1]):
             return ("axes", axis, index)
+        if AXES[axis] == (section,):
+            return ("axes", axis, index, *location)
     return (section, *location)

@@ -90,6 +90,11 @@ class EnsembleSpec(Spec):
         return self.beta is not None and self.beta < 1
 
     @property
+    def is_permuted(self) -> bool:
+        """Whether members' units are permuted before they are measured."""
+        return self.family in {"permuted", "multi_pcd"}
+
+    @property
     def label(self) -> str:
         """The ensemble in a few words, e.g. ``5 distilled t=10 beta=0.2 tau=3``."""
         settings = [f"{name}={getattr(self, name):g}" for name in SETTINGS[self.family]]

@@ -18,6 +18,7 @@ from lmc_tune.experiment.data import SHORT_FORMS, DatasetSpec, data_kind, writte
 from lmc_tune.experiment.datasets import DATASETS
 from lmc_tune.experiment.networks import MODELS, model_name
 from lmc_tune.experiment.ranges import SPACINGS, spaced
+from lmc_tune.experiment.recipes import GroupKind
 from lmc_tune.experiment.sources import Code, code_of, folders_beside
 from lmc_tune.experiment.space import (
     AXES,
@@ -26,7 +27,6 @@ from lmc_tune.experiment.space import (
     RECIPE,
     SECTIONS,
     SPACE_FILE,
-    GroupKind,
     SearchSpace,
     Sections,
     beside,
@@ -464,7 +464,7 @@ class _Reader:
             except ValidationError as error:
                 for at, wrong in problems_of(error, spec):
                     if not self.unsettled & {(name,), (name, *at[:1])}:
-                        self.problem(self._origin(name, at, indices), wrong)
+                        self.problem(self._origin(name, at, indices, fixed, coordinates), wrong)
 
     def _check_fields(self, sections: Sections, indices: dict[str, int]) -> None:
         """Report fields that are not to be written, and a data set that nobody knows."""
@@ -477,8 +477,18 @@ class _Reader:
                 origin("dataset", ("name",), indices), f"unknown data set {dataset!r}{nearest(dataset, known)}"
             )
 
-    def _origin(self, section: str, location: tuple[str | int, ...], indices: dict[str, int]) -> Location:
-        """Where a section's value was written; of a section that was not, its first axis."""
+    def _origin(
+        self,
+        section: str,
+        location: tuple[str | int, ...],
+        indices: dict[str, int],
+        fixed: Sections,
+        coordinates: Mapping[str, Any],
+    ) -> Location:
+        """Where a section's value was written: on an axis, or beside it; of a section that was not, its first axis."""
+        whole = coordinates.get(section)
+        if location and isinstance(whole, dict) and location[0] in fixed[section].keys() - whole.keys():
+            return (section, *location)
         found = origin(section, location, indices)
         own = (axis for axis in indices if AXES[axis][0] == section)
         if found == (section,) and found not in self.lines and (axis := next(own, None)):

@@ -6,7 +6,7 @@ together, by :mod:`lmc_tune.training.federation`.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Tag
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from lmc_tune.experiment.group import GroupSpec
 
 
+# What groups are called.
+GroupKind = Literal["pair", "federation", "ensemble"]
+
+
 class Pair(Spec):
     """Two members, ``a`` and ``b``, from a common start, each on its own side of the shift.
 
@@ -39,6 +43,7 @@ class Pair(Spec):
     perturb: B is a copy of A, on its data and with its noise, whose weights are disturbed once.
     """
 
+    kind: ClassVar[GroupKind] = "pair"
     recipe: Literal["pair"] = "pair"
     b: TrainChanges = TrainChanges()
     perturb: Perturbation | None = None
@@ -91,6 +96,7 @@ class Federated(FederationSpec):
     large; under ``varied`` each has noise of its own, the first client that of ``fixed``.
     """
 
+    kind: ClassVar[GroupKind] = "federation"
     recipe: Literal["federated"] = "federated"
 
     def check(self, group: "GroupSpec") -> None:
@@ -142,6 +148,7 @@ class Ensemble(EnsembleSpec):
     of a pair with ``spawn_epoch: t``.
     """
 
+    kind: ClassVar[GroupKind] = "ensemble"
     recipe: Literal["ensemble"] = "ensemble"
 
     def check(self, group: "GroupSpec") -> None:
@@ -152,9 +159,7 @@ class Ensemble(EnsembleSpec):
         if train.target_loss is not None or train.spawn_epoch:
             raise ValueError("an ensemble's members are trained to the end; leave target_loss and spawn_epoch out")
         if self.t is not None and self.t >= train.epochs:
-            raise ValueError(
-                f"t {self.t} leaves none of {train.epochs} epochs to train apart; lower it or raise epochs"
-            )
+            raise ValueError(f"t {self.t} leaves none of {train.epochs} epochs to train apart; lower t or raise epochs")
         if self.t is not None and train.noise == "fixed" and group.shift.kind == "none":
             raise ValueError("on the same data with the same noise all members are equal; say noise: varied")
         if self.lowest_lr is not None and self.lowest_lr > train.lr:

@@ -13,6 +13,7 @@ from lmc_tune.experiment.group import GroupSpec
 from lmc_tune.experiment.measuring import MeasureSpec
 from lmc_tune.experiment.member import Perturbation
 from lmc_tune.experiment.networks import MODELS, model_name
+from lmc_tune.experiment.recipes import GroupKind
 from lmc_tune.experiment.sources import Code
 from lmc_tune.experiment.spec import Count, Seed, Spec
 from lmc_tune.experiment.text import TextContent, TextSpec
@@ -61,8 +62,6 @@ AXES: Mapping[str, tuple[str, ...]] = {
 
 Sections = dict[str, dict[str, Any]]
 
-
-GroupKind = Literal["pair", "federation", "ensemble"]
 
 # What the groups of a space decide themselves, by section: it cannot be set there.
 DECIDED: dict[GroupKind, dict[str, tuple[str, ...]]] = {

@@ -34,7 +34,7 @@ from lmc_tune.tables.columns import Row
 # depends on two minima as well, which bracketing tops does not settle: it is as fine as the grid (docs/definitions.md).
 _REFINED: tuple[Definition, ...] = ("chord", "endpoint_mean")
 # That refinement adds to a path's grid: about 6 on the quickstart, and the first is measured twice.
-_ADDED_POSITIONS = 7
+ADDED_POSITIONS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +259,7 @@ class Paths:
         """Every position of every path, what its conditions estimate, and both networks' pass over all training
         examples to match activations. Where alignment moves nothing, aligned paths take no time.
         """
-        positions = asked.lambdas + _ADDED_POSITIONS
+        positions = asked.lambdas + ADDED_POSITIONS
         prepared = [statistics_of(condition) for condition in asked.conditions or ()]
         path = positions * sum(sizes.splits[split] for split in asked.splits)
         naive = prepared.count("naive")

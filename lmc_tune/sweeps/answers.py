@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmc_tune.core.duration import in_words
-from lmc_tune.experiment import Federated, GroupSpec, MeasureSpec
+from lmc_tune.experiment import GroupSpec, MeasureSpec
 from lmc_tune.experiment.ranges import moved
 from lmc_tune.experiment.reading import SpaceError, parse_space
 from lmc_tune.experiment.space import SPACE_FILE, SearchSpace
@@ -97,7 +97,7 @@ def asked_again(
         untrained=frozenset(key for key, own in again.items() if own <= kept),
         seconds=took * lost / len(members) / max(1, workers),
         snapshots=bool(measure.snapshots),
-        group="federation" if isinstance(pairs[0].recipe, Federated) else "pair",
+        group=pairs[0].recipe.kind,
     )
 
 

@@ -11,6 +11,7 @@ from lmc_tune.experiment import (
     AlignmentSpec,
     Corruption,
     DataSpec,
+    Ensemble,
     FactorySpec,
     Federated,
     FederationSpec,
@@ -18,6 +19,7 @@ from lmc_tune.experiment import (
     MeasureSpec,
     MemberSpec,
     MlpSpec,
+    Pair,
     Statistics,
     statistics_of,
 )
@@ -208,6 +210,7 @@ def _training(pair: GroupSpec, member: MemberSpec) -> Training:
 def measuring_of(pair: GroupSpec, asked: MeasureSpec, layers: int = 0) -> "Work":
     """What is going to be measured of a pair of networks of so many layers, up to the similarity of layers."""
     from lmc_tune.measurement.ends import Ends  # noqa: PLC0415 - brings torch
+    from lmc_tune.measurement.ensembles.measure import ensemble_work  # noqa: PLC0415
     from lmc_tune.measurement.measurement import Sizes  # noqa: PLC0415
     from lmc_tune.measurement.registry import MEASUREMENTS  # noqa: PLC0415
 
@@ -221,6 +224,8 @@ def measuring_of(pair: GroupSpec, asked: MeasureSpec, layers: int = 0) -> "Work"
         splits={"train": both, "test": test, "validation": _seen(pair, pair.dataset.validation)},
         layers=layers,
     )
+    if isinstance(pair.recipe, Ensemble):
+        return ensemble_work(pair.recipe.members, len(pair.members), sizes, asked)
     return sum((one.work(sizes, asked) for one in MEASUREMENTS), Ends().work(sizes, asked))
 
 
@@ -278,8 +283,8 @@ class _Times:
         known: dict[object, float] = {}
         total = 0.0
         for pair in pairs:
-            rounds = pair.recipe.text if isinstance(pair.recipe, Federated) else ""
-            alike = pair.dataset, pair.shift, pair.model.text, rounds
+            recipe = "" if isinstance(pair.recipe, Pair) else pair.recipe.text
+            alike = pair.dataset, pair.shift, pair.model.text, recipe
             if alike not in known:
                 known[alike] = self._measuring(pair, measure.of(pair.model))
             total += known[alike]
@@ -290,8 +295,17 @@ class _Times:
         planned = measuring_of(pair, asked, each.layers)
         scored = planned.scored_on_path * each.scored_on_path + planned.scored_apart * each.scored
         apart = planned.estimated * each.estimated + planned.multiplied * each.multiplied
-        once = 0.0 if isinstance(pair.recipe, Federated) else each.similarity + each.matching
-        return scored + apart + once
+        return scored + apart + _once(pair, each)
+
+
+def _once(pair: GroupSpec, each: _Scoring) -> float:
+    """Seconds for comparing layers, of three networks of a pair, and for matching units."""
+    if isinstance(pair.recipe, Federated):
+        return 0.0
+    if isinstance(pair.recipe, Ensemble):
+        n = len(pair.members)
+        return each.similarity * n / 3 + each.matching * (n if pair.recipe.is_permuted else 0)
+    return each.similarity + each.matching
 
 
 def _times(
@@ -306,9 +320,11 @@ def _times(
         together |= Counter(work.member.program for work in cohort.values())
     say("timing 1 program" if len(first) == 1 else f"timing {len(first)} programs")
     networks = {_network(cell.first): cell.first for cell in cells}
+    permuted = any(isinstance(cell.first.recipe, Ensemble) and cell.first.recipe.is_permuted for cell in cells)
+    matching = AlignmentSpec() if permuted else space.measure.alignment
     return _Times(
         step={name: _time_step(member, together[name]) for name, member in first.items()},
-        scoring={name: _time_scoring(pair, space.measure.of(pair.model)) for name, pair in networks.items()},
+        scoring={name: _time_scoring(pair, space.measure.of(pair.model), matching) for name, pair in networks.items()},
     )
 
 
@@ -357,7 +373,7 @@ def _time_step(member: MemberSpec, together: int) -> float:
     return _each(train_for, _TIMED_STEPS) / members * (member.train.batch_size / batch_size)
 
 
-def _time_scoring(pair: GroupSpec, measure: MeasureSpec) -> _Scoring:
+def _time_scoring(pair: GroupSpec, measure: MeasureSpec, matching: AlignmentSpec | None) -> _Scoring:
     """What measuring takes on one CPU thread."""
     import torch  # noqa: PLC0415
 
@@ -401,7 +417,7 @@ def _time_scoring(pair: GroupSpec, measure: MeasureSpec) -> _Scoring:
         multiplied=_time_products(network, examples(n_scored))
         if measure.directions and measure.directions.sharpness
         else 0.0,
-        matching=_time_matching(model, measure.alignment, examples(2)) if measure.alignment else 0.0,
+        matching=_time_matching(model, matching, examples(2)) if matching else 0.0,
         layers=len(layers),
     )
 

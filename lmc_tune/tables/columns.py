@@ -165,7 +165,7 @@ _FEDERATION = (
 # Of an ensemble; null where members are a pair. Settings that its family has not are null.
 _ENSEMBLE = (
     Column(name="family", type=TEXT),
-    Column(name="ensemble_members", type=INT, title="members of the ensemble", scale="linear"),
+    Column(name="member_count", type=INT, title="members of the ensemble", scale="linear"),
     Column(name="common_epochs", type=INT, title="epochs t that members have in common", scale="linear"),
     Column(name="beta", title="weight β of the labels", scale="linear"),
     Column(name="tau", title="temperature τ of the teacher", scale="log"),

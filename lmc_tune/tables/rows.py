@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -11,7 +11,6 @@ from lmc_tune.experiment import (
     MODELS,
     Dirichlet,
     Ensemble,
-    EnsembleSpec,
     Federated,
     FederationSpec,
     GroupSpec,
@@ -27,6 +26,8 @@ Status = Literal["ok", "undertrained", "diverged", "failed"]
 
 
 STATUSES: tuple[Status, ...] = get_args(Status)
+# Of a recipe that not all families have: their columns, and their names in a space.
+ENSEMBLE_SETTINGS = {"common_epochs": "t", "beta": "beta", "tau": "tau", "lowest_lr": "lowest_lr"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +101,8 @@ def _recipe_fields(recipe: Pair | Federated | Ensemble) -> Row:
     if isinstance(recipe, Federated):
         return _federation_fields(recipe)
     if isinstance(recipe, Ensemble):
-        return {
-            "family": recipe.family,
-            "ensemble_members": recipe.members,
-            "common_epochs": recipe.t,
-            "beta": recipe.beta,
-            "tau": recipe.tau,
-            "lowest_lr": recipe.lowest_lr,
-        }
+        own = {column: getattr(recipe, name) for column, name in ENSEMBLE_SETTINGS.items()}
+        return {"family": recipe.family, "member_count": recipe.members, **own}
     of_b = {column: getattr(recipe.b, key) for key, column in B_COLUMNS.items()}
     return of_b | {f"perturb_{name}": value for name, value in recipe.perturb or ()}
 
@@ -163,15 +158,20 @@ def federation_label(row: Mapping[Any, Any]) -> str:
     return f"{row['clients']:g} clients {split_label(row)}, averaged: {row['averaged_layers']}{norm}"
 
 
-def ensemble_label(row: Mapping[Any, Any]) -> str:
-    """The ensemble of a row in a few words, e.g. ``5 constrained t=10``."""
-    given = {"t": "common_epochs", "beta": "beta", "tau": "tau", "lowest_lr": "lowest_lr"}
-    known = {name: row[column] for name, column in given.items() if not _missing(row.get(column))}
-    spec: EnsembleSpec = EnsembleSpec.model_validate(
-        {"family": row["family"], "members": int(row["ensemble_members"])}
-        | {name: int(value) if name == "t" else value for name, value in known.items()}
-    )
-    return spec.label
+def ensemble_label(row: Mapping[Any, Any], without: Collection[str] = ()) -> str:
+    """The ensemble of a row in a few words, e.g. ``5 constrained t=10``.
+
+    Args:
+        row: the columns of its spec.
+        without: columns that are said elsewhere.
+    """
+    known = [
+        f"{name}={row[column]:g}"
+        for column, name in ENSEMBLE_SETTINGS.items()
+        if column not in without and not _missing(row.get(column))
+    ]
+    members = [] if "member_count" in without else [f"{row['member_count']:g}"]
+    return " ".join([*members, str(row["family"]).replace("_", " "), *known])
 
 
 def split_label(row: Mapping[Any, Any]) -> str:

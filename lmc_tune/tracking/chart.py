@@ -297,6 +297,9 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         ("disagreement", "disagreement", 100, " %"),
         ("clients, test accuracy", "clients_test_accuracy", 100, " %"),
         ("average, test accuracy", "pooled_test_accuracy", 100, " %"),
+        ("mean member, test accuracy", "member_accuracy", 100, " %"),
+        ("ensemble, test accuracy", "ensemble_accuracy", 100, " %"),
+        ("connectivity q̄", "connectivity", 1, " pp"),
     ]
     return [
         (name, f"{factor * row[column]:.3g}{unit}")

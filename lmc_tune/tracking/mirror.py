@@ -243,7 +243,9 @@ def _charts(result: PairResult) -> Mapping[str, Callable[[PairResult, str], str]
     """
     if result.columns.get("clients") is not None:
         return {ROUNDS_FILE: rounds_page}
-    charts: dict[str, Callable[[PairResult, str], str]] = {PATH_FILE: interpolation_page}
+    charts: dict[str, Callable[[PairResult, str], str]] = {}
+    if result.columns.get("family") is None:
+        charts[PATH_FILE] = interpolation_page
     if result.tables.get("curves"):
         charts[LEARNING_FILE] = learning_page
     if result.tables.get("layer_barriers"):

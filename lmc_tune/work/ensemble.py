@@ -71,7 +71,7 @@ def _members(setup: Setup, trained: Trained, recipe: Ensemble) -> Members:
         data["validation"] = setup.data.validation
     states: Mapping[str, State] = {name: progress.state for name, progress in trained.members.items()}
     statistics = setup.data.shuffled(setup.spec.seed_for("recalibration"))
-    if recipe.family in {"permuted", "multi_pcd"}:
+    if recipe.is_permuted:
         states = _permuted(setup, states, statistics, together=recipe.family == "multi_pcd")
     return Members(
         network=Network(setup.model),

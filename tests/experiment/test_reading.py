@@ -264,7 +264,7 @@ def test_a_bad_override_says_so(override, message):
         (("lr: [0.1", "rl: [1]\n  lr: [0.1"), ["s.yaml:8: axes.rl: unknown axis; did you mean lr?"]),
         (("batch_size: [16, 32]", "batch_size: [16, 800]"), ["s.yaml:9: axes.batch_size[1]: 800 is above the 718 examples that a member sees (half of the training set); lower it or raise dataset.train"]),
         (("ratio: 0.8}", "ratio: 1.8}"), ["s.yaml:10: axes.shift[1]: ratio must be between 0.5 (no skew) and 1 (disjoint classes), got 1.8"]),
-        (("ratio: 0.8}", "rtio: 0.8}"), ["s.yaml:10: axes.shift[1]: unknown key 'rtio'; did you mean ratio?"]),
+        (("ratio: 0.8}", "rtio: 0.8}"), ["s.yaml:10: axes.shift[1].rtio: unknown key 'rtio'; did you mean ratio?"]),
         (("[covariate, {", "[[covariate], {"), ["s.yaml:10: axes.shift[0]: write a mapping, e.g. {kind: label, severity: 0.6}; got ['covariate']"]),
         (("shift: [", "severity: [0.5]\n  shift: ["), ["s.yaml:11: axes.shift[1].ratio: is given here and varied by axes.severity; remove one"]),
         (("seed: 4", "shift: {kind: none}"), ["s.yaml:12: shift.kind: is fixed here and varied by axes.shift; remove one of them"]),
@@ -654,7 +654,7 @@ def test_an_axis_of_mappings_shows_how_one_is_written_in_its_list():
     ("asked", "said"),
     [
         ("directions: 5", "measure.directions: write a mapping, e.g. directions: {random: {draws: 5}}; got 5"),
-        ("directions: {draws: 5}", "measure.directions.draws: unknown key 'draws'; did you mean measure.directions.random.draws or measure.directions.noise.draws or measure.directions.sharpness.draws?"),
+        ("directions: {draws: 5}", "measure.directions.draws: unknown key 'draws'; did you mean measure.directions.random.draws or measure.directions.noise.draws or measure.directions.sharpness.draws or measure.ensemble.draws?"),
         ("noise: {positions: [0.5]}", "measure.noise: unknown key 'noise'; did you mean measure.directions.noise?"),
         ("layers: {snapshots: [1]}", "measure.layers.snapshots: unknown key 'snapshots'; did you mean measure.snapshots?"),
         ("directions: {noize: {}}", "measure.directions.noize: unknown key 'noize'; did you mean noise?"),

@@ -14,8 +14,9 @@ from lmc_tune.measurement.conditions import least_stale
 from lmc_tune.measurement.ensembles.averages import Averages, connectivity_columns, group_barriers
 from lmc_tune.measurement.ensembles.predictions import Predictions, diversity, predict, with_dropout
 from lmc_tune.measurement.layerwise.layers import layers_of
-from lmc_tune.measurement.measurement import Found
+from lmc_tune.measurement.measurement import Found, Sizes, Work
 from lmc_tune.measurement.members import Members
+from lmc_tune.measurement.path import ADDED_POSITIONS
 from lmc_tune.measurement.representation import compare_grams, layer_grams
 from lmc_tune.tables.columns import NestedName, Row
 
@@ -54,6 +55,36 @@ def measure_ensemble(members: Members, asked: MeasureSpec, passes: int = 1) -> F
         columns |= {**found.columns, "cka": _cka(averages)}
         tables |= found.tables
     return Found(columns=columns, tables=tables)
+
+
+def ensemble_work(members: int, trained: int, sizes: Sizes, asked: MeasureSpec) -> Work:
+    """What measuring an ensemble does, up to the similarity of layers.
+
+    Args:
+        members: whose predictions are averaged.
+        trained: networks that were trained; one with dropout stands for all members.
+        sizes: of the data.
+        asked: the measurements.
+    """
+    how, held_out = asked.ensemble or EnsembleMeasureSpec(), sizes.splits["validation"]
+    predicted = Work(scored_apart=members * (sizes.test + held_out) + trained * sizes.part)
+    if trained == 1:
+        return predicted
+    conditions = asked.conditions or ()
+    estimates = "recalibrated" in conditions
+    paths = min(how.pairs, members * (members - 1) // 2) * (asked.lambdas + ADDED_POSITIONS)
+    on_paths = paths * sum(sizes.splits[split] for split in asked.splits)
+    drawn = how.draws + members
+    soup = 2 * members - 1 if held_out else 0
+    prepared = paths + drawn + members * (2 if held_out else 1) + soup + 1
+    return predicted + Work(
+        scored_on_path=on_paths,
+        scored_apart=len(conditions) * drawn * sizes.test
+        + (len(conditions) - 1) * on_paths
+        + soup * held_out
+        + 2 * sizes.test,
+        estimated=prepared * sizes.both if estimates else 0,
+    )
 
 
 def _models(averages: Averages, condition: Statistics, passes: int) -> Iterator[nn.Module]:
