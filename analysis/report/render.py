@@ -185,7 +185,7 @@ class _Report:
             "picked": self.picked,
             "renderer": "canvas" if len(drawn.cells) + len(drawn.not_run) > MANY_TILES else "svg",
         }
-        if not any(curves.bands.values()) and (diagram.pairs["status"] == "ok").any() and not diagram.federated:
+        if not any(curves.bands.values()) and (diagram.pairs["status"] == "ok").any() and diagram.group == "pair":
             words["cautions"].append("No curves: paths.parquet is not in the folder, or has no path of these pairs.")
         words |= {
             "folder": self.folder.absolute().name,

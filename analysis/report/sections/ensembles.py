@@ -25,7 +25,7 @@ COLUMNS = [
 def make(context: Context) -> Section | None:
     """None if neither is known of a judged cell, or there are too many cells."""
     diagram = context.diagram
-    if not context.detailed or (table := ensemble_table(diagram)).empty:
+    if diagram.group == "ensemble" or not context.detailed or (table := ensemble_table(diagram)).empty:
         return None
     places = cell_places(diagram)
     of_losses = "NLL: mean test loss in nats."
