@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from lmc_tune.analysis.reproduction.basin_share import basin_reading
+from lmc_tune.analysis.reproduction.ensemble_claims import ENSEMBLE_CLAIMS
 from lmc_tune.analysis.reproduction.expectations import Claim, Expectation, Reading, Side
 from lmc_tune.analysis.reproduction.layer_claims import LAYER_CLAIMS
 from lmc_tune.analysis.reproduction.sweep_tables import Study, groups_by, numbers
@@ -322,4 +323,5 @@ CLAIMS = (
         note=f"{_JOINT} The other half of the claim, that ensembles inside one basin are cheap, is not tested.",
     ),
     *LAYER_CLAIMS,
+    *ENSEMBLE_CLAIMS,
 )

@@ -5,7 +5,7 @@ import gc
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,9 +14,21 @@ from lmc_tune.cli.listings import DataRoot, datasets_app, presets
 from lmc_tune.cli.mappings import MeasureCommand
 from lmc_tune.cli.measure import measure
 from lmc_tune.cli.plainly import INTERRUPTED, Json, examples, note, plain_errors, print_json, this_command
+from lmc_tune.cli.running import (
+    Address,
+    DeviceName,
+    MaxHours,
+    MaxPairs,
+    NoReport,
+    Out,
+    Search,
+    Storage,
+    SweepName,
+    TrackingUri,
+    Workers,
+)
 from lmc_tune.cli.space import Sets, Space, space
 from lmc_tune.cli.streams import prepare_streams
-from lmc_tune.sweeps.search import SearchName
 
 if TYPE_CHECKING:
     from lmc_tune.storage import Place
@@ -33,14 +45,6 @@ app = typer.Typer(
     epilog=examples("lmc-tune sweep quickstart", "lmc-tune status runs/quickstart", "lmc-tune ui runs/quickstart"),
 )
 
-TrackingUri = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URI",
-        help="MLflow store, http://HOST:PORT or sqlite:////PATH/mlflow.db "
-        "(default: $MLFLOW_TRACKING_URI, else an embedded one in the run folder).",
-    ),
-]
 # As text: a Path would turn s3:// into s3:/.
 RunFolder = Annotated[
     str, typer.Argument(metavar="DIR", help="A run folder, e.g. runs/quickstart or s3://BUCKET/runs/quickstart.")
@@ -79,53 +83,19 @@ def _options(
 def sweep(  # noqa: PLR0913 - one parameter per option
     space: Space,
     *,
-    out: Annotated[str | None, typer.Option(metavar="DIR", help="Run folder (default: runs/NAME).")] = None,
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PLACE",
-            help="Where run folders are kept, in place of runs/: a folder that all machines of a cluster share, "
-            "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER.",
-        ),
-    ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the sweep (default: the space's).")] = None,
+    out: Out = None,
+    storage: Storage = None,
+    name: SweepName = None,
     sets: Sets = None,
     data_root: DataRoot = None,
     tracking_uri: TrackingUri = None,
-    address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Address of a Ray cluster (default: run on this machine).")
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Processes at once (default: one per core or GPU that is there)."),
-    ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"],
-        typer.Option(
-            metavar="auto|cpu|cuda",
-            help="Where to train; on a cluster, cuda also waits for GPUs that have not started yet.",
-        ),
-    ] = "auto",
-    search: Annotated[
-        SearchName,
-        typer.Option(
-            metavar="|".join(get_args(SearchName)),
-            help="Run every cell, or start coarse and refine where neighbouring verdicts differ.",
-        ),
-    ] = "grid",
-    max_pairs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Train or measure at most this many pairs in this call.")
-    ] = None,
-    max_hours: Annotated[
-        float | None,
-        typer.Option(
-            metavar="HOURS",
-            min=0.001,
-            max=10_000,
-            help="End after this many hours, as if interrupted: the same command resumes.",
-        ),
-    ] = None,
-    no_report: Annotated[bool, typer.Option("--no-report", help="Do not render the report at the end.")] = False,
+    address: Address = None,
+    workers: Workers = None,
+    device: DeviceName = "auto",
+    search: Search = "grid",
+    max_pairs: MaxPairs = None,
+    max_hours: MaxHours = None,
+    no_report: NoReport = False,
     json_: Json = False,
 ) -> None:
     """Run or resume a search space.
@@ -183,6 +153,72 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         print_failures(outcome.folder)
     if outcome.counts.get("failed") or outcome.unanswered:
         raise typer.Exit(1)
+
+
+@app.command(
+    epilog=examples(
+        "lmc-tune ensemble basin_mlp_small",
+        "lmc-tune ensemble mine.yaml --families deep,constrained,distilled --members 5 --t 10",
+    )
+)
+def ensemble(  # noqa: PLR0913 - one parameter per option
+    space: Space,
+    *,
+    families: Annotated[
+        str,
+        typer.Option(metavar="NAMES", help="Families side by side, where the space names none; with commas between."),
+    ] = "deep,constrained,swe,permuted,multi_pcd,distilled,distilled_deep",
+    members: Annotated[
+        int | None, typer.Option(metavar="N", min=2, help="Members of an ensemble (default: 5).")
+    ] = None,
+    t: Annotated[
+        int | None,
+        typer.Option(
+            "--t",
+            metavar="EPOCHS",
+            min=0,
+            help="Epochs that members of constrained and distilled ensembles have in common "
+            "(default: a tenth of all, as Lion et al. 2024).",
+        ),
+    ] = None,
+    out: Out = None,
+    storage: Storage = None,
+    name: SweepName = None,
+    sets: Sets = None,
+    data_root: DataRoot = None,
+    tracking_uri: TrackingUri = None,
+    address: Address = None,
+    workers: Workers = None,
+    device: DeviceName = "auto",
+    max_pairs: MaxPairs = None,
+    max_hours: MaxHours = None,
+    no_report: NoReport = False,
+    json_: Json = False,
+) -> None:
+    """Run or resume ensembles of several families side by side: in one basin, and in several.
+
+    As sweep does, of a space of ensembles, or of pairs: then every cell gets an ensemble of each family.
+    """
+    with plain_errors():
+        from lmc_tune.experiment.families import with_families
+
+        sets = with_families(space, sets or [], families.split(","), members, t)
+    sweep(
+        space,
+        out=out,
+        storage=storage,
+        name=name,
+        sets=sets,
+        data_root=data_root,
+        tracking_uri=tracking_uri,
+        address=address,
+        workers=workers,
+        device=device,
+        max_pairs=max_pairs,
+        max_hours=max_hours,
+        no_report=no_report,
+        json_=json_,
+    )
 
 
 @app.command(
