@@ -1,8 +1,8 @@
 """Ensembles as data: families of networks of one kind, in one basin or in several (Lion et al. 2024)."""
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from lmc_tune.experiment.spec import Fraction, Natural, Positive, Spec
 
@@ -83,6 +83,11 @@ class EnsembleSpec(Spec):
                 having = ", ".join(family for family, settings in SETTINGS.items() if name in settings)
                 raise ValueError(f"{self.family} has no {name}; leave it out ({name} is for {having})")
         return self
+
+    @model_serializer
+    def said(self) -> dict[str, Any]:
+        """What is set: settings of other families have no entry."""
+        return {name: value for name, value in self if value is not None}
 
     @property
     def is_distilled(self) -> bool:
