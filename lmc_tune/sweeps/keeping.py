@@ -1,13 +1,18 @@
 """Whether a sweep keeps its members' weights, so that another question needs no training."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
+from pathlib import Path
 
+from lmc_tune.errors import UserError
 from lmc_tune.experiment import Federated, GroupSpec, MemberSpec, MlpSpec
 from lmc_tune.experiment.datasets import facts_of
 from lmc_tune.experiment.space import SearchSpace
+from lmc_tune.storage import Place, files
+from lmc_tune.tables.store import MEMBERS
 
 # ``members: auto`` keeps members up to this many bytes in all.
 MOST_BYTES = 2_000_000_000
@@ -61,6 +66,24 @@ def keeping(space: SearchSpace, pairs: Sequence[GroupSpec], folders: Sequence[st
     federated = any(isinstance(pair.recipe, Federated) for pair in pairs)  # every round is measured as it is trained
     keep = not federated and (space.members == "keep" or (space.members == "auto" and total <= MOST_BYTES))
     return Keeping(keep=keep, members=len(members), bytes=total)
+
+
+def check_room(kept: Keeping, folder: Place) -> None:
+    """Refuse to keep more members than the folder's disk has room for; of a bucket the room is not known.
+
+    Raises:
+        UserError: saying how much there is, and what to do.
+    """
+    if not kept.keep or not isinstance(folder, Path):
+        return
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    stored = sum(size for _, size in files(folder / MEMBERS, end=".safetensors").values())
+    free = shutil.disk_usage(there).free
+    if kept.bytes - stored > free:
+        raise UserError(
+            f"the members take about {_in_words(kept.bytes - stored)}, and {folder} has {_in_words(free)} left; say "
+            f"--set members=drop, which keeps none, or name another folder"
+        )
 
 
 def _bytes_of(member: MemberSpec, folders: Sequence[str]) -> int:

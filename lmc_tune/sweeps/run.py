@@ -26,7 +26,7 @@ from lmc_tune.sweeps.backend import (
 )
 from lmc_tune.sweeps.factories import check_factories, said_of_changed_code
 from lmc_tune.sweeps.federations import check_federations
-from lmc_tune.sweeps.keeping import keeping
+from lmc_tune.sweeps.keeping import check_room, keeping
 from lmc_tune.sweeps.moved_layers import check_layers
 from lmc_tune.sweeps.ownership import owned, write_description
 from lmc_tune.sweeps.plan import workers_here
@@ -122,6 +122,8 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
     listener.phase("reading data")
     pairs = space.pairs()
     _check_surroundings(space, pairs, options, listener)
+    kept = keeping(space, pairs, options.folders)
+    check_room(kept, folder)
     with owned(folder) as check_owned:
         listener.phase("reading tables")
         store = Store(folder)
@@ -139,7 +141,6 @@ def _run(space: SearchSpace, folder: Place, options: Options, listener: SweepLis
         store.clear_running()
         workers = options.workers or workers_here()
         write_description(folder, space, workers, planned_pairs=len(pairs), search=options.search)
-        kept = keeping(space, pairs, options.folders)
         listener.start(len(pairs), Counter(status for status in known.values() if status != "failed"), space.group)
         mirror = BackgroundMirror(folder, SweepRecord.read(folder), options.tracking_uri, listener.say)
         trainer = Trainer(

@@ -1,9 +1,14 @@
 """The size of what is kept, against the files themselves."""
 
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
+from lmc_tune.errors import UserError
 from lmc_tune.experiment.reading import parse_space
-from lmc_tune.sweeps.keeping import keeping
+from lmc_tune.sweeps.keeping import check_room, keeping
 from lmc_tune.tables.store import Store
 from lmc_tune.work.bench import Workbench
 from lmc_tune.work.cohort import run_cohort
@@ -30,3 +35,18 @@ def test_it_is_that_of_the_members_and_of_the_stages_of_their_trunks(tmp_path, o
     size = sum(file.stat().st_size for file in folder.iterdir())
     assert told.members == len(store.members())
     assert told.bytes == pytest.approx(size, rel=0.05)
+
+
+def test_more_members_than_the_disk_holds_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+    space = parse_space(SPACE % ("sgd", "0"), sets=["members=keep"])
+    kept = keeping(space, space.pairs(), ())
+    room = namedtuple("room", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room(10**9, 0, kept.bytes - 1))
+    with pytest.raises(
+        UserError, match=r"the members take about .* MB, and .*run has .* MB left; say --set members=drop"
+    ):
+        check_room(kept, tmp_path / "run")
+    check_room(replace(kept, keep=False), tmp_path / "run")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=kept.bytes))
+    check_room(kept, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

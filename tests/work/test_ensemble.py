@@ -11,6 +11,7 @@ from scipy.special import softmax
 from lmc_tune.core.ensembles import dirichlet_weights
 from lmc_tune.data.datasets import load_dataset
 from lmc_tune.experiment import FAMILIES, EnsembleMeasureSpec, MeasureSpec
+from lmc_tune.experiment.reading import read_space
 from lmc_tune.measurement.ensembles.measure import measure_ensemble
 from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.network import Network
@@ -305,3 +306,42 @@ def test_batch_norm_is_recalibrated_on_averages_and_members_alike(asking):
     q = np.mean([100 * (r["correct"] / r["n"] - r["expected_accuracy"]) for r in draws])
     assert result.row["connectivity"] == pytest.approx(q)
     assert [row["condition"] for row in result.tables["barriers"]] == ["naive", "recalibrated"]
+
+
+@pytest.mark.parametrize(
+    "shift",
+    [
+        {"kind": "covariate"},
+        {"kind": "label", "severity": 0.6},
+        {"kind": "domain", "domain": "gaussian_noise"},
+    ],
+    ids=lambda shift: shift["kind"],
+)
+def test_members_of_shifted_parts_take_turns(shift, asking):
+    result = run_pair(ensemble_spec("constrained", shift=shift), asking())
+    assert result.status == "ok"
+    assert result.row["n_train"] == 200
+    assert math.isfinite(result.row["connectivity"])
+    assert (result.row["label_shift"] > 0.1) == (shift["kind"] == "label")
+
+
+def test_ensembles_of_language_models(asking, tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_text("the cat sat on the mat, and the dog sat on the log.\n" * 400)
+    space = read_space(
+        {
+            "name": "texts",
+            "dataset": {"name": "text", "path": str(path), "context": 16, "train": 60, "test": 20},
+            "model": {"name": "gpt", "depth": 1, "heads": 2, "dim": 8},
+            "train": {"optimizer": "adam", "batch_size": 10, "epochs": 4},
+            "recipe": {"members": 2, "t": 1},
+            "axes": {"recipe": ["constrained", "distilled"], "lr": [0.01]},
+            "measure": {"lambdas": 3, "refinements": 0, "ensemble": {"draws": 5}},
+            "verdict": {"min_train_accuracy": 0.1},
+        }
+    )
+    for cell in space.cells():
+        result = run_pair(cell.first, asking(measure=space.measure, min_train_accuracy=0.1))
+        assert result.status == "ok"
+        assert 0 < result.row["ensemble_nll"] < math.log(30)
+        assert math.isfinite(result.row["connectivity"])
