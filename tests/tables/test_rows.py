@@ -19,7 +19,7 @@ from lmc_tune.experiment import (
 from lmc_tune.experiment.text import TextContent
 from lmc_tune.tables.columns import SPEC_FIELDS
 from lmc_tune.tables.rows import pair_name, spec_columns, spec_fields
-from tests.cases import NETWORKS, pair_spec
+from tests.cases import NETWORKS, ensemble_spec, pair_spec
 
 CHANGES: dict[str, Any] = {
     "optimizer": "sgd",
@@ -68,6 +68,19 @@ def test_a_federation_is_named_by_its_clients(spec: GroupSpec, named: str) -> No
     assert pair_name(spec_fields(spec)) == f"lr=0.1 batch=20 {named} #0 mlp 8 batch norm"
 
 
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        (ensemble_spec("distilled"), "3 distilled t=2 beta=0.2 tau=3 none #0 varied noise mlp 8"),
+        (ensemble_spec("deep", shift={"kind": "covariate"}), "3 deep covariate #0 varied noise mlp 8"),
+    ],
+)
+def test_an_ensemble_is_named_by_its_family(spec: GroupSpec, named: str) -> None:
+    row = spec_fields(spec)
+    assert pair_name(row) == f"lr=0.03 batch=20 {named}"
+    assert spec_fields(pair_spec())["family"] is None
+
+
 def test_every_column_of_the_spec_is_filled_from_one() -> None:
     spec, none = pair_spec(), {"kind": "none"}
     networks = [*NETWORKS.values(), FactorySpec(factory="module:function", arguments={"width": 3})]
@@ -78,6 +91,8 @@ def test_every_column_of_the_spec_is_filled_from_one() -> None:
         pair_spec(train={"epochs": None, "steps": 8, "target_loss": 0.1}),
         federation({"dirichlet": 0.1}, norm="local"),
         federation({"classes": 2}),
+        ensemble_spec("distilled"),
+        ensemble_spec("swe"),
         pair_spec(recipe={"b": {**CHANGES, "epochs": 3}}),
         pair_spec(recipe={"b": {"steps": 30}}),
         pair_spec(shift=none, recipe={"perturb": {"step": 2, "scale": 0.1}}),
