@@ -1,5 +1,6 @@
 """Families of ensembles side by side, of any space."""
 
+import json
 from collections.abc import Sequence
 
 from lmc_tune.errors import UserError
@@ -44,4 +45,5 @@ def with_families(
     branch = any("t" in settings for family, settings in SETTINGS.items() if family in families)
     if branch and t is None and (known := [n for n in epochs if n is not None]):
         said.append(f"recipe.t={max(1, round(COMMON_SHARE * min(known)))}")
-    return [*said, f"axes.recipe=[{', '.join(families)}]"]
+    # Its folder is not that of the pairs.
+    return [*said, f"axes.recipe=[{', '.join(families)}]", f"name={json.dumps(f'{study.name}_ensembles')}"]

@@ -149,7 +149,7 @@ class EnsembleMeasureSpec(Spec):
     """
 
     draws: Count = 50
-    pairs: Natural = 10
+    pairs: Count = 10
     subsets: Count = 200
     rule: Rule = "probability"
 

@@ -160,8 +160,8 @@ class Ensemble(EnsembleSpec):
             raise ValueError("an ensemble's members are trained to the end; leave target_loss and spawn_epoch out")
         if self.t is not None and self.t >= train.epochs:
             raise ValueError(f"t {self.t} leaves none of {train.epochs} epochs to train apart; lower t or raise epochs")
-        if self.t is not None and train.noise == "fixed" and group.shift.kind == "none":
-            raise ValueError("on the same data with the same noise all members are equal; say noise: varied")
+        if self.t is not None and train.noise == "fixed" and (group.shift.kind == "none" or self.members > 2):
+            raise ValueError("on the same data with the same noise members are equal; say noise: varied")
         if self.lowest_lr is not None and self.lowest_lr > train.lr:
             raise ValueError(f"lowest_lr {self.lowest_lr:g} is above lr {train.lr:g}; lower it")
         if self.is_distilled and train.engine == "stacked":

@@ -166,7 +166,7 @@ def test_an_ensemble_without_its_family_is_none():
         ([("epochs: 6", "epochs: 6, spawn_epoch: 2")], "train.spawn_epoch: cannot be set where there is recipe"),
         (
             [("epochs: 6", "epochs: 6, noise: fixed")],
-            "on the same data with the same noise all members are equal; say noise: varied",
+            "on the same data with the same noise members are equal; say noise: varied",
         ),
         (
             [("recipe: {members", "b: {lr: 0.2}\nrecipe: {members")],
@@ -186,6 +186,22 @@ def test_an_ensemble_without_its_family_is_none():
 )
 def test_what_no_ensemble_can_be_is_refused_with_what_to_do(changes, says):
     assert any(says in problem for problem in refused(*changes)), refused(*changes)
+
+
+def test_what_is_asked_of_ensembles_is_not_asked_of_pairs():
+    text = GOOD[: GOOD.index("recipe:")] + "axes: {lr: [0.1]}\nmeasure: {ensemble: {draws: 5}}\n"
+    with pytest.raises(SpaceError, match=r"measure\.ensemble: is for ensembles"):
+        parse_space(text)
+    with pytest.raises(SpaceError, match=r"measure\.ensemble\.pairs: should be greater than or equal to 1, got 0"):
+        parse_space(GOOD + "measure: {ensemble: {pairs: 0}}\n")
+
+
+def test_three_members_on_two_parts_need_noise_of_their_own():
+    shift = {"kind": "covariate"}
+    with pytest.raises(ValidationError, match="members are equal; say noise: varied"):
+        ensemble_spec("constrained", shift=shift, train={"noise": "fixed"})
+    two = ensemble_spec("constrained", members=2, shift=shift, train={"noise": "fixed"})
+    assert len({member.key for member in two.members.values()}) == 2
 
 
 def test_what_a_student_and_a_stack_have_in_common():

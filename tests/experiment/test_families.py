@@ -13,6 +13,7 @@ def test_a_space_of_pairs_gets_its_families():
     study = read_space("quickstart", with_families("quickstart", ["replicates=2"], FAMILIES, members=3))
     before = read_space("quickstart", ["replicates=2"])
     assert study.group == "ensemble"
+    assert study.name == "quickstart_ensembles", "its folder is not that of the pairs"
     assert len(study.cells()) == len(before.cells()) * len(FAMILIES)
     recipes = {cell.first.recipe.family: cell.first.recipe for cell in study.cells()}
     assert list(recipes) == FAMILIES
