@@ -93,6 +93,23 @@ class Run:
         return Store(self.folder).table("rounds")
 
     @cached_property
+    def ensembles(self) -> "pd.DataFrame":
+        """One row per ensemble (``key``) and number of members; without rows if there is none."""
+        return Store(self.folder).table("ensembles")
+
+    @cached_property
+    def ensemble_members(self) -> "pd.DataFrame":
+        """One row per ensemble (``key``) and member; without rows if there is none."""
+        return Store(self.folder).table("ensemble_members")
+
+    @cached_property
+    def averages(self) -> "pd.DataFrame":
+        """One row per ensemble (``key``), condition, average of members' weights, and split; without rows if there is
+        none.
+        """
+        return Store(self.folder).table("averages")
+
+    @cached_property
     def directions(self) -> "pd.DataFrame":
         """One row per pair (``key``), step from a member or from the path, and split; without rows if not asked."""
         return Store(self.folder).table("directions")

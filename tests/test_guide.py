@@ -159,3 +159,30 @@ def test_the_federations_of_the_guide_run_and_keep_every_round(tmp_path):
     rounds = store.table("rounds")
     assert set(rounds["what"]) == {"trained", "averaged", "pooled"}
     assert rounds.groupby("key")["round"].max().tolist() == [5, 5]
+
+
+def test_the_families_of_the_guide_share_members_and_differ_in_what_averages_of_them_are_worth(tmp_path):
+    sets = ["train.epochs=6", "measure={lambdas: 5, refinements: 0}"]
+    space = parse_space(texts("docs/guide.md")["families"], sets=sets)
+    groups = {cell.first.recipe.family: cell.first for cell in space.cells() if cell.coordinates["lr"] == 0.05}
+    assert len(groups) == 7
+    store = Store(tmp_path)
+    bench = Workbench(store=store, data_root=tmp_path, measure=space.measure)
+    rows = {r.row["family"]: r.row for r in run_cohort(Cohort(groups=tuple(groups.values())), bench)}
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    basin, several = rows["constrained"], rows["deep"]
+    assert several["connectivity"] < rows["permuted"]["connectivity"] < basin["connectivity"]
+    assert basin["test_error_barrier_chord"] < space.verdict.threshold < several["test_error_barrier_chord"]
+    for column in ("ensemble_accuracy", "scaled_nll", "scaled_ece", "greedy_accuracy", "average_accuracy"):
+        assert all(math.isfinite(row[column]) for row in rows.values()), column
+    counts = store.table("ensemble_members")["member"].value_counts()
+    assert Counter(counts) == {3: 3, 1: 4 * 3}, "deep, permuted and multi_pcd have the same members"
+    assert set(store.table("averages")["what"]) == {"draw", "pair", "soup"}
+    assert store.table("ensembles").groupby("key")["members"].max().tolist() == [3] * 7
+
+
+def test_common_epochs_and_teachers_of_the_guide_are_trained_once():
+    space = shown("docs/guide.md")["branching"]
+    everything = {key for cell in space.cells() for key in cell.first.trained}
+    # At five epochs, three members and three students; and three teachers, the first of which is a member of t = 0.
+    assert (len(space.cells()), len(everything)) == (10, 5 * (3 + 3) + 2)
