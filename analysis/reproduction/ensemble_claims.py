@@ -48,7 +48,9 @@ def compared(
         if other:
             values = (values - _points(families[other], column)).dropna()
         found.append(_expectation(_said(one, other, column), values, side, limit))
-    found += [_expectation(_said(one, None, column), _points(families[one], column)) for one, column in shown]
+    for one, column in shown:
+        unit: Unit = "percentage points" if column == _Q else "fraction"
+        found.append(_expectation(_said(one, None, column), families[one][column], unit=unit))
     return Reading(expectations=found)
 
 

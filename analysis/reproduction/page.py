@@ -180,7 +180,7 @@ def _claim(claim: Claim, runs: Mapping[str, Run], recorded: Sequence[Recorded]) 
 def _size(run: Run) -> str:
     """E.g. ``40 pairs, 5000 training examples``."""
     pairs = run.study.pairs
-    return f"{counted(len(pairs), 'pair')}, {_examples(pairs)}"
+    return f"{counted(len(pairs), run.space.group)}, {_examples(pairs)}"
 
 
 def _examples(pairs: pd.DataFrame) -> str:
@@ -241,7 +241,7 @@ def _study(name: str, runs: Mapping[str, Run]) -> str:
     unresolved = int(ok["under_resolved"].astype(bool).sum())
     devices = listed(sorted(set(pairs["device"].dropna())))
     facts = (
-        f"{counted(len(pairs), 'pair')} in {counted(len(cells), 'cell')}: {listed(counts)}. "
+        f"{counted(len(pairs), run.space.group)} in {counted(len(cells), 'cell')}: {listed(counts)}. "
         f"{pairs['dataset'].iloc[0]}, {_examples(pairs)}, of which a member sees {cells['n_train'].mean():.0f}; "
         f"{run.space.replicates} replicates. {minutes:.0f} minutes of training and "
         f"measuring, all workers together, on {devices}; {unresolved} paths under-resolved; "
@@ -277,7 +277,7 @@ def _cells(run: Run) -> str:
         ]
         for row in cells.assign(order=cells["cell"].map(order)).sort_values("order").to_dict("records")
     ]
-    heads = ["ok pairs", "verdict", "barrier", "95% interval", "train barrier", "Δ (pp)"]
+    heads = [f"ok {run.space.group}s", "verdict", "barrier", "95% interval", "train barrier", "Δ (pp)"]
     heads += ["test accuracy", "train accuracy", "steps"]
     return _table(["network", "shift", *map(axis_title, varied), *heads], rows)
 
