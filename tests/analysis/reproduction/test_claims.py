@@ -189,7 +189,7 @@ def test_the_deciding_expectation_is_the_one_on_which_the_outcome_rests(holds, m
 def test_every_claim_has_its_preset_and_its_small_twin():
     for claim in CLAIMS:
         assert {claim.preset, f"{claim.preset}_small"} <= presets().keys()
-    assert [claim.id for claim in CLAIMS] == [f"R{n}" for n in range(1, 19)]
+    assert [claim.id for claim in CLAIMS] == [f"R{n}" for n in range(1, 25)]
 
 
 def test_the_outcome_is_what_holds_at_every_gate():
