@@ -166,7 +166,7 @@ _FEDERATION = (
 _ENSEMBLE = (
     Column(name="family", type=TEXT),
     Column(name="member_count", type=INT, title="members of the ensemble", scale="linear"),
-    Column(name="common_epochs", type=INT, title="epochs t that members have in common", scale="linear"),
+    Column(name="common_epochs", type=INT, title="epochs in common t", scale="linear"),
     Column(name="beta", title="weight β of the labels", scale="linear"),
     Column(name="tau", title="temperature τ of the teacher", scale="log"),
     Column(name="lowest_lr", title="lowest learning rate", scale="log"),

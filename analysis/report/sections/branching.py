@@ -24,7 +24,7 @@ def make(context: Context) -> Section | None:
         id="branching",
         title="When members part",
         lead="Members have their first t epochs in common. β is the weight of the labels: at β = 1 members learn from "
-        "labels alone, below it from an independent network as well. The later they part, the more alike they are.",
+        "labels alone, below it from an independent network as well.",
         label="Accuracy, NLL, diversity and connectivity of ensembles against the epochs in common",
         chart=branching_chart(table.assign(line=[_line(row) for row in table.to_dict("records")])),
     )
