@@ -55,7 +55,7 @@ def problems(space: SearchSpace) -> Iterator[Problem]:
         yield from _asked_of_ensembles(space)
     else:
         if space.measure.ensemble is not None:
-            yield ("measure", "ensemble"), "is for ensembles, e.g. recipe: {family: constrained, t: 5}; leave it out"
+            yield ("measure", "ensemble"), "is for ensembles, e.g. recipe: {family: deep}; leave it out"
         yield from _planes(space, groups[0])
         yield from _conditions_of_layers(space, groups)
     yield from _conditions(space, groups)
