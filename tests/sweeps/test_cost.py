@@ -141,7 +141,7 @@ def test_everything_that_is_planned_is_timed(asked: str) -> None:
     text = SPACE.replace(*BATCH_NORM).replace(LAMBDAS, f"{LAMBDAS}, {asked}")
     space = parse_space(text)
     pair = space.cells()[0].first
-    each = vars(_time_scoring(pair, space.measure.of(pair.model)))
+    each = vars(_time_scoring(pair, space.measure.of(pair.model), space.measure.alignment))
     assert (each.pop("matching") > 0) == ("alignment" in asked)
     assert (each.pop("multiplied") > 0) == ("sharpness" in asked)
     assert min(_time_step(pair.members["a"], together=1), *each.values()) > 0

@@ -26,6 +26,7 @@ from lmc_tune.models.stack import Stack
 from lmc_tune.tables.columns import (
     MODEL_FIELDS,
     OF_CLIENTS,
+    OF_ENSEMBLES,
     OF_TEXT,
     RECIPE_FIELDS,
     RESULTS_SCHEMA,
@@ -338,7 +339,7 @@ def test_an_ok_row_fills_every_column_of_the_table_and_none_besides(ok):
         name
         for name in RESULTS_SCHEMA.names
         if name.startswith(("endpoint_", "recalibrated_", "repaired_", "aligned_")) or "_average_precision" in name
-    } | {"permutable_units", "permuted_units", "frozen_units", *names(OF_CLIENTS)}
+    } | {"permutable_units", "permuted_units", "frozen_units", *names(OF_CLIENTS), *names(OF_ENSEMBLES)}
     assert set(ok.row) == set(RESULTS_SCHEMA.names) - unmeasured
     nullable = {
         "train_examples",

@@ -17,6 +17,7 @@ from lmc_tune.measurement.members import Members
 from lmc_tune.measurement.network import Network
 from lmc_tune.models.registry import build_model
 from lmc_tune.models.state import state_of
+from lmc_tune.tables.columns import OF_ENSEMBLES, names
 from lmc_tune.tables.store import Store
 from lmc_tune.training.task import Task
 from lmc_tune.work import members as shelves
@@ -190,6 +191,12 @@ def test_every_family_is_the_same_again(asking):
         assert timeless([one]) == timeless([again]), family
         assert one.row["status"] in {"ok", "undertrained"}
         assert math.isfinite(one.row["scaled_nll"])
+
+
+def test_an_ok_ensemble_fills_every_column_of_ensembles(asking):
+    result = run_pair(ensemble_spec("constrained", dataset=HELD_OUT), asking())
+    assert result.status == "ok"
+    assert not {name for name in names(OF_ENSEMBLES) if result.row.get(name) is None}
 
 
 def test_training_steps_are_those_that_were_taken(asking, monkeypatch):
