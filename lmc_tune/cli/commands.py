@@ -195,9 +195,10 @@ def ensemble(  # noqa: PLR0913 - one parameter per option
     no_report: NoReport = False,
     json_: Json = False,
 ) -> None:
-    """Run or resume ensembles of several families side by side: in one basin, and in several.
+    """Run or resume ensembles of several families.
 
-    As sweep does, of a space of ensembles, or of pairs: then every cell gets an ensemble of each family.
+    In one basin and in several, side by side. As sweep does, of a space of ensembles, or of pairs: then every cell
+    gets an ensemble of each family.
     """
     with plain_errors():
         from lmc_tune.experiment.families import with_families

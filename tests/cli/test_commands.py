@@ -295,20 +295,8 @@ def test_a_preset_is_copied_and_no_file_is_replaced(tmp_path: Path) -> None:
 
 
 COMMANDS = [
-    *(
-        "sweep",
-        "ensemble",
-        "report",
-        "status",
-        "space",
-        "track",
-        "ui",
-        "presets",
-        "datasets",
-        "datasets get",
-        "doctor",
-        "measure",
-    ),
+    *("sweep", "ensemble", "report", "status", "space", "track", "ui"),
+    *("presets", "datasets", "datasets get", "doctor", "measure"),
 ]
 
 
