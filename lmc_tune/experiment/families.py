@@ -45,5 +45,6 @@ def with_families(
     branch = any("t" in settings for family, settings in SETTINGS.items() if family in families)
     if branch and t is None and (known := [n for n in epochs if n is not None]):
         said.append(f"recipe.t={max(1, round(COMMON_SHARE * min(known)))}")
-    # Its folder is not that of the pairs.
+    # Members with one noise would be equal; and its folder is not that of the pairs.
+    said += ["train.noise=varied"] if "noise" not in study.axes else []
     return [*said, f"axes.recipe=[{', '.join(families)}]", f"name={json.dumps(f'{study.name}_ensembles')}"]

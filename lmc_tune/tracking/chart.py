@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from math import ceil, floor, log10
+from math import ceil, floor, fsum, log10
 from typing import Any
 
 from lmc_tune.analysis.wording import layer_words
 from lmc_tune.tables.columns import Row
 from lmc_tune.tables.rows import PairResult
-from lmc_tune.tracking.content import is_finite, round_means
+from lmc_tune.tracking.content import is_finite, pair_means, round_means
 
 WIDTH, HEIGHT = 520, 240
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 42
@@ -81,7 +81,9 @@ def interpolation_page(result: PairResult, title: str) -> str:
 
 
 def learning_page(result: PairResult, title: str) -> str:
-    """A self-contained HTML page: loss and accuracy of both members by epoch, train and test."""
+    """A self-contained HTML page: loss and accuracy by epoch, train and test: of both members, or of an ensemble's mean
+    member.
+    """
     points = result.tables.get("curves", [])
     axis = axis_to(max((point["epoch"] for point in points), default=0.0), "epoch", digits=1)
     return curves_page(result, title, learning_panels(points, axis), "" if points else "No learning curve was kept.")
@@ -105,6 +107,24 @@ def rounds_page(result: PairResult, title: str) -> str:
     ]
     shown = [panel for panel in panels if panel.lines]
     return curves_page(result, title, shown, "" if shown else "No round was measured.")
+
+
+def ensemble_page(result: PairResult, title: str) -> str:
+    """A self-contained HTML page: accuracy by the number of members, and on the paths between two of them.
+
+    On these, accuracy is less what the members' accuracies would average to: mean, lowest and highest over the pairs.
+    """
+    sizes, points = result.tables.get("ensembles", ()), result.tables.get("averages", ())
+    growing = {"test": [(row["members"], 100 * row["accuracy"]) for row in sizes]}
+    along = axis_to(max((row["members"] for row in sizes), default=0), "members")
+    panels = [panel_of("Accuracy by number of members", "%", growing, along)]
+    pairs = [row for row in points if row["what"] == "pair" and row["split"] == "test"]
+    for condition in sorted({row["condition"] for row in pairs}, key=lambda name: (name != "naive", name)):
+        curves = pair_means([row for row in pairs if row["condition"] == condition])
+        suffix = "" if condition == "naive" else f", {condition}"
+        panels.append(panel_of(f"Accuracy gained{suffix} between two members", "pp", curves, LAMBDA))
+    shown = [panel for panel in panels if panel.lines]
+    return curves_page(result, title, shown, "" if shown else "Nothing was measured of this ensemble.")
 
 
 def layers_page(result: PairResult, title: str) -> str:
@@ -228,9 +248,22 @@ def learning_panels(points: Sequence[Row], axis: Axis) -> list[Panel]:
             ]
             for split in ("test", "train")
             for member in ("a", "b")
+        } | {
+            split: _mean_by_epoch(points, f"{split}_{quantity}", factor)
+            for split in ("test", "train")
+            if not any(point["member"] == "a" for point in points)
         }
         panels.append(panel_of(f"{title} during training", unit, curves, axis))
     return [panel for panel in panels if panel.lines]
+
+
+def _mean_by_epoch(points: Sequence[Row], column: str, factor: float) -> Curve:
+    """Of an ensemble: the mean over the members that have a point at an epoch, and before that what they share."""
+    by_epoch: dict[float, list[float]] = {}
+    for point in points:
+        if is_finite(point.get(column)):
+            by_epoch.setdefault(point["epoch"], []).append(factor * point[column])
+    return [(epoch, fsum(values) / len(values)) for epoch, values in sorted(by_epoch.items())]
 
 
 def _thinned(points: list[Row]) -> list[Row]:

@@ -17,7 +17,7 @@ from lmc_tune.experiment import (
     barrier_column,
     condition_column,
 )
-from lmc_tune.tables.columns import AXIS_SCALES, INT, RESULTS, SPEC_FIELDS, TIME_FIELDS, Row
+from lmc_tune.tables.columns import AXIS_SCALES, INT, RESULTS, SPEC_FIELDS, TIME_FIELDS, NestedName, Row
 from lmc_tune.tables.rows import PairResult, pair_name, shift_label
 
 # Raise it when the same result would be shown by other metrics: pairs that are already there are then sent again.
@@ -62,6 +62,15 @@ _SHOWN = [
     "averaged_test_accuracy",
     "averaged_own_accuracy",
     "pooled_test_accuracy",
+    "member_accuracy",
+    "member_nll",
+    "connectivity",
+    "lowest_connectivity",
+    "scaled_nll",
+    "scaled_ece",
+    "greedy_accuracy",
+    "training_steps",
+    "stored_bytes",
 ]
 
 # Of a curve along the path, so far apart are the points that are sent.
@@ -100,6 +109,7 @@ def run_content(result: PairResult, verdict: VerdictSpec) -> RunContent:
         *path_metrics(path, verdict.of),
         *sharpness_metrics(result.tables.get("sharpness", ())),
         *round_metrics(result.tables.get("rounds", ())),
+        *ensemble_metrics(result),
     ]
     return RunContent(
         key=result.key,
@@ -165,6 +175,39 @@ def round_metrics(rows: Iterable[Row]) -> Iterator[Metric]:
     for (what, split), by_round in sorted(round_means(rows).items()):
         for step, accuracy in sorted(by_round.items()):
             yield f"round/{what}_{split}_accuracy", accuracy, step
+
+
+def ensemble_metrics(result: PairResult) -> Iterator[Metric]:
+    """Of an ensemble: ``ensemble/accuracy`` and ``ensemble/nll`` with step = the number of members, ``member/…`` with
+    step = the member's number. A run for every member would be as many runs as networks, and each costs as much as a
+    pair's.
+    """
+    series: tuple[tuple[NestedName, str, str], ...] = (
+        ("ensembles", "ensemble", "members"),
+        ("ensemble_members", "member", "number"),
+    )
+    for table, name, step in series:
+        for row in result.tables.get(table, ()):
+            for quality in ("accuracy", "nll"):
+                if is_finite(row.get(quality)):
+                    yield f"{name}/{quality}", float(row[quality]), int(row[step])
+
+
+def pair_means(rows: Iterable[Row]) -> dict[str, list[tuple[float, float]]]:
+    """Along the paths between members, accuracy less what theirs would average to, percentage points.
+
+    ``mean``, ``lowest`` and ``highest`` over the pairs, at the positions that all of them have.
+    """
+    by_lambda: dict[float, list[float]] = {}
+    for row in rows:
+        by_lambda.setdefault(row["lambda"], []).append(100 * (row["correct"] / row["n"] - row["expected_accuracy"]))
+    most = max(map(len, by_lambda.values()), default=0)
+    known = sorted((at, values) for at, values in by_lambda.items() if len(values) == most)
+    return {
+        "mean": [(at, math.fsum(values) / most) for at, values in known],
+        "lowest": [(at, min(values)) for at, values in known],
+        "highest": [(at, max(values)) for at, values in known],
+    }
 
 
 def round_means(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, float]]:

@@ -19,7 +19,7 @@ from lmc_tune.tables.rows import PairResult
 from lmc_tune.tables.sweep_record import SweepRecord
 from lmc_tune.tracking import connection
 from lmc_tune.tracking.cells import CellContent, pending_cell
-from lmc_tune.tracking.chart import interpolation_page, layers_page, learning_page, rounds_page
+from lmc_tune.tracking.chart import ensemble_page, interpolation_page, layers_page, learning_page, rounds_page
 from lmc_tune.tracking.content import (
     CELL_TAG,
     DIGEST_TAG,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # imports pandas and scipy, which a sweep does without until 
     from lmc_tune.tracking.outcome import Outcome
 
 PATH_FILE, LEARNING_FILE, LAYERS_FILE, ROUNDS_FILE = "interpolation.html", "learning.html", "layers.html", "rounds.html"
+ENSEMBLE_FILE = "ensemble.html"
 DIRECTIONS_FILE, PLANES_FILE = "directions.html", "planes.html"
 PARENT_TAG = "mlflow.parentRunId"
 RUNNING_NOTE = "The sweep has not ended: its cells get their verdicts at its end, or from `lmc-tune track`."
@@ -238,14 +239,15 @@ def _experiment(client: Any, sweep_name: str, uri: str, verdict: VerdictSpec) ->
 
 
 def _charts(result: PairResult) -> Mapping[str, Callable[[PairResult, str], str]]:
-    """The pages of a run by the names of their files: of a federation its rounds; of a pair its path, and of what else
-    was measured.
+    """The pages of a run by the names of their files: of a federation its rounds; of an ensemble its sizes, of a pair
+    its path, and of both what else was measured.
     """
     if result.columns.get("clients") is not None:
         return {ROUNDS_FILE: rounds_page}
-    charts: dict[str, Callable[[PairResult, str], str]] = {}
-    if result.columns.get("family") is None:
-        charts[PATH_FILE] = interpolation_page
+    of_pair = result.columns.get("family") is None
+    charts: dict[str, Callable[[PairResult, str], str]] = (
+        {PATH_FILE: interpolation_page} if of_pair else {ENSEMBLE_FILE: ensemble_page}
+    )
     if result.tables.get("curves"):
         charts[LEARNING_FILE] = learning_page
     if result.tables.get("layer_barriers"):

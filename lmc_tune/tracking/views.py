@@ -166,7 +166,8 @@ def _drawn(axis: str) -> str:
 def _note() -> str:
     """Markdown; the UI shows the first line until it is unfolded."""
     levels = (
-        "One run per sweep, below it one per cell, below that one per pair of networks, or per federation. The sweep's "
+        "One run per sweep, below it one per cell, below that one per pair of networks, federation or ensemble. The "
+        "sweep's "
         'own run has the answer as its description and the report as an artifact. The menu "Views" holds views of the '
         "cells and of the pairs."
     )
@@ -176,8 +177,9 @@ def _note() -> str:
         "`interpolation.html` shows error and loss along the path under every condition, its `learning.html` the "
         "learning curves. Where they were measured, `layers.html` has the barriers of layers, `directions.html` steps "
         "away from the path and its sharpness, `planes.html` the plane through the members. A federation has "
-        "`rounds.html`, and `round/…` with the round as the step. Everything that was measured is in the run folder's "
-        "tables."
+        "`rounds.html`, and `round/…` with the round as the step; an ensemble `ensemble.html`, `ensemble/…` with the "
+        "number of members as the step, and `member/…` with the member's number. Everything that was measured is in "
+        "the run folder's tables."
     )
     hints = [f"- `{query}`: {finds}" for query, finds in HINTS.items()]
     return "\n".join([levels, "", "Filters:", "", *hints, "", charts])

@@ -29,7 +29,7 @@ class Branches(Spec):
         if max(self.epochs) >= (group.train.epochs or 0):
             raise ValueError(f"after epoch {max(self.epochs)} nothing is left to train apart; raise train.epochs")
 
-    def members(self, group: GroupSpec) -> dict[str, MemberSpec]:
+    def members_of(self, group: GroupSpec) -> dict[str, MemberSpec]:
         """The members by name."""
         trunk = MemberSpec(
             dataset=group.dataset,

@@ -114,8 +114,9 @@ def test_chance_level_is_that_of_all_symbols(
     setup = prepare(group(text), bench())
     monkeypatch.setattr(facts, "evaluate", lambda *_: Score(loss_sum=0.1, correct=1, n=1))  # it began better
     chance = math.log(13)
-    assert facts._rose(setup, setup.data.a, 0.99 * chance) == ""
-    assert facts._rose(setup, setup.data.a, 1.01 * chance) == "rose above chance level: train loss 2.59 > ln 13"
+    assert facts.rose_above_chance(setup, setup.data.a, 0.99 * chance, setup.start) == ""
+    found = facts.rose_above_chance(setup, setup.data.a, 1.01 * chance, setup.start)
+    assert found == "rose above chance level: train loss 2.59 > ln 13"
 
 
 def bigrams(n_classes: int) -> nn.Module:
