@@ -91,12 +91,16 @@ def test_a_worker_that_the_kernel_kills_for_its_memory_costs_no_pair(
 
 @pytest.mark.faults
 def test_a_worker_that_is_frozen_dies_with_its_driver_and_ray(sweep: Sweep, reference: Sweep) -> None:
-    """Otherwise it could write once it wakes, into a folder that others work in."""
+    """Otherwise it could write once it wakes, into a folder that others work in.
+
+    The kernel sees to it: a process group that loses its last parent while it is stopped is hung up.
+    """
     driver = sweep.start("--workers", "2")
     sweep.wait_for(lambda: sweep.finished() >= 2, driver)
     sweep.hold("training")
     worker = sweep.await_held("training", driver)
     worker.suspend()
+    sweep.wait_for(lambda: _is_stopped(worker), driver)
     for process in sweep.processes():
         if process.pid != worker.pid:
             process.kill()
@@ -104,3 +108,8 @@ def test_a_worker_that_is_frozen_dies_with_its_driver_and_ray(sweep: Sweep, refe
     assert_no_process(sweep)
     sweep.again()
     assert_whole(sweep, reference)
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    """Whether each of its threads has stopped, which takes a moment after the signal."""
+    return all(psutil.Process(thread.id).status() == psutil.STATUS_STOPPED for thread in process.threads())
